@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The effective configuration as UCI text, with every default written out.
+
+What `load` makes of the text is the same Config again, except for passwords, which are masked.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+from tandem.config.problem import MASK
+from tandem.config.schema import (
+    Address,
+    Config,
+    Globals,
+    Group,
+    Instance,
+    Notify,
+    Route,
+    Rule,
+    Script,
+    Track,
+)
+from tandem.config.syntax import SCOPES, TABLES
+from tandem.config.uci import quote
+from tandem.config.values import decimal
+
+_SCOPE_NAMES = {number: name for name, number in SCOPES.items()}
+_TABLE_NAMES = {number: name for name, number in TABLES.items()}
+
+
+def render(config: Config) -> str:
+    """The configuration in UCI syntax, in a fixed order; passwords as '***'."""
+    lines = [*_globals(config.globals)]
+    for script in config.scripts:
+        lines += _script(script)
+    for group in config.groups:
+        if not group.implicit:
+            lines += _group(group)
+    for instance in config.instances:
+        lines += _instance(instance)
+    for kind, option, texts in (
+        ("static_ipaddress", "address", [address(a) for a in config.static_addresses]),
+        ("static_routes", "route", [route(r) for r in config.static_routes]),
+        ("static_rules", "rule", [rule(r) for r in config.static_rules]),
+    ):
+        if texts:
+            lines += ["", f"config {kind}", *(_list(option, text) for text in texts)]
+    return "\n".join(lines) + "\n"
+
+
+# UCI lines
+
+
+def _option(name: str, value: str | int | bool | None) -> Iterator[str]:
+    """The option's line; none for None and for an empty text."""
+    if value is None or value == "":
+        return
+    text = str(int(value)) if isinstance(value, bool) else str(value)
+    yield f"\toption {name} {quote(text)}"
+
+
+def _list(name: str, value: str) -> str:
+    return f"\tlist {name} {quote(value)}"
+
+
+def _seconds(value_ms: int) -> str:
+    return decimal(value_ms, 3)
+
+
+def _user(user: str | None, group: str | None) -> str:
+    return f"{user} {group}" if user and group else user or ""
+
+
+# sections
+
+
+def _globals(found: Globals) -> Iterator[str]:
+    yield "config globals 'globals'"
+    yield from _option("enabled", found.enabled)
+    yield from _option("router_id", found.router_id)
+    yield from _option("vrrp_startup_delay", _seconds(found.startup_delay_ms))
+    yield from _option("address_lifetime", found.address_lifetime_s)
+    yield from _option("vrrp_rt_priority", found.rt_priority)
+    yield from _option("vrrp_no_swap", found.no_swap)
+    yield from _option("script_user", _user(found.script_user, found.script_group))
+    yield from _option("log_level", found.log_level)
+
+
+def _script(found: Script) -> Iterator[str]:
+    yield from ("", "config vrrp_script")
+    yield from _option("name", found.name)
+    yield from _option("script", shlex.join(found.argv))
+    yield from _option("interval", _seconds(found.interval_ms))
+    yield from _option("timeout", _seconds(found.timeout_ms))
+    yield from _option("rise", found.rise)
+    yield from _option("fall", found.fall)
+    yield from _option("user", _user(found.user, found.group))
+    yield from _option("init_fail", found.init_fail)
+
+
+def _group(found: Group) -> Iterator[str]:
+    yield from ("", "config vrrp_sync_group")
+    yield from _option("name", found.name)
+    yield from (_list("group", member) for member in found.members)
+    yield from _tracks(found.tracks)
+    yield from _notify(found.notify)
+
+
+def _instance(found: Instance) -> Iterator[str]:
+    yield from ("", "config vrrp_instance")
+    yield from _option("name", found.name)
+    yield from _option("interface", found.interface)
+    yield from _option("virtual_router_id", found.virtual_router_id)
+    yield from _option("version", found.version)
+    yield from _option("native_ipv6", found.family == 6)
+    yield from _option("state", "MASTER" if found.initial_master else "BACKUP")
+    yield from _option("priority", found.priority)
+    yield from _option("advert_int", decimal(found.advert_int_cs, 2))
+    yield from _option("nopreempt", not found.preempt)
+    yield from _option("preempt_delay", _seconds(found.preempt_delay_ms))
+    yield from _option("accept", found.accept)
+    if found.auth_pass is not None:
+        yield from _option("auth_type", "PASS")
+        yield from _option("auth_pass", MASK)
+    if found.unicast_peers:
+        yield from _option("unicast_src_ip", found.unicast_src_ip)
+        yield from (_list("unicast_peer", peer) for peer in found.unicast_peers)
+        yield from _option("unicast_ttl", found.unicast_ttl)
+    else:
+        yield from _option("mcast_dst_ip", found.multicast_group)
+        yield from _option("mcast_src_ip", found.mcast_src_ip)
+    yield from _option("check_unicast_src", found.check_unicast_src)
+    yield from _option("use_vmac", found.use_vmac or "0")
+    yield from _option("vmac_xmit_base", found.vmac_xmit_base)
+    yield from _option("v3_checksum_as_v2", found.v3_checksum_as_v2)
+    yield from (_list("virtual_ipaddress", address(a)) for a in found.virtual_addresses)
+    yield from (_list("virtual_ipaddress_excluded", address(a)) for a in found.excluded_addresses)
+    yield from (_list("virtual_routes", route(r)) for r in found.routes)
+    yield from (_list("virtual_rules", rule(r)) for r in found.rules)
+    yield from _option("snat", found.snat or "0")
+    yield from _option("dont_track_primary", not found.track_primary)
+    yield from _tracks(found.tracks)
+    yield from _option("promote_secondaries", found.promote_secondaries)
+    garp = found.garp
+    yield from _option("garp_master_delay", _seconds(garp.delay_ms))
+    yield from _option("garp_master_repeat", garp.repeat)
+    yield from _option("garp_master_refresh", _seconds(garp.refresh_ms))
+    yield from _option("garp_master_refresh_repeat", garp.refresh_repeat)
+    yield from _option("garp_lower_prio_delay", _seconds(garp.lower_prio_delay_ms))
+    yield from _option("garp_lower_prio_repeat", garp.lower_prio_repeat)
+    yield from _notify(found.notify)
+
+
+def _tracks(tracks: tuple[Track, ...]) -> Iterator[str]:
+    for track in tracks:
+        text = f"{track.name} weight {track.weight} {'reverse' if track.reverse else 'noreverse'}"
+        yield _list(f"track_{track.kind}", text)
+
+
+def _notify(found: Notify) -> Iterator[str]:
+    for name, argv in (
+        ("notify_master", found.master),
+        ("notify_backup", found.backup),
+        ("notify_fault", found.fault),
+        ("notify_stop", found.stop),
+        ("notify", found.any),
+    ):
+        yield from _option(name, shlex.join(argv))
+
+
+# addresses, routes and rules in place; people read them in status and logs too
+
+
+def _words(*pairs: tuple[str, str | int | None]) -> str:
+    return "".join(f" {word} {value}" for word, value in pairs if value is not None)
+
+
+def address(found: Address) -> str:
+    """The address in keepalived.conf's syntax."""
+    text = f"{found.address}/{found.prefixlen}" + _words(
+        ("dev", found.device),
+        ("brd", found.broadcast),
+        ("label", found.label),
+        ("scope", _SCOPE_NAMES.get(found.scope, found.scope) if found.scope else None),
+    )
+    if found.peer is not None:
+        text += f" peer {found.peer}/{found.prefixlen}"
+    if found.preferred_lifetime_s is None and found.family == 6 and found.prefixlen == 128:
+        text += " preferred_lft forever"
+    elif found.preferred_lifetime_s is not None:
+        text += f" preferred_lft {found.preferred_lifetime_s}"
+    return text
+
+
+def route(found: Route) -> str:
+    """The route in keepalived.conf's syntax."""
+    text = "" if found.kind == "unicast" else f"{found.kind} "
+    text += found.destination + _words(
+        ("src", found.source),
+        ("via", found.via),
+        ("dev", found.device),
+        ("metric", found.metric),
+        ("table", None if found.table == 254 else _TABLE_NAMES.get(found.table, found.table)),
+        ("scope", None if found.scope is None else _SCOPE_NAMES.get(found.scope, found.scope)),
+        ("mtu", found.mtu),
+        ("advmss", found.advmss),
+        ("proto", found.protocol),
+        ("tos", hex(found.tos) if found.tos else None),
+    )
+    if found.onlink:
+        text += " onlink"
+    for hop in found.nexthops:
+        text += " nexthop" + _words(("via", hop.via), ("dev", hop.device), ("weight", hop.weight))
+        text += " onlink" if hop.onlink else ""
+    return text
+
+
+def rule(found: Rule) -> str:
+    """The rule in keepalived.conf's syntax."""
+    mark = None if found.fwmark is None else hex(found.fwmark)
+    if found.fwmask is not None:
+        mark = f"{mark}/{found.fwmask:#x}"
+    words = ["inet6" if found.family == 6 else "inet"]
+    words += ["not"] if found.invert else []
+    words += [
+        _words(
+            ("from", found.source),
+            ("to", found.destination),
+            ("iif", found.iif),
+            ("oif", found.oif),
+            ("fwmark", mark),
+            ("tos", hex(found.tos) if found.tos else None),
+            ("priority", found.priority),
+            ("table", None if found.table is None else _TABLE_NAMES.get(found.table, found.table)),
+            ("goto", found.goto),
+            ("suppress_prefixlength", found.suppress_prefixlength),
+        ).strip()
+    ]
+    words += [found.action] if found.action not in ("lookup", "goto") else []
+    return " ".join(word for word in words if word)

@@ -1,0 +1,410 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One vrrp_instance section: what its options mean together.
+
+Where keepalived changes a setting by itself (vrrp_complete_instance() in its vrrp.c), Tandem does
+the same and warns; where keepalived drops the instance, it is an error.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tandem.config import syntax, values
+from tandem.config.names import Names
+from tandem.config.problem import MASK
+from tandem.config.read import Item, Parsed
+from tandem.config.schema import Address, Garp, Instance, Notify, Route, Rule
+
+DEFAULT_GROUPS = {4: "224.0.0.18", 6: "ff02::12"}
+MOST_ADDRESSES = {4: 255, 6: 90}  # in one advert: an octet counts them; 1500 bytes must hold them
+
+
+def build_all(found: list[Parsed], names: Names, settings: Parsed) -> dict[str, Instance]:
+    """All instances by name, in the file's order."""
+    taken = {parsed.get("interface") for parsed in found}
+    for parsed in found:
+        if (vmac := _vmac_name(parsed)) and isinstance(vmac, str):
+            taken.add(vmac)
+    instances: dict[str, Instance] = {}
+    for parsed in found:
+        if parsed.name and parsed.name not in instances:
+            instances[parsed.name] = _Builder(parsed, names, settings, taken).build()
+    return instances
+
+
+def notify(parsed: Parsed) -> Notify:
+    """The notify commands of an instance or a group."""
+    return Notify(
+        master=parsed.get("notify_master") or (),
+        backup=parsed.get("notify_backup") or (),
+        fault=parsed.get("notify_fault") or (),
+        stop=parsed.get("notify_stop") or (),
+        any=parsed.get("notify") or (),
+    )
+
+
+def _vmac_name(parsed: Parsed) -> str | bool | None:
+    """False, True (Tandem finds the name), the name, or None when it can't be one."""
+    text = parsed.get("use_vmac")
+    if text.lower() in values.FALSE:
+        return False
+    if text.lower() in values.TRUE:
+        return True
+    try:
+        return values.device(text)
+    except ValueError:
+        return None
+
+
+def _link_local(address: Address) -> bool:
+    return address.family == 6 and values.host(address.address).is_link_local
+
+
+class _Builder:
+    """Puts one Instance together, step by step, reporting what does not fit."""
+
+    def __init__(self, parsed: Parsed, names: Names, settings: Parsed, taken: set[str | None]) -> None:
+        self.parsed, self.names, self.settings, self.taken = parsed, names, settings, taken
+        self.strict = self._first("strict_mode", "strict", "vrrp_strict")
+        self.virtual = names.address(parsed, "virtual_ipaddress")
+        self.excluded = names.address(parsed, "virtual_ipaddress_excluded")
+        self.routes: tuple[Route, ...] = tuple(item.value for item in names.route(parsed, "virtual_routes"))
+        self.family = self._family()
+        self.version = self._version()
+
+    def _first(self, *options: str) -> Any:
+        """The instance's own setting, or else the one of globals (the last name)."""
+        for option in options[:-1]:
+            if (value := self.parsed.get(option)) is not None:
+                return value
+        return self.settings.get(options[-1])
+
+    def build(self) -> Instance:
+        parsed = self.parsed
+        peers = self._peers()
+        master = self._master()
+        preempt, delay = self._preempt(master)
+        instance = Instance(
+            name=parsed.name,
+            interface=parsed.get("interface") or "",
+            virtual_router_id=parsed.get("virtual_router_id") or 0,
+            version=self.version,
+            family=self.family,
+            priority=parsed.get("priority"),
+            advert_int_cs=self._interval(),
+            initial_master=master,
+            preempt=preempt,
+            preempt_delay_ms=delay,
+            accept=self._pair("accept", "no_accept"),
+            auth_pass=self._password(),
+            multicast_group=self._group(peers),
+            mcast_src_ip=None if peers else self._same_family("mcast_src_ip"),
+            unicast_src_ip=self._same_family("unicast_src_ip") if peers else None,
+            unicast_peers=peers,
+            unicast_ttl=parsed.get("unicast_ttl"),
+            check_unicast_src=self._first("check_unicast_src", "vrrp_check_unicast_src"),
+            use_vmac=self._vmac(),
+            vmac_xmit_base=self._xmit_base(peers),
+            v3_checksum_as_v2=self._checksum(),
+            virtual_addresses=tuple(item.value for item in self.virtual),
+            excluded_addresses=tuple(item.value for item in self.excluded),
+            routes=self.routes,
+            rules=self._rules(),
+            snat=self._snat(),
+            track_primary=not parsed.get("dont_track_primary"),
+            tracks=self._tracks(),
+            promote_secondaries=parsed.get("promote_secondaries"),
+            garp=self._garp(),
+            notify=notify(parsed),
+        )
+        if self.strict:
+            self._strict(instance)
+        return instance
+
+    # family and version
+
+    def _family(self) -> int:
+        parsed = self.parsed
+        native = parsed.get("native_ipv6")
+        families = [item.value.family for item in self.virtual]
+        if native and families and 6 not in families:
+            parsed.error("contradicts virtual_ipaddress, which has IPv4 addresses only", "native_ipv6")
+            native = False
+        family = 6 if native else families[0] if families else 4
+        for item in self.virtual:
+            if item.value.family != family:
+                as_what = "native_ipv6 wants" if native else "the first address is"
+                parsed.error(
+                    f"is not IPv{family}, as {as_what}: it belongs into virtual_ipaddress_excluded",
+                    "virtual_ipaddress",
+                    item,
+                )
+        if len(self.virtual) > MOST_ADDRESSES[family]:
+            parsed.error(
+                f"{len(self.virtual)} addresses do not fit into an advert: at most {MOST_ADDRESSES[family]};"
+                " move the others to virtual_ipaddress_excluded",
+                "virtual_ipaddress",
+                self.virtual[MOST_ADDRESSES[family]],
+            )
+        for option, items in (
+            ("virtual_ipaddress", self.virtual),
+            ("virtual_ipaddress_excluded", self.excluded),
+        ):
+            for item in items:
+                if odd := syntax.first_of_network(item.value):
+                    parsed.warn(odd, option, item)
+        return family
+
+    def _version(self) -> int:
+        version: int | None = self.parsed.get("version")
+        if self.family == 6:
+            if version == 2:
+                self.parsed.error("IPv6 needs version 3", "version")
+            return 3
+        if version is None:
+            version = self.settings.get("vrrp_version")
+        if not self.virtual and not self.parsed.given("virtual_ipaddress"):
+            complain = self.parsed.warn if version == 2 else self.parsed.error
+            complain("there is none; an instance is there to carry at least one", "virtual_ipaddress")
+        return version or 2
+
+    def _same_family(self, option: str) -> str | None:
+        text: str | None = self.parsed.get(option)
+        if text is not None and (":" in text) != (self.family == 6):
+            self.parsed.error(f"must be an IPv{self.family} address, as the virtual addresses are", option)
+        return text
+
+    # election
+
+    def _master(self) -> bool:
+        parsed = self.parsed
+        state = parsed.get("state")
+        if state == "MASTER" and not parsed.given("priority"):
+            parsed.warn("keepalived would take 255 without a priority; Tandem takes 100", "state")
+        return bool(state == "MASTER" if state else parsed.get("priority") == 255)
+
+    def _pair(self, option: str, opposite: str) -> bool:
+        """The value of an option that has another one for its opposite."""
+        parsed = self.parsed
+        on, off = parsed.get(option), parsed.get(opposite)
+        if parsed.given(option) and parsed.given(opposite) and on == off:
+            parsed.error(f"contradicts {option}", opposite)
+        return bool(on and not off)
+
+    def _preempt(self, master: bool) -> tuple[bool, int]:
+        """Whether and after how many ms to preempt."""
+        parsed = self.parsed
+        preempt = self._pair("preempt", "nopreempt")
+        option = "nopreempt" if parsed.get("nopreempt") else "preempt"
+        delay: int = parsed.get("preempt_delay")
+        if not preempt and parsed.get("priority") == 255:
+            parsed.warn("has no effect: the owner of the addresses (priority 255) always preempts", option)
+            preempt = True
+        elif not preempt and master:
+            parsed.warn("has no effect with state MASTER; use BACKUP on both routers", option)
+            preempt = True
+        if delay and master:
+            parsed.warn("has no effect with state MASTER", "preempt_delay")
+            delay = 0
+        elif delay and not preempt:
+            parsed.warn("has no effect with nopreempt", "preempt_delay")
+            delay = 0
+        return preempt, delay
+
+    def _interval(self) -> int:
+        interval: int = self.parsed.get("advert_int")
+        if self.version == 2 and interval % 100:
+            reason = "version 2 needs whole seconds from 1 to 255; version 3 has decimals"
+            self.parsed.error(reason, "advert_int")
+        if self.version == 3 and interval > 4095:
+            self.parsed.error("version 3 needs seconds from 0.01 to 40.95", "advert_int")
+        return interval
+
+    def _password(self) -> bytes | None:
+        parsed = self.parsed
+        kind, password = parsed.get("auth_type"), parsed.get("auth_pass")
+        if kind == "AH":
+            parsed.error("not supported: use PASS, or a VPN between the routers", "auth_type")
+            return None
+        if parsed.given("auth_pass") and not parsed.given("auth_type"):
+            parsed.error("needs option auth_type 'PASS'", "auth_pass")
+        if kind and not parsed.given("auth_pass"):
+            parsed.error("needs option auth_pass", "auth_type")
+        if not kind or password is None:
+            return None
+        if self.version == 3:
+            parsed.warn("has no effect: version 3 knows no authentication (RFC 9568 section 9)", "auth_type")
+            return None
+        if password == MASK.encode():
+            parsed.warn("is what tandem shows in the place of a password", "auth_pass")
+        if len(password) > 8:
+            parsed.warn("only the first 8 bytes count", "auth_pass")
+        return bytes(password[:8])
+
+    # adverts
+
+    def _peers(self) -> tuple[str, ...]:
+        parsed = self.parsed
+        own = parsed.get("unicast_src_ip")
+        peers: list[str] = []
+        for item in self.names.peer(parsed, "unicast_peer"):
+            if (":" in item.value) != (self.family == 6):
+                reason = f"must be an IPv{self.family} address, as the virtual addresses are"
+                parsed.error(reason, "unicast_peer", item)
+            elif item.value == own:
+                parsed.error("is this router's own unicast_src_ip", "unicast_peer", item)
+            elif item.value in peers:
+                parsed.error("is listed twice", "unicast_peer", item)
+            else:
+                peers.append(item.value)
+        if parsed.given("unicast_peer"):
+            for option in ("mcast_src_ip", "mcast_dst_ip"):
+                if parsed.given(option):
+                    parsed.warn("has no effect with unicast_peer", option)
+        else:
+            for option in ("unicast_src_ip", "unicast_ttl"):
+                if parsed.given(option):
+                    parsed.error("needs unicast_peer: without one, adverts are multicast", option)
+        return tuple(peers)
+
+    def _group(self, peers: tuple[str, ...]) -> str:
+        if peers:
+            return DEFAULT_GROUPS[self.family]
+        return self._same_family("mcast_dst_ip") or str(self.settings.get(f"vrrp_mcast_group{self.family}"))
+
+    def _checksum(self) -> bool:
+        wanted = bool(self.parsed.get("v3_checksum_as_v2"))
+        if wanted and (self.version == 2 or self.family == 6):
+            self.parsed.warn("has no effect: it is for version 3 over IPv4", "v3_checksum_as_v2")
+            return False
+        return wanted
+
+    def _vmac(self) -> str | None:
+        parsed = self.parsed
+        name = _vmac_name(parsed)
+        if name is None:
+            reason = "must be 0, 1 or a name for the new interface: 1 to 15 bytes without blanks, '/' and ':'"
+            parsed.error(reason, "use_vmac")
+        if name is not True:
+            return name or None
+        number = parsed.get("virtual_router_id") or 0
+        stem = found = f"vrrp.{number}" if self.family == 4 else f"vrrp6.{number}"
+        suffix = 1
+        while found in self.taken:
+            suffix += 1
+            found = f"{stem}.{suffix}"
+        self.taken.add(found)
+        return found
+
+    def _xmit_base(self, peers: tuple[str, ...]) -> bool:
+        parsed = self.parsed
+        base = bool(parsed.get("vmac_xmit_base"))
+        vmac = _vmac_name(parsed)
+        if base and not vmac:
+            parsed.warn("has no effect without use_vmac", "vmac_xmit_base")
+            return False
+        if vmac and peers and not base:
+            parsed.error("with unicast_peer it needs option vmac_xmit_base '1'", "use_vmac")
+        return base
+
+    # what is carried
+
+    def _rules(self) -> tuple[Rule, ...]:
+        items = self.names.rule(self.parsed, "virtual_rules")
+        for item in items:
+            rule = item.value
+            if self.family == 6 and rule.family == 4 and not (rule.source or rule.destination):
+                reason = "is an IPv4 rule, as in keepalived; for IPv6 add inet6"
+                self.parsed.warn(reason, "virtual_rules", item)
+        return tuple(item.value for item in items)
+
+    def _snat(self) -> str | None:
+        parsed = self.parsed
+        text: str | None = parsed.get("snat")
+        carried: list[Address] = [item.value for item in (*self.virtual, *self.excluded)]
+        usable = [a.address for a in carried if a.family == self.family and not _link_local(a)]
+        if text is None:
+            return self._default_snat(usable)
+        if text.lower() in values.FALSE:
+            return None
+        if text.lower() in values.TRUE:
+            if not usable:
+                parsed.error(f"there is no IPv{self.family} virtual address to translate to", "snat")
+            return usable[0] if usable else None
+        try:
+            wanted = str(values.host(text))
+        except ValueError:
+            parsed.error("must be 0, 1 or one of the virtual addresses", "snat")
+            return None
+        if wanted not in [a.address for a in carried]:
+            parsed.error("must be one of the instance's own virtual addresses", "snat")
+        return wanted
+
+    def _default_snat(self, usable: list[str]) -> str | None:
+        """On for an IPv4 instance that carries a default route: its source, or the first address."""
+        if self.family == 6 or not usable:
+            return None
+        for route in self.routes:
+            if route.destination == "0.0.0.0/0" and route.kind == "unicast":
+                return route.source if route.source in usable else usable[0]
+        return None
+
+    def _tracks(self) -> Any:
+        parsed = self.parsed
+        tracks = self.names.tracks(parsed)
+        for track in tracks:
+            own = track.kind == "interface" and track.name == parsed.get("interface")
+            if own and track.weight and not parsed.get("dont_track_primary"):
+                parsed.warn(
+                    f"the weight of '{track.name}' never counts: without dont_track_primary the instance"
+                    " is in fault when its own interface is down",
+                    "track_interface",
+                )
+        return tracks
+
+    def _garp(self) -> Garp:
+        one = self.settings.get("vrrp_min_garp")
+
+        def own(option: str, fallback: int | None = None) -> int:
+            value = self.parsed.get(option)
+            if value is None and (fallback is None or self.settings.given("vrrp_" + option)):
+                value = self.settings.get("vrrp_" + option)
+            return int(fallback if value is None and fallback is not None else value)
+
+        delay = own("garp_master_delay", 0 if one else None)
+        repeat = own("garp_master_repeat", 1 if one else None)
+        return Garp(
+            delay_ms=delay,
+            repeat=repeat,
+            refresh_ms=own("garp_master_refresh"),
+            refresh_repeat=own("garp_master_refresh_repeat"),
+            lower_prio_delay_ms=own("garp_lower_prio_delay", delay),
+            lower_prio_repeat=own("garp_lower_prio_repeat", repeat),
+        )
+
+    def _strict(self, instance: Instance) -> None:
+        """Warns of all that vrrp_strict is about; unlike keepalived, changes nothing."""
+        parsed = self.parsed
+        owner = instance.priority == 255
+        first: Item | None = self.virtual[0] if self.virtual else None
+        remarks = (
+            (not first, "virtual_ipaddress", "the RFC wants at least one address"),
+            (bool(instance.unicast_peers), "unicast_peer", "the RFC knows multicast only"),
+            (instance.auth_pass is not None, "auth_type", "RFC 3768 has removed authentication"),
+            (instance.initial_master != owner, "state", "the RFC has MASTER at once at priority 255 only"),
+            (bool(instance.preempt_delay_ms), "preempt_delay", "the RFC knows no preempt_delay"),
+            (
+                instance.accept and instance.version == 2 and not owner,
+                "accept",
+                "RFC 3768 has no accept mode",
+            ),
+            (instance.vmac_xmit_base, "vmac_xmit_base", "the RFC wants adverts from the virtual MAC"),
+            (
+                instance.family == 6 and first is not None and not _link_local(first.value),
+                "virtual_ipaddress",
+                "the RFC wants a link-local address first",
+            ),
+        )
+        for applies, option, remark in remarks:
+            if applies:
+                parsed.warn(f"strict: {remark}", option)

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From a file in UCI syntax to a validated Config, or to all that is wrong with it.
+
+`uci` splits the text into sections, `read` converts option by option, this module resolves names
+and puts the objects together (`instance` those of a vrrp_instance), and `check` looks at what
+must fit between them. Each step goes on as far as it can, so that one run shows every error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tandem.config import check, instance, read, uci
+from tandem.config.names import Names
+from tandem.config.problem import Problem
+from tandem.config.read import Parsed, Report
+from tandem.config.schema import Address, Config, Globals, Group, Instance, Route, Rule, Script
+
+MOST_INSTANCES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A usable configuration or errors, never both; warnings in either case."""
+
+    config: Config | None
+    errors: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+
+
+def load_file(path: str) -> Loaded:
+    """The configuration in a file; one that can't be read is an error like any other."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(uci.LARGEST_FILE + 1)
+    except OSError as error:
+        return _failed(Problem(path, 0, f"can't be read: {error.strerror}"))
+    if len(data) > uci.LARGEST_FILE:
+        return _failed(Problem(path, 0, f"larger than {uci.LARGEST_FILE} bytes"))
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        return _failed(Problem(path, line, f"byte 0x{data[error.start]:02x} is not UTF-8 text"))
+    return load_text(text, path)
+
+
+def load_text(text: str, file: str) -> Loaded:
+    """The configuration in a text; `file` is what the messages call it. Never raises."""
+    document = uci.read(text, file)
+    report = Report(file, list(document.errors), list(document.warnings))
+    config = None
+    try:
+        config = _build(document, report)
+    except read.TooMany:
+        report.errors.append(Problem(file, 0, f"more than {uci.MOST_ERRORS} errors: the rest is not shown"))
+    errors = tuple(sorted(set(report.errors), key=_position))
+    warnings = tuple(sorted(set(report.warnings), key=_position))
+    return Loaded(None if errors else config, errors, warnings)
+
+
+def _position(problem: Problem) -> tuple[int, str, str, str]:
+    return problem.line or 1 << 30, problem.option or "", problem.value or "", problem.reason
+
+
+def _failed(problem: Problem) -> Loaded:
+    return Loaded(None, (problem,), ())
+
+
+def _build(document: uci.Document, report: Report) -> Config:
+    sections: dict[str, list[Parsed]] = {}
+    for section in document.sections:
+        if (parsed := read.read(section, report)) is not None:
+            kind = "globals" if section.type == "global_defs" else section.type
+            sections.setdefault(kind, []).append(parsed)
+    settings = _one(sections.get("globals", []), report)
+    names = Names(sections)
+    scripts = _scripts(sections.get("vrrp_script", []))
+    found = sections.get("vrrp_instance", [])
+    if len(found) > MOST_INSTANCES:
+        found[MOST_INSTANCES].error(f"more than {MOST_INSTANCES} instances")
+        found = found[:MOST_INSTANCES]
+    instances = instance.build_all(found, names, settings)
+    config = Config(
+        globals=_globals(settings),
+        instances=tuple(instances.values()),
+        groups=_groups(sections.get("vrrp_sync_group", []), found, instances, names),
+        scripts=scripts,
+        static_addresses=_static(sections, "static_ipaddress", "address", names.address, Address),
+        static_routes=_static(sections, "static_routes", "route", names.route, Route),
+        static_rules=_static(sections, "static_rules", "rule", names.rule, Rule),
+    )
+    check.check(config, sections, report)
+    names.warn_of_unused()
+    return config
+
+
+def _one(found: list[Parsed], report: Report) -> Parsed:
+    """The section of globals; an empty one when the file has none."""
+    if not found:
+        empty = uci.Section("globals", "globals", 0, 0)
+        parsed = read.read(empty, report)
+        assert parsed is not None
+        return parsed
+    for more in found[1:]:
+        more.error(f"there is a section of globals already, at line {found[0].line()}")
+    return found[0]
+
+
+def _globals(settings: Parsed) -> Globals:
+    user, group = settings.get("script_user") or (None, None)
+    return Globals(
+        enabled=settings.get("enabled"),
+        router_id=settings.get("router_id"),
+        startup_delay_ms=settings.get("vrrp_startup_delay"),
+        address_lifetime_s=settings.get("address_lifetime"),
+        rt_priority=settings.get("vrrp_rt_priority"),
+        no_swap=settings.get("vrrp_no_swap"),
+        script_user=user,
+        script_group=group,
+        log_level=settings.get("log_level"),
+    )
+
+
+def _scripts(found: list[Parsed]) -> tuple[Script, ...]:
+    scripts = []
+    for parsed in found:
+        user, group = parsed.get("user") or (None, None)
+        interval = parsed.get("interval")
+        timeout = parsed.get("timeout")
+        scripts.append(
+            Script(
+                name=parsed.name,
+                argv=parsed.get("script") or (),
+                interval_ms=interval,
+                timeout_ms=interval if timeout is None else timeout,
+                rise=parsed.get("rise"),
+                fall=parsed.get("fall"),
+                user=user,
+                group=group,
+                init_fail=parsed.get("init_fail"),
+            )
+        )
+    return tuple(scripts)
+
+
+def _groups(
+    found: list[Parsed], parsed_instances: list[Parsed], instances: dict[str, Instance], names: Names
+) -> tuple[Group, ...]:
+    """The sync groups of the file, then one for each instance that is in none."""
+    groups = []
+    taken: dict[str, str] = {}  # instance: its group
+    known = {parsed.name for parsed in parsed_instances}
+    for parsed in found:
+        members = []
+        for item in names.split(parsed, "group"):
+            if item.text not in known:
+                reason = "there is no vrrp_instance of this name" + names.hint(item.text, known)
+                parsed.error(reason, "group", item)
+            elif item.text in taken:
+                reason = f"this instance is in the group '{taken[item.text]}' already"
+                parsed.error(reason, "group", item)
+            else:
+                taken[item.text] = parsed.name
+                members.append(item.text)
+        groups.append(Group(parsed.name, tuple(members), names.tracks(parsed), instance.notify(parsed)))
+    for name in instances:
+        if name not in taken:
+            groups.append(Group(name, (name,), implicit=True))
+    return tuple(groups)
+
+
+def _static(
+    sections: dict[str, list[Parsed]],
+    kind: str,
+    option: str,
+    resolve: Callable[[Parsed, str], list[Any]],
+    what: type,
+) -> tuple[Any, ...]:
+    found = []
+    for parsed in sections.get(kind, []):
+        for item in resolve(parsed, option):
+            value = item.value
+            if not isinstance(value, what):
+                continue
+            if isinstance(value, Address) and value.device is None:
+                parsed.error("a static address needs a device: add 'dev NAME'", option, item)
+            if isinstance(value, Route) and value.kind == "unicast" and not _leads_somewhere(value):
+                parsed.error("a static route needs via or dev", option, item)
+            found.append(value)
+    return tuple(found)
+
+
+def _leads_somewhere(route: Route) -> bool:
+    return bool(route.via or route.device or route.nexthops)

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What names stand for: sections that other sections refer to, and values written in place.
+
+One value of a list may be a name, several names with blanks between them (that is what
+config_get makes of a UCI list, so users write it), or a text in keepalived.conf's syntax.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from tandem.config import options, syntax, values
+from tandem.config.problem import suggestion
+from tandem.config.read import Item, Parsed
+from tandem.config.schema import Address, Route, Rule, Track
+
+_LIKE_A_NAME = re.compile(r"[^\W\d][^\s/:.]*|<[^\s]*>")
+_REFERRED = {  # section type: the option that refers to it
+    "ipaddress": "virtual_ipaddress",
+    "route": "virtual_routes",
+    "rule": "virtual_rules",
+    "track_interface": "track_interface",
+    "track_script": "track_script",
+    "peer": "unicast_peer",
+    "vrrp_script": "track_script",
+}
+
+
+class Names:
+    """The named sections of a file, by type; a value of None is one that is in error."""
+
+    def __init__(self, sections: Mapping[str, list[Parsed]]) -> None:
+        self.sections: dict[str, dict[str, Parsed]] = {}
+        for kind in (*_REFERRED, "vrrp_instance", "vrrp_sync_group"):
+            self.sections[kind] = {}
+            for parsed in sections.get(kind, []):
+                self._add(kind, parsed)
+        self.used: set[tuple[str, str]] = set()
+        self.addresses = self._values("ipaddress", _address)
+        self.routes = self._values("route", _route)
+        self.rules = self._values("rule", _rule)
+        self.peers = self._values("peer", lambda parsed: parsed.get("address"))
+
+    def _add(self, kind: str, parsed: Parsed) -> None:
+        known = self.sections[kind]
+        if not parsed.name:
+            if not parsed.given("name"):
+                parsed.error("has no name: nothing can refer to it", "name")
+        elif parsed.name in known:
+            parsed.error(f"the {kind} at line {known[parsed.name].line()} has this name too", "name")
+        else:
+            known[parsed.name] = parsed
+
+    def _values(self, kind: str, make: Callable[[Parsed], Any]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, parsed in self.sections[kind].items():
+            try:
+                found[name] = make(parsed)
+            except ValueError as error:
+                parsed.error(str(error))
+                found[name] = None
+        return found
+
+    # lists
+
+    def hint(self, word: str, known: Iterable[str]) -> str:
+        """What to say after an unknown name: the nearest known one, or which there are."""
+        known = sorted(known)
+        near = suggestion(word, known)
+        if near or not known:
+            return near
+        return f"; there {'is' if len(known) == 1 else 'are'} {', '.join(known[:8])}" + (
+            ", ..." if len(known) > 8 else ""
+        )
+
+    def split(self, parsed: Parsed, option: str) -> list[Item]:
+        """The words of a list of names."""
+        return [Item(word, word, item.line) for item in parsed.all(option) for word in item.text.split()]
+
+    def _resolve(
+        self, parsed: Parsed, option: str, kind: str, named: dict[str, Any], in_place: Callable[[str], Any]
+    ) -> list[Item]:
+        """The values of a list; names of sections in error are left out, other errors are reported."""
+        found = []
+        for item in parsed.all(option):
+            words = item.text.split()
+            if words and all(word in named for word in words):
+                for word in words:
+                    self.used.add((kind, word))
+                    if named[word] is not None:
+                        found.append(Item(named[word], word, item.line))
+                continue
+            try:
+                found.append(Item(in_place(item.text), item.text, item.line))
+            except ValueError as error:
+                if len(words) == 1 and _LIKE_A_NAME.fullmatch(words[0]):
+                    reason = f"there is no {kind} of this name" + self.hint(words[0], named)
+                    parsed.error(reason, option, item)
+                else:
+                    parsed.error(str(error), option, item)
+        parsed.resolved[option] = found
+        return found
+
+    def address(self, parsed: Parsed, option: str) -> list[Item]:
+        return self._resolve(parsed, option, "ipaddress", self.addresses, syntax.address)
+
+    def route(self, parsed: Parsed, option: str) -> list[Item]:
+        return self._resolve(parsed, option, "route", self.routes, syntax.route)
+
+    def rule(self, parsed: Parsed, option: str) -> list[Item]:
+        return self._resolve(parsed, option, "rule", self.rules, syntax.rule)
+
+    def peer(self, parsed: Parsed, option: str) -> list[Item]:
+        items = []
+        for item in parsed.all(option):
+            if "ttl" in item.text:
+                parsed.error("min_ttl and max_ttl are not supported", option, item)
+            else:
+                items += [Item(word, word, item.line) for word in item.text.split()]
+        parsed.items[option] = items
+        return self._resolve(parsed, option, "peer", self.peers, values.ADDRESS.read)
+
+    # trackers
+
+    def tracks(self, parsed: Parsed) -> tuple[Track, ...]:
+        """All that an instance or a group tracks, each once, interfaces first."""
+        found: dict[tuple[str, str], Track] = {}
+        for kind in ("interface", "script"):
+            option = f"track_{kind}"
+            for item in self._track_items(parsed, option):
+                track = self._track(parsed, option, kind, item)
+                if track is None:
+                    continue
+                before = found.setdefault((kind, track.name), track)
+                if before != track:
+                    reason = f"{kind} '{track.name}' is tracked with another weight already"
+                    parsed.error(reason, option, item)
+                elif before is not track:
+                    parsed.warn(f"{kind} '{track.name}' is tracked already", option, item)
+        return tuple(found.values())
+
+    def _track_items(self, parsed: Parsed, option: str) -> list[Item]:
+        items = []
+        for item in parsed.all(option):
+            words = item.text.split()
+            if any(word in ("weight", "reverse", "noreverse") for word in words[1:]):
+                items.append(item)
+            else:
+                items += [Item(word, word, item.line) for word in words]
+        return items
+
+    def _track(self, parsed: Parsed, option: str, kind: str, item: Item) -> Track | None:
+        section = self.sections[option].get(item.text)
+        if section is not None:
+            self.used.add((option, item.text))
+            return self._track_of_section(section, kind)
+        try:
+            track = syntax.track(kind, item.text, (0, False))
+        except ValueError as error:
+            parsed.error(str(error), option, item)
+            return None
+        if kind == "interface":
+            return track
+        default = self._script_default(track.name)
+        if default is None:
+            known = {*self.sections["vrrp_script"], *self.sections[option]}
+            reason = f"there is no track_script or vrrp_script '{track.name}'"
+            parsed.error(reason + self.hint(track.name, known), option, item)
+            return None
+        return syntax.track(kind, item.text, default)
+
+    def _script_default(self, name: str) -> tuple[int, bool] | None:
+        """The weight of a vrrp_script and whether it is reversed; None when there is none."""
+        script = self.sections["vrrp_script"].get(name)
+        if script is None:
+            return None
+        self.used.add(("vrrp_script", name))
+        weight, reverse = script.get("weight")
+        direction = script.get("direction")
+        return weight, reverse if direction is None else direction == "reverse"
+
+    def _track_of_section(self, section: Parsed, kind: str) -> Track | None:
+        name, weight, direction = section.get("value"), section.get("weight"), section.get("direction")
+        if not name:
+            return None
+        reverse = direction == "reverse"
+        if kind == "script":
+            default = self._script_default(name)
+            if default is None:
+                hint = self.hint(name, self.sections["vrrp_script"])
+                section.error("there is no vrrp_script of this name" + hint, "value")
+                return None
+            weight = default[0] if weight is None else weight
+            reverse = default[1] if direction is None else reverse
+        return Track(kind, name, weight, reverse)
+
+    def warn_of_unused(self) -> None:
+        """Named sections that nothing refers to are not ignored silently."""
+        for kind, option in _REFERRED.items():
+            for name, parsed in self.sections[kind].items():
+                if (kind, name) not in self.used:
+                    parsed.warn(f"is not used: no {option} names it")
+
+
+def _address(parsed: Parsed) -> Address | None:
+    found = parsed.get("address")
+    if found is None:
+        return None
+    fields: dict[str, Any] = {"scope": parsed.get("scope")}
+    device, suffix = parsed.get("device"), parsed.get("label_suffix")
+    if device:
+        fields["device"] = device
+        # OpenWrt's keepalived package labels every address that names its device
+        text = f"{device}:{suffix or 'vip'}"
+        if suffix or (found.version == 4 and len(text.encode()) <= 15):
+            fields["label"] = syntax.label(text)
+    elif suffix:
+        raise ValueError("label_suffix needs a device")
+    return syntax.make_address(found, fields)
+
+
+def _route(parsed: Parsed) -> Route | None:
+    if parsed.get("address") is None:
+        return None
+    text = ["blackhole"] if parsed.get("blackhole") else []
+    text += ["to", parsed.get("address"), "table", str(parsed.get("table"))]
+    words = {"src": "src_addr", "via": "gateway", "dev": "device", "metric": "metric", "mtu": "mtu",
+             "scope": "scope", "proto": "proto"}  # fmt: skip
+    for word, option in words.items():
+        if (value := parsed.get(option)) is not None:
+            text += [word, str(value)]
+    if parsed.get("onlink"):
+        text.append("onlink")
+    return syntax.route(" ".join(text))
+
+
+def _rule(parsed: Parsed) -> Rule:
+    text = [word for word in ("not", "inet6") if parsed.get(word)]
+    if parsed.get("action"):
+        text.append(parsed.get("action"))
+    for word in options.RULE_WORDS:
+        if (value := parsed.get(word)) is not None:
+            text += [word, value]
+    return syntax.rule(" ".join(text))
+

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One line about one thing that is wrong (an error) or suspicious (a warning) in a file."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+LONGEST_VALUE = 120  # characters of a value that are shown
+LONGEST_REASON = 400
+LONGEST_NAME = 64  # longer words are not compared with known names (difflib is quadratic)
+MASK = "***"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Where, what and why; `str()` of it is always exactly one line.
+
+    `line` is 0 when the problem is the file as a whole. `value` must already be masked when it
+    is a secret.
+    """
+
+    file: str
+    line: int
+    reason: str
+    section: str | None = None
+    section_type: str | None = None
+    option: str | None = None
+    value: str | None = None
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        what = []
+        if self.section is not None:
+            what.append(f"section '{shown(self.section)}' ({shown(self.section_type or '')})")
+        if self.option is not None:
+            what.append(f"option '{shown(self.option)}'")
+        if self.value is not None:
+            what.append(f"value '{shown(self.value)}'")
+        reason = shown(self.reason, LONGEST_REASON)
+        return ": ".join(filter(None, (shown(place), ", ".join(what), reason)))
+
+
+def shown(text: str, longest: int = LONGEST_VALUE) -> str:
+    """The text on one printable line of bounded length."""
+    if len(text) > longest:
+        text = text[:longest] + "..."
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word most like this one, or None when nothing is near."""
+    if len(word) > LONGEST_NAME:
+        return None
+    found = difflib.get_close_matches(word.lower(), sorted(known), n=1, cutoff=0.6)
+    return found[0] if found else None
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown word: "; did you mean 'priority'?" or nothing."""
+    match = nearest(word, known)
+    return f"; did you mean '{match}'?" if match else ""

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Sections of a UCI document against the tables of `options`: every problem of a single option."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from tandem.config import options, uci
+from tandem.config.options import Option, Refused, Table
+from tandem.config.problem import MASK, Problem, nearest, suggestion
+from tandem.config.values import FALSE
+
+_SECRETS = {name for table in options.SECTIONS.values() for name, entry in table.items()
+            if isinstance(entry, Option) and entry.secret}  # fmt: skip
+
+
+class TooMany(Exception):
+    """There are so many errors that the file is of another kind altogether."""
+
+
+@dataclass(slots=True)
+class Report:
+    """Collects the problems of one file."""
+
+    file: str
+    errors: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+
+    def add(self, problem: Problem) -> None:
+        if len(self.errors) >= uci.MOST_ERRORS:
+            raise TooMany
+        self.errors.append(problem)
+
+    def warn(self, problem: Problem) -> None:
+        if len(self.warnings) < uci.MOST_ERRORS:
+            self.warnings.append(problem)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One value of an option: what it became, and where it stands in the file."""
+
+    value: Any
+    text: str
+    line: int
+
+
+@dataclass(slots=True)
+class Parsed:
+    """A section with the values of its options; those in error are absent."""
+
+    section: uci.Section
+    table: Table
+    report: Report
+    items: dict[str, list[Item]] = field(default_factory=dict)
+    resolved: dict[str, list[Item]] = field(default_factory=dict)  # what names in lists stand for
+
+    @property
+    def name(self) -> str:
+        """The option `name`, or else the section's name; empty when it has neither."""
+        items = self.items.get("name")
+        return items[0].value if items else self.section.name or ""
+
+    def given(self, option: str) -> bool:
+        """Whether the option is set in the file, be it rightly or wrongly."""
+        return option in self.section.options
+
+    def get(self, option: str) -> Any:
+        """The value of an option, or its default."""
+        items = self.items.get(option)
+        if items:
+            return items[0].value
+        entry = self.table[option]
+        assert isinstance(entry, Option)
+        return None if entry.default is None else entry.kind.read(entry.default)
+
+    def all(self, option: str) -> list[Item]:
+        """The items of a list."""
+        return self.items.get(option, [])
+
+    def line(self, option: str | None = None) -> int:
+        """Where the option stands, or else where the section begins."""
+        found = self.section.options.get(option) if option else None
+        return found.values[-1].line if found else self.section.line
+
+    def problem(self, reason: str, option: str | None = None, item: Item | None = None) -> Problem:
+        """A problem of this section, of one of its options, or of one item of a list."""
+        text = None
+        if item is not None:
+            text = item.text
+        elif option and self.given(option):
+            text = self.section.options[option].values[-1].text
+        entry = self.table.get(option) if option else None
+        if text is not None and isinstance(entry, Option) and entry.secret:
+            text = MASK
+        line = item.line if item else self.line(option)
+        return Problem(self.report.file, line, reason, self.section.label, self.section.type, option, text)
+
+    def error(self, reason: str, option: str | None = None, item: Item | None = None) -> None:
+        self.report.add(self.problem(reason, option, item))
+
+    def warn(self, reason: str, option: str | None = None, item: Item | None = None) -> None:
+        self.report.warn(self.problem(reason, option, item))
+
+
+def read(section: uci.Section, report: Report) -> Parsed | None:
+    """The section with its options converted; None when Tandem has no such section."""
+    known = options.SECTIONS.get(section.type)
+    parsed = Parsed(section, known or {}, report)
+    if known is None:
+        reason = options.REFUSED_SECTIONS.get(section.type)
+        parsed.error(reason or "unknown section type" + suggestion(section.type, options.SECTIONS))
+        return None
+    for option in section.options.values():
+        _read_option(parsed, option)
+    for name, entry in known.items():
+        if isinstance(entry, Option) and entry.required and name not in section.options:
+            parsed.error(f"is missing: {entry.kind.allowed}", name)
+    return parsed
+
+
+def _read_option(parsed: Parsed, option: uci.Option) -> None:
+    entry = parsed.table.get(option.name)
+    if entry is None:
+        _unknown(parsed, option)
+        return
+    for line in option.replaced:
+        shown = Item(None, option.values[-1].text, option.values[-1].line)
+        parsed.warn(f"is given twice: this one counts, not the one at line {line}", option.name, shown)
+    values = [value for value in option.values if value.text]
+    if len(values) < len(option.values):
+        parsed.warn("is empty, which to UCI is the same as not set", option.name)
+    if isinstance(entry, Refused):
+        for value in values:
+            if value.text.lower() not in FALSE:
+                parsed.error(entry.reason, option.name, Item(None, value.text, value.line))
+    elif not isinstance(entry, Option):
+        for value in values:
+            if value.text.lower() not in FALSE:
+                parsed.warn(entry.reason, option.name, Item(None, value.text, value.line))
+    elif len(values) > 1 and not entry.many:
+        item = Item(None, values[1].text, values[1].line)
+        parsed.error("is one value, not a list", option.name, item)
+    else:
+        _convert(parsed, option.name, entry, values)
+
+
+def _convert(parsed: Parsed, name: str, entry: Option, values: list[uci.Value]) -> None:
+    items = []
+    for value in values:
+        try:
+            items.append(Item(entry.kind.read(value.text), value.text, value.line))
+        except ValueError as error:
+            parsed.error(str(error), name, Item(None, value.text, value.line))
+    if items:
+        parsed.items[name] = items
+
+
+def _unknown(parsed: Parsed, option: uci.Option) -> None:
+    understood = [name for name, entry in parsed.table.items() if isinstance(entry, Option)]
+    match = nearest(option.name, understood)
+    secret = match in _SECRETS or "pass" in option.name.lower() or "secret" in option.name.lower()
+    reason = "unknown option" + (f"; did you mean '{match}'?" if match else "")
+    for value in option.values:
+        parsed.error(reason, option.name, Item(None, MASK if secret else value.text, value.line))

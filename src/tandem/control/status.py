@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One snapshot of the daemon for the command line, ubus, LuCI and metrics."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from tandem import __version__
+from tandem.core.instance import VirtualRouter
+from tandem.core.state import Role
+from tandem.core.sync_group import SyncGroup
+from tandem.effects.endpoint import Endpoint, text
+from tandem.loop import LATE, MILLISECOND, Loop
+from tandem.router import Router
+from tandem.scheduling import policy_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Snapshot = dict[str, Any]
+
+SECOND = 1_000_000_000
+
+
+def snapshot(router: Router, loop: Loop, counters: dict[str, int], facts: Snapshot) -> Snapshot:
+    """Everything that is known now, as values that JSON carries.
+
+    `facts` are what only the daemon knows (config_file, memory_locked, started in ns). Durations
+    are seconds (`_s`) or milliseconds (`_ms`), `since` is seconds since the epoch or null.
+    """
+    now = loop.now()
+    return {
+        "version": __version__,
+        "pid": os.getpid(),
+        "uptime_s": _seconds(now - facts["started"]),
+        "router_id": router.plan.config.globals.router_id,
+        "config_file": facts["config_file"],
+        "scheduling": {
+            "policy": policy_name(),
+            "memory_locked": facts["memory_locked"],
+            "late_max_ms": round(loop.late_max / MILLISECOND, 3),
+            "late_count": loop.late_count,
+            "late_limit_ms": LATE // MILLISECOND,
+        },
+        "groups": [_group(group, router, now) for group in router.groups.values()],
+        "instances": [
+            _instance(group, member, router.endpoints[member.name], router, now)
+            for group in router.groups.values()
+            for member in group.members
+        ],
+        "counters": counters | router.drops,
+    }
+
+
+def _group(group: SyncGroup, router: Router, now: int) -> Snapshot:
+    settings = group.settings
+    return {
+        "name": settings.name,
+        "state": group.state,
+        **_since(router.changed.get(group.members[0].name), now),
+        "members": list(settings.members),
+        "implicit": settings.implicit,
+        "standby": group.standby,
+        "held": group.held,
+        "faults": list(group.faults),
+    }
+
+
+def _instance(group: SyncGroup, member: VirtualRouter, endpoint: Endpoint, router: Router, now: int) -> Snapshot:
+    settings = member.settings
+    faults = group.faults
+    return {
+        "name": settings.name,
+        "group": group.settings.name,
+        "state": group.state,
+        **_since(router.changed.get(settings.name), now),
+        "interface": settings.interface,
+        "family": settings.family,
+        "version": settings.version,
+        "virtual_router_id": settings.virtual_router_id,
+        "priority": {
+            "base": settings.priority,
+            "effective": member.priority,
+            "why": [f"{name} {weight:+}" for name, weight in group.tracking.changes],
+        },
+        "advert_int_ms": settings.advert_int_cs * 10,
+        "preempt": settings.preempt,
+        "faults": list(faults),
+        "source": None if endpoint.source is None else text(endpoint.source),
+        "peer": _peer(member, now),
+        "addresses": [
+            f"{address.address}/{address.prefixlen} dev {address.device or endpoint.home}"
+            for address in settings.virtual_addresses + settings.excluded_addresses
+        ],
+        "routes": len(settings.routes),
+        "rules": len(settings.rules),
+        "snat": settings.snat,
+        "trackers": [
+            {"kind": track.kind, "name": track.name, "up": group.tracking.up(track), "weight": track.weight}
+            for track in group.tracking.tracks
+        ],
+        "transitions": router.transitions.get(settings.name, 0),
+        "counters": {name: count for name, count in endpoint.counters.items() if count},
+    }
+
+
+def _peer(member: VirtualRouter, now: int) -> Snapshot | None:
+    peer = member.peer
+    if peer is None or member.role is Role.INITIALIZE:
+        return None
+    return {
+        "address": text(peer.source),
+        "priority": peer.priority,
+        "interval_ms": peer.interval_cs * 10,
+        "last_advert_s": _seconds(now - peer.heard),
+    }
+
+
+def _since(changed: int | None, now: int) -> Snapshot:
+    """How long ago; the wall clock may have been set since, so it is reckoned from now."""
+    if changed is None:
+        return {"since_s": None, "since": None}
+    age = _seconds(now - changed)
+    return {"since_s": age, "since": round(time.time() - age)}
+
+
+def _seconds(duration: int) -> float:
+    return round(duration / SECOND, 3)

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A status snapshot as text for people: pure, any width, ASCII apart from what the data holds."""
+
+from __future__ import annotations
+
+import textwrap
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+Snapshot = Mapping[str, Any]
+
+_STATE_COLOURS = {"MASTER": "1;32", "BACKUP": "36", "FAULT": "1;31"}
+_OTHER_STATE = "33"
+_BOLD, _DIM, _ALARM, _NOTE = "1", "2", "31", "33"
+_LABEL_WIDTH = 11
+_NO_BREAK = "\N{NO-BREAK SPACE}"
+
+
+def render_status(status: Snapshot, width: int = 80, colour: bool = False) -> str:
+    """The result of the `status` command as lines of at most `width` columns.
+
+    Raises KeyError or TypeError when the snapshot is not one of this version.
+    """
+    page = _Page(width, colour)
+    _daemon(page, status)
+    instances = {instance["name"]: instance for instance in status["instances"]}
+    for group in status["groups"]:
+        names = [group["name"]] + ["  " + name for name in group["members"] if not group["implicit"]]
+        page.name_width = max(page.name_width, *(len(printable(name)) for name in names))
+    for group in status["groups"]:
+        page.lines.append("")
+        _group(page, group, [instances[name] for name in group["members"] if name in instances])
+    if not status["groups"]:
+        page.lines += ["", "No virtual routers are configured."]
+    return "\n".join(page.lines) + "\n"
+
+
+def printable(text: object) -> str:
+    """The text with everything a terminal might act on escaped."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in str(text)
+    )
+
+
+def duration(seconds: float) -> str:
+    """A duration in its two largest units: 310 ms, 3.2 s, 5 min 12 s, 3 h 5 min, 12 d 4 h."""
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+class _Page:
+    """Lines of labelled, wrapped lists."""
+
+    def __init__(self, width: int, colour: bool) -> None:
+        self.width = width
+        self.colour = colour
+        self.name_width = 0
+        self.lines: list[str] = []
+
+    def paint(self, text: str, code: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[m" if self.colour and code else text
+
+    def heading(self, indent: int, name: str, state: str, text: str) -> None:
+        """The name and state of a group or an instance."""
+        padded = printable(name).ljust(self.name_width - indent)
+        shown = self.paint(printable(state).ljust(6), _STATE_COLOURS.get(state, _OTHER_STATE))
+        self.lines.append((" " * indent + f"{self.paint(padded, _BOLD)}  {shown}  {text}").rstrip())
+
+    def row(self, label: str, items: Iterable[str], code: str = "") -> None:
+        """A labelled list, wrapped between its items where they fit; nothing for an empty one."""
+        indent = " " * (4 + _LABEL_WIDTH)
+        room = max(self.width - len(indent), 20)
+        shown = [printable(item) for item in items if item]
+        whole = [item.replace(" ", _NO_BREAK) if len(item) < room else item for item in shown]
+        lines = textwrap.wrap(", ".join(whole), room, break_on_hyphens=False)
+        for number, line in enumerate(lines):
+            start = indent if number else "    " + self.paint(label.ljust(_LABEL_WIDTH), _DIM)
+            self.lines.append(start + self.paint(line.replace(_NO_BREAK, " "), code))
+
+
+def _daemon(page: _Page, status: Snapshot) -> None:
+    title = f"tandemd {status['version']} on {status['router_id'] or 'this router'}"
+    process = f", pid {status['pid']}, up {duration(status['uptime_s'])}"
+    page.lines.append(page.paint(printable(title), _BOLD) + printable(process))
+    page.row("file", [status["config_file"]])
+    scheduling = status["scheduling"]
+    memory = "memory locked" if scheduling["memory_locked"] else ""
+    page.row("scheduling", [scheduling["policy"], memory, f"at most {scheduling['late_max_ms']:.1f} ms late"])
+    if scheduling["late_count"]:
+        late = f"{scheduling['late_count']} timers later than {scheduling['late_limit_ms']:g} ms"
+        page.row("late", [late], _NOTE)
+    page.row("counters", _counters(status["counters"]))
+
+
+def _group(page: _Page, group: Snapshot, members: list[Snapshot]) -> None:
+    page.heading(0, group["name"], group["state"], _since(group))
+    if group["standby"]:
+        page.row("standby", [f"by command, until: tandem resume {group['name']}"], _NOTE)
+    if group["held"]:
+        page.row("failover", [f"by command, does not preempt until: tandem resume {group['name']}"], _NOTE)
+    page.row("faults", group["faults"], _ALARM)
+    for instance in members:
+        if not group["implicit"]:
+            page.heading(2, instance["name"], instance["state"], "")
+        page.row("faults", (fault for fault in instance["faults"] if fault not in group["faults"]), _ALARM)
+        _instance(page, instance)
+
+
+def _instance(page: _Page, instance: Snapshot) -> None:
+    version, family, vrid = instance["version"], instance["family"], instance["virtual_router_id"]
+    source = f"from {instance['source']}" if instance["source"] else "no address to send from"
+    page.row(
+        "link",
+        [instance["interface"], source, f"VRRPv{version} IPv{family}", f"VRID {vrid}", _every(instance)],
+    )
+    page.row("priority", [_priority(instance["priority"]), "" if instance["preempt"] else "nopreempt"])
+    page.row("peer", _peer(instance["peer"]))
+    page.row("addresses", instance["addresses"])
+    snat = f"SNAT to {instance['snat']}" if instance["snat"] else ""
+    page.row("with", [_count(instance["routes"], "route"), _count(instance["rules"], "rule"), snat])
+    page.row("trackers", (_tracker(tracker) for tracker in instance["trackers"]))
+    page.row("counters", _counters({"transitions": instance["transitions"]} | instance["counters"]))
+
+
+def _since(state: Snapshot) -> str:
+    """How long, and from when on; without the latter while the clock is not set."""
+    parts = []
+    if state["since_s"] is not None:
+        parts.append(f"for {duration(state['since_s'])}")
+    if state["since"] is not None:
+        parts.append(time.strftime("since %Y-%m-%d %H:%M:%S", time.localtime(state["since"])))
+    return ", ".join(parts)
+
+
+def _every(advertiser: Snapshot, key: str = "advert_int_ms") -> str:
+    interval = advertiser[key]
+    return f"every {interval:g} ms" if interval < 1000 else f"every {interval / 1000:g} s"
+
+
+def _priority(priority: Snapshot) -> str:
+    """The effective priority and its sum: 110 = 100 +10 script chk."""
+    reasons = []
+    for why in priority["why"]:
+        what, _, weight = why.rpartition(" ")
+        reasons.append(f"{weight} {what}" if what and weight[0] in "+-" else f"({why})")
+    if not reasons and priority["effective"] == priority["base"]:
+        return str(priority["effective"])
+    return " ".join([f"{priority['effective']} = {priority['base']}", *reasons])
+
+
+def _peer(peer: Snapshot | None) -> Iterator[str]:
+    if peer is None:
+        yield "none heard"
+        return
+    yield peer["address"]
+    yield f"priority {peer['priority']}" if peer["priority"] else "priority 0 (resigned)"
+    yield _every(peer, "interval_ms")
+    if peer["last_advert_s"] is not None:
+        yield f"heard {duration(peer['last_advert_s'])} ago"
+
+
+def _tracker(tracker: Snapshot) -> str:
+    state = {True: "up", False: "DOWN", None: "not known yet"}[tracker["up"]]
+    weight = f" (weight {tracker['weight']:+d})" if tracker["weight"] else ""
+    return f"{tracker['kind']} {tracker['name']} {state}{weight}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}" if number else ""
+
+
+def _counters(counters: Snapshot) -> Iterator[str]:
+    return (f"{name.replace('_', ' ')} {number}" for name, number in counters.items() if number)

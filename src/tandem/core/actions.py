@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a virtual router wants done: the output of `SyncGroup.handle`, in order.
+
+Every action is a statement of the state wanted, so that doing it twice changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class SendAdvert:
+    """Send one advertisement of `instance` with this priority; 0 resigns."""
+
+    instance: str
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class Install:
+    """Make the SNAT rule, addresses, routes and rules of `instance` exist."""
+
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Make the SNAT rule, addresses, routes and rules of `instance` not exist."""
+
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Send `repeat` rounds of gratuitous ARP / unsolicited NA for every virtual address."""
+
+    instance: str
+    repeat: int
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """The state has changed: log it, tell notify scripts and watchers."""
+
+    instance: str
+    state: str  # keepalived's word, see state.py
+    priority: int  # effective
+    why: str  # for people
+
+
+@dataclass(frozen=True, slots=True)
+class GroupTransition:
+    """All members of a configured sync group have changed state."""
+
+    group: str
+    state: str
+
+
+Action = SendAdvert | Install | Remove | Announce | Transition | GroupTransition

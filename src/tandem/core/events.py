@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What happens to a virtual router: the input of `SyncGroup.handle`.
+
+Events are plain facts; the shell makes them from packets, netlink messages, probes and
+operator commands. Timers are not events: the shell calls `handle(Tick(), now)` when
+`next_deadline()` has passed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tandem.core.packet import Advertisement
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed: act on every deadline that is not later than `now`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The daemon is set up; leave the Initialize state (RFC 9568 section 6.4.1) after `delay` ns."""
+
+    delay: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AdvertReceived:
+    """A checked advertisement for `instance` came from `source` (packed address)."""
+
+    instance: str
+    advert: Advertisement
+    source: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerChanged:
+    """A tracked object went up or down. `kind` is "interface" or "script"."""
+
+    kind: str
+    name: str
+    up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SourceChanged:
+    """The primary address of `instance` is now `source` (packed), or it has none."""
+
+    instance: str
+    source: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class EffectFailed:
+    """The kernel refused something that `instance` needs while active."""
+
+    instance: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failover:
+    """Operator: hand the group to the peer and do not take it back by preemption."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standby:
+    """Operator: hand the group over and stay out of the election until `Resume`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Operator: undo `Standby` and the preemption hold of `Failover`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The daemon ends: give everything up with priority 0 and return to Initialize."""
+
+
+Event = (
+    Tick | Start | AdvertReceived | TrackerChanged | SourceChanged
+    | EffectFailed | Failover | Standby | Resume | Stop
+)  # fmt: skip

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""VirtualRouter: one instance of the machine of RFC 9568 section 6.4 (RFC 3768 section 6.4).
+
+The RFC lets every virtual router decide alone. Here it only says what it would do, and its
+`SyncGroup` (a group of one, when it is in none) does it for all members together:
+
+    BACKUP   `expired`  the Active_Down_Timer has fired: "I would become active"
+    BACKUP   `resigned` the active said goodbye: "we should become active, whatever the others hear"
+    ACTIVE   `receive()` returns True: "a better router is active: we should become backup"
+
+Deadlines are fields, never callbacks; the owner calls `due()` when `next_deadline()` has passed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tandem.config.schema import Instance
+from tandem.core.actions import Action, Announce, Install, Remove, SendAdvert
+from tandem.core.packet import Advertisement
+from tandem.core.state import Role
+from tandem.core.timers import (
+    CENTISECOND,
+    SECOND,
+    active_down_interval,
+    earliest,
+    resignation_skew,
+    skew_time,
+)
+
+MILLISECOND = 1_000_000
+# A flood of lesser adverts must not make us answer each: assert our role at most this often.
+ASSERT_INTERVAL = 10 * MILLISECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The router last heard as active."""
+
+    source: bytes
+    priority: int
+    interval_cs: int
+    heard: int  # ns
+
+
+class VirtualRouter:
+    """State and timers of one virtual router; all times in monotonic ns."""
+
+    def __init__(self, settings: Instance) -> None:
+        self.settings = settings
+        self.role = Role.INITIALIZE
+        self.priority = settings.priority  # effective, set by the group
+        self.source: bytes | None = None  # primary address
+        self.peer: Peer | None = None
+        self.hold = False  # no preemption until active again (operator's failover)
+        self.expired = False
+        self.resigned = False
+        self.active_adver_interval_cs = settings.advert_int_cs
+        self._active_down_at: int | None = None
+        self._takeover_at: int | None = None
+        self._preempt_at: int | None = None
+        self._advert_at: int | None = None
+        self._asserted_at: int | None = None
+        self._beats_peer_until = 0
+        self._announce_at: int | None = None
+        self._refresh_at: int | None = None
+        self._lower_prio_at: int | None = None
+
+    # What the group asks
+
+    @property
+    def name(self) -> str:
+        """The instance's name."""
+        return self.settings.name
+
+    def next_deadline(self) -> int | None:
+        """When `due()` has something to do."""
+        return earliest(
+            self._active_down_at,
+            self._takeover_at,
+            self._advert_at,
+            self._announce_at,
+            self._refresh_at,
+            self._lower_prio_at,
+        )
+
+    def beats_peer(self, now: int) -> bool:
+        """Active, and a lesser router has claimed to be active lately."""
+        return self.role is Role.ACTIVE and now < self._beats_peer_until
+
+    def active_down_interval(self) -> int:
+        """Active_Down_Interval with the interval learned from the active (v3) or our own (v2)."""
+        return active_down_interval(self.settings.version, self.priority, self.active_adver_interval_cs)
+
+    # Transitions, called by the group
+
+    def become_backup(self, now: int, first_wait: int | None = None) -> list[Action]:
+        """Enter BACKUP and wait `first_wait` ns, by default Active_Down_Interval, for an active."""
+        actions: list[Action] = [Remove(self.name)] if self.role is Role.ACTIVE else []
+        if self.role is Role.INITIALIZE:
+            self.active_adver_interval_cs = self.settings.advert_int_cs
+        self.role = Role.BACKUP
+        self._clear_timers()
+        self._active_down_at = now + (self.active_down_interval() if first_wait is None else first_wait)
+        return actions
+
+    def first_wait(self) -> int:
+        """The first wait after the start: `state MASTER` listens for one interval only."""
+        if not self.settings.initial_master:
+            return self.active_down_interval()
+        interval_cs = self.settings.advert_int_cs
+        return interval_cs * CENTISECOND + skew_time(self.settings.version, self.priority, interval_cs)
+
+    def advertise_first(self, now: int) -> list[Action]:
+        """Enter ACTIVE and say so; `take_over` does the rest after every member has said so."""
+        self.role = Role.ACTIVE
+        self.hold = False
+        self._clear_timers()
+        self._beats_peer_until = 0
+        garp = self.settings.garp
+        if garp.delay_ms:
+            self._announce_at = now + garp.delay_ms * MILLISECOND
+        if garp.refresh_ms:
+            self._refresh_at = now + garp.refresh_ms * MILLISECOND
+        return self.advertise(now)
+
+    def take_over(self) -> list[Action]:
+        """What becoming active needs after the first advertisement."""
+        return [Install(self.name), Announce(self.name, self.settings.garp.repeat)]
+
+    def become_initialize(self) -> list[Action]:
+        """Enter INITIALIZE; the group sends the priority 0 when all members' effects are gone."""
+        actions: list[Action] = [Remove(self.name)] if self.role is Role.ACTIVE else []
+        self.role = Role.INITIALIZE
+        self.peer = None
+        self._clear_timers()
+        return actions
+
+    def advertise(self, now: int) -> list[Action]:
+        """Send an advertisement now and the next one an interval later."""
+        self._advert_at = now + self.settings.advert_int_cs * CENTISECOND
+        return [SendAdvert(self.name, self.priority)]
+
+    def set_priority(self, priority: int, now: int) -> list[Action]:
+        """Take a new effective priority; the active says so at once."""
+        if priority == self.priority:
+            return []
+        self.priority = priority
+        return self.advertise(now) if self.role is Role.ACTIVE else []
+
+    # Timers
+
+    def due(self, now: int) -> list[Action]:
+        """Act on the deadlines that are not later than `now`."""
+        actions: list[Action] = []
+        if self._active_down_at is not None and self._active_down_at <= now:
+            self._active_down_at = None
+            self.expired = True
+        if self._takeover_at is not None and self._takeover_at <= now:
+            self._takeover_at = None
+            self.resigned = True
+        if self._advert_at is not None and self._advert_at <= now:
+            in_phase = self._advert_at + self.settings.advert_int_cs * CENTISECOND
+            actions += self.advertise(now)
+            if in_phase > now:  # lateness must not add up
+                self._advert_at = in_phase
+        garp = self.settings.garp
+        if self._announce_at is not None and self._announce_at <= now:
+            self._announce_at = None
+            actions.append(Announce(self.name, garp.repeat))
+        if self._lower_prio_at is not None and self._lower_prio_at <= now:
+            self._lower_prio_at = None
+            actions.append(Announce(self.name, garp.lower_prio_repeat))
+        if self._refresh_at is not None and self._refresh_at <= now:
+            self._refresh_at = now + garp.refresh_ms * MILLISECOND
+            actions.append(Announce(self.name, garp.refresh_repeat))
+        return actions
+
+    # Packets
+
+    def receive(self, advert: Advertisement, source: bytes, now: int) -> bool:
+        """Take in a checked advertisement; True when we are active and `source` is better.
+
+        After True the group calls either `become_backup` or `defend`; after False, `defend`
+        says what an active router answers.
+        """
+        if self.role is Role.BACKUP:
+            self._receive_in_backup(advert, source, now)
+            return False
+        if self.role is not Role.ACTIVE or advert.priority == 0:
+            return False
+        if self._is_better(advert.priority, source):
+            self._follow(advert, source, now)
+            return True
+        self._beats_peer_until = now + self.active_down_interval()
+        return False
+
+    def defend(self, advert: Advertisement, now: int) -> list[Action]:
+        """What an active router answers to an advertisement it does not yield to (6.4.3)."""
+        if self.role is not Role.ACTIVE:
+            return []
+        if self._asserted_at is not None and now < self._asserted_at + ASSERT_INTERVAL:
+            return []
+        self._asserted_at = now
+        actions = self.advertise(now)
+        garp = self.settings.garp
+        if advert.priority and garp.lower_prio_repeat and self._lower_prio_at is None:
+            # The lesser router has just told the LAN its MAC address.
+            actions.append(Announce(self.name, garp.lower_prio_repeat))
+            self._lower_prio_at = now + max(garp.lower_prio_delay_ms * MILLISECOND, SECOND)
+        return actions
+
+    def _receive_in_backup(self, advert: Advertisement, source: bytes, now: int) -> None:
+        if advert.priority == 0:
+            self._receive_resignation(source, now)
+        elif self._accepts(advert.priority, now):
+            self._follow(advert, source, now)
+            self.expired = self.resigned = False
+            self._takeover_at = None
+            self._active_down_at = now + self.active_down_interval()
+        else:
+            self._note_peer(advert, source, now)
+
+    def _receive_resignation(self, source: bytes, now: int) -> None:
+        if self.peer is None or self.peer.source == source:
+            if self._takeover_at is None and not self.resigned:
+                self._takeover_at = now + resignation_skew(self.priority)
+        elif self._active_down_at is not None:
+            # Not the router we follow: the RFC's own rule, which that one's next advert undoes.
+            skew = skew_time(self.settings.version, self.priority, self.active_adver_interval_cs)
+            self._active_down_at = min(self._active_down_at, now + skew)
+
+    def _accepts(self, priority: int, now: int) -> bool:
+        """Whether a backup stays backup for this active (6.4.2), with keepalived's preempt_delay."""
+        if priority >= self.priority:
+            self._preempt_at = None
+            return True
+        if self.hold or not self.settings.preempt:
+            return True
+        if not self.settings.preempt_delay_ms:
+            return False
+        if self._preempt_at is None:
+            self._preempt_at = now + self.settings.preempt_delay_ms * MILLISECOND
+        return now < self._preempt_at
+
+    def _is_better(self, priority: int, source: bytes) -> bool:
+        if priority != self.priority:
+            return priority > self.priority
+        return self.source is None or source > self.source
+
+    def _follow(self, advert: Advertisement, source: bytes, now: int) -> None:
+        """Take `source` for the active router; version 3 learns its interval."""
+        if self.settings.version == 3:
+            self.active_adver_interval_cs = advert.interval_cs
+        self._note_peer(advert, source, now)
+
+    def _note_peer(self, advert: Advertisement, source: bytes, now: int) -> None:
+        self.peer = Peer(source, advert.priority, advert.interval_cs, now)
+
+    def _clear_timers(self) -> None:
+        self.expired = self.resigned = False
+        self._active_down_at = self._takeover_at = self._preempt_at = None
+        self._advert_at = self._announce_at = self._refresh_at = self._lower_prio_at = None

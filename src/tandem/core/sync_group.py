@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""SyncGroup: virtual routers that are active together or not at all.
+
+Members only say what each would do alone (see `instance`); after every event the rules below
+run until none applies, so that a group never rests in mixed roles:
+
+    stopped, or any reason for a fault      all INITIALIZE, priority 0 on every interface
+    INITIALIZE, started, nothing pending    all BACKUP (all ACTIVE when all own their addresses)
+    BACKUP, any member heard a resignation  all ACTIVE: the peer gives up the group as a whole
+    BACKUP, every member's timer expired    all ACTIVE: no advert on any interface, it is dead.
+                                            One silent LAN is a broken LAN: two actives would meet on the others
+    ACTIVE, any member heard a better one   all BACKUP, unless an earlier member beats its own peer
+
+The last exception settles equal priorities whose addresses compare differently on two LANs: the
+first member in the configuration decides, instead of both routers yielding to each other.
+
+An instance in no sync group is a group of one, for which these rules are those of the RFC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tandem.config.schema import Group, Instance, Track
+from tandem.core.actions import Action, GroupTransition, SendAdvert, Transition
+from tandem.core.events import (
+    AdvertReceived,
+    EffectFailed,
+    Event,
+    Failover,
+    Resume,
+    SourceChanged,
+    Standby,
+    Start,
+    Stop,
+    Tick,
+    TrackerChanged,
+)
+from tandem.core.instance import VirtualRouter
+from tandem.core.state import Role, user_state
+from tandem.core.timers import SECOND, earliest
+from tandem.core.tracking import OWNER, Tracking
+
+EFFECT_RETRY = 10 * SECOND
+EFFECT_RETRY_MAX = 300 * SECOND
+
+
+class SyncGroup:
+    """One sync group with its members; `handle` takes events and returns actions in order."""
+
+    def __init__(self, settings: Group, instances: Iterable[Instance]) -> None:
+        self.settings = settings
+        self.members = tuple(VirtualRouter(instance) for instance in instances)
+        self.tracking = Tracking(self._tracks())
+        self.standby = False
+        self._by_name = {member.name: member for member in self.members}
+        self._start_at: int | None = None
+        self._started = False
+        self._stopped = False
+        self._effect_faults: dict[str, str] = {}
+        self._effect_retry = EFFECT_RETRY
+        self._effect_retry_at: int | None = None
+        self._effect_failed_at: int | None = None
+        self._reported = self.state
+
+    # What the shell asks
+
+    @property
+    def role(self) -> Role:
+        """The role of every member."""
+        return self.members[0].role
+
+    @property
+    def held(self) -> bool:
+        """Whether preemption is suspended since an operator's failover."""
+        return any(member.hold for member in self.members)
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Every reason why this group must not take part in the election."""
+        reasons = list(self.tracking.faults)
+        reasons += [
+            f"no address on {member.settings.interface}"
+            for member in self.members
+            if member.source is None and member.settings.track_primary
+        ]
+        reasons += [f"{name}: {reason}" for name, reason in self._effect_faults.items()]
+        if self.standby:
+            reasons.append("standby")
+        return tuple(dict.fromkeys(reasons))
+
+    @property
+    def state(self) -> str:
+        """keepalived's word for the state of the group."""
+        return user_state(self.role, self._started and bool(self.faults), self._stopped)
+
+    def next_deadline(self) -> int | None:
+        """When `handle(Tick())` has something to do."""
+        own = earliest(self._start_at, self._effect_retry_at)
+        return earliest(own, *(member.next_deadline() for member in self.members))
+
+    # Input
+
+    def handle(self, event: Event, now: int) -> list[Action]:
+        """Take in one event at time `now` (monotonic ns) and return what is to be done, in order."""
+        actions = self._take_in(event, now)
+        for member in self.members:
+            actions += member.set_priority(self.tracking.priority(member.settings.priority), now)
+        return actions + self._settle(now)
+
+    def reconfigure(self, settings: Group, instances: Iterable[Instance], now: int) -> list[Action]:
+        """Go on in the same role with changed settings (a reload); the members are the same."""
+        self.settings = settings
+        for member, instance in zip(self.members, instances, strict=True):
+            member.settings = instance
+        self.tracking.replace(self._tracks())
+        self._effect_faults.clear()
+        actions: list[Action] = []
+        for member in self.members:
+            if member.role is Role.ACTIVE:
+                actions += member.advertise(now) + member.take_over()
+        return actions + self.handle(Tick(), now)
+
+    def _take_in(self, event: Event, now: int) -> list[Action]:
+        match event:
+            case AdvertReceived(name, advert, source):
+                member = self._by_name[name]
+                if member.receive(advert, source, now) and not self._earlier_member_wins(member, now):
+                    return self._all_backup(now, "a better router is active")
+                return member.defend(advert, now)
+            case Tick():
+                return self._due(now)
+            case TrackerChanged(kind, name, up):
+                self.tracking.update(kind, name, up)
+                if kind == "interface" and up:
+                    self._retry_effects()
+            case SourceChanged(name, source):
+                self._by_name[name].source = source
+            case EffectFailed(name, reason):
+                self._effect_failed(name, reason, now)
+            case Failover() if self.role is Role.ACTIVE:
+                return self._hand_over(now)
+            case Standby():
+                self.standby = True
+            case Resume():
+                self.standby = False
+                for member in self.members:
+                    member.hold = False
+            case Start(delay):
+                self._start_at = now + delay
+                return self._due(now)
+            case Stop():
+                self._stopped = True
+        return []
+
+    def _due(self, now: int) -> list[Action]:
+        if self._start_at is not None and self._start_at <= now:
+            self._start_at = None
+            self._started = True
+        if self._effect_retry_at is not None and self._effect_retry_at <= now:
+            self._retry_effects()
+        actions: list[Action] = []
+        for member in self.members:
+            actions += member.due(now)
+        return actions
+
+    # The joint rules
+
+    def _settle(self, now: int) -> list[Action]:
+        actions: list[Action] = []
+        while (more := self._step(now)) is not None:
+            actions += more
+        return actions + self._report("")
+
+    def _step(self, now: int) -> list[Action] | None:
+        """Apply the first rule that changes the role of the group; None when none does."""
+        if self._stopped or self.faults:
+            return None if self.role is Role.INITIALIZE else self._all_initialize()
+        if self.role is Role.INITIALIZE:
+            if not self._started or self.tracking.pending:
+                return None
+            if all(member.settings.priority == OWNER for member in self.members):
+                return self._all_active(now, "owner of the addresses")
+            return self._all_backup(now, "started")
+        if self.role is Role.BACKUP:
+            if any(member.resigned for member in self.members):
+                return self._all_active(now, "the active router resigned")
+            if all(member.expired for member in self.members):
+                return self._all_active(now, "no advertisement from an active router")
+        return None
+
+    def _all_active(self, now: int, why: str) -> list[Action]:
+        actions: list[Action] = []
+        for member in self.members:
+            actions += member.advertise_first(now)
+        for member in self.members:
+            actions += member.take_over()
+        return actions + self._report(why)
+
+    def _all_backup(self, now: int, why: str) -> list[Action]:
+        actions: list[Action] = []
+        for member in self.members:
+            first_wait = member.first_wait() if member.role is Role.INITIALIZE else None
+            actions += member.become_backup(now, first_wait)
+        return actions + self._report(why)
+
+    def _all_initialize(self) -> list[Action]:
+        was_active = self.role is Role.ACTIVE
+        actions: list[Action] = []
+        for member in self.members:
+            actions += member.become_initialize()
+        if was_active:
+            actions += self._goodbye()
+        return actions + self._report("stopped" if self._stopped else "")
+
+    def _hand_over(self, now: int) -> list[Action]:
+        actions: list[Action] = []
+        for member in self.members:
+            actions += member.become_backup(now)
+            member.hold = True
+        return actions + self._goodbye() + self._report("failover asked for")
+
+    def _goodbye(self) -> list[Action]:
+        """Priority 0 on every interface: those that still work carry it, and one is enough."""
+        return [SendAdvert(member.name, 0) for member in self.members]
+
+    def _earlier_member_wins(self, member: VirtualRouter, now: int) -> bool:
+        earlier = self.members[: self.members.index(member)]
+        return any(other.beats_peer(now) for other in earlier)
+
+    # Faults of effects
+
+    def _effect_failed(self, name: str, reason: str, now: int) -> None:
+        failed_at, self._effect_failed_at = self._effect_failed_at, now
+        self._effect_faults[name] = reason
+        if self._effect_retry_at is None:
+            again = failed_at is not None and now < failed_at + 2 * self._effect_retry
+            self._effect_retry = min(2 * self._effect_retry, EFFECT_RETRY_MAX) if again else EFFECT_RETRY
+            self._effect_retry_at = now + self._effect_retry
+
+    def _retry_effects(self) -> None:
+        self._effect_retry_at = None
+        self._effect_faults.clear()
+
+    # Reports
+
+    def _report(self, why: str) -> list[Action]:
+        """Tell of the state when it is another one than was told last."""
+        state = self.state
+        if state == self._reported:
+            return []
+        self._reported = state
+        why = why or ", ".join(self.faults)
+        actions: list[Action] = [
+            Transition(member.name, state, member.priority, why) for member in self.members
+        ]
+        if not self.settings.implicit:
+            actions.append(GroupTransition(self.settings.name, state))
+        return actions
+
+    def _tracks(self) -> list[Track]:
+        tracks = list(self.settings.tracks)
+        for member in self.members:
+            instance = member.settings
+            explicit = any((t.kind, t.name) == ("interface", instance.interface) for t in instance.tracks)
+            if instance.track_primary and not explicit:
+                tracks.append(Track("interface", instance.interface))
+            tracks += instance.tracks
+        return tracks

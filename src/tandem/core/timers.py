@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The intervals of RFC 9568 section 6.1, in integer nanoseconds.
+
+All times in the core are `time.monotonic_ns()` values and differences of them, so that no
+rounding ever makes two routers disagree about which of them is earlier.
+"""
+
+from __future__ import annotations
+
+CENTISECOND = 10_000_000
+SECOND = 1_000_000_000
+
+# After a priority 0 the RFC waits a whole Skew_Time: 0.6 s at 1 s adverts and priority 100, in
+# which nobody is the gateway. The skew is there to let the best of several backups go first;
+# on a LAN 10 us per step of priority is enough for that, and a draw heals as any election does.
+RESIGNATION_STEP = 10_000
+
+
+def skew_time(version: int, priority: int, interval_cs: int) -> int:
+    """Skew_Time in ns; v2: (256 - priority) / 256 s (RFC 3768 6.1), v3: of the active's interval."""
+    scale = interval_cs * CENTISECOND if version == 3 else SECOND
+    return (256 - priority) * scale // 256
+
+
+def active_down_interval(version: int, priority: int, interval_cs: int) -> int:
+    """Active_Down_Interval in ns: three of the active's advertisement intervals plus Skew_Time."""
+    return 3 * interval_cs * CENTISECOND + skew_time(version, priority, interval_cs)
+
+
+def resignation_skew(priority: int) -> int:
+    """How long a backup waits, in ns, after the active said goodbye with priority 0."""
+    return (256 - priority) * RESIGNATION_STEP
+
+
+def earliest(*deadlines: int | None) -> int | None:
+    """The earliest deadline that is set."""
+    return min((deadline for deadline in deadlines if deadline is not None), default=None)

@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""tandemd: the composition root. Reads a plan, puts the parts together, runs the loop.
+
+Exit status: 0 stopped as asked, 1 could not start, 2 usage or configuration.
+"""
+
+from __future__ import annotations
+
+import getopt
+import os
+import signal
+import sys
+
+from tandem import __version__
+from tandem.control.server import DEFAULT_SOCKET, ControlServer
+from tandem.control.status import snapshot
+from tandem.core.actions import GroupTransition, Transition
+from tandem.core.events import Event, Failover, Resume, Standby
+from tandem.core.state import Role
+from tandem.core.sync_group import SyncGroup
+from tandem.effects.announce import Announcer
+from tandem.effects.executor import Executor
+from tandem.effects.firewall import Firewall
+from tandem.effects.interfaces import Interfaces
+from tandem.effects.plan import Plan, PlanError, load_plan, planner_argv
+from tandem.effects.rtnl import Rtnl
+from tandem.log import LEVELS, Logger, StderrSink, SyslogSink
+from tandem.loop import Loop
+from tandem.router import Router
+from tandem.scheduling import lock_memory, set_realtime, settle_memory
+from tandem.scripts import Scripts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+USAGE = """usage: tandemd -c FILE [--control SOCKET] [--syslog] [--log-level LEVEL]
+
+The Tandem daemon, in the foreground. FILE is the configuration in UCI syntax
+(/etc/config/tandem). SIGHUP reloads it, SIGTERM hands over to the peer and ends.
+
+  -c FILE            configuration, default /etc/config/tandem
+  --control SOCKET   where `tandem` asks, default /var/run/tandem/control.sock
+  --syslog           log to /dev/log instead of standard error
+  --log-level LEVEL  error, warning, info or debug, instead of the configuration's
+  --version          print the version
+"""
+STOP_TIMEOUT = 5_000_000_000  # ns that stop scripts get
+PLAN_MAX = 16 << 20  # bytes
+_EVENTS: dict[str, Event] = {"failover": Failover(), "standby": Standby(), "resume": Resume()}
+PACKAGE_DIR = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+class Daemon:
+    """One run of tandemd."""
+
+    def __init__(self, config_file: str, control: str, log: Logger, level: str | None) -> None:
+        self._config_file = config_file
+        self._control_path = control
+        self._log = log
+        self._level = level
+        self._loop = Loop()
+        self._stopping = False
+        self._replies: list[Callable[[dict[str, object]], None]] = []
+        self._planner: tuple[int, int, list[bytes]] | None = None  # pid, pipe, output so far
+        self._memory_locked = False
+
+    def run(self) -> int:
+        """Start, run until stopped, clean up. The exit status."""
+        signals = self._take_signals()
+        try:
+            plan = self._first_plan()
+        except PlanError as error:
+            for line in error.errors:
+                self._log.error(line)
+            return 2
+        if not plan.config.globals.enabled:
+            self._log.info(f"{self._config_file}: option enabled is 0: nothing to do")
+            return 0
+        self._started = self._loop.now()
+        self._set_level(plan)
+        self._log.attach(self._loop)
+        try:
+            self._assemble(plan)
+        except OSError as error:
+            self._log.error(f"cannot start: {error}")
+            return 1
+        self._schedule(plan)
+        self._loop.add_reader(signals, lambda: self._signalled(signals))
+        self._log.info(f"tandemd {__version__} runs with {len(plan.config.instances)} instances")
+        self.router.start()
+        self._scripts.start()
+        settle_memory()
+        self._loop.run()
+        return 0
+
+    # Set-up
+
+    def _assemble(self, plan: Plan) -> None:
+        self._control = ControlServer(self._loop, self._control_path, self._command, self._log.warning)
+        self._scripts = Scripts(self._loop, self._log, plan.config)
+        rtnl = Rtnl()
+        state_dir = os.path.dirname(self._control_path)
+        self._interfaces = Interfaces(self._loop, rtnl, plan, state_dir, self._log)
+        self._executor = Executor(rtnl, Firewall(plan), Announcer(), self._interfaces, self._told)
+        self.router = Router(self._loop, plan, self._executor, self._interfaces, self._scripts, self._log)
+        self._scripts.on_change = self.router.tracker_changed
+        self._interfaces.start(self.router)
+
+    def _schedule(self, plan: Plan) -> None:
+        settings = plan.config.globals
+        if settings.rt_priority and (problem := set_realtime(settings.rt_priority)):
+            self._log.warning(problem)
+        if settings.no_swap:
+            problem = lock_memory()
+            self._memory_locked = problem is None
+            if problem:
+                self._log.warning(problem)
+
+    def _set_level(self, plan: Plan) -> None:
+        self._log.level = self._level or plan.config.globals.log_level
+        for warning in plan.warnings:
+            self._log.warning(warning)
+
+    def _take_signals(self) -> int:
+        """A descriptor that becomes readable when a signal has come."""
+        reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+            signal.signal(number, lambda _number, _frame: None)
+        return reading
+
+    def _signalled(self, fd: int) -> None:
+        numbers = os.read(fd, 64)
+        if signal.SIGTERM in numbers or signal.SIGINT in numbers:
+            self._stop()
+        elif signal.SIGHUP in numbers:
+            self._reload()
+
+    # The plan
+
+    def _first_plan(self) -> Plan:
+        pid, pipe = self._start_planner()
+        chunks = []
+        with open(pipe, "rb") as output:
+            while chunk := output.read(1 << 16):
+                chunks.append(chunk)
+        os.waitpid(pid, 0)
+        return load_plan(b"".join(chunks))
+
+    def _start_planner(self) -> tuple[int, int]:
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        argv = planner_argv(PACKAGE_DIR, self._config_file)
+        actions = [(os.POSIX_SPAWN_DUP2, writing, 1), (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
+        try:
+            pid = os.posix_spawn(argv[0], argv, dict(os.environ), file_actions=actions)
+        finally:
+            os.close(writing)
+        return pid, reading
+
+    def _reload(self, reply: Callable[[dict[str, object]], None] | None = None) -> None:
+        """Plan the configuration anew, off the loop; a bad one leaves everything as it is."""
+        if reply is not None:
+            self._replies.append(reply)
+        if self._planner is not None or self._stopping:
+            return
+        pid, pipe = self._start_planner()
+        os.set_blocking(pipe, False)
+        self._planner = pid, pipe, []
+        self._loop.add_reader(pipe, self._read_plan)
+
+    def _read_plan(self) -> None:
+        assert self._planner is not None  # its pipe is what woke us
+        pid, pipe, chunks = self._planner
+        chunk = os.read(pipe, 1 << 20)
+        if chunk and sum(map(len, chunks)) < PLAN_MAX:
+            chunks.append(chunk)
+            return
+        self._loop.remove_reader(pipe)
+        os.close(pipe)
+        self._planner = None
+        self._loop.call_at("planner", self._loop.now(), lambda now: self._reap(pid, now))
+        try:
+            self._take_plan(load_plan(b"".join(chunks)))
+        except PlanError as error:
+            for line in error.errors:
+                self._log.error(line)
+            self._log.error("reload: the configuration is not usable, the old one stays")
+            self._answer({"ok": False, "error": "\n".join(error.errors)})
+        else:
+            self._answer({"ok": True, "result": "reloaded"})
+
+    def _take_plan(self, plan: Plan) -> None:
+        self._set_level(plan)
+        self._scripts.reload(plan.config)
+        self.router.reload(plan)
+        self._log.info(f"{self._config_file} reloaded")
+
+    def _reap(self, pid: int, now: int) -> None:
+        """Collect the planner, which has closed its output and is about to end."""
+        if os.waitpid(pid, os.WNOHANG) == (0, 0):
+            self._loop.call_at("planner", now + 100_000_000, lambda later: self._reap(pid, later))
+
+    def _answer(self, response: dict[str, object]) -> None:
+        replies, self._replies = self._replies, []
+        for reply in replies:
+            reply(response)
+
+    # Commands and reports
+
+    def _command(self, request: dict[str, str], reply: Callable[[dict[str, object]], None]) -> None:
+        command = request["command"]
+        if command == "reload":
+            self._reload(reply)
+            return
+        try:
+            reply({"ok": True, "result": self._do(command, request.get("group"))})
+        except ValueError as error:
+            reply({"ok": False, "error": str(error)})
+
+    def _do(self, command: str, group: str | None) -> object:
+        if command == "version":
+            return {"version": __version__}
+        if command == "status":
+            facts = {
+                "config_file": self._config_file,
+                "started": self._started,
+                "memory_locked": self._memory_locked,
+            }
+            counters = self._control.counters | {"log_lines_dropped": self._log.dropped}
+            return snapshot(self.router, self._loop, counters, facts)
+        groups = self._groups(group)
+        if command == "failover":
+            active = [g for g in groups if g.role is Role.ACTIVE]
+            if not active:
+                raise ValueError("not MASTER here: run failover on the router that is")
+            groups = active
+        for running in groups:
+            self._log.info(f"{running.settings.name}: {command} asked for")
+            self.router.dispatch(running, _EVENTS[command])
+        return {"groups": {running.settings.name: running.state for running in groups}}
+
+    def _groups(self, name: str | None) -> list[SyncGroup]:
+        if name is None:
+            return list(self.router.groups.values())
+        if name not in self.router.groups:
+            known = ", ".join(self.router.groups) or "none"
+            raise ValueError(f"no group {name!r}; known: {known}")
+        return [self.router.groups[name]]
+
+    def _told(self, transition: Transition | GroupTransition) -> None:
+        if isinstance(transition, Transition):
+            self.router.note(transition)
+            why = f" ({transition.why})" if transition.why else ""
+            self._log.info(f"{transition.instance}: {transition.state}{why}, priority {transition.priority}")
+        self._scripts.notify(transition)
+
+    # The end
+
+    def _stop(self) -> None:
+        if self._stopping:
+            return
+        self._stopping = True
+        self._log.info("stopping: handing over")
+        self.router.stop()
+        self._interfaces.stop()
+        self._executor.close()
+        self._scripts.stop(STOP_TIMEOUT, self._ended)
+
+    def _ended(self) -> None:
+        self._control.close()
+        self._loop.stop()
+
+
+def main(argv: Sequence[str]) -> int:
+    """The program: `argv` without its name; returns the exit status."""
+    try:
+        options, rest = getopt.getopt(list(argv), "c:h", ["control=", "syslog", "log-level=", "version", "help"])
+    except getopt.GetoptError as error:
+        print(f"tandemd: {error}\n{USAGE}", end="", file=sys.stderr)
+        return 2
+    given = dict(options)
+    level = given.get("--log-level")
+    if "-h" in given or "--help" in given:
+        print(USAGE, end="")
+        return 0
+    if "--version" in given:
+        print(f"tandemd {__version__}")
+        return 0
+    if rest or (level is not None and level not in LEVELS):
+        print(f"tandemd: unexpected {' '.join(rest) or level}\n{USAGE}", end="", file=sys.stderr)
+        return 2
+    log = Logger(level or "info", SyslogSink() if "--syslog" in given else StderrSink())
+    config_file = os.path.abspath(given.get("-c", "/etc/config/tandem"))
+    return Daemon(config_file, os.path.abspath(given.get("--control", DEFAULT_SOCKET)), log, level).run()

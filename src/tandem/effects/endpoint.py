@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Endpoint: one instance's side of the wire and of the kernel, with everything prebuilt.
+
+What can be made before it is needed is made when its ingredients change (interface index, MAC
+address, primary address): becoming active then sends bytes that are lying there.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+from tandem.config.schema import Instance
+from tandem.core.packet import AUTH_NONE, AUTH_PASSWORD, Advertisement, Expected, auth_field, encode
+from tandem.effects.announce import announcement
+from tandem.effects.plan import InstancePlan
+from tandem.effects.rtnl import Batch, Unbound, bind
+from tandem.effects.vrrp_socket import VrrpSocket, expected_of, group_of, pack
+
+EMPTY = Unbound(("nothing bound yet",))
+
+
+class Endpoint:
+    """The prebuilt packets, frames and netlink batches of one instance, and its counters."""
+
+    def __init__(self, settings: Instance, plan: InstancePlan) -> None:
+        self.settings = settings
+        self.plan = plan
+        self.counters: dict[str, int] = {}
+        self.installed = False
+        self.source: bytes | None = None
+        self.socket: VrrpSocket | None = None
+        self.frames: tuple[bytes, ...] = ()
+        self.up: Batch | Unbound = EMPTY
+        self.refresh: Batch | Unbound = EMPTY
+        self.down: Batch | Unbound = EMPTY
+        self.expected: Expected = expected_of(settings)
+        group = group_of(settings)
+        self.destinations = [group] if group else [pack(peer) for peer in settings.unicast_peers]
+        self._adverts: dict[tuple[int, bytes], bytes] = {}
+
+    @property
+    def home(self) -> str:
+        """The interface that carries the virtual addresses."""
+        return self.settings.use_vmac or self.settings.interface
+
+    @property
+    def wire(self) -> str:
+        """The interface that adverts leave by and arrive on."""
+        return self.settings.interface if self.settings.vmac_xmit_base else self.home
+
+    @property
+    def virtual_addresses(self) -> tuple[bytes, ...]:
+        """Every virtual address, packed."""
+        addresses = self.settings.virtual_addresses + self.settings.excluded_addresses
+        return tuple(pack(address.address) for address in addresses)
+
+    def count(self, counter: str, by: int = 1) -> None:
+        """Add to a counter."""
+        self.counters[counter] = self.counters.get(counter, 0) + by
+
+    def reconfigure(self, settings: Instance, plan: InstancePlan) -> None:
+        """Take the settings of a reload; what was bound must be bound anew."""
+        fresh = Endpoint(settings, plan)
+        self.settings, self.plan = settings, plan
+        self.expected, self.destinations = fresh.expected, fresh.destinations
+        self._adverts.clear()
+
+    def bind(self, index_of: Callable[[str], int | None]) -> None:
+        """Fill the interface indexes of now into the netlink batches."""
+        self.up = bind(self.plan.up, index_of)
+        self.refresh = bind(self.plan.refresh, index_of)
+        self.down = bind(self.plan.down, index_of)
+
+    def set_source(self, source: bytes | None) -> None:
+        """Send from `source`; packets from it are our own."""
+        self.source = source
+        self.expected = expected_of(self.settings, (source,) if source else ())
+        self._adverts.clear()
+
+    def set_mac(self, mac: bytes | None) -> None:
+        """Announce the virtual addresses at `mac`, if it is one of Ethernet."""
+        if mac is None or len(mac) != 6:
+            self.frames = ()
+        else:
+            self.frames = tuple(announcement(mac, address) for address in self._announced())
+
+    def advertise(self, priority: int) -> int:
+        """Send one advertisement to every destination: 0 or the last errno."""
+        if self.socket is None or self.source is None:
+            return -1
+        result = 0
+        for destination in self.destinations:
+            payload = self._adverts.get((priority, destination)) or self._encode(priority, destination)
+            result = self.socket.send(payload, self.source, destination, self.settings.unicast_ttl) or result
+        return result
+
+    def _announced(self) -> list[bytes]:
+        """The addresses on our own device; those on others are not ours to announce here."""
+        addresses = self.settings.virtual_addresses + self.settings.excluded_addresses
+        return [pack(a.address) for a in addresses if a.device in (None, self.home, self.settings.interface)]
+
+    def _encode(self, priority: int, destination: bytes) -> bytes:
+        settings = self.settings
+        advert = Advertisement(
+            version=settings.version,
+            vrid=settings.virtual_router_id,
+            priority=priority,
+            interval_cs=settings.advert_int_cs,
+            addresses=tuple(pack(address.address) for address in settings.virtual_addresses),
+            auth_type=AUTH_NONE if settings.auth_pass is None else AUTH_PASSWORD,
+            auth_data=b"" if settings.auth_pass is None else auth_field(settings.auth_pass),
+        )
+        assert self.source is not None  # advertise() has seen to it
+        payload = encode(advert, self.source, destination, settings.v3_checksum_as_v2)
+        self._adverts[priority, destination] = payload
+        return payload
+
+
+def text(address: bytes) -> str:
+    """A packed address for people."""
+    return socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Executor: does what the core wants done, in its order; what fails comes back as events.
+
+Nothing here starts a process, reads a file or opens a socket: see `endpoint` for what lies ready.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from tandem.core.actions import Action, Announce, GroupTransition, Install, Remove, SendAdvert, Transition
+from tandem.core.events import EffectFailed
+from tandem.effects.announce import Announcer
+from tandem.effects.endpoint import Endpoint
+from tandem.effects.firewall import Firewall
+from tandem.effects.interfaces import Interfaces
+from tandem.effects.plan import Plan, Template
+from tandem.effects.rtnl import Batch, Failure, Rtnl, Unbound, bind
+
+Told = Callable[[Transition | GroupTransition], None]
+
+
+class Executor:
+    """Carries out actions on the endpoints by name; `told` gets the transitions."""
+
+    def __init__(self, rtnl: Rtnl, firewall: Firewall, announcer: Announcer, interfaces: Interfaces, told: Told) -> None:
+        self.endpoints: dict[str, Endpoint] = {}
+        self.restored = 0
+        self._rtnl = rtnl
+        self._firewall = firewall
+        self._announcer = announcer
+        self._interfaces = interfaces
+        self._told = told
+
+    def execute(self, actions: Iterable[Action]) -> list[EffectFailed]:
+        """Do the actions in order; the failures of what an active router needs."""
+        failed: list[EffectFailed] = []
+        actions = list(actions)
+        installs = [action.instance for action in actions if isinstance(action, Install)]
+        for action in actions:
+            match action:
+                case SendAdvert(name, priority):
+                    self._advertise(self.endpoints[name], priority)
+                case Install(name):
+                    for other in installs:  # one nftables transaction for the whole group
+                        self.endpoints[other].installed = True
+                    failed += self._install(self.endpoints[name], self._firewall_failures())
+                case Remove(name):
+                    self._remove(self.endpoints[name])
+                case Announce(name, repeat):
+                    self._announce(self.endpoints[name], repeat)
+                case Transition() | GroupTransition():
+                    self._told(action)
+        self._firewall_failures()  # what was removed; after the goodbye, for it is slower than it
+        return failed
+
+    def refresh(self) -> list[EffectFailed]:
+        """Renew the lifetime of the addresses of active instances (dead man's switch)."""
+        return self._send_for_active(lambda endpoint: endpoint.refresh)
+
+    def restore(self, names: Iterable[str]) -> list[EffectFailed]:
+        """Put back what somebody has deleted from under these instances, if they are active."""
+        failed: list[EffectFailed] = []
+        for name in names:
+            endpoint = self.endpoints.get(name)
+            if endpoint is not None and endpoint.installed:
+                self.restored += 1
+                endpoint.count("restored")
+                failed += self._install(endpoint, ())
+        return failed
+
+    def take_plan(self, plan: Plan, stale: Iterable[Template]) -> None:
+        """Go over to the plan of a reload; `stale` removes what it no longer has."""
+        self._firewall.plan = plan
+        batch = bind(stale, self._interfaces.index, skip_missing=True)
+        if not isinstance(batch, Unbound):
+            self._rtnl.send(batch)
+
+    def close(self) -> None:
+        """Remove the firewall table and close the sockets."""
+        self._firewall.clear()
+        self._firewall.close()
+        self._announcer.close()
+        self._rtnl.close()
+
+    def _send_for_active(self, batch_of: Callable[[Endpoint], Batch | Unbound]) -> list[EffectFailed]:
+        failed: list[EffectFailed] = []
+        for endpoint in self.endpoints.values():
+            batch = batch_of(endpoint)
+            if endpoint.installed and not isinstance(batch, Unbound):
+                failed += _failures(endpoint, self._rtnl.send(batch))
+        return failed
+
+    def _advertise(self, endpoint: Endpoint, priority: int) -> None:
+        result = endpoint.advertise(priority)
+        if result == 0:
+            endpoint.count("adverts_sent" if priority else "priority_zero_sent")
+        else:
+            endpoint.count("send_errors")
+
+    def _install(self, endpoint: Endpoint, firewall: Iterable[Failure]) -> list[EffectFailed]:
+        endpoint.installed = True
+        if isinstance(endpoint.up, Unbound):
+            missing = ", ".join(endpoint.up.missing)
+            return [EffectFailed(endpoint.settings.name, f"no interface {missing}")]
+        return _failures(endpoint, [*firewall, *self._rtnl.send(endpoint.up)])
+
+    def _remove(self, endpoint: Endpoint) -> None:
+        endpoint.installed = False
+        if not isinstance(endpoint.down, Unbound):
+            for _ in self._rtnl.send(endpoint.down):
+                endpoint.count("removal_errors")
+
+    def _firewall_failures(self) -> tuple[Failure, ...]:
+        active = [name for name, endpoint in self.endpoints.items() if endpoint.installed and endpoint.plan.nft]
+        return self._firewall.set_active(active)
+
+    def _announce(self, endpoint: Endpoint, repeat: int) -> None:
+        ifindex = self._interfaces.index(endpoint.home)
+        if ifindex is None or not endpoint.frames:
+            return
+        if self._announcer.send(ifindex, endpoint.frames, repeat):
+            endpoint.count("announce_errors")
+        else:
+            endpoint.count("announcements_sent", repeat * len(endpoint.frames))
+
+
+def _failures(endpoint: Endpoint, failures: Iterable[Failure]) -> list[EffectFailed]:
+    return [EffectFailed(endpoint.settings.name, str(failure)) for failure in failures]

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Interfaces: follows the kernel's links and addresses and keeps every endpoint connected to them.
+
+Interfaces may appear, vanish, be renamed or made anew at any time. Whenever one changes, each
+endpoint gets what follows from it: a socket, its source address, its MAC address, and netlink
+batches with the present interface indexes; virtual MACs are created when their base appears.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from tandem.effects.endpoint import Endpoint
+from tandem.effects.links import Links
+from tandem.effects.plan import Plan, Template, Vmac
+from tandem.effects.rtnl import (
+    AddressMessage,
+    LinkMessage,
+    Message,
+    Monitor,
+    Overrun,
+    RouteMessage,
+    Rtnl,
+    RuleMessage,
+    Unbound,
+    bind,
+    dump_addresses,
+    dump_links,
+    leftovers,
+)
+from tandem.effects.sysctl import Sysctls
+from tandem.effects.vrrp_socket import VrrpSocket, group_of, pack
+from tandem.log import Logger
+from tandem.loop import Loop
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Listener(Protocol):
+        """Who wants to know: the Router."""
+
+        def interfaces_changed(self) -> None: ...
+        def restore(self, names: Iterable[str]) -> None: ...
+
+
+RESTORE_PAUSE = 100_000_000  # ns between two restorations of one instance: someone may fight us
+REOPEN_PAUSE = 1_000_000_000
+
+Watch = tuple[str | int | bytes, ...]
+
+
+class Interfaces:
+    """The kernel's interfaces and what endpoints get from them."""
+
+    def __init__(self, loop: Loop, rtnl: Rtnl, plan: Plan, state_dir: str, log: Logger) -> None:
+        self.links = Links()
+        self._loop = loop
+        self._rtnl = rtnl
+        self._plan = plan
+        self._log = log
+        self._sysctls = Sysctls(f"{state_dir}/sysctls.json")
+        self._monitor = Monitor(routes=True, ignore_port=rtnl.port)
+        self._sockets: dict[tuple[str, int], VrrpSocket] = {}  # by interface and family
+        self._joined: dict[tuple[str, int], frozenset[bytes]] = {}
+        self._bound: dict[str, object] = {}  # instance -> what its endpoint was last connected to
+        self._watches: dict[Watch, str] = {}
+        self._restored: dict[str, int] = {}
+        self._vmacs: dict[str, Vmac] = {}
+
+    # Life
+
+    def start(self, listener: Listener) -> None:
+        """Learn what there is, clear what a former life left behind, install what is static."""
+        self._listener = listener
+        self._dump()
+        virtual = [
+            (address.family, pack(address.address))
+            for instance in self._plan.config.instances
+            for address in instance.virtual_addresses + instance.excluded_addresses
+        ]
+        self._send(leftovers(virtual))
+        for problem in self._sysctls.load():
+            self._log.warning(problem)
+        self._adopt(self._plan)
+        for name, vmac in self._vmacs.items():
+            if self.links.index(name) is not None:
+                self._send([vmac.delete])
+        self._dump()
+        self._send(self._plan.static_up)
+        for problem in self._sysctls.settle():
+            self._log.warning(problem)
+        self._loop.add_reader(self._monitor.fileno(), self._readable)
+
+    def stop(self) -> None:
+        """Remove what is static and the virtual MACs, put the sysctls back, close the sockets."""
+        self._loop.remove_reader(self._monitor.fileno())
+        self._send(self._plan.static_down)
+        self._send([vmac.delete for vmac in self._vmacs.values()])
+        for problem in self._sysctls.restore_all():
+            self._log.warning(problem)
+        for key in list(self._sockets):
+            self._close(key)
+        self._monitor.close()
+
+    def take_plan(self, plan: Plan) -> None:
+        """Go over to the plan of a reload; what only the old one had is removed."""
+        old = self._plan
+        self._plan = plan
+        self._send([template for template in old.static_down if template not in plan.static_down])
+        before = dict(self._vmacs)
+        self._adopt(plan)
+        self._send([vmac.delete for name, vmac in before.items() if self._vmacs.get(name) != vmac])
+        self._dump()
+        self._send(plan.static_up)
+        self._bound.clear()
+
+    def usable(self, name: str) -> bool:
+        """Whether the interface exists, is up and has a carrier."""
+        return self.links.usable(name)
+
+    def index(self, name: str) -> int | None:
+        """The interface's index, None when there is none of that name."""
+        return self.links.index(name)
+
+    # Endpoints
+
+    def serve(self, endpoints: Iterable[Endpoint], packets: Callable[[VrrpSocket], None]) -> None:
+        """Connect every endpoint to the interfaces of now; `packets` reads a socket."""
+        endpoints = list(endpoints)
+        self._make_vmacs()
+        groups: dict[tuple[str, int], set[bytes]] = {}
+        for endpoint in endpoints:
+            wanted = groups.setdefault((endpoint.wire, endpoint.settings.family), set())
+            if group := group_of(endpoint.settings):
+                wanted.add(group)
+        for key in [key for key in self._sockets if key not in groups]:
+            self._close(key)
+        for (wire, family), joined in groups.items():
+            self._open(wire, family, frozenset(joined), packets)
+        for endpoint in endpoints:
+            self._serve(endpoint)
+
+    def _serve(self, endpoint: Endpoint) -> None:
+        settings = endpoint.settings
+        endpoint.socket = self._sockets.get((endpoint.wire, settings.family))
+        source = self._source(endpoint)
+        mac = self.links.mac(endpoint.home)
+        names = {name for _, _, relocations in endpoint.plan.up for _, name in relocations}
+        facts = (source, mac, tuple((name, self.links.index(name)) for name in sorted(names)))
+        if self._bound.get(settings.name) == facts:
+            return
+        self._bound[settings.name] = facts
+        endpoint.bind(self.links.index)
+        endpoint.set_mac(mac)
+        endpoint.set_source(source)
+
+    def _source(self, endpoint: Endpoint) -> bytes | None:
+        settings = endpoint.settings
+        if self.links.index(settings.interface) is None:
+            return None
+        configured = settings.unicast_src_ip if settings.unicast_peers else settings.mcast_src_ip
+        if configured:
+            return pack(configured)
+        found = self.links.primary_address(settings.interface, settings.family, endpoint.virtual_addresses)
+        return endpoint.source if found is None and not settings.track_primary else found
+
+    def _open(
+        self, wire: str, family: int, groups: frozenset[bytes], packets: Callable[[VrrpSocket], None]
+    ) -> None:
+        key = (wire, family)
+        ifindex = self.links.index(wire)
+        known = self._sockets.get(key)
+        if known is not None and known.ifindex == ifindex and self._joined[key] == groups:
+            return
+        self._close(key)
+        if ifindex is None:
+            return
+        try:
+            opened = VrrpSocket(wire, ifindex, family, groups)
+        except OSError as error:
+            self._log.limited(("open", wire, family), "error", f"{wire}: no VRRP socket: {error}")
+            again = self._loop.now() + REOPEN_PAUSE
+            self._loop.call_at(("open", key), again, lambda _now: self._listener.interfaces_changed())
+            return
+        self._sockets[key] = opened
+        self._joined[key] = groups
+        self._loop.add_reader(opened.fileno(), lambda: packets(opened))
+
+    def _close(self, key: tuple[str, int]) -> None:
+        sock = self._sockets.pop(key, None)
+        if sock is not None:
+            self._loop.remove_reader(sock.fileno())
+            sock.close()
+
+    # Virtual MACs and sysctls
+
+    def _adopt(self, plan: Plan) -> None:
+        self._vmacs = {part.vmac.name: part.vmac for part in plan.instances.values() if part.vmac}
+        self._watches = {watch: name for name, part in plan.instances.items() for watch in part.watch}
+
+    def _make_vmacs(self) -> None:
+        made = False
+        for name, vmac in self._vmacs.items():
+            if self.links.index(name) is None and self.links.index(vmac.base) is not None:
+                self._send([vmac.create, vmac.configure, vmac.up])
+                made = True
+        if made:
+            self._dump()  # its index is needed now, not when the notification is read
+
+    # The kernel's news
+
+    def _readable(self) -> None:
+        restore: set[str] = set()
+        changed = False
+        for message in self._monitor.read():
+            if isinstance(message, Overrun):
+                self._log.warning("netlink notifications were lost: looking at everything again")
+                self._dump()
+                restore.update(self._watches.values())
+                changed = True
+            elif isinstance(message, LinkMessage | AddressMessage):
+                watch = self._watched(message)
+                changed = bool(self.links.update(message)) or changed
+                if watch in self._watches and not message.is_new:
+                    restore.add(self._watches[watch])
+            elif (watch := self._watched(message)) in self._watches:
+                restore.add(self._watches[watch])
+        if changed:
+            self._listener.interfaces_changed()
+        for name in restore:
+            self._restore_soon(name)
+
+    def _watched(self, message: Message) -> Watch:
+        match message:
+            case AddressMessage():
+                name = self.links.name(message.ifindex)
+                return ("address", name or "", message.family, message.address)
+            case RouteMessage():
+                key = (message.family, message.destination, message.prefixlen, message.table, message.metric)
+                return ("route", *key)
+            case RuleMessage():
+                return ("rule", message.family, message.priority, message.table)
+            case _:
+                return ()
+
+    def _restore_soon(self, name: str) -> None:
+        now = self._loop.now()
+        when = max(now, self._restored.get(name, 0) + RESTORE_PAUSE)
+        self._loop.call_at(("restore", name), when, lambda _now: self._restore(name))
+
+    def _restore(self, name: str) -> None:
+        self._restored[name] = self._loop.now()
+        self._listener.restore([name])
+
+    def _dump(self) -> None:
+        self.links.resync([*dump_links(), *dump_addresses()])
+
+    def _send(self, templates: Iterable[Template]) -> None:
+        """Do what no instance depends on; problems are logged."""
+        batch = bind(templates, self.links.index, skip_missing=True)
+        if not isinstance(batch, Unbound):
+            for failure in self._rtnl.send(batch):
+                self._log.warning(str(failure))

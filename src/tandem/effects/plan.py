@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The plan as the resident daemon sees it, and how it starts the planner process.
+
+The planner (`tandem.planner`) reads the configuration and writes the plan to its standard
+output with marshal. Both processes run the same interpreter, so the format is the same.
+"""
+
+from __future__ import annotations
+
+import marshal
+import sys
+from dataclasses import dataclass
+
+from tandem.config.schema import Config, from_plain
+
+# One complete netlink message with sequence number and port id 0: label for people, bytes, and at
+# which offsets the index of which interface is to be written.
+Template = tuple[str, bytes, tuple[tuple[int, str], ...]]
+
+# What in the kernel's notifications means that something of ours has gone:
+# ("address", interface, family, packed) | ("route", family, packed, prefix length, table, metric)
+# | ("rule", family, priority, table). Families are 4 or 6.
+Watch = tuple[str | int | bytes, ...]
+
+# Number of Tandem's own routes, rules (rtm_protocol, FRA_PROTOCOL) and virtual addresses (IFA_PROTO):
+# that of VRRP in IP. Static addresses, which are there whatever the role, have another one.
+PROTOCOL = 112
+STATIC_ADDRESS_PROTOCOL = 113
+
+_START = """\
+import sys
+sys.path.insert(0, sys.argv[1])
+from tandem.planner import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+class PlanError(Exception):
+    """There is no usable plan: `errors` says why, one text for people each."""
+
+    def __init__(self, errors: tuple[str, ...]) -> None:
+        super().__init__("; ".join(errors))
+        self.errors = errors
+
+
+@dataclass(frozen=True, slots=True)
+class Vmac:
+    """The macvlan of an instance with `use_vmac` and the messages of its life."""
+
+    name: str
+    base: str
+    mac: bytes
+    create: Template
+    configure: Template
+    up: Template
+    down: Template
+    delete: Template
+
+
+@dataclass(frozen=True, slots=True)
+class InstancePlan:
+    """What one instance installs while active."""
+
+    up: tuple[Template, ...]  # addresses, routes, rules
+    refresh: tuple[Template, ...]  # the addresses that carry a lifetime
+    down: tuple[Template, ...]  # the reverse of `up`
+    watch: tuple[Watch, ...]
+    nft: bytes  # its rules; b"": none
+    vmac: Vmac | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The configuration and everything that the kernel has to be told for it."""
+
+    config: Config
+    warnings: tuple[str, ...]
+    instances: dict[str, InstancePlan]
+    static_up: tuple[Template, ...]
+    static_down: tuple[Template, ...]
+    nft_head: bytes
+    nft_tail: bytes
+    nft_clear: bytes
+
+    @property
+    def route_protocols(self) -> frozenset[int]:
+        """The protocol numbers of all routes of the plan."""
+        config = self.config
+        routes = [route for instance in config.instances for route in instance.routes]
+        stated = {route.protocol for route in (*routes, *config.static_routes) if route.protocol is not None}
+        return frozenset({PROTOCOL, *stated})
+
+
+def planner_argv(package_dir: str, config_file: str) -> list[str]:
+    """The command that plans `config_file`; `package_dir` is the directory that holds `tandem/`."""
+    return [sys.executable, "-I", "-c", _START, package_dir, "-c", config_file]
+
+
+def load_plan(data: bytes) -> Plan:
+    """The plan in the planner's output. PlanError when it has errors or is not a plan."""
+    try:
+        plain = marshal.loads(data)
+        if "errors" in plain:
+            errors = tuple(str(error) for error in plain["errors"])
+        else:
+            return _plan(plain)
+    except (ValueError, EOFError, TypeError, KeyError, AttributeError) as error:
+        raise PlanError((f"the planner's output is not a plan: {error!r}",)) from None
+    raise PlanError(errors)
+
+
+def _plan(plain: dict) -> Plan:  # type: ignore[type-arg]
+    instances = {
+        name: InstancePlan(
+            up=tuple(part["up"]),
+            refresh=tuple(part["refresh"]),
+            down=tuple(part["down"]),
+            watch=tuple(part["watch"]),
+            nft=part["nft"],
+            vmac=None if part["vmac"] is None else Vmac(**part["vmac"]),
+        )
+        for name, part in plain["instances"].items()
+    }
+    return Plan(
+        config=from_plain(plain["config"]),
+        warnings=tuple(plain["warnings"]),
+        instances=instances,
+        static_up=tuple(plain["static"]["up"]),
+        static_down=tuple(plain["static"]["down"]),
+        nft_head=plain["nft"]["head"],
+        nft_tail=plain["nft"]["tail"],
+        nft_clear=plain["nft"]["clear"],
+    )

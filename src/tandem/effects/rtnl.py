@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""rtnetlink: what the kernel says about links, addresses, routes and rules.
+
+`Rtnl` sends batches, `Monitor` reads notifications, the `dump_` functions ask for all there
+is, and `leftovers` finds what a former life of the daemon installed.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
+
+from tandem.effects.bpf import attach_filter
+from tandem.effects.netlink import (
+    NETLINK_ROUTE,
+    NLMSG_ERROR,
+    Batch,
+    Commands,
+    Failure,
+    Unbound,
+    bind,
+    messages,
+)
+from tandem.effects.plan import PROTOCOL, STATIC_ADDRESS_PROTOCOL, Template
+from tandem.effects.rtmessages import (
+    AF,
+    FIB_RULE_HDR,
+    FOREVER,
+    IFA_LOCAL,
+    IFADDRMSG,
+    IFINFOMSG,
+    RTM_NEWADDR,
+    RTM_NEWLINK,
+    RTM_NEWROUTE,
+    RTM_NEWRULE,
+    RTMSG,
+    AddressMessage,
+    LinkMessage,
+    Message,
+    Overrun,
+    RouteMessage,
+    RuleMessage,
+    parse,
+)
+
+__all__ = [
+    "FOREVER", "PROTOCOL", "AddressMessage", "Batch", "Failure", "LinkMessage", "Message", "Monitor",
+    "Overrun", "RouteMessage", "Rtnl", "RuleMessage", "Unbound", "bind", "dump_addresses", "dump_links",
+    "dump_routes", "dump_rules", "foreign_addresses", "leftovers", "parse",
+]  # fmt: skip
+
+# RTNLGRP_*: link, IPv4 and IPv6 addresses; IPv4 and IPv6 routes and rules.
+_GROUPS_BASIC, _GROUPS_ROUTES = (1, 5, 9), (7, 11, 8, 19)
+
+_DEL, _GET = 1, 2  # RTM_DEL* and RTM_GET* stand behind RTM_NEW*
+_NLMSG_DONE, _NLM_F_REQUEST, _NLM_F_DUMP, _NLM_F_DUMP_INTR = 3, 0x1, 0x300, 0x10
+_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, _NETLINK_GET_STRICT_CHK = 270, 1, 12
+_SO_RCVBUFFORCE = 33
+_RECEIVE_BUFFER = 1 << 20
+_DATAGRAMS_PER_READ = 256
+_ANSWER_S = 2.0  # the kernel answers at once; this only keeps a bug from hanging the daemon
+
+
+class Rtnl(Commands):
+    """The socket for batches of rtnetlink requests."""
+
+    def __init__(self) -> None:
+        super().__init__(NETLINK_ROUTE)
+
+
+class Monitor:
+    """Notifications about links and addresses, and about the loss of routes and rules.
+
+    A filter in the kernel keeps away what would only wake the daemon: routes of other
+    protocols than `protocols` (a router may hold the Internet's table), and the daemon's
+    own refreshes of virtual addresses (`ignore_port`, where IFA_PROTO is not known).
+    """
+
+    def __init__(
+        self, *, routes: bool, protocols: Collection[int] = (PROTOCOL,), ignore_port: int = 0
+    ) -> None:
+        self._socket = _open()
+        self._socket.setblocking(False)
+        # Filter first, or unwanted messages could be queued before it.
+        attach_filter(self._socket, protocols, PROTOCOL, ignore_port)
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
+        except PermissionError:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        for group in _GROUPS_BASIC + (_GROUPS_ROUTES if routes else ()):
+            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+
+    def fileno(self) -> int:
+        """For the loop to wait on."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def read(self) -> list[Message]:
+        """What has happened since the last call; bounded, so call again when still readable."""
+        found: list[Message] = []
+        for _ in range(_DATAGRAMS_PER_READ):
+            try:
+                datagram, sender = self._socket.recvfrom(65536)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                found.append(Overrun())
+                continue
+            if sender[0] != 0:  # only the kernel is believed
+                continue
+            for kind, _, _, body in messages(datagram):
+                message = parse(kind, body)
+                if message is not None:
+                    found.append(message)
+        return found
+
+
+# --- dumps ---------------------------------------------------------------------------
+
+
+def dump_links() -> list[LinkMessage]:
+    """All links. OSError when the kernel does not answer."""
+    found = (parse(kind, body) for kind, body in _dump(RTM_NEWLINK + _GET, IFINFOMSG.pack(0, 0, 0, 0, 0)))
+    return [message for message in found if isinstance(message, LinkMessage)]
+
+
+def dump_addresses() -> list[AddressMessage]:
+    """All addresses of both families. OSError when the kernel does not answer."""
+    found = (parse(kind, body) for kind, body in _dump(RTM_NEWADDR + _GET, IFADDRMSG.pack(0, 0, 0, 0, 0)))
+    return [message for message in found if isinstance(message, AddressMessage)]
+
+
+def dump_routes(protocol: int = PROTOCOL) -> list[tuple[RouteMessage, bytes]]:
+    """Routes of this protocol, each with the message body that names it to the kernel."""
+    found = []
+    for family in AF.values():
+        # The kernel filters by protocol itself (strict check, Linux 4.20); older ones send all.
+        for kind, body in _dump(RTM_NEWROUTE + _GET, RTMSG.pack(family, 0, 0, 0, 0, protocol, 0, 0, 0)):
+            message = parse(kind, body)
+            if isinstance(message, RouteMessage) and message.protocol == protocol:
+                found.append((message, body))
+    return found
+
+
+def dump_rules(protocol: int = PROTOCOL) -> list[tuple[RuleMessage, bytes]]:
+    """Rules of this protocol, each with the message body that names it to the kernel."""
+    found = []
+    for family in AF.values():
+        for kind, body in _dump(RTM_NEWRULE + _GET, FIB_RULE_HDR.pack(family, 0, 0, 0, 0, 0, 0)):
+            message = parse(kind, body)
+            if isinstance(message, RuleMessage) and message.protocol == protocol:
+                found.append((message, body))
+    return found
+
+
+def leftovers(virtual: Collection[tuple[int, bytes]]) -> tuple[Template, ...]:
+    """Messages that delete what a former life of the daemon left in the kernel.
+
+    Rules, routes and addresses with Tandem's protocol number; and of the addresses in
+    `virtual` (family, packed) those that expire, for kernels that don't keep IFA_PROTO.
+    """
+    found: list[Template] = []
+    for rule, body in dump_rules():
+        found.append((f"rule priority {rule.priority} left behind", _request(RTM_NEWRULE + _DEL, body), ()))
+    for route, body in dump_routes():
+        label = f"route {_text(route.family, route.destination)}/{route.prefixlen} left behind"
+        found.append((label, _request(RTM_NEWROUTE + _DEL, body), ()))
+    for address in dump_addresses():
+        expires = address.valid_s != FOREVER and (address.family, address.address) in virtual
+        if expires or address.protocol in (PROTOCOL, STATIC_ADDRESS_PROTOCOL):
+            label = f"address {_text(address.family, address.address)}/{address.prefixlen} left behind"
+            found.append((label, _request(RTM_NEWADDR + _DEL, _address_body(address)), ()))
+    return tuple(found)
+
+
+def foreign_addresses(
+    templates: Iterable[Template], existing: Iterable[AddressMessage], index_of: Callable[[str], int | None]
+) -> frozenset[str]:
+    """Labels of the templates whose address is on its interface already and isn't Tandem's.
+
+    The owner of an address (priority 255) may have it from /etc/config/network. To send such
+    a template would put the dead man's lifetime on somebody else's address, or delete it.
+    """
+    known = {
+        (address.ifindex, address.family, address.address, address.prefixlen)
+        for address in existing
+        if address.valid_s == FOREVER and address.protocol not in (PROTOCOL, STATIC_ADDRESS_PROTOCOL)
+    }
+    found = set()
+    for label, message, relocations in templates:
+        for kind, _, _, body in messages(message):
+            wanted = parse(kind, body)
+            if isinstance(wanted, AddressMessage) and relocations:
+                ifindex = index_of(relocations[0][1])
+                if (ifindex, wanted.family, wanted.address, wanted.prefixlen) in known:
+                    found.add(label)
+    return frozenset(found)
+
+
+def _address_body(address: AddressMessage) -> bytes:
+    header = IFADDRMSG.pack(AF[address.family], address.prefixlen, 0, 0, address.ifindex)
+    return header + struct.pack("=HH", 4 + len(address.address), IFA_LOCAL) + address.address
+
+
+def _text(family: int, address: bytes) -> str:
+    return socket.inet_ntop(AF[family], address)
+
+
+def _request(kind: int, body: bytes, flags: int = 0) -> bytes:
+    return struct.pack("=IHHII", 16 + len(body), kind, _NLM_F_REQUEST | flags, 0, 0) + body
+
+
+def _open() -> socket.socket:
+    opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_ROUTE)
+    opened.bind((0, 0))
+    return opened
+
+
+def _dump(kind: int, header: bytes) -> list[tuple[int, bytes]]:
+    """(type, body) of all answers. Repeated while the kernel says that they don't fit together."""
+    for _ in range(3):
+        with _open() as asked:
+            asked.settimeout(_ANSWER_S)
+            with suppress(OSError):  # before Linux 4.20
+                asked.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
+            asked.send(_request(kind, header, _NLM_F_DUMP))
+            answers = list(_answers(asked))
+        if not any(flags & _NLM_F_DUMP_INTR for _, flags, _ in answers):
+            break
+    return [(answer, body) for answer, _, body in answers]
+
+
+def _answers(asked: socket.socket) -> Iterator[tuple[int, int, bytes]]:
+    while True:
+        for kind, flags, _, body in messages(asked.recv(1 << 17)):
+            if kind == _NLMSG_DONE:
+                return
+            if kind == NLMSG_ERROR:
+                number = -struct.unpack_from("=i", body)[0] if len(body) >= 4 else errno.EPROTO
+                raise OSError(number, "netlink dump")
+            yield kind, flags, body

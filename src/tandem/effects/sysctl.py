@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Kernel settings under /proc/sys: set while someone needs them, put back afterwards.
+
+Each setting is held by owners (instances); the value found first comes back when the last owner lets
+go. A setting that someone else has changed meanwhile is left as it is.
+
+The original values are kept in a file too, written before a setting is touched: the next
+daemon after a `kill -9` takes them over, so that it never mistakes our values for the user's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+
+Path = tuple[str, ...]
+"""Components below /proc/sys. Interface names may hold dots, so that there are no dotted keys."""
+
+Setting = tuple[Path, str]
+
+STATE_FILE = "/var/run/tandem/sysctls.json"
+
+
+def ipv4(interface: str, name: str) -> Path:
+    """The path of net.ipv4.conf.`interface`.`name`."""
+    return ("net", "ipv4", "conf", interface, name)
+
+
+def ipv6(interface: str, name: str) -> Path:
+    """The path of net.ipv6.conf.`interface`.`name`."""
+    return ("net", "ipv6", "conf", interface, name)
+
+
+class Sysctls:
+    """The settings that are held, their originals, and the file that survives us."""
+
+    def __init__(self, state_file: str = STATE_FILE, root: str = "/proc/sys") -> None:
+        self._state_file = state_file
+        self._root = root
+        self._originals: dict[Path, tuple[str, str]] = {}  # (found, set by us), in the order of setting
+        self._owners: dict[Path, dict[str, str]] = {}  # who wants which value
+
+    def load(self) -> list[str]:
+        """Take over what a daemon before us left behind; what nobody holds again is put back by
+        `settle`. Returns what was wrong with the file.
+        """
+        try:
+            with open(self._state_file, encoding="utf-8") as file:
+                left = {tuple(path): (str(found), str(ours)) for path, found, ours in json.load(file)}
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, TypeError) as error:
+            return [f"{self._state_file}: {error}"]
+        bad = [path for path in left if not _is_path(path)]
+        self._originals = {path: values for path, values in left.items() if _is_path(path)} | self._originals
+        return [f"{self._state_file}: not a setting: {path!r}" for path in bad]
+
+    def settle(self) -> list[str]:
+        """Put back what nobody holds: to be called after `load` and the first `hold`s."""
+        return self._put_back([path for path in self._originals if path not in self._owners])
+
+    def hold(self, owner: str, settings: Iterable[Setting]) -> list[str]:
+        """Set everything in `settings` on behalf of `owner`; the problems, for people.
+
+        When two owners want different values of one setting, the last one has its way.
+        """
+        settings = list(settings)
+        problems: list[str] = []
+        wanted: list[Setting] = []
+        for path, value in settings:
+            found = self.read(path)
+            if found is None:
+                problems.append(f"no setting {'/'.join(path)}")
+                continue
+            if path not in self._originals:
+                self._originals[path] = (found, value)
+            else:
+                self._originals[path] = (self._originals[path][0], value)
+            self._owners.setdefault(path, {})[owner] = value
+            if found != value:
+                wanted.append((path, value))
+        problems += self._save()
+        for path, value in wanted:
+            if error := self._write(path, value):
+                problems.append(error)
+        return problems
+
+    def release(self, owner: str) -> list[str]:
+        """Put back what only `owner` has held; the problems."""
+        orphans: list[Path] = []
+        for path in list(self._owners):
+            owners = self._owners[path]
+            if owners.pop(owner, None) is not None and not owners:
+                del self._owners[path]
+                orphans.append(path)
+        return self._put_back(orphans)
+
+    def restore_all(self) -> list[str]:
+        """Put back everything and remove the file; the problems."""
+        self._owners.clear()
+        return self._put_back(list(self._originals))
+
+    def forget(self, interface: str) -> None:
+        """Drop what is known of an interface that has vanished: its settings went with it."""
+        gone = [path for path in self._originals if interface in path[3:4]]
+        for path in gone:
+            del self._originals[path]
+            self._owners.pop(path, None)
+        if gone:
+            self._save()
+
+    def read(self, path: Path) -> str | None:
+        """The present value, None when there is no such setting. ValueError for a bad path."""
+        try:
+            with open(self._file(path), encoding="ascii") as file:
+                return file.read().strip()
+        except OSError:
+            return None
+
+    def _put_back(self, paths: list[Path]) -> list[str]:
+        problems = []
+        for path in reversed(paths):
+            found, ours = self._originals.pop(path)
+            if found != ours and self.read(path) == ours and (error := self._write(path, found)):
+                problems.append(error)
+        return problems + self._save()
+
+    def _write(self, path: Path, value: str) -> str | None:
+        # Unbuffered: the kernel takes a value in one write, and says there what is wrong with it.
+        try:
+            with open(self._file(path), "wb", buffering=0) as file:
+                file.write(value.encode("ascii"))
+        except OSError as error:
+            return f"can't set {'/'.join(path)} to {value}: {error.strerror}"
+        return None
+
+    def _file(self, path: Path) -> str:
+        if not _is_path(path):
+            raise ValueError(f"not a setting: {path!r}")
+        return "/".join((self._root, *path))
+
+    def _save(self) -> list[str]:
+        """Write the file anew; a reader finds the old or the new one, never half of it."""
+        if not self._originals:
+            with suppress(OSError):
+                os.unlink(self._state_file)
+            return []
+        rows = [(path, found, ours) for path, (found, ours) in self._originals.items()]
+        temporary = self._state_file + ".new"
+        try:
+            os.makedirs(os.path.dirname(self._state_file), 0o755, exist_ok=True)
+            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+                json.dump(rows, file)
+            os.replace(temporary, self._state_file)
+        except OSError as error:
+            return [f"{self._state_file}: {error.strerror}"]
+        return []
+
+
+def _is_path(path: object) -> bool:
+    """Whether every component names one thing below its parent, and nothing above it."""
+    return (
+        isinstance(path, tuple)
+        and len(path) > 1
+        and all(isinstance(part, str) and part not in ("", ".", "..") and "/" not in part for part in path)
+        and not any("\0" in part for part in path)
+    )

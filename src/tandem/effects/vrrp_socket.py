@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Raw sockets that carry VRRP advertisements, opened before they are needed.
+
+One `VrrpSocket` serves all virtual routers of one interface and one address family, for
+both directions. With `use_vmac` the interface is the macvlan: a macvlan in private mode
+takes every multicast frame whose source is its own MAC address, the peer's included, away
+from the base interface (drivers/net/macvlan.c, macvlan_handle_frame), so adverts can only
+be received there; adverts that carry the base MAC address arrive there as well.
+
+Opening raises OSError; nothing else does: `send` returns an errno, `receive` a list.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterable
+
+from tandem.config.schema import Instance
+from tandem.core.packet import GROUP6, HOP_LIMIT, PROTOCOL, Expected
+
+UNICAST_MIN_HOP_LIMIT = 1
+"""For `core.packet.decode`: keepalived takes any TTL from unicast peers, and over IPv6 sends 64."""
+
+Received = tuple[bytes, bytes, bytes, int]
+"""Payload after the IP header, packed source, packed destination, TTL or hop limit."""
+
+# include/uapi/linux/in.h, in6.h and asm-generic/socket.h; not in every Python's socket module
+_IP_PKTINFO = 8
+_IP_MTU_DISCOVER = 10
+_IP_TRANSPARENT = 19
+_IP_MULTICAST_ALL = 49
+_IPV6_FREEBIND = 78
+_IPV6_MULTICAST_ALL = 29
+_SO_BINDTOIFINDEX = 62
+
+_TOS_CS6 = 0xC0  # internetwork control, RFC 4594 section 3.1
+_TC_PRIO_CONTROL = 7  # include/uapi/linux/pkt_sched.h
+_RECEIVE_BUFFER = 128 * 1024  # bytes; about 300 adverts, more than 255 virtual routers send at once
+# Bytes of an advert with 255 addresses; for IPv4 with the longest IP header and the password.
+_LARGEST = {4: 60 + 8 + 255 * 4 + 8, 6: 8 + 255 * 16}
+
+# Version and header length, total length, TTL, protocol, source, destination (RFC 791 section 3.1).
+_IP_HEADER = struct.Struct("!BxH4xBB2x4s4s")
+_INT = struct.Struct("=i")
+_PKTINFO4 = struct.Struct("=i4s4s")  # ifindex, source to use, unused on sending
+_PKTINFO6 = struct.Struct("=16si")
+_MREQN = struct.Struct("=4s4si")  # group, unused, ifindex
+_MREQ6 = struct.Struct("=16si")
+_ANCILLARY = socket.CMSG_SPACE(_PKTINFO6.size) + socket.CMSG_SPACE(_INT.size)
+
+
+class VrrpSocket:
+    """A raw VRRP socket on one interface.
+
+    `family` is 4 or 6, `groups` are packed multicast groups to join. The socket stays with
+    `ifindex` whatever the interface is called; when the interface is made anew, close this
+    and open another. OSError when the interface is gone or CAP_NET_RAW / CAP_NET_ADMIN lack.
+    """
+
+    __slots__ = ("_buffer", "_pktinfo", "_socket", "family", "ifindex", "interface", "malformed")
+
+    def __init__(self, interface: str, ifindex: int, family: int, groups: Iterable[bytes] = ()) -> None:
+        self.interface = interface  # for people
+        self.ifindex = ifindex
+        self.family = family
+        self.malformed = 0  # packets that were no whole IP packet, or larger than any advert
+        self._buffer = memoryview(bytearray(_LARGEST[family]))
+        self._pktinfo: dict[bytes, tuple[int, int, bytes]] = {}
+        domain = socket.AF_INET if family == 4 else socket.AF_INET6
+        kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        self._socket = socket.socket(domain, kind, PROTOCOL)
+        try:
+            self._set_up(groups)
+        except OSError:
+            self._socket.close()
+            raise
+
+    def _set_up(self, groups: Iterable[bytes]) -> None:
+        option = self._socket.setsockopt
+        option(socket.SOL_SOCKET, _SO_BINDTOIFINDEX, self.ifindex)
+        option(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        if self.family == 4:
+            ip = socket.IPPROTO_IP
+            option(ip, _IP_MULTICAST_ALL, 0)  # else groups that others have joined come in as well
+            option(ip, socket.IP_MULTICAST_LOOP, 0)
+            option(ip, socket.IP_MULTICAST_TTL, HOP_LIMIT)
+            option(ip, socket.IP_TTL, HOP_LIMIT)
+            option(ip, socket.IP_TOS, _TOS_CS6)
+            option(ip, _IP_MTU_DISCOVER, 0)  # no DF bit, as keepalived sends them
+            option(ip, _IP_TRANSPARENT, 1)  # mcast_src_ip may be any address
+            option(ip, socket.IP_MULTICAST_IF, _MREQN.pack(bytes(4), bytes(4), self.ifindex))
+        else:
+            ip6 = socket.IPPROTO_IPV6
+            option(ip6, _IPV6_MULTICAST_ALL, 0)
+            option(ip6, socket.IPV6_MULTICAST_LOOP, 0)
+            option(ip6, socket.IPV6_MULTICAST_HOPS, HOP_LIMIT)
+            option(ip6, socket.IPV6_UNICAST_HOPS, HOP_LIMIT)
+            option(ip6, socket.IPV6_TCLASS, _TOS_CS6)
+            option(ip6, _IPV6_FREEBIND, 1)  # the base's link-local address is not on the macvlan
+            option(ip6, socket.IPV6_CHECKSUM, -1)  # core.packet makes and checks it
+            option(ip6, socket.IPV6_RECVPKTINFO, 1)
+            option(ip6, socket.IPV6_RECVHOPLIMIT, 1)
+            option(ip6, socket.IPV6_MULTICAST_IF, self.ifindex)
+        # After IP_TOS, which sets the priority too.
+        option(socket.SOL_SOCKET, socket.SO_PRIORITY, _TC_PRIO_CONTROL)
+        for group in groups:
+            self.join(group)
+
+    def join(self, group: bytes) -> None:
+        """Receive the packed multicast `group` as well. OSError, EADDRINUSE when joined before."""
+        if self.family == 4:
+            membership = _MREQN.pack(group, bytes(4), self.ifindex)
+            self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
+        else:
+            membership = _MREQ6.pack(group, self.ifindex)
+            self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, membership)
+
+    def fileno(self) -> int:
+        """The file descriptor, for the selector; -1 when closed."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Close the socket; a second time does nothing."""
+        self._socket.close()
+
+    def receive(self, max_packets: int = 64) -> list[Received]:
+        """Up to `max_packets` packets that have arrived; a flood waits for the next call.
+
+        What is not one whole IP packet is dropped and counted in `malformed`.
+        """
+        read = self._read4 if self.family == 4 else self._read6
+        packets = []
+        for _ in range(max_packets):
+            try:
+                packet = read()
+            except OSError:  # EAGAIN: all read. Others (ENETDOWN) are netlink's to tell.
+                break
+            if packet is None:
+                self.malformed += 1
+            else:
+                packets.append(packet)
+        return packets
+
+    def _read4(self) -> Received | None:
+        """One packet, which for IPv4 begins with the IP header (raw(7))."""
+        size = self._socket.recv_into(self._buffer)
+        if size < _IP_HEADER.size:
+            return None
+        first, total, ttl, protocol, source, destination = _IP_HEADER.unpack_from(self._buffer)
+        header = (first & 0x0F) * 4
+        # A total length above `size`: cut off by the buffer.
+        if first >> 4 != 4 or header < _IP_HEADER.size or protocol != PROTOCOL or not header <= total == size:
+            return None
+        return bytes(self._buffer[header:size]), source, destination, ttl
+
+    def _read6(self) -> Received | None:
+        """One packet; destination and hop limit come as ancillary data (RFC 3542 section 4)."""
+        size, ancillary, flags, address = self._socket.recvmsg_into([self._buffer], _ANCILLARY)
+        destination, hop_limit = b"", -1
+        for level, kind, value in ancillary:
+            if level != socket.IPPROTO_IPV6:
+                continue
+            if kind == socket.IPV6_PKTINFO:
+                destination = value[:16]
+            elif kind == socket.IPV6_HOPLIMIT:
+                (hop_limit,) = _INT.unpack(value)
+        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or not destination or hop_limit < 0:
+            return None
+        source = socket.inet_pton(socket.AF_INET6, address[0].partition("%")[0])
+        return bytes(self._buffer[:size]), source, destination, hop_limit
+
+    def send(self, payload: bytes, source: bytes, destination: bytes, hop_limit: int = HOP_LIMIT) -> int:
+        """Send `payload` from `source` to `destination` (packed) out of this interface.
+
+        0, or the errno (ENETDOWN, ENETUNREACH, ENOBUFS, EAGAIN, ...). The source need not be
+        an address of this interface, nor of this router.
+        """
+        ancillary = [self._pktinfo.get(source) or self._remember(source)]
+        if self.family == 4:
+            address: tuple[object, ...] = (socket.inet_ntop(socket.AF_INET, destination), 0)
+            if hop_limit != HOP_LIMIT:
+                ancillary.append((socket.IPPROTO_IP, socket.IP_TTL, _INT.pack(hop_limit)))
+        else:
+            address = (socket.inet_ntop(socket.AF_INET6, destination), 0, 0, self.ifindex)
+            if hop_limit != HOP_LIMIT:
+                ancillary.append((socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT, _INT.pack(hop_limit)))
+        try:
+            self._socket.sendmsg((payload,), ancillary, 0, address)
+        except OSError as error:
+            return error.errno or -1
+        return 0
+
+    def _remember(self, source: bytes) -> tuple[int, int, bytes]:
+        """The ancillary data that selects `source`; there are as many as primary addresses."""
+        if self.family == 4:
+            item = (socket.IPPROTO_IP, _IP_PKTINFO, _PKTINFO4.pack(self.ifindex, source, bytes(4)))
+        else:
+            item = (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, _PKTINFO6.pack(source, self.ifindex))
+        if len(self._pktinfo) >= 32:
+            self._pktinfo.clear()
+        self._pktinfo[source] = item
+        return item
+
+
+def pack(address: str) -> bytes:
+    """A textual address as 4 or 16 bytes. OSError when it is neither."""
+    return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+
+
+def group_of(instance: Instance) -> bytes | None:
+    """The packed multicast group of `instance`; None when it has unicast peers."""
+    if instance.unicast_peers:
+        return None
+    return GROUP6 if instance.family == 6 else pack(instance.multicast_group)
+
+
+def expected_of(instance: Instance, own_sources: Iterable[bytes] = ()) -> Expected:
+    """What `instance` demands of an advertisement, for `core.packet.check`."""
+    peers = frozenset(pack(peer) for peer in instance.unicast_peers)
+    return Expected(
+        vrid=instance.virtual_router_id,
+        version=instance.version,
+        family=instance.family,
+        owner=instance.priority == 255,
+        own_sources=frozenset(own_sources),
+        group=group_of(instance),
+        unicast_peers=peers if instance.check_unicast_src else None,
+        auth_pass=instance.auth_pass,
+        interval_cs=instance.advert_int_cs,
+        addresses=frozenset(
+            pack(item.address) for item in instance.virtual_addresses if item.family == instance.family
+        ),
+    )

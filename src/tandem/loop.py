@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The event loop: epoll for descriptors, a heap of deadlines, and a watch on its own lateness.
+
+epoll.poll() rounds its timeout up to whole milliseconds; select() takes microseconds, so one
+select() on the epoll descriptor waits and epoll.poll(0) then says who is ready. That costs one
+system call less a turn than a timerfd, and needs no ctypes (KERNEL-FACTS.md, Timers).
+
+A turn runs every ready reader before any timer: an advertisement that has arrived counts
+before a timer that says it has not.
+"""
+
+from __future__ import annotations
+
+import heapq
+import select
+import time
+from collections.abc import Callable, Hashable
+
+MILLISECOND = 1_000_000
+LATE = 10 * MILLISECOND  # a timer that runs later than this is counted
+
+
+class Loop:
+    """Readers, writers and keyed one-shot timers; times are `time.monotonic_ns()`."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._readers: dict[int, Callable[[], None]] = {}
+        self._writers: dict[int, Callable[[], None]] = {}
+        self._timers: dict[Hashable, tuple[int, Callable[[int], None]]] = {}
+        self._heap: list[tuple[int, int, Hashable]] = []
+        self._pushed = 0  # breaks ties, so that keys are never compared
+        self._running = False
+        self.late_max = 0  # ns
+        self.late_count = 0
+
+    def now(self) -> int:
+        """Monotonic time in ns."""
+        return time.monotonic_ns()
+
+    def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
+        """Call `callback` whenever `fd` is readable (level-triggered)."""
+        self._readers[fd] = callback
+        self._watch(fd)
+
+    def remove_reader(self, fd: int) -> None:
+        """Stop watching `fd` for reading; must come before it is closed."""
+        self._readers.pop(fd, None)
+        self._watch(fd)
+
+    def add_writer(self, fd: int, callback: Callable[[], None]) -> None:
+        """Call `callback` whenever `fd` is writable (level-triggered)."""
+        self._writers[fd] = callback
+        self._watch(fd)
+
+    def remove_writer(self, fd: int) -> None:
+        """Stop watching `fd` for writing; must come before it is closed."""
+        self._writers.pop(fd, None)
+        self._watch(fd)
+
+    def call_at(self, key: Hashable, when: int | None, callback: Callable[[int], None] | None = None) -> None:
+        """Set the timer `key` to call `callback(now)` once at `when`; None cancels it."""
+        if when is None or callback is None:
+            self._timers.pop(key, None)
+            return
+        known = self._timers.get(key)
+        self._timers[key] = (when, callback)
+        if known is None or known[0] != when:
+            self._pushed += 1
+            heapq.heappush(self._heap, (when, self._pushed, key))
+
+    def run(self) -> None:
+        """Run until `stop()`."""
+        self._running = True
+        while self._running:
+            self.turn()
+
+    def stop(self) -> None:
+        """End `run()` after this turn."""
+        self._running = False
+
+    def turn(self, limit: int | None = None) -> None:
+        """Wait for something to do, at most `limit` ns, and do it."""
+        select.select([self._epoll], [], [], self._timeout(limit))
+        for fd, event in self._epoll.poll(0):
+            if event & ~select.EPOLLOUT and (reader := self._readers.get(fd)):
+                reader()
+            if event & ~select.EPOLLIN and (writer := self._writers.get(fd)):
+                writer()
+        self._run_timers()
+
+    def close(self) -> None:
+        """Release the epoll descriptor."""
+        self._epoll.close()
+
+    def _run_timers(self) -> None:
+        now = self.now()
+        # Timers set by callbacks wait for the next turn, so that readers always get theirs.
+        due = []
+        while self._heap and self._heap[0][0] <= now:
+            when, _, key = heapq.heappop(self._heap)
+            timer = self._timers.get(key)
+            if timer is not None and timer[0] == when:
+                due.append((when, key, timer))
+        for when, key, timer in due:
+            if self._timers.get(key) is not timer:
+                continue  # cancelled or set anew by an earlier one of this turn
+            del self._timers[key]
+            now = self.now()
+            late = now - when
+            self.late_max = max(self.late_max, late)
+            self.late_count += late > LATE
+            timer[1](now)
+
+    def _timeout(self, limit: int | None) -> float | None:
+        while self._heap:
+            when, _, key = self._heap[0]
+            timer = self._timers.get(key)
+            if timer is not None and timer[0] == when:
+                wait = max(0, when - self.now())
+                return (wait if limit is None else min(wait, limit)) / 1e9
+            heapq.heappop(self._heap)
+        return None if limit is None else limit / 1e9
+
+    def _watch(self, fd: int) -> None:
+        events = (select.EPOLLIN if fd in self._readers else 0) | (select.EPOLLOUT if fd in self._writers else 0)
+        try:
+            if not events:
+                self._epoll.unregister(fd)
+            else:
+                self._epoll.modify(fd, events)
+        except FileNotFoundError:
+            if events:
+                self._epoll.register(fd, events)

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The planner process: from the configuration file to encoded netlink messages.
+
+It is short-lived because pyroute2 costs more memory than the whole daemon may take. The
+daemon starts it (`tandem.effects.plan.planner_argv`), reads the plan from its standard
+output, and keeps only the bytes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import marshal
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from tandem.config.load import load_file
+from tandem.config.schema import Address, Config, Instance, Route, Rule, plain
+from tandem.effects.plan import PROTOCOL, STATIC_ADDRESS_PROTOCOL, Template, Watch
+from tandem.plan import encode_nft
+from tandem.plan import encode_rtnl as rtnl
+from tandem.plan.template import EncodeError
+
+Placed = list[tuple[Address, str]]  # with the device that the address goes on
+Numbered = list[tuple[Rule, int]]  # with its priority
+
+
+def build_plan(config: Config, warnings: Sequence[str]) -> dict[str, Any]:
+    """The plan of a valid configuration, as plain values (see `tandem.effects.plan`).
+
+    Rules that state no priority get 16384 and up, counted over the whole configuration: so
+    they stand before the main table (32766), in their own order, and two are never equal.
+    EncodeError when a value passed validation that netlink can't carry.
+    """
+    priorities = itertools.count(rtnl.RULE_PRIORITY)
+    return {
+        "config": plain(config),
+        "warnings": tuple(warnings),
+        "instances": {
+            instance.name: _instance(instance, config.globals.address_lifetime_s, priorities)
+            for instance in config.instances
+        },
+        "static": _static(config, priorities),
+        "nft": encode_nft.frame(config.instances),
+    }
+
+
+def _instance(instance: Instance, lifetime_s: int, priorities: Iterator[int]) -> dict[str, Any]:
+    home = instance.use_vmac or instance.interface
+    addresses = _placed(instance.virtual_addresses + instance.excluded_addresses, home)
+    rules = _numbered(instance.rules, priorities)
+    up_addresses = _add_addresses(addresses, lifetime_s, PROTOCOL)
+    vmac = None
+    if instance.use_vmac:
+        vmac = rtnl.vmac(instance.use_vmac, instance.interface, instance.virtual_router_id, instance.family)
+    return {
+        "up": up_addresses + _add_routes_and_rules(instance.routes, rules),
+        "refresh": up_addresses if lifetime_s else (),
+        "down": _delete(addresses, instance.routes, rules),
+        "watch": tuple(_watches(addresses, instance.routes, rules)),
+        "nft": encode_nft.fragment(instance),
+        "vmac": vmac,
+    }
+
+
+def _static(config: Config, priorities: Iterator[int]) -> dict[str, tuple[Template, ...]]:
+    # Validation has seen to it that every static address names its device.
+    addresses = _placed(config.static_addresses, "")
+    rules = _numbered(config.static_rules, priorities)
+    return {
+        "up": _add_addresses(addresses, 0, STATIC_ADDRESS_PROTOCOL)
+        + _add_routes_and_rules(config.static_routes, rules),
+        "down": _delete(addresses, config.static_routes, rules),
+    }
+
+
+def _placed(addresses: Iterable[Address], home: str) -> Placed:
+    return [(address, address.device or home) for address in addresses]
+
+
+def _numbered(rules: Iterable[Rule], priorities: Iterator[int]) -> Numbered:
+    return [(rule, next(priorities) if rule.priority is None else rule.priority) for rule in rules]
+
+
+def _add_addresses(addresses: Placed, lifetime_s: int, protocol: int) -> tuple[Template, ...]:
+    return tuple(rtnl.add_address(address, device, lifetime_s, protocol) for address, device in addresses)
+
+
+def _add_routes_and_rules(routes: Iterable[Route], rules: Numbered) -> tuple[Template, ...]:
+    return (
+        *(rtnl.add_route(route) for route in routes),
+        *(rtnl.add_rule(rule, priority) for rule, priority in rules),
+    )
+
+
+def _delete(addresses: Placed, routes: Iterable[Route], rules: Numbered) -> tuple[Template, ...]:
+    """The reverse of adding: the last thing first."""
+    deletions = (
+        *(rtnl.delete_address(address, device) for address, device in addresses),
+        *(rtnl.delete_route(route) for route in routes),
+        *(rtnl.delete_rule(rule, priority) for rule, priority in rules),
+    )
+    return deletions[::-1]
+
+
+def _watches(addresses: Placed, routes: Iterable[Route], rules: Numbered) -> Iterator[Watch]:
+    for address, device in addresses:
+        yield "address", device, address.family, rtnl.packed(address.address)
+    for route in routes:
+        network, _, length = route.destination.partition("/")
+        yield "route", route.family, rtnl.packed(network), int(length), route.table, rtnl.metric(route)
+    for rule, priority in rules:
+        yield "rule", rule.family, priority, rtnl.rule_table(rule)
+
+
+def plan_file(path: str) -> dict[str, Any]:
+    """The plan of a configuration file, or {"errors": texts}."""
+    loaded = load_file(path)
+    if loaded.config is None:
+        return {"errors": tuple(str(problem) for problem in loaded.errors)}
+    try:
+        return build_plan(loaded.config, [str(problem) for problem in loaded.warnings])
+    except EncodeError as error:
+        return {"errors": (f"{path}: {error}",)}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Plan the file of `-c FILE`; exit status 0, or 2 when the plan holds only errors."""
+    out = os.dup(1)
+    os.dup2(2, 1)  # standard output carries the plan and nothing that a library may print
+    if len(argv) != 2 or argv[0] != "-c":
+        plan: dict[str, Any] = {"errors": ("usage: planner -c FILE",)}
+    else:
+        plan = plan_file(argv[1])
+    with open(out, "wb") as pipe:
+        pipe.write(marshal.dumps(plan))
+    return 2 if "errors" in plan else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Router: the running groups, and what connects them to the kernel and to the wire.
+
+    packets, netlink messages, probes, commands -> events -> SyncGroup.handle -> Executor
+                                                                 ^ failures come back as events |
+
+Nothing here decides: roles are the core's, effects the executor's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tandem.config.diff import diff
+from tandem.config.schema import Group
+from tandem.core.actions import Transition
+from tandem.core.events import (
+    AdvertReceived,
+    EffectFailed,
+    Event,
+    SourceChanged,
+    Start,
+    Stop,
+    Tick,
+    TrackerChanged,
+)
+from tandem.core.packet import Advertisement, PacketError, Reason, check, decode
+from tandem.core.sync_group import SyncGroup
+from tandem.effects.endpoint import Endpoint, text
+from tandem.effects.executor import Executor
+from tandem.effects.interfaces import Interfaces
+from tandem.effects.plan import Plan, Template
+from tandem.effects.vrrp_socket import Received, VrrpSocket
+from tandem.log import Logger
+from tandem.loop import Loop
+from tandem.scripts import Scripts
+
+MILLISECOND = 1_000_000
+PACKETS_A_TURN = 64
+
+
+class Router:
+    """All groups of one plan; `start` sets them going, `stop` gives everything up."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        plan: Plan,
+        executor: Executor,
+        interfaces: Interfaces,
+        scripts: Scripts,
+        log: Logger,
+    ) -> None:
+        self.plan = plan
+        self.groups: dict[str, SyncGroup] = {}
+        self.drops: dict[str, int] = {}  # packets for no instance of ours
+        self.changed: dict[str, int] = {}  # when an instance last changed its state, ns
+        self.transitions: dict[str, int] = {}
+        self._loop = loop
+        self._executor = executor
+        self._interfaces = interfaces
+        self._scripts = scripts
+        self._log = log
+        self._group_of: dict[str, SyncGroup] = {}
+        self._by_vrid: dict[tuple[str, int, int], Endpoint] = {}
+
+    @property
+    def endpoints(self) -> dict[str, Endpoint]:
+        """The endpoints by instance name."""
+        return self._executor.endpoints
+
+    # Life
+
+    def start(self) -> None:
+        """Create every group of the plan and let it take part in the elections."""
+        for group in self.plan.config.groups:
+            self._create(group, self.plan)
+        self._connect()
+        delay = self.plan.config.globals.startup_delay_ms * MILLISECOND
+        for running in self.groups.values():
+            self.dispatch(running, Start(delay))
+        self._refresh(self._loop.now())
+
+    def stop(self) -> None:
+        """Remove every effect and resign: addresses go first, then priority 0 is sent."""
+        self._loop.call_at("lifetime", None)
+        for name in list(self.groups):
+            self._end(name)
+        self._connect()
+
+    def reload(self, plan: Plan) -> None:
+        """Go over to `plan`; what it leaves as it is keeps its role and its addresses."""
+        changes = diff(self.plan.config, plan.config)
+        for name in (*changes.removed, *(change.name for change in changes.changed if change.hard)):
+            self._end(name)
+        kept = [group for group in plan.config.groups if group.name in self.groups]
+        stale = self._stale(plan, kept)
+        created = [group for group in plan.config.groups if group.name not in self.groups]
+        for group in created:
+            self._create(group, plan)
+        self.plan = plan
+        self._executor.take_plan(plan, stale)
+        self._interfaces.take_plan(plan)
+        self._connect()
+        for group in kept:
+            self._reconfigure(group)
+        for group in created:
+            self.dispatch(self.groups[group.name], Start())
+
+    # Events
+
+    def dispatch(self, group: SyncGroup, event: Event) -> None:
+        """Let `group` handle `event` and do what it wants; failures go round again."""
+        events = [event]
+        while events:
+            actions = group.handle(events.pop(0), self._loop.now())
+            failures = self._executor.execute(actions)
+            for failure in failures:
+                self._log.error(f"{failure.instance}: {failure.reason}")
+            events += failures[:1]  # one reason is enough to give up
+        self._arm(group)
+
+    def note(self, transition: Transition) -> None:
+        """Remember when it happened, for status."""
+        name = transition.instance
+        self.changed[name] = self._loop.now()
+        self.transitions[name] = self.transitions.get(name, 0) + 1
+
+    def tracker_changed(self, kind: str, name: str, up: bool) -> None:
+        """Tell every group that tracks this object."""
+        for group in self.groups.values():
+            if any((track.kind, track.name) == (kind, name) for track in group.tracking.tracks):
+                self.dispatch(group, TrackerChanged(kind, name, up))
+
+    def interfaces_changed(self) -> None:
+        """Interfaces have come, gone or changed: those that went down first, for speed counts there."""
+        for group in list(self.groups.values()):
+            for event in self._tracker_news(group):
+                if not event.up:
+                    self.dispatch(group, event)
+        self._connect()
+
+    def restore(self, names: Iterable[str]) -> None:
+        """Put back what was deleted from under these instances."""
+        self._failed(self._executor.restore(names))
+
+    def packets(self, sock: VrrpSocket) -> None:
+        """Read what has arrived on a socket, a bounded number of packets at a time."""
+        for packet in sock.receive(PACKETS_A_TURN):
+            self._packet(sock, packet)
+
+    def _packet(self, sock: VrrpSocket, packet: Received) -> None:
+        payload, source, destination, hop_limit = packet
+        advert = decode(payload, sock.family, hop_limit, source, destination, min_hop_limit=1)
+        if isinstance(advert, PacketError):
+            self._drop(self.drops, sock, source, advert)
+            return
+        endpoint = self._by_vrid.get((sock.interface, sock.family, advert.vrid))
+        if endpoint is None:
+            error = PacketError(Reason.UNKNOWN_VRID, f"vrid {advert.vrid}")
+            self._drop(self.drops, sock, source, error)
+            return
+        wrong = check(advert, endpoint.expected, source, destination)
+        if wrong is not None:
+            self._drop(endpoint.counters, sock, source, wrong)
+            return
+        self._accept(endpoint, advert, source)
+
+    def _accept(self, endpoint: Endpoint, advert: Advertisement, source: bytes) -> None:
+        endpoint.count("adverts_received" if advert.priority else "priority_zero_received")
+        name = endpoint.settings.name
+        self.dispatch(self._group_of[name], AdvertReceived(name, advert, source))
+
+    def _drop(self, counters: dict[str, int], sock: VrrpSocket, source: bytes, error: PacketError) -> None:
+        counter = error.reason.counter
+        counters[counter] = counters.get(counter, 0) + 1
+        key = (sock.interface, source, counter)
+        self._log.limited(key, "warning", f"{sock.interface}: packet from {text(source)} dropped: {error}")
+
+    def _tick(self, group: SyncGroup) -> None:
+        self.dispatch(group, Tick())
+
+    def _arm(self, group: SyncGroup) -> None:
+        if self.groups.get(group.settings.name) is group:
+            key = ("group", group.settings.name)
+            self._loop.call_at(key, group.next_deadline(), lambda _now: self._tick(group))
+
+    def _refresh(self, now: int) -> None:
+        """Renew the addresses' lifetime three times before it ends."""
+        lifetime = self.plan.config.globals.address_lifetime_s
+        self._failed(self._executor.refresh())
+        if lifetime:
+            self._loop.call_at("lifetime", now + lifetime * 1000 * MILLISECOND // 3, self._refresh)
+
+    def _failed(self, failures: Iterable[EffectFailed]) -> None:
+        for failure in failures:
+            self._log.error(f"{failure.instance}: {failure.reason}")
+            self.dispatch(self._group_of[failure.instance], failure)
+
+    # Groups
+
+    def _create(self, group: Group, plan: Plan) -> None:
+        instances = {instance.name: instance for instance in plan.config.instances}
+        running = SyncGroup(group, [instances[name] for name in group.members])
+        self.groups[group.name] = running
+        for name in group.members:
+            self._group_of[name] = running
+            self.endpoints[name] = Endpoint(instances[name], plan.instances[name])
+
+    def _end(self, name: str) -> None:
+        group = self.groups[name]
+        self.dispatch(group, Stop())
+        self._loop.call_at(("group", name), None)
+        del self.groups[name]
+        for member in group.members:
+            del self._group_of[member.name]
+            del self.endpoints[member.name]
+
+    def _reconfigure(self, group: Group) -> None:
+        instances = {instance.name: instance for instance in self.plan.config.instances}
+        running = self.groups[group.name]
+        members = [instances[name] for name in group.members]
+        if (running.settings, [member.settings for member in running.members]) != (group, members):
+            actions = running.reconfigure(group, members, self._loop.now())
+            self._failed(self._executor.execute(actions))
+        else:
+            self._failed(self._executor.restore(group.members))
+        self._arm(running)
+
+    def _stale(self, plan: Plan, kept: Iterable[Group]) -> list[Template]:
+        """What kept instances install now and will not any more; adopts their new settings."""
+        instances = {instance.name: instance for instance in plan.config.instances}
+        stale: list[Template] = []
+        for group in kept:
+            for name in group.members:
+                endpoint = self.endpoints[name]
+                if endpoint.installed:
+                    stale += [template for template in endpoint.plan.down if template not in plan.instances[name].down]
+                endpoint.reconfigure(instances[name], plan.instances[name])
+        return stale
+
+    # Interfaces
+
+    def _connect(self) -> None:
+        """Give every endpoint the interfaces, sockets and addresses of now, and tell its group."""
+        self._interfaces.serve(self.endpoints.values(), self.packets)
+        self._by_vrid = {
+            (endpoint.wire, endpoint.settings.family, endpoint.settings.virtual_router_id): endpoint
+            for endpoint in self.endpoints.values()
+        }
+        for group in list(self.groups.values()):
+            for member in group.members:
+                source = self.endpoints[member.name].source
+                if source != member.source:
+                    self.dispatch(group, SourceChanged(member.name, source))
+            for event in self._tracker_news(group):
+                self.dispatch(group, event)
+
+    def _tracker_news(self, group: SyncGroup) -> list[TrackerChanged]:
+        """The states of tracked objects that `group` does not know yet."""
+        news = []
+        for track in group.tracking.tracks:
+            probe = self._interfaces.usable if track.kind == "interface" else self._scripts.state
+            up = probe(track.name)
+            if up is not None and up != group.tracking.up(track):
+                news.append(TrackerChanged(track.kind, track.name, up))
+        return news
