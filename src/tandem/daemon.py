@@ -186,7 +186,8 @@ class Daemon:
             for line in error.errors:
                 self._log.error(line)
             self._log.error("reload: the configuration is not usable, the old one stays")
-            self._answer({"ok": False, "error": "\n".join(error.errors)})
+            refused = "the configuration is not usable, the old one stays"
+            self._answer({"ok": False, "error": refused, "errors": list(error.errors)})
         else:
             self._answer({"ok": True, "result": "reloaded"})
 

@@ -34,9 +34,10 @@ _SECOND = 1_000_000_000
 
 def printable(text: str) -> str:
     """`text` on one line: what a terminal or a log parser would act on is escaped."""
-    if text.isprintable():
-        return text[:LINE_MAX]
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:LINE_MAX])[:LINE_MAX]
+    text = text[:LINE_MAX]
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return text[:LINE_MAX]
 
 
 class StderrSink:

@@ -11,7 +11,7 @@ from tandem.config.schema import Address, Config, Group, Instance, Track
 
 def check(config: Config, sections: Mapping[str, list[Parsed]], report: Report) -> None:
     """Reports all that contradicts something in another section."""
-    parsed = {section.name: section for section in reversed(sections.get("vrrp_instance", []))}
+    parsed = {section.key: section for section in reversed(sections.get("vrrp_instance", []))}
     instances = {instance.name: instance for instance in config.instances}
     _identities(config, parsed)
     _virtual_macs(config, parsed)

@@ -132,4 +132,3 @@ def _instance(old: Instance, new: Instance) -> InstanceChange:
         tuple(route for route in old.routes if route not in new.routes),
         tuple(rule for rule in old.rules if rule not in new.rules),
     )
-

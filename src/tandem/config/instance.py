@@ -27,8 +27,8 @@ def build_all(found: list[Parsed], names: Names, settings: Parsed) -> dict[str, 
             taken.add(vmac)
     instances: dict[str, Instance] = {}
     for parsed in found:
-        if parsed.name and parsed.name not in instances:
-            instances[parsed.name] = _Builder(parsed, names, settings, taken).build()
+        if parsed.key not in instances:
+            instances[parsed.key] = _Builder(parsed, names, settings, taken).build()
     return instances
 
 
@@ -85,7 +85,7 @@ class _Builder:
         master = self._master()
         preempt, delay = self._preempt(master)
         instance = Instance(
-            name=parsed.name,
+            name=parsed.key,
             interface=parsed.get("interface") or "",
             virtual_router_id=parsed.get("virtual_router_id") or 0,
             version=self.version,

@@ -38,10 +38,12 @@ class Names:
             for parsed in sections.get(kind, []):
                 self._add(kind, parsed)
         self.used: set[tuple[str, str]] = set()
-        self.addresses = self._values("ipaddress", _address)
-        self.routes = self._values("route", _route)
-        self.rules = self._values("rule", _rule)
-        self.peers = self._values("peer", lambda parsed: parsed.get("address"))
+        self.addresses: dict[str, Address | None] = self._values("ipaddress", _address)
+        self.routes: dict[str, Route | None] = self._values("route", _route)
+        self.rules: dict[str, Rule | None] = self._values("rule", _rule)
+        self.peers: dict[str, str | None] = self._values("peer", lambda parsed: parsed.get("address"))
+        self.interfaces: dict[str, Track | None] = self._values("track_interface", self._track_interface)
+        self.scripts: dict[str, Track | None] = self._values("track_script", self._track_script)
 
     def _add(self, kind: str, parsed: Parsed) -> None:
         known = self.sections[kind]
@@ -152,10 +154,10 @@ class Names:
         return items
 
     def _track(self, parsed: Parsed, option: str, kind: str, item: Item) -> Track | None:
-        section = self.sections[option].get(item.text)
-        if section is not None:
+        named = self.interfaces if kind == "interface" else self.scripts
+        if item.text in named:
             self.used.add((option, item.text))
-            return self._track_of_section(section, kind)
+            return named[item.text]
         try:
             track = syntax.track(kind, item.text, (0, False))
         except ValueError as error:
@@ -181,20 +183,26 @@ class Names:
         direction = script.get("direction")
         return weight, reverse if direction is None else direction == "reverse"
 
-    def _track_of_section(self, section: Parsed, kind: str) -> Track | None:
+    def _track_interface(self, section: Parsed) -> Track | None:
+        name = section.get("value")
+        reverse = section.get("direction") == "reverse"
+        return Track("interface", name, section.get("weight"), reverse) if name else None
+
+    def _track_script(self, section: Parsed) -> Track | None:
         name, weight, direction = section.get("value"), section.get("weight"), section.get("direction")
         if not name:
             return None
-        reverse = direction == "reverse"
-        if kind == "script":
-            default = self._script_default(name)
-            if default is None:
-                hint = self.hint(name, self.sections["vrrp_script"])
-                section.error("there is no vrrp_script of this name" + hint, "value")
-                return None
-            weight = default[0] if weight is None else weight
-            reverse = default[1] if direction is None else reverse
-        return Track(kind, name, weight, reverse)
+        default = self._script_default(name)
+        if default is None:
+            hint = self.hint(name, self.sections["vrrp_script"])
+            section.error("there is no vrrp_script of this name" + hint, "value")
+            return None
+        return Track(
+            "script",
+            name,
+            default[0] if weight is None else weight,
+            default[1] if direction is None else direction == "reverse",
+        )
 
     def warn_of_unused(self) -> None:
         """Named sections that nothing refers to are not ignored silently."""
@@ -244,4 +252,3 @@ def _rule(parsed: Parsed) -> Rule:
         if (value := parsed.get(word)) is not None:
             text += [word, value]
     return syntax.rule(" ".join(text))
-

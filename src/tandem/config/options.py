@@ -73,7 +73,12 @@ _NO_FILE = Refused("not supported: use a track_script")
 _NETLINK = NoEffect("no effect: link state always comes from netlink")
 _ALWAYS = NoEffect("no effect: Tandem always works this way")
 
+_VERSION = Kind("2 or 3", lambda text: {"2": 2, "3": 3}.get(text) or _refuse())
 _GARP_SECONDS = seconds("0", "86400")
+
+
+def _refuse() -> int:
+    raise ValueError
 
 
 def _switch(default: str | None, text: str) -> Option:
@@ -107,12 +112,12 @@ def _garp(prefix: str, place: str) -> Table:
 GLOBALS: Table = {
     "enabled": _switch("1", "start the daemon"),
     "router_id": Option(TEXT, "", "name of this machine in logs and status"),
-    "vrrp_version": Option(whole(2, 3), "2", "default version of IPv4 instances; IPv6 is always 3"),
+    "vrrp_version": Option(_VERSION, "2", "default version of IPv4 instances; IPv6 is always 3"),
     "vrrp_mcast_group4": Option(multicast_group(4), "224.0.0.18", "where IPv4 adverts go"),
     "vrrp_mcast_group6": Option(multicast_group(6), "ff02::12", "where IPv6 adverts go"),
     "vrrp_startup_delay": Option(seconds("0", "3600"), "0", "wait after start before taking part"),
-    "vrrp_rt_priority": Option(whole(0, 99), "0", "SCHED_FIFO priority, 0: ordinary scheduling"),
-    "vrrp_no_swap": _switch("0", "lock the daemon's memory"),
+    "vrrp_rt_priority": Option(whole(0, 99), "50", "SCHED_FIFO priority, 0: ordinary scheduling"),
+    "vrrp_no_swap": _switch("1", "lock the daemon's memory"),
     "vrrp_strict": _switch("0", "warn of everything that the RFC does not allow"),
     "vrrp_min_garp": _switch("0", "one gratuitous ARP per address, no second burst"),
     "vrrp_check_unicast_src": _switch("0", "accept unicast adverts of known peers only"),
@@ -205,7 +210,7 @@ INSTANCE: Table = {
     "name": Option(NAME, None, "name of the instance; default: the section's"),
     "interface": Option(DEVICE, None, "where adverts go", required=True),
     "virtual_router_id": Option(whole(1, 255), None, "the same on all routers", required=True),
-    "version": Option(whole(2, 3), None, "VRRP version; default: vrrp_version of globals, 3 for IPv6"),
+    "version": Option(_VERSION, None, "VRRP version; default: vrrp_version of globals, 3 for IPv6"),
     "state": Option(choice("MASTER", "BACKUP"), None, "role to begin with; MASTER at priority 255"),
     "priority": Option(whole(1, 255), "100", "the highest becomes MASTER; 255: owner of the addresses"),
     "advert_int": Option(seconds("0.01", "255", 2), "1", "seconds between adverts"),

@@ -43,9 +43,13 @@ class Problem:
 
 
 def shown(text: str, longest: int = LONGEST_VALUE) -> str:
-    """The text on one printable line of bounded length."""
-    if len(text) > longest:
-        text = text[:longest] + "..."
+    """The text on one printable line of bounded length.
+
+    It is cut at the first line's end: what follows is what an open quote has swallowed, and a
+    password may be among it.
+    """
+    first = text[:longest].partition("\n")[0]
+    text = first if first == text else first + "..."
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -62,9 +62,15 @@ class Parsed:
         items = self.items.get("name")
         return items[0].value if items else self.section.name or ""
 
+    @property
+    def key(self) -> str:
+        """The name, or for one that lacks it (an error) something to tell it from others."""
+        return self.name or self.section.label
+
     def given(self, option: str) -> bool:
         """Whether the option is set in the file, be it rightly or wrongly."""
-        return option in self.section.options
+        found = self.section.options.get(option)
+        return found is not None and any(value.text for value in found.values)
 
     def get(self, option: str) -> Any:
         """The value of an option, or its default."""
@@ -115,7 +121,7 @@ def read(section: uci.Section, report: Report) -> Parsed | None:
     for option in section.options.values():
         _read_option(parsed, option)
     for name, entry in known.items():
-        if isinstance(entry, Option) and entry.required and name not in section.options:
+        if isinstance(entry, Option) and entry.required and not parsed.given(name):
             parsed.error(f"is missing: {entry.kind.allowed}", name)
     return parsed
 

@@ -195,8 +195,8 @@ class Globals:
     router_id: str = ""
     startup_delay_ms: int = 0
     address_lifetime_s: int = 3  # dead man's switch; 0: addresses never expire
-    rt_priority: int = 0  # SCHED_FIFO priority, 0: ordinary scheduling
-    no_swap: bool = False
+    rt_priority: int = 50  # SCHED_FIFO priority, 0: ordinary scheduling
+    no_swap: bool = True
     script_user: str | None = None
     script_group: str | None = None
     log_level: str = "info"  # error, warning, info, debug

@@ -101,7 +101,7 @@ def _named_number(names: dict[str, int], low: int, high: int) -> Reader:
 def scope(text: str) -> int:
     """RT_SCOPE_* of a scope's name or number; ValueError."""
     if text in ("nowhere", "255"):
-        raise ValueError("scope nowhere means that nothing can be reached: use global, site, link or host")
+        raise ValueError("means that nothing can be reached; use global, site, link or host")
     return int(_named_number(SCOPES, 0, 254)(text))
 
 

@@ -98,6 +98,16 @@ def quote(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
 
 
+def _until(valid: re.Pattern[str], text: str) -> str:
+    """The text up to its first character that is not valid.
+
+    No further, because with a quote in the wrong place a password may follow.
+    """
+    match = valid.match(text)
+    end = match.end() + 1 if match else 1
+    return shown(text[:end]) + ("..." if end < len(text) else "")
+
+
 class _Reader:
     """The text, the position in it, and what has been read so far."""
 
@@ -193,7 +203,8 @@ class _Reader:
         word = _COMMAND.match(self.text, self.at).group()  # type: ignore[union-attr]
         command = next((name for name in _COMMANDS if word in (name, name[0])), None)
         if command is None:
-            raise _Unreadable(line, f"'{shown(word)}' is not one of package, config, option, list")
+            # the word itself is not shown: with a line torn apart, it may be a password
+            raise _Unreadable(line, "a line begins with one of package, config, option and list")
         self.at += len(word)
         arguments = []
         while (argument := self._word()) is not None:
@@ -219,11 +230,11 @@ class _Reader:
     def _config(self, line: int, kind: str, name: str) -> None:
         self._lose("config")
         if not _TYPE.fullmatch(kind):
-            raise _Unreadable(line, f"section type '{shown(kind)}' may hold printable ASCII only")
+            raise _Unreadable(line, f"section type '{_until(_TYPE, kind)}' may hold printable ASCII only")
         if name and not _NAME.fullmatch(name):
             raise _Unreadable(
                 line,
-                f"section name '{shown(name)}' may hold letters, digits and _ only"
+                f"section name '{_until(_NAME, name)}' may hold letters, digits and _ only"
                 " (an option 'name' may hold more)",
             )
         if len(self.sections) >= MOST_SECTIONS:
@@ -253,7 +264,9 @@ class _Reader:
         if self.current is None:
             raise _Unreadable(line, "option or list before the first config line")
         if not _NAME.fullmatch(name):
-            raise _Unreadable(line, f"option name '{shown(name)}' may hold letters, digits and _ only")
+            raise _Unreadable(
+                line, f"option name '{_until(_NAME, name)}' may hold letters, digits and _ only"
+            )
         value = Value(value.text if value else "", line)
         before = self.current.options.get(name)
         if before is None:

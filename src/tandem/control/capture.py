@@ -17,15 +17,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from tandem.config.schema import Config, Instance
-from tandem.core.packet import (
-    AUTH_DATA_LENGTH,
-    PROTOCOL,
-    Advertisement,
-    PacketError,
-    Reason,
-    check,
-    decode,
-)
+from tandem.core.packet import PROTOCOL, Advertisement, PacketError, Reason, check, decode
 from tandem.effects.vrrp_socket import UNICAST_MIN_HOP_LIMIT, expected_of, pack
 
 _ETH_P_ALL = 0x0003
@@ -69,6 +61,12 @@ class Datagram:
     destination: bytes
     hop_limit: int
     fragment: bool = False
+
+    def decoded(self) -> Advertisement | PacketError:
+        """What the daemon makes of it before it looks at its configuration."""
+        return decode(
+            self.payload, self.family, self.hop_limit, self.source, self.destination, UNICAST_MIN_HOP_LIMIT
+        )
 
 
 def capture(interface: str, config: Config | None, count: int | None, out: TextIO) -> int:
@@ -144,10 +142,7 @@ def verdict(
         return "dropped: not a whole IP packet"
     if datagram.fragment:
         return "fragment: judged when it is whole"
-    source, destination = datagram.source, datagram.destination
-    advert = decode(
-        datagram.payload, datagram.family, datagram.hop_limit, source, destination, UNICAST_MIN_HOP_LIMIT
-    )
+    advert = datagram.decoded()
     if isinstance(advert, PacketError):
         return f"dropped: {advert}"
     if config is None:
@@ -224,12 +219,11 @@ _AUTHENTICATION = {0: "no auth", 1: "password", 2: "auth AH"}
 
 
 def _addresses(layer: Any, datagram: Datagram) -> str:
-    """The virtual addresses, or their number where the length is wrong.
+    """The virtual addresses, or their number when the packet is damaged.
 
-    With a wrong count, what scapy takes for an address may be the password.
+    With a wrong count or version, what scapy takes for an address may be the password.
     """
-    length = 8 + layer.ipcount * len(datagram.source) + (AUTH_DATA_LENGTH if layer.version == 2 else 0)
-    if layer.version not in (2, 3) or len(datagram.payload) != length or not isinstance(layer.addrlist, list):
+    if isinstance(datagram.decoded(), PacketError):
         return f"{layer.ipcount} addresses"
     return ",".join(str(address) for address in layer.addrlist) or "no addresses"
 

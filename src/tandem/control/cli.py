@@ -129,12 +129,12 @@ def version(arguments: argparse.Namespace) -> int:
 
 def check(arguments: argparse.Namespace) -> int:
     """Print every error of a configuration, or what it means with all defaults."""
-    from tandem.config import effective
+    from tandem.config.effective import render
 
     config = _load(arguments.file)
     if config is None:
         return UNUSABLE
-    sys.stdout.write(effective.render(config))
+    sys.stdout.write(render(config))
     return DONE
 
 
@@ -353,7 +353,7 @@ _GROUP_COMMANDS = (
         "hand the active role to the other router",
         """\
 The router stays ready and takes over again when the other one fails, but does
-not preempt it until `tandem resume`. Where it is not active, nothing changes.""",
+not preempt it until `tandem resume`. Run it on the router that is MASTER.""",
         """\
   tandem failover                    every group
   tandem failover G1                 only that group""",

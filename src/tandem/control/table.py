@@ -97,7 +97,8 @@ def _daemon(page: _Page, status: Snapshot) -> None:
     memory = "memory locked" if scheduling["memory_locked"] else ""
     page.row("scheduling", [scheduling["policy"], memory, f"at most {scheduling['late_max_ms']:.1f} ms late"])
     if scheduling["late_count"]:
-        late = f"{scheduling['late_count']} timers later than {scheduling['late_limit_ms']:g} ms"
+        timers = _count(scheduling["late_count"], "timer")
+        late = f"{timers} later than {scheduling['late_limit_ms']:g} ms"
         page.row("late", [late], _NOTE)
     page.row("counters", _counters(status["counters"]))
 
@@ -108,7 +109,8 @@ def _group(page: _Page, group: Snapshot, members: list[Snapshot]) -> None:
         page.row("standby", [f"by command, until: tandem resume {group['name']}"], _NOTE)
     if group["held"]:
         page.row("failover", [f"by command, does not preempt until: tandem resume {group['name']}"], _NOTE)
-    page.row("faults", group["faults"], _ALARM)
+    # "standby" as a fault is told by the row above
+    page.row("faults", (f for f in group["faults"] if not (group["standby"] and f == "standby")), _ALARM)
     for instance in members:
         if not group["implicit"]:
             page.heading(2, instance["name"], instance["state"], "")

@@ -85,7 +85,12 @@ class VirtualRouter:
         )
 
     def beats_peer(self, now: int) -> bool:
-        """Active, and a lesser router has claimed to be active lately."""
+        """Active, and of all who claimed to be active here lately none was better.
+
+        Nobody need have claimed it in the first Active_Down_Interval: until a better one
+        would have been heard here, no later LAN may decide. Two routers that become active
+        together, each the better one on another LAN, would else yield to each other forever.
+        """
         return self.role is Role.ACTIVE and now < self._beats_peer_until
 
     def active_down_interval(self) -> int:
@@ -112,11 +117,12 @@ class VirtualRouter:
         return interval_cs * CENTISECOND + skew_time(self.settings.version, self.priority, interval_cs)
 
     def advertise_first(self, now: int) -> list[Action]:
-        """Enter ACTIVE and say so; `take_over` does the rest after every member has said so."""
+        """Enter ACTIVE and say so; `install` and `announce` do the rest."""
         self.role = Role.ACTIVE
         self.hold = False
+        self.active_adver_interval_cs = self.settings.advert_int_cs  # whoever taught us another is gone
         self._clear_timers()
-        self._beats_peer_until = 0
+        self._beats_peer_until = now + self.active_down_interval()
         garp = self.settings.garp
         if garp.delay_ms:
             self._announce_at = now + garp.delay_ms * MILLISECOND
@@ -124,9 +130,13 @@ class VirtualRouter:
             self._refresh_at = now + garp.refresh_ms * MILLISECOND
         return self.advertise(now)
 
-    def take_over(self) -> list[Action]:
-        """What becoming active needs after the first advertisement."""
-        return [Install(self.name), Announce(self.name, self.settings.garp.repeat)]
+    def install(self) -> list[Action]:
+        """What becoming active needs after every member's first advertisement."""
+        return [Install(self.name)]
+
+    def announce(self) -> list[Action]:
+        """What becoming active needs after every member's effects."""
+        return [Announce(self.name, self.settings.garp.repeat)]
 
     def become_initialize(self) -> list[Action]:
         """Enter INITIALIZE; the group sends the priority 0 when all members' effects are gone."""
@@ -147,6 +157,16 @@ class VirtualRouter:
             return []
         self.priority = priority
         return self.advertise(now) if self.role is Role.ACTIVE else []
+
+    def reconfigure(self, settings: Instance, now: int) -> None:
+        """Take changed settings in the same role; the group then says them when we are active."""
+        timing = (settings.version, settings.advert_int_cs)
+        changed = timing != (self.settings.version, self.settings.advert_int_cs)
+        self.settings = settings
+        if changed:
+            self.active_adver_interval_cs = settings.advert_int_cs
+            if self._active_down_at is not None:
+                self._active_down_at = now + self.active_down_interval()
 
     # Timers
 
@@ -170,7 +190,8 @@ class VirtualRouter:
             actions.append(Announce(self.name, garp.repeat))
         if self._lower_prio_at is not None and self._lower_prio_at <= now:
             self._lower_prio_at = None
-            actions.append(Announce(self.name, garp.lower_prio_repeat))
+            if garp.lower_prio_delay_ms:
+                actions.append(Announce(self.name, garp.lower_prio_repeat))
         if self._refresh_at is not None and self._refresh_at <= now:
             self._refresh_at = now + garp.refresh_ms * MILLISECOND
             actions.append(Announce(self.name, garp.refresh_repeat))
@@ -192,7 +213,10 @@ class VirtualRouter:
         if self._is_better(advert.priority, source):
             self._follow(advert, source, now)
             return True
-        self._beats_peer_until = now + self.active_down_interval()
+        # The lesser router's interval, as it is that router's next advert that renews this.
+        self._beats_peer_until = now + active_down_interval(
+            self.settings.version, self.priority, advert.interval_cs
+        )
         return False
 
     def defend(self, advert: Advertisement, now: int) -> list[Action]:

@@ -112,14 +112,13 @@ class SyncGroup:
         """Go on in the same role with changed settings (a reload); the members are the same."""
         self.settings = settings
         for member, instance in zip(self.members, instances, strict=True):
-            member.settings = instance
+            member.reconfigure(instance, now)
         self.tracking.replace(self._tracks())
-        self._effect_faults.clear()
-        actions: list[Action] = []
+        self._retry_effects()
         for member in self.members:
-            if member.role is Role.ACTIVE:
-                actions += member.advertise(now) + member.take_over()
-        return actions + self.handle(Tick(), now)
+            member.priority = self.tracking.priority(member.settings.priority)
+        actions = self._settle(now)  # a new fault comes before anything is installed
+        return actions + self._all_active(now, "reloaded") if self.role is Role.ACTIVE else actions
 
     def _take_in(self, event: Event, now: int) -> list[Action]:
         match event:
@@ -186,15 +185,18 @@ class SyncGroup:
             if any(member.resigned for member in self.members):
                 return self._all_active(now, "the active router resigned")
             if all(member.expired for member in self.members):
-                return self._all_active(now, "no advertisement from an active router")
+                return self._all_active(now, self._why_expired(now))
         return None
 
     def _all_active(self, now: int, why: str) -> list[Action]:
+        # Step by step for the whole group: traffic needs every member, so none is served first.
         actions: list[Action] = []
         for member in self.members:
             actions += member.advertise_first(now)
         for member in self.members:
-            actions += member.take_over()
+            actions += member.install()
+        for member in self.members:
+            actions += member.announce()
         return actions + self._report(why)
 
     def _all_backup(self, now: int, why: str) -> list[Action]:
@@ -211,7 +213,7 @@ class SyncGroup:
             actions += member.become_initialize()
         if was_active:
             actions += self._goodbye()
-        return actions + self._report("stopped" if self._stopped else "")
+        return actions + self._report("")
 
     def _hand_over(self, now: int) -> list[Action]:
         actions: list[Action] = []
@@ -219,6 +221,11 @@ class SyncGroup:
             actions += member.become_backup(now)
             member.hold = True
         return actions + self._goodbye() + self._report("failover asked for")
+
+    def _why_expired(self, now: int) -> str:
+        """Whether the timers ended in silence, or because lesser routers were not listened to."""
+        heard = (member.peer is not None and now - member.peer.heard < member.active_down_interval() for member in self.members)
+        return "preempts a router of lower priority" if any(heard) else "no advertisement from an active router"
 
     def _goodbye(self) -> list[Action]:
         """Priority 0 on every interface: those that still work carry it, and one is enough."""
@@ -250,7 +257,7 @@ class SyncGroup:
         if state == self._reported:
             return []
         self._reported = state
-        why = why or ", ".join(self.faults)
+        why = why or ("stopped" if self._stopped else ", ".join(self.faults))
         actions: list[Action] = [
             Transition(member.name, state, member.priority, why) for member in self.members
         ]

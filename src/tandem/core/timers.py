@@ -12,8 +12,8 @@ SECOND = 1_000_000_000
 
 # After a priority 0 the RFC waits a whole Skew_Time: 0.6 s at 1 s adverts and priority 100, in
 # which nobody is the gateway. The skew is there to let the best of several backups go first;
-# on a LAN 10 us per step of priority is enough for that, and a draw heals as any election does.
-RESIGNATION_STEP = 10_000
+# on a LAN 5 us per step of priority is enough for that, and a draw heals as any election does.
+RESIGNATION_STEP = 5_000
 
 
 def skew_time(version: int, priority: int, interval_cs: int) -> int:

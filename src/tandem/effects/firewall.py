@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Iterable
 
 from tandem.effects.netlink import NETLINK_NETFILTER, Commands, Failure
 from tandem.effects.plan import Plan
 
-_SEND_BUFFER = 4 << 20  # bytes; a transaction has to be one send: 255 instances with 8 refused IPv6 addresses
+# Bytes. A transaction has to be one send: room for 255 instances with 8 refused IPv6 addresses each.
+_SEND_BUFFER = 4 << 20
 
 
 class Firewall:
@@ -19,16 +21,22 @@ class Firewall:
     """
 
     def __init__(self, plan: Plan) -> None:
-        """OSError when the kernel has no nfnetlink although the plan needs it."""
         self.plan = plan
         self._commands: Commands | None = None
-        self._installed: bytes | None = None  # the batch that the kernel took last; None: unknown
+        self._sent: bytes | None = None  # the last batch, and what the kernel said to it
+        self._failures: tuple[Failure, ...] = ()
 
     def set_active(self, names: Iterable[str], *, force: bool = False) -> tuple[Failure, ...]:
-        """Make the table hold the rules of exactly these instances; nothing to do: no system call."""
+        """Make the table hold the rules of exactly these instances; the kernel's refusals.
+
+        Nothing has changed since the last call: no system call, the same answer. `force` when
+        somebody else may have touched the table. The first call replaces what a former life left.
+        """
         plan = self.plan
         if not plan.nft_head:
-            return self.clear() if self._installed else ()
+            needed_before = self._sent is not None and not self._failures
+            failures = self._send(plan.nft_clear, force)
+            return failures if needed_before else ()  # a kernel without nftables has no table either
         active = set(names)
         fragments = b"".join(part.nft for name, part in plan.instances.items() if name in active)
         return self._send(plan.nft_head + fragments + plan.nft_tail, force)
@@ -44,20 +52,19 @@ class Firewall:
             self._commands = None
 
     def _send(self, batch: bytes, force: bool) -> tuple[Failure, ...]:
-        if not batch or (batch == self._installed and not force):
-            return ()
+        if batch != self._sent or force:
+            self._sent = batch
+            self._failures = self._transact(batch)
+        return self._failures
+
+    def _transact(self, batch: bytes) -> tuple[Failure, ...]:
         if self._commands is None:
             try:
                 self._commands = Commands(NETLINK_NETFILTER, _SEND_BUFFER)
             except OSError as error:
-                return (Failure("nftables", error.errno or 0),)
-        self._installed = None
-        failures = tuple(
-            Failure("nftables", number, text) for _, number, text in self._commands.transact(_numbered(batch))
-        )
-        if not failures:
-            self._installed = batch
-        return failures
+                return (Failure("nftables", error.errno or errno.EIO),)
+        errors = self._commands.transact(_numbered(batch))
+        return tuple(Failure("nftables", number, text) for _, number, text in errors)
 
 
 def _numbered(batch: bytes) -> bytes:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from tandem.effects.endpoint import Endpoint
-from tandem.effects.links import Links
+from tandem.effects.links import Links, What
 from tandem.effects.plan import Plan, Template, Vmac
 from tandem.effects.rtnl import (
     AddressMessage,
@@ -29,6 +29,7 @@ from tandem.effects.rtnl import (
     leftovers,
 )
 from tandem.effects.sysctl import Sysctls
+from tandem.effects.vmac import settings_of
 from tandem.effects.vrrp_socket import VrrpSocket, group_of, pack
 from tandem.log import Logger
 from tandem.loop import Loop
@@ -63,6 +64,7 @@ class Interfaces:
         self._monitor = Monitor(routes=True, ignore_port=rtnl.port)
         self._sockets: dict[tuple[str, int], VrrpSocket] = {}  # by interface and family
         self._joined: dict[tuple[str, int], frozenset[bytes]] = {}
+        self._prepared: dict[str, tuple[int, int | None]] = {}  # instance -> indexes of base and home
         self._bound: dict[str, object] = {}  # instance -> what its endpoint was last connected to
         self._watches: dict[Watch, str] = {}
         self._restored: dict[str, int] = {}
@@ -114,6 +116,10 @@ class Interfaces:
         self._dump()
         self._send(plan.static_up)
         self._bound.clear()
+        self._prepared.clear()
+        for name in old.instances:
+            if name not in plan.instances:
+                self._sysctls.release(name)
 
     def usable(self, name: str) -> bool:
         """Whether the interface exists, is up and has a carrier."""
@@ -128,7 +134,8 @@ class Interfaces:
     def serve(self, endpoints: Iterable[Endpoint], packets: Callable[[VrrpSocket], None]) -> None:
         """Connect every endpoint to the interfaces of now; `packets` reads a socket."""
         endpoints = list(endpoints)
-        self._make_vmacs()
+        for endpoint in endpoints:
+            self._prepare(endpoint)
         groups: dict[tuple[str, int], set[bytes]] = {}
         for endpoint in endpoints:
             wanted = groups.setdefault((endpoint.wire, endpoint.settings.family), set())
@@ -199,14 +206,21 @@ class Interfaces:
         self._vmacs = {part.vmac.name: part.vmac for part in plan.instances.values() if part.vmac}
         self._watches = {watch: name for name, part in plan.instances.items() for watch in part.watch}
 
-    def _make_vmacs(self) -> None:
-        made = False
-        for name, vmac in self._vmacs.items():
-            if self.links.index(name) is None and self.links.index(vmac.base) is not None:
-                self._send([vmac.create, vmac.configure, vmac.up])
-                made = True
-        if made:
+    def _prepare(self, endpoint: Endpoint) -> None:
+        """Make the macvlan and set the sysctls that the instance needs, once its interface is there."""
+        settings, vmac = endpoint.settings, endpoint.plan.vmac
+        base = self.links.index(settings.interface)
+        if base is None or self._prepared.get(settings.name) == (base, self.links.index(endpoint.home)):
+            return
+        if vmac is not None and self.links.index(vmac.name) is None:
+            self._send([vmac.create])
             self._dump()  # its index is needed now, not when the notification is read
+        for problem in self._sysctls.hold(settings.name, settings_of(settings, self._sysctls.read)):
+            self._log.warning(f"{settings.name}: {problem}")
+        if vmac is not None:
+            self._send([vmac.configure, vmac.up])  # only now: it says nothing on the LAN before
+            self._dump()
+        self._prepared[settings.name] = (base, self.links.index(endpoint.home))
 
     # The kernel's news
 
@@ -221,7 +235,11 @@ class Interfaces:
                 changed = True
             elif isinstance(message, LinkMessage | AddressMessage):
                 watch = self._watched(message)
-                changed = bool(self.links.update(message)) or changed
+                changes = self.links.update(message)
+                changed = changed or bool(changes)
+                for change in changes:
+                    if change.what is What.VANISHED:
+                        self._sysctls.forget(change.name)
                 if watch in self._watches and not message.is_new:
                     restore.add(self._watches[watch])
             elif (watch := self._watched(message)) in self._watches:

@@ -25,7 +25,7 @@ _AddressKey = tuple[int, bytes, int]  # family, packed, prefix length
 class What(Enum):
     """What has changed for an interface name."""
 
-    APPEARED = "appeared"  # also: another index; asks for new sockets and new messages
+    APPEARED = "appeared"  # also under another index: its sockets and messages must be made anew
     VANISHED = "vanished"
     USABLE = "usable"
     UNUSABLE = "unusable"
@@ -66,9 +66,9 @@ class Links:
     def update(self, message: LinkMessage | AddressMessage) -> list[Change]:
         """Take one notification; what it has changed, by name."""
         known = self._links.get(message.ifindex)
-        names = {known.name} if known else set()
+        names = [known.name] if known else []
         if isinstance(message, LinkMessage):
-            names.add(message.name)
+            names.append(message.name)
         before = {name: self._view(name) for name in names}
         self._apply(message)
         return [change for name in before for change in _difference(name, before[name], self._view(name))]
@@ -196,7 +196,9 @@ def _is_usable(message: LinkMessage) -> bool:
     # that came back (net/core/link_watch.c), and then errs on the side of "not yet".
     wanted = _IFF_UP | _IFF_RUNNING
     return (
-        message.flags & wanted == wanted and message.carrier and message.operstate in (_OPER_UNKNOWN, _OPER_UP)
+        message.flags & wanted == wanted
+        and message.carrier
+        and message.operstate in (_OPER_UNKNOWN, _OPER_UP)
     )
 
 

@@ -43,7 +43,9 @@ class Notifier:
     another one came first, `failed` scripts that ended badly.
     """
 
-    def __init__(self, loop: Loop, processes: Processes, log: Logger, credentials: Credentials | None = None) -> None:
+    def __init__(
+        self, loop: Loop, processes: Processes, log: Logger, credentials: Credentials | None = None
+    ) -> None:
         """`processes` must be its own: it frees the places that the waiting ones need."""
         self.credentials = credentials
         self.failed = 0
@@ -134,7 +136,12 @@ class Notifier:
 def commands_for(kind: str, name: str, state: str, priority: int, scripts: Notify) -> list[Command]:
     """What to run for a role, in order: the specific script, then the generic one."""
     environment = {"ACTION": f"NOTIFY_{state}", "TYPE": kind, "NAME": name}
-    specific = {"MASTER": scripts.master, "BACKUP": scripts.backup, "FAULT": scripts.fault, "STOP": scripts.stop}
+    specific = {
+        "MASTER": scripts.master,
+        "BACKUP": scripts.backup,
+        "FAULT": scripts.fault,
+        "STOP": scripts.stop,
+    }
     commands = []
     if argv := specific.get(state):
         commands.append((f"{name}: notify_{state.lower()}", argv, environment))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Child processes: started, watched and ended from the event loop, never waited for.
 
-`os.fork` and a few lines stand in for `subprocess`, which costs 0.85 MiB and can't drop privileges
-any faster; a fork of the daemon takes 0.2-0.3 ms (posix_spawn 0.1-0.2 ms, but it knows neither
+`os.fork` and a few lines stand in for `subprocess`, which costs 0.85 MiB and drops privileges
+no faster; a fork of the daemon takes 0.2-0.3 ms (posix_spawn 0.1-0.2 ms, but it knows neither
 users nor working directories). The daemon has one thread, so that the child may run Python.
 """
 
@@ -16,7 +16,6 @@ import pwd
 import signal
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 TYPE_CHECKING = False
@@ -78,7 +77,9 @@ class _Child:
 
     __slots__ = ("errors", "kill", "on_exit", "pid", "pidfd", "started", "timed_out")
 
-    def __init__(self, pid: int, pidfd: int, errors: int, started: int, on_exit: Callable[[Exit], None]) -> None:
+    def __init__(
+        self, pid: int, pidfd: int, errors: int, started: int, on_exit: Callable[[Exit], None]
+    ) -> None:
         self.pid = pid
         self.pidfd = pidfd  # -1: none
         self.errors = errors  # pipe: the errno of what failed before the command ran
@@ -99,6 +100,13 @@ class Processes:
         self._children: dict[int, _Child] = {}
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self._libc = ctypes.CDLL(None)
+        # What Python opens closes on exec; what the daemon was started with may not.
+        for fd in os.listdir("/proc/self/fd"):
+            try:
+                if int(fd) > 2:
+                    os.set_inheritable(int(fd), False)
+            except OSError:
+                pass  # the directory's own, closed by now
 
     def __len__(self) -> int:
         return len(self._children)
@@ -118,14 +126,16 @@ class Processes:
         isn't called. A file that is missing or not executable is told by `Exit.error`.
         """
         if len(self._children) >= self._limit:
-            return self._refuse(argv, f"{self._limit} other commands are running")
+            self._refuse(argv, f"{self._limit} other commands are running")
+            return None
         started = self._loop.now()
         arguments = [os.fsencode(argument) for argument in argv]
-        variables = _environment(environment or {}, credentials)
+        variables = _environment(environment, credentials)
         try:
             errors, child_errors = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
-            return self._refuse(argv, error.strerror)
+            self._refuse(argv, str(error.strerror))
+            return None
         # Until the child has reset its handlers, a signal would run the daemon's ones in it.
         mask = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
         try:
@@ -134,7 +144,8 @@ class Processes:
                 self._child(arguments, variables, credentials, child_errors)
         except OSError as error:
             os.close(errors)
-            return self._refuse(argv, error.strerror)
+            self._refuse(argv, str(error.strerror))
+            return None
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             os.close(child_errors)
@@ -218,7 +229,10 @@ class Processes:
         try:
             for number in signal.valid_signals():
                 # Only what is ignored stays so across exec, but a handler of ours must not run before.
-                if signal.getsignal(number) is not signal.SIG_DFL and number not in (signal.SIGKILL, signal.SIGSTOP):
+                if signal.getsignal(number) is not signal.SIG_DFL and number not in (
+                    signal.SIGKILL,
+                    signal.SIGSTOP,
+                ):
                     signal.signal(number, signal.SIG_DFL)
             signal.set_wakeup_fd(-1)
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -276,7 +290,9 @@ def insecure_path(path: str, uid: int = 0) -> str | None:
                 return None
             if status.st_uid != 0:
                 return f"{part} is owned by user {status.st_uid}"
-            if stat.S_ISLNK(status.st_mode) or (stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX):
+            if stat.S_ISLNK(status.st_mode) or (
+                stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
+            ):
                 continue
             if status.st_mode & stat.S_IWOTH:
                 return f"{part} is writable by everyone"
@@ -285,12 +301,12 @@ def insecure_path(path: str, uid: int = 0) -> str | None:
     return None
 
 
-def _environment(extra: Mapping[str, str], credentials: Credentials | None) -> dict[str, str]:
+def _environment(extra: Mapping[str, str] | None, credentials: Credentials | None) -> dict[str, str]:
     """A clean environment: nothing of the daemon's own gets into it."""
     environment = {"PATH": PATH}
     if credentials is not None:
         environment |= {"USER": credentials.name, "LOGNAME": credentials.name, "HOME": credentials.home}
-    return environment | extra
+    return {**environment, **(extra or {})}
 
 
 def _pidfd(pid: int) -> int:
@@ -316,8 +332,10 @@ def _signal_group(pid: int, number: int) -> None:
     except PermissionError:
         pass  # all that is left of the group has changed its user
     except ProcessLookupError:  # it has not reached setsid() yet
-        with suppress(ProcessLookupError):  # or someone else has reaped it
+        try:
             os.kill(pid, number)
+        except ProcessLookupError:
+            pass  # someone else has reaped it
 
 
 def _signal_name(number: int) -> str:

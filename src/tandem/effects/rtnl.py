@@ -11,7 +11,6 @@ import errno
 import socket
 import struct
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import suppress
 
 from tandem.effects.bpf import attach_filter
 from tandem.effects.netlink import (
@@ -229,8 +228,10 @@ def _dump(kind: int, header: bytes) -> list[tuple[int, bytes]]:
     for _ in range(3):
         with _open() as asked:
             asked.settimeout(_ANSWER_S)
-            with suppress(OSError):  # before Linux 4.20
+            try:
                 asked.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
+            except OSError:
+                pass  # before Linux 4.20, which sends more than was asked for
             asked.send(_request(kind, header, _NLM_F_DUMP))
             answers = list(_answers(asked))
         if not any(flags & _NLM_F_DUMP_INTR for _, flags, _ in answers):

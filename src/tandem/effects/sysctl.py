@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
-from contextlib import suppress
 
 Path = tuple[str, ...]
 """Components below /proc/sys. Interface names may hold dots, so that there are no dotted keys."""
@@ -144,14 +143,17 @@ class Sysctls:
     def _save(self) -> list[str]:
         """Write the file anew; a reader finds the old or the new one, never half of it."""
         if not self._originals:
-            with suppress(OSError):
+            try:
                 os.unlink(self._state_file)
+            except OSError:
+                pass  # it was not there, or is in a directory that we can't write to either
             return []
         rows = [(path, found, ours) for path, (found, ours) in self._originals.items()]
         temporary = self._state_file + ".new"
         try:
             os.makedirs(os.path.dirname(self._state_file), 0o755, exist_ok=True)
-            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with open(fd, "w", encoding="utf-8") as file:
                 json.dump(rows, file)
             os.replace(temporary, self._state_file)
         except OSError as error:

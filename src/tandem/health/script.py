@@ -114,7 +114,8 @@ class ScriptProbe:
         self.timeouts += result.timed_out
         if before is None or str(before) != str(result):
             level = "info" if result.ok else "warning"
-            self._log.limited(("script", self.script.name, str(result)), level, f"script {self.script.name}: {result}")
+            key = ("script", self.script.name, str(result))
+            self._log.limited(key, level, f"script {self.script.name}: {result}")
         if self._state.result(result.ok):
             self._log.info(f"script {self.script.name} is {'up' if result.ok else 'down'} ({result})")
             self._on_change(self.script.name, result.ok)

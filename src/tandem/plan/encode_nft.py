@@ -55,7 +55,7 @@ Expressions = list[dict[str, Any]]
 def frame(instances: Sequence[Instance]) -> dict[str, bytes]:
     """What stands before and after the rules in a batch, and the batch that removes the table.
 
-    Only the chains that one of the instances needs, all empty when none needs any.
+    Only the chains that one of the instances needs; head and tail are empty when none needs any.
     Creating the table before deleting it makes the deletion succeed whether or not it was
     there; the kernel does all of a batch or nothing.
     """
@@ -64,13 +64,11 @@ def frame(instances: Sequence[Instance]) -> dict[str, bytes]:
         chains += _chain(POSTROUTING, "nat", _HOOK_POSTROUTING, _PRIORITY_SRCNAT - 1)
     if any(_refuses(instance) for instance in instances):
         chains += _chain(INPUT, "filter", _HOOK_INPUT, _PRIORITY_FILTER - 1)
-    if not chains:
-        return {"head": b"", "tail": b"", "clear": b""}
     gone = _table(nftsocket.NFT_MSG_NEWTABLE) + _table(nftsocket.NFT_MSG_DELTABLE)
     begin, end = _batch(_BATCH_BEGIN), _batch(_BATCH_END)
     return {
-        "head": begin + gone + _table(nftsocket.NFT_MSG_NEWTABLE) + chains,
-        "tail": end,
+        "head": begin + gone + _table(nftsocket.NFT_MSG_NEWTABLE) + chains if chains else b"",
+        "tail": end if chains else b"",
         "clear": begin + gone + end,
     }
 

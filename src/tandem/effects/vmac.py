@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The kernel settings that a virtual MAC address (and `promote_secondaries`) needs.
+
+Measured with two routers and a client (tests/netns/test_vmac_sysctls.py pins it down):
+
+- Linux answers ARP for any of its addresses on any interface: without `arp_ignore` on both, the client
+  gets two answers, and learns the virtual MAC for the routers' own addresses.
+- An ARP request carries whatever source address the packet has that waits for it: without
+  `arp_announce` on both, a packet from the virtual address that leaves by the base interface
+  teaches the LAN the real MAC, and one from the own address by the macvlan the virtual one.
+- Strict reverse path filtering drops what comes in by the macvlan while the route back leads over the
+  base interface. The larger of the values for `all` and the interface counts, so that 2 (loose) on
+  the interface is enough and, unlike with keepalived, `all` and everyone else keep theirs.
+- A macvlan that comes up sends IPv6 packets of its own (MLD, DAD, router solicitations) from the
+  virtual MAC, also on a backup, which makes switches send it the traffic of the active.
+
+`accept_local` and `arp_filter`, which keepalived sets, changed nothing in any of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tandem.effects.sysctl import Path, Setting, ipv4, ipv6
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tandem.config.schema import Instance
+
+Read = Callable[[Path], str | None]
+
+# net/ipv4/devinet.c, net/ipv4/arp.c; Documentation/networking/ip-sysctl.rst
+_ARP_IGNORE = ("arp_ignore", "1")  # answer only for addresses of the interface that was asked
+_ARP_ANNOUNCE = ("arp_announce", "2")  # ask only with an address of the interface that asks
+_RP_STRICT, _RP_LOOSE = "1", "2"
+
+
+def settings_of(instance: Instance, read: Read) -> list[Setting]:
+    """All settings that `instance` needs; to be applied when its macvlan exists and is still down.
+
+    `read` gives the present value of a setting (`Sysctls.read`).
+    """
+    settings: list[Setting] = []
+    if instance.promote_secondaries:
+        settings.append((ipv4(instance.interface, "promote_secondaries"), "1"))
+    if instance.use_vmac is not None:
+        addresses = instance.virtual_addresses + instance.excluded_addresses
+        families = {instance.family, *(address.family for address in addresses if address.device is None)}
+        settings += base_settings(instance.interface, read)
+        settings += macvlan_settings(instance.use_vmac, instance.interface, 6 in families, read)
+    return settings
+
+
+def base_settings(base: str, read: Read) -> list[Setting]:
+    """What the interface below the macvlan needs."""
+    return [(ipv4(base, name), value) for name, value in (_ARP_IGNORE, _ARP_ANNOUNCE)] + _loosened(base, read)
+
+
+def macvlan_settings(macvlan: str, base: str, with_ipv6: bool, read: Read) -> list[Setting]:
+    """What the macvlan itself needs, before it is set up."""
+    settings = [
+        *((ipv4(macvlan, name), value) for name, value in (_ARP_IGNORE, _ARP_ANNOUNCE)),
+        # Else the removal of the first virtual address takes all others of its subnet with it.
+        (ipv4(macvlan, "promote_secondaries"), "1"),
+        *_loosened(macvlan, read),
+        *_copied(ipv4, "forwarding", base, macvlan, read),
+    ]
+    if not with_ipv6:
+        return [*settings, (ipv6(macvlan, "disable_ipv6"), "1")]
+    return [
+        *settings,
+        (ipv6(macvlan, "addr_gen_mode"), "1"),  # no link-local address (IN6_ADDR_GEN_MODE_NONE)
+        (ipv6(macvlan, "accept_ra"), "0"),
+        (ipv6(macvlan, "autoconf"), "0"),
+        (ipv6(macvlan, "disable_ipv6"), "0"),
+        *_copied(ipv6, "forwarding", base, macvlan, read),
+    ]
+
+
+def _loosened(interface: str, read: Read) -> list[Setting]:
+    values = (read(ipv4("all", "rp_filter")), read(ipv4(interface, "rp_filter")))
+    strict = max(value or "0" for value in values) == _RP_STRICT
+    return [(ipv4(interface, "rp_filter"), _RP_LOOSE)] if strict else []
+
+
+def _copied(
+    family: Callable[[str, str], Path], name: str, base: str, macvlan: str, read: Read
+) -> list[Setting]:
+    value = read(family(base, name))
+    return [] if value is None else [(family(macvlan, name), value)]

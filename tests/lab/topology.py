@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The networks that demo, tests and bench use: the seed's, and any number of routers on LANs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from .lab import Host, Lab, Port
+from .router import Daemon, Keepalived, Router, Tandem
+from .scenario import Instance
+
+LAN_GATEWAY = "192.168.1.4"
+WAN_ADDRESS = "192.168.0.4"
+PROVIDER = "192.168.0.1"
+FAR = "203.0.113.1"  # behind the provider, which has no route back to the LAN: only NAT reaches it
+SYNC_GROUP = {"G1": ("I1", "E1")}
+
+KEEPALIVED_NAT = f"""
+table ip lab {{
+  chain postrouting {{
+    type nat hook postrouting priority srcnat
+    oifname "eth0.2" ip saddr 192.168.1.0/24 snat to {WAN_ADDRESS}
+  }}
+}}
+"""
+
+
+def seed_instances(
+    advert_s: float = 1.0, version: int | None = None, priority: int = 101, preempt: bool = False
+) -> list[Instance]:
+    """The two instances of the seed's last chapter; version 3 by default where 2 knows no such interval."""
+    version = version or (2 if advert_s == int(advert_s) else 3)
+    auth = "s3cret" if version == 2 else None  # version 3 has no authentication
+    common = {
+        "priority": priority, "advert_s": advert_s, "version": version, "preempt": preempt, "auth_pass": auth,
+    }  # fmt: skip
+    default = f"src {WAN_ADDRESS} to 0.0.0.0/0 via {PROVIDER} dev eth0.2 metric 5"
+    return [
+        Instance("I1", "br-lan", 51, (f"{LAN_GATEWAY}/24",), **common),  # type: ignore[arg-type]
+        Instance("E1", "eth0.2", 51, (f"{WAN_ADDRESS}/24",), routes=(default,), **common),  # type: ignore[arg-type]
+    ]
+
+
+def seed_daemon(kind: str, advert_s: float = 1.0, version: int | None = None, priority: int = 101) -> Daemon:
+    """`kind` "tandemd" or "keepalived" with the seed's configuration."""
+    instances = seed_instances(advert_s, version, priority)
+    if kind == Tandem.name:
+        return Tandem(instances, SYNC_GROUP)
+    return Keepalived(instances, SYNC_GROUP, nft=KEEPALIVED_NAT)
+
+
+class SeedLab(Lab):
+    """Client, switch lan, routers r1 and r2, switch wan, provider: the seed's last chapter.
+
+              192.168.1.4                 192.168.0.4
+    client ---- lan ----+---- r1 (.2) ----+---- wan ---- server (provider) ---- 203.0.113.1
+    .10                 +---- r2 (.3) ----+              192.168.0.1
+
+    IPv6 likewise: fd00:1::/64 and fd00::/64, where the server knows the way back (there is no NAT).
+    """
+
+    def __init__(self, daemon: Callable[[int], Daemon], tag: str = "seed") -> None:
+        super().__init__(tag)
+        lan, wan = self.switch("lan"), self.switch("wan")
+        self.client = self.add(
+            Host(
+                "client",
+                [Port("eth0", lan, "192.168.1.10/24", "fd00:1::10/64")],
+                gateway=LAN_GATEWAY,
+                routes=["::/0 via fd00:1::4"],
+            )
+        )
+        self.server = self.add(
+            Host(
+                "server",
+                [Port("eth0", wan, f"{PROVIDER}/24", "fd00::1/64")],
+                routes=["fd00:1::/64 via fd00::4"],
+            )
+        )
+        self.server.loopback = (f"{FAR}/32", "fd00:f::1/128")
+        self.routers = []
+        for number in (1, 2):
+            ports = [
+                Port("br-lan", lan, f"192.168.1.{number + 1}/24", f"fd00:1::{number + 1}/64"),
+                Port("eth0.2", wan, f"192.168.0.{number + 1}/24", f"fd00::{number + 1}/64"),
+            ]
+            self.routers.append(self.add(Router(f"r{number}", ports, daemon(number))))
+        self.r1, self.r2 = self.routers
+
+    @property
+    def active(self) -> Router | None:
+        """The one router that holds every virtual address while the other holds none; None in between."""
+        for one, other in (self.routers, self.routers[::-1]):
+            if one.active and other.passive:
+                return one
+        return None
+
+    def other(self, router: Router) -> Router:
+        """The router's peer."""
+        return self.r2 if router is self.r1 else self.r1
+
+
+class LanLab(Lab):
+    """n routers and a client on one LAN (192.168.1.0/24, fd00:1::/64): routers r1, r2, ... are .2, .3, ..."""
+
+    def __init__(self, daemons: Sequence[Daemon], tag: str = "lan") -> None:
+        super().__init__(tag)
+        lan = self.switch("lan")
+        self.client = self.add(Host("client", [Port("eth0", lan, "192.168.1.10/24", "fd00:1::10/64")]))
+        self.routers = [
+            self.add(
+                Router(
+                    f"r{number}",
+                    [Port("eth0", lan, f"192.168.1.{number + 1}/24", f"fd00:1::{number + 1}/64")],
+                    daemon,
+                )
+            )
+            for number, daemon in enumerate(daemons, 1)
+        ]
+
+    def start(self) -> None:
+        """Start every daemon."""
+        for router in self.routers:
+            router.start()
+
+    @property
+    def active(self) -> Router | None:
+        """The only router that holds all the virtual addresses; None in between."""
+        holders = [router for router in self.routers if not router.passive]
+        return holders[0] if len(holders) == 1 and holders[0].active else None

@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A deterministic simulated LAN, or several, with routers on it that run the pure core.
+
+One event queue in ns drives everything. A router is on every LAN, with one instance on each:
+in one sync group ("tandem") or each for itself ("plain", as any RFC 9568 router would). Frames
+may be lost, delayed, overtaken, duplicated, and cut off by a partition. Routers lose and regain
+links (and see it), crash, start again with an empty memory, and have clocks of their own.
+
+`Checked` is a SyncGroup whose every answer is held against the invariants that must always hold.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from tandem.config.schema import Group, Instance
+from tandem.core.actions import Action, Announce, GroupTransition, Install, Remove, SendAdvert, Transition
+from tandem.core.events import (
+    AdvertReceived,
+    Event,
+    SourceChanged,
+    Start,
+    Tick,
+    TrackerChanged,
+)
+from tandem.core.packet import Advertisement
+from tandem.core.state import Role
+from tandem.core.sync_group import SyncGroup
+
+MILLISECOND = 1_000_000
+SECOND = 1_000_000_000
+
+
+def replay(installed: frozenset[str], actions: Iterable[Action]) -> frozenset[str]:
+    """The instances that a kernel holds after these actions."""
+    for action in actions:
+        if isinstance(action, Install):
+            installed |= {action.instance}
+        elif isinstance(action, Remove):
+            installed -= {action.instance}
+    return installed
+
+
+class Checked:
+    """A SyncGroup with a model kernel; AssertionError when an answer breaks an invariant."""
+
+    def __init__(self, settings: Group, instances: Iterable[Instance]) -> None:
+        self.group = SyncGroup(settings, instances)
+        self.kernel: frozenset[str] = frozenset()
+        self.told = self.group.state
+        self.names = [member.name for member in self.group.members]
+
+    def handle(self, event: Event, now: int) -> list[Action]:
+        before = self.group.role
+        return self._checked(before, self.group.handle(event, now), now, isinstance(event, Tick))
+
+    def reconfigure(self, settings: Group, instances: Iterable[Instance], now: int) -> list[Action]:
+        before = self.group.role
+        return self._checked(before, self.group.reconfigure(settings, instances, now), now, False)
+
+    def _checked(self, before: Role, actions: list[Action], now: int, ticked: bool) -> list[Action]:
+        group, names = self.group, self.names
+        after = group.role
+        assert {member.role for member in group.members} == {after}, "mixed roles"
+        deadline = group.next_deadline()
+        assert deadline is None or deadline > now or not ticked, "a busy loop"
+
+        installs = [i for i, action in enumerate(actions) if isinstance(action, Install)]
+        removes = [i for i, action in enumerate(actions) if isinstance(action, Remove)]
+        goodbyes = [i for i, action in enumerate(actions) if isinstance(action, SendAdvert) and not action.priority]
+        adverts = [action for action in actions if isinstance(action, SendAdvert) and action.priority]
+        if installs:
+            assert after is Role.ACTIVE, "installed without being active"
+            assert {actions[i].instance for i in installs} == set(names)
+            heard = {action.instance for action in actions[: installs[0]] if isinstance(action, SendAdvert)}
+            assert heard == set(names), "every LAN is told before the first effect"
+        if adverts:
+            assert after is Role.ACTIVE, "advertised without being active"
+            assert all(1 <= advert.priority <= 255 for advert in adverts)
+        if before is Role.ACTIVE and after is not Role.ACTIVE:
+            assert [actions[i].instance for i in removes] == names, "every effect removed, once"
+        else:
+            assert not removes and not goodbyes
+        if goodbyes:
+            assert [actions[i].instance for i in goodbyes] == names, "goodbye on every LAN"
+            assert max(removes) < min(goodbyes), "the addresses are gone before the goodbye"
+        elif before is Role.ACTIVE and after is Role.INITIALIZE:
+            raise AssertionError("left without a goodbye")
+        if any(isinstance(action, Announce) for action in actions):
+            assert after is Role.ACTIVE
+
+        self._check_reports(actions)
+        self.kernel = replay(self.kernel, actions)
+        assert self.kernel == (frozenset(names) if after is Role.ACTIVE else frozenset())
+        assert replay(self.kernel, actions) == self.kernel, "doing it twice changes something"
+        return actions
+
+    def _check_reports(self, actions: list[Action]) -> None:
+        told: dict[str, list[str]] = {name: [] for name in self.names}
+        for action in actions:
+            if isinstance(action, Transition):
+                assert action.why, "a transition without a reason"
+                told[action.instance].append(action.state)
+        states = told[self.names[0]]
+        assert all(other == states for other in told.values()), "members are told of together"
+        groups = [action.state for action in actions if isinstance(action, GroupTransition)]
+        assert groups == ([] if self.group.settings.implicit else states)
+        for state in states:
+            assert state != self.told, "told what was known"
+            self.told = state
+        assert self.told == self.group.state, "a change that nobody was told of"
+
+
+@dataclass
+class Wire:
+    """What one LAN does to frames, now."""
+
+    delay: tuple[int, int] = (20_000, 200_000)  # ns, least and most
+    loss: float = 0.0
+    duplicate: float = 0.0
+    overtake: bool = False  # frames of one sender may arrive in another order
+    sides: dict[int, int] = field(default_factory=dict)  # router -> part; other parts are not heard
+
+
+class Router:
+    """One router: its configuration, and while it is powered its groups."""
+
+    def __init__(self, number: int, instances: tuple[Instance, ...], sources: tuple[bytes, ...], plain: bool) -> None:
+        self.number = number
+        self.instances = instances
+        self.sources = sources
+        self.plain = plain
+        self.offset = 0  # its clock minus the simulation's
+        self.lateness = 0  # ns from a deadline to the tick, at most
+        self.start_delay = 0
+        self.links = [True] * len(instances)
+        self.groups: list[Checked] = []  # empty: powered off
+        self.life = 0
+        self.fifo: dict[tuple[int, int], int] = {}
+
+    def configured(self) -> list[Checked]:
+        names = tuple(instance.name for instance in self.instances)
+        if self.plain:
+            return [Checked(Group(i.name, (i.name,), implicit=True), [i]) for i in self.instances]
+        return [Checked(Group("G", names, implicit=len(names) == 1), self.instances)]
+
+    def role(self, lan: int) -> Role | None:
+        """The role on one LAN; None while powered off."""
+        if not self.groups:
+            return None
+        return (self.groups[lan] if self.plain else self.groups[0]).group.members[0 if self.plain else lan].role
+
+    @property
+    def eligible(self) -> bool:
+        """Powered, all links up: nothing keeps it from being the active one."""
+        return bool(self.groups) and all(self.links)
+
+
+class Lan:
+    """The simulation: LANs 0..n-1, routers on all of them, and a queue of what is to happen."""
+
+    def __init__(self, routers: list[Router], lans: int, seed: int) -> None:
+        self.routers = routers
+        self.wires = [Wire() for _ in range(lans)]
+        self.random = random.Random(seed)
+        self.now = 0
+        self.changes: list[tuple[int, int, str]] = []  # when, router, to which state
+        self._queue: list[tuple[int, int, Callable[[], None]]] = []
+        self._pushed = 0
+
+    def at(self, when: int, what: Callable[[], None]) -> None:
+        """Do something at a time."""
+        self._pushed += 1
+        heapq.heappush(self._queue, (when, self._pushed, what))
+
+    def run(self, until: int) -> None:
+        """Let everything up to `until` happen."""
+        while self._queue and self._queue[0][0] <= until:
+            self.now, _, what = heapq.heappop(self._queue)
+            what()
+        self.now = until
+
+    # What happens to routers
+
+    def power_on(self, router: Router) -> None:
+        """A start with an empty memory."""
+        if router.groups:
+            return
+        router.life += 1
+        router.groups = router.configured()
+        for checked in router.groups:
+            for member in checked.group.members:
+                lan = self._lan_of(router, member.name)
+                self._handle(router, checked, TrackerChanged("interface", f"eth{lan}", router.links[lan]))
+                self._handle(router, checked, SourceChanged(member.name, router.sources[lan]))
+            self._handle(router, checked, Start(router.start_delay))
+
+    def power_off(self, router: Router) -> None:
+        """A crash: no goodbye."""
+        router.groups = []
+        router.life += 1
+
+    def set_link(self, router: Router, lan: int, up: bool) -> None:
+        """The router sees its link on one LAN go down or up."""
+        router.links[lan] = up
+        self.tell(router, TrackerChanged("interface", f"eth{lan}", up))
+
+    def tell(self, router: Router, event: Event) -> None:
+        """An event for every group of a router."""
+        for checked in list(router.groups):
+            self._handle(router, checked, event)
+
+    # The machinery
+
+    def _handle(self, router: Router, checked: Checked, event: Event) -> None:
+        local = self.now + router.offset
+        for action in checked.handle(event, local):
+            if isinstance(action, SendAdvert):
+                self._send(router, action)
+            elif isinstance(action, Transition):
+                self.changes.append((self.now, router.number, action.state))
+        self._wake(router, checked)
+
+    def _wake(self, router: Router, checked: Checked) -> None:
+        deadline = checked.group.next_deadline()
+        if deadline is None:
+            return
+        life = router.life
+        due = deadline - router.offset
+
+        def tick() -> None:  # a deadline that has moved since is not acted upon, like the shell's
+            if router.life == life and checked.group.next_deadline() == deadline:
+                self._handle(router, checked, Tick())
+
+        self.at(max(due, self.now) + self.random.randint(0, router.lateness), tick)
+
+    def _send(self, router: Router, action: SendAdvert) -> None:
+        lan = self._lan_of(router, action.instance)
+        if not router.links[lan]:
+            return
+        instance = router.instances[lan]
+        advert = Advertisement(instance.version, 51, action.priority, instance.advert_int_cs, ())
+        wire = self.wires[lan]
+        for other in self.routers:
+            if other is router:
+                continue
+            copies = 2 if self.random.random() < wire.duplicate else 1
+            for _ in range(copies):
+                if self.random.random() < wire.loss:
+                    continue
+                when = self.now + self.random.randint(*wire.delay)
+                if not wire.overtake:
+                    when = max(when, other.fifo.get((router.number, lan), 0))
+                    other.fifo[router.number, lan] = when
+                self.at(when, lambda other=other: self._arrive(router, other, lan, advert))  # type: ignore[misc]
+
+    def _arrive(self, sender: Router, router: Router, lan: int, advert: Advertisement) -> None:
+        sides = self.wires[lan].sides
+        if not router.groups or not router.links[lan]:
+            return
+        if sides.get(sender.number, 0) != sides.get(router.number, 0):
+            return
+        name = router.instances[lan].name
+        checked = router.groups[lan] if router.plain else router.groups[0]
+        self._handle(router, checked, AdvertReceived(name, advert, sender.sources[lan]))
+
+    @staticmethod
+    def _lan_of(router: Router, name: str) -> int:
+        return next(lan for lan, instance in enumerate(router.instances) if instance.name == name)

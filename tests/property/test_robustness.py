@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Anything may happen at any time: nothing raises, and the invariants of `lan.Checked` hold."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from lan import Checked
+
+from tandem.config.schema import Garp, Group, Instance, Track
+from tandem.core.events import (
+    AdvertReceived,
+    EffectFailed,
+    Event,
+    Failover,
+    Resume,
+    SourceChanged,
+    Standby,
+    Start,
+    Stop,
+    Tick,
+    TrackerChanged,
+)
+from tandem.core.packet import Advertisement
+from tandem.core.state import Role
+
+NAMES = ("A", "B", "C")
+SOURCES = (b"\x0a\0\0\1", b"\x0a\0\0\2", b"\x0a\0\0\3")
+OWN = SOURCES[1]
+
+tracks = st.lists(
+    st.builds(
+        Track,
+        st.sampled_from(("interface", "script")),
+        st.sampled_from(("eth0", "eth1", "chk")),
+        st.sampled_from((0, 0, 30, -30, 253, -253)),
+        st.booleans(),
+    ),
+    max_size=3,
+).map(tuple)
+
+garps = st.builds(
+    Garp,
+    delay_ms=st.sampled_from((0, 1, 5000)),
+    repeat=st.integers(0, 5),
+    refresh_ms=st.sampled_from((0, 1, 700)),
+    refresh_repeat=st.integers(0, 2),
+    lower_prio_delay_ms=st.sampled_from((0, 5000)),
+    lower_prio_repeat=st.sampled_from((0, 5)),
+)
+
+
+@st.composite
+def configurations(draw: st.DrawFn, names: tuple[str, ...]) -> tuple[Group, list[Instance]]:
+    """A group of these members, with anything that may be set."""
+    version = draw(st.sampled_from((2, 3)))
+    instances = [
+        Instance(
+            name, f"eth{number}", 51, version,
+            priority=draw(st.sampled_from((1, 100, 100, 254, 255))),
+            advert_int_cs=draw(st.sampled_from((1, 10, 100, 4095) if version == 3 else (100, 25500))),
+            initial_master=draw(st.booleans()), preempt=draw(st.booleans()),
+            preempt_delay_ms=draw(st.sampled_from((0, 1000))), track_primary=draw(st.booleans()),
+            tracks=draw(tracks), garp=draw(garps),
+        )
+        for number, name in enumerate(names)
+    ]  # fmt: skip
+    return Group("G", names, draw(tracks), implicit=len(names) == 1), instances
+
+
+def events(names: tuple[str, ...]) -> st.SearchStrategy[Event]:
+    """Any event that the shell may deliver for a group of these members."""
+    name = st.sampled_from(names)
+    advert = st.builds(
+        Advertisement,
+        st.sampled_from((2, 3)),
+        st.just(51),
+        st.sampled_from((0, 1, 99, 100, 101, 254, 255)) | st.integers(0, 255),
+        st.sampled_from((1, 10, 100, 4095)),
+        st.just(()),
+    )
+    return st.one_of(
+        st.builds(Tick),
+        st.builds(AdvertReceived, name, advert, st.sampled_from((SOURCES[0], SOURCES[2]))),
+        st.builds(
+            TrackerChanged,
+            st.sampled_from(("interface", "script")),
+            st.sampled_from(("eth0", "eth1", "eth2", "chk", "none")),
+            st.booleans() | st.just(True),
+        ),
+        st.builds(SourceChanged, name, st.sampled_from((OWN, OWN, OWN, None))),
+        st.builds(EffectFailed, name, st.sampled_from(("refused", "no such device"))),
+        st.builds(Start, st.sampled_from((0, 0, 1_000_000_000))),
+        st.sampled_from((Failover(), Standby(), Resume(), Resume())),
+    )
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[tuple[Group, list[Instance]], list[object]]:
+    """A configuration, then steps: an event, ns to wait, "deadline" (tick at it) or a reload."""
+    names = NAMES[: draw(st.integers(1, 3))]
+    steps: list[object] = draw(
+        st.lists(
+            st.one_of(
+                events(names),
+                st.sampled_from((0, 1, 1_000, 1_000_000, 500_000_000, 4_000_000_000, 400_000_000_000)),
+                st.just("deadline"),
+                st.just("deadline"),
+                configurations(names) if draw(st.booleans()) else st.just("deadline"),
+            ),
+            max_size=60,
+        )
+    )
+    return draw(configurations(names)), steps
+
+
+@given(histories(), st.booleans())
+def test_any_history_keeps_the_invariants(
+    history: tuple[tuple[Group, list[Instance]], list[object]], settled: bool
+) -> None:
+    (settings, instances), steps = history
+    now = 1_000_000_000
+    checked = Checked(settings, instances)
+    if settled:  # else the steps have to bring it there
+        for track in checked.group.tracking.tracks:
+            checked.handle(TrackerChanged(track.kind, track.name, not track.reverse), now)
+        for instance in instances:
+            checked.handle(SourceChanged(instance.name, OWN), now)
+        checked.handle(Start(), now)
+    for step in steps:
+        if isinstance(step, int):
+            now += step
+        elif step == "deadline":
+            now = max(now, checked.group.next_deadline() or now)
+            checked.handle(Tick(), now)
+        elif isinstance(step, tuple):
+            checked.reconfigure(*step, now)
+        else:
+            checked.handle(step, now)  # type: ignore[arg-type]
+    checked.handle(Stop(), now)
+    assert (checked.group.role, checked.group.state) == (Role.INITIALIZE, "STOP")
+
+
+@given(histories())
+def test_the_same_history_gives_the_same_actions(history: tuple[tuple[Group, list[Instance]], list[object]]) -> None:
+    (settings, instances), steps = history
+    one, other = Checked(settings, instances), Checked(settings, instances)
+    for number, step in enumerate(steps):
+        if not isinstance(step, (int, str, tuple)):
+            assert one.handle(step, number) == other.handle(step, number)  # type: ignore[arg-type]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3_000_000), events(("A",))), min_size=20, max_size=200))
+def test_an_active_router_answers_a_flood_at_a_bounded_rate(flood: list[tuple[int, Event]]) -> None:
+    """However fast the adverts come: one answer in 10 ms, beside its own in each interval."""
+    from tandem.core.actions import SendAdvert
+
+    checked = Checked(Group("A", ("A",), implicit=True), [Instance("A", "eth0", 51, 3, priority=254, track_primary=False)])
+    checked.handle(Start(), 0)
+    checked.handle(Tick(), 4_000_000_000)
+    now = begin = 4_000_000_000
+    sent = 0
+    for gap, event in flood:
+        now += gap
+        if isinstance(event, AdvertReceived) and event.advert.priority < 254:
+            sent += sum(isinstance(action, SendAdvert) for action in checked.handle(event, now))
+    assert checked.group.role is Role.ACTIVE
+    assert sent <= 1 + (now - begin) // 10_000_000

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`tandem capture` without a network: taking packets apart, verdicts and descriptions."""
+
+from __future__ import annotations
+
+import os
+import random
+from dataclasses import replace
+
+import pytest
+from scapy.layers.inet import IP
+from scapy.layers.inet6 import IPv6
+
+from tandem.config.schema import Address, Config, Instance
+from tandem.control.capture import Datagram, _Scapy, instances_on, take_apart, verdict
+from tandem.core.packet import GROUP4, GROUP6, Advertisement, encode
+from tandem.effects.vrrp_socket import pack
+
+SOURCE, SOURCE6 = pack("192.168.1.3"), pack("fe80::3")
+LAN = Instance(
+    "lan", "br-lan", 51, version=2, auth_pass=b"hunter2", virtual_addresses=(Address("192.168.1.4", 24, 4),)
+)
+LAN6 = Instance("lan6", "br-lan", 51, version=3, family=6, virtual_addresses=(Address("fe80::4", 64, 6),))
+WAN = Instance("wan", "eth1", 52, use_vmac="vrrp.52")
+CONFIG = Config(instances=(LAN, LAN6, WAN))
+ADVERT = Advertisement(2, 51, 150, 100, (pack("192.168.1.4"),), 1, b"hunter2\0")
+ADVERT6 = Advertisement(3, 51, 150, 25, (pack("fe80::4"),))
+
+
+def packet4(payload: bytes, **fields: object) -> bytes:
+    return bytes(IP(src="192.168.1.3", dst="224.0.0.18", ttl=255, proto=112, **fields) / payload)
+
+
+def packet6(payload: bytes) -> bytes:
+    return bytes(IPv6(src="fe80::3", dst="ff02::12", hlim=255, nh=112) / payload)
+
+
+WIRE = encode(ADVERT, SOURCE, GROUP4)
+WIRE6 = encode(ADVERT6, SOURCE6, GROUP6)
+
+
+@pytest.fixture(scope="module")
+def show() -> _Scapy:
+    return _Scapy()
+
+
+def judge(datagram: Datagram | None, own: frozenset[bytes] = frozenset()) -> str:
+    return verdict(datagram, CONFIG, instances_on("br-lan", CONFIG), own)
+
+
+def test_instances_of_an_interface_or_of_its_macvlan() -> None:
+    assert instances_on("br-lan", CONFIG) == (LAN, LAN6)
+    assert instances_on("eth1", CONFIG) == instances_on("vrrp.52", CONFIG) == (WAN,)
+    assert instances_on("br-lan", None) == ()
+
+
+def test_padding_and_options_are_taken_off() -> None:
+    whole = take_apart(packet4(WIRE) + b"\0" * 10, 4)
+    assert whole is not None
+    assert (whole.payload, whole.source, whole.destination, whole.hop_limit) == (WIRE, SOURCE, GROUP4, 255)
+    options = take_apart(packet4(WIRE, options=[b"\x94\x04\0\0"]), 4)
+    assert options is not None
+    assert options.payload == WIRE
+    six = take_apart(packet6(WIRE6) + b"\0" * 10, 6)
+    assert six is not None
+    assert (six.payload, six.source, six.destination, six.hop_limit) == (WIRE6, SOURCE6, GROUP6, 255)
+
+
+def test_an_advertisement_in_words(show: _Scapy) -> None:
+    datagram = take_apart(packet4(WIRE), 4)
+    assert show.describe(datagram) == (
+        "192.168.1.3 -> 224.0.0.18 vrid 51 v2 priority 150 every 1 s 192.168.1.4 password"
+    )
+    assert judge(datagram) == "accepted by lan"
+    datagram = take_apart(packet6(WIRE6), 6)
+    assert show.describe(datagram) == "fe80::3 -> ff02::12 vrid 51 v3 priority 150 every 0.25 s fe80::4"
+    assert judge(datagram) == "accepted by lan6"
+    resigning = take_apart(packet4(encode(replace(ADVERT, priority=0), SOURCE, GROUP4)), 4)
+    assert "priority 0 (resigns)" in show.describe(resigning)
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        (encode(replace(ADVERT, vrid=9), SOURCE, GROUP4), "dropped: no virtual router here"),
+        (encode(replace(ADVERT, auth_data=b"wrong"), SOURCE, GROUP4), "dropped by lan: password differs"),
+        (encode(replace(ADVERT, interval_cs=200), SOURCE, GROUP4), "(2 s, ours 1 s)"),
+        (WIRE[:-1], "dropped: shorter than"),
+        (WIRE + b"\0", "dropped: longer than"),
+        (b"", "dropped: shorter than"),
+        (b"\x41" + WIRE[1:], "dropped: VRRP version is neither"),
+    ],
+)
+def test_verdicts(payload: bytes, expected: str, show: _Scapy) -> None:
+    datagram = take_apart(packet4(payload), 4)
+    assert expected in judge(datagram)
+    assert show.describe(datagram).startswith("192.168.1.3 -> 224.0.0.18 ")
+
+
+def test_verdicts_about_the_ip_header() -> None:
+    assert judge(None) == "dropped: not a whole IP packet"
+    assert "forwarded it (254)" in judge(take_apart(packet4(WIRE)[:8] + b"\xfe" + packet4(WIRE)[9:], 4))
+    assert judge(take_apart(packet4(WIRE, flags="MF"), 4)).startswith("fragment")
+    assert "sent from an address of this router" in judge(take_apart(packet4(WIRE), 4), frozenset((SOURCE,)))
+    assert verdict(take_apart(packet4(WIRE), 4), None, ()).startswith("well-formed")
+
+
+def test_the_password_is_never_shown(show: _Scapy) -> None:
+    spied = ("hunter2", "104.117.110.116", "101.114.50.0")  # as text, and as scapy would misread it
+    for count in range(5):
+        payload = bytearray(WIRE)
+        payload[3] = count
+        for kind in (0x21, 0x31, 0x11, 0x22):
+            payload[0] = kind
+            datagram = take_apart(packet4(bytes(payload)), 4)
+            text = f"{show.describe(datagram)} {judge(datagram)}"
+            assert not any(word in text for word in spied), text
+
+
+def test_hostile_packets_are_described_not_raised(show: _Scapy) -> None:
+    rng = random.Random(0)
+    for _ in range(3000):
+        family, whole = rng.choice(((4, packet4(WIRE)), (6, packet6(WIRE6))))
+        data = bytearray(whole[: rng.randrange(len(whole) + 1)] if rng.random() < 0.3 else whole)
+        for _ in range(rng.randrange(6)):
+            if data:
+                data[rng.randrange(len(data))] = rng.randrange(256)
+        if rng.random() < 0.1:
+            data = bytearray(os.urandom(rng.randrange(90)))
+        datagram = take_apart(bytes(data), family)
+        line = f"{show.describe(datagram)}: {judge(datagram)}"
+        assert line.isprintable()

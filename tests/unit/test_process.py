@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Real child processes; every wait is a turn of the real loop with a deadline."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tandem.effects import process
+from tandem.effects.process import Exit, Processes, credentials_of, insecure_path
+from tandem.log import Logger
+from tandem.loop import Loop
+
+SECOND = 1_000_000_000
+ROOT = os.geteuid() == 0
+
+
+class Lines:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def write(self, level: str, line: str) -> bool:
+        self.lines.append(f"{level} {line}")
+        return True
+
+
+class Bench:
+    """A loop with processes and a log, and a way to wait."""
+
+    def __init__(self, limit: int = 32) -> None:
+        self.loop = Loop()
+        self.sink = Lines()
+        self.log = Logger("debug", self.sink)
+        self.processes = Processes(self.loop, self.log, limit)
+        self.exits: list[Exit] = []
+
+    def run_until(self, condition: Callable[[], object], seconds: float = 10) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, "condition not reached"
+            self.loop.turn(SECOND // 50)
+
+    def shell(self, command: str, timeout: int = 10 * SECOND, **options: object) -> int | None:
+        argv = ("/bin/sh", "-c", command)
+        return self.processes.start(argv, timeout, self.exits.append, **options)  # type: ignore[arg-type]
+
+    def run(self, command: str, **options: object) -> Exit:
+        count = len(self.exits)
+        assert self.shell(command, **options) is not None  # type: ignore[arg-type]
+        self.run_until(lambda: len(self.exits) > count)
+        return self.exits[-1]
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    bench.processes.close()
+    bench.loop.close()
+
+
+def gone(pid: int) -> bool:
+    """Whether the process has ended; one that nobody has reaped yet counts as ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
+def test_exit_status(bench: Bench) -> None:
+    assert (bench.run("exit 0").ok, bench.run("exit 3").status) == (True, 3)
+    died = bench.run("kill -SEGV $$")
+    assert (died.status, str(died)) == (-signal.SIGSEGV, "ended by SIGSEGV")
+    assert len(bench.processes) == 0
+    assert bench.processes.failed_starts == 0
+
+
+def test_reaping_without_pidfd(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_pidfd", lambda pid: -1)
+    assert bench.run("exit 5").status == 5
+    assert bench.run("sleep 60", timeout=SECOND // 20).timed_out
+
+
+@pytest.mark.parametrize(
+    ("mode", "reason"),
+    [(None, "No such file or directory"), (0o644, "Permission denied"), (0o755, "Exec format error")],
+)
+def test_what_cant_be_executed_is_a_counted_failure(
+    bench: Bench, tmp_path: Path, mode: int | None, reason: str
+) -> None:
+    script = tmp_path / "script"
+    if mode is not None:
+        script.write_bytes(b"\x7fnothing")
+        script.chmod(mode)
+    assert bench.processes.start([str(script)], SECOND, bench.exits.append) is not None
+    bench.run_until(lambda: bench.exits)
+    assert str(bench.exits[0]) == f"can't be executed: {reason}"
+    assert not bench.exits[0].ok
+    assert bench.processes.failed_starts == 1
+
+
+def test_timeout_ends_the_whole_group(bench: Bench, tmp_path: Path) -> None:
+    pidfile = tmp_path / "pid"
+    ended = bench.run(f"sleep 60 & echo $! >{pidfile}; wait", timeout=SECOND // 5)
+    assert (ended.timed_out, ended.ok, str(ended)) == (True, False, "timed out")
+    bench.run_until(lambda: gone(int(pidfile.read_text())))
+
+
+def test_sigkill_follows_sigterm(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "KILL_GRACE", SECOND // 10)
+    ready = tmp_path / "ready"
+    pid = bench.shell(f"trap '' TERM; touch {ready}; while :; do sleep 0.01; done", timeout=60 * SECOND)
+    bench.run_until(ready.exists)
+    bench.processes.expire(pid, bench.loop.now())
+    bench.run_until(lambda: bench.exits)
+    assert bench.exits[0].timed_out
+    assert bench.exits[0].status == -signal.SIGKILL
+
+
+def test_clean_surroundings(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "x")
+    out = tmp_path / "out"
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    handler = signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    try:
+        ended = bench.run(
+            f"exec >{out}; env; pwd; umask; ls -l /proc/$$/fd; cat /proc/self/status; cat /proc/$$/stat",
+            environment={"NAME": "lan"},
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGUSR2, handler)
+    text = out.read_text()
+    assert ended.ok
+    assert "SECRET" not in text
+    assert "PATH=/usr/sbin:/usr/bin:/sbin:/bin\n" in text
+    assert "NAME=lan\n" in text
+    assert "\n/\n0022\n" in text
+    links = [line.partition(" -> ")[2] for line in text.splitlines() if " -> " in line]
+    assert {link for link in links if str(tmp_path) not in link} <= {"/dev/null", "/bin/sh"}
+    assert "SigBlk:\t0000000000000000\n" in text
+    assert "SigIgn:\t0000000000000000\n" in text
+    fields = text.rstrip().splitlines()[-1].rpartition(")")[2].split()
+    pid = int(text.rstrip().splitlines()[-1].split()[0])
+    assert fields[2:4] == [str(pid)] * 2  # process group and session
+    assert fields[38] == "0"  # SCHED_OTHER
+
+
+@pytest.mark.skipif(not ROOT, reason="needs CAP_SYS_NICE")
+@pytest.mark.parametrize("flag", [0, os.SCHED_RESET_ON_FORK])
+def test_no_realtime_scheduling(bench: Bench, tmp_path: Path, flag: int) -> None:
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO | flag, os.sched_param(1))
+    except PermissionError:
+        pytest.skip("no real-time scheduling here")
+    try:
+        ended = bench.run(f"cat /proc/$$/stat >{tmp_path}/stat")
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    assert ended.ok
+    assert (tmp_path / "stat").read_text().rpartition(")")[2].split()[38] == "0"
+
+
+@pytest.mark.skipif(not ROOT, reason="needs root")
+def test_drops_privileges(bench: Bench, tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    for parent in tmp_path.parents[:2]:
+        parent.chmod(0o755)
+    out = tmp_path / "out"
+    nobody = pwd.getpwnam("nobody")
+    assert bench.run(
+        f"exec >{out}; id -u; id -g; id -G; echo $USER", credentials=credentials_of("nobody", None)
+    ).ok
+    uid, gid, groups, user = out.read_text().split("\n")[:4]
+    assert (int(uid), int(gid), user) == (nobody.pw_uid, nobody.pw_gid, "nobody")
+    assert groups.split() == [gid]
+
+
+def test_credentials() -> None:
+    assert credentials_of(None, None) is None
+    with pytest.raises(KeyError):
+        credentials_of("no-such-user", None)
+    with pytest.raises(KeyError):
+        credentials_of("nobody", "no-such-group")
+    root = credentials_of("root", "nogroup")
+    assert root is not None
+    assert (root.uid, root.name) == (0, "root")
+    assert root.gid in root.groups
+
+
+def test_the_number_of_children_is_bounded() -> None:
+    bench = Bench(limit=2)
+    assert bench.shell("sleep 60") is not None
+    assert bench.shell("sleep 60") is not None
+    assert bench.shell("exit 0") is None
+    assert bench.processes.failed_starts == 1
+    assert bench.sink.lines == ["error can't start /bin/sh: 2 other commands are running"]
+    bench.processes.kill()
+    bench.run_until(lambda: len(bench.exits) == 2)
+    assert all(ended.timed_out for ended in bench.exits)
+    assert bench.shell("exit 0") is not None
+    bench.run_until(lambda: len(bench.exits) == 3)
+    bench.processes.close()
+    bench.loop.close()
+
+
+def test_no_descriptors_are_left(bench: Bench) -> None:
+    bench.run("exit 0")
+    before = os.listdir("/proc/self/fd")
+    for _ in range(20):
+        bench.run("exit 0")
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_insecure_path(tmp_path: Path) -> None:
+    assert insecure_path("/bin/sh") is None
+    assert insecure_path("/no/such/file") is None
+    if not ROOT:
+        return
+    directory = tmp_path / "scripts"
+    directory.mkdir(0o755)
+    script = directory / "check"
+    script.touch(0o755)
+    assert insecure_path(str(script)) is None or str(tmp_path.parents[1]) in str(insecure_path(str(script)))
+    script.chmod(0o757)
+    assert insecure_path(str(script)) == f"{script} is writable by everyone"
+    assert insecure_path(str(script), uid=1000) is None
+    script.chmod(0o775)
+    assert insecure_path(str(script)) is None  # by group root
+    os.chown(script, 0, 12)
+    assert insecure_path(str(script)) == f"{script} is writable by group 12"
+    os.chown(script, 1000, 0)
+    assert insecure_path(str(script)) == f"{script} is owned by user 1000"
+    os.chown(script, 0, 0)
+    script.chmod(0o755)
+    directory.chmod(0o777)
+    assert insecure_path(str(script)) == f"{directory} is writable by everyone"
+    directory.chmod(0o1777)
+    assert insecure_path(str(script)) is None
+    directory.chmod(0o755)
+    link = tmp_path / "link"
+    link.symlink_to(script)
+    script.chmod(0o757)
+    assert insecure_path(str(link)) == f"{script} is writable by everyone"
