@@ -29,13 +29,12 @@ LEVELS = " ▁▂▃▄▅▆▇█"
 STATE_COLOURS = {"MASTER": "green", "BACKUP": "blue"}
 
 TOPOLOGY = f"""
-                  192.168.1.2      192.168.0.2
+                  192.168.1.2    192.168.0.2
               ┌──────────  r1  ──────────┐
    client ────┤                          ├──── provider ──── {FAR}
-              └──────────  r2  ──────────┘    192.168.0.1
- 192.168.1.10     192.168.1.3      192.168.0.3
-
-      gateway {LAN_GATEWAY} ─┘              └─ {WAN_ADDRESS} source of all traffic
+ 192.168.1.10 ├──────────  r2  ──────────┤    192.168.0.1
+              │   192.168.1.3    192.168.0.3 │
+              └ gateway {LAN_GATEWAY}    └ source address {WAN_ADDRESS}
 """
 
 

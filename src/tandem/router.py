@@ -30,7 +30,7 @@ from tandem.effects.endpoint import Endpoint, text
 from tandem.effects.executor import Executor
 from tandem.effects.interfaces import Interfaces
 from tandem.effects.plan import Plan, Template
-from tandem.effects.vrrp_socket import Received, VrrpSocket
+from tandem.effects.vrrp_socket import UNICAST_MIN_HOP_LIMIT, Received, VrrpSocket
 from tandem.log import Logger
 from tandem.loop import Loop
 from tandem.scripts import Scripts
@@ -151,7 +151,7 @@ class Router:
 
     def _packet(self, sock: VrrpSocket, packet: Received) -> None:
         payload, source, destination, hop_limit = packet
-        advert = decode(payload, sock.family, hop_limit, source, destination, min_hop_limit=1)
+        advert = decode(payload, sock.family, hop_limit, source, destination, UNICAST_MIN_HOP_LIMIT)
         if isinstance(advert, PacketError):
             self._drop(self.drops, sock, source, advert)
             return
@@ -245,8 +245,9 @@ class Router:
         """Give every endpoint the interfaces, sockets and addresses of now, and tell its group."""
         self._interfaces.serve(self.endpoints.values(), self.packets)
         self._by_vrid = {
-            (endpoint.wire, endpoint.settings.family, endpoint.settings.virtual_router_id): endpoint
+            (name, endpoint.settings.family, endpoint.settings.virtual_router_id): endpoint
             for endpoint in self.endpoints.values()
+            for name in (endpoint.home, endpoint.sends_on)
         }
         for group in list(self.groups.values()):
             for member in group.members:

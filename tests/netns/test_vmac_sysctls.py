@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,9 @@ class Wire(Lab):
     def reverse_path_filter(self, value: int) -> None:
         """As a distribution may set it; before the macvlan is made, which inherits the default."""
         for host in (self.active, self.backup):
-            values = {f"ipv4/conf/{name}/rp_filter": value for name in ("all", "default", "eth0")}
+            values: dict[str, str | int] = {
+                f"ipv4/conf/{name}/rp_filter": value for name in ("all", "default", "eth0")
+            }
             netns.write_sysctls(host.namespace, values)
 
     def add_macvlan(self, host: Host, mode: str = "bridge") -> None:
@@ -73,10 +76,21 @@ class Wire(Lab):
     def ask(self, *addresses: str) -> None:
         """Ask for the addresses by ARP; every one is answered by somebody."""
         for address in addresses:
-            self.client.exec("arping", "-q", "-c", "2", "-i", "0.1", "-w", "5", "-b", "-I", "eth0", address)
+            self.client.exec("arping", "-q", "-c", "1", "-w", "5", "-b", "-I", "eth0", address)
 
-    def capture(self) -> Capture:
-        return Capture(self, self.client.cable("eth0"), filter="arp or ip6 or icmp")
+    @contextmanager
+    def capture(self) -> Iterator[Capture]:
+        """What goes over the client's cable, up to the last packet.
+
+        The kernel hands packets to dumpcap in blocks, and what is in the open one is lost when it
+        ends: a last packet that is waited for pushes the others out.
+        """
+        with Capture(self, self.client.cable("eth0"), filter="arp or ip6 or icmp") as capture:
+            yield capture
+            self.client.enter(lambda: broadcast_arp("eth0", "192.168.1.99"))
+            wait_until(
+                lambda: capture.fields("arp.dst.proto_ipv4 == 192.168.1.99", "frame.number"), 10, every=0.1
+            )
 
     def flap(self) -> None:
         """The base loses its connected route and gets it back behind that of the macvlan."""
@@ -91,6 +105,15 @@ def wire() -> Iterator[Wire]:
     with Wire() as lab:
         lab.up()
         yield lab
+
+
+def broadcast_arp(interface: str, target: str) -> None:
+    """Ask for an address that nobody has, and don't wait for an answer."""
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
+        sock.bind((interface, 0x0806))
+        mac = sock.getsockname()[4]
+        body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + mac + socket.inet_aton(CLIENT) + bytes(6)
+        sock.send(b"\xff" * 6 + mac + b"\x08\x06" + body + socket.inet_aton(target))
 
 
 def told(capture: Capture) -> set[tuple[str, str]]:
@@ -195,13 +218,13 @@ def test_ipv6_neighbours(wire: Wire) -> None:
     rows = capture.fields(
         "icmpv6.type == 136 && eth.dst == " + wire.mac(wire.client), "icmpv6.nd.na.target_address", "eth.src"
     )
-    told = {(address, mac) for address, mac in rows}
-    assert told >= {
+    answers = {(address, mac) for address, mac in rows}
+    assert answers >= {
         (VIP6, VIRTUAL_MAC),
         (OWN6, wire.mac(wire.active)),
         ("2001:db8::3", wire.mac(wire.backup)),
     }
-    assert len({address for address, _ in told}) == len(told)
+    assert len({address for address, _ in answers}) == len(answers)
     assert "fe80" not in wire.active.exec("ip", "-6", "address", "show", "dev", "vrrp7")
 
 

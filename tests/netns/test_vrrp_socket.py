@@ -66,9 +66,7 @@ class Wire:
             )
 
     def open(self, name: str, interface: str, family: int, groups: tuple[bytes, ...]) -> VrrpSocket:
-        sock = enter(
-            name, lambda: VrrpSocket(interface, socket.if_nametoindex(interface), family, groups)
-        )
+        sock = enter(name, lambda: VrrpSocket(interface, socket.if_nametoindex(interface), family, groups))
         self.open_sockets.append(sock)
         return sock
 
@@ -134,12 +132,11 @@ def test_the_source_may_be_foreign(wire: Wire, family: int) -> None:
     assert got[0][1] == foreign
 
 
-@pytest.mark.parametrize("family", [4, 6])
-def test_a_group_that_only_others_joined_does_not_come_in(wire: Wire, family: int) -> None:
-    left = wire.open(wire.left, "eth0", family, ())
-    joined = wire.open(wire.right, "eth0", family, (GROUP[family],))
-    aloof = wire.open(wire.right, "eth0", family, ())
-    deliver(lambda: left.send(b"\x31" * 12, HOME[family][0], GROUP[family]), joined)
+def test_a_group_that_only_others_joined_does_not_come_in(wire: Wire) -> None:
+    left = wire.open(wire.left, "eth0", 4, ())
+    joined = wire.open(wire.right, "eth0", 4, (GROUP4,))
+    aloof = wire.open(wire.right, "eth0", 4, ())
+    deliver(lambda: left.send(b"\x31" * 12, HOME[4][0], GROUP4), joined)
     assert aloof.receive() == []
 
 
@@ -180,8 +177,9 @@ def test_what_happens_to_the_interface(wire: Wire, family: int) -> None:
     assert left.fileno() == -1
     assert left.send(b"\x31" * 12, source, group) == errno.EBADF
     assert left.receive() == []
-    with pytest.raises(OSError, match="No such device"):
+    with pytest.raises(OSError) as refused:
         enter(wire.left, lambda: VrrpSocket("gone", 4711, family, (group,)))
+    assert refused.value.errno in (errno.ENODEV, errno.EADDRNOTAVAIL)
 
 
 def test_a_flood_is_read_in_portions_and_oversize_is_dropped(wire: Wire) -> None:
@@ -209,9 +207,13 @@ def test_ip_options_and_fragments_are_no_obstacle(wire: Wire) -> None:
 
     with enter(wire.left, lambda: raw(socket.AF_INET)) as sender:
         sender.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, b"\x94\x04\0\0")  # router alert
-        wait_until(lambda: sender.sendto(b"\x31" * 12, ("10.9.0.2", 0)) and (got := right.receive()) and (
-            got[0][0] == b"\x31" * 12
-        ))
+        wait_until(
+            lambda: (
+                sender.sendto(b"\x31" * 12, ("10.9.0.2", 0))
+                and (got := right.receive())
+                and (got[0][0] == b"\x31" * 12)
+            )
+        )
     largest = Advertisement(3, 7, 100, 100, tuple(bytes([n]) * 16 for n in range(255)))
     left = wire.open(wire.left, "eth0", 6, ())
     payload = encode(largest, *HOME[6])
@@ -230,7 +232,7 @@ def test_tshark_finds_nothing_wrong(wire: Wire, tmp_path: Path) -> None:
     announcer = enter(wire.left, Announcer)
     try:
         assert sniffer.stderr is not None
-        assert b"listening" in sniffer.stderr.readline() + sniffer.stderr.readline()
+        assert b"listening" in sniffer.stderr.readline()
         wire.add_vmac()
         ifindex = enter(wire.left, lambda: socket.if_nametoindex("vrrp7"))
         mac = bytes.fromhex(VMAC.replace(":", ""))
@@ -242,7 +244,8 @@ def test_tshark_finds_nothing_wrong(wire: Wire, tmp_path: Path) -> None:
                 sock = wire.open(wire.left, interface, family, ())
                 source, group = HOME[family][0], GROUP[family]
                 assert sock.send(encode(item, source, group), source, group) == 0
-        wait_until(lambda: len(_tshark(file, "vrrp")) == 6 and len(_tshark(file, "arp || icmpv6.type==136")) == 6)
+        wait_until(lambda: len(_tshark(file, "vrrp")) == 6)
+        wait_until(lambda: len(_tshark(file, "arp.isgratuitous || icmpv6.type == 136")) == 6)
     finally:
         announcer.close()
         sniffer.terminate()
@@ -300,7 +303,7 @@ def test_capture_live(wire: Wire) -> None:
     assert accepted[13:] == (
         "10.9.0.1 -> 224.0.0.18 vrid 7 v3 priority 100 every 1 s 10.9.0.1: accepted by lan"
     )
-    assert "1 addresses: dropped: shorter than" in dropped
+    assert "vrid 7 v3 priority 100 every 1 s 1 addresses: dropped: shorter than" in dropped
     assert ours.endswith("sent by this router")
 
 

@@ -68,29 +68,26 @@ class Checked:
         deadline = group.next_deadline()
         assert deadline is None or deadline > now or not ticked, "a busy loop"
 
-        installs = [i for i, action in enumerate(actions) if isinstance(action, Install)]
-        removes = [i for i, action in enumerate(actions) if isinstance(action, Remove)]
-        goodbyes = [i for i, action in enumerate(actions) if isinstance(action, SendAdvert) and not action.priority]
-        adverts = [action for action in actions if isinstance(action, SendAdvert) and action.priority]
+        assert group.faults == group._reasons(), "the reasons kept are not those there are"
+
+        sent = [(i, action) for i, action in enumerate(actions) if isinstance(action, SendAdvert)]
+        adverts = [(i, action.instance) for i, action in sent if action.priority]
+        goodbyes = [(i, action.instance) for i, action in sent if not action.priority]
+        installs = [(i, action.instance) for i, action in enumerate(actions) if isinstance(action, Install)]
+        removes = [(i, action.instance) for i, action in enumerate(actions) if isinstance(action, Remove)]
+        if adverts or installs or any(isinstance(action, Announce) for action in actions):
+            assert after is Role.ACTIVE, "acted as active without being it"
         if installs:
-            assert after is Role.ACTIVE, "installed without being active"
-            assert {actions[i].instance for i in installs} == set(names)
-            heard = {action.instance for action in actions[: installs[0]] if isinstance(action, SendAdvert)}
-            assert heard == set(names), "every LAN is told before the first effect"
-        if adverts:
-            assert after is Role.ACTIVE, "advertised without being active"
-            assert all(1 <= advert.priority <= 255 for advert in adverts)
+            assert {name for _, name in installs} == set(names)
+            assert {name for i, name in adverts if i < installs[0][0]} == set(names), "adverts come first"
         if before is Role.ACTIVE and after is not Role.ACTIVE:
-            assert [actions[i].instance for i in removes] == names, "every effect removed, once"
+            assert [name for _, name in removes] == names, "every effect removed, once"
+            assert goodbyes or after is Role.BACKUP, "left without a goodbye"
         else:
             assert not removes and not goodbyes
         if goodbyes:
-            assert [actions[i].instance for i in goodbyes] == names, "goodbye on every LAN"
-            assert max(removes) < min(goodbyes), "the addresses are gone before the goodbye"
-        elif before is Role.ACTIVE and after is Role.INITIALIZE:
-            raise AssertionError("left without a goodbye")
-        if any(isinstance(action, Announce) for action in actions):
-            assert after is Role.ACTIVE
+            assert [name for _, name in goodbyes] == names, "goodbye on every LAN"
+            assert removes[-1][0] < goodbyes[0][0], "the addresses are gone before the goodbye"
 
         self._check_reports(actions)
         self.kernel = replay(self.kernel, actions)
@@ -128,7 +125,9 @@ class Wire:
 class Router:
     """One router: its configuration, and while it is powered its groups."""
 
-    def __init__(self, number: int, instances: tuple[Instance, ...], sources: tuple[bytes, ...], plain: bool) -> None:
+    def __init__(
+        self, number: int, instances: tuple[Instance, ...], sources: tuple[bytes, ...], plain: bool
+    ) -> None:
         self.number = number
         self.instances = instances
         self.sources = sources
@@ -151,7 +150,9 @@ class Router:
         """The role on one LAN; None while powered off."""
         if not self.groups:
             return None
-        return (self.groups[lan] if self.plain else self.groups[0]).group.members[0 if self.plain else lan].role
+        return (
+            (self.groups[lan] if self.plain else self.groups[0]).group.members[0 if self.plain else lan].role
+        )
 
     @property
     def eligible(self) -> bool:

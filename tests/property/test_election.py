@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 
 from hypothesis import example, given
 from hypothesis import strategies as st
-from lan import MILLISECOND, SECOND, Lan, Router, Wire
 
 from tandem.config.schema import Garp, Instance
 from tandem.core.events import Failover, Resume, Standby
 from tandem.core.state import Role
 from tandem.core.timers import CENTISECOND, active_down_interval
+from tests.property.lan import MILLISECOND, SECOND, Lan, Router, Wire
 
 WAITS = 5
 STAYS = 10  # intervals without a change after the bound
@@ -73,7 +73,9 @@ class Scenario:
         """The longest Active_Down_Interval in ns."""
         slowest = max(setup.interval_cs for setup in self.routers)
         return max(
-            active_down_interval(self.version, priority, slowest) for r in self.routers for priority in r.priorities
+            active_down_interval(self.version, priority, slowest)
+            for r in self.routers
+            for priority in r.priorities
         )
 
     @property
@@ -233,7 +235,10 @@ def scenarios(
         )
     ranks = tuple(tuple(draw(st.permutations(range(1, count + 1)))) for _ in range(lans))
     least = st.integers(1_000, MILLISECOND)
-    delays = tuple((low, low + draw(st.sampled_from((0, 100_000, MILLISECOND)))) for low in draw(st.tuples(*[least] * lans)))
+    delays = tuple(
+        (low, low + draw(st.sampled_from((0, 100_000, MILLISECOND))))
+        for low in draw(st.tuples(*[least] * lans))
+    )
     slowest = max(setup.interval_cs for setup in setups) * CENTISECOND
     dead: frozenset[int] = frozenset()
     unplugged: frozenset[tuple[int, int]] = frozenset()
@@ -311,7 +316,11 @@ def test_beside_routers_without_groups_every_lan_has_one_gateway(scenario: Scena
 
 
 @given(
-    st.integers(2, 5), st.permutations((1, 2, 3, 4, 5)), st.sampled_from((2, 3)), st.integers(0, 50_000), st.integers(0)
+    st.integers(2, 5),
+    st.permutations((1, 2, 3, 4, 5)),
+    st.sampled_from((2, 3)),
+    st.integers(0, 50_000),
+    st.integers(0),
 )
 def test_of_equal_routers_that_start_together_the_highest_address_wins(
     count: int, ranks: list[int], version: int, delay: int, seed: int
@@ -344,8 +353,14 @@ def test_a_failing_link_moves_the_whole_group_in_milliseconds(
 
 
 def test_the_simulation_is_deterministic() -> None:
-    faults = (Fault(SECOND, "loss", 0, 0, 80), Fault(2 * SECOND, "partition", 0, 1, 5), Fault(9 * SECOND, "crash", 1, 0))
-    scenario = Scenario(3, (Setup((100, 100)), Setup((120, 120)), Setup((90, 90))), ((1, 2, 3), (3, 2, 1)), faults=faults)
+    faults = (
+        Fault(SECOND, "loss", 0, 0, 80),
+        Fault(2 * SECOND, "partition", 0, 1, 5),
+        Fault(9 * SECOND, "crash", 1, 0),
+    )
+    scenario = Scenario(
+        3, (Setup((100, 100)), Setup((120, 120)), Setup((90, 90))), ((1, 2, 3), (3, 2, 1)), faults=faults
+    )
     assert play(scenario).changes == play(scenario).changes != []
 
 

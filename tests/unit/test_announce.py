@@ -19,8 +19,8 @@ V6 = socket.inet_pton(socket.AF_INET6, "fe80::4")
 
 def test_garp_is_the_request_that_keepalived_sends() -> None:
     # keepalived 2.2.7, captured with `tshark -x` on a veth pair (its own MAC, here the virtual one)
-    expected = "ffffffffffff" "00005e000107" "0806" "0001080006040001"
-    expected += "00005e000107" "c0a80104" "ffffffffffff" "c0a80104"
+    expected = "ffffffffffff00005e00010708060001080006040001"
+    expected += "00005e000107c0a80104ffffffffffffc0a80104"
     assert garp_frame(MAC, V4).hex() == expected
 
 

@@ -52,7 +52,9 @@ def test_keepalived_example() -> None:
 
 
 def test_warnings() -> None:
-    text = GOOD + """	option state 'MASTER'
+    text = (
+        GOOD
+        + """	option state 'MASTER'
 	option nopreempt '1'
 	option preempt_delay '10'
 	option preempt_delay '20'
@@ -70,6 +72,7 @@ config route 'unused'
 
 config vrrp_instance 'I1'
 """
+    )
     loaded = load_text(text, "f")
     assert messages(loaded) == []
     at = "section 'I1' (vrrp_instance), option"
@@ -109,7 +112,9 @@ def test_members_that_differ() -> None:
 
 
 def test_missing_file() -> None:
-    assert messages(load_file("/nowhere/tandem")) == ["/nowhere/tandem: can't be read: No such file or directory"]
+    assert messages(load_file("/nowhere/tandem")) == [
+        "/nowhere/tandem: can't be read: No such file or directory"
+    ]
 
 
 def test_directory(tmp_path: pathlib.Path) -> None:
@@ -133,7 +138,9 @@ def test_nul_byte() -> None:
 
 
 def test_number_of_errors_is_bounded() -> None:
-    found = messages(load_text("config vrrp_instance\n" + "\toption prioritty '1'\n" * 5 + "nonsense\n" * 5000, "f"))
+    found = messages(
+        load_text("config vrrp_instance\n" + "\toption prioritty '1'\n" * 5 + "nonsense\n" * 5000, "f")
+    )
     assert len(found) <= 1001
     found = messages(load_text("config nonsense\n" * 4000, "f"))
     assert len(found) == 1001
@@ -150,10 +157,12 @@ def test_a_message_is_one_bounded_line() -> None:
 # what must never happen
 
 
-WORDS = ("config", "option", "list", "package", "vrrp_instance", "I1", "name", "priority", "globals", "'", '"',
-         "\\", "\n", " ", "#", ";", "interface", "virtual_ipaddress", "192.168.1.4/24", "dev", "1", "\t",
-         "virtual_routes", "virtual_rules", "table", "from", "track_interface", "weight", "eth0", "%", "é",
-         "\u0661", "0x", "-", ".", "/", "fe80::1", "snat", "use_vmac", "route", "vrrp_sync_group", "group")  # fmt: skip
+WORDS = (
+    "config", "option", "list", "package", "vrrp_instance", "I1", "name", "priority", "globals", "'", '"',
+    "\\", "\n", " ", "#", ";", "interface", "virtual_ipaddress", "192.168.1.4/24", "dev", "1", "\t",
+    "virtual_routes", "virtual_rules", "table", "from", "track_interface", "weight", "eth0", "%", "é",
+    "\u0661", "0x", "-", ".", "/", "fe80::1", "snat", "use_vmac", "route", "vrrp_sync_group", "group",
+)  # fmt: skip
 
 
 @settings(max_examples=300)
@@ -181,7 +190,9 @@ def test_a_seed_with_damage_never_raises(data: st.DataObject) -> None:
 
 
 @settings(max_examples=500)
-@given(st.integers(0, len(SEED)), st.sampled_from(["", "'", '"', "\\", ";", "#", "\n", " ", "''"]), st.booleans())
+@given(
+    st.integers(0, len(SEED)), st.sampled_from(["", "'", '"', "\\", ";", "#", "\n", " ", "''"]), st.booleans()
+)
 def test_a_password_is_never_shown(at: int, mark: str, replace: bool) -> None:
     text = SEED[:at] + mark + SEED[at + replace :]
     loaded = load_text(text, "f")

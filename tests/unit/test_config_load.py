@@ -158,8 +158,16 @@ def test_an_instance_without_a_group_is_one() -> None:
             "192.168.1.4",
         ),
         ("option notify '/bin/a b \"c d\"'", "notify", Notify(any=("/bin/a", "b", "c d"))),
-        ("option track_interface 'eth0 eth1'", "tracks", (Track("interface", "eth0"), Track("interface", "eth1"))),
-        ("list track_interface 'eth0 weight -20 reverse'", "tracks", (Track("interface", "eth0", -20, True),)),
+        (
+            "option track_interface 'eth0 eth1'",
+            "tracks",
+            (Track("interface", "eth0"), Track("interface", "eth1")),
+        ),
+        (
+            "list track_interface 'eth0 weight -20 reverse'",
+            "tracks",
+            (Track("interface", "eth0", -20, True),),
+        ),
     ],
 )
 def test_instance_option(lines: str, field: str, expected: Any) -> None:
@@ -177,7 +185,9 @@ def test_ipv6() -> None:
 
 
 def test_names_of_virtual_macs_are_unique() -> None:
-    config = good((DATA / "seed.config").read_text().replace("option state", "option use_vmac '1'\n\toption state"))
+    config = good(
+        (DATA / "seed.config").read_text().replace("option state", "option use_vmac '1'\n\toption state")
+    )
     assert [instance.use_vmac for instance in config.instances] == ["vrrp.51", "vrrp.51.2"]
 
 
@@ -331,7 +341,9 @@ config static_ipaddress
         Address("192.168.1.9", 24, 4, device="br-lan", label="br-lan:vip"),
         Address("2001:db8::1", 64, 6, device="br-lan"),
     )
-    assert config.static_addresses == (Address("192.168.1.10", 24, 4, device="eth0", label="eth0:x", scope=253),)
+    assert config.static_addresses == (
+        Address("192.168.1.10", 24, 4, device="eth0", label="eth0:x", scope=253),
+    )
     assert instance.routes == (
         Route("0.0.0.0/0", 4, source="192.168.1.4", via="192.168.1.1", device="eth1", table=100, metric=9),
         Route("127.0.0.1/32", 4, kind="blackhole"),

@@ -87,7 +87,9 @@ def test_index_counts_named_sections_too() -> None:
 
 
 def test_errors_do_not_hide_each_other() -> None:
-    document = uci.read("nonsense\nconfig 'a' 'b' 'c'\noption o 1\nconfig s\noption\nlist o-p 1\noption o 1\n", "f")
+    document = uci.read(
+        "nonsense\nconfig 'a' 'b' 'c'\noption o 1\nconfig s\noption\nlist o-p 1\noption o 1\n", "f"
+    )
     assert [problem.line for problem in document.errors] == [1, 2, 5, 6]
     assert [section.type for section in document.sections] == ["s"]
     assert list(document.sections[0].options) == ["o"]

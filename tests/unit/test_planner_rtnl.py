@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pyroute2.netlink.rtnl import fibmsg, ifaddrmsg, ifinfmsg, rtmsg
+from pyroute2.netlink.rtnl import fibmsg, ifinfmsg, rtmsg
 
 from tandem.config.schema import Address, Nexthop, Route, Rule
 from tandem.effects.plan import Template
@@ -49,7 +49,7 @@ def test_ipv4_address() -> None:
     found = rtnl.add_address(address, "br-lan", 3)
     assert found[0] == "address 192.168.1.4/24 dev br-lan"
     assert found[2] == ((20, "br-lan"),)
-    message = decode(ifaddrmsg.ifaddrmsg, found, 7)
+    message = decode(rtnl.AddressRequest, found, 7)
     assert (message["header"]["type"], message["header"]["flags"]) == (20, ADD | REPLACE)
     assert (message["family"], message["prefixlen"], message["scope"], message["index"]) == (2, 24, 253, 7)
     assert message.get_attr("IFA_LOCAL") == message.get_attr("IFA_ADDRESS") == "192.168.1.4"
@@ -76,14 +76,14 @@ def test_ipv6_lifetimes(
     prefixlen: int, lifetime_s: int, stated: int | None, expected: tuple[int, int]
 ) -> None:
     address = Address("2001:db8::4", prefixlen, 6, preferred_lifetime_s=stated)
-    message = decode(ifaddrmsg.ifaddrmsg, rtnl.add_address(address, "v0", lifetime_s), 1)
+    message = decode(rtnl.AddressRequest, rtnl.add_address(address, "v0", lifetime_s), 1)
     assert lifetimes(message) == expected
     assert message.get_attr("IFA_FLAGS") == 0x02  # IFA_F_NODAD
     assert message["family"] == 10
 
 
 def test_an_ipv4_host_address_stays_preferred() -> None:
-    message = decode(ifaddrmsg.ifaddrmsg, rtnl.add_address(Address("10.0.0.1", 32, 4), "v0", 3), 1)
+    message = decode(rtnl.AddressRequest, rtnl.add_address(Address("10.0.0.1", 32, 4), "v0", 3), 1)
     assert lifetimes(message) == (3, 3)
 
 
@@ -93,7 +93,7 @@ def test_peer_address_and_its_deletion() -> None:
         (rtnl.add_address(address, "v0", 0), 20, ADD | REPLACE),
         (rtnl.delete_address(address, "v0"), 21, 1),
     ):
-        message = decode(ifaddrmsg.ifaddrmsg, found, 3)
+        message = decode(rtnl.AddressRequest, found, 3)
         assert (message["header"]["type"], message["header"]["flags"]) == (kind, flags)
         assert (message.get_attr("IFA_LOCAL"), message.get_attr("IFA_ADDRESS")) == ("10.0.0.1", "10.0.0.2")
 

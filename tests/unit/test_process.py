@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -168,16 +169,13 @@ def test_no_realtime_scheduling(bench: Bench, tmp_path: Path, flag: int) -> None
 
 
 @pytest.mark.skipif(not ROOT, reason="needs root")
-def test_drops_privileges(bench: Bench, tmp_path: Path) -> None:
-    tmp_path.chmod(0o777)
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(0o755)
-    out = tmp_path / "out"
+def test_drops_privileges(bench: Bench) -> None:
     nobody = pwd.getpwnam("nobody")
-    assert bench.run(
-        f"exec >{out}; id -u; id -g; id -G; echo $USER", credentials=credentials_of("nobody", None)
-    ).ok
-    uid, gid, groups, user = out.read_text().split("\n")[:4]
+    with TemporaryDirectory() as directory:  # tmp_path is below a directory that is root's alone
+        os.chmod(directory, 0o777)
+        command = f"exec >{directory}/out; id -u; id -g; id -G; echo $USER"
+        assert bench.run(command, credentials=credentials_of("nobody", None)).ok
+        uid, gid, groups, user = Path(directory, "out").read_text().split("\n")[:4]
     assert (int(uid), int(gid), user) == (nobody.pw_uid, nobody.pw_gid, "nobody")
     assert groups.split() == [gid]
 

@@ -69,6 +69,42 @@ def test_holding_twice_remembers_the_first_original(root: Path, state: Path) -> 
     assert value(root, *ANNOUNCE) == "0"
 
 
+def test_holding_anew_lets_go_of_the_rest(root: Path, state: Path) -> None:
+    settings = sysctls(state, root)
+    settings.hold("lan", [(IGNORE, "1"), (ANNOUNCE, "2")])
+    settings.hold("guest", [(IGNORE, "1")])
+    settings.hold("lan", [])
+    assert (value(root, *IGNORE), value(root, *ANNOUNCE)) == ("1", "0")
+    assert [row[0] for row in json.loads(state.read_text())] == [list(IGNORE)]
+
+
+def test_a_change_by_someone_else_is_what_comes_back(root: Path, state: Path) -> None:
+    settings = sysctls(state, root)
+    settings.hold("lan", [(ANNOUNCE, "2")])
+    root.joinpath(*ANNOUNCE).write_text("1\n")
+    settings.hold("lan", [(ANNOUNCE, "2")])
+    assert value(root, *ANNOUNCE) == "2"
+    settings.restore_all()
+    assert value(root, *ANNOUNCE) == "1"
+
+
+def test_reads_what_is_there_without_us(root: Path, state: Path) -> None:
+    settings = sysctls(state, root)
+    settings.hold("lan", [(ANNOUNCE, "2")])
+    assert settings.read(ANNOUNCE) == "0"
+    root.joinpath(*ANNOUNCE).write_text("1\n")
+    assert settings.read(ANNOUNCE) == "1"
+
+
+def test_asking_twice_for_a_virtual_mac_changes_nothing(root: Path, state: Path) -> None:
+    root.joinpath(*ipv4("all", "rp_filter")).write_text("1\n")
+    settings = sysctls(state, root)
+    wanted = vmac.settings_of(instance(use_vmac="vrrp7"), settings.read)
+    settings.hold("lan", wanted)
+    assert value(root, *ipv4("br-lan", "rp_filter")) == "2"
+    assert vmac.settings_of(instance(use_vmac="vrrp7"), settings.read) == wanted
+
+
 def test_what_someone_else_has_changed_is_left_alone(root: Path, state: Path) -> None:
     settings = sysctls(state, root)
     settings.hold("lan", [(ANNOUNCE, "2")])
@@ -140,7 +176,7 @@ def test_the_kernel_refuses_a_value(root: Path, state: Path, monkeypatch: pytest
     path.unlink()
     path.symlink_to("/proc/sys/net/ipv4/conf/lo/no_such_file")
     settings = sysctls(state, root)
-    monkeypatch.setattr(settings, "read", lambda path: "0")
+    monkeypatch.setattr(settings, "_present", lambda path: "0")
     assert settings.hold("lan", [(IGNORE, "1")]) == [
         "can't set net/ipv4/conf/br-lan/arp_ignore to 1: No such file or directory"
     ]

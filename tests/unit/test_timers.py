@@ -31,7 +31,7 @@ def test_intervals(version: int, priority: int, interval_cs: int, skew: int, dow
     assert active_down_interval(version, priority, interval_cs) == down
 
 
-@pytest.mark.parametrize(("priority", "wait"), [(255, 10_000), (254, 20_000), (100, 1_560_000), (1, 2_550_000)])
+@pytest.mark.parametrize(("priority", "wait"), [(255, 5_000), (254, 10_000), (100, 780_000), (1, 1_275_000)])
 def test_resignation_is_answered_within_milliseconds_best_first(priority: int, wait: int) -> None:
     assert resignation_skew(priority) == wait
 

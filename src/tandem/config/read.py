@@ -168,5 +168,9 @@ def _unknown(parsed: Parsed, option: uci.Option) -> None:
     match = nearest(option.name, understood)
     secret = match in _SECRETS or "pass" in option.name.lower() or "secret" in option.name.lower()
     reason = "unknown option" + (f"; did you mean '{match}'?" if match else "")
+    shown = option.name
+    for name in _SECRETS:
+        if name in shown:  # option auth_pass's3cret': the blank forgotten
+            shown = name + MASK
     for value in option.values:
-        parsed.error(reason, option.name, Item(None, MASK if secret else value.text, value.line))
+        parsed.error(reason, shown, Item(None, MASK if secret else value.text, value.line))

@@ -164,9 +164,17 @@ def _command(text: str) -> tuple[str, ...]:
         raise ValueError(f"can't be split into words: {str(error).lower()}") from None
     if not words or not words[0].startswith("/"):
         raise ValueError
-    if any(word in _OPERATORS for word in words):
+    if any(word in _OPERATORS for word in _bare(text)):
         raise ValueError("no shell runs this: for | > && and their like write /bin/sh -c '...'")
     return words
+
+
+def _bare(text: str) -> list[str]:
+    """The words with the quotes they came in: an operator in quotes is meant literally."""
+    try:
+        return shlex.split(text, posix=False)
+    except ValueError:
+        return []
 
 
 NAME = Kind("1 to 64 printable characters without blanks or quotes", _name)

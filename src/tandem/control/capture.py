@@ -193,16 +193,21 @@ class _Scapy:
         return f"{source} -> {destination} {self._fields(datagram)}"
 
     def _fields(self, datagram: Datagram) -> str:
-        header, length = bytearray(datagram.header), len(datagram.payload)
+        payload = datagram.payload
+        if len(payload) < 8:
+            return f"{len(payload)} bytes"
+        # Cut off in mid-address, scapy would not even read the header.
+        payload = payload.ljust(8 + payload[3] * len(datagram.source) + 8, b"\0")
+        header, length = bytearray(datagram.header), len(payload)
         if datagram.family == 4:  # options and fragments are not scapy's to stumble over
             header[0] = 0x45
             header[2:4], header[6:8] = struct.pack("!H", 20 + length), b"\0\0"
         else:
             header[4:6] = struct.pack("!H", length)
-        packet = self._ip[datagram.family](bytes(header) + datagram.payload)
+        packet = self._ip[datagram.family](bytes(header) + payload)
         layer = next((packet[kind] for kind in self._vrrp if packet.haslayer(kind)), None)
         if layer is None:  # scapy has given up on it and keeps it raw
-            return f"{length} bytes"
+            return f"{len(datagram.payload)} bytes"
         words = [f"vrid {layer.vrid}", f"v{layer.version}"]
         if layer.type != 1:
             words.append(f"type {layer.type}")

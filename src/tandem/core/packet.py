@@ -206,9 +206,7 @@ def _checksum_right(
     return (bare + checksum(pseudo_header(source, destination, len(data)))) % 0xFFFF == 0
 
 
-def check(
-    advert: Advertisement, expected: Expected, source: bytes, destination: bytes
-) -> PacketError | None:
+def check(advert: Advertisement, expected: Expected, source: bytes, destination: bytes) -> PacketError | None:
     """The first reason why the virtual router `expected` has to drop `advert`, or None.
 
     Interval (version 2) and addresses are compared as keepalived does by default: a
@@ -243,9 +241,7 @@ def check(
     return None
 
 
-def encode(
-    advert: Advertisement, source: bytes, destination: bytes, checksum_as_v2: bool = False
-) -> bytes:
+def encode(advert: Advertisement, source: bytes, destination: bytes, checksum_as_v2: bool = False) -> bytes:
     """The bytes of `advert` that follow an IP header with these packed addresses.
 
     `checksum_as_v2` leaves the pseudo-header out of a version 3 checksum over IPv4. Over IPv6

@@ -7,8 +7,8 @@ run until none applies, so that a group never rests in mixed roles:
     stopped, or any reason for a fault      all INITIALIZE, priority 0 on every interface
     INITIALIZE, started, nothing pending    all BACKUP (all ACTIVE when all own their addresses)
     BACKUP, any member heard a resignation  all ACTIVE: the peer gives up the group as a whole
-    BACKUP, every member's timer expired    all ACTIVE: no advert on any interface, it is dead.
-                                            One silent LAN is a broken LAN: two actives would meet on the others
+    BACKUP, every member's timer expired    all ACTIVE: no advert on any interface, it is dead. One
+                                            silent LAN is a broken LAN: two would meet on the others
     ACTIVE, any member heard a better one   all BACKUP, unless an earlier member beats its own peer
 
 The last exception settles equal priorities whose addresses compare differently on two LANs: the
@@ -61,6 +61,7 @@ class SyncGroup:
         self._effect_retry = EFFECT_RETRY
         self._effect_retry_at: int | None = None
         self._effect_failed_at: int | None = None
+        self.faults = self._reasons()  # kept, not derived: every advert and every timer looks at it
         self._reported = self.state
 
     # What the shell asks
@@ -74,20 +75,6 @@ class SyncGroup:
     def held(self) -> bool:
         """Whether preemption is suspended since an operator's failover."""
         return any(member.hold for member in self.members)
-
-    @property
-    def faults(self) -> tuple[str, ...]:
-        """Every reason why this group must not take part in the election."""
-        reasons = list(self.tracking.faults)
-        reasons += [
-            f"no address on {member.settings.interface}"
-            for member in self.members
-            if member.source is None and member.settings.track_primary
-        ]
-        reasons += [f"{name}: {reason}" for name, reason in self._effect_faults.items()]
-        if self.standby:
-            reasons.append("standby")
-        return tuple(dict.fromkeys(reasons))
 
     @property
     def state(self) -> str:
@@ -104,8 +91,10 @@ class SyncGroup:
     def handle(self, event: Event, now: int) -> list[Action]:
         """Take in one event at time `now` (monotonic ns) and return what is to be done, in order."""
         actions = self._take_in(event, now)
-        for member in self.members:
-            actions += member.set_priority(self.tracking.priority(member.settings.priority), now)
+        if not isinstance(event, AdvertReceived | Tick):
+            self.faults = self._reasons()
+            for member in self.members:
+                actions += member.set_priority(self.tracking.priority(member.settings.priority), now)
         return actions + self._settle(now)
 
     def reconfigure(self, settings: Group, instances: Iterable[Instance], now: int) -> list[Action]:
@@ -224,8 +213,10 @@ class SyncGroup:
 
     def _why_expired(self, now: int) -> str:
         """Whether the timers ended in silence, or because lesser routers were not listened to."""
-        heard = (member.peer is not None and now - member.peer.heard < member.active_down_interval() for member in self.members)
-        return "preempts a router of lower priority" if any(heard) else "no advertisement from an active router"
+        for member in self.members:
+            if member.peer is not None and now - member.peer.heard < member.active_down_interval():
+                return "preempts a router of lower priority"
+        return "no advertisement from an active router"
 
     def _goodbye(self) -> list[Action]:
         """Priority 0 on every interface: those that still work carry it, and one is enough."""
@@ -248,6 +239,20 @@ class SyncGroup:
     def _retry_effects(self) -> None:
         self._effect_retry_at = None
         self._effect_faults.clear()
+        self.faults = self._reasons()
+
+    def _reasons(self) -> tuple[str, ...]:
+        """Every reason why this group must not take part in the election."""
+        reasons = list(self.tracking.faults)
+        reasons += [
+            f"no address on {member.settings.interface}"
+            for member in self.members
+            if member.source is None and member.settings.track_primary
+        ]
+        reasons += [f"{name}: {reason}" for name, reason in self._effect_faults.items()]
+        if self.standby:
+            reasons.append("standby")
+        return tuple(dict.fromkeys(reasons))
 
     # Reports
 
@@ -258,6 +263,7 @@ class SyncGroup:
             return []
         self._reported = state
         why = why or ("stopped" if self._stopped else ", ".join(self.faults))
+        why = why or f"waiting for {', '.join(self.tracking.pending)}"
         actions: list[Action] = [
             Transition(member.name, state, member.priority, why) for member in self.members
         ]

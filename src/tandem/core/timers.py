@@ -34,4 +34,4 @@ def resignation_skew(priority: int) -> int:
 
 def earliest(*deadlines: int | None) -> int | None:
     """The earliest deadline that is set."""
-    return min((deadline for deadline in deadlines if deadline is not None), default=None)
+    return min([deadline for deadline in deadlines if deadline is not None], default=None)

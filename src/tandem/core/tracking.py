@@ -51,7 +51,9 @@ class Tracking:
     def pending(self) -> tuple[str, ...]:
         """Trackers whose first result the election must wait for (keepalived's script init)."""
         return tuple(
-            f"{track.kind} {track.name}" for track in self.tracks if track.weight == 0 and self.up(track) is None
+            f"{track.kind} {track.name}"
+            for track in self.tracks
+            if track.weight == 0 and self.up(track) is None
         )
 
     @property
@@ -81,4 +83,4 @@ class Tracking:
 
     def _counts(self, track: Track) -> bool:
         good = self._good(track)
-        return good is True and track.weight > 0 or good is False and track.weight < 0
+        return (good is True and track.weight > 0) or (good is False and track.weight < 0)

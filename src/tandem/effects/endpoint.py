@@ -45,8 +45,8 @@ class Endpoint:
         return self.settings.use_vmac or self.settings.interface
 
     @property
-    def wire(self) -> str:
-        """The interface that adverts leave by and arrive on."""
+    def sends_on(self) -> str:
+        """The interface that adverts leave by; they arrive at home in any case (see vrrp_socket)."""
         return self.settings.interface if self.settings.vmac_xmit_base else self.home
 
     @property

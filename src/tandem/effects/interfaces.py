@@ -138,19 +138,21 @@ class Interfaces:
             self._prepare(endpoint)
         groups: dict[tuple[str, int], set[bytes]] = {}
         for endpoint in endpoints:
-            wanted = groups.setdefault((endpoint.wire, endpoint.settings.family), set())
+            family = endpoint.settings.family
+            groups.setdefault((endpoint.sends_on, family), set())
+            wanted = groups.setdefault((endpoint.home, family), set())
             if group := group_of(endpoint.settings):
                 wanted.add(group)
         for key in [key for key in self._sockets if key not in groups]:
             self._close(key)
-        for (wire, family), joined in groups.items():
-            self._open(wire, family, frozenset(joined), packets)
+        for (name, family), joined in groups.items():
+            self._open(name, family, frozenset(joined), packets)
         for endpoint in endpoints:
             self._serve(endpoint)
 
     def _serve(self, endpoint: Endpoint) -> None:
         settings = endpoint.settings
-        endpoint.socket = self._sockets.get((endpoint.wire, settings.family))
+        endpoint.socket = self._sockets.get((endpoint.sends_on, settings.family))
         source = self._source(endpoint)
         mac = self.links.mac(endpoint.home)
         names = {name for _, _, relocations in endpoint.plan.up for _, name in relocations}
@@ -173,10 +175,10 @@ class Interfaces:
         return endpoint.source if found is None and not settings.track_primary else found
 
     def _open(
-        self, wire: str, family: int, groups: frozenset[bytes], packets: Callable[[VrrpSocket], None]
+        self, name: str, family: int, groups: frozenset[bytes], packets: Callable[[VrrpSocket], None]
     ) -> None:
-        key = (wire, family)
-        ifindex = self.links.index(wire)
+        key = (name, family)
+        ifindex = self.links.index(name)
         known = self._sockets.get(key)
         if known is not None and known.ifindex == ifindex and self._joined[key] == groups:
             return
@@ -184,9 +186,9 @@ class Interfaces:
         if ifindex is None:
             return
         try:
-            opened = VrrpSocket(wire, ifindex, family, groups)
+            opened = VrrpSocket(name, ifindex, family, groups)
         except OSError as error:
-            self._log.limited(("open", wire, family), "error", f"{wire}: no VRRP socket: {error}")
+            self._log.limited(("open", name, family), "error", f"{name}: no VRRP socket: {error}")
             again = self._loop.now() + REOPEN_PAUSE
             self._loop.call_at(("open", key), again, lambda _now: self._listener.interfaces_changed())
             return

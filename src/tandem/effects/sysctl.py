@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 Path = tuple[str, ...]
 """Components below /proc/sys. Interface names may hold dots, so that there are no dotted keys."""
@@ -63,38 +63,35 @@ class Sysctls:
     def hold(self, owner: str, settings: Iterable[Setting]) -> list[str]:
         """Set everything in `settings` on behalf of `owner`; the problems, for people.
 
-        When two owners want different values of one setting, the last one has its way.
+        What the owner has held before and doesn't want any more is put back. When two owners
+        want different values of one setting, the last one has its way.
         """
-        settings = list(settings)
         problems: list[str] = []
-        wanted: list[Setting] = []
+        wanted: dict[Path, str] = {}
+        change: list[Setting] = []
         for path, value in settings:
-            found = self.read(path)
-            if found is None:
+            present = self._present(path)
+            if present is None:
                 problems.append(f"no setting {'/'.join(path)}")
                 continue
-            if path not in self._originals:
-                self._originals[path] = (found, value)
-            else:
-                self._originals[path] = (self._originals[path][0], value)
+            wanted[path] = value
+            found, ours = self._originals.get(path, (present, present))
+            # Not ours any more: someone has changed it, and theirs is what comes back.
+            self._originals[path] = (found if present == ours else present, value)
+            if present != value:
+                change.append((path, value))
+        dropped = self._disown(owner, keep=wanted)
+        for path, value in wanted.items():
             self._owners.setdefault(path, {})[owner] = value
-            if found != value:
-                wanted.append((path, value))
         problems += self._save()
-        for path, value in wanted:
+        for path, value in change:
             if error := self._write(path, value):
                 problems.append(error)
-        return problems
+        return problems + (self._put_back(dropped) if dropped else [])
 
     def release(self, owner: str) -> list[str]:
         """Put back what only `owner` has held; the problems."""
-        orphans: list[Path] = []
-        for path in list(self._owners):
-            owners = self._owners[path]
-            if owners.pop(owner, None) is not None and not owners:
-                del self._owners[path]
-                orphans.append(path)
-        return self._put_back(orphans)
+        return self._put_back(self._disown(owner, keep=()))
 
     def restore_all(self) -> list[str]:
         """Put back everything and remove the file; the problems."""
@@ -111,18 +108,33 @@ class Sysctls:
             self._save()
 
     def read(self, path: Path) -> str | None:
-        """The present value, None when there is no such setting. ValueError for a bad path."""
+        """The value as it is without us, None when there is no such setting. ValueError for a bad path."""
+        present = self._present(path)
+        found, ours = self._originals.get(path, (present, None))
+        return found if present == ours else present
+
+    def _present(self, path: Path) -> str | None:
         try:
             with open(self._file(path), encoding="ascii") as file:
                 return file.read().strip()
         except OSError:
             return None
 
+    def _disown(self, owner: str, keep: Container[Path]) -> list[Path]:
+        """Strike `owner` off all paths but `keep`; those that nobody holds any more."""
+        orphans = []
+        for path in [path for path, owners in self._owners.items() if owner in owners and path not in keep]:
+            del self._owners[path][owner]
+            if not self._owners[path]:
+                del self._owners[path]
+                orphans.append(path)
+        return orphans
+
     def _put_back(self, paths: list[Path]) -> list[str]:
         problems = []
         for path in reversed(paths):
             found, ours = self._originals.pop(path)
-            if found != ours and self.read(path) == ours and (error := self._write(path, found)):
+            if found != ours and self._present(path) == ours and (error := self._write(path, found)):
                 problems.append(error)
         return problems + self._save()
 

@@ -7,6 +7,9 @@ takes every multicast frame whose source is its own MAC address, the peer's incl
 from the base interface (drivers/net/macvlan.c, macvlan_handle_frame), so adverts can only
 be received there; adverts that carry the base MAC address arrive there as well.
 
+A raw IPv6 socket that is not bound to an address gets every multicast packet of its
+interface, joined or not (net/ipv6/raw.c, raw_v6_match): `core.packet.check` sorts them out.
+
 Opening raises OSError; nothing else does: `send` returns an errno, `receive` a list.
 """
 
@@ -31,7 +34,6 @@ _IP_MTU_DISCOVER = 10
 _IP_TRANSPARENT = 19
 _IP_MULTICAST_ALL = 49
 _IPV6_FREEBIND = 78
-_IPV6_MULTICAST_ALL = 29
 _SO_BINDTOIFINDEX = 62
 
 _TOS_CS6 = 0xC0  # internetwork control, RFC 4594 section 3.1
@@ -92,7 +94,6 @@ class VrrpSocket:
             option(ip, socket.IP_MULTICAST_IF, _MREQN.pack(bytes(4), bytes(4), self.ifindex))
         else:
             ip6 = socket.IPPROTO_IPV6
-            option(ip6, _IPV6_MULTICAST_ALL, 0)
             option(ip6, socket.IPV6_MULTICAST_LOOP, 0)
             option(ip6, socket.IPV6_MULTICAST_HOPS, HOP_LIMIT)
             option(ip6, socket.IPV6_UNICAST_HOPS, HOP_LIMIT)

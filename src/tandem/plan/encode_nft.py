@@ -35,12 +35,12 @@ TABLE = "tandem"
 POSTROUTING, INPUT = "postrouting", "input"
 
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11  # NFNL_MSG_BATCH_*, include/uapi/linux/netfilter/nfnetlink.h
-_INET, _IPV4, _IPV6 = nftsocket.NFPROTO_INET, nftsocket.NFPROTO_IPV4, nftsocket.NFPROTO_IPV6
+_INET, _IPV4, _IPV6 = 1, 2, 10  # NFPROTO_*
 _NLM_F_APPEND = 0x800
 _HOOK_INPUT, _HOOK_POSTROUTING = 1, 4  # NF_INET_LOCAL_IN, NF_INET_POST_ROUTING
 _PRIORITY_SRCNAT, _PRIORITY_FILTER = 100, 0
-_EQ, _NEQ = nftsocket.Cmp.NFT_CMP_EQ, nftsocket.Cmp.NFT_CMP_NEQ
-_Meta = nftsocket.Meta
+_EQ, _NEQ = 0, 1  # NFT_CMP_*
+_META_IIF, _META_OIFNAME, _META_NFPROTO, _META_L4PROTO = 4, 7, 15, 16  # NFT_META_*
 _NETWORK_HEADER, _TRANSPORT_HEADER = 1, 2
 _IPPROTO_ICMPV6 = 58
 _ND_SOLICIT, _ND_ADVERT = 135, 136
@@ -107,9 +107,9 @@ def _snat(device: str, address: str) -> Expressions:
     )
     source, _, length = _ADDRESS_AT[family]
     return [
-        *_is(_Meta.NFT_META_NFPROTO, bytes([family])),
-        *_is(_Meta.NFT_META_OIFNAME, device.encode().ljust(16, b"\0")),
-        _meta(_Meta.NFT_META_IIF),
+        *_is(_META_NFPROTO, bytes([family])),
+        *_is(_META_OIFNAME, device.encode().ljust(16, b"\0")),
+        _meta(_META_IIF),
         _compare(_NEQ, struct.pack("=I", 0)),
         *multicast,
         _payload(_NETWORK_HEADER, source, length),
@@ -123,7 +123,7 @@ def _refused(address: str) -> list[Expressions]:
     family, value = _family(address)
     _, destination, length = _ADDRESS_AT[family]
     addressed = [
-        *_is(_Meta.NFT_META_NFPROTO, bytes([family])),
+        *_is(_META_NFPROTO, bytes([family])),
         _payload(_NETWORK_HEADER, destination, length),
         _compare(_EQ, value),
     ]
@@ -131,7 +131,7 @@ def _refused(address: str) -> list[Expressions]:
     if family == _IPV6:
         # RFC 9568 section 6.1: neighbor discovery goes on even so.
         icmpv6_type = [
-            *_is(_Meta.NFT_META_L4PROTO, bytes([_IPPROTO_ICMPV6])),
+            *_is(_META_L4PROTO, bytes([_IPPROTO_ICMPV6])),
             _payload(_TRANSPORT_HEADER, 0, 1),
         ]
         for kind in (_ND_ADVERT, _ND_SOLICIT):
@@ -152,7 +152,7 @@ def _data(value: bytes) -> dict[str, Any]:
 
 
 def _meta(key: int) -> dict[str, Any]:
-    return dict(genex("meta", {"dreg": 1, "key": int(key)}))
+    return dict(genex("meta", {"dreg": 1, "key": key}))
 
 
 def _payload(base: int, offset: int, length: int) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def _mask(mask: bytes) -> dict[str, Any]:
 
 
 def _compare(operator: int, value: bytes) -> dict[str, Any]:
-    return dict(genex("cmp", {"sreg": 1, "op": int(operator), "data": _data(value)}))
+    return dict(genex("cmp", {"sreg": 1, "op": operator, "data": _data(value)}))
 
 
 def _is(key: int, value: bytes) -> Expressions:

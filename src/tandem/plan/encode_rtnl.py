@@ -76,6 +76,17 @@ def packed(address: str) -> bytes:
 # --- addresses -----------------------------------------------------------------------
 
 
+class AddressRequest(ifaddrmsg.ifaddrmsg):  # type: ignore[misc]
+    """pyroute2's struct ifaddrmsg with the attributes that its older releases (0.8) don't have."""
+
+    nla_map = (
+        *ifaddrmsg.ifaddrmsg.nla_map[:9],  # up to IFA_FLAGS
+        ("IFA_RT_PRIORITY", "uint32"),
+        ("IFA_TARGET_NETNSID", "uint32"),
+        ("IFA_PROTO", "uint8"),
+    )
+
+
 def add_address(address: Address, device: str, lifetime_s: int, protocol: int = PROTOCOL) -> Template:
     """RTM_NEWADDR that adds or refreshes. `lifetime_s` is the valid lifetime, 0: for ever.
 
@@ -115,7 +126,7 @@ def _address(
     address: Address, device: str, kind: int, flags: int, attributes: list[tuple[str, Any]]
 ) -> Template:
     def build(index_of: IndexOf) -> bytes:
-        message = ifaddrmsg.ifaddrmsg()
+        message = AddressRequest()
         message["family"] = af(address.family)
         message["prefixlen"] = address.prefixlen
         message["scope"] = address.scope

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Everything runs on a fresh Debian 12 as root: each target sets up what it needs, once.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+# What the programs of each target come from. Python's packages: src/pyproject.toml.
+DEMO_PACKAGES := iproute2 nftables
+TEST_PACKAGES := $(DEMO_PACKAGES) iputils-ping keepalived frr tshark conntrack dnsmasq-base procps
+
+TESTS ?= tests
+ARGS  ?=
+
+.PHONY: help demo test lint bench build clean
+help:
+	@echo 'make demo    two routers, one gateway, one of them dies (ARGS="--advert 0.1")'
+	@echo 'make test    all tests (TESTS=tests/unit ARGS="-k name -x")'
+	@echo 'make lint    ruff, mypy'
+	@echo 'make bench   tandemd beside keepalived (ARGS="--runs 20 --only power")'
+	@echo 'make build   sdist and wheel in build/'
+	@echo 'make clean   removes what these made'
+
+demo: $(VENV)/.demo
+	@tests/tools/debian-install $(DEMO_PACKAGES)
+	@$(BIN)/python -m tests.demo $(ARGS)
+
+test: $(VENV)/.test
+	@tests/tools/debian-install $(TEST_PACKAGES)
+	$(BIN)/python -m pytest $(TESTS) $(ARGS)
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check --config src/pyproject.toml src tests
+	cd src && ../$(BIN)/mypy tandem
+
+bench: $(VENV)/.demo
+	@tests/tools/debian-install $(DEMO_PACKAGES) keepalived
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+build: $(VENV)/.build
+	$(BIN)/python -m build --outdir build/python src
+
+clean:
+	rm -rf $(VENV) build src/*.egg-info src/build .mypy_cache src/.mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find src tests -name __pycache__ -prune -exec rm -rf {} +
+
+# The venv, with one stamp for each set of packages in it.
+$(BIN)/python:
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || tests/tools/debian-install python3-venv
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: src/pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable src
+	@touch $@
+
+$(VENV)/.test: src/pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable 'src[test]'
+	@touch $@ $(VENV)/.demo
+
+$(VENV)/.build: | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check build
+	@touch $@

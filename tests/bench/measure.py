@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One run of each measurement: the name of a figure -> its value."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Callable
+
+from tests.lab import (
+    FAR,
+    Daemon,
+    Instance,
+    Keepalived,
+    LanLab,
+    Pings,
+    Router,
+    SeedLab,
+    Service,
+    Tandem,
+    seed_daemon,
+    wait_until,
+)
+from tests.lab.process import Cost
+
+Figures = dict[str, float]
+IDLE_S = 5.0  # how long CPU time is added up
+MANY = 255  # as many as there are virtual router ids
+
+
+def failover(kind: str, advert_s: float, only: set[str]) -> Figures:
+    """Outage in ms as the client sees it, after power loss, SIGTERM, and loss of the active's WAN link.
+
+    The phase of the advert timer decides most of the first: each event comes at a random one.
+    """
+    figures: Figures = {}
+    patience = 15 + 5 * advert_s
+    label = f"adverts {advert_s:g} s"
+    with SeedLab(lambda _: seed_daemon(kind, advert_s), tag="bench") as lab:
+        lab.up()
+        Service(lab.server, "echo", FAR, "7")
+        for router in lab.routers:
+            router.start()
+        for router in lab.routers:
+            router.wait_started()
+        wait_until(lambda: lab.active, patience, "one active", explain=lab.logs)
+        pings = Pings(lab.client, FAR)
+
+        def event(action: Callable[[Router], object]) -> tuple[Router, float, int]:
+            router = wait_until(lambda: lab.active, patience, "one active", explain=lab.logs)
+            wait_until(lambda: lab.other(router).all_in("BACKUP"), patience, "a backup", explain=lab.logs)
+            pings.flowing(timeout=patience)
+            time.sleep(random.uniform(0.5, 0.5 + advert_s))
+            before = time.monotonic()
+            action(router)
+            outage = pings.outage_since(before, timeout=patience)
+            return router, outage.ms, outage.lost
+
+        if "power" in only:
+            router, figures[f"power loss, {label}: outage, ms"], _ = event(Router.power_off)
+            router.power_on()
+        if "term" in only:
+            router, outage_ms, lost = event(lambda router: router.signal(signal.SIGTERM))
+            figures[f"SIGTERM, {label}: outage, ms"] = outage_ms
+            figures[f"SIGTERM, {label}: datagrams lost (1 per ms)"] = lost
+            router.processes[-1].wait(patience)
+            router.start()
+        if "wan" in only:
+            router, figures[f"WAN link loss, {label}: outage, ms"], _ = event(
+                lambda router: lab.cut(router, "eth0.2")
+            )
+    return figures
+
+
+def _costs(routers: list[Router]) -> list[tuple[float, Cost]]:
+    """CPU in percent of a core over IDLE_S, and memory after it, of each router's daemon."""
+    before = [router.cost().cpu_s for router in routers]
+    start = time.monotonic()
+    time.sleep(IDLE_S)
+    after = [router.cost() for router in routers]
+    elapsed = time.monotonic() - start
+    return [(100 * (cost.cpu_s - cpu) / elapsed, cost) for cpu, cost in zip(before, after, strict=True)]
+
+
+def _cost_figures(label: str, active: Router, backup: Router) -> Figures:
+    figures: Figures = {}
+    for role, (cpu, cost) in zip(("active", "backup"), _costs([active, backup]), strict=True):
+        figures[f"{label}, {role}: CPU, % of a core"] = cpu
+        figures[f"{label}, {role}: RSS, MiB"] = cost.rss_kib / 1024
+        figures[f"{label}, {role}: PSS, MiB"] = cost.pss_kib / 1024
+    return figures
+
+
+def idle(kind: str) -> Figures:
+    """Two instances in a sync group at 100 ms adverts, at rest."""
+    with SeedLab(lambda _: seed_daemon(kind, 0.1), tag="bench") as lab:
+        lab.up()
+        for router in lab.routers:
+            router.start()
+        for router in lab.routers:
+            router.wait_started()
+        active = wait_until(lambda: lab.active, 15, "one active", explain=lab.logs)
+        wait_until(lambda: lab.other(active).all_in("BACKUP"), 15, "a backup", explain=lab.logs)
+        time.sleep(1.0)  # the start's own work is over
+        return _cost_figures("2 instances, 0.1 s", active, lab.other(active))
+
+
+def many(kind: str) -> Figures:
+    """255 instances on one interface at 1 s adverts: start and elect alone, then rest with a backup."""
+
+    def daemon(priority: int) -> Daemon:
+        instances = [
+            Instance(f"V{vrid}", "eth0", vrid, (f"10.1.0.{vrid}/32",), priority=priority)
+            for vrid in range(1, MANY + 1)
+        ]
+        return Tandem(instances) if kind == Tandem.name else Keepalived(instances)
+
+    with LanLab([daemon(200), daemon(100)], tag="bench") as lab:
+        lab.up()
+        first, second = lab.routers
+        start = time.monotonic()
+        first.start()
+        wait_until(lambda: first.active, 60, "all instances active", every=0.05, explain=lab.logs)
+        figures: Figures = {f"{MANY} instances: start until all are active, s": time.monotonic() - start}
+        second.start()
+        second.wait_started(60)
+        wait_until(lambda: second.all_in("BACKUP"), 60, "all in backup", every=0.1, explain=lab.logs)
+        time.sleep(6.0)  # also the second burst of gratuitous ARP
+        return figures | _cost_figures(f"{MANY} instances, 1 s", first, second)

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""tandemd and FRR's vrrpd 8.4 (version 3 only) as each other's peer, and a LAN with all three daemons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.lab import Daemon, Keepalived, LanLab, Tandem
+
+from .lan import PromptFrr, Variant, needs, pair, settled, story, undisturbed
+
+pytestmark = needs("zebra", "vrrpd", "vtysh")
+
+Open = Callable[[LanLab], LanLab]
+ROLES = pytest.mark.parametrize(
+    ("one", "other"), [(Tandem, PromptFrr), (PromptFrr, Tandem)], ids=["tandem_active", "frr_active"]
+)
+VARIANTS = [
+    Variant("ipv4"),
+    Variant("ipv6", ipv6=True),
+    Variant("vmac", vmac=True),
+    Variant("ipv6_vmac", ipv6=True, vmac=True),
+]
+
+
+@ROLES
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
+def test_version_3(open_lab: Open, variant: Variant, one: type[Daemon], other: type[Daemon]) -> None:
+    story(open_lab(pair(one, other, variant)))
+
+
+@needs("keepalived")
+@pytest.mark.parametrize(
+    "order",
+    [(Keepalived, PromptFrr, Tandem), (PromptFrr, Tandem, Keepalived), (Tandem, Keepalived, PromptFrr)],
+    ids=lambda order: "_".join(daemon.name for daemon in order),
+)
+@pytest.mark.parametrize("variant", VARIANTS[:2], ids=lambda variant: variant.name)
+def test_three_daemons(open_lab: Open, variant: Variant, order: tuple[type[Daemon], ...]) -> None:
+    """Three routers of three makes fall one after the other, and come back one after the other."""
+    lab = open_lab(
+        LanLab(
+            [
+                daemon([variant.instance(number, 130 - 20 * number, routers=3)])
+                for number, daemon in enumerate(order, 1)
+            ]
+        )
+    )
+    first, second, third = lab.routers
+    lab.start()
+    settled(lab, first, [second, third])
+    first.power_off()
+    settled(lab, second, [third])
+    second.stop()
+    settled(lab, third, [])
+    second.start()
+    settled(lab, second, [third])
+    first.power_on()
+    settled(lab, first, [second, third])
+    undisturbed(*lab.routers)

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A reload is a diff: what did not change keeps its role and its addresses, without a gap."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.lab import LabError, LanLab, Router, stays, wait_until
+
+from .daemon import V1, VIP, configure, instance, pair, state, status, tandem
+
+OTHER = replace(V1, name="V2", virtual_router_id=52, addresses=("192.168.1.5/24",))
+Open = Callable[[Any], Any]
+
+
+@pytest.fixture
+def lab(open_lab: Open) -> LanLab:
+    return pair(open_lab, V1)
+
+
+def transitions(router: Router) -> int:
+    count: int = instance(router)["transitions"]
+    return count
+
+
+def test_a_changed_priority_keeps_role_and_address(lab: LanLab) -> None:
+    r1, r2 = lab.routers
+    before = transitions(r1)
+    configure(r1, tandem(replace(V1, priority=160)))
+    assert instance(r1)["priority"]["effective"] == 160
+    stays(lambda: r1.has(VIP), 0.5, "the address stays")
+    assert transitions(r1) == before and state(r2) == "BACKUP"
+    wait_until(lambda: instance(r2)["peer"]["priority"] == 160, 5, "the peer hears it")
+
+
+def test_added_and_removed_addresses(lab: LanLab) -> None:
+    r1 = lab.routers[0]
+    before = transitions(r1)
+    configure(r1, tandem(replace(V1, options={"virtual_ipaddress_excluded": ("192.168.1.6/24",)})))
+    wait_until(lambda: r1.has("192.168.1.6") and r1.has(VIP), 5, "added")
+    configure(r1, tandem(V1))
+    wait_until(lambda: not r1.has("192.168.1.6"), 5, "removed")
+    assert r1.has(VIP) and transitions(r1) == before
+
+
+def test_an_added_instance_leaves_the_other_alone(lab: LanLab) -> None:
+    r1 = lab.routers[0]
+    before = transitions(r1)
+    configure(r1, tandem(V1, OTHER))
+    wait_until(lambda: r1.has("192.168.1.5"), 5, "elected")
+    assert r1.has(VIP) and transitions(r1) == before
+    configure(r1, tandem(V1))
+    wait_until(lambda: not r1.has("192.168.1.5"), 5, "given up")
+    assert r1.has(VIP) and transitions(r1) == before
+
+
+def test_another_virtual_router_id_is_another_router(lab: LanLab) -> None:
+    r1, r2 = lab.routers
+    configure(r1, tandem(replace(V1, virtual_router_id=99, addresses=("192.168.1.7/24",))))
+    wait_until(lambda: r2.has(VIP) and r1.has("192.168.1.7") and not r1.has(VIP), 5, "the peer has the old one")
+
+
+def test_a_bad_configuration_leaves_everything_as_it_is(lab: LanLab) -> None:
+    r1 = lab.routers[0]
+    before = transitions(r1)
+    with pytest.raises(LabError, match="priority"):
+        configure(r1, tandem(replace(V1, priority=300)))
+    stays(lambda: r1.has(VIP), 0.3, "goes on")
+    assert transitions(r1) == before
+    assert "option 'priority'" in r1.log()
+
+
+def test_sighup_reloads(lab: LanLab) -> None:
+    r1 = lab.routers[0]
+    r1.configure(tandem(replace(V1, priority=170)))
+    r1.signal(signal.SIGHUP)
+    wait_until(lambda: instance(r1)["priority"]["base"] == 170, 5, "reloaded")
+
+
+def test_a_new_sync_group_ties_what_ran_alone(lab: LanLab) -> None:
+    r1 = lab.routers[0]
+    configure(r1, tandem(V1, OTHER))
+    wait_until(lambda: r1.has("192.168.1.5"), 5, "elected")
+    configure(r1, tandem(V1, OTHER, groups={"G": ("V1", "V2")}))
+    wait_until(lambda: r1.has("192.168.1.5") and r1.has(VIP), 5, "active together")
+    assert [group["name"] for group in status(r1)["groups"]] == ["G"]

@@ -1,0 +1,436 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Sync groups: the joint rules over one to four members, with literal times."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tandem.config.schema import Track
+from tandem.core.actions import Action, Announce, GroupTransition, Install, Remove, SendAdvert, Transition
+from tandem.core.events import (
+    EffectFailed,
+    Event,
+    Failover,
+    Resume,
+    SourceChanged,
+    Standby,
+    Start,
+    Stop,
+    Tick,
+    TrackerChanged,
+)
+from tandem.core.state import Role
+from tandem.core.sync_group import SyncGroup
+from tests.unit.scenario import (
+    HIGHER,
+    LOWER,
+    OURS,
+    QUIET,
+    active,
+    feed,
+    heard,
+    instance,
+    of,
+    ready,
+    run,
+    started,
+    sync_group,
+)
+
+NAMES = ("LAN", "WAN", "DMZ", "V6")
+SIZES = (1, 2, 3, 4)
+DOWN = 3_609_375_000
+
+
+def pack(size: int, **settings: Any) -> SyncGroup:
+    """A group of that many members, all with the same settings."""
+    return sync_group(*(instance(name, **settings) for name in NAMES[:size]))
+
+
+def told(size: int, state: str, why: str, priority: int = 100) -> list[Action]:
+    """Every member's transition, and the group's where there is one."""
+    actions: list[Action] = [Transition(name, state, priority, why) for name in NAMES[:size]]
+    return actions if size == 1 else [*actions, GroupTransition("G", state)]
+
+
+def becomes_active(size: int, why: str, priority: int = 100) -> list[Action]:
+    """Step by step for all: the routers of every LAN are told before the first effect."""
+    actions: list[Action] = [SendAdvert(name, priority) for name in NAMES[:size]]
+    actions += [Install(name) for name in NAMES[:size]]
+    actions += [Announce(name, 5) for name in NAMES[:size]]
+    return actions + told(size, "MASTER", why, priority)
+
+
+def leaves(size: int, state: str, why: str, priority: int = 100) -> list[Action]:
+    """Every effect is gone before the first goodbye."""
+    removed: list[Action] = [Remove(name) for name in NAMES[:size]]
+    return removed + [SendAdvert(name, 0) for name in NAMES[:size]] + told(size, state, why, priority)
+
+
+@pytest.fixture(params=SIZES)
+def size(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
+# INITIALIZE -> BACKUP -------------------------------------------------------------------------
+
+
+def test_start(size: int) -> None:
+    group = ready(pack(size))
+    assert group.handle(Start(), 0) == told(size, "BACKUP", "started")
+    assert group.next_deadline() == DOWN
+
+
+def test_nobody_starts_while_one_member_cannot(size: int) -> None:
+    group = ready(pack(size))
+    last = NAMES[size - 1]
+    group.handle(SourceChanged(last, None), 0)
+    assert group.handle(Start(), 0) == told(size, "FAULT", f"no address on {last.lower()}")
+    assert group.handle(SourceChanged(last, OURS), 1) == told(size, "BACKUP", "started")
+
+
+def test_all_wait_for_the_first_result_of_a_script_of_one(size: int) -> None:
+    members = [instance(name) for name in NAMES[:size]]
+    members[-1] = replace(members[-1], tracks=(Track("script", "chk"),))
+    group = sync_group(*members)
+    for name in NAMES[:size]:
+        feed(group, 0, TrackerChanged("interface", name.lower(), True), SourceChanged(name, OURS))
+    assert group.handle(Start(), 0) == []
+    assert (group.role, group.next_deadline()) == (Role.INITIALIZE, None)
+    assert group.handle(TrackerChanged("script", "chk", True), 1) == told(size, "BACKUP", "started")
+
+
+def test_a_fault_that_heals_before_the_first_result_of_a_script_says_what_it_waits_for() -> None:
+    group = sync_group(instance("LAN"), instance("WAN"), tracks=(Track("script", "chk"),))
+    feed(group, 0, *(TrackerChanged("interface", name, True) for name in ("lan", "wan")))
+    feed(group, 0, SourceChanged("LAN", OURS))
+    assert group.handle(Start(), 0) == told(2, "FAULT", "no address on wan")
+    assert group.handle(SourceChanged("WAN", OURS), 1) == told(2, "INIT", "waiting for script chk")
+
+
+def test_all_owners_are_active_at_once(size: int) -> None:
+    group = ready(pack(size, priority=255))
+    assert group.handle(Start(), 0) == becomes_active(size, "owner of the addresses", 255)
+
+
+def test_one_owner_among_others_waits_with_them() -> None:
+    group = ready(sync_group(instance("LAN", priority=255), instance("WAN")))
+    assert group.handle(Start(), 0) == [
+        Transition("LAN", "BACKUP", 255, "started"), Transition("WAN", "BACKUP", 100, "started"),
+        GroupTransition("G", "BACKUP"),
+    ]  # fmt: skip
+
+
+# BACKUP -> ACTIVE -----------------------------------------------------------------------------
+
+
+def test_silence_on_every_lan_makes_all_active(size: int) -> None:
+    group = started(pack(size))
+    assert group.handle(Tick(), DOWN) == becomes_active(size, "no advertisement from an active router")
+
+
+@pytest.mark.parametrize("size", (2, 3, 4))
+def test_one_lan_on_which_the_active_is_heard_keeps_all_in_backup(size: int) -> None:
+    group = started(pack(size))
+    last = NAMES[size - 1]
+    for at in range(1_000_000_000, 30_000_000_000, 1_000_000_000):
+        group.handle(heard(200, name=last), at)
+        if at >= DOWN:
+            assert group.handle(Tick(), at) == []
+    assert group.next_deadline() == 29_000_000_000 + DOWN
+    # the others have been silent long since: now the last one is, too
+    assert group.handle(Tick(), 29_000_000_000 + DOWN)[0] == SendAdvert("LAN", 100)
+
+
+def test_a_lan_that_speaks_again_counts_again() -> None:
+    group = started(pack(2))
+    feed(group, 3_000_000_000, heard(200, name="WAN"))
+    feed(group, DOWN, Tick())  # LAN has been silent
+    feed(group, 4_000_000_000, heard(200, name="LAN"))
+    assert group.handle(Tick(), 6_609_375_000) == [], "WAN is silent now, but LAN is not any more"
+    assert group.handle(Tick(), 7_609_375_000)[0] == SendAdvert("LAN", 100)
+
+
+def test_timers_of_different_intervals_need_all() -> None:
+    group = started(sync_group(instance("LAN", advert_int_cs=10), instance("WAN", advert_int_cs=100)))
+    assert [at for at, _ in run(group, DOWN)] == [360_937_500, DOWN]
+    assert group.role is Role.ACTIVE
+
+
+def test_a_goodbye_on_one_lan_moves_the_whole_group(size: int) -> None:
+    group = started(pack(size))
+    feed(group, 0, *(heard(200, name=name) for name in NAMES[:size]))
+    group.handle(heard(0, name=NAMES[size - 1]), 500_000_000)
+    assert group.next_deadline() == 500_780_000
+    assert group.handle(Tick(), 500_780_000) == becomes_active(size, "the active router resigned")
+
+
+@pytest.mark.parametrize("size", (2, 3, 4))
+def test_a_goodbye_of_another_on_one_lan_moves_nobody(size: int) -> None:
+    group = started(pack(size))
+    feed(group, 0, *(heard(200, HIGHER, name) for name in NAMES[:size]))
+    group.handle(heard(0, LOWER, NAMES[0]), 500_000_000)
+    assert group.next_deadline() == 1_109_375_000
+    assert group.handle(Tick(), 1_109_375_000) == []
+    assert group.role is Role.BACKUP
+
+
+def test_nopreempt_of_one_member_is_that_of_the_group() -> None:
+    group = started(sync_group(instance("LAN"), instance("WAN", preempt=False)))
+    for at in range(0, 20_000_000_000, 1_000_000_000):
+        feed(group, at, heard(50, name="LAN"), heard(50, name="WAN"), Tick())
+    assert group.role is Role.BACKUP
+
+
+# ACTIVE -> BACKUP -----------------------------------------------------------------------------
+
+
+def test_a_better_router_on_any_lan_takes_all(size: int) -> None:
+    for name in NAMES[:size]:
+        group = active(pack(size))
+        run(group, 5_000_000_000)
+        removed = [Remove(member) for member in NAMES[:size]]
+        expected = [*removed, *told(size, "BACKUP", "a better router is active")]
+        assert group.handle(heard(150, name=name), 5_500_000_000) == expected
+        assert group.next_deadline() == 5_500_000_000 + DOWN
+
+
+def test_each_member_learns_the_interval_of_its_own_lan() -> None:
+    group = active(pack(2))
+    run(group, 5_000_000_000)
+    group.handle(heard(150, name="WAN", interval_cs=10), 5_500_000_000)
+    assert [member.active_down_interval() for member in group.members] == [DOWN, 360_937_500]
+
+
+def test_lesser_routers_are_answered_on_their_own_lan_only() -> None:
+    group = active(pack(3))
+    assert group.handle(heard(50, name="WAN"), 1) == [SendAdvert("WAN", 100)]
+
+
+# Ties: two routers of equal priority, each with the higher address on one LAN
+
+
+def _crossed(now: int = 0) -> tuple[SyncGroup, SyncGroup]:
+    """Both active since `now`: the first one wins on LAN, the second one on WAN."""
+    one, other = active(pack(2), now), active(pack(2), now)
+    feed(one, now, SourceChanged("LAN", HIGHER), SourceChanged("WAN", LOWER))
+    feed(other, now, SourceChanged("LAN", LOWER), SourceChanged("WAN", HIGHER))
+    return one, other
+
+
+@pytest.mark.parametrize("order", [("LAN", "WAN"), ("WAN", "LAN")])
+def test_of_crossed_addresses_the_first_member_decides_whatever_is_heard_first(
+    order: tuple[str, str],
+) -> None:
+    one, other = _crossed()
+    for at, name in enumerate(order, start=1):
+        winner, loser = (HIGHER, LOWER) if name == "LAN" else (LOWER, HIGHER)
+        one.handle(heard(100, loser, name), at)
+        other.handle(heard(100, winner, name), at)
+    assert (one.role, other.role) == (Role.ACTIVE, Role.BACKUP)
+
+
+def test_the_later_lan_decides_when_the_first_stays_silent() -> None:
+    one, _ = _crossed()
+    run(one, 3_500_000_000)
+    one.handle(heard(100, HIGHER, "WAN"), 3_600_000_000)
+    assert one.role is Role.ACTIVE, "on LAN the other could not yet have been missed"
+    one.handle(heard(100, HIGHER, "WAN"), 3_700_000_000)
+    assert one.role is Role.BACKUP
+
+
+def test_the_later_lan_decides_when_the_first_falls_silent() -> None:
+    one, _ = _crossed()
+    run(one, 9_000_000_000)
+    one.handle(heard(100, LOWER, "LAN"), 9_100_000_000)
+    one.handle(heard(100, HIGHER, "WAN"), 12_700_000_000)
+    assert one.role is Role.ACTIVE
+    one.handle(heard(100, HIGHER, "WAN"), 12_709_375_000)
+    assert one.role is Role.BACKUP
+
+
+def test_a_lesser_router_counts_as_long_as_its_own_interval_says() -> None:
+    one = active(sync_group(instance("LAN", advert_int_cs=10), instance("WAN", advert_int_cs=10)))
+    run(one, 9_000_000_000)
+    one.handle(heard(50, LOWER, "LAN", interval_cs=100), 9_000_000_000)
+    one.handle(heard(150, HIGHER, "WAN", interval_cs=100), 9_900_000_000)
+    assert one.role is Role.ACTIVE
+
+
+def test_whoever_stays_says_so_where_it_is_the_lesser() -> None:
+    one, _ = _crossed()
+    one.handle(heard(100, LOWER, "LAN"), 1)
+    assert one.handle(heard(100, HIGHER, "WAN"), 2) == [SendAdvert("WAN", 100)]
+
+
+def test_the_first_member_is_not_overruled_by_later_ones() -> None:
+    group = active(pack(3))
+    feed(group, 1, heard(50, name="WAN"), heard(50, name="DMZ"))
+    group.handle(heard(150, name="LAN"), 2)
+    assert group.role is Role.BACKUP
+
+
+# Faults ---------------------------------------------------------------------------------------
+
+
+def test_a_fault_of_one_member_removes_all_then_says_goodbye_everywhere(size: int) -> None:
+    for name in NAMES[:size]:
+        group = active(pack(size))
+        down = TrackerChanged("interface", name.lower(), False)
+        assert group.handle(down, 1) == leaves(size, "FAULT", f"interface {name.lower()} down")
+        assert group.next_deadline() is None
+        assert group.handle(down, 2) == []
+
+
+def test_a_backup_leaves_without_a_goodbye(size: int) -> None:
+    group = started(pack(size))
+    actions = group.handle(TrackerChanged("interface", "lan", False), 1)
+    assert actions == told(size, "FAULT", "interface lan down")
+
+
+@pytest.mark.parametrize(
+    ("event", "why"),
+    [
+        (SourceChanged("WAN", None), "no address on wan"),
+        (TrackerChanged("script", "chk", False), "script chk down"),
+        (
+            EffectFailed("WAN", "address 192.168.0.4/24 dev wan: refused"),
+            "WAN: address 192.168.0.4/24 dev wan: refused",
+        ),
+        (Standby(), "standby"),
+    ],
+)
+def test_every_kind_of_fault_takes_the_group_out(event: Event, why: str) -> None:
+    group = active(sync_group(instance("LAN"), instance("WAN"), tracks=(Track("script", "chk"),)))
+    assert group.handle(event, 1) == leaves(2, "FAULT", why)
+
+
+def test_the_reason_of_two_faults_names_the_first_and_status_names_both() -> None:
+    group = active(pack(2))
+    group.handle(TrackerChanged("interface", "wan", False), 1)
+    assert group.handle(TrackerChanged("interface", "lan", False), 2) == []
+    assert group.faults == ("interface lan down", "interface wan down")
+
+
+def test_stop(size: int) -> None:
+    assert active(pack(size)).handle(Stop(), 1) == leaves(size, "STOP", "stopped")
+    assert started(pack(size)).handle(Stop(), 1) == told(size, "STOP", "stopped")
+    faulty = started(pack(size))
+    faulty.handle(TrackerChanged("interface", "lan", False), 1)
+    assert faulty.handle(Stop(), 2) == told(size, "STOP", "stopped")
+
+
+def test_failover(size: int) -> None:
+    group = active(pack(size))
+    assert group.handle(Failover(), 0) == leaves(size, "BACKUP", "failover asked for")
+    assert group.held
+    for at in range(1, 10):
+        now = at * 1_000_000_000
+        feed(group, now, *(heard(50, name=name) for name in NAMES[:size]), Tick())
+    assert group.role is Role.BACKUP
+    group.handle(Resume(), 9_100_000_000)
+    for at in range(10, 14):
+        now = at * 1_000_000_000
+        feed(group, now, *(heard(50, name=name) for name in NAMES[:size]), Tick())
+    assert group.role is Role.ACTIVE
+
+
+def test_standby_and_resume(size: int) -> None:
+    group = active(pack(size))
+    assert group.handle(Standby(), 0) == leaves(size, "FAULT", "standby")
+    assert group.handle(Resume(), 1) == told(size, "BACKUP", "started")
+
+
+# Weights --------------------------------------------------------------------------------------
+
+
+def test_a_weight_of_one_member_moves_all(size: int) -> None:
+    members = [instance(name) for name in NAMES[:size]]
+    members[-1] = replace(members[-1], tracks=(Track("script", "chk", -30),))
+    group = active(sync_group(*members))
+    assert group.handle(TrackerChanged("script", "chk", False), 1) == [
+        SendAdvert(name, 70) for name in NAMES[:size]
+    ]
+
+
+def test_a_weight_moves_each_member_from_its_own_base() -> None:
+    group = active(
+        sync_group(
+            instance("LAN", priority=10), instance("WAN", priority=240), instance("DMZ", priority=255),
+            tracks=(Track("script", "up", 20), Track("interface", "uplink", -20)),
+        )
+    )  # fmt: skip
+    assert group.handle(TrackerChanged("script", "up", True), 1) == [
+        SendAdvert("LAN", 30),
+        SendAdvert("WAN", 254),
+    ]
+    assert group.tracking.changes == (("script up", 20),)
+    feed(group, 2, TrackerChanged("script", "up", False))
+    assert group.handle(TrackerChanged("interface", "uplink", False), 3) == [
+        SendAdvert("LAN", 1), SendAdvert("WAN", 220),
+    ]  # fmt: skip
+
+
+def test_a_lowered_active_yields_to_the_next_advert_that_is_better() -> None:
+    group = active(sync_group(instance("LAN"), instance("WAN"), tracks=(Track("script", "chk", -60),)))
+    run(group, 5_000_000_000)
+    group.handle(heard(50, name="WAN"), 5_000_000_001)
+    assert group.role is Role.ACTIVE
+    group.handle(TrackerChanged("script", "chk", False), 5_000_000_002)
+    group.handle(heard(50, name="LAN"), 5_000_000_003)
+    assert group.role is Role.BACKUP
+
+
+def test_a_fault_of_one_member_wins_over_a_weight_of_another() -> None:
+    group = active(
+        sync_group(
+            instance("LAN", tracks=(Track("interface", "wan", -10),)), instance("WAN"),
+        )
+    )  # fmt: skip
+    assert group.handle(TrackerChanged("interface", "wan", False), 1) == leaves(
+        2, "FAULT", "interface wan down"
+    )
+
+
+# Effects that fail ----------------------------------------------------------------------------
+
+
+def test_failures_of_several_members_are_one_fault_with_all_reasons() -> None:
+    group = active(pack(2))
+    group.handle(EffectFailed("WAN", "no route"), 0)
+    assert group.handle(EffectFailed("LAN", "no address"), 1_000_000_000) == []
+    assert group.faults == ("WAN: no route", "LAN: no address")
+    assert group.next_deadline() == 10_000_000_000
+    assert group.handle(Tick(), 10_000_000_000) == told(2, "BACKUP", "started")
+
+
+# Reload ---------------------------------------------------------------------------------------
+
+
+def test_reload_of_an_active_group_states_everything_again_in_order(size: int) -> None:
+    group = active(pack(size))
+    actions = group.reconfigure(group.settings, [instance(name) for name in NAMES[:size]], 1)
+    assert actions == becomes_active(size, "")[: 3 * size], "and no transition"
+
+
+def test_reload_with_another_tracker_that_is_down_is_a_fault_of_all() -> None:
+    group = active(sync_group(instance("LAN"), instance("WAN"), tracks=(Track("script", "chk", -30),)))
+    group.handle(TrackerChanged("script", "chk", False), 0)
+    settings = replace(group.settings, tracks=(Track("script", "chk"),))
+    actions = group.reconfigure(settings, [instance("LAN"), instance("WAN")], 1)
+    assert actions == leaves(2, "FAULT", "script chk down")
+    assert not of(Install, actions)
+
+
+def test_reload_must_name_the_same_members() -> None:
+    group = active(pack(2))
+    with pytest.raises(ValueError):
+        group.reconfigure(group.settings, [instance("LAN")], 1)
+
+
+def test_announcements_belong_to_each_member() -> None:
+    group = active(sync_group(instance("LAN", garp=replace(QUIET, delay_ms=300)), instance("WAN")))
+    assert run(group, 500_000_000) == [(300_000_000, [Announce("LAN", 5)])]
