@@ -245,9 +245,8 @@ class Router:
         """Give every endpoint the interfaces, sockets and addresses of now, and tell its group."""
         self._interfaces.serve(self.endpoints.values(), self.packets)
         self._by_vrid = {
-            (name, endpoint.settings.family, endpoint.settings.virtual_router_id): endpoint
+            (endpoint.settings.interface, endpoint.settings.family, endpoint.settings.virtual_router_id): endpoint
             for endpoint in self.endpoints.values()
-            for name in (endpoint.home, endpoint.sends_on)
         }
         for group in list(self.groups.values()):
             for member in group.members:

@@ -8,7 +8,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptSrcLLAddr, IPv6
@@ -16,7 +16,9 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
 from scapy.utils6 import in6_getnsma, in6_getnsmac
 
-from tests.lab import Daemon, Frr, Host, Instance, Keepalived, LanLab, Router, Tandem, netns, stays, wait_until
+from tests.lab import Daemon, Host, Instance, LanLab, Router, Tandem, netns, stays, wait_until
+from tests.lab import Frr as LabFrr
+from tests.lab import Keepalived as LabKeepalived
 
 GATEWAY4 = "192.168.1.4"
 GATEWAY6 = "fd00:1::4"
@@ -48,6 +50,7 @@ class Variant:
     auth_pass: str | None = None
     virtual_router_id: int = 51
     addresses: tuple[str, ...] = ()
+    options: dict[str, str] = field(default_factory=dict)  # of tandemd
 
     def instance(self, number: int, priority: int, *, routers: int = 2, preempt: bool = True) -> Instance:
         """The instance of router `number` (from 1) of so many."""
@@ -67,10 +70,18 @@ class Variant:
             unicast_src=source if self.unicast else None,
             unicast_peers=tuple(hosts) if self.unicast else (),
             vmac=f"vrrp{self.virtual_router_id}" if self.vmac else None,
+            options=dict(self.options),
         )
 
 
-class PromptFrr(Frr):
+class Keepalived(LabKeepalived):
+    """keepalived that tells of every priority 0 it hears."""
+
+    def commands(self, router: Router) -> list[list[str]]:
+        return [[*argv, "--log-detail"] for argv in super().commands(router)]
+
+
+class Frr(LabFrr):
     """FRR as an administrator has to set it up to share a LAN with others.
 
     Its addresses stay on macvlans that are down while in backup: without arp_ignore the kernel
@@ -119,7 +130,8 @@ def settled(lab: LanLab, active: Router, others: Sequence[Router]) -> None:
     """
 
     def agreed() -> None:
-        assert lab.active is active, f"active: {lab.active and lab.active.name}"
+        now = lab.active
+        assert now is active, f"active: {now.name if now else None}"
         assert active.all_in("MASTER"), f"{active.name}: {active.states()}"
         for router in others:
             assert router.all_in("BACKUP"), f"{router.name}: {router.states()}"
@@ -158,10 +170,9 @@ def resigned(router: Router) -> bool:
     if isinstance(router.daemon, Tandem):
         status = Tandem.request(router, "status")
         return all(item["counters"].get("priority_zero_received") for item in status["instances"])
-    if isinstance(router.daemon, Keepalived):
-        return all(
-            f"({vr.name}) Backup received priority 0 advertisement" in router.log() for vr in router.daemon.instances
-        )
+    if isinstance(router.daemon, LabKeepalived):
+        said = "({}) Backup received priority 0 advertisement"
+        return all(said.format(vr.name) in router.log() for vr in router.daemon.instances)
     return True  # FRR does not tell
 
 

@@ -7,21 +7,24 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.lab import Daemon, Keepalived, LanLab, Tandem
+from tests.lab import Daemon, LanLab, Tandem
 
-from .lan import PromptFrr, Variant, needs, pair, settled, story, undisturbed
+from .lan import Frr, Keepalived, Variant, needs, pair, settled, story, undisturbed
 
 pytestmark = needs("zebra", "vrrpd", "vtysh")
 
 Open = Callable[[LanLab], LanLab]
 ROLES = pytest.mark.parametrize(
-    ("one", "other"), [(Tandem, PromptFrr), (PromptFrr, Tandem)], ids=["tandem_active", "frr_active"]
+    ("one", "other"), [(Tandem, Frr), (Frr, Tandem)], ids=["tandem_active", "frr_active"]
 )
+# FRR's zebra sends a farewell router advertisement from the virtual address some ms after tandemd
+# has announced it as its own, and sends the clients back: the second burst puts that right.
+SOON = {"garp_master_delay": "1"}
 VARIANTS = [
     Variant("ipv4"),
-    Variant("ipv6", ipv6=True),
+    Variant("ipv6", ipv6=True, options=SOON),
     Variant("vmac", vmac=True),
-    Variant("ipv6_vmac", ipv6=True, vmac=True),
+    Variant("ipv6_vmac", ipv6=True, vmac=True, options=SOON),
 ]
 
 
@@ -34,7 +37,7 @@ def test_version_3(open_lab: Open, variant: Variant, one: type[Daemon], other: t
 @needs("keepalived")
 @pytest.mark.parametrize(
     "order",
-    [(Keepalived, PromptFrr, Tandem), (PromptFrr, Tandem, Keepalived), (Tandem, Keepalived, PromptFrr)],
+    [(Keepalived, Frr, Tandem), (Frr, Tandem, Keepalived), (Tandem, Keepalived, Frr)],
     ids=lambda order: "_".join(daemon.name for daemon in order),
 )
 @pytest.mark.parametrize("variant", VARIANTS[:2], ids=lambda variant: variant.name)

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.lab import Daemon, Keepalived, LanLab, Tandem, wait_until
+from tests.lab import Daemon, LanLab, Tandem, wait_until
 
-from .lan import LINK_LOCAL6, Variant, needs, pair, settled, story, undisturbed
+from .lan import LINK_LOCAL6, Keepalived, Variant, needs, pair, settled, story, undisturbed
 
 pytestmark = needs("keepalived")
 

@@ -70,7 +70,7 @@ def enter(namespace: str, function: Callable[[], T]) -> T:
             finally:
                 os.close(descriptor)
             outcome.append(function())
-        except BaseException as error:  # handed over to the calling thread, whatever it is
+        except BaseException as error:  # noqa: BLE001 - handed over to the calling thread, whatever it is
             failure.append(error)
 
     thread = threading.Thread(target=body, name=f"in {namespace}")

@@ -7,8 +7,8 @@
     probe.py download ADDRESS PORT          TCP: reads without end, reports on stdout
 
 Reports are JSON lines; times are monotonic seconds, which all namespaces share:
-  ping      {"now", "sent", "answered", "until"} every 50 ms: totals, and when the newest answered datagram was
-            sent (or the last one before an outage that is still to be reported); and when answers are back
+  ping      {"now", "sent", "answered", "until"} every 50 ms: totals, and when the newest answered datagram
+            was sent (or the last before an outage still to be reported); and when answers are back
             {"outage": {"start", "ms", "lost"}}: ms from the sending of the last answered datagram to that
             of the next one.
   download  {"now", "bytes"} every 50 ms (total), {"error"} when the connection breaks.

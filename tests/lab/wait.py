@@ -15,7 +15,7 @@ class NotReached(AssertionError):
 
 
 def wait_until(
-    condition: Callable[[], T],
+    condition: Callable[[], T | None],
     timeout: float = 10.0,
     what: str = "",
     *,

@@ -143,7 +143,8 @@ def test_nothing_is_left_after_an_exception() -> None:
     with pytest.raises(ZeroDivisionError), SeedLab(keepalived) as lab:
         lab.up()
         lab.r1.start()
-        pid, namespaces, directory = lab.r1.pid, [host.namespace for host in lab.hosts.values()], lab.directory
+        pid, directory = lab.r1.pid, lab.directory
+        namespaces = [host.namespace for host in lab.hosts.values()]
         raise ZeroDivisionError
     assert not any((netns.DIRECTORY / name).exists() for name in namespaces)
     assert not directory.exists()

@@ -158,6 +158,7 @@ def test_an_instance_without_a_group_is_one() -> None:
             "192.168.1.4",
         ),
         ("option notify '/bin/a b \"c d\"'", "notify", Notify(any=("/bin/a", "b", "c d"))),
+        ("option notify '/bin/grep \"|\"'", "notify", Notify(any=("/bin/grep", "|"))),
         (
             "option track_interface 'eth0 eth1'",
             "tracks",

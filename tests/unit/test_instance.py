@@ -295,6 +295,12 @@ def test_initial_master_that_hears_a_better_router_waits_like_anyone() -> None:
     assert group.next_deadline() == 4_609_375_000
 
 
+def test_initial_master_that_yields_waits_like_anyone() -> None:
+    group = active(sync_group(instance(initial_master=True)))
+    group.handle(heard(150), 1_000_000_000)
+    assert group.next_deadline() == 4_609_375_000
+
+
 def test_owner_is_active_at_once() -> None:
     group = ready(sync_group(instance(priority=255)))
     assert group.handle(Start(), 0) == [
@@ -492,6 +498,13 @@ def test_goodbye_of_another_shortens_the_wait_until_the_active_speaks() -> None:
     assert group.next_deadline() == 4_109_375_000
 
 
+def test_goodbye_of_another_with_an_active_that_is_dead_is_silence_not_preemption() -> None:
+    group = started(sync_group(instance()))
+    feed(group, 0, heard(200, HIGHER), heard(0, LOWER))
+    why = "no advertisement from an active router"
+    assert group.handle(Tick(), 609_375_000)[-1] == Transition("LAN", "MASTER", 100, why)
+
+
 def test_goodbye_of_another_never_lengthens_the_wait() -> None:
     group = started(sync_group(instance()))
     group.handle(heard(200, HIGHER), 0)
@@ -651,7 +664,15 @@ def test_a_fault_that_heals_starts_the_election_again() -> None:
         Transition("LAN", "BACKUP", 100, "started")
     ]
     assert group.next_deadline() == 4_609_375_000
+
+
+def test_what_was_learned_before_a_fault_is_forgotten() -> None:
+    group = started(sync_group(instance()))
+    group.handle(heard(200, interval_cs=4095), 0)
+    group.handle(TrackerChanged("interface", "lan", False), 1)
     assert group.members[0].peer is None
+    group.handle(TrackerChanged("interface", "lan", True), 1_000_000_000)
+    assert group.next_deadline() == 4_609_375_000
 
 
 def test_every_fault_has_to_heal() -> None:

@@ -170,7 +170,7 @@ def _unknown(parsed: Parsed, option: uci.Option) -> None:
     reason = "unknown option" + (f"; did you mean '{match}'?" if match else "")
     shown = option.name
     for name in _SECRETS:
-        if name in shown:  # option auth_pass's3cret': the blank forgotten
+        if name in shown and name != shown:  # option auth_pass's3cret': the blank forgotten
             shown = name + MASK
     for value in option.values:
         parsed.error(reason, shown, Item(None, MASK if secret else value.text, value.line))

@@ -102,8 +102,6 @@ class VirtualRouter:
     def become_backup(self, now: int, first_wait: int | None = None) -> list[Action]:
         """Enter BACKUP and wait `first_wait` ns, by default Active_Down_Interval, for an active."""
         actions: list[Action] = [Remove(self.name)] if self.role is Role.ACTIVE else []
-        if self.role is Role.INITIALIZE:
-            self.active_adver_interval_cs = self.settings.advert_int_cs
         self.role = Role.BACKUP
         self._clear_timers()
         self._active_down_at = now + (self.active_down_interval() if first_wait is None else first_wait)
@@ -143,6 +141,7 @@ class VirtualRouter:
         actions: list[Action] = [Remove(self.name)] if self.role is Role.ACTIVE else []
         self.role = Role.INITIALIZE
         self.peer = None
+        self.active_adver_interval_cs = self.settings.advert_int_cs
         self._clear_timers()
         return actions
 

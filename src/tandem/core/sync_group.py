@@ -214,7 +214,8 @@ class SyncGroup:
     def _why_expired(self, now: int) -> str:
         """Whether the timers ended in silence, or because lesser routers were not listened to."""
         for member in self.members:
-            if member.peer is not None and now - member.peer.heard < member.active_down_interval():
+            peer, lately = member.peer, now - member.active_down_interval()
+            if peer is not None and peer.heard > lately and peer.priority < member.priority:
                 return "preempts a router of lower priority"
         return "no advertisement from an active router"
 

@@ -31,6 +31,9 @@ class Endpoint:
         self.source: bytes | None = None
         self.socket: VrrpSocket | None = None
         self.frames: tuple[bytes, ...] = ()
+        self.vmac_is_up = False  # only while active: else a flooding switch makes a backup forward too
+        self.vmac_up: Batch | Unbound = EMPTY
+        self.vmac_down: Batch | Unbound = EMPTY
         self.up: Batch | Unbound = EMPTY
         self.refresh: Batch | Unbound = EMPTY
         self.down: Batch | Unbound = EMPTY
@@ -46,7 +49,7 @@ class Endpoint:
 
     @property
     def sends_on(self) -> str:
-        """The interface that adverts leave by; they arrive at home in any case (see vrrp_socket)."""
+        """The interface that adverts leave by; they arrive on the configured one (see vrrp_socket)."""
         return self.settings.interface if self.settings.vmac_xmit_base else self.home
 
     @property
@@ -66,11 +69,22 @@ class Endpoint:
         self.expected, self.destinations = fresh.expected, fresh.destinations
         self._adverts.clear()
 
-    def bind(self, index_of: Callable[[str], int | None]) -> None:
-        """Fill the interface indexes of now into the netlink batches."""
-        self.up = bind(self.plan.up, index_of)
-        self.refresh = bind(self.plan.refresh, index_of)
-        self.down = bind(self.plan.down, index_of)
+    def bind(self, index_of: Callable[[str], int | None], foreign: frozenset[str] = frozenset()) -> None:
+        """Fill the interface indexes of now into the netlink batches, without what is labelled `foreign`.
+
+        A macvlan may be another one than before, so it counts as down.
+        """
+        self.vmac_is_up = False
+        vmac = self.plan.vmac
+        self.vmac_up = bind([vmac.up] if vmac else [], index_of)
+        self.vmac_down = bind([vmac.down] if vmac else [], index_of)
+        up, refresh, down = (
+            [template for template in templates if template[0] not in foreign]
+            for templates in (self.plan.up, self.plan.refresh, self.plan.down)
+        )
+        self.up = bind(up, index_of)
+        self.refresh = bind(refresh, index_of)
+        self.down = bind(down, index_of, skip_missing=True)
 
     def set_source(self, source: bytes | None) -> None:
         """Send from `source`; packets from it are our own."""

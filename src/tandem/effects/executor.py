@@ -51,7 +51,11 @@ class Executor:
                     self._announce(self.endpoints[name], repeat)
                 case Transition() | GroupTransition():
                     self._told(action)
-        self._firewall_failures()  # what was removed; after the goodbye, for it is slower than it
+        # What takes long and nobody waits for comes after the goodbye.
+        self._firewall_failures()
+        for endpoint in self.endpoints.values():
+            if endpoint.vmac_is_up and not endpoint.installed:
+                self._set_vmac(endpoint, False)
         return failed
 
     def refresh(self) -> list[EffectFailed]:
@@ -92,6 +96,8 @@ class Executor:
         return failed
 
     def _advertise(self, endpoint: Endpoint, priority: int) -> None:
+        if priority and endpoint.plan.vmac is not None and not endpoint.vmac_is_up:
+            self._set_vmac(endpoint, True)
         result = endpoint.advertise(priority)
         if result == 0:
             endpoint.count("adverts_sent" if priority else "priority_zero_sent")
@@ -104,6 +110,12 @@ class Executor:
             missing = ", ".join(endpoint.up.missing)
             return [EffectFailed(endpoint.settings.name, f"no interface {missing}")]
         return _failures(endpoint, [*firewall, *self._rtnl.send(endpoint.up)])
+
+    def _set_vmac(self, endpoint: Endpoint, up: bool) -> None:
+        endpoint.vmac_is_up = up
+        batch = endpoint.vmac_up if up else endpoint.vmac_down
+        if isinstance(batch, Unbound) or self._rtnl.send(batch):
+            endpoint.count("vmac_errors")
 
     def _remove(self, endpoint: Endpoint) -> None:
         endpoint.installed = False

@@ -26,6 +26,7 @@ from tandem.effects.rtnl import (
     bind,
     dump_addresses,
     dump_links,
+    foreign_addresses,
     leftovers,
 )
 from tandem.effects.sysctl import Sysctls
@@ -61,14 +62,15 @@ class Interfaces:
         self._plan = plan
         self._log = log
         self._sysctls = Sysctls(f"{state_dir}/sysctls.json")
-        self._monitor = Monitor(routes=True, ignore_port=rtnl.port)
+        self._monitor = Monitor(routes=True, protocols=plan.route_protocols, ignore_port=rtnl.port)
         self._sockets: dict[tuple[str, int], VrrpSocket] = {}  # by interface and family
-        self._joined: dict[tuple[str, int], frozenset[bytes]] = {}
+        self._joined: dict[tuple[str, int], frozenset[bytes] | None] = {}
         self._prepared: dict[str, tuple[int, int | None]] = {}  # instance -> indexes of base and home
-        self._bound: dict[str, object] = {}  # instance -> what its endpoint was last connected to
+        self._bound: dict[str, tuple[object, ...]] = {}  # instance -> what its endpoint was last connected to
         self._watches: dict[Watch, str] = {}
         self._restored: dict[str, int] = {}
         self._vmacs: dict[str, Vmac] = {}
+        self._foreign: frozenset[str] = frozenset()  # labels of addresses that others have installed
 
     # Life
 
@@ -82,9 +84,11 @@ class Interfaces:
             for address in instance.virtual_addresses + instance.excluded_addresses
         ]
         self._send(leftovers(virtual))
+        self._dump()
         for problem in self._sysctls.load():
             self._log.warning(problem)
         self._adopt(self._plan)
+        self._note_foreign(self._plan, frozenset())
         for name, vmac in self._vmacs.items():
             if self.links.index(name) is not None:
                 self._send([vmac.delete])
@@ -114,8 +118,8 @@ class Interfaces:
         self._adopt(plan)
         self._send([vmac.delete for name, vmac in before.items() if self._vmacs.get(name) != vmac])
         self._dump()
+        self._note_foreign(plan, _labels(old))
         self._send(plan.static_up)
-        self._bound.clear()
         self._prepared.clear()
         for name in old.instances:
             if name not in plan.instances:
@@ -136,17 +140,19 @@ class Interfaces:
         endpoints = list(endpoints)
         for endpoint in endpoints:
             self._prepare(endpoint)
-        groups: dict[tuple[str, int], set[bytes]] = {}
+        groups: dict[tuple[str, int], set[bytes] | None] = {}  # None: a socket that only sends
         for endpoint in endpoints:
             family = endpoint.settings.family
-            groups.setdefault((endpoint.sends_on, family), set())
-            wanted = groups.setdefault((endpoint.home, family), set())
-            if group := group_of(endpoint.settings):
-                wanted.add(group)
+            groups.setdefault((endpoint.sends_on, family), None)
+        for endpoint in endpoints:
+            key = (endpoint.settings.interface, endpoint.settings.family)
+            joined = groups.get(key) or set()
+            group = group_of(endpoint.settings)
+            groups[key] = joined | {group} if group else joined
         for key in [key for key in self._sockets if key not in groups]:
             self._close(key)
-        for (name, family), joined in groups.items():
-            self._open(name, family, frozenset(joined), packets)
+        for key, wanted in groups.items():
+            self._open(key, None if wanted is None else frozenset(wanted), packets)
         for endpoint in endpoints:
             self._serve(endpoint)
 
@@ -156,13 +162,16 @@ class Interfaces:
         source = self._source(endpoint)
         mac = self.links.mac(endpoint.home)
         names = {name for _, _, relocations in endpoint.plan.up for _, name in relocations}
-        facts = (source, mac, tuple((name, self.links.index(name)) for name in sorted(names)))
-        if self._bound.get(settings.name) == facts:
+        links = tuple((name, self.links.index(name), self.links.usable(name)) for name in sorted(names))
+        before, facts = self._bound.get(settings.name), (endpoint, links, endpoint.plan, source, mac)
+        if before == facts:
             return
         self._bound[settings.name] = facts
-        endpoint.bind(self.links.index)
+        endpoint.bind(self.links.index, self._foreign)
         endpoint.set_mac(mac)
         endpoint.set_source(source)
+        if endpoint.installed and before is not None and before[1] != links:
+            self._restore_soon(settings.name)  # routes go silently when an interface goes down
 
     def _source(self, endpoint: Endpoint) -> bytes | None:
         settings = endpoint.settings
@@ -175,9 +184,9 @@ class Interfaces:
         return endpoint.source if found is None and not settings.track_primary else found
 
     def _open(
-        self, name: str, family: int, groups: frozenset[bytes], packets: Callable[[VrrpSocket], None]
+        self, key: tuple[str, int], groups: frozenset[bytes] | None, packets: Callable[[VrrpSocket], None]
     ) -> None:
-        key = (name, family)
+        name, family = key
         ifindex = self.links.index(name)
         known = self._sockets.get(key)
         if known is not None and known.ifindex == ifindex and self._joined[key] == groups:
@@ -186,7 +195,7 @@ class Interfaces:
         if ifindex is None:
             return
         try:
-            opened = VrrpSocket(name, ifindex, family, groups)
+            opened = VrrpSocket(name, ifindex, family, groups or ())
         except OSError as error:
             self._log.limited(("open", name, family), "error", f"{name}: no VRRP socket: {error}")
             again = self._loop.now() + REOPEN_PAUSE
@@ -194,7 +203,8 @@ class Interfaces:
             return
         self._sockets[key] = opened
         self._joined[key] = groups
-        self._loop.add_reader(opened.fileno(), lambda: packets(opened))
+        if groups is not None:
+            self._loop.add_reader(opened.fileno(), lambda: packets(opened))
 
     def _close(self, key: tuple[str, int]) -> None:
         sock = self._sockets.pop(key, None)
@@ -208,6 +218,17 @@ class Interfaces:
         self._vmacs = {part.vmac.name: part.vmac for part in plan.instances.values() if part.vmac}
         self._watches = {watch: name for name, part in plan.instances.items() for watch in part.watch}
 
+    def _note_foreign(self, plan: Plan, known: frozenset[str]) -> None:
+        """Find virtual addresses that someone else has put on their interface: an owner's own ones.
+
+        Those in `known` have been looked at before: they may be Tandem's by now.
+        """
+        templates = [t for part in plan.instances.values() for t in part.up if t[0] not in known]
+        found = foreign_addresses(templates, dump_addresses(), self.links.index)
+        for label in sorted(found):
+            self._log.warning(f"{label} is not Tandem's: it is left as it is, whatever the role")
+        self._foreign = (self._foreign & _labels(plan)) | found
+
     def _prepare(self, endpoint: Endpoint) -> None:
         """Make the macvlan and set the sysctls that the instance needs, once its interface is there."""
         settings, vmac = endpoint.settings, endpoint.plan.vmac
@@ -220,8 +241,7 @@ class Interfaces:
         for problem in self._sysctls.hold(settings.name, settings_of(settings, self._sysctls.read)):
             self._log.warning(f"{settings.name}: {problem}")
         if vmac is not None:
-            self._send([vmac.configure, vmac.up])  # only now: it says nothing on the LAN before
-            self._dump()
+            self._send([vmac.configure, vmac.down])  # up with the first advert, see executor
         self._prepared[settings.name] = (base, self.links.index(endpoint.home))
 
     # The kernel's news
@@ -282,3 +302,7 @@ class Interfaces:
         if not isinstance(batch, Unbound):
             for failure in self._rtnl.send(batch):
                 self._log.warning(str(failure))
+
+
+def _labels(plan: Plan) -> frozenset[str]:
+    return frozenset(label for part in plan.instances.values() for label, _, _ in part.up)

@@ -2,13 +2,10 @@
 """Raw sockets that carry VRRP advertisements, opened before they are needed.
 
 One `VrrpSocket` serves all virtual routers of one interface and one address family, for
-both directions. With `use_vmac` the interface is the macvlan: a macvlan in private mode
-takes every multicast frame whose source is its own MAC address, the peer's included, away
-from the base interface (drivers/net/macvlan.c, macvlan_handle_frame), so adverts can only
-be received there; adverts that carry the base MAC address arrive there as well.
-
-A raw IPv6 socket that is not bound to an address gets every multicast packet of its
-interface, joined or not (net/ipv6/raw.c, raw_v6_match): `core.packet.check` sorts them out.
+both directions. With `use_vmac` adverts leave by a socket on the macvlan, which gives them the
+virtual MAC address, and arrive on the base interface: a macvlan in bridge mode leaves frames
+whose source is its own MAC address, the peer's, to its base (drivers/net/macvlan.c,
+macvlan_handle_frame), so they arrive there even while the macvlan is down.
 
 Opening raises OSError; nothing else does: `send` returns an errno, `receive` a list.
 """

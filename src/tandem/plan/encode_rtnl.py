@@ -50,6 +50,10 @@ from tandem.plan.template import (
 IPV6_METRIC = 1023  # of routes that state none
 RULE_PRIORITY = 16384  # of the first rule that states none; the next one gets the next number
 
+# Of the connected routes of a macvlan: the router's own traffic goes out of the base interface, with
+# the base's MAC address, also after the base has flapped; without a route there it finds this one.
+VMAC_ROUTE_METRIC = 65535
+
 FOREVER = 0xFFFFFFFF  # INFINITY_LIFE_TIME, include/net/addrconf.h
 
 _RTN = {"unicast": 1, "blackhole": 6, "unreachable": 7, "prohibit": 8, "throw": 9}  # RTN_*
@@ -87,8 +91,12 @@ class AddressRequest(ifaddrmsg.ifaddrmsg):  # type: ignore[misc]
     )
 
 
-def add_address(address: Address, device: str, lifetime_s: int, protocol: int = PROTOCOL) -> Template:
+def add_address(
+    address: Address, device: str, lifetime_s: int, protocol: int = PROTOCOL, route_metric: int | None = None
+) -> Template:
     """RTM_NEWADDR that adds or refreshes. `lifetime_s` is the valid lifetime, 0: for ever.
+
+    `route_metric` is that of the connected route, the kernel's own by default.
 
     An IPv6 /128 gets a preferred lifetime of 0 unless the configuration states one, as
     keepalived does: the kernel then doesn't choose it as the source of other traffic.
@@ -102,6 +110,8 @@ def add_address(address: Address, device: str, lifetime_s: int, protocol: int = 
         ("IFA_CACHEINFO", {"ifa_preferred": min(preferred, valid), "ifa_valid": valid}),
         ("IFA_PROTO", protocol),  # Linux 5.18; ignored before
     ]
+    if route_metric is not None:
+        attributes.append(("IFA_RT_PRIORITY", route_metric))  # Linux 4.18
     if address.family == 6:
         attributes.append(("IFA_FLAGS", _IFA_F_NODAD))
     else:
@@ -308,6 +318,9 @@ def virtual_mac(virtual_router_id: int, family: int) -> bytes:
 def vmac(name: str, base: str, virtual_router_id: int, family: int) -> dict[str, Any]:
     """The macvlan of an instance with `use_vmac`: create, configure, up, down and delete it.
 
+    In bridge mode adverts from the peer's macvlan, which has the same MAC address, arrive on the
+    base interface; in private mode on the macvlan, where strict rp_filter makes a backup deaf
+    (drivers/net/macvlan.c, macvlan_handle_frame; tests/netns/test_vmac_sysctls.py).
     All but `create` name the device, whose index nobody knows yet. `configure` forbids the
     kernel to give it a link-local address of its own: RTM_NEWLINK ignores IFLA_AF_SPEC.
     """
@@ -323,7 +336,7 @@ def vmac(name: str, base: str, virtual_router_id: int, family: int) -> dict[str,
                 {
                     "attrs": [
                         ("IFLA_INFO_KIND", "macvlan"),
-                        ("IFLA_INFO_DATA", {"attrs": [("IFLA_MACVLAN_MODE", "private")]}),
+                        ("IFLA_INFO_DATA", {"attrs": [("IFLA_MACVLAN_MODE", "bridge")]}),
                     ]
                 },
             ),
