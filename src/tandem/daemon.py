@@ -18,6 +18,7 @@ from tandem.core.actions import GroupTransition, Transition
 from tandem.core.events import Event, Failover, Resume, Standby
 from tandem.core.state import Role
 from tandem.core.sync_group import SyncGroup
+from tandem.core.tracking import OWNER
 from tandem.effects.announce import Announcer
 from tandem.effects.executor import Executor
 from tandem.effects.firewall import Firewall
@@ -63,6 +64,7 @@ class Daemon:
         self._stopping = False
         self._replies: list[Callable[[dict[str, object]], None]] = []
         self._planner: tuple[int, int, list[bytes]] | None = None  # pid, pipe, output so far
+        self._plan_again = False
         self._memory_locked = False
 
     def run(self) -> int:
@@ -74,6 +76,9 @@ class Daemon:
             for line in error.errors:
                 self._log.error(line)
             return 2
+        except OSError as error:
+            self._log.error(f"cannot start the planner: {error.strerror}")
+            return 1
         if not plan.config.globals.enabled:
             self._log.info(f"{self._config_file}: option enabled is 0: nothing to do")
             return 0
@@ -162,10 +167,17 @@ class Daemon:
         """Plan the configuration anew, off the loop; a bad one leaves everything as it is."""
         if reply is not None:
             self._replies.append(reply)
-        if self._planner is not None or self._stopping:
+        if self._stopping:
+            self._answer({"ok": False, "error": "tandemd is stopping"})
             return
-        pid, pipe = self._start_planner()
-        os.set_blocking(pipe, False)
+        if self._planner is not None:
+            self._plan_again = True  # it may have read the file before it was changed
+            return
+        try:
+            pid, pipe = self._start_planner()
+        except OSError as error:
+            self._refuse_plan(PlanError((f"cannot start the planner: {error.strerror}",)))
+            return
         self._planner = pid, pipe, []
         self._loop.add_reader(pipe, self._read_plan)
 
@@ -180,16 +192,25 @@ class Daemon:
         os.close(pipe)
         self._planner = None
         self._loop.call_at("planner", self._loop.now(), lambda now: self._reap(pid, now))
+        if self._plan_again:
+            self._plan_again = False
+            self._reload()
+            return
         try:
-            self._take_plan(load_plan(b"".join(chunks)))
+            plan = load_plan(b"".join(chunks))
         except PlanError as error:
-            for line in error.errors:
-                self._log.error(line)
-            self._log.error("reload: the configuration is not usable, the old one stays")
-            refused = "the configuration is not usable, the old one stays"
-            self._answer({"ok": False, "error": refused, "errors": list(error.errors)})
+            self._refuse_plan(error)
         else:
+            if not self._stopping:
+                self._take_plan(plan)
             self._answer({"ok": True, "result": "reloaded"})
+
+    def _refuse_plan(self, error: PlanError) -> None:
+        for line in error.errors:
+            self._log.error(line)
+        refused = "the configuration is not usable, the old one stays"
+        self._log.error(f"reload: {refused}")
+        self._answer({"ok": False, "error": refused, "errors": list(error.errors)})
 
     def _take_plan(self, plan: Plan) -> None:
         self._set_level(plan)
@@ -235,6 +256,9 @@ class Daemon:
             active = [g for g in groups if g.role is Role.ACTIVE]
             if not active:
                 raise ValueError("not MASTER here: run failover on the router that is")
+            for running in active:
+                if all(member.settings.priority == OWNER for member in running.members):
+                    raise ValueError(f"{running.settings.name} owns its addresses (priority 255): use standby")
             groups = active
         for running in groups:
             self._log.info(f"{running.settings.name}: {command} asked for")

@@ -106,6 +106,7 @@ class Router:
             self._reconfigure(group)
         for group in created:
             self.dispatch(self.groups[group.name], Start())
+        self._refresh(self._loop.now())
 
     # Events
 
@@ -140,9 +141,12 @@ class Router:
                     self.dispatch(group, event)
         self._connect()
 
-    def restore(self, names: Iterable[str]) -> None:
-        """Put back what was deleted from under these instances."""
-        self._failed(self._executor.restore(names))
+    def restore(self, name: str) -> None:
+        """Put back what somebody has deleted from under an instance, if it is active."""
+        endpoint = self.endpoints.get(name)
+        if endpoint is not None and endpoint.installed:
+            endpoint.count("restored")
+            self._failed(self._executor.reinstall(name))
 
     def packets(self, sock: VrrpSocket) -> None:
         """Read what has arrived on a socket, a bounded number of packets at a time."""
@@ -187,10 +191,9 @@ class Router:
 
     def _refresh(self, now: int) -> None:
         """Renew the addresses' lifetime three times before it ends."""
-        lifetime = self.plan.config.globals.address_lifetime_s
         self._failed(self._executor.refresh())
-        if lifetime:
-            self._loop.call_at("lifetime", now + lifetime * 1000 * MILLISECOND // 3, self._refresh)
+        lifetime = self.plan.config.globals.address_lifetime_s * 1000 * MILLISECOND
+        self._loop.call_at("lifetime", now + lifetime // 3 if lifetime else None, self._refresh)
 
     def _failed(self, failures: Iterable[EffectFailed]) -> None:
         for failure in failures:
@@ -224,7 +227,8 @@ class Router:
             actions = running.reconfigure(group, members, self._loop.now())
             self._failed(self._executor.execute(actions))
         else:
-            self._failed(self._executor.restore(group.members))
+            for name in group.members:
+                self._failed(self._executor.reinstall(name))
         self._arm(running)
 
     def _stale(self, plan: Plan, kept: Iterable[Group]) -> list[Template]:

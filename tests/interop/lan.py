@@ -20,8 +20,8 @@ from tests.lab import Daemon, Host, Instance, LanLab, Router, Tandem, netns, sta
 from tests.lab import Frr as LabFrr
 from tests.lab import Keepalived as LabKeepalived
 
-GATEWAY4 = "192.168.1.4"
-GATEWAY6 = "fd00:1::4"
+GATEWAY4 = "192.168.1.254"
+GATEWAY6 = "fd00:1::fe"
 LINK_LOCAL6 = "fe80::51"
 ADVERT_S = 0.1
 _ETH_P_ALL = 3

@@ -29,9 +29,9 @@ VERSION_3 = [
 # Whole seconds make version 2 slow: its variants share one LAN, and so one socket of each daemon.
 VERSION_2 = [
     Variant("multicast", version=2),
-    Variant("password", version=2, auth_pass="s3cret", virtual_router_id=52, addresses=("192.168.1.5/24",)),
-    Variant("unicast", version=2, unicast=True, virtual_router_id=53, addresses=("192.168.1.6/24",)),
-    Variant("vmac", version=2, vmac=True, virtual_router_id=54, addresses=("192.168.1.7/24", "192.168.1.8/24")),
+    Variant("password", version=2, auth_pass="s3cret", virtual_router_id=52, addresses=("192.168.1.253/24",)),
+    Variant("unicast", version=2, unicast=True, virtual_router_id=53, addresses=("192.168.1.252/24",)),
+    Variant("vmac", version=2, vmac=True, virtual_router_id=54, addresses=("192.168.1.251/24", "192.168.1.250/24")),
 ]
 BOTH_FAMILIES = [Variant("ipv4"), Variant("ipv6", ipv6=True)]
 

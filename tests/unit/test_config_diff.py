@@ -6,9 +6,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from tandem.config import schema
 from tandem.config.diff import IDENTITY, GroupChange, InstanceChange, diff
 from tandem.config.schema import (
     Address,
@@ -113,5 +115,8 @@ def test_the_daemon_can_afford_to_import_it() -> None:
         "heavy = ('ipaddress', 'difflib', 'shlex'); "
         "print(sorted(m for m in sys.modules if m.startswith('tandem') or m in heavy))"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    source = str(Path(schema.__file__).parents[2])
+    environment = {"PYTHONPATH": source}
+    command = [sys.executable, "-c", code]
+    out = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
     assert out.strip() == "['tandem', 'tandem.config', 'tandem.config.diff', 'tandem.config.schema']"

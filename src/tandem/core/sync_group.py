@@ -43,6 +43,7 @@ from tandem.core.tracking import OWNER, Tracking
 
 EFFECT_RETRY = 10 * SECOND
 EFFECT_RETRY_MAX = 300 * SECOND
+_ROUTINE = (AdvertReceived, Tick)  # what comes all the time and changes neither faults nor weights
 
 
 class SyncGroup:
@@ -91,7 +92,7 @@ class SyncGroup:
     def handle(self, event: Event, now: int) -> list[Action]:
         """Take in one event at time `now` (monotonic ns) and return what is to be done, in order."""
         actions = self._take_in(event, now)
-        if not isinstance(event, AdvertReceived | Tick):
+        if type(event) not in _ROUTINE:
             self.faults = self._reasons()
             for member in self.members:
                 actions += member.set_priority(self.tracking.priority(member.settings.priority), now)

@@ -30,7 +30,7 @@ class Endpoint:
         self.installed = False
         self.source: bytes | None = None
         self.socket: VrrpSocket | None = None
-        self.frames: tuple[bytes, ...] = ()
+        self.frames: tuple[tuple[str, tuple[bytes, ...]], ...] = ()  # announcements by interface
         self.vmac_is_up = False  # only while active: else a flooding switch makes a backup forward too
         self.vmac_up: Batch | Unbound = EMPTY
         self.vmac_down: Batch | Unbound = EMPTY
@@ -38,8 +38,7 @@ class Endpoint:
         self.refresh: Batch | Unbound = EMPTY
         self.down: Batch | Unbound = EMPTY
         self.expected: Expected = expected_of(settings)
-        group = group_of(settings)
-        self.destinations = [group] if group else [pack(peer) for peer in settings.unicast_peers]
+        self.destinations = _destinations(settings)
         self._adverts: dict[tuple[int, bytes], bytes] = {}
 
     @property
@@ -64,10 +63,9 @@ class Endpoint:
 
     def reconfigure(self, settings: Instance, plan: InstancePlan) -> None:
         """Take the settings of a reload; what was bound must be bound anew."""
-        fresh = Endpoint(settings, plan)
         self.settings, self.plan = settings, plan
-        self.expected, self.destinations = fresh.expected, fresh.destinations
-        self._adverts.clear()
+        self.destinations = _destinations(settings)
+        self.set_source(self.source)
 
     def bind(self, index_of: Callable[[str], int | None], foreign: frozenset[str] = frozenset()) -> None:
         """Fill the interface indexes of now into the netlink batches, without what is labelled `foreign`.
@@ -92,12 +90,15 @@ class Endpoint:
         self.expected = expected_of(self.settings, (source,) if source else ())
         self._adverts.clear()
 
-    def set_mac(self, mac: bytes | None) -> None:
-        """Announce the virtual addresses at `mac`, if it is one of Ethernet."""
-        if mac is None or len(mac) != 6:
-            self.frames = ()
-        else:
-            self.frames = tuple(announcement(mac, address) for address in self._announced())
+    def set_macs(self, mac_of: Callable[[str], bytes | None]) -> None:
+        """Announce every virtual address at the MAC address of its interface, if that is Ethernet."""
+        found: dict[str, list[bytes]] = {}
+        for address in self.settings.virtual_addresses + self.settings.excluded_addresses:
+            device = address.device or self.home
+            mac = mac_of(device)
+            if mac is not None and len(mac) == 6:
+                found.setdefault(device, []).append(announcement(mac, pack(address.address)))
+        self.frames = tuple((device, tuple(frames)) for device, frames in found.items())
 
     def advertise(self, priority: int) -> int:
         """Send one advertisement to every destination: 0 or the last errno."""
@@ -108,11 +109,6 @@ class Endpoint:
             payload = self._adverts.get((priority, destination)) or self._encode(priority, destination)
             result = self.socket.send(payload, self.source, destination, self.settings.unicast_ttl) or result
         return result
-
-    def _announced(self) -> list[bytes]:
-        """The addresses on our own device; those on others are not ours to announce here."""
-        addresses = self.settings.virtual_addresses + self.settings.excluded_addresses
-        return [pack(a.address) for a in addresses if a.device in (None, self.home, self.settings.interface)]
 
     def _encode(self, priority: int, destination: bytes) -> bytes:
         settings = self.settings
@@ -129,6 +125,11 @@ class Endpoint:
         payload = encode(advert, self.source, destination, settings.v3_checksum_as_v2)
         self._adverts[priority, destination] = payload
         return payload
+
+
+def _destinations(settings: Instance) -> list[bytes]:
+    group = group_of(settings)
+    return [group] if group else [pack(peer) for peer in settings.unicast_peers]
 
 
 def text(address: bytes) -> str:

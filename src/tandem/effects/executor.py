@@ -25,7 +25,6 @@ class Executor:
 
     def __init__(self, rtnl: Rtnl, firewall: Firewall, announcer: Announcer, interfaces: Interfaces, told: Told) -> None:
         self.endpoints: dict[str, Endpoint] = {}
-        self.restored = 0
         self._rtnl = rtnl
         self._firewall = firewall
         self._announcer = announcer
@@ -62,16 +61,10 @@ class Executor:
         """Renew the lifetime of the addresses of active instances (dead man's switch)."""
         return self._send_for_active(lambda endpoint: endpoint.refresh)
 
-    def restore(self, names: Iterable[str]) -> list[EffectFailed]:
-        """Put back what somebody has deleted from under these instances, if they are active."""
-        failed: list[EffectFailed] = []
-        for name in names:
-            endpoint = self.endpoints.get(name)
-            if endpoint is not None and endpoint.installed:
-                self.restored += 1
-                endpoint.count("restored")
-                failed += self._install(endpoint, ())
-        return failed
+    def reinstall(self, name: str) -> list[EffectFailed]:
+        """Send everything of an instance again, if it is active."""
+        endpoint = self.endpoints.get(name)
+        return self._install(endpoint, ()) if endpoint is not None and endpoint.installed else []
 
     def take_plan(self, plan: Plan, stale: Iterable[Template]) -> None:
         """Go over to the plan of a reload; `stale` removes what it no longer has."""
@@ -128,13 +121,12 @@ class Executor:
         return self._firewall.set_active(active)
 
     def _announce(self, endpoint: Endpoint, repeat: int) -> None:
-        ifindex = self._interfaces.index(endpoint.home)
-        if ifindex is None or not endpoint.frames:
-            return
-        if self._announcer.send(ifindex, endpoint.frames, repeat):
-            endpoint.count("announce_errors")
-        else:
-            endpoint.count("announcements_sent", repeat * len(endpoint.frames))
+        for device, frames in endpoint.frames:
+            ifindex = self._interfaces.index(device)
+            if ifindex is None or self._announcer.send(ifindex, frames, repeat):
+                endpoint.count("announce_errors")
+            else:
+                endpoint.count("announcements_sent", repeat * len(frames))
 
 
 def _failures(endpoint: Endpoint, failures: Iterable[Failure]) -> list[EffectFailed]:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         """Who wants to know: the Router."""
 
         def interfaces_changed(self) -> None: ...
-        def restore(self, names: Iterable[str]) -> None: ...
+        def restore(self, name: str) -> None: ...
 
 
 RESTORE_PAUSE = 100_000_000  # ns between two restorations of one instance: someone may fight us
@@ -160,15 +160,16 @@ class Interfaces:
         settings = endpoint.settings
         endpoint.socket = self._sockets.get((endpoint.sends_on, settings.family))
         source = self._source(endpoint)
-        mac = self.links.mac(endpoint.home)
         names = {name for _, _, relocations in endpoint.plan.up for _, name in relocations}
-        links = tuple((name, self.links.index(name), self.links.usable(name)) for name in sorted(names))
-        before, facts = self._bound.get(settings.name), (endpoint, links, endpoint.plan, source, mac)
+        links = tuple(
+            (name, self.links.index(name), self.links.usable(name), self.links.mac(name)) for name in sorted(names)
+        )
+        before, facts = self._bound.get(settings.name), (endpoint, links, endpoint.plan, source)
         if before == facts:
             return
         self._bound[settings.name] = facts
         endpoint.bind(self.links.index, self._foreign)
-        endpoint.set_mac(mac)
+        endpoint.set_macs(self.links.mac)
         endpoint.set_source(source)
         if endpoint.installed and before is not None and before[1] != links:
             self._restore_soon(settings.name)  # routes go silently when an interface goes down
@@ -291,7 +292,7 @@ class Interfaces:
 
     def _restore(self, name: str) -> None:
         self._restored[name] = self._loop.now()
-        self._listener.restore([name])
+        self._listener.restore(name)
 
     def _dump(self) -> None:
         self.links.resync([*dump_links(), *dump_addresses()])

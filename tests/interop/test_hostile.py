@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Hostile packets and hostile clients at live daemons: an active router and its backup, both tandemd.
+
+VRRP has no cryptography (RFC 9568 section 9): whoever can forge the source address of the active
+router can resign in its name, and whoever claims priority 255 gets the role. That is not tested.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab import LanLab, NotReached, Router, Tandem, wait_until
+
+from . import attacks
+from .attacks import ANY, KERNEL, V2, V2_ADDRESS, V3, V6, Attack
+from .lan import Variant
+
+PACKETS = 100_000
+LOG_LINES = 100
+RSS_GROWTH_KIB = 1024
+OUR_OWN = {
+    "adverts_received", "adverts_sent", "priority_zero_received", "priority_zero_sent", "announcements_sent",
+}  # fmt: skip
+VARIANTS = [
+    Variant("v3", virtual_router_id=V3),
+    Variant("v2", 2, virtual_router_id=V2, auth_pass=attacks.PASSWORD, addresses=(f"{V2_ADDRESS}/24",)),
+    Variant("v6", ipv6=True, virtual_router_id=V6),
+]
+
+
+class Siege:
+    """Two routers at rest, r1 active, and what has changed since."""
+
+    def __init__(self, lab: LanLab) -> None:
+        self.lab = lab
+        self.active, self.backup = lab.routers
+        lab.start()
+        wait_until(self.peaceful, 15, "r1 is active, r2 its backup")
+        self._before = {router: self._now(router) for router in lab.routers}
+
+    def peaceful(self) -> bool:
+        """Whether r1 has every address and every role, and r2 none."""
+        return self.lab.active is self.active and self.active.all_in("MASTER") and self.backup.all_in("BACKUP")
+
+    def _now(self, router: Router) -> dict[str, Any]:
+        status = Tandem.request(router, "status")
+        counters = Counter(status["counters"])
+        for item in status["instances"]:
+            counters.update(item["counters"])
+        return {
+            "counters": counters,
+            "transitions": [item["transitions"] for item in status["instances"]],
+            "rss": resident(router.pid),
+            "log": len(router.log().splitlines()),
+        }
+
+    def counted(self, router: Router) -> Counter[str]:
+        """What the router has counted since the beginning."""
+        return self._now(router)["counters"] - self._before[router]["counters"]
+
+    def drops(self, router: Router) -> Counter[str]:
+        """Likewise, only what it has dropped."""
+        return Counter({name: count for name, count in self.counted(router).items() if name not in OUR_OWN})
+
+    def drained(self) -> None:
+        """Wait until both daemons have read all packets; no socket may have lost any."""
+        for router in self.lab.routers:
+            wait_until(lambda: queued(router.pid) == 0, 10, f"{router.name} reads its packets", every=0.0005)
+
+    def attack(self, frames: Sequence[bytes]) -> None:
+        """Send the frames from the client."""
+        self.lab.client.enter(lambda: attacks.send("eth0", frames, self.drained))
+
+    def assert_unmoved(self) -> None:
+        """Nobody has changed its role even for a moment; memory and log are bounded; r1 is still heard."""
+        assert self.peaceful()
+        for router in self.lab.routers:
+            before, now = self._before[router], self._now(router)
+            assert now["transitions"] == before["transitions"], router.name
+            assert now["rss"] - before["rss"] < RSS_GROWTH_KIB, router.name
+            assert now["log"] - before["log"] < LOG_LINES, router.name
+        heard = self.counted(self.backup)["adverts_received"]
+        wait_until(lambda: self.counted(self.backup)["adverts_received"] > heard, 5, "r2 hears r1")
+
+
+def resident(pid: int) -> int:
+    """Resident memory of a process in KiB."""
+    match = re.search(r"VmRSS:\s*(\d+)", Path(f"/proc/{pid}/status").read_text())
+    assert match
+    return int(match[1])
+
+
+def queued(pid: int) -> int:
+    """Bytes that wait in the raw sockets of a process's namespace; fails when any packet was lost."""
+    waiting = 0
+    for table in ("raw", "raw6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            columns = line.split()
+            assert columns[-1] == "0", f"{columns[-1]} packets lost"
+            waiting += int(columns[4].split(":")[1], 16)
+    return waiting
+
+
+@pytest.fixture
+def siege(open_lab: Callable[[LanLab], LanLab]) -> Siege:
+    daemons = [
+        Tandem([variant.instance(number, priority) for variant in VARIANTS])
+        for number, priority in ((1, 110), (2, 90))
+    ]
+    return Siege(open_lab(LanLab(daemons)))
+
+
+def expected(kinds: Sequence[Attack], sent: Counter[str], at_r1: bool) -> tuple[Counter[str], int]:
+    """What a router should have counted, and how many packets of any kind on top of that."""
+    counters: Counter[str] = Counter()
+    for kind in kinds:
+        if kind.counter != KERNEL and (at_r1 or not kind.at_r1):
+            counters[kind.counter] += sent[kind.name]
+    return counters, counters.pop(ANY, 0)
+
+
+def test_every_kind_of_attack(siege: Siege) -> None:
+    """Each is counted under its own reason, and nothing else is counted."""
+    for kind in attacks.build(20):
+        before = [siege.drops(router) for router in siege.lab.routers]
+        siege.attack(kind.frames)
+        for router, was in zip(siege.lab.routers, before, strict=True):
+            seen = siege.drops(router) - was
+            arrives = kind.counter != KERNEL and (router is siege.active or not kind.at_r1)
+            if kind.counter == ANY:
+                assert sum(seen.values()) == len(kind.frames), (kind.name, router.name, seen)
+            else:
+                assert seen == ({kind.counter: len(kind.frames)} if arrives else {}), (kind.name, router.name)
+    siege.assert_unmoved()
+
+
+def test_a_hundred_thousand_packets(siege: Siege) -> None:
+    kinds = attacks.build(40)
+    every = [(kind.name, frame) for kind in kinds for frame in kind.frames]
+    mix = random.Random(9568).choices(every, k=PACKETS)
+    siege.attack([frame for _, frame in mix])
+    sent = Counter(name for name, _ in mix)
+    for router in siege.lab.routers:
+        counters, others = expected(kinds, sent, at_r1=router is siege.active)
+        seen = siege.drops(router)
+        assert sum(seen.values()) == sum(counters.values()) + others, router.name
+        missing = counters - seen
+        assert not missing, f"{router.name}: {missing}"
+    siege.assert_unmoved()

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What tandemd puts on the wire, judged by tshark: every kind of advertisement, gratuitous ARP, NA."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import pytest
+
+from tests.lab import Capture, LanLab, Router, Tandem, netns, wait_until
+
+from .lan import Variant, needs, settled, undisturbed
+
+pytestmark = needs("tshark", "dumpcap")
+
+Open = Callable[[LanLab], LanLab]
+PRIORITY = 110
+BASE_MAC, PEER_MAC = "02:00:00:00:02:0a", "02:00:00:00:03:0a"  # of r1 and r2; the client is host 1
+BASE_LINK_LOCAL = "fe80::ff:fe00:20a"
+CS6 = "48"  # DSCP of internetwork control, RFC 4594 section 3.1
+BURSTS, BURST = 2, 5  # keepalived's defaults: one at once, one after garp_master_delay
+END = "feedc0de"
+OPTIONS = {"state": "MASTER", "garp_master_delay": "1"}
+
+# Each has a VRID of its own, so that one daemon sends them all at once.
+VARIANTS = [
+    Variant("v2", 2, virtual_router_id=1, addresses=("192.168.1.201/24",)),
+    Variant("v2_password", 2, auth_pass="s3cret", virtual_router_id=2, addresses=("192.168.1.202/24",)),
+    Variant("v2_unicast", 2, unicast=True, virtual_router_id=3, addresses=("192.168.1.203/24",)),
+    Variant("v2_vmac", 2, vmac=True, virtual_router_id=4, addresses=("192.168.1.204/24",)),
+    Variant("v3", virtual_router_id=5, addresses=tuple(f"192.168.1.{n}/24" for n in range(100, 108))),
+    Variant("v3_unicast", unicast=True, virtual_router_id=6, addresses=("192.168.1.206/24",)),
+    Variant("v3_vmac", vmac=True, virtual_router_id=7, addresses=("192.168.1.207/24",)),
+    Variant("v6", ipv6=True, virtual_router_id=8, addresses=("fe80::208/64", "fd00:1::208/64")),
+    Variant("v6_unicast", ipv6=True, unicast=True, virtual_router_id=9, addresses=("fd00:1::209/64",)),
+    Variant("v6_vmac", ipv6=True, vmac=True, virtual_router_id=10, addresses=("fe80::210/64", "fd00:1::210/64")),
+]
+EACH = pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
+
+
+@pytest.fixture(scope="module")
+def wire() -> Iterator[Capture]:
+    """Everything on r1's cable from the start of its tandemd to its end."""
+    speaker = Tandem([replace(variant, options=OPTIONS).instance(1, PRIORITY) for variant in VARIANTS])
+    with LanLab([speaker, Tandem()]) as lab:
+        lab.up()
+        router = lab.routers[0]
+        with Capture(lab, router.cable("eth0")) as capture:
+            router.start()
+            router.wait_started()
+            wait_until(lambda: has_spoken(router), 20, "adverts and announcements of every instance", explain=router.log)
+            assert router.stop() == 0
+            lab.client.exec("ping", "-c1", "-p", END, "192.168.1.2")
+            wait_until(lambda: bytes.fromhex(4 * END) in capture.path.read_bytes(), 10, "the end of the capture")
+        yield capture
+
+
+def has_spoken(router: Router) -> bool:
+    status = Tandem.request(router, "status")
+    return all(
+        item["counters"].get("adverts_sent", 0) >= 3
+        and item["counters"].get("announcements_sent", 0) >= BURSTS * BURST * len(variant.addresses)
+        for variant, item in zip(VARIANTS, status["instances"], strict=True)
+    )
+
+
+def addresses_of(variant: Variant) -> list[str]:
+    return [address.split("/")[0] for address in variant.addresses]
+
+
+def adverts_of(variant: Variant) -> str:
+    # A host that does not speak VRRP quotes what it got by unicast in its ICMP errors.
+    return f"!icmp && !icmpv6 && vrrp.virt_rtr_id == {variant.virtual_router_id}"
+
+
+def announcements_of(variant: Variant, address: str) -> str:
+    if variant.ipv6:
+        return f"icmpv6.type == 136 && icmpv6.nd.na.target_address == {address}"
+    return f"arp.src.proto_ipv4 == {address}"
+
+
+def virtual_mac(variant: Variant) -> str:
+    return f"00:00:5e:00:0{2 if variant.ipv6 else 1}:{variant.virtual_router_id:02x}"
+
+
+def the_same(packets: Sequence[list[str]]) -> list[str]:
+    """The fields of all packets, which must not differ."""
+    assert packets, "no packet"
+    assert all(fields == packets[0] for fields in packets), sorted({tuple(fields) for fields in packets})
+    return packets[0]
+
+
+def test_tshark_finds_no_fault(wire: Capture) -> None:
+    sent = f"eth.src == {BASE_MAC} || eth.src[0:4] == 00:00:5e:00"
+    wire.assert_clean(at_least=3 * len(VARIANTS), filter="vrrp")
+    for filter in ("vrrp", f"arp && ({sent})", f"icmpv6.type == 136 && ({sent})"):
+        assert wire.count(filter)
+    assert wire.count("vrrp && !(vrrp.checksum.status == 1)") == 0
+
+
+@EACH
+def test_headers(wire: Capture, variant: Variant) -> None:
+    ip = ("ipv6.src", "ipv6.dst", "ipv6.hlim", "ipv6.tclass.dscp") if variant.ipv6 else (
+        "ip.src", "ip.dst", "ip.ttl", "ip.dsfield.dscp")  # fmt: skip
+    fields = the_same(wire.fields(adverts_of(variant), "eth.src", "eth.dst", *ip))
+    if variant.unicast:
+        source, destination = ("fd00:1::2", "fd00:1::3") if variant.ipv6 else ("192.168.1.2", "192.168.1.3")
+        destination_mac = PEER_MAC
+    elif variant.ipv6:
+        source, destination, destination_mac = BASE_LINK_LOCAL, "ff02::12", "33:33:00:00:00:12"
+    else:
+        source, destination, destination_mac = "192.168.1.2", "224.0.0.18", "01:00:5e:00:00:12"
+    mac = virtual_mac(variant) if variant.vmac else BASE_MAC
+    assert fields == [mac, destination_mac, source, destination, "255", CS6]
+
+
+@EACH
+def test_advertisement(wire: Capture, variant: Variant) -> None:
+    names = ["vrrp.version", "vrrp.type", "vrrp.addr_count", "vrrp.ipv6_addr" if variant.ipv6 else "vrrp.ip_addr"]
+    names += ["vrrp.auth_type", "vrrp.auth_string", "vrrp.adver_int", "vrrp.short_adver_int"]
+    fields = the_same(wire.fields(adverts_of(variant), *names))
+    addresses = addresses_of(variant)
+    expected = [str(variant.version), "1", str(len(addresses)), ",".join(addresses)]
+    if variant.version == 3:
+        expected += ["", "", "", "10"]
+    else:
+        expected += ["1", variant.auth_pass, "1", ""] if variant.auth_pass else ["0", "", "1", ""]
+    assert fields == expected
+
+
+@EACH
+def test_priorities(wire: Capture, variant: Variant) -> None:
+    """Its own priority all the time, then one farewell."""
+    priorities = [priority for [priority] in wire.fields(adverts_of(variant), "vrrp.prio")]
+    assert len(priorities) >= 4
+    assert set(priorities[:-1]) == {str(PRIORITY)}
+    assert priorities[-1] == "0"
+
+
+@EACH
+def test_announcements(wire: Capture, variant: Variant) -> None:
+    mac = virtual_mac(variant) if variant.vmac else BASE_MAC
+    for address in addresses_of(variant):
+        if variant.ipv6:
+            flags = ("icmpv6.nd.na.flag.r", "icmpv6.nd.na.flag.s", "icmpv6.nd.na.flag.o")
+            names = ("eth.src", "eth.dst", "ipv6.src", "ipv6.dst", "ipv6.hlim", *flags, "icmpv6.opt.linkaddr")
+            expected = [mac, "33:33:00:00:00:01", address, "ff02::1", "255", "1", "0", "1", mac]
+        else:
+            names = ("eth.src", "eth.dst", "arp.opcode", "arp.isgratuitous", "arp.src.hw_mac", "arp.dst.proto_ipv4")
+            expected = [mac, "ff:ff:ff:ff:ff:ff", "1", "1", mac, address]
+        packets = wire.fields(announcements_of(variant, address), *names)
+        assert [{"True": "1", "False": "0"}.get(field, field) for field in the_same(packets)] == expected
+        assert len(packets) == BURSTS * BURST
+
+
+@EACH
+def test_order(wire: Capture, variant: Variant) -> None:
+    """The advertisement comes before the announcements: it stops a third router at once."""
+    numbers = [int(number) for [number] in wire.fields(adverts_of(variant), "frame.number")]
+    for address in addresses_of(variant):
+        announced = [int(n) for [n] in wire.fields(announcements_of(variant, address), "frame.number")]
+        assert numbers[0] < announced[0] < announced[-1] < numbers[-1]
+
+
+def test_both_checksums_of_version_3(open_lab: Open) -> None:
+    """Over IPv4 with and without the pseudo-header: each router takes what the other one sends."""
+    old = Variant("VI", options={"v3_checksum_as_v2": "1"})
+    lab = open_lab(LanLab([Tandem([old.instance(1, 110)]), Tandem([replace(old, options={}).instance(2, 90)])]))
+    one, other = lab.routers
+    with Capture(lab, one.cable("eth0"), filter="proto 112") as capture:
+        lab.start()
+        settled(lab, one, [other])
+        undisturbed(one, other)
+        one.stop()
+        settled(lab, other, [])
+        one.start()
+        settled(lab, one, [other])
+        undisturbed(one, other)
+    for as_v2, right, wrong in (("TRUE", "192.168.1.2", "192.168.1.3"), ("FALSE", "192.168.1.3", "192.168.1.2")):
+        statuses = checksum_statuses(capture, as_v2)
+        assert statuses[right] == {"1"}
+        assert statuses[wrong] == {"0"}
+
+
+def checksum_statuses(capture: Capture, as_v2: str) -> dict[str, set[str]]:
+    """tshark's verdicts on the checksums by source: 1 is good, 0 is bad."""
+    options = ["-o", f"vrrp.v3_checksum_as_in_v2:{as_v2}", "-T", "fields", "-e", "ip.src", "-e", "vrrp.checksum.status"]
+    found: dict[str, set[str]] = {}
+    for line in netns.run(["tshark", "-n", "-r", str(capture.path), *options]).splitlines():
+        source, status = line.split("\t")
+        found.setdefault(source, set()).add(status)
+    return found
