@@ -185,7 +185,9 @@ class Story:
         """Both routers boot and elect one; then the client starts to talk."""
         for router in self.lab.routers:
             router.start()
-        if not self.watch(self.patience, lambda: self.lab.active):
+        routers = self.lab.routers
+        self.watch(self.patience, lambda: self.lab.active or not all(router.running for router in routers))
+        if not self.lab.active:
             return False
         Service(self.lab.server, "echo", FAR, "7")
         self.pings = pings = Pings(self.lab.client, FAR)

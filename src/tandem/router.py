@@ -152,6 +152,9 @@ class Router:
         """Read what has arrived on a socket, a bounded number of packets at a time."""
         for packet in sock.receive(PACKETS_A_TURN):
             self._packet(sock, packet)
+        if sock.malformed:
+            self.drops["malformed"] = self.drops.get("malformed", 0) + sock.malformed
+            sock.malformed = 0
 
     def _packet(self, sock: VrrpSocket, packet: Received) -> None:
         payload, source, destination, hop_limit = packet

@@ -87,11 +87,17 @@ def other_than(*excluded: int, below: int = 256) -> int:
     return _random.choice([number for number in range(below) if number not in excluded])
 
 
-def cut(packet: Packet, layer: type[Packet], at: int) -> Packet:
-    """The packet with only the first bytes of its advertisement; the IP length is right again."""
-    advert = bytes(packet[layer])[:at]
+def with_advert(packet: Packet, change: Callable[[bytes], bytes]) -> Packet:
+    """The packet with the bytes of its advertisement changed, and IP lengths that fit them."""
+    layer = VRRP if VRRP in packet else VRRPv3
+    advert = bytes(packet[layer])
     packet[layer].underlayer.remove_payload()
-    return packet / Raw(advert)
+    return packet / Raw(change(advert))
+
+
+def cut(packet: Packet, at: int) -> Packet:
+    """The packet with only the first bytes of its advertisement."""
+    return with_advert(packet, lambda advert: advert[:at])
 
 
 def bad_sum(packet: Packet) -> Packet:
@@ -129,17 +135,17 @@ def build(variants: int = 40) -> list[Attack]:
 
 @hostile("truncated")
 def truncated() -> Packet:
-    return cut(ip4() / v3(), VRRPv3, _random.randrange(12))
+    return cut(ip4() / v3(), _random.randrange(12))
 
 
 @hostile("truncated")
 def truncated_version_2() -> Packet:
-    return cut(ip4() / v2(), VRRP, _random.randrange(20))
+    return cut(ip4() / v2(), _random.randrange(20))
 
 
 @hostile("truncated")
 def truncated_ipv6() -> Packet:
-    return cut(ip6() / v6(), VRRPv3, _random.randrange(40))
+    return cut(ip6() / v6(), _random.randrange(40))
 
 
 @hostile("truncated")
@@ -154,7 +160,7 @@ def fewer_addresses_promised() -> Packet:
 
 @hostile("trailing_bytes")
 def trailing_bytes() -> Packet:
-    return ip4() / v3() / Raw(noise(800) + b"!")
+    return with_advert(ip4() / v3(), lambda advert: advert + noise(800) + b"!")
 
 
 @hostile("bad_version")
@@ -204,7 +210,8 @@ def ip_options() -> Packet:
 
 @hostile("bad_checksum")
 def extension_header() -> Packet:
-    return bad_sum(ip6(nh=60) / IPv6ExtHdrDestOpt(nh=112) / v6(chksum=0))
+    advert = bytes((ip6() / v6())[VRRPv3])
+    return bad_sum(ip6(nh=60) / IPv6ExtHdrDestOpt(nh=112) / Raw(advert))
 
 
 @hostile("vrid_zero")

@@ -32,8 +32,9 @@ def test_on_a_terminal_of_80_columns() -> None:
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
     environment |= {"PYTHONIOENCODING": "utf-8"}
-    streams = {"stdin": follower, "stdout": follower, "stderr": follower}
-    child = subprocess.Popen(COMMAND, cwd=ROOT, env=environment, **streams)
+    child = subprocess.Popen(
+        COMMAND, cwd=ROOT, env=environment, stdin=follower, stdout=follower, stderr=follower
+    )
     os.close(follower)
     data = b""
     while chunk := _read(leader):

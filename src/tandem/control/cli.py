@@ -140,7 +140,7 @@ def check(arguments: argparse.Namespace) -> int:
 
 def capture(arguments: argparse.Namespace) -> int:
     """Print the advertisements that arrive at an interface, each with a verdict."""
-    path = arguments.config or DEFAULT_CONFIG
+    path = arguments.config or _running_config(arguments.control)
     config = _load(path) if arguments.config or os.path.exists(path) else None
     if config is None and arguments.config:
         return UNUSABLE
@@ -162,6 +162,14 @@ def capture(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         pass
     return DONE
+
+
+def _running_config(control: str) -> str:
+    """The file that the running daemon has read, or the default one."""
+    try:
+        return str(ask(control, "status")["config_file"])
+    except ControlError:
+        return DEFAULT_CONFIG
 
 
 def _load(path: str) -> Any:
@@ -334,7 +342,7 @@ router accepts or drops it under its configuration. Ctrl-C ends.""",
     sub.add_argument("interface", metavar="IFACE", help="the network device, such as br-lan")
     sub.add_argument("--count", type=_positive, metavar="N", help="end after N advertisements")
     sub.add_argument(
-        "-c", "--config", metavar="FILE", help=f"configuration (default: {DEFAULT_CONFIG}, if usable)"
+        "-c", "--config", metavar="FILE", help="configuration (default: the running daemon's)"
     )
 
     add(

@@ -6,7 +6,7 @@ Nothing here starts a process, reads a file or opens a socket: see `endpoint` fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from tandem.core.actions import Action, Announce, GroupTransition, Install, Remove, SendAdvert, Transition
 from tandem.core.events import EffectFailed
@@ -31,30 +31,32 @@ class Executor:
         self._interfaces = interfaces
         self._told = told
 
-    def execute(self, actions: Iterable[Action]) -> list[EffectFailed]:
+    def execute(self, actions: Sequence[Action]) -> list[EffectFailed]:
         """Do the actions in order; the failures of what an active router needs."""
         failed: list[EffectFailed] = []
-        actions = list(actions)
-        installs = [action.instance for action in actions if isinstance(action, Install)]
+        removed: list[Endpoint] = []
         for action in actions:
             match action:
                 case SendAdvert(name, priority):
                     self._advertise(self.endpoints[name], priority)
                 case Install(name):
-                    for other in installs:  # one nftables transaction for the whole group
-                        self.endpoints[other].installed = True
+                    # One nftables transaction for the whole group: what is known to follow comes along.
+                    for other in actions:
+                        if isinstance(other, Install):
+                            self.endpoints[other.instance].installed = True
                     failed += self._install(self.endpoints[name], self._firewall_failures())
                 case Remove(name):
+                    removed.append(self.endpoints[name])
                     self._remove(self.endpoints[name])
                 case Announce(name, repeat):
                     self._announce(self.endpoints[name], repeat)
                 case Transition() | GroupTransition():
                     self._told(action)
-        # What takes long and nobody waits for comes after the goodbye.
-        self._firewall_failures()
-        for endpoint in self.endpoints.values():
-            if endpoint.vmac_is_up and not endpoint.installed:
-                self._set_vmac(endpoint, False)
+        if removed:  # What takes long and nobody waits for comes after the goodbye.
+            self._firewall_failures()
+            for endpoint in removed:
+                if endpoint.vmac_is_up and not endpoint.installed:
+                    self._set_vmac(endpoint, False)
         return failed
 
     def refresh(self) -> list[EffectFailed]:
