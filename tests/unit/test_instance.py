@@ -505,6 +505,13 @@ def test_goodbye_of_another_with_an_active_that_is_dead_is_silence_not_preemptio
     assert group.handle(Tick(), 609_375_000)[-1] == Transition("LAN", "MASTER", 100, why)
 
 
+def test_goodbye_of_a_lesser_router_beside_the_active_leaves_no_gap() -> None:
+    group = started(sync_group(instance()))
+    feed(group, 0, heard(200, HIGHER), heard(50, LOWER))
+    group.handle(heard(0, LOWER), 100_000_000)
+    assert group.next_deadline() == 709_375_000  # as for any other stranger: the skew time
+
+
 def test_goodbye_of_another_never_lengthens_the_wait() -> None:
     group = started(sync_group(instance()))
     group.handle(heard(200, HIGHER), 0)

@@ -241,17 +241,26 @@ class VirtualRouter:
             self.expired = self.resigned = False
             self._takeover_at = None
             self._active_down_at = now + self.active_down_interval()
-        else:
+        elif self._is_followed(source, now):
             self._note_peer(advert, source, now)
 
     def _receive_resignation(self, source: bytes, now: int) -> None:
-        if self.peer is None or self.peer.source == source:
+        if self._is_followed(source, now):
             if self._takeover_at is None and not self.resigned:
                 self._takeover_at = now + resignation_skew(self.priority)
         elif self._active_down_at is not None:
             # Not the router we follow: the RFC's own rule, which that one's next advert undoes.
             skew = skew_time(self.settings.version, self.priority, self.active_adver_interval_cs)
             self._active_down_at = min(self._active_down_at, now + skew)
+
+    def _is_followed(self, source: bytes, now: int) -> bool:
+        """Whether `source` is the active router for us, or there is none that we have heard lately.
+
+        A lesser router beside the active one does not become it by speaking: when it resigns, no
+        gap is left.
+        """
+        peer = self.peer
+        return peer is None or peer.source == source or now - peer.heard >= self.active_down_interval()
 
     def _accepts(self, priority: int, now: int) -> bool:
         """Whether a backup stays backup for this active (6.4.2), with keepalived's preempt_delay."""

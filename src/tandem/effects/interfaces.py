@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from tandem.core.tracking import OWNER
 from tandem.effects.endpoint import Endpoint
 from tandem.effects.links import Links, What
 from tandem.effects.plan import Plan, Template, Vmac
@@ -181,7 +182,9 @@ class Interfaces:
         configured = settings.unicast_src_ip if settings.unicast_peers else settings.mcast_src_ip
         if configured:
             return pack(configured)
-        found = self.links.primary_address(settings.interface, settings.family, endpoint.virtual_addresses)
+        # The owner's virtual address is its own; anybody else's may be a leftover.
+        exclude = () if settings.priority == OWNER else endpoint.virtual_addresses
+        found = self.links.primary_address(settings.interface, settings.family, exclude)
         return endpoint.source if found is None and not settings.track_primary else found
 
     def _open(
