@@ -258,7 +258,9 @@ class Daemon:
                 raise ValueError("not MASTER here: run failover on the router that is")
             for running in active:
                 if all(member.settings.priority == OWNER for member in running.members):
-                    raise ValueError(f"{running.settings.name} owns its addresses (priority 255): use standby")
+                    raise ValueError(
+                        f"{running.settings.name} owns its addresses (priority 255): use standby"
+                    )
             groups = active
         for running in groups:
             self._log.info(f"{running.settings.name}: {command} asked for")
@@ -300,7 +302,9 @@ class Daemon:
 def main(argv: Sequence[str]) -> int:
     """The program: `argv` without its name; returns the exit status."""
     try:
-        options, rest = getopt.getopt(list(argv), "c:h", ["control=", "syslog", "log-level=", "version", "help"])
+        options, rest = getopt.getopt(
+            list(argv), "c:h", ["control=", "syslog", "log-level=", "version", "help"]
+        )
     except getopt.GetoptError as error:
         print(f"tandemd: {error}\n{USAGE}", end="", file=sys.stderr)
         return 2

@@ -123,7 +123,9 @@ class Loop:
         return None if limit is None else limit / 1e9
 
     def _watch(self, fd: int) -> None:
-        events = (select.EPOLLIN if fd in self._readers else 0) | (select.EPOLLOUT if fd in self._writers else 0)
+        events = (select.EPOLLIN if fd in self._readers else 0) | (
+            select.EPOLLOUT if fd in self._writers else 0
+        )
         try:
             if not events:
                 self._epoll.unregister(fd)

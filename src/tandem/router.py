@@ -242,7 +242,11 @@ class Router:
             for name in group.members:
                 endpoint = self.endpoints[name]
                 if endpoint.installed:
-                    stale += [template for template in endpoint.plan.down if template not in plan.instances[name].down]
+                    stale += [
+                        template
+                        for template in endpoint.plan.down
+                        if template not in plan.instances[name].down
+                    ]
                 endpoint.reconfigure(instances[name], plan.instances[name])
         return stale
 
@@ -252,7 +256,11 @@ class Router:
         """Give every endpoint the interfaces, sockets and addresses of now, and tell its group."""
         self._interfaces.serve(self.endpoints.values(), self.packets)
         self._by_vrid = {
-            (endpoint.settings.interface, endpoint.settings.family, endpoint.settings.virtual_router_id): endpoint
+            (
+                endpoint.settings.interface,
+                endpoint.settings.family,
+                endpoint.settings.virtual_router_id,
+            ): endpoint
             for endpoint in self.endpoints.values()
         }
         for group in list(self.groups.values()):

@@ -7,7 +7,18 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.lab import FAR, LAN_GATEWAY, WAN_ADDRESS, Daemon, Pings, Router, SeedLab, Service, seed_daemon, wait_until
+from tests.lab import (
+    FAR,
+    LAN_GATEWAY,
+    WAN_ADDRESS,
+    Daemon,
+    Pings,
+    Router,
+    SeedLab,
+    Service,
+    seed_daemon,
+    wait_until,
+)
 
 from .daemon import Tandem, status
 
@@ -40,7 +51,11 @@ def takes_over(lab: SeedLab, router: Router) -> None:
 
 
 def reaches_the_far_server(lab: SeedLab) -> None:
-    wait_until(lambda: "1 received" in lab.client.exec("ping", "-c1", "-W1", FAR, check=False), 10, "the far server answers")
+    wait_until(
+        lambda: "1 received" in lab.client.exec("ping", "-c1", "-W1", FAR, check=False),
+        10,
+        "the far server answers",
+    )
 
 
 @pytest.mark.parametrize("device", ["br-lan", "eth0.2"])
@@ -111,7 +126,9 @@ def test_a_silent_lan_alone_does_not_make_two_actives(lab: SeedLab) -> None:
     active, backup = actors(lab)
     lab.partition(backup, "br-lan", "elsewhere")
     wait_until(
-        lambda: "br-lan" in str(status(backup)) and lan_silence(backup) > 1.0, 10, "the LAN has been silent for long"
+        lambda: "br-lan" in str(status(backup)) and lan_silence(backup) > 1.0,
+        10,
+        "the LAN has been silent for long",
     )
     assert backup.all_in("BACKUP") and active.all_in("MASTER")
 

@@ -15,7 +15,9 @@ from tests.lab import LanLab, Router, wait_until
 from .daemon import V1, VIP, instance, ip_json, pair, state
 
 ROUTE = "src 192.168.1.4 to 203.0.113.0/24 via 192.168.1.10 dev eth0 metric 5"
-FULL = replace(V1, routes=(ROUTE,), options={"virtual_rules": ("from 192.168.9.0/24 table 100 priority 1000",)})
+FULL = replace(
+    V1, routes=(ROUTE,), options={"virtual_rules": ("from 192.168.9.0/24 table 100 priority 1000",)}
+)
 V6 = replace(V1, name="V6", virtual_router_id=52, addresses=("fd00:1::4/64",))
 
 Open = Callable[[Any], Any]
@@ -38,7 +40,9 @@ def test_installed_while_active_and_only_then(lab: LanLab) -> None:
     r1, r2 = lab.routers
     assert has_route(r1) and has_rule(r1)
     assert not has_route(r2) and not has_rule(r2) and not r2.has(VIP)
-    [address] = [a for a in ip_json(r1, "address", "show", "dev", "eth0")[0]["addr_info"] if a.get("local") == VIP]
+    [address] = [
+        a for a in ip_json(r1, "address", "show", "dev", "eth0")[0]["addr_info"] if a.get("local") == VIP
+    ]
     assert 0 < address["valid_life_time"] <= 3 and address["prefixlen"] == 24
 
 
@@ -82,9 +86,13 @@ def test_a_start_after_kill_9_clears_what_was_left(open_lab: Open) -> None:
 def test_ipv6_address_is_usable_at_once(open_lab: Open) -> None:
     lab = pair(open_lab, V6)
     r1 = lab.routers[0]
-    [address] = [a for a in ip_json(r1, "address", "show", "dev", "eth0")[0]["addr_info"] if a["local"] == "fd00:1::4"]
+    [address] = [
+        a for a in ip_json(r1, "address", "show", "dev", "eth0")[0]["addr_info"] if a["local"] == "fd00:1::4"
+    ]
     assert "tentative" not in address and address["nodad"]
-    wait_until(lambda: "1 received" in lab.client.exec("ping", "-c1", "-W1", "fd00:1::4", check=False), 5, "answers")
+    wait_until(
+        lambda: "1 received" in lab.client.exec("ping", "-c1", "-W1", "fd00:1::4", check=False), 5, "answers"
+    )
 
 
 def test_the_users_own_route_to_the_same_place_survives(open_lab: Open) -> None:

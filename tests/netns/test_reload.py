@@ -62,7 +62,9 @@ def test_an_added_instance_leaves_the_other_alone(lab: LanLab) -> None:
 def test_another_virtual_router_id_is_another_router(lab: LanLab) -> None:
     r1, r2 = lab.routers
     configure(r1, tandem(replace(V1, virtual_router_id=99, addresses=("192.168.1.7/24",))))
-    wait_until(lambda: r2.has(VIP) and r1.has("192.168.1.7") and not r1.has(VIP), 5, "the peer has the old one")
+    wait_until(
+        lambda: r2.has(VIP) and r1.has("192.168.1.7") and not r1.has(VIP), 5, "the peer has the old one"
+    )
 
 
 def test_a_bad_configuration_leaves_everything_as_it_is(lab: LanLab) -> None:

@@ -225,7 +225,7 @@ _NESTED: dict[str, type] = {
 def plain(value: Any) -> Plain:
     """The value as nested tuples that marshal can carry; dataclasses are tagged by name."""
     if is_dataclass(value):
-        return {"": type(value).__name__}  | {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+        return {"": type(value).__name__} | {f.name: plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, tuple):
         return tuple(plain(item) for item in value)
     return value

@@ -341,9 +341,7 @@ router accepts or drops it under its configuration. Ctrl-C ends.""",
     )
     sub.add_argument("interface", metavar="IFACE", help="the network device, such as br-lan")
     sub.add_argument("--count", type=_positive, metavar="N", help="end after N advertisements")
-    sub.add_argument(
-        "-c", "--config", metavar="FILE", help="configuration (default: the running daemon's)"
-    )
+    sub.add_argument("-c", "--config", metavar="FILE", help="configuration (default: the running daemon's)")
 
     add(
         "version",

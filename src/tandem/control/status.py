@@ -68,7 +68,9 @@ def _group(group: SyncGroup, router: Router, now: int) -> Snapshot:
     }
 
 
-def _instance(group: SyncGroup, member: VirtualRouter, endpoint: Endpoint, router: Router, now: int) -> Snapshot:
+def _instance(
+    group: SyncGroup, member: VirtualRouter, endpoint: Endpoint, router: Router, now: int
+) -> Snapshot:
     settings = member.settings
     faults = group.faults
     return {

@@ -40,6 +40,27 @@ class Announce:
 
 
 @dataclass(frozen=True, slots=True)
+class Restore:
+    """Put the replicated connections into the kernel and answer with `Restored`."""
+
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class Speculate:
+    """The active router may be dead: begin to restore, so that little is left to do if it is."""
+
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class Calm:
+    """The active router is alive: undo what `Speculate` did."""
+
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
 class Transition:
     """The state has changed: log it, tell notify scripts and watchers."""
 
@@ -57,4 +78,4 @@ class GroupTransition:
     state: str
 
 
-Action = SendAdvert | Install | Remove | Announce | Transition | GroupTransition
+Action = SendAdvert | Install | Remove | Announce | Restore | Speculate | Calm | Transition | GroupTransition

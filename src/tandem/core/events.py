@@ -60,6 +60,18 @@ class EffectFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Restored:
+    """The replicated connections are in the kernel, as `Restore` asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Synchronised:
+    """Whether the peer's connections are all known here, so that taking over loses none."""
+
+    yes: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Failover:
     """Operator: hand the group to the peer and do not take it back by preemption."""
 
@@ -81,5 +93,5 @@ class Stop:
 
 Event = (
     Tick | Start | AdvertReceived | TrackerChanged | SourceChanged
-    | EffectFailed | Failover | Standby | Resume | Stop
+    | EffectFailed | Restored | Synchronised | Failover | Standby | Resume | Stop
 )  # fmt: skip

@@ -46,17 +46,22 @@ class Peer:
 class VirtualRouter:
     """State and timers of one virtual router; all times in monotonic ns."""
 
-    def __init__(self, settings: Instance) -> None:
+    def __init__(self, settings: Instance, watchful: bool = False) -> None:
+        """`watchful`: note the first advertisement that is overdue (`suspects`)."""
         self.settings = settings
+        self._watchful = watchful
         self.role = Role.INITIALIZE
         self.priority = settings.priority  # effective, set by the group
         self.source: bytes | None = None  # primary address
         self.peer: Peer | None = None
         self.hold = False  # no preemption until active again (operator's failover)
+        self.patient = False  # no preemption yet: the peer's connections are not all known here
+        self.suspects = False  # backup, and an advertisement of the active is overdue
         self.expired = False
         self.resigned = False
         self.active_adver_interval_cs = settings.advert_int_cs
         self._active_down_at: int | None = None
+        self._suspect_at: int | None = None
         self._takeover_at: int | None = None
         self._preempt_at: int | None = None
         self._advert_at: int | None = None
@@ -77,6 +82,7 @@ class VirtualRouter:
         """When `due()` has something to do."""
         return earliest(
             self._active_down_at,
+            self._suspect_at,
             self._takeover_at,
             self._advert_at,
             self._announce_at,
@@ -175,6 +181,9 @@ class VirtualRouter:
         if self._active_down_at is not None and self._active_down_at <= now:
             self._active_down_at = None
             self.expired = True
+        if self._suspect_at is not None and self._suspect_at <= now:
+            self._suspect_at = None
+            self.suspects = True
         if self._takeover_at is not None and self._takeover_at <= now:
             self._takeover_at = None
             self.resigned = True
@@ -238,9 +247,11 @@ class VirtualRouter:
             self._receive_resignation(source, now)
         elif self._accepts(advert.priority, now):
             self._follow(advert, source, now)
-            self.expired = self.resigned = False
+            self.expired = self.resigned = self.suspects = False
             self._takeover_at = None
             self._active_down_at = now + self.active_down_interval()
+            if self._watchful:
+                self._suspect_at = now + self.active_adver_interval_cs * CENTISECOND * 5 // 4
         elif self._is_followed(source, now):
             self._note_peer(advert, source, now)
 
@@ -267,7 +278,7 @@ class VirtualRouter:
         if priority >= self.priority:
             self._preempt_at = None
             return True
-        if self.hold or not self.settings.preempt:
+        if self.hold or self.patient or not self.settings.preempt:
             return True
         if not self.settings.preempt_delay_ms:
             return False
@@ -290,6 +301,6 @@ class VirtualRouter:
         self.peer = Peer(source, advert.priority, advert.interval_cs, now)
 
     def _clear_timers(self) -> None:
-        self.expired = self.resigned = False
-        self._active_down_at = self._takeover_at = self._preempt_at = None
+        self.expired = self.resigned = self.suspects = False
+        self._active_down_at = self._suspect_at = self._takeover_at = self._preempt_at = None
         self._advert_at = self._announce_at = self._refresh_at = self._lower_prio_at = None

@@ -15,6 +15,11 @@ The last exception settles equal priorities whose addresses compare differently 
 first member in the configuration decides, instead of both routers yielding to each other.
 
 An instance in no sync group is a group of one, for which these rules are those of the RFC.
+
+With replicated connections (`restores`), becoming active has a step more: after the first
+advertisements the group asks for `Restore` and installs its addresses when that is done, for a
+packet that meets an address before its connection ends that connection. A backup asks for
+`Speculate` at the first advertisement that is overdue, and does not preempt before it is in step.
 """
 
 from __future__ import annotations
@@ -22,17 +27,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tandem.config.schema import Group, Instance, Track
-from tandem.core.actions import Action, GroupTransition, SendAdvert, Transition
+from tandem.core.actions import Action, Calm, GroupTransition, Restore, SendAdvert, Speculate, Transition
 from tandem.core.events import (
     AdvertReceived,
     EffectFailed,
     Event,
     Failover,
+    Restored,
     Resume,
     SourceChanged,
     Standby,
     Start,
     Stop,
+    Synchronised,
     Tick,
     TrackerChanged,
 )
@@ -41,6 +48,7 @@ from tandem.core.state import Role, user_state
 from tandem.core.timers import SECOND, earliest
 from tandem.core.tracking import OWNER, Tracking
 
+RESTORE_LIMIT = 10 * SECOND  # then the addresses come, whatever is missing
 EFFECT_RETRY = 10 * SECOND
 EFFECT_RETRY_MAX = 300 * SECOND
 _ROUTINE = (AdvertReceived, Tick)  # what comes all the time and changes neither faults nor weights
@@ -49,15 +57,25 @@ _ROUTINE = (AdvertReceived, Tick)  # what comes all the time and changes neither
 class SyncGroup:
     """One sync group with its members; `handle` takes events and returns actions in order."""
 
-    def __init__(self, settings: Group, instances: Iterable[Instance]) -> None:
+    def __init__(
+        self, settings: Group, instances: Iterable[Instance], restores: bool = False, sync_patience: int = 0
+    ) -> None:
+        """`sync_patience`: how long, in ns, a started router waits to be in step before it preempts."""
         self.settings = settings
-        self.members = tuple(VirtualRouter(instance) for instance in instances)
+        self.members = tuple(VirtualRouter(instance, restores) for instance in instances)
         self.tracking = Tracking(self._tracks())
         self.standby = False
         self._by_name = {member.name: member for member in self.members}
         self._start_at: int | None = None
         self._started = False
         self._stopped = False
+        self._restores = restores
+        self._restore_by: int | None = None  # restoring until then, at the latest
+        self._restore_why = ""
+        self._speculating = False
+        self._synchronised = False
+        self._sync_patience = sync_patience
+        self._patient_until = 0
         self._effect_faults: dict[str, str] = {}
         self._effect_retry = EFFECT_RETRY
         self._effect_retry_at: int | None = None
@@ -84,7 +102,7 @@ class SyncGroup:
 
     def next_deadline(self) -> int | None:
         """When `handle(Tick())` has something to do."""
-        own = earliest(self._start_at, self._effect_retry_at)
+        own = earliest(self._start_at, self._effect_retry_at, self._restore_by)
         return earliest(own, *(member.next_deadline() for member in self.members))
 
     # Input
@@ -108,12 +126,17 @@ class SyncGroup:
         for member in self.members:
             member.priority = self.tracking.priority(member.settings.priority)
         actions = self._settle(now)  # a new fault comes before anything is installed
-        return actions + self._all_active(now, "reloaded") if self.role is Role.ACTIVE else actions
+        if self.role is not Role.ACTIVE or self._restore_by is not None:
+            return actions
+        for member in self.members:
+            actions += member.advertise_first(now)
+        return actions + self._take_over("reloaded")
 
     def _take_in(self, event: Event, now: int) -> list[Action]:
         match event:
             case AdvertReceived(name, advert, source):
                 member = self._by_name[name]
+                member.patient = self._restores and not self._synchronised and now < self._patient_until
                 if member.receive(advert, source, now) and not self._earlier_member_wins(member, now):
                     return self._all_backup(now, "a better router is active")
                 return member.defend(advert, now)
@@ -127,6 +150,10 @@ class SyncGroup:
                 self._by_name[name].source = source
             case EffectFailed(name, reason):
                 self._effect_failed(name, reason, now)
+            case Restored() if self._restore_by is not None:
+                return self._take_over(self._restore_why)
+            case Synchronised(yes):
+                self._synchronised = yes
             case Failover() if self.role is Role.ACTIVE:
                 return self._hand_over(now)
             case Standby():
@@ -146,11 +173,14 @@ class SyncGroup:
         if self._start_at is not None and self._start_at <= now:
             self._start_at = None
             self._started = True
+            self._patient_until = now + self._sync_patience
         if self._effect_retry_at is not None and self._effect_retry_at <= now:
             self._retry_effects()
         actions: list[Action] = []
         for member in self.members:
             actions += member.due(now)
+        if self._restore_by is not None and self._restore_by <= now:
+            actions += self._take_over(self._restore_why)
         return actions
 
     # The joint rules
@@ -159,7 +189,7 @@ class SyncGroup:
         actions: list[Action] = []
         while (more := self._step(now)) is not None:
             actions += more
-        return actions + self._report("")
+        return actions + self._suspicion() + self._report("")
 
     def _step(self, now: int) -> list[Action] | None:
         """Apply the first rule that changes the role of the group; None when none does."""
@@ -183,13 +213,31 @@ class SyncGroup:
         actions: list[Action] = []
         for member in self.members:
             actions += member.advertise_first(now)
+        if not self._restores:
+            return actions + self._take_over(why)
+        self._restore_by, self._restore_why = now + RESTORE_LIMIT, why
+        self._speculating = False
+        return [*actions, Restore(self.settings.name)]
+
+    def _take_over(self, why: str) -> list[Action]:
+        self._restore_by = None
+        actions: list[Action] = []
         for member in self.members:
             actions += member.install()
         for member in self.members:
             actions += member.announce()
         return actions + self._report(why)
 
+    def _suspicion(self) -> list[Action]:
+        """Begin to restore when an advert is overdue; stop when the active speaks again."""
+        suspects = self.role is Role.BACKUP and any(member.suspects for member in self.members)
+        if suspects == self._speculating or self.role is Role.ACTIVE:
+            return []
+        self._speculating = suspects
+        return [Speculate(self.settings.name) if suspects else Calm(self.settings.name)]
+
     def _all_backup(self, now: int, why: str) -> list[Action]:
+        self._restore_by = None
         actions: list[Action] = []
         for member in self.members:
             first_wait = member.first_wait() if member.role is Role.INITIALIZE else None
@@ -198,6 +246,7 @@ class SyncGroup:
 
     def _all_initialize(self) -> list[Action]:
         was_active = self.role is Role.ACTIVE
+        self._restore_by = None
         actions: list[Action] = []
         for member in self.members:
             actions += member.become_initialize()
@@ -206,6 +255,7 @@ class SyncGroup:
         return actions + self._report("")
 
     def _hand_over(self, now: int) -> list[Action]:
+        self._restore_by = None
         actions: list[Action] = []
         for member in self.members:
             actions += member.become_backup(now)
@@ -261,7 +311,7 @@ class SyncGroup:
     def _report(self, why: str) -> list[Action]:
         """Tell of the state when it is another one than was told last."""
         state = self.state
-        if state == self._reported:
+        if state == self._reported or self._restore_by is not None:
             return []
         self._reported = state
         why = why or ("stopped" if self._stopped else ", ".join(self.faults))

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A classic BPF program that decides in the kernel which rtnetlink notifications matter.
+"""Classic BPF programs that decide in the kernel which netlink notifications matter.
+
+Here are the assembler and the program for rtnetlink; that for conntrack's events stands in
+`tandem.replication.conntrack_filter`. Of rtnetlink these wake the daemon:
 
 * RTM_NEWADDR: not when IFA_PROTO is Tandem's or the sender is Tandem (that is our refresh).
 * RTM_DELROUTE: when its protocol is one of ours.
@@ -18,10 +21,12 @@ import struct
 from collections.abc import Collection
 
 _SO_ATTACH_FILTER = 26
-_LD_W_ABS, _LD_H_ABS, _LD_B_ABS, _LD_B_IND = 0x20, 0x28, 0x30, 0x50
-_LD_IMM, _LDX_IMM, _TAX, _RET = 0x00, 0x01, 0x07, 0x06
-_JA, _JEQ, _JGT, _JSET = 0x05, 0x15, 0x25, 0x45
-_NLATTR = 0xFFFFF000 + 12  # SKF_AD_OFF + SKF_AD_NLATTR: offset of attribute X, searched from A on; 0: none
+# linux/bpf_common.h. ABS loads from the operand, IND from the operand + X; all are big-endian.
+LD_W_ABS, LD_H_ABS, LD_B_ABS, LD_W_IND, LD_H_IND, LD_B_IND = 0x20, 0x28, 0x30, 0x40, 0x48, 0x50
+LD_IMM, LD_MEM, LDX_IMM, ST, TAX, AND, RET = 0x00, 0x60, 0x01, 0x02, 0x07, 0x54, 0x06
+JA, JEQ, JGT, JGE, JSET = 0x05, 0x15, 0x25, 0x35, 0x45
+# SKF_AD_OFF + SKF_AD_NLATTR(_NEST): offset of attribute X, searched from A on (inside of attribute A); 0: none.
+NLATTR, NLATTR_NEST = 0xFFFFF000 + 12, 0xFFFFF000 + 16
 
 _NLMSG_TYPE, _NLMSG_FLAGS, _NLMSG_PID = 4, 6, 12  # offsets in struct nlmsghdr
 _RTM_PROTOCOL = 16 + 5  # offset of rtm_protocol
@@ -30,10 +35,14 @@ _IFA_PROTO = 11
 _RTM_NEWADDR, _RTM_NEWROUTE, _RTM_DELROUTE, _RTM_NEWRULE = 20, 24, 25, 32
 _NLM_F_REPLACE = 0x100
 _RTPROT_STATIC, _RTPROT_DHCP = 4, 16
-_ALL = 0xFFFFFFFF
+ALL = 0xFFFFFFFF
 
 # (code, operand, target when true, target when false); targets are labels, "" the next one
-_Instruction = tuple[int, int, str, str]
+Instruction = tuple[int, int, str, str]
+Program = list[tuple[str, "Instruction | None"]]
+"""Labels ("": none) and what they stand before; None is the next instruction. Conditional jumps reach over
+255 instructions, JA over all.
+"""
 
 
 def attach_filter(
@@ -44,61 +53,73 @@ def attach_filter(
     `protocols` are the rtm_protocols of our routes, `address_protocol` the IFA_PROTO of our
     addresses, `ignore_port` the port id of the socket that refreshes them (0: none).
     """
-    program = _assemble(_program(protocols, address_protocol, ignore_port))
+    attach(monitor, assemble(_program(protocols, address_protocol, ignore_port)))
+
+
+def attach(receiver: socket.socket, program: bytes) -> None:
+    """Filter what `receiver` gets from now on, instead of any filter before.
+
+    OSError: ENOMEM when the program is too long for net.core.optmem_max, EINVAL when it is no program.
+    """
     memory = ctypes.create_string_buffer(program, len(program))
     # struct sock_fprog; native alignment decides where the pointer stands. The kernel copies.
-    monitor.setsockopt(
+    receiver.setsockopt(
         socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(program) // 8, ctypes.addressof(memory))
     )
 
 
-def _program(
-    protocols: Collection[int], address_protocol: int, ignore_port: int
-) -> list[tuple[str, _Instruction]]:
+def _program(protocols: Collection[int], address_protocol: int, ignore_port: int) -> Program:
     return [
-        ("", (_LD_H_ABS, _NLMSG_TYPE, "", "")),
-        ("", (_JEQ, _swap16(_RTM_NEWADDR), "address", "")),
-        ("", (_JEQ, _swap16(_RTM_DELROUTE), "deleted", "")),
-        ("", (_JEQ, _swap16(_RTM_NEWROUTE), "added", "")),
-        ("", (_JEQ, _swap16(_RTM_NEWRULE), "drop", "accept")),
-        ("address", (_LD_W_ABS, _NLMSG_PID, "", "")),
-        ("", (_JEQ, _swap32(ignore_port), "drop" if ignore_port else "", "")),
-        ("", (_LD_IMM, _IFA_ATTRIBUTES, "", "")),
-        ("", (_LDX_IMM, _IFA_PROTO, "", "")),
-        ("", (_LD_W_ABS, _NLATTR, "", "")),
-        ("", (_JEQ, 0, "accept", "")),
-        ("", (_TAX, 0, "", "")),
-        ("", (_LD_B_IND, 4, "", "")),
-        ("", (_JEQ, address_protocol, "drop", "accept")),
-        ("deleted", (_LD_B_ABS, _RTM_PROTOCOL, "", "")),
-        *(("", (_JEQ, protocol, "accept", "")) for protocol in sorted(set(protocols))),
-        ("", (_JA, 0, "drop", "")),
-        ("added", (_LD_H_ABS, _NLMSG_FLAGS, "", "")),
-        ("", (_JSET, _swap16(_NLM_F_REPLACE), "", "drop")),
-        ("", (_LD_B_ABS, _RTM_PROTOCOL, "", "")),
-        ("", (_JEQ, _RTPROT_DHCP, "accept", "")),
-        ("", (_JGT, _RTPROT_STATIC, "drop", "accept")),
-        ("drop", (_RET, 0, "", "")),
-        ("accept", (_RET, _ALL, "", "")),
+        ("", (LD_H_ABS, _NLMSG_TYPE, "", "")),
+        ("", (JEQ, swap16(_RTM_NEWADDR), "address", "")),
+        ("", (JEQ, swap16(_RTM_DELROUTE), "deleted", "")),
+        ("", (JEQ, swap16(_RTM_NEWROUTE), "added", "")),
+        ("", (JEQ, swap16(_RTM_NEWRULE), "drop", "accept")),
+        ("address", (LD_W_ABS, _NLMSG_PID, "", "")),
+        ("", (JEQ, swap32(ignore_port), "drop" if ignore_port else "", "")),
+        ("", (LD_IMM, _IFA_ATTRIBUTES, "", "")),
+        ("", (LDX_IMM, _IFA_PROTO, "", "")),
+        ("", (LD_W_ABS, NLATTR, "", "")),
+        ("", (JEQ, 0, "accept", "")),
+        ("", (TAX, 0, "", "")),
+        ("", (LD_B_IND, 4, "", "")),
+        ("", (JEQ, address_protocol, "drop", "accept")),
+        ("deleted", (LD_B_ABS, _RTM_PROTOCOL, "", "")),
+        *(("", (JEQ, protocol, "accept", "")) for protocol in sorted(set(protocols))),
+        ("", (JA, 0, "drop", "")),
+        ("added", (LD_H_ABS, _NLMSG_FLAGS, "", "")),
+        ("", (JSET, swap16(_NLM_F_REPLACE), "", "drop")),
+        ("", (LD_B_ABS, _RTM_PROTOCOL, "", "")),
+        ("", (JEQ, _RTPROT_DHCP, "accept", "")),
+        ("", (JGT, _RTPROT_STATIC, "drop", "accept")),
+        ("drop", (RET, 0, "", "")),
+        ("accept", (RET, ALL, "", "")),
     ]
 
 
-def _assemble(program: list[tuple[str, _Instruction]]) -> bytes:
+def assemble(program: Program) -> bytes:
     """struct sock_filter[]: jumps are counted from the next instruction on."""
-    places = {label: place for place, (label, _) in enumerate(program) if label}
+    places: dict[str, int] = {}
+    instructions: list[Instruction] = []
+    for label, instruction in program:
+        if label:
+            places[label] = len(instructions)
+        if instruction is not None:
+            instructions.append(instruction)
     code = bytearray()
-    for place, (_, (operation, operand, when_true, when_false)) in enumerate(program):
+    for place, (operation, operand, when_true, when_false) in enumerate(instructions):
         true, false = (places[label] - place - 1 if label else 0 for label in (when_true, when_false))
-        if operation == _JA:
+        if operation == JA:
             operand, true = true, 0
         code += struct.pack("=HBBI", operation, true, false, operand)
     return bytes(code)
 
 
-def _swap16(value: int) -> int:
-    """BPF loads are big-endian, netlink headers native."""
+def swap16(value: int) -> int:
+    """A number of a netlink header as BPF loads it: those are native, BPF's loads big-endian."""
     return int.from_bytes(struct.pack("=H", value), "big")
 
 
-def _swap32(value: int) -> int:
+def swap32(value: int) -> int:
+    """The same for 32 bits."""
     return int.from_bytes(struct.pack("=I", value), "big")

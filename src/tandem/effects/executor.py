@@ -23,7 +23,9 @@ Told = Callable[[Transition | GroupTransition], None]
 class Executor:
     """Carries out actions on the endpoints by name; `told` gets the transitions."""
 
-    def __init__(self, rtnl: Rtnl, firewall: Firewall, announcer: Announcer, interfaces: Interfaces, told: Told) -> None:
+    def __init__(
+        self, rtnl: Rtnl, firewall: Firewall, announcer: Announcer, interfaces: Interfaces, told: Told
+    ) -> None:
         self.endpoints: dict[str, Endpoint] = {}
         self._rtnl = rtnl
         self._firewall = firewall
@@ -119,7 +121,9 @@ class Executor:
                 endpoint.count("removal_errors")
 
     def _firewall_failures(self) -> tuple[Failure, ...]:
-        active = [name for name, endpoint in self.endpoints.items() if endpoint.installed and endpoint.plan.nft]
+        active = [
+            name for name, endpoint in self.endpoints.items() if endpoint.installed and endpoint.plan.nft
+        ]
         return self._firewall.set_active(active)
 
     def _announce(self, endpoint: Endpoint, repeat: int) -> None:

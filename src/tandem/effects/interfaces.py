@@ -163,7 +163,8 @@ class Interfaces:
         source = self._source(endpoint)
         names = {name for _, _, relocations in endpoint.plan.up for _, name in relocations}
         links = tuple(
-            (name, self.links.index(name), self.links.usable(name), self.links.mac(name)) for name in sorted(names)
+            (name, self.links.index(name), self.links.usable(name), self.links.mac(name))
+            for name in sorted(names)
         )
         before, facts = self._bound.get(settings.name), (endpoint, links, endpoint.plan, source)
         if before == facts:

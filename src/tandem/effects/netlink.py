@@ -126,10 +126,11 @@ def _finish(chunk: bytearray, last: int) -> bytes:
 class Commands:
     """A netlink socket for requests. It never blocks longer than the kernel takes to obey."""
 
-    def __init__(self, protocol: int, send_buffer: int = 0) -> None:
+    def __init__(self, protocol: int, send_buffer: int = 0, receive_buffer: int = 0) -> None:
         """`send_buffer`: bytes of the longest single send, where the default doesn't do.
+        `receive_buffer`: bytes for the errors of one send, at about 1 KiB each.
 
-        OSError when the kernel has no such protocol, or for `send_buffer` without CAP_NET_ADMIN.
+        OSError when the kernel has no such protocol, or for the buffers without CAP_NET_ADMIN.
         """
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         self._socket.setblocking(False)
@@ -139,6 +140,8 @@ class Commands:
             self._socket.setsockopt(_SOL_NETLINK, option, 1)
         if send_buffer:
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, send_buffer)
+        if receive_buffer:
+            self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, receive_buffer)
 
     def close(self) -> None:
         """Close the socket."""

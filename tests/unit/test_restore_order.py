@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Replicated connections first, addresses after: the order that is the product."""
+
+from __future__ import annotations
+
+from tandem.config.schema import Group
+from tandem.core.actions import (
+    Announce,
+    Calm,
+    GroupTransition,
+    Install,
+    Remove,
+    Restore,
+    SendAdvert,
+    Speculate,
+    Transition,
+)
+from tandem.core.events import Restored, Start, Stop, Synchronised, Tick
+from tandem.core.state import Role
+from tandem.core.sync_group import RESTORE_LIMIT, SyncGroup
+from tests.unit.scenario import LOWER, feed, heard, instance, ready
+
+SECOND = 1_000_000_000
+SKEW = 609_375_000  # (256 - 100) / 256 s
+DOWN = 3 * SECOND + SKEW
+
+
+def restoring(patience: int = 0) -> SyncGroup:
+    """A pair of instances that restores, in BACKUP since 0."""
+    members = (instance("LAN"), instance("WAN"))
+    group = SyncGroup(Group("G", ("LAN", "WAN")), members, restores=True, sync_patience=patience)
+    ready(group)
+    group.handle(Start(), 0)
+    return group
+
+
+def test_the_addresses_wait_for_the_connections() -> None:
+    group = restoring()
+    advertised = [SendAdvert("LAN", 100), SendAdvert("WAN", 100)]
+    assert group.handle(Tick(), DOWN) == [*advertised, Restore("G")]
+    assert group.role is Role.ACTIVE
+    assert group.handle(Restored(), DOWN + 5) == [
+        Install("LAN"),
+        Install("WAN"),
+        Announce("LAN", 5),
+        Announce("WAN", 5),
+        Transition("LAN", "MASTER", 100, "no advertisement from an active router"),
+        Transition("WAN", "MASTER", 100, "no advertisement from an active router"),
+        GroupTransition("G", "MASTER"),
+    ]
+
+
+def test_adverts_go_on_while_restoring() -> None:
+    group = restoring()
+    group.handle(Tick(), DOWN)
+    assert group.handle(Tick(), DOWN + SECOND) == [SendAdvert("LAN", 100), SendAdvert("WAN", 100)]
+
+
+def test_a_restore_that_never_ends_does_not_hold_up_the_gateway() -> None:
+    group = restoring()
+    group.handle(Tick(), DOWN)
+    actions = group.handle(Tick(), DOWN + RESTORE_LIMIT)
+    assert [action for action in actions if isinstance(action, Install)] == [Install("LAN"), Install("WAN")]
+    assert group.handle(Restored(), DOWN + RESTORE_LIMIT + 1) == []
+
+
+def test_a_role_lost_while_restoring_installs_nothing() -> None:
+    group = restoring()
+    group.handle(Tick(), DOWN)
+    better = heard(200)
+    assert group.handle(better, DOWN + 5) == [Remove("LAN"), Remove("WAN")]  # and nobody was told of MASTER
+    assert group.handle(Restored(), DOWN + 6) == []
+    assert group.role is Role.BACKUP
+
+
+def test_stopped_while_restoring() -> None:
+    group = restoring()
+    group.handle(Tick(), DOWN)
+    actions = group.handle(Stop(), DOWN + 1)
+    assert SendAdvert("LAN", 0) in actions and not any(isinstance(action, Install) for action in actions)
+    assert group.next_deadline() is None
+
+
+def test_the_first_overdue_advert_begins_the_restore_and_the_next_one_undoes_it() -> None:
+    group = restoring()
+    feed(group, 0, heard(200, name="LAN"), heard(200, name="WAN"))
+    assert group.next_deadline() == 1_250_000_000
+    assert group.handle(Tick(), 1_250_000_000) == [Speculate("G")]
+    assert feed(group, 1_300_000_000, heard(200, name="LAN"), heard(200, name="WAN")) == [Calm("G")]
+    assert group.handle(Tick(), 2_550_000_000) == [Speculate("G")]
+
+
+def test_becoming_active_goes_on_from_the_speculation() -> None:
+    group = restoring()
+    feed(group, 0, heard(200, name="LAN"), heard(200, name="WAN"))
+    group.handle(Tick(), 1_250_000_000)
+    actions = group.handle(Tick(), DOWN)
+    assert actions[-1] == Restore("G") and Calm("G") not in actions
+    assert not any(isinstance(action, Calm) for action in group.handle(Restored(), DOWN + 1))
+
+
+def test_no_preemption_before_the_connections_are_known() -> None:
+    group = restoring(patience=60 * SECOND)
+    lesser = [heard(50, LOWER, "LAN"), heard(50, LOWER, "WAN")]
+    for second in range(20):
+        assert feed(group, second * SECOND, *lesser) == []
+        assert group.handle(Tick(), second * SECOND + 1) == []
+    group.handle(Synchronised(True), 20 * SECOND)
+    feed(group, 20 * SECOND, *lesser)
+    for second in (21, 22):
+        feed(group, second * SECOND, *lesser)
+    actions = group.handle(Tick(), 19 * SECOND + DOWN)
+    assert Restore("G") in actions
+
+
+def test_the_patience_ends() -> None:
+    group = restoring(patience=2 * SECOND)
+    lesser = [heard(50, LOWER, "LAN"), heard(50, LOWER, "WAN")]
+    feed(group, 1 * SECOND, *lesser)
+    for second in (2, 3, 4):
+        feed(group, second * SECOND, *lesser)
+    assert Restore("G") in group.handle(Tick(), 1 * SECOND + DOWN)
