@@ -141,12 +141,16 @@ class Router:
                     self.dispatch(group, event)
         self._connect()
 
+    def reinstall(self, name: str) -> None:
+        """Send everything of an instance again, if it is active."""
+        self._failed(self._executor.reinstall(name))
+
     def restore(self, name: str) -> None:
         """Put back what somebody has deleted from under an instance, if it is active."""
         endpoint = self.endpoints.get(name)
         if endpoint is not None and endpoint.installed:
             endpoint.count("restored")
-            self._failed(self._executor.reinstall(name))
+            self.reinstall(name)
 
     def packets(self, sock: VrrpSocket) -> None:
         """Read what has arrived on a socket, a bounded number of packets at a time."""
@@ -231,7 +235,7 @@ class Router:
             self._failed(self._executor.execute(actions))
         else:
             for name in group.members:
-                self._failed(self._executor.reinstall(name))
+                self.reinstall(name)
         self._arm(running)
 
     def _stale(self, plan: Plan, kept: Iterable[Group]) -> list[Template]:

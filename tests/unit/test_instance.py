@@ -390,10 +390,19 @@ def test_a_goodbye_is_answered_without_announcements() -> None:
 def test_a_flood_of_lesser_adverts_is_answered_every_10_ms_at_most() -> None:
     group = active(sync_group(instance(garp=Garp(delay_ms=0))))
     answers = [
-        feed(group, at, heard(1 + at // 100_000 % 99)) for at in range(0, 100_000_000, 100_000)
+        feed(group, at, Tick(), heard(1 + at // 100_000 % 99)) for at in range(0, 100_000_000, 100_000)
     ]  # 1000 in 100 ms
     assert len([actions for actions in answers if of(SendAdvert, actions)]) == 10
     assert len([actions for actions in answers if of(Announce, actions)]) == 1
+
+
+def test_every_goodbye_is_answered_within_10_ms() -> None:
+    group = active(sync_group(instance()))
+    assert group.handle(heard(0), 500_000_000) == [SendAdvert("LAN", 100)]
+    assert group.handle(heard(0), 501_000_000) == []
+    assert group.next_deadline() == 510_000_000
+    assert group.handle(Tick(), 510_000_000) == [SendAdvert("LAN", 100)]
+    assert group.next_deadline() == 1_510_000_000
 
 
 def test_a_changed_weight_is_said_at_once_and_only_when_it_changes_the_priority() -> None:

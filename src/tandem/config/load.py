@@ -166,9 +166,7 @@ def _groups(
                 taken[item.text] = parsed.name
                 members.append(item.text)
         groups.append(Group(parsed.name, tuple(members), names.tracks(parsed), instance.notify(parsed)))
-    for name in instances:
-        if name not in taken:
-            groups.append(Group(name, (name,), implicit=True))
+    groups += [Group(name, (name,), implicit=True) for name in instances if name not in taken]
     return tuple(groups)
 
 

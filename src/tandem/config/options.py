@@ -133,7 +133,7 @@ GLOBALS: Table = {
     "dynamic_interfaces": _ALWAYS,
     "linkbeat_use_polling": _NETLINK,
     "process_names": NoEffect("no effect: the daemon is always called tandemd"),
-    "enable_script_security": NoEffect("no effect: who may write to a script is always checked, and warned of"),
+    "enable_script_security": NoEffect("no effect: Tandem always warns of scripts that others may write to"),
     "vrrp_skip_check_adv_addr": NoEffect("no effect: the addresses of every advert are checked"),
     "notification_email": _NO_MAIL,
     "notification_email_from": _NO_MAIL,

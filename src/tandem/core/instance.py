@@ -231,16 +231,27 @@ class VirtualRouter:
         """What an active router answers to an advertisement it does not yield to (6.4.3)."""
         if self.role is not Role.ACTIVE:
             return []
-        if self._asserted_at is not None and now < self._asserted_at + ASSERT_INTERVAL:
-            return []
-        self._asserted_at = now
-        actions = self.advertise(now)
+        actions = self._assert(now)
         garp = self.settings.garp
         if advert.priority and garp.lower_prio_repeat and self._lower_prio_at is None:
             # The lesser router has just told the LAN its MAC address.
             actions.append(Announce(self.name, garp.lower_prio_repeat))
             self._lower_prio_at = now + max(garp.lower_prio_delay_ms * MILLISECOND, SECOND)
         return actions
+
+    def _assert(self, now: int) -> list[Action]:
+        """Say that we are active: now, or ASSERT_INTERVAL after we last said so.
+
+        An answer may be late but must come: a backup that has heard a stranger's priority 0 waits
+        no longer than its skew time for the next advertisement of its active.
+        """
+        if self._asserted_at is None or now >= self._asserted_at + ASSERT_INTERVAL:
+            self._asserted_at = now
+            return self.advertise(now)
+        answer_at = self._asserted_at + ASSERT_INTERVAL
+        if self._advert_at is not None and answer_at < self._advert_at:
+            self._advert_at = self._asserted_at = answer_at
+        return []
 
     def _receive_in_backup(self, advert: Advertisement, source: bytes, now: int) -> None:
         if advert.priority == 0:

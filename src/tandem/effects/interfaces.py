@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         """Who wants to know: the Router."""
 
         def interfaces_changed(self) -> None: ...
+        def reinstall(self, name: str) -> None: ...
         def restore(self, name: str) -> None: ...
 
 
@@ -174,7 +175,7 @@ class Interfaces:
         endpoint.set_macs(self.links.mac)
         endpoint.set_source(source)
         if endpoint.installed and before is not None and before[1] != links:
-            self._restore_soon(settings.name)  # routes go silently when an interface goes down
+            self._listener.reinstall(settings.name)  # routes go silently when an interface goes down
 
     def _source(self, endpoint: Endpoint) -> bytes | None:
         settings = endpoint.settings
