@@ -78,8 +78,12 @@ def v6(**fields: Any) -> Packet:
 def v2(password: str = PASSWORD, **fields: Any) -> Packet:
     """A version 2 advertisement with the right password that would depose any router."""
     packed = password.encode().ljust(8, b"\0")
-    auth = {"auth1": int.from_bytes(packed[:4], "big"), "auth2": int.from_bytes(packed[4:], "big")}
-    return VRRP(**{"vrid": V2, "priority": 254, "adv": 1, "authtype": 1, "addrlist": [V2_ADDRESS]} | auth | fields)
+    auth = {
+        "authtype": 1,
+        "auth1": int.from_bytes(packed[:4], "big"),
+        "auth2": int.from_bytes(packed[4:], "big"),
+    }
+    return VRRP(**{"vrid": V2, "priority": 254, "adv": 1, "addrlist": [V2_ADDRESS]} | auth | fields)
 
 
 def other_than(*excluded: int, below: int = 256) -> int:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 
@@ -34,7 +34,7 @@ VARIANTS = [
     Variant("v3_vmac", vmac=True, virtual_router_id=7, addresses=("192.168.1.207/24",)),
     Variant("v6", ipv6=True, virtual_router_id=8, addresses=("fe80::208/64", "fd00:1::208/64")),
     Variant("v6_unicast", ipv6=True, unicast=True, virtual_router_id=9, addresses=("fd00:1::209/64",)),
-    Variant("v6_vmac", ipv6=True, vmac=True, virtual_router_id=10, addresses=("fe80::210/64", "fd00:1::210/64")),
+    Variant("v6_vmac", ipv6=True, vmac=True, virtual_router_id=10, addresses=("fe80::210/64",)),
 ]
 EACH = pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
 
@@ -49,10 +49,10 @@ def wire() -> Iterator[Capture]:
         with Capture(lab, router.cable("eth0")) as capture:
             router.start()
             router.wait_started()
-            wait_until(lambda: has_spoken(router), 20, "adverts and announcements of every instance", explain=router.log)
+            wait_until(lambda: has_spoken(router), 20, "every instance has spoken", explain=router.log)
             assert router.stop() == 0
             lab.client.exec("ping", "-c1", "-p", END, "192.168.1.2")
-            wait_until(lambda: bytes.fromhex(4 * END) in capture.path.read_bytes(), 10, "the end of the capture")
+            wait_until(lambda: bytes.fromhex(4 * END) in capture.path.read_bytes(), 10, "its end is captured")
         yield capture
 
 
@@ -94,8 +94,8 @@ def the_same(packets: Sequence[list[str]]) -> list[str]:
 def test_tshark_finds_no_fault(wire: Capture) -> None:
     sent = f"eth.src == {BASE_MAC} || eth.src[0:4] == 00:00:5e:00"
     wire.assert_clean(at_least=3 * len(VARIANTS), filter="vrrp")
-    for filter in ("vrrp", f"arp && ({sent})", f"icmpv6.type == 136 && ({sent})"):
-        assert wire.count(filter)
+    assert wire.count(f"arp && ({sent})")
+    assert wire.count(f"icmpv6.type == 136 && ({sent})")
     assert wire.count("vrrp && !(vrrp.checksum.status == 1)") == 0
 
 
@@ -117,7 +117,7 @@ def test_headers(wire: Capture, variant: Variant) -> None:
 
 @EACH
 def test_advertisement(wire: Capture, variant: Variant) -> None:
-    names = ["vrrp.version", "vrrp.type", "vrrp.addr_count", "vrrp.ipv6_addr" if variant.ipv6 else "vrrp.ip_addr"]
+    names = ["vrrp.version", "vrrp.type", "vrrp.addr_count", f"vrrp.ip{'v6' if variant.ipv6 else ''}_addr"]
     names += ["vrrp.auth_type", "vrrp.auth_string", "vrrp.adver_int", "vrrp.short_adver_int"]
     fields = the_same(wire.fields(adverts_of(variant), *names))
     addresses = addresses_of(variant)
@@ -147,7 +147,8 @@ def test_announcements(wire: Capture, variant: Variant) -> None:
             names = ("eth.src", "eth.dst", "ipv6.src", "ipv6.dst", "ipv6.hlim", *flags, "icmpv6.opt.linkaddr")
             expected = [mac, "33:33:00:00:00:01", address, "ff02::1", "255", "1", "0", "1", mac]
         else:
-            names = ("eth.src", "eth.dst", "arp.opcode", "arp.isgratuitous", "arp.src.hw_mac", "arp.dst.proto_ipv4")
+            names = ("eth.src", "eth.dst", "arp.opcode", "arp.isgratuitous", "arp.src.hw_mac")
+            names += ("arp.dst.proto_ipv4",)
             expected = [mac, "ff:ff:ff:ff:ff:ff", "1", "1", mac, address]
         packets = wire.fields(announcements_of(variant, address), *names)
         assert [{"True": "1", "False": "0"}.get(field, field) for field in the_same(packets)] == expected
@@ -165,8 +166,8 @@ def test_order(wire: Capture, variant: Variant) -> None:
 
 def test_both_checksums_of_version_3(open_lab: Open) -> None:
     """Over IPv4 with and without the pseudo-header: each router takes what the other one sends."""
-    old = Variant("VI", options={"v3_checksum_as_v2": "1"})
-    lab = open_lab(LanLab([Tandem([old.instance(1, 110)]), Tandem([replace(old, options={}).instance(2, 90)])]))
+    old, new = Variant("VI", options={"v3_checksum_as_v2": "1"}), Variant("VI")
+    lab = open_lab(LanLab([Tandem([old.instance(1, 110)]), Tandem([new.instance(2, 90)])]))
     one, other = lab.routers
     with Capture(lab, one.cable("eth0"), filter="proto 112") as capture:
         lab.start()
@@ -177,15 +178,14 @@ def test_both_checksums_of_version_3(open_lab: Open) -> None:
         one.start()
         settled(lab, one, [other])
         undisturbed(one, other)
-    for as_v2, right, wrong in (("TRUE", "192.168.1.2", "192.168.1.3"), ("FALSE", "192.168.1.3", "192.168.1.2")):
-        statuses = checksum_statuses(capture, as_v2)
-        assert statuses[right] == {"1"}
-        assert statuses[wrong] == {"0"}
+    assert checksum_statuses(capture, as_v2=True) == {"192.168.1.2": {"1"}, "192.168.1.3": {"0"}}
+    assert checksum_statuses(capture, as_v2=False) == {"192.168.1.2": {"0"}, "192.168.1.3": {"1"}}
 
 
-def checksum_statuses(capture: Capture, as_v2: str) -> dict[str, set[str]]:
+def checksum_statuses(capture: Capture, *, as_v2: bool) -> dict[str, set[str]]:
     """tshark's verdicts on the checksums by source: 1 is good, 0 is bad."""
-    options = ["-o", f"vrrp.v3_checksum_as_in_v2:{as_v2}", "-T", "fields", "-e", "ip.src", "-e", "vrrp.checksum.status"]
+    options = ["-o", f"vrrp.v3_checksum_as_in_v2:{str(as_v2).upper()}"]
+    options += ["-Y", "ip && vrrp", "-T", "fields", "-e", "ip.src", "-e", "vrrp.checksum.status"]
     found: dict[str, set[str]] = {}
     for line in netns.run(["tshark", "-n", "-r", str(capture.path), *options]).splitlines():
         source, status = line.split("\t")

@@ -584,7 +584,10 @@ def test_stub_in_a_checkout(tmp_path: Path) -> None:
 def test_stub_installed(tmp_path: Path) -> None:
     for name in ("bin", "lib/tandem/tandem/control"):
         (tmp_path / name).mkdir(parents=True)
-    (tmp_path / "lib/tandem/tandem/control/cli.py").write_text("def main():\n    return 42\n")
+    package = tmp_path / "lib/tandem/tandem"
+    for directory in (package, package / "control"):
+        (directory / "__init__.py").touch()  # a regular package: a namespace one would come after any in site
+    (package / "control/cli.py").write_text("def main():\n    return 42\n")
     installed = tmp_path / "bin/tandem"
     installed.write_bytes(STUB.read_bytes())
     (tmp_path / "elsewhere").symlink_to(installed)
