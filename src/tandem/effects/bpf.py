@@ -21,12 +21,14 @@ import struct
 from collections.abc import Collection
 
 _SO_ATTACH_FILTER = 26
+
 # linux/bpf_common.h. ABS loads from the operand, IND from the operand + X; all are big-endian.
 LD_W_ABS, LD_H_ABS, LD_B_ABS, LD_W_IND, LD_H_IND, LD_B_IND = 0x20, 0x28, 0x30, 0x40, 0x48, 0x50
 LD_IMM, LD_MEM, LDX_IMM, ST, TAX, AND, RET = 0x00, 0x60, 0x01, 0x02, 0x07, 0x54, 0x06
 JA, JEQ, JGT, JGE, JSET = 0x05, 0x15, 0x25, 0x35, 0x45
-# SKF_AD_OFF + SKF_AD_NLATTR(_NEST): offset of attribute X, searched from A on (inside of attribute A); 0: none.
+# SKF_AD_OFF + SKF_AD_NLATTR: offset of attribute X, searched from A on (NEST: inside of attribute A); 0: none
 NLATTR, NLATTR_NEST = 0xFFFFF000 + 12, 0xFFFFF000 + 16
+ALL = 0xFFFFFFFF  # RET: the whole message
 
 _NLMSG_TYPE, _NLMSG_FLAGS, _NLMSG_PID = 4, 6, 12  # offsets in struct nlmsghdr
 _RTM_PROTOCOL = 16 + 5  # offset of rtm_protocol
@@ -35,11 +37,10 @@ _IFA_PROTO = 11
 _RTM_NEWADDR, _RTM_NEWROUTE, _RTM_DELROUTE, _RTM_NEWRULE = 20, 24, 25, 32
 _NLM_F_REPLACE = 0x100
 _RTPROT_STATIC, _RTPROT_DHCP = 4, 16
-ALL = 0xFFFFFFFF
 
 # (code, operand, target when true, target when false); targets are labels, "" the next one
 Instruction = tuple[int, int, str, str]
-Program = list[tuple[str, "Instruction | None"]]
+Program = list[tuple[str, Instruction | None]]
 """Labels ("": none) and what they stand before; None is the next instruction. Conditional jumps reach over
 255 instructions, JA over all.
 """

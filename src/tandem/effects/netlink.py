@@ -26,6 +26,7 @@ _NLM_F_CAPPED, _NLM_F_ACK_TLVS = 0x100, 0x200
 _NLMSGERR_ATTR_MSG = 1
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence number, port id
 _INDEX = struct.Struct("=I")
+SO_RCVBUFFORCE = 33
 _SO_SNDBUFFORCE = 31 if os.uname().machine.startswith("mips") else 32  # asm/socket.h
 _MAX_BYTES = 60_000  # of one send: below the smallest default SO_SNDBUF
 _MAX_MESSAGES = 100  # of one send: even if all fail, their errors fit into the default SO_RCVBUF
@@ -158,7 +159,7 @@ class Commands:
                 failures.append(Failure(batch.labels[sequence - 1] if known else "netlink", number, text))
         return tuple(failures)
 
-    def transact(self, chunk: bytes) -> list[tuple[int, int, str]]:
+    def transact(self, chunk: bytes | bytearray) -> list[tuple[int, int, str]]:
         """Send complete messages in one piece: (sequence number, errno, text) of each error.
 
         Sequence number 0 stands for the chunk as a whole.

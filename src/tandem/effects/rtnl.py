@@ -16,6 +16,7 @@ from tandem.effects.bpf import attach_filter
 from tandem.effects.netlink import (
     NETLINK_ROUTE,
     NLMSG_ERROR,
+    SO_RCVBUFFORCE,
     Batch,
     Commands,
     Failure,
@@ -57,7 +58,6 @@ _GROUPS_BASIC, _GROUPS_ROUTES = (1, 5, 9), (7, 11, 8, 19)
 _DEL, _GET = 1, 2  # RTM_DEL* and RTM_GET* stand behind RTM_NEW*
 _NLMSG_DONE, _NLM_F_REQUEST, _NLM_F_DUMP, _NLM_F_DUMP_INTR = 3, 0x1, 0x300, 0x10
 _SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, _NETLINK_GET_STRICT_CHK = 270, 1, 12
-_SO_RCVBUFFORCE = 33
 _RECEIVE_BUFFER = 1 << 20
 _DATAGRAMS_PER_READ = 256
 _ANSWER_S = 2.0  # the kernel answers at once; this only keeps a bug from hanging the daemon
@@ -86,7 +86,7 @@ class Monitor:
         # Filter first, or unwanted messages could be queued before it.
         attach_filter(self._socket, protocols, PROTOCOL, ignore_port)
         try:
-            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
+            self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, _RECEIVE_BUFFER)
         except PermissionError:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         for group in _GROUPS_BASIC + (_GROUPS_ROUTES if routes else ()):
