@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 
+import tandem.lean  # noqa: F401  (before anything that imports dataclasses)
 from tandem import __version__
 from tandem.control.server import DEFAULT_SOCKET, ControlServer
 from tandem.control.status import snapshot
@@ -34,6 +35,8 @@ from tandem.scripts import Scripts
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from tandem.replication.replication import Replication
 
 USAGE = """usage: tandemd -c FILE [--control SOCKET] [--syslog] [--log-level LEVEL]
 
@@ -111,6 +114,28 @@ class Daemon:
         self.router = Router(self._loop, plan, self._executor, self._interfaces, self._scripts, self._log)
         self._scripts.on_change = self.router.tracker_changed
         self._interfaces.start(self.router)
+        self._replication = self._replicate(plan)
+
+    def _replicate(self, plan: Plan) -> Replication | None:
+        """Replication of connections, if it is configured: it costs nothing where it is not."""
+        settings = plan.config.conntrack_sync
+        if settings is None:
+            return None
+        from tandem.replication.replication import Replication
+
+        replication = Replication(
+            self._loop,
+            self._log,
+            settings,
+            plan.config.globals.router_id,
+            self._interfaces.sysctls,
+            self._interfaces.local_addresses(),
+            self.router.restored,
+            self.router.synchronised,
+        )
+        self._executor.connections = replication
+        replication.start()
+        return replication
 
     def _schedule(self, plan: Plan) -> None:
         settings = plan.config.globals
@@ -213,6 +238,8 @@ class Daemon:
         self._answer({"ok": False, "error": refused, "errors": list(error.errors)})
 
     def _take_plan(self, plan: Plan) -> None:
+        if plan.config.conntrack_sync != self.router.plan.config.conntrack_sync:
+            self._log.warning("a changed conntrack_sync takes effect when tandemd is restarted")
         self._set_level(plan)
         self._scripts.reload(plan.config)
         self.router.reload(plan)
@@ -243,6 +270,10 @@ class Daemon:
     def _do(self, command: str, group: str | None) -> object:
         if command == "version":
             return {"version": __version__}
+        if command == "conntrack":
+            if self._replication is None:
+                raise ValueError("connections are not replicated: there is no conntrack_sync section")
+            return self._replication.status()
         if command == "status":
             facts = {
                 "config_file": self._config_file,
@@ -278,6 +309,8 @@ class Daemon:
     def _told(self, transition: Transition | GroupTransition) -> None:
         if isinstance(transition, Transition):
             self.router.note(transition)
+            if self._replication is not None:
+                self._replication.role(transition.instance, transition.state)
             why = f" ({transition.why})" if transition.why else ""
             self._log.info(f"{transition.instance}: {transition.state}{why}, priority {transition.priority}")
         self._scripts.notify(transition)
@@ -290,6 +323,8 @@ class Daemon:
         self._stopping = True
         self._log.info("stopping: handing over")
         self.router.stop()
+        if self._replication is not None:
+            self._replication.stop()
         self._interfaces.stop()
         self._executor.close()
         self._scripts.stop(STOP_TIMEOUT, self._ended)

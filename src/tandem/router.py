@@ -18,9 +18,11 @@ from tandem.core.events import (
     AdvertReceived,
     EffectFailed,
     Event,
+    Restored,
     SourceChanged,
     Start,
     Stop,
+    Synchronised,
     Tick,
     TrackerChanged,
 )
@@ -62,6 +64,7 @@ class Router:
         self._scripts = scripts
         self._log = log
         self._group_of: dict[str, SyncGroup] = {}
+        self._synchronised = False
         self._by_vrid: dict[tuple[str, int, int], Endpoint] = {}
 
     @property
@@ -106,6 +109,7 @@ class Router:
             self._reconfigure(group)
         for group in created:
             self.dispatch(self.groups[group.name], Start())
+            self.dispatch(self.groups[group.name], Synchronised(self._synchronised))
         self._refresh(self._loop.now())
 
     # Events
@@ -132,6 +136,17 @@ class Router:
         for group in self.groups.values():
             if any((track.kind, track.name) == (kind, name) for track in group.tracking.tracks):
                 self.dispatch(group, TrackerChanged(kind, name, up))
+
+    def restored(self, group: str) -> None:
+        """The connections that a group waits for are in the kernel."""
+        if group in self.groups:
+            self.dispatch(self.groups[group], Restored())
+
+    def synchronised(self, yes: bool) -> None:
+        """All connections of the peers are known here, or no longer."""
+        self._synchronised = yes
+        for group in list(self.groups.values()):
+            self.dispatch(group, Synchronised(yes))
 
     def interfaces_changed(self) -> None:
         """Interfaces have come, gone or changed: those that went down first, for speed counts there."""
@@ -211,7 +226,10 @@ class Router:
 
     def _create(self, group: Group, plan: Plan) -> None:
         instances = {instance.name: instance for instance in plan.config.instances}
-        running = SyncGroup(group, [instances[name] for name in group.members])
+        sync = plan.config.conntrack_sync
+        patience = sync.preempt_sync_timeout_ms * MILLISECOND if sync else 0
+        members = [instances[name] for name in group.members]
+        running = SyncGroup(group, members, sync is not None, patience)
         self.groups[group.name] = running
         for name in group.members:
             self._group_of[name] = running

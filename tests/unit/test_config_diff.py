@@ -15,6 +15,7 @@ from tandem.config.diff import IDENTITY, GroupChange, InstanceChange, diff
 from tandem.config.schema import (
     Address,
     Config,
+    ConntrackSync,
     Globals,
     Group,
     Instance,
@@ -22,6 +23,8 @@ from tandem.config.schema import (
     Route,
     Rule,
     Script,
+    SyncPath,
+    SyncPeer,
     Track,
 )
 
@@ -106,6 +109,18 @@ def test_a_script_changes_those_that_track_it() -> None:
 def test_globals_and_static() -> None:
     assert diff(OLD, replace(OLD, globals=Globals(address_lifetime_s=0))).globals_changed
     assert diff(OLD, replace(OLD, static_addresses=(A,))).static_changed
+
+
+def test_conntrack_sync() -> None:
+    sync = ConntrackSync((SyncPeer("r2", (SyncPath("192.168.1.3"),)),), ((1, b"a" * 16),), 1)
+    on = replace(OLD, conntrack_sync=sync)
+    assert diff(on, on).empty
+    changed = [OLD, replace(OLD, conntrack_sync=replace(sync, secrets=((1, b"b" * 16),)))]
+    for new in changed:
+        found = diff(on, new)
+        assert found.conntrack_sync_changed
+        assert not found.empty
+        assert (found.changed, found.unchanged) == ((), ("G1", "X1"))
 
 
 def test_the_daemon_can_afford_to_import_it() -> None:

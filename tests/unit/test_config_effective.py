@@ -6,6 +6,7 @@ from __future__ import annotations
 import ipaddress
 import marshal
 import pathlib
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from tandem.config.load import load_text
 from tandem.config.schema import (
     Address,
     Config,
+    ConntrackSync,
     Garp,
     Globals,
     Group,
@@ -26,6 +28,8 @@ from tandem.config.schema import (
     Route,
     Rule,
     Script,
+    SyncPath,
+    SyncPeer,
     Track,
     from_plain,
     plain,
@@ -193,6 +197,74 @@ def instances(draw: st.DrawFn, name: str, number: int, scripts: list[str], group
     )  # fmt: skip
 
 
+SECRET = b"a secret that is long enough"
+
+
+def unmasked(text: str) -> str:
+    """The rendered text with the secrets of conntrack_sync, all the same, written back."""
+    return re.sub(r"(\tlist key '\d+:)\*\*\*'", rf"\1{SECRET.decode()}'", text)
+
+
+@st.composite
+def sync_paths(draw: st.DrawFn, number: int, port: int) -> SyncPath:
+    family = draw(st.sampled_from([4, 6]))
+    # ours and the peers' differ, and no peer has the address of another
+    address = f"172.16.{number // 256}.{number % 256 + 1}" if family == 4 else f"2001:db8:1::{number + 1:x}"
+    interface = draw(maybe(devices))
+    if family == 6 and interface and draw(st.booleans()):
+        return SyncPath(f"fe80::{number + 1:x}%{interface}", f"fe80::ffff%{interface}", interface, port)
+    return SyncPath(address, draw(maybe(hosts(family))), interface, port)
+
+
+sync_sizes = st.integers(1 << 16, 1 << 30) | st.integers(1 << 6, 1 << 18).map(lambda n: n << 10)
+
+
+@st.composite
+def conntrack_syncs(draw: st.DrawFn) -> ConntrackSync:
+    port = draw(st.integers(1, 65535))
+    peers = []
+    for number in range(draw(st.integers(1, 3))):
+        count = draw(st.integers(1, 3))
+        paths = tuple(draw(sync_paths(8 * number + path, port)) for path in range(count))
+        own_name = count == 1 and draw(st.booleans())
+        name = paths[0].address.partition("%")[0] if own_name else f"{draw(names)}{number}"
+        peers.append(SyncPeer(name, paths))
+    key_ids = sorted(draw(st.sets(st.integers(1, 255), max_size=3)))
+    networks, ignored, protocols, ignored_protocols = (
+        tuple(draw(st.lists(one, max_size=2, unique=True)))
+        for one in (prefixes(4), prefixes(6), st.integers(0, 255), st.integers(0, 255))
+    )
+    guarantee = draw(maybe(st.just("connection")))
+    states = draw(st.sets(st.integers(1, 9)).filter(lambda found: not guarantee or 1 in found or not found))
+    heartbeat = draw(st.integers(10, 60_000))
+    return ConntrackSync(
+        peers=tuple(peers),
+        secrets=tuple((key_id, SECRET) for key_id in key_ids),
+        key_id=draw(st.sampled_from(key_ids)) if key_ids else 0,
+        insecure=not key_ids,
+        heartbeat_ms=heartbeat,
+        digest_interval_ms=draw(st.integers(1000, 3_600_000)),
+        stall_timeout_ms=draw(st.integers(max(heartbeat + 1, 100), 600_000)),
+        only_networks=networks,
+        ignore_networks=() if networks else ignored,
+        protocols=protocols,
+        ignore_protocols=() if protocols else ignored_protocols,
+        tcp_states=tuple(states),
+        zones=tuple(draw(st.lists(st.integers(0, 65535), max_size=3, unique=True))),
+        local=draw(st.booleans()),
+        limit_entries=draw(st.integers(1, 16_777_216)),
+        limit_bytes=draw(sync_sizes),
+        hold_s=draw(st.integers(1, 432_000)),
+        queue_limit=draw(sync_sizes),
+        receive_buffer=draw(sync_sizes),
+        preempt_sync_timeout_ms=draw(milliseconds),
+        guarantee=guarantee,
+        guarantee_timeout_ms=draw(st.integers(1, 10_000)) if guarantee else 100,
+        stale_lag_ms=draw(milliseconds),
+        stale_loss=draw(st.integers(0, 10**9)),
+    )
+
+
 @st.composite
 def configs(draw: st.DrawFn) -> Config:
     user = draw(users)
@@ -240,6 +312,7 @@ def configs(draw: st.DrawFn) -> Config:
         ),
         static_routes=tuple(draw(st.lists(routes(static=True), max_size=2))),
         static_rules=tuple(draw(st.lists(rules(), max_size=2))),
+        conntrack_sync=draw(maybe(conntrack_syncs())),
     )
 
 
@@ -247,7 +320,7 @@ def configs(draw: st.DrawFn) -> Config:
 @given(configs())
 def test_round_trip(config: Config) -> None:
     text = render(config)
-    loaded = load_text(text, "f")
+    loaded = load_text(unmasked(text), "f")
     assert [str(problem) for problem in loaded.errors] == []
     assert loaded.config == config
     assert render(loaded.config) == text

@@ -93,10 +93,11 @@ def test_example_is_the_seed_disabled() -> None:
     assert loaded.config is not None
     assert loaded.config.globals == Globals(enabled=False)
     assert (loaded.config.instances, loaded.config.groups) == (SEED.instances, SEED.groups)
+    assert loaded.config.conntrack_sync is None
 
 
 def test_example_without_comment_marks() -> None:
-    text = EXAMPLE.read_text().replace("option enabled '0'", "option enabled '1'")
+    text = EXAMPLE.read_text().replace("option enabled '0'", "option enabled '1'", 1)
     config = clean(re.sub(r"^#(?=\t|config)", "", text, flags=re.M))
     assert config.globals.enabled
     assert config.instances[0].use_vmac == "vrrp.51"

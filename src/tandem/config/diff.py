@@ -60,12 +60,14 @@ class Diff:
     globals_changed: bool  # router_id, address_lifetime, script user, ...
     scripts: tuple[str, ...]  # scripts that are new or run differently
     static_changed: bool
+    conntrack_sync_changed: bool  # also when only the contents of a key file are other ones
 
     @property
     def empty(self) -> bool:
         """Whether the two configurations are the same."""
-        changes = (self.changed, self.added, self.removed, self.scripts)
-        return not any(changes) and not self.globals_changed and not self.static_changed
+        groups = (self.changed, self.added, self.removed, self.scripts)
+        others = (self.globals_changed, self.static_changed, self.conntrack_sync_changed)
+        return not any(groups) and not any(others)
 
 
 def diff(old: Config, new: Config) -> Diff:
@@ -96,6 +98,7 @@ def diff(old: Config, new: Config) -> Diff:
         globals_changed=old.globals != new.globals,
         scripts=scripts,
         static_changed=_static(old) != _static(new),
+        conntrack_sync_changed=old.conntrack_sync != new.conntrack_sync,
     )
 
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The effective configuration as UCI text, with every default written out.
 
-What `load` makes of the text is the same Config again, except for passwords, which are masked.
+What `load` makes of the text is the same Config again, except for passwords, which are masked. The
+masked secrets of conntrack_sync are no secrets, so `load` asks for the true ones.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from tandem.config.problem import MASK
 from tandem.config.schema import (
     Address,
     Config,
+    ConntrackSync,
     Globals,
     Group,
     Instance,
@@ -20,8 +22,11 @@ from tandem.config.schema import (
     Route,
     Rule,
     Script,
+    SyncPath,
+    SyncPeer,
     Track,
 )
+from tandem.config.sync_values import PROTOCOL_NAMES, STATE_NAMES, size_text
 from tandem.config.syntax import SCOPES, TABLES
 from tandem.config.uci import quote
 from tandem.config.values import decimal
@@ -40,6 +45,8 @@ def render(config: Config) -> str:
             lines += _group(group)
     for instance in config.instances:
         lines += _instance(instance)
+    if config.conntrack_sync:
+        lines += _conntrack_sync(config.conntrack_sync)
     for kind, option, texts in (
         ("static_ipaddress", "address", [address(a) for a in config.static_addresses]),
         ("static_routes", "route", [route(r) for r in config.static_routes]),
@@ -153,6 +160,48 @@ def _instance(found: Instance) -> Iterator[str]:
     yield from _notify(found.notify)
 
 
+def _conntrack_sync(found: ConntrackSync) -> Iterator[str]:
+    for peer in found.peers:
+        if not _in_place(peer):
+            yield from ("", "config peer")
+            yield from _option("name", peer.name)
+            yield from (_list("address", sync_path(path)) for path in peer.paths)
+    yield from ("", "config conntrack_sync 'sync'")
+    yield from _option("enabled", True)
+    for peer in found.peers:
+        yield _list("peer", sync_path(peer.paths[0]) if _in_place(peer) else peer.name)
+    yield from _option("port", found.port)
+    yield from (_list("key", f"{key_id}:{MASK}") for key_id, _ in found.secrets)
+    yield from _option("key_id", found.key_id or None)
+    yield from _option("insecure", found.insecure)
+    yield from _option("heartbeat", _seconds(found.heartbeat_ms))
+    yield from _option("digest_interval", _seconds(found.digest_interval_ms))
+    yield from _option("stall_timeout", _seconds(found.stall_timeout_ms))
+    yield from (_list("address", network) for network in found.only_networks)
+    yield from (_list("ignore_address", network) for network in found.ignore_networks)
+    for option, protocols in (("protocol", found.protocols), ("ignore_protocol", found.ignore_protocols)):
+        yield from (_list(option, PROTOCOL_NAMES.get(number, str(number))) for number in protocols)
+    yield from (_list("tcp_state", STATE_NAMES[number]) for number in found.tcp_states)
+    yield from (_list("zone", str(number)) for number in found.zones)
+    yield from _option("local", found.local)
+    yield from _option("limit_entries", found.limit_entries)
+    yield from _option("limit_bytes", size_text(found.limit_bytes))
+    yield from _option("hold", found.hold_s)
+    yield from _option("queue_limit", size_text(found.queue_limit))
+    yield from _option("receive_buffer", size_text(found.receive_buffer))
+    yield from _option("preempt_sync_timeout", _seconds(found.preempt_sync_timeout_ms))
+    yield from _option("guarantee", found.guarantee or "none")
+    if found.guarantee:
+        yield from _option("guarantee_timeout", _seconds(found.guarantee_timeout_ms))
+    yield from _option("stale_lag", _seconds(found.stale_lag_ms))
+    yield from _option("stale_loss", found.stale_loss)
+
+
+def _in_place(peer: SyncPeer) -> bool:
+    """Whether the peer needs no section: it has one address and is called by it."""
+    return len(peer.paths) == 1 and peer.name == peer.paths[0].address.partition("%")[0]
+
+
 def _tracks(tracks: tuple[Track, ...]) -> Iterator[str]:
     for track in tracks:
         text = f"{track.name} weight {track.weight} {'reverse' if track.reverse else 'noreverse'}"
@@ -192,6 +241,12 @@ def address(found: Address) -> str:
     elif found.preferred_lifetime_s is not None:
         text += f" preferred_lft {found.preferred_lifetime_s}"
     return text
+
+
+def sync_path(found: SyncPath) -> str:
+    """The path as `peer` and the address of a peer section take it."""
+    address, source = (text and text.partition("%")[0] for text in (found.address, found.source))
+    return f"{address}" + _words(("dev", found.interface), ("src", source))
 
 
 def route(found: Route) -> str:

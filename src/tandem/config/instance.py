@@ -247,7 +247,8 @@ class _Builder:
         parsed = self.parsed
         own = parsed.get("unicast_src_ip")
         peers: list[str] = []
-        for item in self.names.peer(parsed, "unicast_peer"):
+        interface = parsed.get("interface") or ""
+        for item in self.names.peer(parsed, "unicast_peer", self.family, interface):
             if (":" in item.value) != (self.family == 6):
                 reason = f"must be an IPv{self.family} address, as the virtual addresses are"
                 parsed.error(reason, "unicast_peer", item)

@@ -2,8 +2,9 @@
 """From a file in UCI syntax to a validated Config, or to all that is wrong with it.
 
 `uci` splits the text into sections, `read` converts option by option, this module resolves names
-and puts the objects together (`instance` those of a vrrp_instance), and `check` looks at what
-must fit between them. Each step goes on as far as it can, so that one run shows every error.
+and puts the objects together (`instance` those of a vrrp_instance, `conntrack_sync` that of its
+section), and `check` looks at what must fit between them. Each step goes on as far as it can, so that
+one run shows every error.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tandem.config import check, instance, read, uci
+from tandem.config import check, conntrack_sync, instance, read, uci
 from tandem.config.names import Names
 from tandem.config.problem import Problem
 from tandem.config.read import Parsed, Report
@@ -91,6 +92,9 @@ def _build(document: uci.Document, report: Report) -> Config:
         static_addresses=_static(sections, "static_ipaddress", "address", names.address, Address),
         static_routes=_static(sections, "static_routes", "route", names.route, Route),
         static_rules=_static(sections, "static_rules", "rule", names.rule, Rule),
+        conntrack_sync=conntrack_sync.build(
+            sections.get("conntrack_sync", []), names, tuple(instances.values())
+        ),
     )
     check.check(config, sections, report)
     names.warn_of_unused()

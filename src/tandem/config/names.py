@@ -14,16 +14,18 @@ from typing import Any
 from tandem.config import options, syntax, values
 from tandem.config.problem import suggestion
 from tandem.config.read import Item, Parsed
-from tandem.config.schema import Address, Route, Rule, Track
+from tandem.config.schema import Address, Route, Rule, SyncPath, Track
+
+MOST_PATHS = 8  # of one peer
 
 _LIKE_A_NAME = re.compile(r"[^\W\d][^\s/:.]*|<[^\s]*>")
-_REFERRED = {  # section type: the option that refers to it
+_REFERRED = {  # section type: what refers to it
     "ipaddress": "virtual_ipaddress",
     "route": "virtual_routes",
     "rule": "virtual_rules",
     "track_interface": "track_interface",
     "track_script": "track_script",
-    "peer": "unicast_peer",
+    "peer": "unicast_peer or conntrack_sync",
     "vrrp_script": "track_script",
 }
 
@@ -41,7 +43,7 @@ class Names:
         self.addresses: dict[str, Address | None] = self._values("ipaddress", _address)
         self.routes: dict[str, Route | None] = self._values("route", _route)
         self.rules: dict[str, Rule | None] = self._values("rule", _rule)
-        self.peers: dict[str, str | None] = self._values("peer", lambda parsed: parsed.get("address"))
+        self.peers: dict[str, tuple[SyncPath, ...] | None] = self._values("peer", _paths)
         self.interfaces: dict[str, Track | None] = self._values("track_interface", self._track_interface)
         self.scripts: dict[str, Track | None] = self._values("track_script", self._track_script)
 
@@ -77,6 +79,10 @@ class Names:
             ", ..." if len(known) > 8 else ""
         )
 
+    def like_a_name(self, word: str) -> bool:
+        """Whether a word that is nothing else was meant as a name."""
+        return _LIKE_A_NAME.fullmatch(word) is not None
+
     def split(self, parsed: Parsed, option: str) -> list[Item]:
         """The words of a list of names."""
         return [Item(word, word, item.line) for item in parsed.all(option) for word in item.text.split()]
@@ -97,7 +103,7 @@ class Names:
             try:
                 found.append(Item(in_place(item.text), item.text, item.line))
             except ValueError as error:
-                if len(words) == 1 and _LIKE_A_NAME.fullmatch(words[0]):
+                if len(words) == 1 and self.like_a_name(words[0]):
                     reason = f"there is no {kind} of this name" + self.hint(words[0], named)
                     parsed.error(reason, option, item)
                 else:
@@ -114,7 +120,8 @@ class Names:
     def rule(self, parsed: Parsed, option: str) -> list[Item]:
         return self._resolve(parsed, option, "rule", self.rules, syntax.rule)
 
-    def peer(self, parsed: Parsed, option: str) -> list[Item]:
+    def peer(self, parsed: Parsed, option: str, family: int, interface: str) -> list[Item]:
+        """The addresses of unicast_peer; of a peer with several, the one that fits best."""
         items = []
         for item in parsed.all(option):
             if "ttl" in item.text:
@@ -122,7 +129,10 @@ class Names:
             else:
                 items += [Item(word, word, item.line) for word in item.text.split()]
         parsed.items[option] = items
-        return self._resolve(parsed, option, "peer", self.peers, values.ADDRESS.read)
+        named = {
+            name: found and _nearest_address(found, family, interface) for name, found in self.peers.items()
+        }
+        return self._resolve(parsed, option, "peer", named, values.ADDRESS.read)
 
     # trackers
 
@@ -252,3 +262,24 @@ def _rule(parsed: Parsed) -> Rule:
         if (value := parsed.get(word)) is not None:
             text += [word, value]
     return syntax.rule(" ".join(text))
+
+
+def _paths(parsed: Parsed) -> tuple[SyncPath, ...] | None:
+    found: list[SyncPath] = []
+    for item in parsed.all("address"):
+        for path in item.value:
+            if path in found:
+                parsed.error("is listed twice", "address", item)
+            elif len(found) == MOST_PATHS:
+                parsed.error(f"a peer has at most {MOST_PATHS} addresses", "address", item)
+                return tuple(found)
+            else:
+                found.append(path)
+    return tuple(found) or None
+
+
+def _nearest_address(paths: tuple[SyncPath, ...], family: int, interface: str) -> str:
+    """The first address of the family, if possible one that does not lead over another interface."""
+    fitting = [path for path in paths if (":" in path.address) == (family == 6)]
+    here = [path for path in fitting if path.interface in (None, interface)]
+    return (*here, *fitting, *paths)[0].address.partition("%")[0]

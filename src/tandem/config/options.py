@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tandem.config import syntax
+from tandem.config import sync_values, syntax
 from tandem.config.values import (
     ADDRESS,
     COMMAND,
@@ -373,7 +373,78 @@ TRACK_SCRIPT: Table = {
 
 PEER: Table = {
     "name": Option(NAME, None, "what unicast_peer calls it; default: the section's name"),
-    "address": Option(ADDRESS, None, "its address", required=True),
+    "address": Option(
+        Kind("unicast IP addresses, each with maybe 'dev NAME' and 'src ADDRESS' after it", syntax.paths),
+        None,
+        "its addresses, the preferred one first: conntrack_sync uses all of them, unicast_peer one",
+        many=True,
+        required=True,
+    ),
+}
+
+CONNTRACK_SYNC: Table = {
+    "enabled": _switch("1", "replicate connections"),
+    "peer": Option(
+        Kind("peer sections, or addresses with maybe 'dev NAME' and 'src ADDRESS' after them", str),
+        None,
+        "the other routers; one that can be reached by several paths is a peer section",
+        many=True,
+        required=True,
+    ),
+    "source": Option(ADDRESS, None, "our address, for peers without dev and src"),
+    "interface": Option(DEVICE, None, "the interface, for peers without dev and src"),
+    "port": Option(whole(1, 65535), "3780", "TCP port, the same on all routers"),
+    "secret": Option(
+        sync_values.SECRET, None, "the same on all routers; has key id 1; better in a file", secret=True
+    ),
+    "secret_file": Option(
+        sync_values.SECRET_FILE, None, "file that holds the secret and that only root can read", secret=True
+    ),
+    "key": Option(
+        sync_values.KEY, None, "more secrets, as ID:FILE: all of them are accepted", many=True, secret=True
+    ),
+    "key_id": Option(whole(1, 255), None, "the secret that this router uses; default: 1, or the only one"),
+    "insecure": _switch("0", "no secret: whoever reaches the port can make and break connections"),
+    "heartbeat": Option(seconds("0.01", "60"), "1", "seconds between heartbeats; three missed: it is dead"),
+    "digest_interval": Option(seconds("1", "3600"), "10", "seconds between comparisons of the tables"),
+    "stall_timeout": Option(
+        seconds("0.1", "600"), "10", "seconds for a peer to answer before it is given up"
+    ),
+    "address": Option(
+        sync_values.NETWORK, None, "replicate only what goes from or to these networks", many=True
+    ),
+    "ignore_address": Option(sync_values.NETWORK, None, "do not replicate these networks", many=True),
+    "protocol": Option(sync_values.PROTOCOL, None, "replicate only these protocols", many=True),
+    "ignore_protocol": Option(sync_values.PROTOCOL, None, "do not replicate these protocols", many=True),
+    "tcp_state": Option(
+        sync_values.STATE,
+        None,
+        "replicate TCP connections in these states only; default: in all. Without SYN_SENT, labels and"
+        " what belongs to a helper's connection (FTP, SIP) may be lost",
+        many=True,
+    ),
+    "zone": Option(sync_values.ZONE, None, "replicate only these conntrack zones", many=True),
+    "local": _switch("0", "replicate the router's own connections too"),
+    "limit_entries": Option(whole(1, 16_777_216), "262144", "connections held for the peers at most"),
+    "limit_bytes": Option(sync_values.size("64K", "4G"), "64M", "memory for them at most"),
+    "hold": Option(whole(1, 432_000), "3600", "seconds that they are held without a word from their router"),
+    "queue_limit": Option(sync_values.size("64K", "1G"), "4M", "what waits for a slow peer at most"),
+    "receive_buffer": Option(sync_values.size("4K", "1G"), "8M", "buffer for events from the kernel"),
+    "preempt_sync_timeout": Option(
+        seconds("0", "3600"), "30", "seconds that preemption waits until connections are replicated"
+    ),
+    "guarantee": Option(
+        choice("none", "connection"),
+        "none",
+        "connection: hold the first answer of each new connection until a peer knows the connection",
+    ),
+    "guarantee_timeout": Option(seconds("0.001", "10"), "0.1", "seconds to hold it at most"),
+    "stale_lag": Option(
+        seconds("0", "3600"), "1", "behind or out of step for longer is replication_stale; 0: never"
+    ),
+    "stale_loss": Option(
+        whole(0, 1_000_000_000), "1000", "records lost in a minute, above which it is; 0: never"
+    ),
 }
 
 SECTIONS: dict[str, Table] = {
@@ -388,6 +459,7 @@ SECTIONS: dict[str, Table] = {
     "track_interface": TRACK_INTERFACE,
     "track_script": TRACK_SCRIPT,
     "peer": PEER,
+    "conntrack_sync": CONNTRACK_SYNC,
     "static_ipaddress": {"address": Option(REFERENCE, None, "ipaddress sections or addresses", many=True)},
     "static_routes": {"route": Option(REFERENCE, None, "route sections or routes", many=True)},
     "static_rules": {"rule": Option(REFERENCE, None, "rule sections or rules", many=True)},

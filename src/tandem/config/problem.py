@@ -11,6 +11,7 @@ LONGEST_VALUE = 120  # characters of a value that are shown
 LONGEST_REASON = 400
 LONGEST_NAME = 64  # longer words are not compared with known names (difflib is quadratic)
 MASK = "***"
+SECRET_OPTIONS = ("auth_pass", "secret_file", "secret", "key")  # as `options` has them; prefixes last
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,14 @@ def shown(text: str, longest: int = LONGEST_VALUE) -> str:
     first = text[:longest].partition("\n")[0]
     text = first if first == text else first + "..."
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def without_secret(name: str) -> str:
+    """The name of an unknown option, without the secret it may end in: option auth_pass's3cret'."""
+    for option in SECRET_OPTIONS:
+        if name.startswith(option) and name != option:
+            return option + MASK
+    return name
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

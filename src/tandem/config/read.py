@@ -8,11 +8,10 @@ from typing import Any
 
 from tandem.config import options, uci
 from tandem.config.options import Option, Refused, Table
-from tandem.config.problem import MASK, Problem, nearest, suggestion
+from tandem.config.problem import MASK, SECRET_OPTIONS, Problem, nearest, suggestion, without_secret
 from tandem.config.values import FALSE
 
-_SECRETS = {name for table in options.SECTIONS.values() for name, entry in table.items()
-            if isinstance(entry, Option) and entry.secret}  # fmt: skip
+_LIKE_A_SECRET = ("pass", "secret", "psk", "key")  # in the name of an unknown option
 
 
 class TooMany(Exception):
@@ -166,11 +165,9 @@ def _convert(parsed: Parsed, name: str, entry: Option, values: list[uci.Value]) 
 def _unknown(parsed: Parsed, option: uci.Option) -> None:
     understood = [name for name, entry in parsed.table.items() if isinstance(entry, Option)]
     match = nearest(option.name, understood)
-    secret = match in _SECRETS or "pass" in option.name.lower() or "secret" in option.name.lower()
+    secret = match in SECRET_OPTIONS or any(word in option.name.lower() for word in _LIKE_A_SECRET)
     reason = "unknown option" + (f"; did you mean '{match}'?" if match else "")
-    shown = option.name
-    for name in _SECRETS:
-        if name in shown and name != shown:  # option auth_pass's3cret': the blank forgotten
-            shown = name + MASK
     for value in option.values:
-        parsed.error(reason, shown, Item(None, MASK if secret else value.text, value.line))
+        parsed.error(
+            reason, without_secret(option.name), Item(None, MASK if secret else value.text, value.line)
+        )

@@ -12,7 +12,7 @@ Addresses are canonical text; a device of None means the instance's own interfac
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the resident daemon does not import typing
@@ -203,6 +203,59 @@ class Globals:
 
 
 @dataclass(frozen=True, slots=True)
+class SyncPath:
+    """One way to a peer; a link-local address has its interface in it, as in "fe80::2%eth0"."""
+
+    address: str
+    source: str | None = None  # the address of ours to bind to, written likewise
+    interface: str | None = None  # to bind to
+    port: int = 3780
+
+
+@dataclass(frozen=True, slots=True)
+class SyncPeer:
+    """A router that connections are replicated with."""
+
+    name: str
+    paths: tuple[SyncPath, ...]  # the preferred one first, never empty
+
+
+@dataclass(frozen=True, slots=True)
+class ConntrackSync:
+    """The `conntrack_sync` section that is enabled. An empty tuple of a filter: no limit by it."""
+
+    peers: tuple[SyncPeer, ...]  # never empty; all paths have one port
+    secrets: tuple[tuple[int, bytes], ...] = field(default=(), repr=False)  # by key id, in its order
+    key_id: int = 0  # of the secret we use; 0: none, insecure
+    insecure: bool = False
+    heartbeat_ms: int = 1000
+    digest_interval_ms: int = 10_000
+    stall_timeout_ms: int = 10_000  # a heartbeat that is not answered for so long ends the session
+    only_networks: tuple[str, ...] = ()  # canonical prefixes; one of this and ignore_networks is empty
+    ignore_networks: tuple[str, ...] = ()
+    protocols: tuple[int, ...] = ()  # numbers of IP; one of this and ignore_protocols is empty
+    ignore_protocols: tuple[int, ...] = ()
+    tcp_states: tuple[int, ...] = ()  # enum tcp_conntrack
+    zones: tuple[int, ...] = ()
+    local: bool = False  # also the router's own connections
+    limit_entries: int = 262_144  # that are held for the peers
+    limit_bytes: int = 64 << 20  # of memory for them
+    hold_s: int = 3600  # how long an entry stays without a word from its router, at least
+    queue_limit: int = 4 << 20  # bytes that wait for a slow peer; more is dropped for a bulk
+    receive_buffer: int = 8 << 20  # bytes, of events from the kernel
+    preempt_sync_timeout_ms: int = 30_000  # how long preemption waits to be in step; 0: it does not
+    guarantee: str | None = None  # "connection": a peer knows it before the client gets an answer
+    guarantee_timeout_ms: int = 100  # after that the answer goes out anyway
+    stale_lag_ms: int = 1000  # behind or out of step for longer: replication_stale; 0: never
+    stale_loss: int = 1000  # records lost within a minute, above which it is; 0: never
+
+    @property
+    def port(self) -> int:
+        """The TCP port, here and at all peers."""
+        return self.peers[0].paths[0].port
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole effective configuration."""
 
@@ -213,12 +266,14 @@ class Config:
     static_addresses: tuple[Address, ...] = ()
     static_routes: tuple[Route, ...] = ()
     static_rules: tuple[Rule, ...] = ()
+    conntrack_sync: ConntrackSync | None = None
 
 
 _NESTED: dict[str, type] = {
     "Address": Address, "Nexthop": Nexthop, "Route": Route, "Rule": Rule, "Track": Track,
     "Notify": Notify, "Garp": Garp, "Instance": Instance, "Group": Group, "Script": Script,
-    "Globals": Globals, "Config": Config,
+    "Globals": Globals, "Config": Config, "SyncPath": SyncPath, "SyncPeer": SyncPeer,
+    "ConntrackSync": ConntrackSync,
 }  # fmt: skip
 
 

@@ -4,7 +4,7 @@
 Each reader takes one text and returns a schema object, or raises ValueError with the whole
 reason. The words and their meaning are keepalived.conf(5)'s ("Static routes/addresses/rules"),
 which are those of ip-address(8), ip-route(8) and ip-rule(8). What keepalived knows and Tandem
-does not is refused by name.
+does not is refused by name. Paths to peers are Tandem's own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from tandem.config import values
 from tandem.config.problem import suggestion
-from tandem.config.schema import Address, Nexthop, Route, Rule, Track
+from tandem.config.schema import Address, Nexthop, Route, Rule, SyncPath, Track
 
 SCOPES = {"global": 0, "site": 200, "link": 253, "host": 254}  # RT_SCOPE_*, linux/rtnetlink.h
 TABLES = {"default": 253, "main": 254, "local": 255}
@@ -436,6 +436,72 @@ def track(kind: str, text: str, default: tuple[int, bool]) -> Track:
     if kind == "interface":
         values.device(name)
     return Track(kind, name, fields.get("weight", default[0]), fields.get("reverse", default[1]))
+
+
+# paths
+
+
+def paths(text: str) -> tuple[SyncPath, ...]:
+    """`ADDRESS [dev NAME] [src ADDRESS]`, once or several times; `ADDRESS%NAME` is dev as well.
+
+    A link-local address without dev stays without a zone.
+    """
+    words = _Words(text)
+    readers: dict[str, tuple[str, Reader]] = {
+        "dev": ("interface", values.device),
+        "src": ("source", values.ADDRESS.read),
+    }
+    found: list[_Once] = []
+    for word in words:
+        if word in readers:
+            if not found:
+                raise ValueError(f"'{word}' says something about an address, which stands before it")
+            key, read = readers[word]
+            found[-1][key] = words.argument(word, read)
+        elif found and not (word[:1].isdigit() or ":" in word):
+            raise _unknown(word, set(readers), set())
+        else:
+            found.append(_path_address(word))
+    if not found:
+        raise ValueError("there is no address in it")
+    return tuple(_path(fields) for fields in found)
+
+
+def _path_address(word: str) -> _Once:
+    text, percent, zone = word.partition("%")
+    fields = _Once(address=str(values.unicast(values.host(text))))
+    if percent:
+        if not is_link_local(text):
+            raise ValueError(f"'{word}': only link-local addresses have a zone (%...)")
+        fields["interface"] = values.device(zone)
+    return fields
+
+
+def _path(fields: dict[str, Any]) -> SyncPath:
+    address, source = fields["address"], fields.get("source")
+    interface = fields.get("interface")
+    if source is not None:
+        family = _Family()
+        family.host(address)
+        family.host(source)
+        if source == address:
+            raise ValueError("src is the peer's own address")
+        if is_link_local(source) and not interface:
+            raise ValueError(f"'src {source}': a link-local address needs dev")
+    return SyncPath(zoned(address, interface), source and zoned(source, interface), interface)
+
+
+def is_link_local(address: str) -> bool:
+    """Whether it is an IPv6 address that means nothing without an interface."""
+    found = values.host(address.partition("%")[0])
+    return found.version == 6 and found.is_link_local
+
+
+def zoned(address: str, interface: str | None) -> str:
+    """The address, a link-local one with its interface if that is known."""
+    return (
+        f"{address}%{interface}" if interface and "%" not in address and is_link_local(address) else address
+    )
 
 
 def first_of_network(found: Address) -> str | None:

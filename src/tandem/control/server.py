@@ -49,6 +49,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "standby": ("group",),
     "resume": ("group",),
     "reload": (),
+    "conntrack": (),
     "version": (),
 }
 

@@ -230,6 +230,8 @@ class SyncGroup:
 
     def _suspicion(self) -> list[Action]:
         """Begin to restore when an advert is overdue; stop when the active speaks again."""
+        if not self._restores:
+            return []
         suspects = self.role is Role.BACKUP and any(member.suspects for member in self.members)
         if suspects == self._speculating or self.role is Role.ACTIVE:
             return []

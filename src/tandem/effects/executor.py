@@ -8,7 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from tandem.core.actions import Action, Announce, GroupTransition, Install, Remove, SendAdvert, Transition
+from tandem.core.actions import (
+    Action,
+    Announce,
+    Calm,
+    GroupTransition,
+    Install,
+    Remove,
+    Restore,
+    SendAdvert,
+    Speculate,
+    Transition,
+)
 from tandem.core.events import EffectFailed
 from tandem.effects.announce import Announcer
 from tandem.effects.endpoint import Endpoint
@@ -16,6 +27,18 @@ from tandem.effects.firewall import Firewall
 from tandem.effects.interfaces import Interfaces
 from tandem.effects.plan import Plan, Template
 from tandem.effects.rtnl import Batch, Failure, Rtnl, Unbound, bind
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Connections(Protocol):
+        """What the peers have told of their connections: `replication.Replication`."""
+
+        def restore(self, group: str) -> None: ...
+        def speculate(self, group: str) -> None: ...
+        def calm(self, group: str) -> None: ...
+
 
 Told = Callable[[Transition | GroupTransition], None]
 
@@ -27,6 +50,7 @@ class Executor:
         self, rtnl: Rtnl, firewall: Firewall, announcer: Announcer, interfaces: Interfaces, told: Told
     ) -> None:
         self.endpoints: dict[str, Endpoint] = {}
+        self.connections: Connections  # set where connections are replicated; nobody asks for it else
         self._rtnl = rtnl
         self._firewall = firewall
         self._announcer = announcer
@@ -52,6 +76,12 @@ class Executor:
                     self._remove(self.endpoints[name])
                 case Announce(name, repeat):
                     self._announce(self.endpoints[name], repeat)
+                case Restore(group):
+                    self.connections.restore(group)
+                case Speculate(group):
+                    self.connections.speculate(group)
+                case Calm(group):
+                    self.connections.calm(group)
                 case Transition() | GroupTransition():
                     self._told(action)
         if removed:  # What takes long and nobody waits for comes after the goodbye.

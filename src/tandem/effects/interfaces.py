@@ -63,7 +63,7 @@ class Interfaces:
         self._rtnl = rtnl
         self._plan = plan
         self._log = log
-        self._sysctls = Sysctls(f"{state_dir}/sysctls.json")
+        self.sysctls = Sysctls(f"{state_dir}/sysctls.json")
         self._monitor = Monitor(routes=True, protocols=plan.route_protocols, ignore_port=rtnl.port)
         self._sockets: dict[tuple[str, int], VrrpSocket] = {}  # by interface and family
         self._joined: dict[tuple[str, int], frozenset[bytes] | None] = {}
@@ -87,7 +87,7 @@ class Interfaces:
         ]
         self._send(leftovers(virtual))
         self._dump()
-        for problem in self._sysctls.load():
+        for problem in self.sysctls.load():
             self._log.warning(problem)
         self._adopt(self._plan)
         self._note_foreign(self._plan, frozenset())
@@ -96,7 +96,7 @@ class Interfaces:
                 self._send([vmac.delete])
         self._dump()
         self._send(self._plan.static_up)
-        for problem in self._sysctls.settle():
+        for problem in self.sysctls.settle():
             self._log.warning(problem)
         self._loop.add_reader(self._monitor.fileno(), self._readable)
 
@@ -105,7 +105,7 @@ class Interfaces:
         self._loop.remove_reader(self._monitor.fileno())
         self._send(self._plan.static_down)
         self._send([vmac.delete for vmac in self._vmacs.values()])
-        for problem in self._sysctls.restore_all():
+        for problem in self.sysctls.restore_all():
             self._log.warning(problem)
         for key in list(self._sockets):
             self._close(key)
@@ -125,11 +125,20 @@ class Interfaces:
         self._prepared.clear()
         for name in old.instances:
             if name not in plan.instances:
-                self._sysctls.release(name)
+                self.sysctls.release(name)
 
     def usable(self, name: str) -> bool:
         """Whether the interface exists, is up and has a carrier."""
         return self.links.usable(name)
+
+    def local_addresses(self) -> frozenset[bytes]:
+        """Every address that this router has, or has while active, packed."""
+        virtual = [
+            pack(address.address)
+            for instance in self._plan.config.instances
+            for address in instance.virtual_addresses + instance.excluded_addresses
+        ]
+        return self.links.addresses().union(virtual)
 
     def index(self, name: str) -> int | None:
         """The interface's index, None when there is none of that name."""
@@ -244,7 +253,7 @@ class Interfaces:
         if vmac is not None and self.links.index(vmac.name) is None:
             self._send([vmac.create])
             self._dump()  # its index is needed now, not when the notification is read
-        for problem in self._sysctls.hold(settings.name, settings_of(settings, self._sysctls.read)):
+        for problem in self.sysctls.hold(settings.name, settings_of(settings, self.sysctls.read)):
             self._log.warning(f"{settings.name}: {problem}")
         if vmac is not None:
             self._send([vmac.configure, vmac.down])  # up with the first advert, see executor
@@ -267,7 +276,7 @@ class Interfaces:
                 changed = changed or bool(changes)
                 for change in changes:
                     if change.what is What.VANISHED:
-                        self._sysctls.forget(change.name)
+                        self.sysctls.forget(change.name)
                 if watch in self._watches and not message.is_new:
                     restore.add(self._watches[watch])
             elif (watch := self._watched(message)) in self._watches:

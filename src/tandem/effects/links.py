@@ -117,6 +117,10 @@ class Links:
         link = self._by_name.get(name)
         return link is not None and any(key[1] == packed for key in link.addresses)
 
+    def addresses(self) -> frozenset[bytes]:
+        """Every address of every interface, packed."""
+        return frozenset(key[1] for link in self._links.values() for key in link.addresses)
+
     def primary_address(self, name: str, family: int, exclude: Collection[bytes] = ()) -> bytes | None:
         """The address (packed) that adverts of `family` (4 or 6) are sent from, None if there is none.
 

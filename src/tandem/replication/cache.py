@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The bounded table of another router's flows: body by key, kept in the form in which they are restored.
+
+Flows come and go, but no event says that a flow is still used: data refreshes the timeout in the
+active's kernel silently. So an entry isn't dead because its timeout has run out since it was heard of.
+What tells the dead from the living is the active: by DESTROY, by a digest of its table that equals ours
+(`confirm`), or by a bulk (`begin_bulk`, `end_bulk`: what wasn't in it is gone). Only entries that
+nobody has vouched for during max(their timeout, `hold`) expire: those of an active that we lost.
+
+The table is split by a hash of the key into shards, each an ordinary dict from bytes to bytes, so that
+the garbage collector has nothing to look through, and no walk is longer than a shard: slices for the
+restore, expiry and the sweep after a bulk take some shards at a time. Each value is the body and behind
+it 4 bytes: when it was last heard of, in ticks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from zlib import crc32
+
+from .record import (
+    DESTROY,
+    EXPECTATION,
+    FIXED_SIZE,
+    TAIL,
+    TCP,
+    TCP_AT,
+    TCP_SIZE,
+    TIMEOUT_AT,
+    UPDATE,
+    Entry,
+    Record,
+    complete,
+    merge,
+    valid,
+)
+
+SHARDS = 1024
+ENTRY_COST = 142  # bytes of memory beside key and body: two objects and a dict slot (measured)
+
+_SECOND = 1_000_000_000
+_TICK = _SECOND // 10
+_TICKS = 10  # a second
+_ROUND = 64 * _SECOND  # in which `work` comes around once
+_SHARDS_AT_ONCE = 32  # of one `work`
+_MASK = (1 << 64) - 1
+_STAMP = 4  # bytes behind a body
+
+
+def entry_digest(key: bytes, body: bytes) -> int:
+    """64 bits of what two routers must agree on about a flow; a table's digest is their sum mod 2^64.
+
+    Without the timeout, which runs down, and without what not every event and dump says: the state of
+    TCP, the tail. The product keeps equal changes of several flows from cancelling each other out, as
+    they would in a sum of CRCs alone.
+    """
+    kind = body[0]
+    if kind & TAIL:
+        if kind == EXPECTATION:
+            return (crc32(key) + 0x9E3779B9) * 0x85EBCA6B & _MASK
+        body = bytes((kind & ~TAIL,)) + body[1 : FIXED_SIZE[kind]]
+    rest = crc32(body[TCP_AT + TCP_SIZE if kind & TCP else TCP_AT :], crc32(body[:TIMEOUT_AT]))
+    return (crc32(key) + 0x9E3779B9) * (rest + 0xC2B2AE35) & _MASK
+
+
+class Cache:
+    """Bounded in entries and in bytes (of memory, estimated). Times are monotonic ns.
+
+    Counters: `inserted`, `updated`, `destroyed`, `unknown` (DESTROY without an entry), `invalid`,
+    `overflow` (had no room), `expired`, `swept` (gone after a bulk).
+    """
+
+    def __init__(self, limit_entries: int, limit_bytes: int, hold: int = 3600) -> None:
+        """`hold`: seconds for which an entry stays without a word from the active, at least."""
+        self.limit_entries = limit_entries
+        self.limit_bytes = limit_bytes
+        self._hold = hold
+        self._shards: list[dict[bytes, bytes]] = [{} for _ in range(SHARDS)]
+        self._discarded: list[dict[bytes, bytes]] = []  # freed little by little
+        self._entries = self._bytes = self._digest = 0
+        # Of those, older than the last bulk: they go if it ends before they are heard of again.
+        self._stale_entries = self._stale_bytes = self._stale_digest = 0
+        self._floor = b"\0\0\0\0"  # stale is what is stamped lower
+        self._in_bulk = False
+        self._tick = 1
+        self._stamp = b"\0\0\0\1"
+        self._confirmed = 0
+        self._hand, self._hand_at = 0, 0
+        self._to_sweep = 0  # shards that may still have stale entries
+        self.inserted = self.updated = self.destroyed = self.unknown = 0
+        self.invalid = self.overflow = self.expired = self.swept = 0
+
+    # --- what is in it --------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return self._entries - (0 if self._in_bulk else self._stale_entries)
+
+    @property
+    def memory(self) -> int:
+        """About how many bytes of memory the entries take."""
+        return self._bytes - (0 if self._in_bulk else self._stale_bytes)
+
+    def digest(self) -> tuple[int, bytes]:
+        """(entries, 8 bytes): equal for equal tables, however they came about. Costs nothing."""
+        value = self._digest - (0 if self._in_bulk else self._stale_digest)
+        return len(self), (value & _MASK).to_bytes(8, "big")
+
+    def get(self, key: bytes) -> bytes | None:
+        """The body of a flow."""
+        value = self._shards[hash(key) >> 20 & (SHARDS - 1)].get(key)
+        if value is None or (value[-_STAMP:] < self._floor and not self._in_bulk):
+            return None
+        return value[:-_STAMP]
+
+    def slices(self) -> Iterator[list[Entry]]:
+        """All entries, a thousandth at a time, while the table changes between two slices.
+
+        What is there from the first slice to the last comes once, with the body of that moment.
+        """
+        for number in range(SHARDS):
+            shard = self._shards[number]
+            if not shard:
+                continue
+            if self._stale_entries and not self._in_bulk:
+                floor = self._floor
+                yield [(key, value[:-_STAMP]) for key, value in shard.items() if value[-_STAMP:] >= floor]
+            else:
+                yield [(key, value[:-_STAMP]) for key, value in shard.items()]
+
+    # --- changes --------------------------------------------------------------------------
+
+    def apply(self, record: Record, now: int) -> None:
+        """Make one change. Records are checked: they may come from anywhere."""
+        self.apply_all((record,), now)
+
+    def apply_all(self, records: Iterable[Record], now: int) -> None:
+        """Make changes, in this order."""
+        tick = now // _TICK
+        if tick > self._tick:
+            self._set_tick(tick)
+        for op, key, body in records:
+            shard = self._shards[hash(key) >> 20 & (SHARDS - 1)]
+            value = shard.get(key)
+            if op == DESTROY:
+                if value is None:
+                    self.unknown += 1
+                else:
+                    del shard[key]
+                    self._forget(key, value)
+                    self.destroyed += 1
+                continue
+            if not valid(key, body):
+                self.invalid += 1
+                continue
+            if value is None:
+                if self._entries >= self.limit_entries or self._bytes >= self.limit_bytes:
+                    self.overflow += 1
+                    continue
+                self.inserted += 1
+            else:
+                fresh = self._in_bulk or value[-_STAMP:] >= self._floor
+                if op == UPDATE and fresh and (value[0] & TAIL or not complete(body)):
+                    body = merge(value[:-_STAMP], body)
+                self._forget(key, value)
+                self.updated += 1
+            shard[key] = body + self._stamp
+            self._entries += 1
+            self._bytes += len(key) + len(body) + ENTRY_COST
+            self._digest += entry_digest(key, body)
+
+    def _forget(self, key: bytes, value: bytes) -> None:
+        """An entry leaves the totals."""
+        size = len(key) + len(value) - _STAMP + ENTRY_COST
+        digest = entry_digest(key, value[:-_STAMP])
+        self._entries -= 1
+        self._bytes -= size
+        self._digest -= digest
+        if value[-_STAMP:] < self._floor:
+            self._stale_entries -= 1
+            self._stale_bytes -= size
+            self._stale_digest -= digest
+
+    def clear(self) -> None:
+        """Forget all entries; the counters stay."""
+        self._discarded += [shard for shard in self._shards if shard]
+        self._shards = [{} for _ in range(SHARDS)]
+        self._entries = self._bytes = self._digest = 0
+        self._stale_entries = self._stale_bytes = self._stale_digest = 0
+        self._to_sweep = 0
+
+    # --- bulks ----------------------------------------------------------------------------
+
+    def begin_bulk(self) -> None:
+        """All entries are stale unless they are applied again before `end_bulk`. It may begin again."""
+        if not self._in_bulk:
+            while self._to_sweep:  # what is left of the last one must not come back
+                self._sweep_next()
+        self._set_tick(self._tick + 1)
+        self._floor = self._stamp
+        self._in_bulk = True
+        self._stale_entries, self._stale_bytes, self._stale_digest = self._entries, self._bytes, self._digest
+
+    def end_bulk(self) -> None:
+        """What is stale is gone at once; `work` frees its memory."""
+        if self._in_bulk:
+            self._in_bulk = False
+            self._to_sweep = SHARDS if self._stale_entries else 0
+
+    def abort_bulk(self) -> None:
+        """The bulk won't end: nothing is stale."""
+        if not self._in_bulk:
+            return
+        self._in_bulk = False
+        self._stale_entries = self._stale_bytes = self._stale_digest = 0
+        self._floor = b"\0\0\0\0"
+
+    def confirm(self, now: int) -> None:
+        """The active has vouched for all entries: the digests are equal."""
+        self._confirmed = max(now // _TICK, self._tick)
+
+    def _set_tick(self, tick: int) -> None:
+        self._tick = tick
+        self._stamp = tick.to_bytes(_STAMP, "big")
+
+    # --- what has to be done from time to time ----------------------------------------------
+
+    def work(self, now: int) -> None:
+        """A little of what is due: freeing what is gone, expiring what is dead. To be called every second."""
+        for _ in range(_SHARDS_AT_ONCE):
+            if self._discarded:
+                self._discarded.pop()
+            if self._to_sweep:
+                self._sweep_next()
+        due = (now - self._hand_at) * SHARDS // _ROUND
+        self._hand_at = now if due > SHARDS else self._hand_at + due * _ROUND // SHARDS
+        for _ in range(min(due, _SHARDS_AT_ONCE)):
+            self._expire(self._hand, now // _TICK)
+            self._hand = (self._hand + 1) % SHARDS
+
+    def _sweep_next(self) -> None:
+        self._to_sweep -= 1
+        shard, floor = self._shards[self._to_sweep], self._floor
+        for key in [key for key, value in shard.items() if value[-_STAMP:] < floor]:
+            self._forget(key, shard.pop(key))
+            self.swept += 1
+        if not self._stale_entries:
+            self._to_sweep = 0
+
+    def _expire(self, number: int, tick: int) -> None:
+        """Drop the entries of a shard that nobody has vouched for long enough."""
+        oldest = tick - self._hold * _TICKS
+        if oldest <= self._confirmed or self._in_bulk:
+            return
+        shard, cutoff = self._shards[number], oldest.to_bytes(_STAMP, "big")
+        for key, value in [item for item in shard.items() if item[1][-_STAMP:] < cutoff]:
+            heard = max(int.from_bytes(value[-_STAMP:], "big"), self._confirmed)
+            if heard + _timeout(value) * _TICKS < tick:
+                del shard[key]
+                self._forget(key, value)
+                self.expired += 1
+
+
+def _timeout(body: bytes) -> int:
+    """s; at the same place in the body of an expectation."""
+    at = 1 if body[0] == EXPECTATION else TIMEOUT_AT
+    return int.from_bytes(body[at : at + 4], "big")

@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The peers of `config conntrack_sync`: TCP connections on the daemon's loop, one session with each.
+
+Both routers listen, and both connect, by every path to a peer; the first in the list is the best.
+While there is no session all paths are tried, each a little after the one before it; while the
+session goes by a lesser path, the better ones are tried now and then. peer_link.py says
+which of several connections becomes the session.
+
+Reading and writing take at most 32 KiB of each connection in a turn of the loop. What the network
+does wrong is counted in `counters`, and the first of each kind is logged.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import sys
+from dataclasses import dataclass, replace
+
+from tandem.replication.frames import NODE_SIZE
+from tandem.replication.peer_link import Link
+from tandem.replication.peer_socket import Path, accept, dismiss, listen
+from tandem.replication.session import SECOND
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # the resident daemon does not import typing
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from tandem.log import Logger
+    from tandem.loop import Loop
+    from tandem.replication.peer_link import Connection
+    from tandem.replication.record import Record
+    from tandem.replication.session import Event, Settings
+    from tandem.replication.stream import Source, Store
+
+    Tables = Callable[[str], tuple[Source, Store]]
+
+LISTEN_CHECK = 5 * SECOND
+ACCEPTS = 4  # in one turn
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Another router; `paths` in order of preference."""
+
+    name: str
+    paths: tuple[Path, ...]
+
+
+class Channel:
+    """Sessions with all peers.
+
+    `settings` says how to talk; node id (unless it is set), word size and byte order are filled in here.
+    `tables(name)` gives our own table and what holds that peer's. `on_event(name, event)` gets what
+    happens to the session with a peer: `Opened` first, `Closed` last. It may call any method of this object.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        log: Logger,
+        settings: Settings,
+        peers: Sequence[Peer],
+        tables: Tables,
+        on_event: Callable[[str, Event], None],
+    ) -> None:
+        self.loop = loop
+        self.log = log
+        self.settings = replace(
+            settings,
+            node=settings.node if any(settings.node) else os.urandom(NODE_SIZE),
+            word_size=8 * struct.calcsize("P"),
+            little_endian=sys.byteorder == "little",
+        )
+        self.on_event = on_event
+        self.position = 0  # of the last record pushed, to whomever
+        self.streaming = False
+        self.counters: dict[str, int] = {}
+        self.links = {peer.name: Link(self, peer, *tables(peer.name)) for peer in peers}
+        self._listeners = [_Listener(self, *where) for where in _listening_places(peers)]
+
+    def start(self) -> None:
+        """Listen and connect."""
+        for listener in self._listeners:
+            listener.open()
+        for link in self.links.values():
+            link.look_out()
+
+    def close(self, reason: str = "stopped") -> None:
+        """Say goodbye to all and stop; no event follows."""
+        self.on_event = lambda name, event: None
+        for listener in self._listeners:
+            listener.close()
+        for link in self.links.values():
+            link.close(reason)
+
+    def stream_on(self, adopt: bool = False) -> None:
+        """Stream our table to every peer, also to those that come later; see `Session.stream_on`."""
+        self.streaming = True
+        now = self.loop.now()
+        for connection in self._sessions():
+            connection.session.stream_on(self.position, now, adopt)
+            connection.service(now)
+
+    def stream_off(self) -> None:
+        """Stream no more, once what was pushed is sent."""
+        self.streaming = False
+        now = self.loop.now()
+        for connection in self._sessions():
+            connection.session.stream_off()
+            connection.service(now)
+
+    def push(self, records: Sequence[Record], urgent: bool = False) -> int:
+        """Send changes that our table has taken already; the position of the last record.
+
+        `urgent`: at once, and acknowledged at once.
+        """
+        self.position += len(records)
+        now = self.loop.now()
+        for connection in self._sessions():
+            connection.take(connection.session.push(records, self.position, now, urgent))
+            connection.service(now)
+        return self.position
+
+    def acked_position(self) -> int | None:
+        """Up to where some peer in step holds our table; None: no peer is in step."""
+        acked = [
+            connection.session.outgoing.acked
+            for connection in self._sessions()
+            if connection.session.outgoing.in_step
+        ]
+        return max(acked, default=None)
+
+    def request_bulk(self, name: str) -> None:
+        """Ask that peer for its whole table, if it streams."""
+        connection = self.links[name].current
+        if connection is not None:
+            connection.take(connection.session.request_bulk())
+            connection.service(self.loop.now())
+
+    def status(self) -> dict[str, Any]:
+        """For people: lists and dictionaries of plain values; times in ms."""
+        return {
+            "streaming": self.streaming,
+            "position": self.position,
+            "counters": dict(self.counters),
+            "listening": [str(listener) for listener in self._listeners if listener.is_open],
+            "peers": [link.status() for link in self.links.values()],
+        }
+
+    def count(self, name: str, level: str, message: str) -> None:
+        """Count something, and log the first of it in a while."""
+        self.counters[name] = self.counters.get(name, 0) + 1
+        self.log.limited(("conntrack_sync", name, message), level, f"conntrack_sync: {message}")
+
+    def accepted(self, sock: socket.socket, address: bytes) -> None:
+        """A connection came in."""
+        for link in self.links.values():
+            if (index := link.path_of(sock, address)) is not None:
+                link.accepted(sock, index)
+                return
+        dismiss(sock)
+        family = socket.AF_INET6 if len(address) == 16 else socket.AF_INET
+        self.count(
+            "stranger", "warning", f"refused {socket.inet_ntop(family, address)}, no peer has this address"
+        )
+
+    def _sessions(self) -> list[Connection]:
+        return [link.current for link in self.links.values() if link.current is not None]
+
+
+class _Listener:
+    """A listening socket, opened again when its interface was made anew."""
+
+    def __init__(
+        self, channel: Channel, family: int, port: int, source: str | None, interface: str | None
+    ) -> None:
+        self._channel = channel
+        self._where = family, port, source, interface
+        self._sock: socket.socket | None = None
+        self._ifindex: int | None = None
+
+    def __str__(self) -> str:
+        family, port, source, interface = self._where
+        anywhere = "::" if family == socket.AF_INET6 else "0.0.0.0"
+        return f"{source or anywhere} port {port}" + (f" on {interface}" if interface else "")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it listens."""
+        return self._sock is not None
+
+    def open(self) -> None:
+        """Listen; when that fails, try again later."""
+        self._check(self._channel.loop.now())
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._channel.loop.call_at(("conntrack_sync listen", id(self)), None)
+        self._shut()
+
+    def _check(self, now: int) -> None:
+        loop = self._channel.loop
+        loop.call_at(("conntrack_sync listen", id(self)), now + LISTEN_CHECK, self._check)
+        interface = self._where[3]
+        try:
+            index = None if interface is None else socket.if_nametoindex(interface)
+            if self._sock is not None and index == self._ifindex:
+                loop.add_reader(self._sock.fileno(), self._acceptable)  # it may have been too much
+                return
+            self._shut()
+            self._sock = listen(*self._where)
+        except OSError as error:
+            self._shut()
+            self._channel.count("listen", "warning", f"can't listen at {self}: {error.strerror or error}")
+            return
+        self._ifindex = index
+        loop.add_reader(self._sock.fileno(), self._acceptable)
+
+    def _acceptable(self) -> None:
+        for _ in range(ACCEPTS):
+            if self._sock is None:
+                return
+            try:
+                found = accept(self._sock)
+            except OSError as error:
+                # Out of descriptors: what waits would wake the loop for ever.
+                self._channel.count("accept", "error", f"can't accept: {error.strerror}")
+                self._channel.loop.remove_reader(self._sock.fileno())
+                return
+            if found is None:
+                return
+            self._channel.accepted(*found)
+
+    def _shut(self) -> None:
+        if self._sock is not None:
+            self._channel.loop.remove_reader(self._sock.fileno())
+            self._sock.close()
+            self._sock = None
+
+
+def _listening_places(peers: Sequence[Peer]) -> list[tuple[int, int, str | None, str | None]]:
+    """Family, port, source and interface of each listening socket.
+
+    A socket that is bound less narrowly takes the port from the others, so within a family and port all are
+    bound by interface, or all by address, or there is one for everything.
+    """
+    groups: dict[tuple[int, int], list[Path]] = {}
+    for peer in peers:
+        for path in peer.paths:
+            groups.setdefault((path.family, path.port), []).append(path)
+    places: list[tuple[int, int, str | None, str | None]] = []
+    for (family, port), paths in groups.items():
+        if all(path.interface for path in paths):
+            places += [
+                (family, port, None, name) for name in sorted({path.interface or "" for path in paths})
+            ]
+        elif all(path.source for path in paths):
+            places += [
+                (family, port, address, None) for address in sorted({path.source or "" for path in paths})
+            ]
+        else:
+            places.append((family, port, None, None))
+    return places

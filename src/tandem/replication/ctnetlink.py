@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Conntrack's netlink: events as they happen, and the whole table.
+
+`Events` listens and `Dump` reads the table in slices; restorer.py puts entries in or takes them out.
+Messages pass through as bytes: message.py reads them, restore.py makes them.
+
+How to begin, and how to begin again after an overrun: read events until `drained`, then dump. Only then
+nothing is missed: after an overrun the kernel drops everything until the queue is empty, and says so
+only once.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Callable
+
+from tandem.effects.bpf import assemble, attach
+from tandem.effects.netlink import (
+    NETLINK_NETFILTER,
+    NLM_F_REQUEST,
+    NLMSG_ERROR,
+    SO_RCVBUFFORCE,
+    attributes,
+    messages,
+)
+from tandem.effects.sysctl import Setting
+from tandem.replication.conntrack_filter import Filter, checker, program
+
+SETTINGS: tuple[Setting, ...] = (
+    # 2 (auto) gives an entry that is older than the first listener no events, not even its end.
+    (("net", "netfilter", "nf_conntrack_events"), "1"),
+    # 1 takes a packet in mid-stream for a new connection. On a router that has just become active that
+    # entry would have no NAT, and stand where the restored one belongs.
+    (("net", "netfilter", "nf_conntrack_tcp_loose"), "0"),
+)
+"""Kernel settings to hold while replication runs, on the active and on the backup.
+
+Left alone: nf_conntrack_tcp_be_liberal (a flag of each restored entry does it, and new connections keep their
+window check), nf_conntrack_helper (gone in Linux 6.0; helpers come from rules and are replicated),
+nf_conntrack_max (an administrator's bound: `table_size` tells it).
+"""
+
+EVENTS_BUFFER = 8 << 20  # bytes; the kernel charges an event 768 to 1280
+_EVENT_SIZE = 2048  # bytes; IPv6 with helper, labels, counters, time stamps and security context stays below
+_DUMP_SIZE = 1 << 16  # bytes; the kernel fills at most 32 KiB
+
+_GROUPS = (1, 2, 3)  # NFNLGRP_CONNTRACK_NEW, _UPDATE, _DESTROY
+_EXPECTATION_GROUPS = (4, 5, 6)  # NFNLGRP_CONNTRACK_EXP_*
+_SOL_NETLINK, _ADD_MEMBERSHIP, _DROP_MEMBERSHIP = 270, 1, 2
+_NLMSG_DONE, _NLM_F_DUMP, _NLM_F_DUMP_INTR = 3, 0x300, 0x10
+
+_CT_GET, _CT_GET_STATS, _EXP_GET = 0x101, 0x105, 0x201  # nlmsg_type
+_CTA_MARK, _CTA_MARK_MASK, _CTA_ZONE = 8, 21, 18
+_STATS_ENTRIES, _STATS_MAX = 1, 2  # CTA_STATS_GLOBAL_*
+_HEADER = struct.Struct("=IHHII")
+_LENGTH_TYPE_FLAGS = struct.Struct("=IHH")
+
+
+class Events:
+    """New, changed and ended flows and expectations, as far as they are wanted.
+
+    `overruns` counts how often the kernel had to drop events; `filtered` what Python had to drop because the
+    kernel's filter could not hold all the rules. Only a process with CAP_NET_ADMIN can send to
+    this socket, so that senders are not looked at.
+    """
+
+    def __init__(
+        self,
+        rules: Filter,
+        ignore_ports: tuple[int, ...] = (),
+        *,
+        receive_buffer: int = EVENTS_BUFFER,
+        expectations: bool = True,
+    ) -> None:
+        """`ignore_ports`: netlink port ids whose changes are our own (`Restorer.port`).
+
+        OSError, with a text for people, when the kernel can't do it.
+        """
+        table_size()
+        self.received = self.filtered = self.overruns = 0
+        self.drained = False
+        """Whether the last `read` found the end of the queue."""
+        self._ignore_ports = ignore_ports
+        self._groups = _GROUPS + (_EXPECTATION_GROUPS if expectations else ())
+        self._wanted: Callable[[bytes], bool] | None = None
+        self._socket = _open()
+        try:
+            self.set_filter(rules)
+            self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, receive_buffer)
+            self.resume()
+        except OSError:
+            self._socket.close()
+            raise
+        self._fd = self._socket.fileno()
+
+    def fileno(self) -> int:
+        """For the loop to wait on."""
+        return self._fd
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def set_filter(self, rules: Filter) -> None:
+        """Other rules from now on; what is queued stays. For when the router's addresses change."""
+        if rules.fits:
+            try:
+                attach(self._socket, assemble(program(rules, self._ignore_ports)))
+            except OSError as error:
+                if error.errno != errno.ENOMEM:  # longer than net.core.optmem_max allows
+                    raise
+            else:
+                self._wanted = None
+                return
+        attach(self._socket, assemble(program(rules, self._ignore_ports, lists=False)))
+        self._wanted = checker(rules)
+
+    def pause(self) -> None:
+        """Hear nothing from now on. A bulk restore is twice as fast when nobody listens."""
+        for group in self._groups:
+            self._socket.setsockopt(_SOL_NETLINK, _DROP_MEMBERSHIP, group)
+
+    def resume(self) -> None:
+        """Hear again. Read until `drained`, then dump."""
+        for group in self._groups:
+            self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
+
+    def read(self, limit: int = 256) -> list[bytes]:
+        """At most `limit` complete messages, one event each; call again when still readable."""
+        found: list[bytes] = []
+        append, read, fd = found.append, os.read, self._fd
+        self.drained = False
+        for _ in range(limit):
+            try:
+                append(read(fd, _EVENT_SIZE))
+            except BlockingIOError:
+                self.drained = True
+                break
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                self.overruns += 1
+        self.received += len(found)
+        if self._wanted is not None:
+            wanted = list(filter(self._wanted, found))
+            self.filtered += len(found) - len(wanted)
+            return wanted
+        return found
+
+
+class Dump:
+    """All entries (or expectations) of the kernel's table, read as the loop finds time.
+
+    The kernel writes the next piece when one is read, so that what changes meanwhile is seen by some pieces
+    and not by others: an entry may come twice or, when it is new, not at all. Its event says it.
+    `interrupted` is set when the kernel says so itself.
+    """
+
+    def __init__(
+        self,
+        rules: Filter | None = None,
+        *,
+        family: int = 0,
+        mark: tuple[int, int] | None = None,
+        zone: int | None = None,
+        expectations: bool = False,
+    ) -> None:
+        """`family`: 4, 6 or 0 for both; `mark`: value and mask; `zone`: only with Linux 6.8, others send all.
+
+        OSError, with a text for people, when the kernel can't do it.
+        """
+        self.done = self.interrupted = False
+        self.entries = self.filtered = 0
+        self._wanted = None if rules is None else checker(rules)
+        self._socket = _open()
+        body = bytes(({0: 0, 4: socket.AF_INET, 6: socket.AF_INET6}[family], 0, 0, 0))
+        if mark is not None:
+            body += _be32(_CTA_MARK, mark[0]) + _be32(_CTA_MARK_MASK, mark[1])
+        if zone is not None:
+            body += struct.pack("=HH", 6, _CTA_ZONE) + struct.pack("!HH", zone, 0)
+        kind = _EXP_GET if expectations else _CT_GET
+        try:
+            self._socket.send(_request(kind, body, _NLM_F_DUMP))
+        except OSError:
+            self._socket.close()
+            raise
+
+    def fileno(self) -> int:
+        """For the loop to wait on."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Close the socket, done or not."""
+        self._socket.close()
+
+    def read(self, pieces: int = 2) -> list[bytes]:
+        """The messages of the next `pieces` of at most 32 KiB, until `done`. OSError: the kernel refuses."""
+        found: list[bytes] = []
+        for _ in range(pieces):
+            if self.done:
+                break
+            try:
+                datagram = self._socket.recv(_DUMP_SIZE)
+            except BlockingIOError:
+                break
+            self._split(datagram, found)
+        self.entries += len(found)
+        if self._wanted is not None:
+            wanted = list(filter(self._wanted, found))
+            self.filtered += len(found) - len(wanted)
+            return wanted
+        return found
+
+    def _split(self, datagram: bytes, found: list[bytes]) -> None:
+        offset, end, append, unpack = 0, len(datagram), found.append, _LENGTH_TYPE_FLAGS.unpack_from
+        while offset + 16 <= end:
+            length, kind, flags = unpack(datagram, offset)
+            if flags & _NLM_F_DUMP_INTR:
+                self.interrupted = True
+            if kind <= _NLMSG_DONE:
+                number = struct.unpack_from("=i", datagram, offset + 16)[0] if end - offset >= 20 else 0
+                self.done = True
+                if number < 0:  # of NLMSG_ERROR, or of a dump that broke off
+                    raise OSError(-number, f"conntrack dump: {os.strerror(-number)}")
+                return
+            if length < 16 or offset + length > end:
+                raise OSError(errno.EPROTO, "conntrack dump: malformed")
+            append(datagram[offset : offset + length])
+            offset += length + -length % 4
+
+
+def table_size() -> tuple[int, int]:
+    """How many entries conntrack has, and how many it may have (0: before Linux 4.18, which doesn't say).
+
+    OSError, with a text for people, when the kernel has no conntrack or does not tell about it.
+    """
+    with _open() as asked:
+        asked.send(_request(_CT_GET_STATS, bytes(4)))
+        try:
+            answer = asked.recv(4096)  # sendmsg has put it there
+        except BlockingIOError:
+            raise OSError(errno.EPROTO, "conntrack: no answer from the kernel") from None
+    for kind, _, _, body in messages(answer):
+        if kind == NLMSG_ERROR:
+            number = -struct.unpack_from("=i", body)[0]
+            text = os.strerror(number)
+            if number in (errno.EINVAL, errno.EOPNOTSUPP):  # of nfnetlink_rcv_msg() without the subsystem
+                text = "the kernel has no nf_conntrack_netlink (OpenWrt: kmod-nf-conntrack-netlink)"
+            raise OSError(number, f"conntrack: {text}")
+        found = attributes(body, 4)
+        entries, most = (int.from_bytes(found.get(kind, b""), "big") for kind in (_STATS_ENTRIES, _STATS_MAX))
+        return entries, most
+    raise OSError(errno.EPROTO, "conntrack: malformed answer from the kernel")
+
+
+def _open() -> socket.socket:
+    try:
+        opened = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, NETLINK_NETFILTER
+        )
+    except OSError as error:
+        if error.errno != errno.EPROTONOSUPPORT:
+            raise
+        raise OSError(error.errno, "the kernel has no nfnetlink (OpenWrt: kmod-nfnetlink)") from None
+    opened.bind((0, 0))
+    return opened
+
+
+def _request(kind: int, body: bytes, flags: int = 0) -> bytes:
+    return _HEADER.pack(16 + len(body), kind, NLM_F_REQUEST | flags, 0, 0) + body
+
+
+def _be32(kind: int, value: int) -> bytes:
+    return struct.pack("=HH", 8, kind) + struct.pack("!I", value)

@@ -1,0 +1,467 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One peer of `channel.Channel`: the ways to it, its connections, and which of them is the session.
+
+- The initiator of a connection opens it, or ends it as a duplicate: it keeps a session that it has
+  with the same daemon, unless the new connection goes by a better path.
+- When both opened one at the same moment, that of the greater node id stays. Only it, or the initiator
+  of the present session, looks for a better path.
+- A daemon that was started anew has another node id, and its connection replaces the old one.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from tandem.replication.frames import NONCE_SIZE
+from tandem.replication.peer_socket import Path, begin_connect, pack
+from tandem.replication.session import (
+    MILLISECOND,
+    OPENED,
+    SECOND,
+    Authenticated,
+    Closed,
+    Opened,
+    Session,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # the resident daemon does not import typing
+    from collections.abc import Sequence
+    from typing import Any
+
+    from tandem.replication.channel import Channel, Peer
+    from tandem.replication.session import Event
+    from tandem.replication.stream import Source, Store
+
+CONNECT_TIMEOUT = 3 * SECOND
+STAGGER = 300 * MILLISECOND  # between the first attempts on one path and the next
+BACKOFF = 500 * MILLISECOND  # after a failure; doubles, up to
+BACKOFF_MAX = 10 * SECOND
+PROBE = 10 * SECOND  # between attempts on a better path; doubles, up to
+PROBE_MAX = 60 * SECOND
+STEADY = 10 * SECOND  # a session that lasted as long is no failure
+UNOPENED_MAX = 4  # accepted connections of one peer that are not the session (yet); the oldest goes
+NOTHING = 10 * MILLISECOND  # until the session is asked again when it promised output and had none
+
+_REPLACED = ("duplicate", "peer_duplicate")  # ends that are no failure
+_COUNTED = ("dropped", "coalesced", "oversized", "bulks")  # by stream.Outgoing
+
+
+class Link:
+    """One peer: its session, and the ways to it."""
+
+    def __init__(self, channel: Channel, peer: Peer, source: Source, store: Store) -> None:
+        self.channel = channel
+        self.name = peer.name
+        self.source = source
+        self.store = store
+        self.current: Connection | None = None
+        self.node: bytes | None = None  # of the daemon of the present or last session
+        self.sessions = 0
+        self.connections: list[Connection] = []  # accepted or connected, the oldest first
+        self.last_error = ""
+        self.totals: dict[str, int] = {}  # of the sessions that have ended
+        self._connectors = [Connector(self, index, path) for index, path in enumerate(peer.paths)]
+        self._closed = False
+        self._short = 0  # sessions in a row that did not last
+
+    @property
+    def paths(self) -> list[Path]:
+        """The ways to this peer, the best first."""
+        return [connector.path for connector in self._connectors]
+
+    def wants(self, index: int) -> bool:
+        """Whether a connection by this path would be of use."""
+        if self._closed:
+            return False
+        if self.current is None:
+            return True
+        return index < self.current.index and (self.current.initiator or self._we_are_greater())
+
+    def look_out(self) -> None:
+        """There is no session: try all paths, each a little after the one before it."""
+        delay = min(BACKOFF << self._short - 1, BACKOFF_MAX) if self._short else 0
+        for number, connector in enumerate(self._connectors):
+            connector.restart(delay + number * STAGGER)
+
+    def path_of(self, sock: socket.socket, address: bytes) -> int | None:
+        """By which path a connection of `address` came; None: not from this peer."""
+        try:
+            local = pack(sock.getsockname()[0])
+        except OSError:
+            return None
+        for index, path in enumerate(self.paths):
+            if path.packed == address and (path.source is None or pack(path.source) == local):
+                return index
+        return None
+
+    def accepted(self, sock: socket.socket, index: int) -> None:
+        """The peer connected to us."""
+        unopened = [one for one in self.connections if not one.initiator and one is not self.current]
+        if len(unopened) >= UNOPENED_MAX:
+            self.channel.count("crowded", "warning", f"too many connections of {self.name}")
+            unopened[0].close("duplicate")
+        self.begin(sock, index, initiator=False)
+
+    def begin(self, sock: socket.socket, index: int, initiator: bool) -> Connection:
+        """Talk on this socket."""
+        connection = Connection(self, sock, index, initiator)
+        self.connections.append(connection)
+        connection.service(self.channel.loop.now())
+        return connection
+
+    def authenticated(self, connection: Connection) -> bool:
+        """We made this connection: whether it is to be the session."""
+        current = self.current
+        if self._closed:
+            return False
+        if current is None or current.node != connection.node:
+            return True
+        return connection.index < current.index and (current.initiator or self._we_are_greater(connection))
+
+    def opened(self, connection: Connection) -> bool:
+        """The session is `connection` from now on; False: a duplicate, which must end."""
+        current = self.current
+        crossing = current is not None and current.initiator and not connection.initiator
+        if crossing and current and current.node == connection.node and self._we_are_greater(connection):
+            return False
+        if current is not None:
+            current.close("duplicate")
+        self.current = connection
+        self.node = connection.node
+        self.sessions += 1
+        self.last_error = ""
+        for connector in self._connectors:
+            connector.settle()
+        self.channel.log.info(f"conntrack_sync: connected with {self.name} ({self.paths[connection.index]})")
+        return True
+
+    def ended(self, connection: Connection, closed: Closed) -> None:
+        """A connection is closed."""
+        self.connections.remove(connection)
+        session = connection.session
+        for name in ("bytes_in", "bytes_out"):
+            self._add(name, getattr(session, name))
+        for reason, number in session.resyncs.items():
+            self._add(f"resync_{reason}", number)
+        for name in _COUNTED:
+            self._add(name, getattr(session.outgoing, name))
+        self._add("drifts", session.incoming.drifts)
+        current = connection is self.current
+        if closed.reason not in _REPLACED and not self._closed:
+            self.failed(closed.reason, closed.detail)
+        for connector in self._connectors:
+            connector.ended(connection, again=not current)
+        if not current:
+            return
+        self.current = None
+        if closed.reason != "duplicate" and not self._closed:  # else another takes its place
+            lasted = self.channel.loop.now() - connection.opened_at >= STEADY
+            self._short = 0 if lasted else min(self._short + 1, 8)
+            self.look_out()
+
+    def failed(self, reason: str, detail: str) -> None:
+        """Remember and count what went wrong with this peer."""
+        self.last_error = f"{reason}: {detail}" if detail else reason
+        self.channel.count(reason, "warning", f"{self.name}: {detail or reason}")
+
+    def close(self, reason: str) -> None:
+        """End all connections, for good."""
+        self._closed = True
+        for connector in self._connectors:
+            connector.stop()
+        for connection in list(self.connections):
+            connection.close(reason)
+
+    def status(self) -> dict[str, Any]:
+        """Plain values for people."""
+        result: dict[str, Any] = {
+            "name": self.name,
+            "state": "down" if self.current is None else "up",
+            "sessions": self.sessions,
+            "last_error": self.last_error,
+        }
+        totals = dict(self.totals)
+        if (connection := self.current) is not None:
+            session = connection.session
+            assert session.peer is not None
+            now = self.channel.loop.now()
+            outgoing, incoming = session.outgoing, session.incoming
+            result |= {
+                "path": str(self.paths[connection.index]),
+                "preferred": connection.index == 0,
+                "initiator": connection.initiator,
+                "up_ms": (now - connection.opened_at) // MILLISECOND,
+                "router_id": session.peer.router_id,
+                "word_size": session.peer.word_size,
+                "little_endian": session.peer.little_endian,
+                "authenticated": not session.peer.insecure,
+                "rtt_ms": session.rtt / MILLISECOND,
+                "streaming": outgoing.on,
+                "in_step": outgoing.in_step,
+                "in_bulk": outgoing.in_bulk,
+                "bulk_ms": outgoing.bulk_ns / MILLISECOND,
+                "acked": outgoing.acked,
+                "lag_records": outgoing.position - outgoing.acked if outgoing.wanted else 0,
+                "lag_ms": session.lag_now(now) / MILLISECOND,
+                "lag_max_ms": session.lag_max / MILLISECOND,
+                "queued_records": outgoing.waiting,
+                "queued_bytes": outgoing.queued,
+                "peer_streaming": incoming.on,
+                "held_in_step": incoming.in_step,
+                "records_received": incoming.records,
+            }
+            live = {f"resync_{reason}": number for reason, number in session.resyncs.items()}
+            live |= {name: getattr(outgoing, name) for name in _COUNTED}
+            live |= {"bytes_in": session.bytes_in, "bytes_out": session.bytes_out, "drifts": incoming.drifts}
+            for name, number in live.items():
+                totals[name] = totals.get(name, 0) + number
+        result["totals"] = totals
+        result["resyncs"] = sum(number for name, number in totals.items() if name.startswith("resync_"))
+        return result
+
+    def _add(self, name: str, number: int) -> None:
+        if number:
+            self.totals[name] = self.totals.get(name, 0) + number
+
+    def _we_are_greater(self, connection: Connection | None = None) -> bool:
+        node = self.node if connection is None else connection.node
+        return node is None or self.channel.settings.node > node
+
+
+class Connector:
+    """Connects to a peer by one path, again and again, as long as the link wants it."""
+
+    def __init__(self, link: Link, index: int, path: Path) -> None:
+        self.path = path
+        self._link = link
+        self._index = index
+        self._loop = link.channel.loop
+        self._sock: socket.socket | None = None  # that is connecting
+        self._connection: Connection | None = None  # that came of it
+        self._backoff = 0
+
+    def restart(self, delay: int) -> None:
+        """There is no session: try after `delay`."""
+        self._backoff = 0
+        if self._sock is None and self._connection is None:
+            self._again(delay)
+
+    def settle(self) -> None:
+        """There is a session: give up, or look for something better at leisure."""
+        self._backoff = PROBE
+        if self._connection is not None:
+            return  # it is the session, or ends as a duplicate
+        if self._sock is not None and not self._link.wants(self._index):
+            self._drop()
+        if self._sock is None:
+            self._again(PROBE)
+
+    def ended(self, connection: Connection, again: bool) -> None:
+        """A connection has ended; try `again`."""
+        if connection is self._connection:
+            self._connection = None
+            if again:
+                self._failed()
+
+    def stop(self) -> None:
+        """Try no more."""
+        self._drop()
+        self._loop.call_at(self._key, None)
+
+    @property
+    def _key(self) -> tuple[str, int]:
+        return "conntrack_sync connect", id(self)
+
+    def _again(self, delay: int) -> None:
+        # Half the delay more or less at random, lest two routers run in step.
+        jitter = int.from_bytes(os.urandom(2), "big") / 0xFFFF
+        when = self._loop.now() + int(delay * (0.75 + jitter / 2)) + int(jitter * 50 * MILLISECOND)
+        self._loop.call_at(self._key, when, self._timer)
+
+    def _timer(self, now: int) -> None:
+        if self._sock is not None:
+            self._fail("timeout", f"no answer from {self.path}")
+            return
+        if self._connection is not None or not self._link.wants(self._index):
+            return
+        try:
+            self._sock = begin_connect(self.path)
+        except OSError as error:
+            self._fail("connect", f"{self.path}: {error.strerror or error}")
+            return
+        self._loop.add_writer(self._sock.fileno(), self._connected)
+        self._loop.call_at(self._key, now + CONNECT_TIMEOUT, self._timer)
+
+    def _connected(self) -> None:
+        sock = self._sock
+        assert sock is not None
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            self._fail("connect", f"{self.path}: {os.strerror(error)}")
+            return
+        self._loop.remove_writer(sock.fileno())
+        self._loop.call_at(self._key, None)
+        self._sock = None
+        if self._link.wants(self._index):
+            self._connection = self._link.begin(sock, self._index, initiator=True)
+        else:
+            sock.close()
+
+    def _fail(self, reason: str, detail: str) -> None:
+        self._drop()
+        self._link.failed(reason, detail)
+        self._failed()
+
+    def _failed(self) -> None:
+        if not self._link.wants(self._index):
+            return
+        probing = self._link.current is not None
+        first, last = (PROBE, PROBE_MAX) if probing else (BACKOFF, BACKOFF_MAX)
+        self._backoff = min(max(self._backoff * 2, first), last)
+        self._again(self._backoff)
+
+    def _drop(self) -> None:
+        if self._sock is not None:
+            self._loop.remove_writer(self._sock.fileno())
+            self._sock.close()
+            self._sock = None
+
+
+class Connection:
+    """A socket and the session on it."""
+
+    def __init__(self, link: Link, sock: socket.socket, index: int, initiator: bool) -> None:
+        self.index = index  # of the path
+        self.initiator = initiator
+        self.opened_at = 0
+        self._link = link
+        self._channel = link.channel
+        self._loop = link.channel.loop
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._unsent = memoryview(b"")  # what the socket did not take; it is then blocked
+        self._ended = False
+        self.session = Session(
+            initiator,
+            self._channel.settings,
+            os.urandom(NONCE_SIZE),
+            link.source,
+            link.store,
+            self._loop.now(),
+        )
+        self._loop.add_reader(self._fd, self._readable)
+
+    @property
+    def node(self) -> bytes:
+        """Of the daemon at the other end; b"" while it is not known."""
+        return b"" if self.session.peer is None else self.session.peer.node
+
+    def take(self, events: Sequence[Event]) -> None:
+        """Act on what the session says."""
+        for event in events:
+            if isinstance(event, Authenticated):
+                if self.initiator:
+                    if self._link.authenticated(self):
+                        self.take(self.session.open(self._loop.now()))
+                    else:
+                        self.close("duplicate")
+                continue
+            if isinstance(event, Closed):
+                self._end(event)
+                return
+            if isinstance(event, Opened):
+                if not self._link.opened(self):
+                    self.close("duplicate")
+                    return
+                now = self.opened_at = self._loop.now()
+                if self._channel.streaming:
+                    self.session.stream_on(self._channel.position, now)
+            if self._link.current is self:
+                self._channel.on_event(self._link.name, event)
+            if isinstance(event, Opened):
+                self.take(self.session.receive_data(b"", self._loop.now()))
+
+    def service(self, now: int) -> None:
+        """Send what is due, and set the timer."""
+        if self._ended:
+            return
+        session = self.session
+        soonest = now
+        if not self._unsent and (due := session.output_at) is not None and due <= now:
+            data = session.data_to_send(now)
+            if data:
+                self._send(memoryview(data))
+            else:
+                soonest = now + NOTHING
+        when = session.next_deadline()
+        # While the socket is blocked, being writable is what counts. Output that is due once more waits for
+        # the next turn of the loop.
+        if not self._unsent and (due := session.output_at) is not None:
+            due = max(due, soonest)
+            when = due if when is None else min(when, due)
+        self._loop.call_at(("conntrack_sync", id(self)), when, self._timer)
+
+    def close(self, reason: str) -> None:
+        """Say why, and end."""
+        self.take(self.session.close(reason))
+
+    def _readable(self) -> None:
+        now = self._loop.now()
+        try:
+            data = self._sock.recv(self.session.read_size)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._broken(error)
+            return
+        self.take(self.session.receive_data(data, now) if data else self.session.receive_eof())
+        self.service(now)
+
+    def _writable(self) -> None:
+        self._loop.remove_writer(self._fd)
+        data, self._unsent = self._unsent, memoryview(b"")
+        self._send(data)
+        self.service(self._loop.now())
+
+    def _timer(self, now: int) -> None:
+        self.take(self.session.handle_timer(now))
+        self.service(now)
+
+    def _send(self, data: memoryview) -> None:
+        try:
+            sent = self._sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return  # what the socket has to say, it says to `recv` as well
+        if sent < len(data):
+            self._unsent = data[sent:]
+            self._loop.add_writer(self._fd, self._writable)
+
+    def _broken(self, error: OSError) -> None:
+        state = self.session.state
+        events = self.session.receive_eof()
+        reason = "lost" if state is OPENED else "refused"
+        detail = error.strerror or str(error)
+        self.take([Closed(reason, detail) if isinstance(event, Closed) else event for event in events])
+
+    def _end(self, closed: Closed) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        if not self._unsent:
+            try:
+                self._sock.send(self.session.data_to_send(self._loop.now()))  # the goodbye, or nothing
+            except OSError:
+                pass  # it will find out by itself
+        self._loop.call_at(("conntrack_sync", id(self)), None)
+        self._loop.remove_reader(self._fd)
+        self._loop.remove_writer(self._fd)
+        self._sock.close()
+        self._unsent = memoryview(b"")
+        current = self._link.current is self
+        self._link.ended(self, closed)
+        if current:
+            self._channel.on_event(self._link.name, closed)

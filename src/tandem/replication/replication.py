@@ -1,0 +1,410 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Replication: what conntrackd and its scripts do for keepalived, in the right order.
+
+    active   kernel events -> Own -> every peer           backup   session -> Held
+    a backup becomes active:
+      Restore   the entries of Held go to the kernel, a chunk a turn of the loop; then `restored`, and only
+                then the addresses. Nobody listens to events meanwhile: they would halve the speed
+      MASTER    what was held is our own table now; listen, stream, and look through the kernel's table
+                once for what neither events nor the peer told
+    an active becomes backup: it hears no events any more, and what was its own table is what it holds.
+
+A backup that misses an advertisement speculates: it restores what it holds already, and notes what changes
+from there on, so that little is left to do when the active is dead. If it comes back, the entries stay
+in the kernel, where no packet asks for them; the next restore updates them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+
+from tandem.config.schema import ConntrackSync
+from tandem.effects.sysctl import Sysctls
+from tandem.log import Logger
+from tandem.loop import Loop
+from tandem.replication.cache import Cache
+from tandem.replication.channel import Channel, Peer
+from tandem.replication.conntrack_filter import Filter
+from tandem.replication.ctnetlink import SETTINGS, Dump, Events
+from tandem.replication.parser import Parser
+from tandem.replication.peer_socket import Path, pack
+from tandem.replication.restore import Builder
+from tandem.replication.restorer import Restorer
+from tandem.replication.session import (
+    Closed,
+    Event,
+    HeldInStep,
+    HeldOutOfStep,
+    Opened,
+    PeerInStep,
+    PeerOutOfStep,
+    Settings,
+)
+from tandem.replication.tables import Held, Own, entries
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+OWNER = "conntrack_sync"  # of the sysctls
+SECOND = 1_000_000_000
+MILLISECOND = 1_000_000
+WORK = SECOND
+EVENTS_A_TURN = 256
+
+
+class Replication:
+    """One router's side of connection replication.
+
+    `restored(group)` is called when what a group waits for is in the kernel, `synchronised(yes)` when taking
+    over would lose nothing, or would again. OSError when the kernel lacks what it takes.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        log: Logger,
+        settings: ConntrackSync,
+        router_id: str,
+        sysctls: Sysctls,
+        local: frozenset[bytes],
+        restored: Callable[[str], None],
+        synchronised: Callable[[bool], None],
+    ) -> None:
+        self.settings = settings
+        self._loop = loop
+        self._log = log
+        self._sysctls = sysctls
+        self._local = local
+        self._restored = restored
+        self._synchronised = synchronised
+        self._active: set[str] = set()  # instances that are MASTER
+        self._parser = Parser()
+        self._builder = Builder()
+        self._restorer = Restorer()
+        self._events = Events(
+            self._filter(), (self._restorer.port,), receive_buffer=settings.receive_buffer
+        )
+        self._events.pause()
+        self._overruns = 0
+        self._dumps: list[Dump] = []
+        self._undumped = False
+        self._own = Own(self._cache)
+        self._held: dict[str, Held] = {}
+        self._in_step: set[str] = set()  # peers whose whole table we hold
+        self._waiting: list[str] = []  # groups that want `restored`
+        self._restoring = False
+        self._speculated = False  # the kernel has what was held when `watch` began
+        self._began = 0
+        self.last_restore: dict[str, Any] = {}
+        self.unreadable = 0  # messages of the kernel that are no record
+        peers = [
+            Peer(peer.name, tuple(Path(p.address, p.port, p.source, p.interface) for p in peer.paths))
+            for peer in settings.peers
+        ]
+        session = Settings(
+            secrets=dict(settings.secrets),
+            key_id=settings.key_id,
+            insecure=settings.insecure,
+            router_id=router_id,
+            heartbeat=settings.heartbeat_ms * MILLISECOND,
+            digest_interval=settings.digest_interval_ms * MILLISECOND,
+            stall_timeout=settings.stall_timeout_ms * MILLISECOND,
+            queue_limit=settings.queue_limit,
+        )
+        self._channel = Channel(loop, log, session, peers, self._tables, self._happened)
+
+    # Life
+
+    def start(self) -> None:
+        """Set the kernel up and look for the peers."""
+        for problem in self._sysctls.hold(OWNER, SETTINGS):
+            self._log.warning(f"{OWNER}: {problem}")
+        self._channel.start()
+        self._loop.call_at("conntrack work", self._loop.now() + WORK, self._work)
+
+    def stop(self) -> None:
+        """Say goodbye to the peers and leave the kernel as it was."""
+        self._channel.close()
+        if self._active:
+            self._listen(False)
+        for key in ("conntrack work", "conntrack restore"):
+            self._loop.call_at(key, None)
+        self._events.close()
+        self._restorer.close()
+        self._sysctls.release(OWNER)
+
+    def set_local(self, local: frozenset[bytes]) -> None:
+        """The router's own addresses are these now."""
+        if local != self._local:
+            self._local = local
+            self._events.set_filter(self._filter())
+
+    # Roles
+
+    def role(self, instance: str, state: str) -> None:
+        """An instance has changed its state."""
+        before = bool(self._active)
+        if state == "MASTER":
+            self._active.add(instance)
+        else:
+            self._active.discard(instance)
+        if bool(self._active) != before:
+            if self._active:
+                self._become_active()
+            else:
+                self._become_backup()
+
+    def _become_active(self) -> None:
+        self._finish_restore()
+        adopted = len(self._held) == 1 and not len(self._own.cache)
+        if adopted:
+            [held] = self._held.values()
+            self._own.cache, held.cache = held.cache, self._own.cache
+        self._listen(True)
+        self._channel.stream_on(adopt=adopted)
+        self._dump()
+
+    def _become_backup(self) -> None:
+        self._read_events()  # what came before the role was lost belongs to the table that is handed over
+        self._listen(False)
+        self._channel.stream_off()
+
+    def _listen(self, on: bool) -> None:
+        if on:
+            self._events.resume()
+            self._loop.add_reader(self._events.fileno(), self._read_events)
+        else:
+            self._loop.remove_reader(self._events.fileno())
+            self._events.pause()
+            self._end_dumps()
+
+    # The kernel's table
+
+    def _read_events(self) -> None:
+        records = self._parse(self._events.read(EVENTS_A_TURN))
+        if records:
+            self._own.cache.apply_all(records, self._loop.now())
+            self._channel.push(records)
+        if self._events.overruns != self._overruns:
+            self._overruns = self._events.overruns
+            self._log.limited(OWNER, "warning", f"{OWNER}: events were lost, looking through the whole table")
+            self._dump()
+
+    def _parse(self, messages: Iterable[bytes]) -> list[Any]:
+        parse = self._parser.parse
+        records = []
+        for message in messages:
+            record = parse(message)
+            if record is None:
+                self.unreadable += 1
+            else:
+                records.append(record)
+        return records
+
+    def _dump(self) -> None:
+        """Look through the kernel's table for what is not in ours; events go on meanwhile."""
+        if self._dumps:
+            self._undumped = True  # again, when this one is done
+            return
+        rules = self._filter()
+        try:
+            self._dumps = [Dump(rules), Dump(rules, expectations=True)]
+        except OSError as error:
+            self._log.error(f"{OWNER}: {error}")
+            return
+        self._own.cache.begin_bulk()
+        self._loop.add_reader(self._dumps[0].fileno(), self._read_dump)
+
+    def _read_dump(self) -> None:
+        dump = self._dumps[0]
+        try:
+            records = self._parse(dump.read())
+        except OSError as error:
+            self._log.warning(f"{OWNER}: {error}")
+            self._end_dumps()
+            return
+        own = self._own.cache
+        unknown = [record for record in records if own.get(record[1]) is None]
+        own.apply_all(records, self._loop.now())
+        if unknown:
+            self._channel.push(unknown)
+        if not dump.done:
+            return
+        self._loop.remove_reader(dump.fileno())
+        dump.close()
+        del self._dumps[0]
+        if self._dumps:
+            self._loop.add_reader(self._dumps[0].fileno(), self._read_dump)
+        else:
+            own.end_bulk()
+            if self._undumped:
+                self._undumped = False
+                self._dump()
+
+    def _end_dumps(self) -> None:
+        if self._dumps:
+            self._loop.remove_reader(self._dumps[0].fileno())
+            for dump in self._dumps:
+                dump.close()
+            self._dumps.clear()
+            self._undumped = False
+            self._own.cache.abort_bulk()
+
+    # Restore
+
+    def restore(self, group: str) -> None:
+        """Put everything held into the kernel and then call `restored(group)`."""
+        self._waiting.append(group)
+        if not self._restoring:
+            self._begin_restore()
+
+    def speculate(self, group: str) -> None:
+        """The active may be dead: begin to restore."""
+        if not self._restoring and not self._active:
+            self._begin_restore()
+
+    def calm(self, group: str) -> None:
+        """The active is alive: stop. What is in the kernel already stays there and does no harm."""
+        if self._waiting:
+            return
+        self._restorer.stop()
+        self._loop.call_at("conntrack restore", None)
+        self._restoring = False
+        self._forget_speculation()
+
+    def _begin_restore(self) -> None:
+        held = list(self._held.values())
+        if self._speculated:
+            chunks = self._builder.chunks([entry for table in held for entry in table.changes()])
+        else:
+            chunks = self._builder.chunks(entries(held))
+        for table in held:
+            table.watch()
+        self._restoring = True
+        self._began = self._loop.now()
+        self._restorer.restore(chunks)
+        self._loop.call_at("conntrack restore", self._began, self._step)
+
+    def _step(self, now: int) -> None:
+        if not self._restorer.step():
+            self._loop.call_at("conntrack restore", self._loop.now(), self._step)
+            return
+        self._restoring = False
+        self._note_restore()
+        if any(table.changed for table in self._held.values()):
+            self._speculated = True
+            if self._waiting:  # what came in while we restored
+                self._begin_restore()
+            return
+        self._speculated = True
+        self._finish_restore()
+
+    def _finish_restore(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            self._forget_speculation()
+        for group in waiting:
+            self._restored(group)
+
+    def _forget_speculation(self) -> None:
+        self._speculated = False
+        for table in self._held.values():
+            table.unwatch()
+
+    def _note_restore(self) -> None:
+        figures = self._restorer.figures
+        self.last_restore = {
+            "entries": figures.entries,
+            "updated": figures.updated,
+            "replaced": figures.replaced,
+            "clashed": figures.clashed,
+            "failed": figures.failed,
+            "errors": {os.strerror(number): count for number, count in figures.errors.items()},
+            "ms": round((self._loop.now() - self._began) / MILLISECOND, 2),
+            "busy_ms": round(figures.busy / MILLISECOND, 2),
+            "longest_step_ms": round(figures.longest / MILLISECOND, 2),
+            "speculative": not self._waiting,
+        }
+
+    # Peers
+
+    def _tables(self, name: str) -> tuple[Own, Held]:
+        held = Held(self._own, self._cache, lambda: not self._active and len(self._held) == 1)
+        self._held[name] = held
+        return self._own, held
+
+    def _happened(self, name: str, event: Event) -> None:
+        before = self.in_step
+        match event:
+            case Opened():
+                self._log.info(f"{OWNER}: connected with {name}")
+            case Closed(reason, detail):
+                self._log.limited(
+                    (OWNER, name, reason), "warning", f"{OWNER}: {name}: {detail or reason}"
+                )
+            case HeldInStep():
+                self._in_step.add(name)
+            case HeldOutOfStep():
+                self._in_step.discard(name)
+            case PeerInStep():
+                self._log.info(f"{OWNER}: {name} holds all our connections")
+            case PeerOutOfStep(reason):
+                self._log.info(f"{OWNER}: {name} is out of step ({reason})")
+        if self.in_step != before:
+            self._synchronised(self.in_step)
+
+    @property
+    def in_step(self) -> bool:
+        """Whether we hold everything of every peer that streams."""
+        return bool(self._in_step)
+
+    def _work(self, now: int) -> None:
+        for cache in (self._own.cache, *(held.cache for held in self._held.values())):
+            cache.work(now)
+        self._loop.call_at("conntrack work", now + WORK, self._work)
+
+    # For people
+
+    def status(self) -> dict[str, Any]:
+        """Everything `tandem conntrack` shows."""
+        count, _ = self._own.digest() or (0, b"")
+        return {
+            "own": count,
+            "held": {name: len(held.cache) for name, held in self._held.items()},
+            "in_step": sorted(self._in_step),
+            "channel": self._channel.status(),
+            "events": {
+                "received": self._events.received,
+                "filtered": self._events.filtered,
+                "overruns": self._events.overruns,
+                "unreadable": self.unreadable,
+            },
+            "last_restore": self.last_restore,
+        }
+
+    def _cache(self) -> Cache:
+        return Cache(self.settings.limit_entries, self.settings.limit_bytes, self.settings.hold_s)
+
+    def _filter(self) -> Filter:
+        settings = self.settings
+        protocols = frozenset(settings.protocols) or None
+        if settings.ignore_protocols:
+            protocols = frozenset(range(256)) - frozenset(settings.ignore_protocols)
+        return Filter(
+            protocols=protocols,
+            tcp_states=frozenset(settings.tcp_states) or None,
+            zones=frozenset(settings.zones) or None,
+            networks=tuple(_network(text) for text in settings.only_networks or settings.ignore_networks),
+            include=bool(settings.only_networks),
+            local=self._local,
+            own=settings.local,
+            channel_port=settings.port,
+        )
+
+
+def _network(text: str) -> tuple[bytes, int]:
+    """A canonical prefix as packed address and length."""
+    address, _, length = text.partition("/")
+    return pack(address), int(length)

@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Entries put into the kernel's table, or taken out of it, one chunk a turn of the loop.
+
+A restore message creates its entry (restore.py). What stands in its way answers with an error, and is
+dealt with in later steps. By errno:
+
+    EOPNOTSUPP  the flow is there. An update that names it by its reply tuple says whether with the same
+                NAT: then it was one. ENOENT: with another. It is deleted and created.
+                EBUSY: the kernel's entry has got further (ASSURED, SEEN_REPLY): update all but the status.
+    EEXIST      another flow has the reply tuple: a clash. The table is what clients were promised by the
+                router that is gone, so that the other one goes. It is nearly always the same
+                connection, picked up from its middle, without NAT or from the wrong end.
+
+Where most entries of a chunk were there, those of the next are deleted together before they are
+created: 5 us an entry instead of 18.
+
+The kernel works off a chunk inside sendmsg; an error in it doesn't stop the messages behind it.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from tandem.effects.netlink import NETLINK_NETFILTER, NLM_F_REQUEST, Commands, attributes
+from tandem.replication.restore import Chunk
+
+FAILURES_MAX = 1000
+_AGAIN_MAX = 1000  # messages that wait for another attempt, before there are new chunks
+_AGAIN_AT_ONCE = 64  # of them in one step: 1 ms
+
+_SEND_BUFFER = 1 << 20
+_RECEIVE_BUFFER = 4 << 20  # an error is charged 768 to 1280 bytes, and a chunk of deletions has 800 messages
+
+_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
+_ATTRIBUTE = struct.Struct("=HH")
+_CT_NEW, _CT_DELETE = 0x100, 0x102  # nlmsg_type
+
+# enum ctattr_type, ctattr_tuple, ctattr_ip, ctattr_l4proto, ctattr_nat, ctattr_protonat
+_TUPLE_ORIG, _TUPLE_REPLY, _STATUS, _HELP, _NAT_SRC, _NAT_DST, _TUPLE_MASTER, _ZONE = (
+    1,
+    2,
+    3,
+    5,
+    6,
+    13,
+    14,
+    18,
+)
+_TUPLE_IP, _TUPLE_PROTO = 1, 2
+_SOURCES, _DESTINATIONS = (1, 3), (2, 4)  # V4, V6
+_SOURCE_PORT, _DESTINATION_PORT, _ICMP_ID, _ICMPV6_ID = 2, 3, 4, 7
+_NAT_V4_MINIP, _NAT_PROTO, _NAT_V6_MINIP = 1, 3, 4
+_PROTONAT_PORT_MIN = 1
+
+_ZONE_HEADER = _ATTRIBUTE.pack(6, _ZONE)
+
+_WITHOUT_ANSWER = 0xFFFFFFFF  # sequence number of deletions that may find nothing
+
+# What is being tried with a message.
+_CREATE, _UPDATE, _UPDATE_REST, _REPLACE, _EVICT, _DELETE, _OTHER = range(7)
+_NEXT = {
+    (_CREATE, errno.EOPNOTSUPP): _UPDATE,
+    (_CREATE, errno.EEXIST): _EVICT,
+    (_UPDATE, errno.ENOENT): _REPLACE,
+    (_UPDATE, errno.EBUSY): _UPDATE_REST,
+    (_UPDATE_REST, errno.ENOENT): _REPLACE,
+    (_REPLACE, errno.EEXIST): _EVICT,
+    (_REPLACE, errno.EOPNOTSUPP): _EVICT,  # a packet has made it anew in between
+}
+
+
+_Attempt = tuple[int, bytes, bytes]  # what is next, the key of the entry, its restore message
+
+
+@dataclass(slots=True)
+class Figures:
+    """What has been done so far. All count entries but for `chunks`, `bytes` and the times (ns)."""
+
+    entries: int = 0  # sent for the first time
+    updated: int = 0  # were in the table with the same NAT
+    replaced: int = 0  # were in the table with another, or among many that were
+    clashed: int = 0  # another flow had their place, and lost it
+    gone: int = 0  # to delete, and not there
+    failed: int = 0
+    errors: dict[int, int] = field(default_factory=dict)  # of those that failed, by errno
+    chunks: int = 0
+    bytes: int = 0
+    steps: int = 0
+    busy: int = 0  # time in the steps
+    longest: int = 0  # time of one step
+
+
+class Restorer:
+    """Sends chunks of restore messages, or of deletions, to this network namespace's conntrack.
+
+    `port` is the netlink port id that its changes carry in events. `failures` holds (key, errno) of the
+    first entries that failed; b"" stands for a chunk whose errors the kernel could not tell one by one.
+    """
+
+    def __init__(self) -> None:
+        """OSError when the kernel has no nfnetlink, or without CAP_NET_ADMIN."""
+        self._commands = Commands(NETLINK_NETFILTER, _SEND_BUFFER, _RECEIVE_BUFFER)
+        self.port = self._commands.port
+        self._chunks: Iterator[Chunk] = iter(())
+        self._again: deque[_Attempt] = deque()
+        self._first = _CREATE
+        self._crowded = False  # most entries of the last chunk were in the table
+        self.figures = Figures()
+        self.failures: list[tuple[bytes, int]] = []
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._commands.close()
+
+    def restore(self, chunks: Iterable[Chunk]) -> None:
+        """Begin to put entries into the table; `step` does it. What was under way is dropped.
+
+        The chunks are at most 64 KiB and are asked for one by one.
+        """
+        self._begin(chunks, _CREATE)
+
+    def delete(self, chunks: Iterable[Chunk]) -> None:
+        """Begin to take entries out of the table; what is not there counts as `gone`."""
+        self._begin(chunks, _DELETE)
+
+    def stop(self) -> None:
+        """Drop what is under way; the entries that are in the table stay there."""
+        self._chunks = iter(())
+        self._again.clear()
+
+    def step(self) -> bool:
+        """Send one chunk and see what became of it, in about a millisecond; True when all is done."""
+        began = time.monotonic_ns()
+        # What is to be tried again is held as messages: not more of them than need be.
+        chunk = next(self._chunks, None) if len(self._again) < _AGAIN_MAX else None
+        done = chunk is None and not self._again
+        if chunk is not None:
+            self._send(chunk)
+        elif self._again:
+            self._retry()
+        figures, took = self.figures, time.monotonic_ns() - began
+        figures.steps += 1
+        figures.busy += took
+        figures.longest = max(figures.longest, took)
+        return done
+
+    def _begin(self, chunks: Iterable[Chunk], what: int) -> None:
+        self.stop()
+        self._chunks = iter(chunks)
+        self._first = what
+        self._crowded = False
+        self.figures = Figures()
+        self.failures = []
+
+    def _transact(self, data: bytes | bytearray) -> tuple[dict[int, int], int]:
+        """errno by sequence number, and how many deletions found nothing."""
+        self.figures.chunks += 1
+        self.figures.bytes += len(data)
+        answers = self._commands.transact(data)
+        errors = {sequence: number for sequence, number, _ in answers if sequence != _WITHOUT_ANSWER}
+        return errors, sum(sequence == _WITHOUT_ANSWER for sequence, _, _ in answers)
+
+    def _send(self, chunk: Chunk) -> None:
+        count = len(chunk.entries)
+        self.figures.entries += count
+        if self._crowded:
+            flows = [message for kind, _, message in _split(chunk.data) if kind == _CT_NEW]
+            deletions = b"".join(deletion(message, _WITHOUT_ANSWER) for message in flows)
+            errors, absent = self._transact(deletions + chunk.data)
+            self.figures.replaced += len(flows) - absent
+            self._crowded = absent < len(flows) / 2
+        else:
+            errors, absent = self._transact(chunk.data)
+        if not errors:
+            return
+        existing = 0
+        for kind, sequence, message in _split(chunk.data):
+            number = errors.pop(sequence, 0)
+            if number:
+                what = self._first if kind in (_CT_NEW, _CT_DELETE) else _OTHER
+                existing += what == _CREATE and number == errno.EOPNOTSUPP
+                self._dealt_with(what, chunk.entries[sequence - chunk.first][0], number, message)
+        if existing > count / 2:
+            self._crowded = True
+        for number in errors.values():
+            self._fail(b"", number)
+
+    def _retry(self) -> None:
+        parts: list[bytes] = []
+        tried: dict[int, _Attempt] = {}
+        while self._again and len(parts) < _AGAIN_AT_ONCE:
+            attempt = self._again.popleft()
+            tried[_sequence(attempt[2])] = attempt
+            parts.append(_messages_for(attempt[0], attempt[2]))
+        errors, _ = self._transact(b"".join(parts))
+        figures = self.figures
+        for sequence, (what, key, message) in tried.items():
+            if sequence in errors:
+                self._dealt_with(what, key, errors.pop(sequence), message)
+            elif what == _EVICT:
+                figures.clashed += 1
+            elif what == _REPLACE:
+                figures.replaced += 1
+            else:
+                figures.updated += 1
+        for number in errors.values():
+            self._fail(b"", number)
+
+    def _dealt_with(self, what: int, key: bytes, number: int, message: bytes) -> None:
+        following = _NEXT.get((what, number))
+        if following is not None:
+            self._again.append((following, key, message))
+        elif what == _DELETE and number == errno.ENOENT:
+            self.figures.gone += 1
+        else:
+            self._fail(key, number)
+
+    def _fail(self, key: bytes, number: int) -> None:
+        self.figures.failed += 1
+        self.figures.errors[number] = self.figures.errors.get(number, 0) + 1
+        if len(self.failures) < FAILURES_MAX:
+            self.failures.append((key, number))
+
+
+def deletion(message: bytes, sequence: int) -> bytes:
+    """The request that deletes the flow of a message from an event, from a dump or for a restore."""
+    length, kind = _ATTRIBUTE.unpack_from(message, 20)
+    if kind & 0x3FFF == _TUPLE_ORIG and _ZONE_HEADER not in message:
+        return _HEADER.pack(20 + length, _CT_DELETE, NLM_F_REQUEST, sequence, 0) + message[16 : 20 + length]
+    found = attributes(message, 20)  # these bytes may stand for something else, so look
+    return _request(_CT_DELETE, message, sequence, _named(found, _TUPLE_ORIG, found[_TUPLE_ORIG]))
+
+
+# --- other messages out of restore messages ------------------------------------------------
+
+
+def _messages_for(what: int, message: bytes) -> bytes:
+    """One message, or several of which the last one's error decides."""
+    found = attributes(message, 20)
+    if what in (_UPDATE, _UPDATE_REST):
+        return _update(message, found, status=what == _UPDATE)
+    delete = deletion(message, _WITHOUT_ANSWER)
+    if what == _EVICT:
+        reply = _named(found, _TUPLE_REPLY, _reply_of(found))
+        delete += _request(_CT_DELETE, message, _WITHOUT_ANSWER, reply)
+    return delete + message
+
+
+def _update(message: bytes, found: dict[int, bytes], *, status: bool) -> bytes:
+    """All that may change of an entry that has this reply tuple; the kernel finds it by it alone."""
+    body = _named(found, _TUPLE_REPLY, _reply_of(found))
+    left_out = {_TUPLE_ORIG, _TUPLE_REPLY, _NAT_SRC, _NAT_DST, _TUPLE_MASTER, _HELP, _ZONE}
+    for kind, value in found.items():
+        if kind not in left_out and (status or kind != _STATUS):
+            body += _attribute(kind, value)
+    return _request(_CT_NEW, message, _sequence(message), body)
+
+
+def _reply_of(found: dict[int, bytes]) -> bytes:
+    """The reply tuple with its NAT. A restore message has the inverse of the original and the NAT apart."""
+    changed = attributes(found[_TUPLE_REPLY], 0)
+    address, port = _nat(found.get(_NAT_SRC))
+    if address or port:
+        changed = _changed(changed, _DESTINATIONS, address, (_DESTINATION_PORT, _ICMP_ID, _ICMPV6_ID), port)
+    address, port = _nat(found.get(_NAT_DST))
+    if address or port:
+        changed = _changed(changed, _SOURCES, address, (_SOURCE_PORT,), port)
+    return b"".join(_attribute(kind, value) for kind, value in changed.items())
+
+
+def _nat(value: bytes | None) -> tuple[bytes, bytes]:
+    if value is None:
+        return b"", b""
+    found = attributes(value, 0)
+    address = found.get(_NAT_V4_MINIP) or found.get(_NAT_V6_MINIP) or b""
+    return address, attributes(found.get(_NAT_PROTO, b""), 0).get(_PROTONAT_PORT_MIN, b"")
+
+
+def _changed(
+    parts: dict[int, bytes], addresses: tuple[int, ...], address: bytes, ports: tuple[int, ...], port: bytes
+) -> dict[int, bytes]:
+    """The attributes of a tuple with another address and port where it has them ("": the same)."""
+    changed = dict(parts)
+    for nest, kinds, new in ((_TUPLE_IP, addresses, address), (_TUPLE_PROTO, ports, port)):
+        if new:
+            inner = attributes(parts.get(nest, b""), 0)
+            inner.update({kind: new for kind in kinds if kind in inner})
+            changed[nest] = b"".join(_attribute(kind, value) for kind, value in inner.items())
+    return changed
+
+
+def _named(found: dict[int, bytes], kind: int, tuple_: bytes) -> bytes:
+    """The attributes that name a flow: a tuple of it and its zone."""
+    body = _attribute(kind, tuple_)
+    return body + _attribute(_ZONE, found[_ZONE]) if _ZONE in found else body
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    size = 4 + len(value)
+    return _ATTRIBUTE.pack(size, kind) + value + bytes(-size % 4)
+
+
+def _request(kind: int, like: bytes, sequence: int, body: bytes) -> bytes:
+    """A message about a flow of the same family as in `like`."""
+    return _HEADER.pack(20 + len(body), kind, NLM_F_REQUEST, sequence, 0) + like[16:20] + body
+
+
+def _sequence(message: bytes) -> int:
+    return int(_HEADER.unpack_from(message)[3])
+
+
+def _split(chunk: bytes | bytearray) -> Iterator[tuple[int, int, bytes]]:
+    """(type, sequence number, message) of what is in a chunk of our own."""
+    offset = 0
+    while offset < len(chunk):
+        length, kind, _, sequence, _ = _HEADER.unpack_from(chunk, offset)
+        yield kind, sequence, bytes(chunk[offset : offset + length])
+        offset += length + -length % 4

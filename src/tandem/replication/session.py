@@ -1,0 +1,602 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The peer protocol as a machine without sockets: bytes and the time in, bytes and events out.
+
+    initiator                           responder
+    ---------                           ---------
+    hello                  ->
+                           <-           hello
+    AUTH                   ->                        proves that it knows the secret
+                           <-           AUTH
+    OPEN                   ->                        when this connection is to be the session
+    both: STREAM, RECORDS, BULK_BEGIN, BULK_END, DIGEST, RESYNC, ACK, HEARTBEAT, GOODBYE
+
+The responder says nothing before it has seen a hello that it can work with, and proves nothing to
+an initiator that has not proved itself; an end that fails learns nothing but that the connection is
+closed. The one exception is a hello of another version, which is answered by a hello, so that
+both routers can say in their logs what is wrong.
+
+After `receive_data`, `handle_timer`, `push` or any other call, the caller sends `data_to_send`
+until it is empty as soon as `output_at` has come, but once in a turn, and calls `handle_timer` at
+`next_deadline`. Nothing is encoded before the socket takes it, so that a slow peer costs no more
+than the queue of `stream.Outgoing`. All times are ns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from struct import Struct
+
+from tandem.core.timers import earliest
+from tandem.replication.frames import (
+    ACK,
+    ACK_NOW,
+    AUTH,
+    BULK_BEGIN,
+    BULK_END,
+    DIGEST,
+    GOODBYE,
+    HEAD,
+    HEARTBEAT,
+    HELLO_MAX,
+    MAC_SIZE,
+    NODE_SIZE,
+    NONCE_SIZE,
+    OPEN,
+    PAYLOAD_MAX,
+    RECORDS,
+    RESYNC,
+    STREAM,
+    Hello,
+    ProtocolError,
+    Seal,
+    check_secrets,
+    decode_hello,
+    unpack,
+)
+from tandem.replication.stream import Incoming, Outgoing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # the resident daemon does not import typing
+    from collections.abc import Sequence
+
+    from tandem.replication.record import Record
+    from tandem.replication.stream import Source, Store
+
+MILLISECOND = 1_000_000
+SECOND = 1_000_000_000
+MINUTE = 60 * SECOND
+
+HANDSHAKE_TIMEOUT = 5 * SECOND
+MISSED = 3  # heartbeats of the peer, after which it is dead
+BATCH_DELAY = MILLISECOND // 5  # between two batches of deltas; they come in batches as it is
+BATCH_BYTES = 64 * 1024  # of queue, at which they do not wait
+TURN_BYTES = 32 * 1024  # to read or write in a turn of the loop: up to 1000 records, 1.5 ms with their table
+ACK_DELAY = 2 * MILLISECOND
+LAG_INTERVAL = 10 * MILLISECOND  # between two measurements of the lag
+
+# Why an end says goodbye, and why it asks for a bulk; an unknown number comes from a later version.
+GOODBYES = ("stopped", "duplicate", "malformed", "unexpected", "stalled", "reconfigured")
+RESYNCS = ("basis", "digest", "asked")
+
+# States, and the frames that each takes; a hello is no frame.
+HELLO, PROOF, READY, OPENED, CLOSED = "hello", "proof", "ready", "open", "closed"
+_TAKES = {
+    PROOF: {AUTH},
+    READY: {OPEN, GOODBYE},
+    OPENED: {HEARTBEAT, ACK, STREAM, RECORDS, BULK_BEGIN, BULK_END, DIGEST, RESYNC, GOODBYE},
+}
+_LARGEST = {PROOF: 0, READY: 16, OPENED: PAYLOAD_MAX}  # payload in bytes
+_UNPROVED_MAX = HELLO_MAX + HEAD.size + MAC_SIZE  # bytes from a peer that has proved nothing
+
+_WRAP = 0xFFFFFFFF
+_NUMBER = Struct("!I")
+_CODE = Struct("!B")
+_ACK = Struct("!QII")  # position, generation that is held in step, number of the last heartbeat
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What both sessions of a peer are made with; ValueError when the secrets will not do."""
+
+    secrets: dict[int, bytes] = field(default_factory=dict)  # key id 1..255: all that the peer may use
+    key_id: int = 0  # the one that we use
+    insecure: bool = False
+    node: bytes = bytes(NODE_SIZE)  # random, new whenever the daemon starts
+    router_id: str = ""
+    heartbeat: int = SECOND
+    digest_interval: int = 10 * SECOND
+    stall_timeout: int = 10 * SECOND  # for a heartbeat that is not answered
+    queue_limit: int = 4 * 1024 * 1024  # bytes of memory for deltas that wait
+    word_size: int = 64
+    little_endian: bool = True
+
+    def __post_init__(self) -> None:
+        check_secrets(self.secrets, self.key_id, self.insecure)
+        if len(self.node) != NODE_SIZE:
+            raise ValueError(f"a node id has {NODE_SIZE} bytes")
+        if not MILLISECOND <= self.heartbeat <= MINUTE:
+            raise ValueError("the heartbeat is not within 1 ms and 1 minute")
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticated:
+    """The peer knows the secret, or none is wanted; the initiator may `open`."""
+
+    peer: Hello
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """This connection is the session of the two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The session has ended; `reason` is a short word to count by, `detail` a sentence or ""."""
+
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStream:
+    """The peer began or ended to stream; `complete`: we hold all of its table at this moment."""
+
+    on: bool
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HeldInStep:
+    """We hold all of the peer's table; `adopted`: what was our own, so no bulk was needed."""
+
+    adopted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutOfStep:
+    """We do not hold all of the peer's table any more, and asked for a bulk."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerInStep:
+    """The peer holds all of our table."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerOutOfStep:
+    """The peer no longer holds all of our table; a bulk follows. `reason`: of RESYNCS, or overflow."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Acked:
+    """The peer holds our table up to this position (for a peer in step)."""
+
+    position: int
+
+
+Event = (
+    Authenticated
+    | Opened
+    | Closed
+    | PeerStream
+    | HeldInStep
+    | HeldOutOfStep
+    | PeerInStep
+    | PeerOutOfStep
+    | Acked
+)
+
+
+class Session:
+    """One connection between two routers, from its first byte to its last.
+
+    `nonce` is NONCE_SIZE random bytes, never used before. `source` is our own table, `store` what we
+    hold of the peer's; the session reads the one and applies to the other by itself.
+    """
+
+    def __init__(
+        self, initiator: bool, settings: Settings, nonce: bytes, source: Source, store: Store, now: int
+    ) -> None:
+        if len(nonce) != NONCE_SIZE:
+            raise ValueError(f"a nonce has {NONCE_SIZE} bytes")
+        self.state = HELLO
+        self.initiator = initiator
+        self.peer: Hello | None = None  # believe it once the state is READY
+        self.closed: Closed | None = None
+        self.outgoing = Outgoing(source, settings.queue_limit, settings.digest_interval)
+        self.incoming = Incoming(store)
+        self.resyncs: dict[str, int] = {}  # that the peer asked us for, and by overflow
+        self.bytes_in = self.bytes_out = self.frames_in = self.frames_out = 0
+        self.rtt = 0  # ns, of the last heartbeat
+        self.lag = self.lag_max = 0  # ns from push to acknowledgement
+        self._settings = settings
+        self._hello = Hello(
+            settings.node,
+            nonce,
+            0 if settings.insecure else settings.key_id,
+            settings.router_id,
+            settings.insecure,
+            settings.heartbeat // MILLISECOND,
+            settings.word_size,
+            settings.little_endian,
+        ).encode()
+        self._raw = self._hello if initiator else b""  # to send before all else
+        self._control: list[tuple[int, int, bytes]] = []  # frames; each kind at most once
+        self._seal: Seal | None = None
+        self._check: Seal | None = None
+        self._buffer = bytearray()
+        self._need = 1  # bytes that the next frame takes, as far as is known
+        self._started = now
+        self._heard = now
+        self._ack_at: int | None = None
+        self._output_at: int | None = None  # when deltas have waited long enough
+        self._sent_at = now  # when deltas were last sent
+        self._heartbeat_at = now
+        self._heartbeat_number = self._heartbeat_seen = 0
+        self._beat = False  # a heartbeat is to be sent
+        self._probe: tuple[int, int] | None = None  # heartbeat that is not answered, and when it was due
+        self._lag_probe: tuple[int, int] | None = None  # position and when it was pushed
+        self._lag_after = now
+
+    # What the caller wants
+
+    @property
+    def read_size(self) -> int:
+        """How many bytes to read at most before the next `receive_data`."""
+        return TURN_BYTES if self.state is OPENED else _UNPROVED_MAX - len(self._buffer)
+
+    def open(self, now: int) -> list[Event]:
+        """The initiator makes this connection the session; after `Authenticated`."""
+        if self.state is not READY or not self.initiator:
+            return []
+        self._control.append((OPEN, 0, b""))
+        return [self._opened(now)]
+
+    def stream_on(self, position: int, now: int, adopt: bool = False) -> None:
+        """Stream our table from here on.
+
+        `position` counts all records pushed so far. With `adopt` our table begins as what we hold of
+        the peer's at this moment, and the peer gets a bulk only where it disagrees.
+        """
+        if self.state is OPENED and not self.outgoing.wanted:
+            basis = self.incoming.position if adopt and self.incoming.in_step else None
+            self.outgoing.start(position, basis, now)
+
+    def stream_off(self) -> None:
+        """Stream no more; what was pushed still goes out. Our table must stay as it is for an adoption."""
+        self.outgoing.stop()
+
+    def push(self, records: Sequence[Record], position: int, now: int, urgent: bool = False) -> list[Event]:
+        """Send changes of our table, made before this call; `position` is that of the last record.
+
+        `urgent`: somebody waits for the acknowledgement. While we do not stream, nothing happens.
+        """
+        outgoing = self.outgoing
+        if not outgoing.wanted or not records:
+            return []
+        was = outgoing.in_step
+        if not outgoing.push(records, position, urgent):
+            self._count("overflow")
+            self._lag_probe = None
+            return [PeerOutOfStep("overflow")] if was else []
+        if self._output_at is None:
+            self._output_at = max(now, self._sent_at + BATCH_DELAY)
+        if urgent or outgoing.queued >= BATCH_BYTES:
+            self._output_at = now
+        if self._lag_probe is None and now >= self._lag_after and outgoing.in_step:
+            self._lag_probe = position, now
+        return []
+
+    def request_bulk(self) -> list[Event]:
+        """Ask the peer for its whole table."""
+        return self._request("asked") if self.state is OPENED and self.incoming.on else []
+
+    def close(self, reason: str = "stopped") -> list[Event]:
+        """End it; a peer that has proved itself is told one of GOODBYES. Then send `data_to_send`."""
+        return self._close(reason, "", tell=True)
+
+    # The network
+
+    def receive_data(self, data: bytes, now: int) -> list[Event]:
+        """Take what arrived. After `Closed`, nothing is taken any more.
+
+        What follows on `Opened` waits for the next call, which may be one with b"".
+        """
+        if self.state is CLOSED:
+            return []
+        self.bytes_in += len(data)
+        if self._buffer:
+            self._buffer += data
+            if len(self._buffer) < self._need:
+                return []
+            data = bytes(self._buffer)
+            self._buffer.clear()
+        events: list[Event] = []
+        view = memoryview(data)
+        start = 0
+        try:
+            while self.state is not CLOSED and (size := self._take(data, view, start, now, events)):
+                start += size
+                if events and isinstance(events[-1], Opened):
+                    self._need = 0  # the caller may not want it
+                    break
+        except ProtocolError as error:
+            # Whoever can make MACs is our peer and is told; nobody else is.
+            tell = error.reason in GOODBYES
+            events += self._close(error.reason, str(error), tell)
+        if self.state is not CLOSED:
+            self._buffer += view[start:]
+        return events
+
+    def receive_eof(self) -> list[Event]:
+        """The peer closed the connection."""
+        reason = "eof" if self.state is OPENED else "refused"
+        return self._close(reason, f"the peer closed the connection (state {self.state})", tell=False)
+
+    def data_to_send(self, now: int, limit: int = TURN_BYTES) -> bytes:
+        """Up to about `limit` bytes for the socket; b"" when there is nothing to send now."""
+        parts = [self._raw]
+        self._raw = b""
+        if (seal := self._seal) is not None:
+            parts += [seal.make(*frame) for frame in self._control]
+            self._control.clear()
+            if self.state is OPENED:
+                parts += [seal.make(*frame) for frame in self._frames(limit, now)]
+            self.frames_out = seal.sequence
+        data = b"".join(parts)
+        self.bytes_out += len(data)
+        return data
+
+    # The time
+
+    @property
+    def output_at(self) -> int | None:
+        """When `data_to_send` should be called at the latest; 0: at once, None: there is nothing."""
+        if self._raw or (self._control and self._seal is not None):
+            return 0
+        if self.state is not OPENED:
+            return None
+        if self._beat:
+            return 0
+        return earliest(self._ack_at, self._output_at, self.outgoing.deadline())
+
+    def next_deadline(self) -> int | None:
+        """When `handle_timer` must be called; None: never."""
+        if self.state is CLOSED:
+            return None
+        if self.state is not OPENED:
+            return self._started + HANDSHAKE_TIMEOUT
+        stalled = None if self._probe is None else self._probe[1] + self._settings.stall_timeout
+        return earliest(self._heartbeat_at, self._dead_at, stalled)
+
+    def handle_timer(self, now: int) -> list[Event]:
+        """Do what is due."""
+        deadline = self.next_deadline()
+        if deadline is None or now < deadline:
+            return []
+        if self.state is not OPENED:
+            return self._close("handshake_timeout", "the handshake took too long", tell=False)
+        if now >= self._dead_at:
+            silent = (now - self._heard) // MILLISECOND
+            return self._close("dead", f"nothing heard for {silent} ms", tell=False)
+        if self._probe is not None and now >= self._probe[1] + self._settings.stall_timeout:
+            waited = (now - self._probe[1]) // MILLISECOND
+            return self._close("stalled", f"a heartbeat was not answered for {waited} ms", tell=True)
+        if now >= self._heartbeat_at:
+            self._heartbeat_at = max(self._heartbeat_at + self._settings.heartbeat, now)
+            if not self._beat:
+                self._heartbeat_number = (self._heartbeat_number + 1) & _WRAP
+                self._beat = True
+            if self._probe is None:
+                self._probe = self._heartbeat_number, now
+        return []
+
+    @property
+    def _dead_at(self) -> int:
+        assert self.peer is not None
+        return self._heard + MISSED * self.peer.heartbeat_ms * MILLISECOND
+
+    # Sending
+
+    def _frames(self, limit: int, now: int) -> list[tuple[int, int, bytes]]:
+        frames: list[tuple[int, int, bytes]] = []
+        if self._beat:
+            self._beat = False
+            frames.append((HEARTBEAT, 0, _NUMBER.pack(self._heartbeat_number)))
+        if self._ack_at is not None:
+            self._ack_at = None
+            incoming = self.incoming
+            held = incoming.generation if incoming.in_step else 0
+            frames.append((ACK, 0, _ACK.pack(incoming.position, held, self._heartbeat_seen)))
+        if self._output_at is not None:
+            self._sent_at = now
+        frames += self.outgoing.frames(limit, now)
+        if not self.outgoing.waiting:
+            self._output_at = None
+            if self._lag_probe is not None and frames and frames[-1][:2] == (RECORDS, 0):
+                frames[-1] = RECORDS, ACK_NOW, frames[-1][2]  # measured without the peer's delay
+        return frames
+
+    # Receiving
+
+    def _take(self, data: bytes, view: memoryview, start: int, now: int, events: list[Event]) -> int:
+        """Take one hello or frame at `start`; how many bytes it had, 0 when it is not complete."""
+        if self.state is HELLO:
+            return self._take_hello(data, now)
+        left = len(data) - start
+        if left < HEAD.size:
+            self._need = HEAD.size
+            return 0
+        length, kind, flags = HEAD.unpack_from(data, start)
+        if length > _LARGEST[self.state]:
+            raise ProtocolError("frame_size", f"a frame of {length} bytes in state {self.state}")
+        size: int = HEAD.size + length + MAC_SIZE
+        if left < size:
+            self._need = size
+            return 0
+        assert self._check is not None
+        if not self._check.check(view[start : start + size]):
+            if self.state is PROOF:
+                raise ProtocolError("authentication", "the peer does not know the secret")
+            raise ProtocolError("mac", "a frame was changed, lost or repeated on the way")
+        self.frames_in += 1
+        self._heard = now
+        if kind not in _TAKES[self.state]:
+            raise ProtocolError("unexpected", f"a frame of type {kind} in state {self.state}")
+        self._handle(kind, flags, view[start + HEAD.size : start + HEAD.size + length], now, events)
+        return size
+
+    def _take_hello(self, data: bytes, now: int) -> int:
+        if len(data) > _UNPROVED_MAX:
+            raise ProtocolError("hello", "too much data before the proof")
+        try:
+            found = decode_hello(data)
+        except ProtocolError as error:
+            if error.reason == "version" and not self.initiator:
+                self._raw = self._hello
+            raise
+        if found is None:
+            self._need = 1
+            return 0
+        peer, size = found
+        settings = self._settings
+        if peer.node == settings.node:
+            raise ProtocolError("self", "connected to itself")
+        if peer.insecure != settings.insecure:
+            insecure, secure = ("the peer", "this router") if peer.insecure else ("this router", "the peer")
+            raise ProtocolError("insecure", f"{insecure} uses no secret, {secure} does")
+        theirs = b"" if settings.insecure else settings.secrets.get(peer.key_id)
+        if theirs is None:
+            raise ProtocolError("unknown_key", f"the peer uses the unknown key id {peer.key_id}")
+        ours = b"" if settings.insecure else settings.secrets[settings.key_id]
+        received = data[:size]
+        hellos = self._hello + received if self.initiator else received + self._hello
+        self._seal = Seal(ours, self.initiator, hellos)
+        self._check = Seal(theirs, not self.initiator, hellos)
+        self.peer = peer
+        self.state = PROOF
+        self._heard = now
+        if self.initiator:
+            self._control.append((AUTH, 0, b""))
+        else:
+            self._raw = self._hello
+        return size
+
+    def _handle(self, kind: int, flags: int, payload: memoryview, now: int, events: list[Event]) -> None:
+        incoming = self.incoming
+        if kind == RECORDS:
+            incoming.apply(flags, payload, now)
+            self._ack_by(now if flags & ACK_NOW else now + ACK_DELAY)
+        elif kind == ACK:
+            self._acknowledged(payload, now, events)
+        elif kind == HEARTBEAT:
+            (self._heartbeat_seen,) = unpack(_NUMBER, payload)
+            self._ack_by(now)
+        elif kind == STREAM:
+            reason = incoming.stream(payload, self.outgoing.ended_at())
+            events.append(PeerStream(incoming.on, incoming.in_step and not incoming.on))
+            self._held(reason, now, events, adopted=True)
+        elif kind == BULK_BEGIN:
+            incoming.begin_bulk(payload)
+        elif kind == BULK_END:
+            self._held(incoming.end_bulk(payload, now), now, events)
+        elif kind == DIGEST:
+            if (reason := incoming.compare(payload, now)) is not None:
+                self._held(reason, now, events)
+        elif kind == RESYNC:
+            self._asked(payload, events)
+        elif kind == GOODBYE:
+            word = _word(GOODBYES, payload)
+            events += self._close(f"peer_{word}", f"the peer said goodbye: {word}", tell=False)
+        elif kind == AUTH:
+            self.state = READY
+            if not self.initiator:
+                self._control.append((AUTH, 0, b""))
+            assert self.peer is not None
+            events.append(Authenticated(self.peer))
+        elif kind == OPEN:
+            if self.initiator:
+                raise ProtocolError("unexpected", "only the initiator opens")
+            events.append(self._opened(now))
+
+    def _held(self, reason: str | None, now: int, events: list[Event], adopted: bool = False) -> None:
+        self._ack_by(now)
+        if reason is not None:
+            events += self._request(reason)
+        elif self.incoming.on and self.incoming.in_step:
+            events.append(HeldInStep(adopted))
+
+    def _request(self, reason: str) -> list[Event]:
+        self.incoming.in_step = False
+        frame = (RESYNC, 0, _CODE.pack(RESYNCS.index(reason)))
+        if not any(kind == RESYNC for kind, _, _ in self._control):
+            self._control.append(frame)
+        return [HeldOutOfStep(reason)]
+
+    def _asked(self, payload: memoryview, events: list[Event]) -> None:
+        reason = _word(RESYNCS, payload)
+        was = self.outgoing.in_step
+        self.outgoing.resync()
+        self._count(reason)
+        if was:
+            events.append(PeerOutOfStep(reason))
+
+    def _ack_by(self, when: int) -> None:
+        self._ack_at = when if self._ack_at is None else min(self._ack_at, when)
+
+    def _acknowledged(self, payload: memoryview, now: int, events: list[Event]) -> None:
+        position, held, heartbeat = unpack(_ACK, payload)
+        outgoing = self.outgoing
+        was, acked = outgoing.in_step, outgoing.acked
+        outgoing.acknowledged(position, held)
+        # Numbers wrap; an answer to a later one than that which is waited for will do.
+        if self._probe is not None and (heartbeat - self._probe[0]) & _WRAP <= _WRAP >> 1:
+            self.rtt = now - self._probe[1]
+            self._probe = None
+        if outgoing.in_step and not was:
+            events.append(PeerInStep())
+        if outgoing.acked > acked:
+            events.append(Acked(outgoing.acked))
+        if self._lag_probe is not None and outgoing.acked >= self._lag_probe[0]:
+            self.lag = now - self._lag_probe[1]
+            self.lag_max = max(self.lag_max, self.lag)
+            self._lag_probe = None
+            self._lag_after = now + LAG_INTERVAL
+
+    def lag_now(self, now: int) -> int:
+        """How far the peer is behind, in ns: as last measured, or longer when that is known already."""
+        return self.lag if self._lag_probe is None else max(self.lag, now - self._lag_probe[1])
+
+    # The end
+
+    def _opened(self, now: int) -> Opened:
+        self.state = OPENED
+        self._heard = self._heartbeat_at = now
+        return Opened()
+
+    def _close(self, reason: str, detail: str, tell: bool) -> list[Event]:
+        if self.state is CLOSED:
+            return []
+        proved = self.state in (READY, OPENED)
+        self.state = CLOSED
+        self.incoming.abort()
+        self.closed = Closed(reason, detail)
+        self._control = [frame for frame in self._control if frame[0] == AUTH]  # a goodbye comes after it
+        self._buffer.clear()
+        self._ack_at = self._output_at = None
+        if tell and proved and reason in GOODBYES:
+            self._control.append((GOODBYE, 0, _CODE.pack(GOODBYES.index(reason))))
+        return [self.closed]
+
+    def _count(self, reason: str) -> None:
+        self.resyncs[reason] = self.resyncs.get(reason, 0) + 1
+
+
+def _word(words: tuple[str, ...], payload: memoryview) -> str:
+    (code,) = unpack(_CODE, payload)
+    return words[code] if code < len(words) else "other"

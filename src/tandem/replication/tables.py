@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whose flows are where: our own table, as the kernel tells it, and what we hold of each peer.
+
+When the roles turn round, tables change hands and no byte has to cross the network: what was held of
+the peer has been restored and is our own now, and what was our own is what we hold of the peer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from tandem.replication.cache import Cache
+from tandem.replication.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tandem.replication.record import Entry
+
+    Digest = tuple[int, bytes]
+
+
+class Own:
+    """What the kernel of this router knows: the `stream.Source` of every session."""
+
+    def __init__(self, make: Callable[[], Cache]) -> None:
+        self._make = make
+        self.cache = make()
+
+    def slices(self) -> Iterator[list[Entry]]:
+        """All entries, some at a time, while the table changes."""
+        return self.cache.slices()
+
+    def digest(self) -> Digest | None:
+        """What the peer's table must equal."""
+        return self.cache.digest()
+
+    def take(self) -> Cache:
+        """Give the table away and begin with an empty one."""
+        taken, self.cache = self.cache, self._make()
+        return taken
+
+
+class Held:
+    """What we hold of one peer's table: the `stream.Store` of its session.
+
+    While `watching`, `changed` collects the keys of what came since: what a speculative restore does not know.
+    """
+
+    def __init__(self, own: Own, make: Callable[[], Cache], may_adopt: Callable[[], bool]) -> None:
+        self.cache = make()
+        self.watching = False
+        self.changed: dict[bytes, None] = {}
+        self._own = own
+        self._may_adopt = may_adopt
+
+    def apply_all(self, records: list[Record], now: int) -> None:
+        """Take changes of the peer's table, in this order."""
+        self.cache.apply_all(records, now)
+        if self.watching:
+            for record in records:
+                self.changed[record[1]] = None
+
+    def begin_bulk(self) -> None:
+        """What does not come before `end_bulk` is stale."""
+        self.cache.begin_bulk()
+
+    def end_bulk(self) -> None:
+        """Forget what is stale."""
+        self.cache.end_bulk()
+
+    def abort_bulk(self) -> None:
+        """The bulk was broken off: nothing is stale."""
+        self.cache.abort_bulk()
+
+    def confirm(self, now: int) -> None:
+        """The peer's table equals ours."""
+        self.cache.confirm(now)
+
+    def adopt(self) -> bool:
+        """Hold what was our own table; False: it has changed since our stream stopped."""
+        if not self._may_adopt():
+            return False
+        self.cache = self._own.take()
+        return True
+
+    def digest(self) -> Digest | None:
+        """Of what we hold."""
+        return self.cache.digest()
+
+    def watch(self) -> None:
+        """Note what changes from here on."""
+        self.watching = True
+        self.changed.clear()
+
+    def unwatch(self) -> None:
+        """Note nothing any more."""
+        self.watching = False
+        self.changed.clear()
+
+    def changes(self) -> Iterator[Entry]:
+        """What changed since `watch` and is still there."""
+        for key in self.changed:
+            body = self.cache.get(key)
+            if body is not None:
+                yield key, body
+
+
+def entries(tables: Iterable[Held]) -> Iterator[Entry]:
+    """All entries held of all peers, lazily."""
+    for table in tables:
+        for part in table.cache.slices():
+            yield from part

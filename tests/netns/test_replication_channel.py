@@ -1,0 +1,420 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The replication channel on real sockets: two routers with a dedicated cable and a LAN between them."""
+
+from __future__ import annotations
+
+import os
+import queue
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import count
+from typing import Any, TypeVar
+
+import pytest
+
+from tandem.log import Logger
+from tandem.loop import MILLISECOND, Loop
+from tandem.replication import channel, peer_link
+from tandem.replication.channel import Channel, Peer
+from tandem.replication.peer_socket import Path
+from tandem.replication.session import Acked, Closed, Event, Opened, Settings
+from tests.lab.netns import enter, ip_batch
+from tests.lab.wait import stays, wait_until
+from tests.property.replication_link import SECRET, Table, new
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+T = TypeVar("T")
+_numbers = count()
+
+
+class Lines:
+    """A log that the test can read."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def write(self, level: str, line: str) -> bool:
+        self.lines.append(f"{level} {line}")
+        return True
+
+
+class Router(threading.Thread):
+    """A channel on a loop of its own, in a thread that lives in a namespace."""
+
+    def __init__(self, namespace: str, paths: tuple[Path, ...], node: int, **settings: object) -> None:
+        super().__init__(daemon=True)
+        self.namespace = namespace
+        self.own = Table()
+        self.held = Table(self.own)
+        self.events: list[Event] = []
+        self.log = Lines()
+        self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._ready, self._bell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._stopped = threading.Event()
+        chosen: dict[str, object] = {"secrets": {1: SECRET}, "key_id": 1, "node": bytes([node] * 8)}
+        self._settings = Settings(**{**chosen, "heartbeat": 200 * MILLISECOND, **settings})  # type: ignore[arg-type]
+        self._paths = paths
+        self.channel: Channel = None  # type: ignore[assignment]
+        self.start()
+        self.do(lambda: self.channel.start())
+
+    def run(self) -> None:
+        enter(self.namespace, self._run)
+
+    def _run(self) -> None:
+        self.loop = loop = Loop()
+        self.channel = Channel(
+            loop,
+            Logger("debug", self.log),
+            self._settings,
+            [Peer("peer", self._paths)],
+            lambda name: (self.own, self.held),
+            lambda name, event: self.events.append(event),
+        )
+        loop.add_reader(self._ready, self._bidden)
+        while not self._stopped.is_set():
+            loop.turn(100 * MILLISECOND)
+        self.channel.close()
+        loop.close()
+
+    def _bidden(self) -> None:
+        os.read(self._ready, 1000)
+        while not self._work.empty():
+            self._work.get()()
+
+    def do(self, function: Callable[[], T]) -> T:
+        """Call a function in the router's thread."""
+        done: queue.SimpleQueue[T | BaseException] = queue.SimpleQueue()
+
+        def call() -> None:
+            try:
+                done.put(function())
+            except BaseException as error:  # noqa: BLE001 - for the thread that asked
+                done.put(error)
+
+        self._work.put(call)
+        os.write(self._bell, b"!")
+        result = done.get(timeout=10)
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    def change(self, records: list[tuple[int, bytes, bytes]], urgent: bool = False) -> int:
+        def push() -> int:
+            self.own.apply_all(records)
+            return self.channel.push(records, urgent)
+
+        return self.do(push)
+
+    @property
+    def peer(self) -> dict[str, Any]:
+        """The status of the peer."""
+        status: dict[str, Any] = self.do(self.channel.status)["peers"][0]
+        return status
+
+    @property
+    def counters(self) -> dict[str, int]:
+        return dict(self.do(lambda: self.channel.counters))
+
+    def stop(self) -> None:
+        self._stopped.set()
+        os.write(self._bell, b"!")
+        self.join(10)
+        os.close(self._bell)
+        os.close(self._ready)
+
+
+class Cables:
+    """Two namespaces with the cables `sync` (10.1.0.0/24, fd01::/64) and `lan` (10.2.0.0/24)."""
+
+    def __init__(self) -> None:
+        prefix = f"tandem-test-{os.getpid()}-c{next(_numbers)}"
+        self.names = prefix + "l", prefix + "r"
+        self.routers: list[Router] = []
+
+    def build(self) -> None:
+        left, right = self.names
+        ip_batch([f"netns add {name}" for name in self.names])
+        ip_batch(
+            [f"link add {cable} type veth peer name {cable} netns {right}" for cable in ("sync", "lan")], left
+        )
+        for number, name in enumerate(self.names, 1):
+            ip_batch(
+                [
+                    "link set lo up",
+                    "link set sync up",
+                    "link set lan up",
+                    f"address add 10.1.0.{number}/24 dev sync",
+                    f"address add fd01::{number}/64 dev sync nodad",
+                    f"address add fe80::{number}/64 dev sync nodad",
+                    f"address add 10.2.0.{number}/24 dev lan",
+                ],
+                name,
+            )
+
+    def paths(self, number: int) -> tuple[Path, ...]:
+        """From router `number`, 0 or 1, to the other."""
+        return Path(f"10.1.0.{2 - number}", interface="sync"), Path(f"10.2.0.{2 - number}", interface="lan")
+
+    def router(
+        self, number: int, node: int | None = None, paths: tuple[Path, ...] = (), **settings: object
+    ) -> Router:
+        router = Router(self.names[number], paths or self.paths(number), node or number + 1, **settings)
+        self.routers.append(router)
+        return router
+
+    def pair(self, **settings: object) -> tuple[Router, Router]:
+        return self.router(0, **settings), self.router(1, **settings)
+
+    def cut(self, cable: str, state: str) -> None:
+        ip_batch([f"link set {cable} {state}"], self.names[0])
+
+    def remove(self) -> None:
+        for router in self.routers:
+            if router.is_alive():
+                router.stop()
+        ip_batch([f"netns del {name}" for name in self.names], force=True)
+
+
+@pytest.fixture
+def cables() -> Iterator[Cables]:
+    with ExitStack() as stack:
+        result = Cables()
+        stack.callback(result.remove)
+        result.build()
+        yield result
+
+
+def up(*routers: Router, path: str = "") -> None:
+    """Wait for sessions, by a path."""
+
+    def there() -> bool:
+        ways = [router.peer.get("path") for router in routers]
+        return all(way is not None and path in way for way in ways)
+
+    wait_until(
+        there, 10, f"session by {path}", explain=lambda: str([(r.peer, r.log.lines[-5:]) for r in routers])
+    )
+
+
+def in_step(sender: Router, receiver: Router) -> None:
+    def there() -> bool:
+        return bool(sender.peer.get("in_step")) and sender.own.entries == receiver.held.entries
+
+    wait_until(there, 10, "in step", explain=lambda: str((sender.peer, receiver.peer)))
+
+
+def test_connects_and_streams(cables: Cables) -> None:
+    left, right = cables.pair(router_id="box")
+    left.own.apply_all([new(number) for number in range(5000)])
+    left.do(left.channel.stream_on)
+    up(left, right, path="10.1.0")
+    in_step(left, right)
+    position = left.change([new(9000), new(9001)], urgent=True)
+    wait_until(lambda: left.do(left.channel.acked_position) == position, 5)
+    assert left.events[-1] == Acked(position)
+    in_step(left, right)
+    status = left.peer
+    assert status["preferred"]
+    assert status["authenticated"]
+    assert status["router_id"] == "box"
+    assert 1 <= status["totals"]["bulks"] <= 2  # two, when both connected at the same moment
+    assert status["lag_records"] == 0
+    assert left.do(left.channel.status)["listening"] == [
+        "0.0.0.0 port 3780 on lan",
+        "0.0.0.0 port 3780 on sync",
+    ]
+    # One session, and it stays.
+    stays(lambda: left.peer["sessions"] == right.peer["sessions"] and left.peer["state"] == "up", 0.7)
+    assert len(left.do(lambda: list(left.channel.links["peer"].connections))) == 1
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (Path("fd01::2"), Path("fd01::1")),
+        (Path("fe80::2%sync"), Path("fe80::1%sync")),
+        (Path("10.1.0.2", 4000, "10.1.0.1"), Path("10.1.0.1", 4000, "10.1.0.2")),
+    ],
+)
+def test_addresses(cables: Cables, ours: Path, theirs: Path) -> None:
+    left = cables.router(0, paths=(ours,))
+    right = cables.router(1, paths=(theirs,))
+    right.do(right.channel.stream_on)
+    right.own.apply_all([new(1)])
+    up(left, right)
+    right.change([new(2)])
+    in_step(right, left)
+
+
+def test_goodbye_and_a_new_daemon(cables: Cables) -> None:
+    left, right = cables.pair()
+    left.own.apply_all([new(1)])
+    left.do(left.channel.stream_on)
+    in_step(left, right)
+    left.stop()
+    wait_until(lambda: any(isinstance(event, Closed) for event in right.events), 2)
+    assert Closed("peer_stopped", "the peer said goodbye: stopped") in right.events
+    assert right.held.entries == left.own.entries  # that is what it is for
+    again = cables.router(0, node=9)
+    again.own.apply_all([new(3)])
+    again.do(again.channel.stream_on)
+    up(again, right)
+    in_step(again, right)
+
+
+def test_a_daemon_that_was_killed_comes_back(cables: Cables) -> None:
+    """The other end still believes in the old connection when the new one arrives."""
+    left, right = cables.pair(heartbeat=10_000 * MILLISECOND)
+    left.do(left.channel.stream_on)
+    up(left, right)
+    for name in cables.names:
+        ip_batch(["link set sync down", "link set lan down"], name)
+    left.stop()  # nobody hears its goodbye
+    ip_batch(["link set sync up", "link set lan up"], cables.names[0])
+    ip_batch(["link set sync up", "link set lan up"], cables.names[1])
+    again = cables.router(0, node=9)
+    again.do(again.channel.stream_on)
+    up(again, right)
+    wait_until(lambda: right.peer["sessions"] >= 2, 10)
+    in_step(again, right)
+
+
+def test_the_dedicated_cable_fails_and_comes_back(cables: Cables, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer_link, "PROBE", 300 * MILLISECOND)
+    monkeypatch.setattr(peer_link, "PROBE_MAX", 300 * MILLISECOND)
+    left, right = cables.pair()
+    left.own.apply_all([new(number) for number in range(100)])
+    left.do(left.channel.stream_on)
+    up(left, right, path="10.1.0")
+    in_step(left, right)
+    cables.cut("sync", "down")
+    left.change([new(500)])
+    up(left, right, path="10.2.0")
+    in_step(left, right)
+    assert not left.peer["preferred"]
+    left.change([new(501)])
+    cables.cut("sync", "up")
+    up(left, right, path="10.1.0")
+    in_step(left, right)
+    left.change([new(502)])
+    in_step(left, right)
+    assert left.peer["last_error"] == ""
+
+
+def test_the_interface_is_made_anew(cables: Cables, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel, "LISTEN_CHECK", 200 * MILLISECOND)
+    left, right = cables.pair()
+    left.do(left.channel.stream_on)
+    up(left, right, path="10.1.0")
+    ip_batch(["link del sync"], cables.names[0])
+    up(left, right, path="10.2.0")
+    one, two = cables.names
+    ip_batch([f"link add sync type veth peer name sync netns {two}"], one)
+    for number, name in enumerate(cables.names, 1):
+        ip_batch(["link set sync up", f"address add 10.1.0.{number}/24 dev sync"], name)
+
+    def connects() -> bool:
+        with socket.socket() as sock:
+            sock.settimeout(1)
+            return sock.connect_ex(("10.1.0.1", 3780)) == 0
+
+    wait_until(lambda: enter(two, connects), 10)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"secrets": {1: b"quite another secret ..."}}, "authentication"),
+        ({"secrets": {2: SECRET}, "key_id": 2}, "unknown_key"),
+        ({"secrets": {}, "key_id": 0, "insecure": True}, "insecure"),
+    ],
+)
+def test_no_session_without_the_secret(cables: Cables, settings: dict[str, object], reason: str) -> None:
+    left = cables.router(0)
+    right = cables.router(1, **settings)
+    wait_until(
+        lambda: left.counters.get(reason) and right.counters.get(reason),
+        5,
+        explain=lambda: str(left.counters),
+    )
+    assert left.peer["state"] == right.peer["state"] == "down"
+    assert not left.events
+    assert any(reason in line or "secret" in line or "key id" in line for line in left.log.lines)
+
+
+def test_strangers_and_crowds(cables: Cables) -> None:
+    left = cables.router(0)
+    ip_batch(["address add 10.1.0.7/24 dev sync"], cables.names[1])
+
+    def stranger(source: str) -> socket.socket:
+        sock = socket.socket()
+        sock.bind((source, 0))
+        sock.settimeout(5)
+        sock.connect(("10.1.0.1", 3780))
+        return sock
+
+    def refused() -> bool:
+        try:
+            with stranger("10.1.0.7") as sock:
+                return sock.recv(1) == b""
+        except ConnectionResetError:
+            return True
+
+    assert enter(cables.names[1], refused)
+    wait_until(lambda: left.counters.get("stranger") == 1, 5)
+    with ExitStack() as stack:
+        socks = [stack.enter_context(enter(cables.names[1], lambda: stranger("10.1.0.2"))) for _ in range(10)]
+        wait_until(lambda: left.counters.get("crowded") == 10 - peer_link.UNOPENED_MAX, 5)
+        assert len(left.do(lambda: list(left.channel.links["peer"].connections))) == peer_link.UNOPENED_MAX
+        # A crowd does not keep the peer out.
+        right = cables.router(1)
+        up(left, right)
+        with pytest.raises(ConnectionError):  # reset, as it said more than was read
+            socks[-1].sendall(b"GET / HTTP/1.0\r\n\r\n" * 100)
+            while socks[-1].recv(100):
+                pass
+            raise ConnectionError("or closed")
+    wait_until(lambda: len(left.do(lambda: list(left.channel.links["peer"].connections))) == 1, 10)
+
+
+def test_a_peer_that_never_reads(cables: Cables) -> None:
+    """Its kernel's buffers fill; ours is the queue limit, and then it is cut off."""
+    left, right = cables.pair(queue_limit=500_000, stall_timeout=1500 * MILLISECOND)
+    left.own.can_digest = False  # this table's digest is not as cheap as the real one's
+    left.do(left.channel.stream_on)
+    up(left, right)
+    in_step(left, right)
+    hold = threading.Event()
+    worst = 0
+    right._work.put(lambda: (hold.wait(8), None)[1])  # the whole router hangs
+    os.write(right._bell, b"!")
+    for number in range(300):
+        left.change([new(100_000 + 1000 * number + i) for i in range(1000)])
+        connection = left.channel.links["peer"].current
+        if connection is not None:
+            worst = max(worst, connection.session.outgoing.queued)
+    wait_until(lambda: any(isinstance(event, Closed) for event in left.events), 6)
+    assert worst <= 500_000
+    hold.set()
+    up(left, right)
+    wait_until(lambda: left.peer.get("in_step") and left.own.entries == right.held.entries, 20)
+    assert left.peer["sessions"] > 1
+    assert left.do(lambda: left.loop.late_max) < 500 * MILLISECOND
+
+
+def test_bulk_while_records_flow(cables: Cables) -> None:
+    left, right = cables.pair()
+    left.own.slice_size = 200
+    left.own.can_digest = right.held.can_digest = False
+    left.own.apply_all([new(number) for number in range(20_000)])
+    up(left, right)
+    left.do(left.channel.stream_on)
+    for number in range(100):
+        left.change([new(30_000 + number)])
+    in_step(left, right)
+    assert left.peer["totals"]["bulks"] == 1
+    assert [type(event) for event in left.events[:1]] == [Opened]

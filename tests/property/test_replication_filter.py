@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The kernel's filter and Python's say the same of every message.
+
+The real BPF runs: a filter on a pair of Unix sockets sees the same bytes as one on a netlink socket.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from ipaddress import ip_address
+
+import pytest
+from flow_messages import DELETE, NEW, event
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tandem.effects.bpf import assemble, attach
+from tandem.replication.conntrack_filter import LOCAL_MAX, NETWORKS_MAX, SYN_SENT, Filter, checker, program
+
+OURS = 4711
+V4 = [ip_address(text).packed for text in (
+    "10.0.0.2", "10.0.0.3", "10.1.0.2", "192.168.0.4", "203.0.113.5", "127.0.0.1", "224.0.0.18", "239.1.1.1",
+    "255.255.255.255", "128.0.0.1", "0.0.0.0",
+)]  # fmt: skip
+V6 = [ip_address(text).packed for text in (
+    "2001:db8::2", "2001:db8::3", "2001:db8:1::2", "2001:db8:0:1::2", "::1", "::2", "ff02::12", "fe80::1",
+    "fec0::1", "fd00::1:0:0:1", "::",
+)]  # fmt: skip
+
+some = st.lists(st.sampled_from(V4 + V6), max_size=6)
+prefixes = st.one_of(
+    st.tuples(st.sampled_from(V4), st.integers(0, 32)), st.tuples(st.sampled_from(V6), st.integers(0, 128))
+)
+filters = st.builds(
+    Filter,
+    protocols=st.none()
+    | st.frozensets(st.sampled_from([1, 6, 17, 47, 58, 132, 253]))
+    | st.frozensets(st.sampled_from([1, 6, 17, 47, 58, 132, 253])).map(frozenset(range(256)).difference),
+    tcp_states=st.none() | st.frozensets(st.integers(0, 10)),
+    zones=st.none() | st.frozensets(st.sampled_from([0, 1, 7, 65535])),
+    networks=st.lists(prefixes, max_size=5).map(tuple),
+    include=st.booleans(),
+    local=some.map(frozenset),
+    own=st.booleans(),
+)
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> bytes:
+    pool = st.sampled_from(draw(st.sampled_from([V4, V6])))
+    protocol = draw(st.sampled_from([1, 6, 6, 6, 17, 47, 58, 132, 253]))
+    return event(
+        draw(pool),
+        draw(pool),
+        reply=draw(st.none() | st.tuples(pool, pool)),
+        protocol=protocol,
+        ports=draw(st.tuples(st.sampled_from([3780, 40000]), st.sampled_from([3780, 443]))),
+        state=draw(st.none() | st.integers(0, 9)) if protocol == 6 else None,
+        zone=draw(st.sampled_from([0, 0, 1, 7, 9])),
+        one_way_zone=draw(st.sampled_from([0, 0, 5])),
+        kind=draw(st.sampled_from([NEW, NEW, DELETE])),
+        port=draw(st.sampled_from([0, 0, 12])),
+    )
+
+
+class Kernel:
+    def __init__(self) -> None:
+        self.inlet, self.outlet = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.outlet.setblocking(False)
+
+    def load(self, rules: Filter, *ports: int) -> None:
+        attach(self.outlet, assemble(program(rules, ports)))
+
+    def passes(self, message: bytes) -> bool:
+        self.inlet.send(message)
+        try:
+            assert self.outlet.recv(65536) == message
+        except BlockingIOError:
+            return False
+        return True
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[Kernel]:
+    made = Kernel()
+    yield made
+    made.inlet.close()
+    made.outlet.close()
+
+
+@settings(max_examples=300)
+@given(rules=filters, flows=st.lists(messages(), min_size=1, max_size=20))
+def test_the_kernel_and_python_agree(kernel: Kernel, rules: Filter, flows: list[bytes]) -> None:
+    kernel.load(rules)
+    wanted = checker(rules)
+    for message in flows:
+        assert kernel.passes(message) == wanted(message), (rules, message.hex())
+
+
+@given(rules=filters, noise=st.binary(max_size=300))
+def test_noise_is_no_harm(kernel: Kernel, rules: Filter, noise: bytes) -> None:
+    kernel.load(rules)
+    kernel.passes(noise or b"\0")
+    checker(rules)(noise)
+
+
+@given(rules=filters, message=messages(), cut=st.integers(0, 200))
+def test_cut_off(kernel: Kernel, rules: Filter, message: bytes, cut: int) -> None:
+    kernel.load(rules)
+    kernel.passes(message[:cut] or b"\0")
+    checker(rules)(message[:cut])
+
+
+LAN, SERVER, ROUTER, VIP = V4[0], V4[4], V4[1], V4[3]
+LAN6, SERVER6 = V6[0], V6[3]
+
+
+@pytest.mark.parametrize(("wanted", "rules", "message"), [
+    (True, Filter(), event(LAN, SERVER, reply=(SERVER, VIP))),
+    (True, Filter(), event(LAN6, SERVER6)),
+    (True, Filter(), event(LAN, SERVER, protocol=253)),
+    (False, Filter(), event(LAN, SERVER, port=OURS)),
+    (True, Filter(), event(LAN, SERVER, port=OURS + 1)),
+    (True, Filter(local=frozenset({VIP, ROUTER})), event(LAN, SERVER, reply=(SERVER, VIP))),  # SNAT
+    (True, Filter(local=frozenset({VIP})), event(SERVER, VIP, reply=(LAN, SERVER))),  # port forward
+    (False, Filter(local=frozenset({VIP})), event(SERVER, VIP)),
+    (False, Filter(local=frozenset({ROUTER})), event(ROUTER, SERVER)),
+    (False, Filter(local=frozenset({LAN6})), event(LAN6, SERVER6)),
+    (True, Filter(local=frozenset({ROUTER}), own=True), event(ROUTER, SERVER)),
+    (False, Filter(local=frozenset({ROUTER}), own=True), event(ROUTER, SERVER, ports=(40000, 3780))),
+    (False, Filter(local=frozenset({ROUTER}), own=True), event(SERVER, ROUTER, ports=(3780, 40000))),
+    (True, Filter(local=frozenset({ROUTER}), own=True), event(LAN, SERVER, ports=(40000, 3780))),
+    (False, Filter(networks=((b"\x0a\0\0\0", 8),)), event(LAN, SERVER)),
+    (True, Filter(networks=((b"\x0a\0\0\0", 8),), include=True), event(LAN, SERVER)),
+    (True, Filter(networks=((b"\x0a\0\0\0", 8),), include=True), event(SERVER, VIP, reply=(LAN, SERVER))),
+    (False, Filter(networks=((b"\x0a\0\0\0", 8),), include=True), event(SERVER, VIP)),
+    (False, Filter(tcp_states=frozenset({3})), event(LAN, SERVER, state=SYN_SENT)),
+    (True, Filter(tcp_states=frozenset({3})), event(LAN, SERVER, state=3)),
+    (True, Filter(tcp_states=frozenset({3})), event(LAN, SERVER)),  # a change of something else
+    (True, Filter(tcp_states=frozenset({3})), event(LAN, SERVER, state=8, kind=DELETE)),
+    (False, Filter(tcp_states=frozenset({3})), event(LAN, SERVER, state=SYN_SENT, kind=DELETE)),
+    (False, Filter(zones=frozenset({3})), event(LAN, SERVER)),
+    (True, Filter(zones=frozenset({3})), event(LAN, SERVER, zone=3)),
+    (True, Filter(), event(LAN, SERVER, kind=0x200)),  # an expectation
+    (False, Filter(), event(LAN, SERVER, kind=0x300)),
+])  # fmt: skip
+def test_what_passes(kernel: Kernel, wanted: bool, rules: Filter, message: bytes) -> None:
+    kernel.load(rules, OURS, 5)
+    assert kernel.passes(message) == wanted
+    if message[12:16] == bytes(4):
+        assert checker(rules)(message) == wanted
+
+
+def test_the_largest_lists_fit(kernel: Kernel) -> None:
+    """In one program, with all jumps in reach; beyond them Python filters."""
+    local = frozenset(bytes([0x20, 1]) + bytes([n]) * 14 for n in range(LOCAL_MAX))
+    networks = tuple((bytes([0xFD]) + bytes([n]) * 15, 127) for n in range(NETWORKS_MAX))
+    rules = Filter(
+        frozenset(range(128)), frozenset(range(256)), frozenset(range(128)), networks, local=local, own=True
+    )
+    assert rules.fits
+    kernel.load(rules, *range(1, 5))
+    wanted = checker(rules)
+    for address in (*local, *(network for network, _ in networks), LAN6):
+        for message in (
+            event(address, SERVER6),
+            event(SERVER6, address),
+            event(LAN6, SERVER6, reply=(address, LAN6)),
+        ):
+            assert kernel.passes(message) == wanted(message)
+    assert not Filter(local=local | {LAN}).fits

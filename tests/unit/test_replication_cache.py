@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Limits, expiry, drift and memory of the backup's table."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+
+from tandem.replication.cache import SHARDS, Cache, entry_digest
+from tandem.replication.record import DESTROY, NEW, UPDATE
+
+SECOND = 1_000_000_000
+
+
+def flow(number: int, *, assured: bool = True, timeout: int = 120, state: int = 3) -> tuple[bytes, bytes]:
+    """A TCP connection with SNAT: the typical one."""
+    third, port = number >> 14, 1024 + (number & 0x3FFF)
+    key = b"\0\0\4\6" + bytes((10, 0, 1, third)) + b"\xc6\x33\x64\7" + port.to_bytes(2, "big") + b"\1\xbb"
+    status = 0x0E if assured else 0x0A
+    body = bytes((5, 0, status)) + timeout.to_bytes(4, "big") + bytes((state, 7, 7, 3, 3)) + b"\xc0\0\2"
+    return key, body + bytes((1 + third,)) + port.to_bytes(2, "big")
+
+
+def rounds(cache: Cache, start: int, seconds: int) -> int:
+    """Let `work` be called every second for a time; returns the time at the end."""
+    for second in range(seconds):
+        cache.work(start + second * SECOND)
+    return start + seconds * SECOND
+
+
+def test_bounded_in_entries_and_bytes() -> None:
+    cache = Cache(100, 1 << 30)
+    for number in range(150):
+        cache.apply((NEW, *flow(number)), 0)
+    assert len(cache) == 100 and cache.overflow == 50
+    cache.apply((UPDATE, *flow(5, state=7)), 0)  # what is there may still change
+    assert cache.updated == 1 and cache.overflow == 50
+    cache.apply((DESTROY, flow(5)[0], b""), 0)
+    cache.apply((NEW, *flow(149)), 0)
+    assert len(cache) == 100 and cache.overflow == 50
+    small = Cache(1000, 10_000)
+    for number in range(150):
+        small.apply((NEW, *flow(number)), 0)
+    assert 10_000 <= small.memory < 10_300 and small.overflow == 150 - len(small)
+
+
+def test_a_lost_destroy_is_not_for_ever() -> None:
+    """Neither the timeout nor `hold` alone lets an entry go: both must be over."""
+    cache = Cache(1000, 1 << 30, hold=300)
+    cache.apply((NEW, *flow(1, timeout=120)), 0)
+    cache.apply((NEW, *flow(2, timeout=1000)), 0)
+    now = rounds(cache, 0, 299)
+    assert len(cache) == 2
+    now = rounds(cache, now, 120)
+    assert len(cache) == 1 and cache.expired == 1
+    now = rounds(cache, now, 500)
+    assert len(cache) == 1
+    rounds(cache, now, 200)
+    assert len(cache) == 0 and cache.expired == 2
+
+
+def test_what_the_active_vouches_for_stays() -> None:
+    """A flow that data keeps alive has no events: equal digests say that it lives."""
+    cache = Cache(1000, 1 << 30, hold=300)
+    cache.apply((NEW, *flow(1)), 0)
+    now = 0
+    for _ in range(10):
+        now = rounds(cache, now, 200)
+        cache.confirm(now)
+    assert len(cache) == 1
+    rounds(cache, now, 500)
+    assert len(cache) == 0
+
+
+def test_a_long_pause_does_not_make_one_long_call() -> None:
+    """After a suspend all is due at once, and still goes little by little."""
+    cache = Cache(100_000, 1 << 30, hold=1)
+    for number in range(20_000):
+        cache.apply((NEW, *flow(number, timeout=1)), 0)
+    cache.work(1000 * SECOND)
+    assert 19_000 < len(cache) < 20_000
+    rounds(cache, 1001 * SECOND, 130)
+    assert len(cache) == 0
+
+
+def test_a_bulk_replaces_what_it_does_not_name() -> None:
+    cache = Cache(1000, 1 << 30)
+    other = Cache(1000, 1 << 30)
+    for number in range(100):
+        cache.apply((NEW, *flow(number)), 0)
+    cache.begin_bulk()
+    for number in range(50, 120):
+        cache.apply((UPDATE, *flow(number)), 0)
+        other.apply((NEW, *flow(number)), 0)
+    assert len(cache) == 120  # until it ends, all that is known may be needed
+    cache.end_bulk()
+    assert len(cache) == 70 and cache.digest() == other.digest()
+    assert cache.get(flow(3)[0]) is None and sum(map(len, cache.slices())) == 70
+    rounds(cache, 0, SHARDS // 32 + 1)
+    assert cache.swept == 50 and cache.digest() == other.digest()
+
+
+def test_to_abort_no_bulk_brings_nothing_back() -> None:
+    cache = Cache(1000, 1 << 30)
+    cache.apply((NEW, *flow(1)), 0)
+    cache.begin_bulk()
+    cache.end_bulk()
+    cache.abort_bulk()
+    assert len(cache) == 0 and cache.get(flow(1)[0]) is None
+
+
+def test_equal_changes_of_two_flows_do_not_cancel_out() -> None:
+    """As they would in a XOR or a sum of CRCs."""
+    left, right = Cache(100, 1 << 30), Cache(100, 1 << 30)
+    for number in range(4):
+        left.apply((NEW, *flow(number, assured=True)), 0)
+        right.apply((NEW, *flow(number, assured=number > 1)), 0)
+    assert left.digest()[0] == right.digest()[0] and left.digest()[1] != right.digest()[1]
+
+
+def test_the_digest_leaves_out_what_runs_down() -> None:
+    key, body = flow(1, timeout=100)
+    assert entry_digest(key, body) == entry_digest(*flow(1, timeout=99))
+    assert entry_digest(key, body) == entry_digest(*flow(1, state=0))
+    tailed = bytes((body[0] | 0x80,)) + body[1:] + b"\2\3ftp"
+    assert entry_digest(key, body) == entry_digest(key, tailed)
+    assert entry_digest(key, body) != entry_digest(*flow(2)) != entry_digest(*flow(1, assured=False))
+
+
+def test_nothing_for_the_garbage_collector() -> None:
+    cache = Cache(100_000, 1 << 30)
+    gc.collect()
+    before = len(gc.get_objects())
+    for number in range(10_000):
+        cache.apply((NEW, *flow(number)), 0)
+    gc.collect()
+    assert len(gc.get_objects()) - before < SHARDS + 100
+
+
+MEASURE = """
+import sys
+from tandem.replication.cache import Cache
+from tandem.replication.record import NEW
+from tests.unit.test_replication_cache import flow
+def rss():
+    return next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith("VmRSS"))
+cache = Cache(1 << 20, 1 << 30)
+before = rss()
+for number in range(100_000):
+    cache.apply((NEW, *flow(number)), 0)
+print((rss() - before) / 100_000, cache.memory / 100_000)
+"""
+
+
+def test_at_most_200_bytes_an_entry() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    measured, estimated = map(float, done.stdout.split())
+    assert measured <= 200
+    assert abs(estimated - measured) < 30

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Captured messages: what they say, and what restores them."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from tandem.replication import message, record
+from tandem.replication.expectation import master_key, parse_expectation
+from tandem.replication.parser import Parser
+from tandem.replication.record import (
+    DESTROY,
+    DNAT,
+    EXPECTATION,
+    ICMP,
+    MARK,
+    NEW,
+    SNAT,
+    TCP,
+    UPDATE,
+    ZONED,
+    merge,
+    tail,
+    valid,
+)  # fmt: skip
+from tandem.replication.restore import CHANGE, Builder
+
+from .vectors import little_endian, translated, tree, vectors, with_attributes
+
+pytestmark = little_endian
+
+NAT = {
+    "plain": 0, "snat": SNAT, "snat port": SNAT, "masquerade": SNAT, "dnat": DNAT, "dnat port": DNAT,
+    "both": SNAT | DNAT, "both ports": SNAT | DNAT, "redirect port only": DNAT,
+}  # fmt: skip
+
+
+def parse(raw: bytes) -> record.Record:
+    found = parse_expectation(raw) if raw[5] == 2 else message.parse(raw)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("case", sorted({case for case, _ in vectors()}))
+def test_a_flow_from_beginning_to_end(case: str) -> None:
+    """NEW, UPDATE, DESTROY in this order, all for one key, with the NAT that the case's name says."""
+    states: dict[bytes, list[int]] = {}
+    for name, raw in vectors("event"):
+        if name == case:
+            op, key, body = parse(raw)
+            states.setdefault(key, []).append(op)
+            if op == DESTROY:
+                assert body == b""
+                continue
+            assert valid(key, body)
+            protocol, _, rest = case.partition(" ")
+            if protocol in ("tcp", "udp"):
+                assert body[0] & (SNAT | DNAT) == NAT[rest.removeprefix("v6 ")]
+                assert bool(body[0] & TCP) == (protocol == "tcp")
+    for ops in states.values():
+        assert ops[0] == NEW and all(op == UPDATE for op in ops[1:-1])
+        assert len(ops) == 1 or ops[-1] in (UPDATE, DESTROY)
+    if case.startswith(("tcp", "udp")):
+        assert [ops[-1] for ops in states.values()] == [DESTROY]
+
+
+@pytest.mark.parametrize(("case", "raw"), vectors("dump"))
+def test_restored_from_a_dump(case: str, raw: bytes) -> None:
+    """The restore message: the reply is the plain inverse, the NAT apart, and what is left is as it was."""
+    op, key, body = parse(raw)
+    assert op == UPDATE and valid(key, body)
+    made = Builder().message(key, body, 0x01020304)
+    assert struct.unpack_from("=IHHI", made) == (len(made), raw[5] << 8, 0x401, 0x01020304)
+    if body[0] == EXPECTATION:
+        assert tree(made[20:]) == {type_: value for type_, value in tree(raw[20:]).items() if type_ != 5}
+        return
+    was, parts = tree(raw[20:]), tree(made[20:])
+    for ours in (parts[1], parts[2]):
+        if 2 not in was[1][2] and 4 not in was[1][2] and 7 not in was[1][2]:  # no ports: ours are zero
+            assert ours[2].pop(2) == ours[2].pop(3) == b"\0\0"
+    assert parts[1] == was[1]
+    original, reply = parts[1][1], parts[2][1]
+    first, second = sorted(original)
+    assert (reply[first], reply[second]) == (original[second], original[first])
+    for kind, address in ((6, second), (13, first)):
+        bit = SNAT if kind == 6 else DNAT
+        assert (kind in parts) == bool(body[0] & bit)
+        if kind in parts:
+            assert was[2][1][address] in (parts[kind].get(1), parts[kind].get(4))
+    assert struct.unpack("!I", parts[3])[0] & ~0x406 == 8  # CONFIRMED, of the others only what may be set
+    assert parts[7] == was[7]
+    if TCP & body[0]:
+        assert parts[4][1][1:] if isinstance(parts[4][1], bytes) else parts[4][1][1] == was[4][1][1]
+        for direction in (4, 5):
+            flags = was[4][1][direction][0] & 3 | 8
+            assert parts[4][1][direction] == bytes((flags, 0x0B))
+    again = message.parse(translated(made))
+    expected = body[:2] + bytes((body[2] & ~1,)) + body[3:]  # EXPECTED is the kernel's to set
+    assert again is not None and again[1:] == (key, expected)
+
+
+def test_what_the_rare_ones_have() -> None:
+    tails: dict[int, bytes] = {}
+    kinds = 0
+    for case, raw in vectors("dump"):
+        if case in ("others", "ftp") and raw[5] == 1:
+            body = parse(raw)[2]
+            tails |= tail(body)
+            kinds |= body[0]
+    assert kinds & MARK and kinds & ZONED
+    assert tails[record.T_HELPER] == b"ftp"
+    assert tails[record.T_LABELS][0] == 1 << 5 and len(tails[record.T_LABELS]) == 16
+    assert tails[record.T_ZONE] == b"\1\0\x08"
+    assert tails[record.T_SCTP][0] == 1 or tails[record.T_SCTP][0] < 10
+    assert len(tails[record.T_MASTER]) == 16
+    position, before, after = struct.unpack("!3I", tails[record.T_SEQ_ADJ_ORIG])
+    assert position and after - before == 2  # 10,0,0,2 has become 192,0,2,10
+
+
+def test_an_expectation_names_its_master() -> None:
+    [raw] = [raw for case, raw in vectors("dump") if case == "ftp" and raw[5] == 2]
+    key = parse(raw)[1]
+    flows = {parse(other)[1] for case, other in vectors("dump") if case == "ftp" and other[5] == 1}
+    assert master_key(key) in flows
+
+
+def test_icmp() -> None:
+    for case, raw in vectors():
+        if case.startswith("icmp"):
+            _, key, body = parse(raw)
+            assert body[0] & (ICMP | SNAT | DNAT) == ICMP | SNAT
+            assert key[-4:] == bytes((8 if key[2] == 4 else 128, 0, 0x12, 0x34))
+
+
+def test_every_captured_shape_is_learnt() -> None:
+    """The second message of a shape is as fast as it gets; both ways lead to the same."""
+    parser = Parser()
+    for _, raw in vectors():
+        assert parser.parse(raw) == parse(raw)
+    for case, raw in vectors():
+        assert parser.parse(raw) == parse(raw)
+        if case.startswith(("tcp", "udp", "icmp")):
+            assert parser.knows(raw)
+
+
+def test_an_update_says_only_what_changed() -> None:
+    [first] = [raw for case, raw in vectors("dump") if case == "tcp both ports"]
+    _, key, whole = parse(first)
+    parts = tree(first[20:])
+    without = {type_: value for type_, value in parts.items() if type_ != 4}  # a mark has been set
+    without[8] = b"\0\0\0\7"
+    _, same, body = parse(with_attributes(first, without))
+    assert same == key and not record.complete(body) and record.complete(whole)
+    merged = merge(whole, body)
+    assert merged[7:12] == whole[7:12] and merged[12:16] == b"\0\0\0\7" and merged[16:] == whole[12:]
+
+
+def test_an_offloaded_flow_is_established() -> None:
+    """The kernel tells neither timeout nor state of a flow that is in a flow table."""
+    [raw] = [raw for case, raw in vectors("dump") if case == "tcp snat"]
+    parts = {type_: value for type_, value in tree(raw[20:]).items() if type_ not in (4, 7)}
+    parts[3] = (0x419E | 0x4000).to_bytes(4, "big")
+    _, key, body = parse(with_attributes(raw, parts))
+    assert valid(key, body)
+    made = tree(Builder().message(key, body)[20:])
+    assert made[4][1][1] == b"\3" and struct.unpack("!I", made[7])[0] == message.OFFLOADED_TCP_TIMEOUT
+    assert struct.unpack("!I", made[3])[0] & 0xC000 == 0
+
+
+def test_the_timeout_of_established_connections_is_this_routers() -> None:
+    entries = [parse(raw)[1:] for case, raw in vectors("dump") if case.startswith(("tcp", "udp"))]
+    builder = Builder()
+    for chunk in builder.chunks(entries, 1, 7440):
+        offset = 0
+        for _, body in chunk.entries:
+            length = struct.unpack_from("=I", chunk.data, offset)[0]
+            timeout = tree(bytes(chunk.data[offset + 20 : offset + length]))[7]
+            established = body[0] & TCP and body[7] == 3
+            assert timeout == (struct.pack("!I", 7440) if established else body[3:7])
+            offset += length
+
+
+def test_an_update_has_no_nat_and_no_helper() -> None:
+    for _, raw in vectors("dump"):
+        _, key, body = parse(raw)
+        if body[0] != EXPECTATION:
+            made = Builder().message(key, body, 1, CHANGE)
+            assert not tree(made[20:]).keys() & {2, 5, 6, 13, 14}
+            assert struct.unpack_from("=H", made, 6)[0] == 1

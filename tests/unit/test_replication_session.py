@@ -1,0 +1,712 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The peer protocol: handshake, streams, resyncs, turns of the roles, time limits, bounds."""
+
+from __future__ import annotations
+
+import pytest
+
+from tandem.replication import frames, session
+from tandem.replication.frames import HEAD, HELLO_MAX, MAC_SIZE, Hello, ProtocolError, Seal
+from tandem.replication.record import DESTROY, NEW, UPDATE
+from tandem.replication.session import (
+    MILLISECOND,
+    OPENED,
+    SECOND,
+    Acked,
+    Closed,
+    HeldInStep,
+    HeldOutOfStep,
+    PeerInStep,
+    PeerOutOfStep,
+    PeerStream,
+    Settings,
+)
+from tandem.replication.stream import coalesce
+from tests.property.replication_link import (
+    SECRET,
+    End,
+    Link,
+    Table,
+    body,
+    closed,
+    destroy,
+    key,
+    new,
+    pair,
+    update,
+)
+
+OTHER = b"quite another secret ..."
+
+
+def streaming(entries: int = 0, **settings: object) -> Link:
+    """A pair whose left end streams and is in step."""
+    link = pair(settings, settings)
+    left = link.ends[0]
+    left.own.apply_all([new(number) for number in range(entries)])
+    left.session.stream_on(left.position, link.now)
+    link.settle()
+    assert left.session.outgoing.in_step
+    assert link.ends[1].held.entries == left.own.entries
+    return link
+
+
+# Handshake
+
+
+def test_opens() -> None:
+    link = pair({"router_id": "r1"}, {"router_id": "r2" * 40})
+    left, right = link.ends
+    assert left.session.state == right.session.state == OPENED
+    assert left.session.peer and right.session.peer
+    assert right.session.peer.router_id == "r1"
+    assert left.session.peer.router_id == ("r2" * 40)[:32]
+    assert left.session.peer.node == bytes([2] * 8)
+
+
+def test_one_byte_at_a_time() -> None:
+    link = pair(piece=1)
+    assert {end.session.state for end in link.ends} == {OPENED}
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_wrong_secret(who: int) -> None:
+    wrong: dict[str, object] = {"secrets": {1: OTHER}}
+    link = pair(*((wrong, {}) if who == 0 else ({}, wrong)))
+    assert closed(link) == (None, "authentication")
+    # The stranger saw a hello, and nothing that was made with the secret.
+    assert b"".join(link.carried[1]) == link.ends[1].session._hello
+
+
+def test_a_responder_without_the_secret_fails_too() -> None:
+    link = pair({}, {"secrets": {1: SECRET}})
+    fresh = Link(End(1), End(2, secrets={1: OTHER}))
+    fresh.collect()
+    fresh.deliver(0, 1000)
+    fresh.collect()
+    fresh.deliver(1, 1000)
+    # It sends an AUTH all the same, made with what it has.
+    liar = fresh.ends[1].session
+    assert liar._seal is not None
+    fresh.ends[0].take(
+        fresh.ends[0].session.receive_data(liar._seal.make(frames.AUTH, 0, b""), fresh.now), fresh.now
+    )
+    assert fresh.ends[0].closed == "authentication"
+    assert link.ends[0].closed is None
+
+
+def test_unknown_key_id() -> None:
+    link = pair({"secrets": {7: SECRET}, "key_id": 7})
+    assert closed(link) == (None, "unknown_key")
+    assert not link.carried[1]
+
+
+@pytest.mark.parametrize("ours", [1, 2])
+@pytest.mark.parametrize("theirs", [1, 2])
+def test_rotation(ours: int, theirs: int) -> None:
+    both = {1: SECRET, 2: OTHER}
+    link = pair({"secrets": both, "key_id": ours}, {"secrets": both, "key_id": theirs})
+    assert closed(link) == (None, None)
+    link.ends[0].session.stream_on(0, link.now)
+    link.settle()
+    assert link.ends[0].session.outgoing.in_step
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_insecure_on_one_side_only(who: int) -> None:
+    open_: dict[str, object] = {"secrets": {}, "key_id": 0, "insecure": True}
+    link = pair(*((open_, {}) if who == 0 else ({}, open_)))
+    assert closed(link) == (None, "insecure")
+    assert not link.carried[1]
+
+
+def test_insecure_on_both_sides() -> None:
+    open_: dict[str, object] = {"secrets": {}, "key_id": 0, "insecure": True}
+    link = pair(open_, open_)
+    assert closed(link) == (None, None)
+
+
+def test_version_mismatch_is_told_to_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    link = Link(End(1), End(2))
+    later = Hello(bytes([1] * 8), bytes(16), 1, versions=(2, 3)).encode()
+    link.ends[0].session._raw = later
+    link.settle()
+    assert link.ends[1].closed == "version"
+    assert b"".join(link.carried[1]) == link.ends[1].session._hello
+    assert link.ends[1].session.closed is not None
+    assert link.ends[1].session.closed.detail == "the peer speaks versions 2..3, this router 1..1"
+    monkeypatch.setattr(frames, "VERSIONS", (2, 3))
+    with pytest.raises(ProtocolError) as error:
+        frames.decode_hello(b"".join(link.carried[1]))
+    assert error.value.reason == "version"
+
+
+def test_a_later_hello_may_be_longer() -> None:
+    hello = Hello(bytes(8), bytes(16), 1, "r1").encode()
+    prefix = frames._PREFIX.size
+    longer = hello[: prefix - 2] + (len(hello) - prefix + 5).to_bytes(2, "big") + hello[prefix:] + b"later"
+    found = frames.decode_hello(longer + b"more")
+    assert found is not None
+    assert found == (Hello(bytes(8), bytes(16), 1, "r1"), len(longer))
+
+
+def test_itself() -> None:
+    link = pair({}, {"node": bytes([1] * 8)})
+    assert closed(link) == (None, "self")
+
+
+@pytest.mark.parametrize(
+    "data", [b"GET / HTTP/1.1\r\n\r\n", b"T", b"TNDX", bytes(400), b"TNDM\1\1\xff\xff", b"\x16\x03\x01"]
+)
+def test_garbage_costs_little(data: bytes) -> None:
+    link = Link(End(1), End(2))
+    right = link.ends[1]
+    right.take(right.session.receive_data(data, link.now), link.now)
+    if right.closed is None:
+        assert len(right.session._buffer) <= HELLO_MAX
+        link.now += 5 * SECOND
+        right.take(right.session.handle_timer(link.now), link.now)
+    assert right.closed in {"magic", "hello", "handshake_timeout"}
+    assert right.session.data_to_send(link.now) == b""
+    assert right.session.receive_data(b"more", link.now) == []
+
+
+def test_silence_is_given_five_seconds() -> None:
+    link = Link(End(1), End(2))
+    right = link.ends[1].session
+    assert right.next_deadline() == link.now + 5 * SECOND
+    assert right.handle_timer(link.now + 5 * SECOND - 1) == []
+    assert right.handle_timer(link.now + 5 * SECOND) == [
+        Closed("handshake_timeout", "the handshake took too long")
+    ]
+    assert right.next_deadline() is None
+
+
+def test_an_authenticated_connection_must_be_opened() -> None:
+    link = Link(End(1), End(2))
+    link.ends[0].take = lambda events, now: None  # type: ignore[method-assign]
+    link.settle()
+    assert link.ends[1].session.state == session.READY
+    link.run(5 * SECOND)
+    assert closed(link) == ("handshake_timeout", "handshake_timeout")
+
+
+def test_no_more_than_an_authentication_before_it() -> None:
+    link = Link(End(1), End(2))
+    link.collect()
+    link.deliver(0, 1000)
+    right = link.ends[1]
+    right.take(right.session.receive_data(HEAD.pack(1, frames.RECORDS, 0), link.now), link.now)
+    assert right.closed == "frame_size"
+
+
+def test_a_recorded_session_is_no_use() -> None:
+    link = streaming(10)
+    recorded = b"".join(link.carried[0])
+    victim = Link(End(1), link.ends[1])
+    for start in range(len(recorded)):
+        right = victim.ends[1]
+        right.take(right.session.receive_data(recorded[start : start + 1], victim.now), victim.now)
+    assert victim.ends[1].closed == "authentication"
+
+
+def test_reflection() -> None:
+    link = Link(End(1), End(2))
+    link.collect()
+    link.deliver(0, 1000)
+    link.collect()
+    link.deliver(1, 1000)
+    left = link.ends[0]
+    reflected = left.session.data_to_send(link.now)  # its own proof
+    left.take(left.session.receive_data(reflected, link.now), link.now)
+    assert left.closed == "authentication"
+    # And its own hello.
+    other = Link(End(1), End(2))
+    left = other.ends[0]
+    left.take(left.session.receive_data(left.session.data_to_send(other.now), other.now), other.now)
+    assert left.closed == "self"
+
+
+def test_a_session_against_itself_by_a_relay_is_seen() -> None:
+    link = Link(End(1), End(1))
+    link.settle()
+    assert link.ends[1].closed == "self"
+
+
+def test_keys_differ_by_direction_nonce_and_secret() -> None:
+    hello = b"hello" * 10
+    seals = [
+        Seal(SECRET, True, hello),
+        Seal(SECRET, False, hello),
+        Seal(SECRET, True, hello + b"x"),
+        Seal(OTHER, True, hello),
+        Seal(b"", True, hello),
+    ]
+    macs = [seal.mac(b"frame") for seal in seals] + [seals[0].mac(b"frame")]
+    assert len(set(macs)) == len(macs)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"insecure": True, "secrets": {1: SECRET}},
+        {"secrets": {1: SECRET}, "key_id": 2},
+        {"secrets": {1: b"too short"}, "key_id": 1},
+        {"secrets": {1: bytes(65)}, "key_id": 1},
+        {"secrets": {0: SECRET}, "key_id": 0},
+        {"secrets": {256: SECRET}, "key_id": 256},
+        {"insecure": True, "node": b"short"},
+        {"insecure": True, "heartbeat": 0},
+    ],
+)
+def test_settings_that_will_not_do(settings: dict[str, object]) -> None:
+    with pytest.raises(ValueError):
+        Settings(**settings)  # type: ignore[arg-type]
+
+
+# On the way
+
+
+@pytest.mark.parametrize("harm", ["flip", "twice", "drop", "swap", "cut"])
+@pytest.mark.parametrize("insecure", [False, True])
+def test_harm_on_the_way_is_seen(harm: str, insecure: bool) -> None:
+    link = streaming(3, **({"secrets": {}, "key_id": 0, "insecure": True} if insecure else {}))
+    left, right = link.ends
+    sent = []
+    for number in range(3):
+        left.change([update(1, number)], link.now, urgent=True)
+        sent.append(left.session.data_to_send(link.now))
+    one, two, three = sent
+    data = {
+        "flip": one[:20] + bytes([one[20] ^ 1]) + one[21:],
+        "twice": one + one,
+        "drop": one + three,
+        "swap": two + one,
+        "cut": one[:-1] + two,
+    }[harm]
+    right.take(right.session.receive_data(data + three, link.now), link.now)
+    assert right.closed == "mac"
+    assert right.session.data_to_send(link.now) == b""
+
+
+# Streams
+
+
+def test_bulk_and_deltas() -> None:
+    link = streaming(500)
+    left, right = link.ends
+    assert isinstance(left.last(PeerInStep), PeerInStep)
+    assert right.last(HeldInStep) == HeldInStep(False)
+    left.change([destroy(3), update(4, 9), new(1000)], link.now)
+    assert right.held.entries != left.own.entries
+    link.run(1 * MILLISECOND)
+    assert right.held.entries == left.own.entries
+
+
+def test_position_and_acknowledgement() -> None:
+    link = streaming(5)
+    left = link.ends[0]
+    position = left.change([new(50), new(51)], link.now, urgent=True)
+    assert left.session.outgoing.acked < position
+    link.settle()  # urgent: no time passes
+    assert left.session.outgoing.acked == position
+    assert left.last(Acked) == Acked(position)
+    link.run(session.LAG_INTERVAL)
+    left.change([new(52)], link.now)
+    link.settle()  # the first after a pause does not wait
+    position = left.change([new(53)], link.now)
+    link.settle()
+    assert left.session.outgoing.acked < position
+    link.run(session.BATCH_DELAY + session.ACK_DELAY)
+    assert left.session.outgoing.acked == position
+
+
+def test_lag() -> None:
+    link = streaming(5)
+    left = link.ends[0]
+    left.change([new(50)], link.now)
+    left.session.data_to_send(link.now)  # which nobody carries
+    link.now += 7 * MILLISECOND
+    assert left.session.lag_now(link.now) == 7 * MILLISECOND
+    link = streaming(5)
+    left = link.ends[0]
+    left.change([new(50)], link.now)
+    link.now += 5 * MILLISECOND  # the socket was blocked
+    link.settle()
+    assert left.session.lag == left.session.lag_max == left.session.lag_now(link.now) == 5 * MILLISECOND
+
+
+def test_what_the_bulk_does_not_name_is_gone() -> None:
+    link = pair()
+    left, right = link.ends
+    right.held.apply_all([new(7), new(8)])
+    left.own.apply_all([new(8), new(9)])
+    left.session.stream_on(0, link.now)
+    link.settle()
+    assert set(right.held.entries) == {key(8), key(9)}
+
+
+def test_deltas_within_the_bulk() -> None:
+    link = pair()
+    left, right = link.ends
+    left.own.apply_all([new(number) for number in range(1000)])
+    left.session.stream_on(0, link.now)
+    for number in range(0, 1000, 3):
+        left.session.output_at  # noqa: B018
+        data = left.session.data_to_send(link.now, limit=500)
+        right.take(right.session.receive_data(data, link.now), link.now)
+        left.change([destroy(number), update(number + 1, number), new(2000 + number)], link.now)
+    link.run(MILLISECOND)
+    assert left.session.outgoing.in_step
+    assert right.held.entries == left.own.entries
+    assert left.session.outgoing.bulks == 1
+
+
+def test_waiting_records_of_one_key_become_one() -> None:
+    link = streaming(2)
+    left, right = link.ends
+    before = right.session.incoming.records
+    left.change([update(1, number) for number in range(100)], link.now)
+    left.change([new(5), destroy(5)], link.now)
+    assert left.session.outgoing.waiting == 2
+    assert left.session.outgoing.coalesced == 100
+    link.run(MILLISECOND)
+    assert right.session.incoming.records == before + 2
+    assert right.held.entries == left.own.entries
+
+
+def test_coalesced_updates_lose_nothing() -> None:
+    tcp = lambda state: bytes((4, 0, 14, 0, 0, 0, 9, state, 7, 7, 8, 8))  # noqa: E731
+    at = key(1)
+    both = coalesce((NEW, at, tcp(3)), (UPDATE, at, tcp(0)))
+    assert both == (NEW, at, tcp(3))
+    assert coalesce((UPDATE, at, tcp(3)), (UPDATE, at, tcp(0))) == (UPDATE, at, tcp(3))
+    # What the receiver still has is of a flow that is gone.
+    assert coalesce((DESTROY, at, b""), (UPDATE, at, tcp(0))) == (NEW, at, tcp(0))
+    assert coalesce((NEW, at, tcp(3)), (DESTROY, at, b"")) == (DESTROY, at, b"")
+    assert coalesce((DESTROY, at, b""), (NEW, at, tcp(2))) == (NEW, at, tcp(2))
+
+
+def test_overflow_heals_by_a_bulk() -> None:
+    link = streaming(10, queue_limit=20_000)
+    left, right = link.ends
+    for number in range(100, 2000):
+        left.change([new(number)], link.now)
+        assert left.session.outgoing.queued <= 20_000
+    assert left.last(PeerOutOfStep) == PeerOutOfStep("overflow")
+    assert left.session.resyncs == {"overflow": 1}
+    assert left.session.outgoing.dropped == 1900
+    assert not left.session.outgoing.in_step
+    link.run(2 * SECOND)
+    assert left.session.outgoing.in_step
+    assert left.session.outgoing.acked == left.position
+    assert right.held.entries == left.own.entries
+
+
+def test_drift_is_found_and_healed() -> None:
+    link = streaming(100)
+    left, right = link.ends
+    del right.held.entries[key(5)]
+    link.run(11 * SECOND)
+    assert right.last(HeldOutOfStep) == HeldOutOfStep("digest")
+    assert left.last(PeerOutOfStep) == PeerOutOfStep("digest")
+    assert right.session.incoming.drifts == 1
+    assert left.session.resyncs == {"digest": 1}
+    assert left.session.outgoing.in_step
+    assert right.held.entries == left.own.entries
+    link.run(11 * SECOND)
+    assert right.held.confirmed > link.now - 11 * SECOND
+
+
+def test_a_digest_that_never_matches_costs_fewer_and_fewer_bulks() -> None:
+    link = pair()
+    left, right = link.ends
+    right.held.digest = lambda: (0, b"wrong")  # type: ignore[method-assign]
+    left.session.stream_on(0, link.now)
+    link.run(100 * SECOND)
+    assert left.session.outgoing.bulks == 7  # at 0, 1, 3, 7, 15, 31, 63 s
+    left.session.stream_off()
+    assert closed(link) == (None, None)
+
+
+def test_without_digests_nothing_is_compared() -> None:
+    link = pair()
+    left, right = link.ends
+    right.held.can_digest = False
+    left.session.stream_on(0, link.now)
+    link.run(1 * SECOND)
+    right.held.entries[key(1)] = b"drift"
+    link.run(20 * SECOND)
+    assert left.session.resyncs == {}
+
+
+def test_asked_for() -> None:
+    link = streaming(10)
+    left, right = link.ends
+    right.held.entries.clear()
+    right.events += right.session.request_bulk()
+    link.run(2 * SECOND)
+    assert left.session.resyncs == {"asked": 1}
+    assert right.held.entries == left.own.entries
+    assert left.session.outgoing.in_step
+
+
+def test_a_source_that_is_not_ready() -> None:
+    link = pair()
+    left, right = link.ends
+    left.own.apply_all([new(1)])
+    left.own.slices = lambda: iter([[], [], [new(1)[1:]]])  # type: ignore[method-assign,return-value]
+    left.session.stream_on(0, link.now)
+    link.settle()
+    assert not left.session.outgoing.in_step
+    link.run(3 * MILLISECOND)
+    assert left.session.outgoing.in_step
+    assert right.held.entries == left.own.entries
+
+
+def test_oversized_records_are_counted_and_left_out() -> None:
+    link = streaming(1)
+    left, right = link.ends
+    left.session.push([(NEW, key(1), bytes(2000)), (NEW, b"", b"x"), new(2)], 3, link.now)
+    link.run(MILLISECOND)
+    assert left.session.outgoing.oversized == 2
+    assert key(2) in right.held.entries
+    assert closed(link) == (None, None)
+
+
+def test_batches_beyond_a_frame() -> None:
+    records = [(NEW, key(number), bytes(1024)) for number in range(200)]
+    packed = frames.pack_records(records)
+    assert len(packed) > 1
+    assert sorted(r for p in packed for r in frames.unpack_records(memoryview(p))) == sorted(records)
+
+
+# Turns
+
+
+def turn(link: Link, old: int = 0) -> None:
+    """Swap the roles in the planned way."""
+    was, is_ = link.ends[old], link.ends[1 - old]
+    was.session.stream_off()
+    link.settle()
+    is_.own.entries = dict(is_.held.entries)
+    is_.session.stream_on(is_.position, link.now, adopt=True)
+    link.settle()
+
+
+def test_the_stream_turns_round_without_a_bulk() -> None:
+    link = streaming(100)
+    left, right = link.ends
+    left.change([new(200)], link.now)
+    turn(link)
+    assert right.session.outgoing.in_step
+    assert right.session.outgoing.bulks == 0
+    assert left.held.entries == right.own.entries
+    assert left.last(PeerStream) == PeerStream(True, False)
+    assert left.last(HeldInStep) == HeldInStep(True)
+    assert right.last(PeerStream) == PeerStream(False, True)
+    right.change([destroy(200), new(300)], link.now)
+    turn(link, 1)
+    assert left.session.outgoing.in_step
+    assert left.session.outgoing.bulks == 1  # the first
+    left.change([new(400)], link.now)
+    link.run(11 * SECOND)
+    assert right.held.entries == left.own.entries
+    assert left.session.resyncs == right.session.resyncs == {}
+
+
+def test_a_turn_before_the_old_sender_has_ended_costs_a_bulk() -> None:
+    link = streaming(100)
+    left, right = link.ends
+    right.own.entries = dict(right.held.entries)
+    right.session.stream_on(0, link.now, adopt=True)
+    link.run(2 * SECOND)
+    assert right.session.resyncs == {"basis": 1}
+    assert right.session.outgoing.in_step
+    assert left.held.entries == right.own.entries
+
+
+def test_a_turn_with_a_table_that_changed_is_found_by_the_digest() -> None:
+    link = streaming(100)
+    left, right = link.ends
+    left.session.stream_off()
+    link.settle()
+    left.own.apply_all([destroy(5)])  # it should not have
+    right.own.entries = dict(right.held.entries)
+    right.session.stream_on(0, link.now, adopt=True)
+    link.run(2 * SECOND)
+    assert right.session.resyncs == {"digest": 1}
+    assert left.held.entries == right.own.entries
+    assert right.session.outgoing.in_step
+
+
+def test_a_stream_that_stops_within_its_bulk_is_not_complete() -> None:
+    link = pair()
+    left, right = link.ends
+    left.own.apply_all([new(number) for number in range(1000)])
+    left.session.stream_on(0, link.now)
+    right.take(
+        right.session.receive_data(left.session.data_to_send(link.now, limit=1000), link.now), link.now
+    )
+    left.session.stream_off()
+    link.settle()
+    assert right.last(PeerStream) == PeerStream(False, False)
+    right.session.stream_on(0, link.now, adopt=True)
+    link.settle()
+    assert right.session.outgoing.in_step
+    assert right.session.outgoing.bulks == 1
+
+
+def test_both_stream() -> None:
+    link = pair()
+    for number, end in enumerate(link.ends):
+        end.own.apply_all([new(number * 100 + i) for i in range(20)])
+        end.session.stream_on(0, link.now)
+    link.settle()
+    assert all(end.session.outgoing.in_step for end in link.ends)
+    assert link.ends[0].held.entries == link.ends[1].own.entries
+    assert link.ends[1].held.entries == link.ends[0].own.entries
+
+
+def test_off_and_on_before_anything_was_sent() -> None:
+    link = pair()
+    left = link.ends[0]
+    left.session.stream_on(0, link.now)
+    left.session.stream_off()
+    link.settle()
+    assert not link.ends[1].session.incoming.on
+    left.session.stream_on(0, link.now)
+    left.session.stream_off()
+    left.session.stream_on(0, link.now)
+    link.settle()
+    assert left.session.outgoing.in_step
+
+
+# Time
+
+
+def test_heartbeats_keep_an_idle_session() -> None:
+    link = streaming(5)
+    link.run(120 * SECOND)
+    assert closed(link) == (None, None)
+    assert all(end.session.frames_in > 110 for end in link.ends)
+
+
+def test_three_heartbeats_missed() -> None:
+    link = streaming(5)
+    left, right = link.ends
+    heard = link.now
+    link.run(2900 * MILLISECOND - 1 * SECOND)
+    for _ in range(20):
+        deadline = right.session.next_deadline()
+        assert deadline is not None
+        right.events += right.session.handle_timer(deadline)  # of left, nothing arrives any more
+        right.session.data_to_send(deadline)
+        if right.closed:
+            break
+    assert right.closed == "dead"
+    assert 3 * SECOND <= deadline - heard <= 3 * SECOND + 2 * SECOND
+    assert left.closed is None
+
+
+def test_the_peer_s_interval_counts() -> None:
+    link = pair({"heartbeat": 100 * MILLISECOND}, {})
+    right = link.ends[1].session
+    link.settle()
+    assert right._dead_at == right._heard + 300 * MILLISECOND
+
+
+def test_a_peer_that_reads_nothing() -> None:
+    """It sends heartbeats, so it lives; but ours never go out."""
+    link = streaming(5, queue_limit=50_000)
+    left, right = link.ends
+    start = link.now
+    number = 0
+    while left.closed is None and link.now < start + 60 * SECOND:
+        link.now += 50 * MILLISECOND
+        right.session._heard = link.now  # it does not mind that it hears nothing
+        right.events += right.session.handle_timer(link.now)
+        right.session._probe = None  # nor that its own are not answered
+        data = right.session.data_to_send(link.now)
+        left.take(left.session.receive_data(data, link.now), link.now)
+        left.events += left.session.handle_timer(link.now)
+        number += 1
+        if left.closed is None:
+            left.change([new(number * 100 + i) for i in range(100)], link.now)
+        assert left.session.outgoing.queued <= 50_000
+        assert len(left.session._control) <= 2
+    assert left.closed == "stalled"
+    assert link.now - start <= 12 * SECOND
+    assert left.session.outgoing.overflows >= 1
+
+
+def test_goodbye() -> None:
+    link = streaming(5)
+    left = link.ends[0]
+    left.events += left.session.close("stopped")
+    link.settle()
+    assert closed(link) == ("stopped", "peer_stopped")
+    assert left.session.close() == []
+
+
+def test_eof() -> None:
+    link = streaming(5)
+    assert [event.reason for event in link.ends[0].session.receive_eof() if isinstance(event, Closed)] == [
+        "eof"
+    ]
+
+
+# Authenticated nonsense
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags", "payload", "reason"),
+    [
+        (99, 0, b"", "unexpected"),
+        (frames.AUTH, 0, b"", "unexpected"),
+        (frames.OPEN, 0, b"", "unexpected"),
+        (frames.RECORDS, 0, b"", "malformed"),
+        (frames.RECORDS, 0, bytes(8) + b"\1", "malformed"),
+        (frames.RECORDS, 0, bytes(8) + b"\x10\0\4\xff\xff", "malformed"),
+        (frames.RECORDS, 0, bytes(8) + b"\x10\0\4\0\0", "malformed"),
+        (frames.RECORDS, 0, bytes(8) + b"\0\0\0\0\1\0", "malformed"),
+        (frames.RECORDS, 0, bytes(8) + b"\1\0\0\4\1" + bytes(2 * 1025), "malformed"),
+        (frames.RECORDS, frames.BULK, bytes(8), "unexpected"),
+        (frames.BULK_END, 0, bytes(16) + frames.pack_digest(None), "unexpected"),
+        (frames.BULK_BEGIN, 0, bytes(3), "malformed"),
+        (frames.DIGEST, 0, b"\xff" * 8 + frames.pack_digest(None), "unexpected"),
+        (frames.DIGEST, 0, bytes(8) + b"\0\0\0\1\x21" + bytes(33), "malformed"),
+        (frames.ACK, 0, b"\xff" * 16, "malformed"),
+        (frames.HEARTBEAT, 0, b"", "malformed"),
+        (frames.STREAM, 0, bytes(21), "ok"),
+        (frames.STREAM, 0, bytes(20), "malformed"),
+        (frames.RESYNC, 0, b"\xff", "ok"),
+        (frames.GOODBYE, 0, b"\xff", "peer_other"),
+    ],
+)
+def test_nonsense_of_a_peer_that_knows_the_secret(kind: int, flags: int, payload: bytes, reason: str) -> None:
+    link = streaming(0)
+    left, right = link.ends
+    assert left.session._seal is not None
+    right.take(right.session.receive_data(left.session._seal.make(kind, flags, payload), link.now), link.now)
+    assert right.closed == (None if reason == "ok" else reason)
+    if reason in session.GOODBYES:
+        link.settle()
+        assert left.closed == f"peer_{reason}"
+
+
+def test_records_of_who_does_not_stream() -> None:
+    link = pair()
+    left, right = link.ends
+    assert left.session._seal is not None
+    data = left.session._seal.make(frames.RECORDS, 0, bytes(8) + frames.pack_records([new(1)])[0])
+    right.take(right.session.receive_data(data, link.now), link.now)
+    assert right.closed == "unexpected"
+    assert right.held.entries == {}
+
+
+def test_macs_are_sixteen_bytes() -> None:
+    assert len(Seal(SECRET, True, b"").mac(b"")) == MAC_SIZE == 16
+    assert Table().digest() is not None
+    assert body(1) != body(2)

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Captured ctnetlink messages, and a reader of attributes that shares nothing with Tandem's."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DATA = Path(__file__).parent / "data" / "conntrack.txt"
+little_endian = pytest.mark.skipif(sys.byteorder != "little", reason="captured on a little endian machine")
+
+
+def vectors(source: str = "") -> list[tuple[str, bytes]]:
+    """(case, message) in the order of capture: all, or those of one source, event or dump."""
+    found = []
+    for line in DATA.read_text().splitlines():
+        if not line.startswith("#"):
+            case, kind, text = line.split("\t")
+            if source in ("", kind):
+                found.append((case, bytes.fromhex(text)))
+    return found
+
+
+def tree(data: bytes) -> dict[int, Any]:
+    """Attributes by type, those with NLA_F_NESTED opened."""
+    found: dict[int, Any] = {}
+    while data:
+        length, kind = struct.unpack_from("=HH", data)
+        value = data[4:length]
+        found[kind & 0x3FFF] = tree(value) if kind & 0x8000 else value
+        data = data[length + -length % 4 :]
+    return found
+
+
+def pack(attributes: dict[int, Any]) -> bytes:
+    """What `tree` reads."""
+    data = b""
+    for kind, value in attributes.items():
+        if isinstance(value, dict):
+            kind, value = kind | 0x8000, pack(value)
+        data += struct.pack("=HH", len(value) + 4, kind) + value + bytes(-len(value) % 4)
+    return data
+
+
+def with_attributes(message: bytes, attributes: dict[int, Any]) -> bytes:
+    """The message with other attributes."""
+    data = message[:20] + pack(attributes)
+    return struct.pack("=I", len(data)) + data[4:]
+
+
+def translated(message: bytes) -> bytes:
+    """What a dump says of the entry that a restore message makes: its NAT is in the reply tuple."""
+    parts = tree(message[20:])
+    for kind, address, ports in ((6, (2, 4), (3, 4, 7)), (13, (1, 3), (2,))):
+        nat = parts.pop(kind, None)
+        if nat:
+            ip, proto = parts[2][1], parts[2][2]
+            ip[address[0] if address[0] in ip else address[1]] = nat[1] if 1 in nat else nat[4]
+            for port in ports:
+                if port in proto and not (port == 3 and 4 in proto):
+                    proto[port] = nat[3][1]
+    return with_attributes(message, parts)
