@@ -31,6 +31,9 @@ from tandem.core.timers import (
 MILLISECOND = 1_000_000
 # A flood of lesser adverts must not make us answer each: assert our role at most this often.
 ASSERT_INTERVAL = 10 * MILLISECOND
+# The loser may speak last: a router advertisement or a packet under way teaches hosts its MAC address after
+# our first announcements. So one more follows at each of these times, before `garp_master_delay`.
+ANNOUNCE_AGAIN = (10 * MILLISECOND, 100 * MILLISECOND, SECOND)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class VirtualRouter:
         self._asserted_at: int | None = None
         self._beats_peer_until = 0
         self._announce_at: int | None = None
+        self._announce_again: list[int] = []  # latest first
         self._refresh_at: int | None = None
         self._lower_prio_at: int | None = None
 
@@ -86,6 +90,7 @@ class VirtualRouter:
             self._takeover_at,
             self._advert_at,
             self._announce_at,
+            self._announce_again[-1] if self._announce_again else None,
             self._refresh_at,
             self._lower_prio_at,
         )
@@ -130,6 +135,7 @@ class VirtualRouter:
         garp = self.settings.garp
         if garp.delay_ms:
             self._announce_at = now + garp.delay_ms * MILLISECOND
+            self._announce_again = [now + wait for wait in reversed(ANNOUNCE_AGAIN)]
         if garp.refresh_ms:
             self._refresh_at = now + garp.refresh_ms * MILLISECOND
         return self.advertise(now)
@@ -193,6 +199,9 @@ class VirtualRouter:
             if in_phase > now:  # lateness must not add up
                 self._advert_at = in_phase
         garp = self.settings.garp
+        if self._announce_again and self._announce_again[-1] <= now:
+            self._announce_again.pop()
+            actions.append(Announce(self.name, 1))
         if self._announce_at is not None and self._announce_at <= now:
             self._announce_at = None
             actions.append(Announce(self.name, garp.repeat))
@@ -315,3 +324,4 @@ class VirtualRouter:
         self.expired = self.resigned = self.suspects = False
         self._active_down_at = self._suspect_at = self._takeover_at = self._preempt_at = None
         self._advert_at = self._announce_at = self._refresh_at = self._lower_prio_at = None
+        self._announce_again = []

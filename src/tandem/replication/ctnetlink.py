@@ -232,6 +232,19 @@ class Dump:
             offset += length + -length % 4
 
 
+def lookup(request: bytes) -> bytes | None:
+    """The message about the one entry that `request` (`Builder.get`) asks for; None when there is none."""
+    with _open() as asked:
+        asked.send(request)
+        try:
+            answer = asked.recv(_EVENT_SIZE)  # sendmsg has put it there
+        except BlockingIOError:
+            return None
+    for kind, _, _, _ in messages(answer):
+        return None if kind == NLMSG_ERROR else answer
+    return None
+
+
 def table_size() -> tuple[int, int]:
     """How many entries conntrack has, and how many it may have (0: before Linux 4.18, which doesn't say).
 

@@ -26,9 +26,11 @@ from tandem.loop import Loop
 from tandem.replication.cache import Cache
 from tandem.replication.channel import Channel, Peer
 from tandem.replication.conntrack_filter import Filter
-from tandem.replication.ctnetlink import SETTINGS, Dump, Events
+from tandem.replication.ctnetlink import SETTINGS, Dump, Events, lookup
+from tandem.replication.expectation import master_key
 from tandem.replication.parser import Parser
 from tandem.replication.peer_socket import Path, pack
+from tandem.replication.record import EXPECTATION, NEW
 from tandem.replication.restore import Builder
 from tandem.replication.restorer import Restorer
 from tandem.replication.session import (
@@ -47,11 +49,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from tandem.replication.record import Record
+
 OWNER = "conntrack_sync"  # of the sysctls
 SECOND = 1_000_000_000
 MILLISECOND = 1_000_000
 WORK = SECOND
 EVENTS_A_TURN = 256
+ESTABLISHED = ("net", "netfilter", "nf_conntrack_tcp_timeout_established")
+MASTERS_A_TURN = 16
+EXPECTATION_KIND = bytes((EXPECTATION,))
 
 
 class Replication:
@@ -88,6 +95,7 @@ class Replication:
         )
         self._events.pause()
         self._overruns = 0
+        self._established: int | None = None  # s; an event may carry the short one of unacknowledged data
         self._dumps: list[Dump] = []
         self._undumped = False
         self._own = Own(self._cache)
@@ -121,6 +129,8 @@ class Replication:
         """Set the kernel up and look for the peers."""
         for problem in self._sysctls.hold(OWNER, SETTINGS):
             self._log.warning(f"{OWNER}: {problem}")
+        found = self._sysctls.read(ESTABLISHED)
+        self._established = int(found) if found else None
         self._channel.start()
         self._loop.call_at("conntrack work", self._loop.now() + WORK, self._work)
 
@@ -184,6 +194,7 @@ class Replication:
 
     def _read_events(self) -> None:
         records = self._parse(self._events.read(EVENTS_A_TURN))
+        records += self._masters(records)
         if records:
             self._own.cache.apply_all(records, self._loop.now())
             self._channel.push(records)
@@ -192,7 +203,7 @@ class Replication:
             self._log.limited(OWNER, "warning", f"{OWNER}: events were lost, looking through the whole table")
             self._dump()
 
-    def _parse(self, messages: Iterable[bytes]) -> list[Any]:
+    def _parse(self, messages: Iterable[bytes]) -> list[Record]:
         parse = self._parser.parse
         records = []
         for message in messages:
@@ -202,6 +213,15 @@ class Replication:
             else:
                 records.append(record)
         return records
+
+    def _masters(self, records: Iterable[Record]) -> list[Record]:
+        """The flows that new expectations belong to, as they are now.
+
+        A helper that rewrote an address has shifted the flow's sequence numbers: no event says by how much.
+        """
+        expected = [key for op, key, body in records if op == NEW and body[:1] == EXPECTATION_KIND]
+        asked = (lookup(self._builder.get(master_key(key))) for key in expected[:MASTERS_A_TURN])
+        return self._parse(message for message in asked if message is not None)
 
     def _dump(self) -> None:
         """Look through the kernel's table for what is not in ours; events go on meanwhile."""
@@ -277,9 +297,10 @@ class Replication:
     def _begin_restore(self) -> None:
         held = list(self._held.values())
         if self._speculated:
-            chunks = self._builder.chunks([entry for table in held for entry in table.changes()])
+            known = [entry for table in held for entry in table.changes()]
+            chunks = self._builder.chunks(known, established=self._established)
         else:
-            chunks = self._builder.chunks(entries(held))
+            chunks = self._builder.chunks(entries(held), established=self._established)
         for table in held:
             table.watch()
         self._restoring = True
