@@ -81,8 +81,8 @@ class Loop:
 
     def turn(self, limit: int | None = None) -> None:
         """Wait for something to do, at most `limit` ns, and do it."""
-        select.select([self._epoll], [], [], self._timeout(limit))
-        for fd, event in self._epoll.poll(0):
+        ready, _, _ = select.select([self._epoll], [], [], self._timeout(limit))
+        for fd, event in self._epoll.poll(0) if ready else ():
             if event & ~select.EPOLLOUT and (reader := self._readers.get(fd)):
                 reader()
             if event & ~select.EPOLLIN and (writer := self._writers.get(fd)):

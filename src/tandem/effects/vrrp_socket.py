@@ -46,6 +46,10 @@ _PKTINFO4 = struct.Struct("=i4s4s")  # ifindex, source to use, unused on sending
 _PKTINFO6 = struct.Struct("=16si")
 _MREQN = struct.Struct("=4s4si")  # group, unused, ifindex
 _MREQ6 = struct.Struct("=16si")
+_WAYS_MAX = 64
+
+_Way = tuple[list[tuple[int, int, bytes]], tuple[object, ...]]
+
 _ANCILLARY = socket.CMSG_SPACE(_PKTINFO6.size) + socket.CMSG_SPACE(_INT.size)
 
 
@@ -57,7 +61,7 @@ class VrrpSocket:
     and open another. OSError when the interface is gone or CAP_NET_RAW / CAP_NET_ADMIN lack.
     """
 
-    __slots__ = ("_buffer", "_pktinfo", "_socket", "family", "ifindex", "interface", "malformed")
+    __slots__ = ("_buffer", "_socket", "_ways", "family", "ifindex", "interface", "malformed")
 
     def __init__(self, interface: str, ifindex: int, family: int, groups: Iterable[bytes] = ()) -> None:
         self.interface = interface  # for people
@@ -65,7 +69,7 @@ class VrrpSocket:
         self.family = family
         self.malformed = 0  # packets that were no whole IP packet, or larger than any advert
         self._buffer = memoryview(bytearray(_LARGEST[family]))
-        self._pktinfo: dict[bytes, tuple[int, int, bytes]] = {}
+        self._ways: dict[tuple[bytes, bytes, int], _Way] = {}
         domain = socket.AF_INET if family == 4 else socket.AF_INET6
         kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
         self._socket = socket.socket(domain, kind, PROTOCOL)
@@ -174,31 +178,31 @@ class VrrpSocket:
         0, or the errno (ENETDOWN, ENETUNREACH, ENOBUFS, EAGAIN, ...). The source need not be
         an address of this interface, nor of this router.
         """
-        ancillary = [self._pktinfo.get(source) or self._remember(source)]
-        if self.family == 4:
-            address: tuple[object, ...] = (socket.inet_ntop(socket.AF_INET, destination), 0)
-            if hop_limit != HOP_LIMIT:
-                ancillary.append((socket.IPPROTO_IP, socket.IP_TTL, _INT.pack(hop_limit)))
-        else:
-            address = (socket.inet_ntop(socket.AF_INET6, destination), 0, 0, self.ifindex)
-            if hop_limit != HOP_LIMIT:
-                ancillary.append((socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT, _INT.pack(hop_limit)))
+        way = self._ways.get((source, destination, hop_limit)) or self._way(source, destination, hop_limit)
         try:
-            self._socket.sendmsg((payload,), ancillary, 0, address)
+            self._socket.sendmsg((payload,), way[0], 0, way[1])
         except OSError as error:
             return error.errno or -1
         return 0
 
-    def _remember(self, source: bytes) -> tuple[int, int, bytes]:
-        """The ancillary data that selects `source`; there are as many as primary addresses."""
+    def _way(self, source: bytes, destination: bytes, hop_limit: int) -> _Way:
+        """The ancillary data and the address for sendmsg; there are as many as instances have peers."""
         if self.family == 4:
-            item = (socket.IPPROTO_IP, _IP_PKTINFO, _PKTINFO4.pack(self.ifindex, source, bytes(4)))
+            pktinfo = _PKTINFO4.pack(self.ifindex, source, bytes(4))
+            ancillary = [(socket.IPPROTO_IP, _IP_PKTINFO, pktinfo)]
+            address: tuple[object, ...] = (socket.inet_ntop(socket.AF_INET, destination), 0)
+            hops = (socket.IPPROTO_IP, socket.IP_TTL, _INT.pack(hop_limit))
         else:
-            item = (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, _PKTINFO6.pack(source, self.ifindex))
-        if len(self._pktinfo) >= 32:
-            self._pktinfo.clear()
-        self._pktinfo[source] = item
-        return item
+            pktinfo = _PKTINFO6.pack(source, self.ifindex)
+            ancillary = [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, pktinfo)]
+            address = (socket.inet_ntop(socket.AF_INET6, destination), 0, 0, self.ifindex)
+            hops = (socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT, _INT.pack(hop_limit))
+        if hop_limit != HOP_LIMIT:
+            ancillary.append(hops)
+        if len(self._ways) >= _WAYS_MAX:
+            self._ways.clear()
+        way = self._ways[source, destination, hop_limit] = ancillary, address
+        return way
 
 
 def pack(address: str) -> bytes:
