@@ -54,9 +54,10 @@ def test_no_accept_drops_what_is_sent_to_the_virtual_address(open_lab: Open) -> 
 
 
 def test_sends_from_mcast_src_ip(open_lab: Open) -> None:
-    lab = open_lab(LanLab([tandem(replace(V1, options={"mcast_src_ip": "192.168.1.77"})), tandem(V1)]))
+    elsewhere = replace(V1, options={"mcast_src_ip": "192.168.1.77"})
+    lab = open_lab(LanLab([tandem(elsewhere), tandem(replace(V1, priority=100))]))
     lab.start()
-    wait_until(lambda: lab.active is lab.routers[0], 10, "the higher address wins")
+    wait_until(lambda: lab.active is lab.routers[0], 10, "r1 is active")
     assert instance(lab.routers[1])["peer"]["address"] == "192.168.1.77"
 
 
