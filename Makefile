@@ -34,7 +34,7 @@ lint: $(VENV)/.test
 	cd src && ../$(BIN)/mypy tandem
 
 bench: $(VENV)/.demo
-	@tests/tools/debian-install $(DEMO_PACKAGES) keepalived
+	@tests/tools/debian-install $(DEMO_PACKAGES) keepalived conntrackd
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 build: $(VENV)/.build

@@ -2,7 +2,7 @@
 """`python -m tests.bench`: keepalived and tandemd on the same lab, alternating; medians with their spread.
 
     --runs N            runs of each daemon (5)
-    --only A,B          of: power, term, wan, idle, many
+    --only A,B          of: power, term, wan, idle, many, restore (there keepalived's column is conntrackd -c)
     --advert A,B        intervals in s for power, term and wan (1,0.1,0.02; version 3 below 1 s)
     --daemon A,B        of: keepalived, tandemd
     --json FILE         all single values as well
@@ -29,10 +29,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from tests.bench.connections import restore
 from tests.bench.measure import Figures, failover, idle, many
 
 KINDS = ["keepalived", "tandemd"]
-PARTS = ["power", "term", "wan", "idle", "many"]
+PARTS = ["power", "term", "wan", "idle", "many", "restore"]
 Values = dict[str, dict[str, list[float]]]  # figure -> daemon -> one value for each run
 
 
@@ -95,7 +96,7 @@ def main() -> int:
             (f"failover at {text} s", partial(failover, advert_s=float(text), only=events))
             for text in options.advert.split(",")
         ]
-    jobs += [(name, job) for name, job in (("idle", idle), ("many", many)) if name in chosen]
+    jobs += [(name, job) for name, job in (("idle", idle), ("many", many), ("restore", restore)) if name in chosen]
 
     values: Values = {}
     failures = 0

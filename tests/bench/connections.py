@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Taking over a table of NATed connections: what conntrackd does with `-c`, and what tandemd does.
+
+conntrackd runs with its FTFW example's settings on two hosts; the first one's kernel gets the entries, they are
+replicated, and the second commits them. Tandem's figure is the same work of the daemon's own parts, from
+what is held for the peer to what the kernel has; they run here instead of in a daemon.
+"""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tandem.replication.cache import Cache
+from tandem.replication.record import NEW, SNAT, TCP
+from tandem.replication.restore import Builder
+from tandem.replication.restorer import Restorer
+from tests.lab import Host, LabError, LanLab, Router, Tandem, wait_until
+
+ENTRIES = 100_000
+CLIENTS = 10  # whose connections they are: 192.168.1.100 and following
+
+CONNTRACKD = """
+Sync {{
+    Mode FTFW {{ }}
+    UDP {{
+        IPv4_address 192.168.1.{me}
+        IPv4_Destination_Address 192.168.1.{other}
+        Port 3780
+        Interface eth0
+        SndSocketBuffer 12492800
+        RcvSocketBuffer 12492800
+        Checksum on
+    }}
+}}
+General {{
+    HashSize 131072
+    HashLimit 524288
+    LogFile {log}
+    LockFile {lock}
+    UNIX {{ Path {control} }}
+    NetlinkBufferSize 16777216
+    NetlinkBufferSizeMaxGrowth 67108864
+    Filter From Userspace {{ Protocol Accept {{ TCP UDP }} Address Ignore {{ IPv4_address 127.0.0.1 }} }}
+}}
+"""
+
+
+def table() -> Iterator[tuple[bytes, bytes]]:
+    """ENTRIES established TCP connections of clients through SNAT, each with a port of its own."""
+    inside, outside, server = bytes((192, 168, 1, 100)), bytes((192, 168, 0, 4)), bytes((203, 0, 113, 1))
+    status = 0x0E  # SEEN_REPLY, ASSURED, CONFIRMED
+    for number in range(ENTRIES):
+        client = inside[:3] + bytes((inside[3] + number % CLIENTS,))
+        ports = struct.pack("!HH", 1024 + number // CLIENTS, 80)
+        key = b"\0\0\4\6" + client + server + ports
+        # The port outside: with one server address there are not enough of them, so servers vary.
+        key = key[:11] + bytes((number % 250,)) + key[12:]
+        body = struct.pack("!BHI5B", SNAT | TCP, status, 3600, 3, 7, 7, 3, 3) + outside + ports[:2]
+        yield key, body
+
+
+def restore(kind: str) -> dict[str, float]:
+    """Milliseconds until all entries are in the kernel of the router that takes over."""
+    with LanLab([Tandem(), Tandem()], tag="bench") as lab:
+        lab.up()
+        figure = f"restore of {ENTRIES // 1000}k NATed entries, ms"
+        if kind == "tandemd":
+            return {figure: _tandem(lab.routers[1])}
+        return {figure: _conntrackd(lab.routers)}
+
+
+def _count(host: Host) -> int:
+    return int(host.exec("cat", "/proc/sys/net/netfilter/nf_conntrack_count"))
+
+
+def _inject(host: Host) -> None:
+    restorer = host.enter(Restorer)
+    restorer.restore(Builder().chunks(table()))
+    while not restorer.step():
+        pass
+    failed = restorer.figures.failed
+    restorer.close()
+    if failed:
+        raise LabError(f"{failed} entries were refused")
+
+
+def _tandem(host: Host) -> float:
+    cache = Cache(2 * ENTRIES, 1 << 30)
+    cache.apply_all([(NEW, key, body) for key, body in table()], time.monotonic_ns())
+    restorer = host.enter(Restorer)
+    began = time.monotonic()
+    restorer.restore(Builder().chunks(entry for part in cache.slices() for entry in part))
+    while not restorer.step():
+        pass
+    took = time.monotonic() - began
+    if _count(host) < ENTRIES:
+        raise LabError(f"only {_count(host)} entries: {restorer.figures}")
+    restorer.close()
+    return took * 1000
+
+
+def _conntrackd(routers: list[Router]) -> float:
+    daemons = []
+    try:
+        for number, host in enumerate(routers, 2):
+            host.exec("sh", "-c", "echo 1 >/proc/sys/net/netfilter/nf_conntrack_events")
+            text = CONNTRACKD.format(
+                me=number,
+                other=5 - number,
+                log=host.file("conntrackd.log"),
+                lock=host.file("conntrackd.lock"),
+                control=host.file("conntrackd.ctl"),
+            )
+            host.file("conntrackd.conf").write_text(text)
+            command = ["conntrackd", "-C", str(host.file("conntrackd.conf"))]
+            daemons.append(host.popen(*command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        active, backup = routers
+        wait_until(lambda: all(Path(host.file("conntrackd.ctl")).exists() for host in routers), 10, "conntrackd")
+        _inject(active)
+        wait_until(lambda: _external(backup) >= ENTRIES, 60, "conntrackd has all entries", every=0.2)
+        began = time.monotonic()
+        _ask(backup, "-c")
+        wait_until(lambda: _count(backup) >= ENTRIES, 30, "conntrackd has committed", every=0.001)
+        return (time.monotonic() - began) * 1000
+    finally:
+        for daemon in daemons:
+            daemon.terminate()
+            daemon.wait()
+
+
+def _ask(host: Host, *words: str) -> str:
+    return host.exec("conntrackd", "-C", str(host.file("conntrackd.conf")), *words, check=False)
+
+
+def _external(host: Host) -> int:
+    """Entries that conntrackd holds for its peer."""
+    after = _ask(host, "-s").partition("cache external:")[2]
+    numbers = [int(word) for word in after.split() if word.isdigit()]
+    return numbers[0] if numbers else 0
+
