@@ -96,7 +96,8 @@ def main() -> int:
             (f"failover at {text} s", partial(failover, advert_s=float(text), only=events))
             for text in options.advert.split(",")
         ]
-    jobs += [(name, job) for name, job in (("idle", idle), ("many", many), ("restore", restore)) if name in chosen]
+    others: dict[str, Callable[[str], Figures]] = {"idle": idle, "many": many, "restore": restore}
+    jobs += [(name, job) for name, job in others.items() if name in chosen]
 
     values: Values = {}
     failures = 0

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Taking over a table of NATed connections: what conntrackd does with `-c`, and what tandemd does.
 
-conntrackd runs with its FTFW example's settings on two hosts; the first one's kernel gets the entries, they are
-replicated, and the second commits them. Tandem's figure is the same work of the daemon's own parts, from
-what is held for the peer to what the kernel has; they run here instead of in a daemon.
+conntrackd runs with its FTFW example's settings on two hosts; the first one's kernel gets the entries,
+they are replicated, and the second commits them. Tandem's figure is the same work of the daemon's own
+parts, from what is held for the peer to what the kernel has; they run here instead of in a daemon.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tandem.replication.cache import Cache
 from tandem.replication.record import NEW, SNAT, TCP
 from tandem.replication.restore import Builder
 from tandem.replication.restorer import Restorer
-from tests.lab import Host, LabError, LanLab, Router, Tandem, wait_until
+from tests.lab import Host, LabError, LanLab, NotReached, Router, Tandem, wait_until
 
 ENTRIES = 100_000
 CLIENTS = 10  # whose connections they are: 192.168.1.100 and following
@@ -119,9 +119,14 @@ def _conntrackd(routers: list[Router]) -> float:
             command = ["conntrackd", "-C", str(host.file("conntrackd.conf"))]
             daemons.append(host.popen(*command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
         active, backup = routers
-        wait_until(lambda: all(Path(host.file("conntrackd.ctl")).exists() for host in routers), 10, "conntrackd")
+        sockets = [Path(host.file("conntrackd.ctl")) for host in routers]
+        wait_until(lambda: all(path.exists() for path in sockets), 10, "conntrackd")
         _inject(active)
-        wait_until(lambda: _external(backup) >= ENTRIES, 60, "conntrackd has all entries", every=0.2)
+        try:
+            wait_until(lambda: _external(backup) >= ENTRIES, 20, every=0.2)
+        except NotReached:
+            _ask(backup, "-n")  # it has lost some: ask for all again
+            wait_until(lambda: _external(backup) >= ENTRIES, 60, "conntrackd has all entries", every=0.2)
         began = time.monotonic()
         _ask(backup, "-c")
         wait_until(lambda: _count(backup) >= ENTRIES, 30, "conntrackd has committed", every=0.001)
