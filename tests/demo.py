@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The main job on the screen: two routers share a gateway, and one of them dies.
+"""The main job on the screen: two routers share a gateway, one of them dies, and no download breaks.
 
     python -m tests.demo [--daemon tandemd|keepalived] [--advert SECONDS]
 
-Exit status: 0 the gateway came back every time, 1 it did not, 2 usage, 130 Ctrl-C. On a terminal one
-line lives (who is active, what the client sees) below the lines of what happened; elsewhere, plain lines.
+Exit status: 0 the gateway came back every time and every download goes on, 1 not so, 2 usage,
+130 Ctrl-C. keepalived alone does not replicate connections: its downloads break. On a terminal one line
+lives (who is active, what the client sees) below the lines of what happened; elsewhere, plain lines.
 """
 
 from __future__ import annotations
@@ -24,17 +25,23 @@ from tests.lab import (
     FAR,
     LAN_GATEWAY,
     WAN_ADDRESS,
+    Daemon,
+    Download,
+    LabError,
     NotReached,
     Outage,
     Pings,
     Router,
     SeedLab,
     Service,
+    Tandem,
     seed_daemon,
+    synced_daemon,
 )
 
+DOWNLOADS = 20
 FRAME = 0.1  # seconds between two pictures, and of one bar of the chart
-BARS = 26
+BARS = 20
 COLOURS = {"red": 31, "green": 32, "yellow": 33, "blue": 34, "dim": 2, "bold": 1}
 LEVELS = " ▁▂▃▄▅▆▇█"
 STATE_COLOURS = {"MASTER": "green", "BACKUP": "blue"}
@@ -105,6 +112,12 @@ class Result:
     outage: Outage
     role: str
     back: bool
+    alive: int  # downloads that go on
+
+    @property
+    def good(self) -> bool:
+        """Whether nobody has reason to complain."""
+        return self.back and self.alive == DOWNLOADS
 
 
 class Story:
@@ -115,6 +128,7 @@ class Story:
         self.screen = screen
         self.patience = 10 + 5 * advert_s  # how long the gateway may take to come back
         self.pings: Pings | None = None
+        self.downloads: list[Download] = []
         self.roles: dict[str, str] = {}
         self.chart: deque[float] = deque(maxlen=BARS)
         self.counted = (0, 0)
@@ -189,10 +203,36 @@ class Story:
         self.watch(self.patience, lambda: self.lab.active or not all(router.running for router in routers))
         if not self.lab.active:
             return False
+        if not self.watch(self.patience, self.in_step):
+            self.screen.event("the routers do not exchange their connections", "red")
+            return False
         Service(self.lab.server, "echo", FAR, "7")
+        Service(self.lab.server, "source", "80")
         self.pings = pings = Pings(self.lab.client, FAR)
         self.screen.event(f"the client asks {FAR} 1000 times a second, through the gateway")
-        return self.watch(self.patience, lambda: pings.until) and not self.watch(2)
+        self.downloads = [Download(self.lab.client, FAR) for _ in range(DOWNLOADS)]
+        if not self.watch(self.patience, lambda: pings.until and self.going_on([0] * DOWNLOADS) == DOWNLOADS):
+            return False
+        self.screen.event(f"and loads {DOWNLOADS} files: on these connections only the server speaks")
+        return not self.watch(2)
+
+    def in_step(self) -> bool:
+        """Whether the other router holds all connections of the active one (keepalived: no such thing)."""
+        if not all(isinstance(router.daemon, Tandem) for router in self.lab.routers):
+            return True
+        active = self.lab.active
+        if active is None:
+            return False
+        try:
+            peers = Tandem.request(self.lab.other(active), "conntrack")["channel"]["peers"]
+        except (OSError, LabError):
+            return False
+        return all(peer.get("peer_streaming") and peer["held_in_step"] for peer in peers)
+
+    def going_on(self, before: list[int]) -> int:
+        """How many downloads have got more bytes than before."""
+        pairs = zip(self.downloads, before, strict=True)
+        return sum(download.error is None and download.bytes > then for download, then in pairs)
 
     def act(self, what: str, action: Callable[[], None], done: Callable[[], object], *colours: str) -> bool:
         """Do something to a router, wait until answers flow again, and note the outage."""
@@ -217,14 +257,29 @@ class Story:
             )
         elif back:
             self.screen.event("the client noticed nothing", "green")
+        alive = self.told(back)
         names = [router.name if router else "none" for router in (before, after)]
         role = " → ".join(dict.fromkeys(names))
-        self.results.append(Result(what, outage, role, back))
+        self.results.append(Result(what, outage, role, back, alive))
         self.watch(2)
         return back
 
+    def told(self, back: bool) -> int:
+        """Wait until every download goes on, or for long enough; tell how many do."""
+        before = [download.bytes for download in self.downloads]
+        if back:  # TCP sends again after as long as the outage was
+            hoped = self.results[-1].alive if self.results else DOWNLOADS  # what is broken stays so
+            self.watch(self.patience, lambda: self.going_on(before) >= hoped)
+        alive = self.going_on(before)
+        text = f"{alive} of {DOWNLOADS} downloads go on"
+        if alive < DOWNLOADS:
+            self.screen.event(f"{text}, {DOWNLOADS - alive} are broken", "red", "bold")
+        else:
+            self.screen.event(text, "green")
+        return alive
+
     def play(self) -> bool:
-        """All acts; False as soon as the gateway does not come back."""
+        """All acts; False as soon as the gateway does not come back or the routers stay out of step."""
         lab = self.lab
         if not self.start() or not (first := lab.active):
             self.screen.event("no router became active", "red")
@@ -234,7 +289,7 @@ class Story:
         pulled, plugged = f"WAN cable of {second.name} pulled", f"WAN cable of {second.name} back"
         return (
             self.act(f"{first.name} loses power and all cables", first.power_off, lambda: True, "red", "bold")
-            and self.act(boots, first.power_on, lambda: first.all_in("BACKUP"), "bold")
+            and self.act(boots, first.power_on, lambda: first.all_in("BACKUP") and self.in_step(), "bold")
             and self.act(pulled, lambda: lab.cut(second, "eth0.2"), lambda: first.active, "red", "bold")
             and self.act(plugged, lambda: lab.plug(second), lambda: second.all_in("BACKUP"), "bold")
         )
@@ -243,23 +298,36 @@ class Story:
         """The table of all acts."""
         screen = self.screen
         screen.write()
-        head = f"  {'what happened':<34}{'outage':>11}{'lost':>8}   active"
+        head = f"  {'what happened':<30}{'outage':>11}{'lost':>7}{'downloads':>11}  active"
         screen.write(screen.paint(head, "bold"))
         screen.write("  " + "─" * 72)
         for row in self.results:
-            verdict = screen.paint("OK", "green") if row.back else screen.paint("GATEWAY LOST", "red", "bold")
-            numbers = f"{row.outage.ms:>8.1f} ms{row.outage.lost:>8}"
-            screen.write(f"  {row.what:<34}{numbers}   {row.role:<10}{verdict}")
+            word = "OK" if row.good else "BROKEN" if row.back else "LOST"
+            verdict = screen.paint(word, "green") if row.good else screen.paint(word, "red", "bold")
+            downloads = f"{row.alive} of {DOWNLOADS}"
+            numbers = f"{row.outage.ms:>8.1f} ms{row.outage.lost:>7}{downloads:>11}"
+            screen.write(f"  {row.what:<30}{numbers}  {row.role:<10}{verdict}")
         screen.write()
-        if complete:
-            screen.write("  " + screen.paint("The gateway came back every time.", "green", "bold"))
-        else:
+        if not complete:
             screen.write("  " + screen.paint("The gateway did not come back.", "red", "bold"))
+            return
+        alive = self.results[-1].alive
+        sentence = f"The gateway came back every time; {alive} of {DOWNLOADS} downloads go on."
+        screen.write("  " + screen.paint(sentence, "green" if self.good else "red", "bold"))
+
+    @property
+    def good(self) -> bool:
+        """Whether every act went well."""
+        return all(row.good for row in self.results)
 
 
 def _terminate(number: int, _frame: FrameType | None) -> None:
     """Leave by way of every `with` block."""
     sys.exit(128 + number)
+
+
+def _daemon(kind: str, number: int, advert_s: float) -> Daemon:
+    return synced_daemon(number, advert_s) if kind == Tandem.name else seed_daemon(kind, advert_s)
 
 
 def main() -> int:
@@ -276,7 +344,7 @@ def main() -> int:
         signal.signal(number, _terminate)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also when started in the background
     try:
-        lab = SeedLab(lambda _: seed_daemon(options.daemon, options.advert), tag="demo")
+        lab = SeedLab(lambda number: _daemon(options.daemon, number, options.advert), tag="demo")
         with lab, Screen() as screen:
             lab.up()
             screen.write(screen.paint(f"Two routers, one gateway: {options.daemon}", "bold"))
@@ -287,7 +355,7 @@ def main() -> int:
             if not complete:
                 screen.write(lab.logs(15))
             story.summary(complete)
-        return 0 if complete else 1
+        return 0 if complete and story.good else 1
     except KeyboardInterrupt:
         print("Interrupted; everything is removed.", file=sys.stderr)
         return 130

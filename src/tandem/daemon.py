@@ -263,22 +263,23 @@ class Daemon:
             self._reload(reply)
             return
         try:
-            reply({"ok": True, "result": self._do(command, request.get("group"))})
+            if command.startswith("conntrack"):
+                result = self._connections(request)
+            else:
+                result = self._do(command, request.get("group"))
+            reply({"ok": True, "result": result})
         except ValueError as error:
             reply({"ok": False, "error": str(error)})
 
     def _do(self, command: str, group: str | None) -> object:
         if command == "version":
             return {"version": __version__}
-        if command == "conntrack":
-            if self._replication is None:
-                raise ValueError("connections are not replicated: there is no conntrack_sync section")
-            return self._replication.status()
         if command == "status":
             facts = {
                 "config_file": self._config_file,
                 "started": self._started,
                 "memory_locked": self._memory_locked,
+                "health": self._health(),
             }
             counters = self._control.counters | {"log_lines_dropped": self._log.dropped}
             return snapshot(self.router, self._loop, counters, facts)
@@ -297,6 +298,18 @@ class Daemon:
             self._log.info(f"{running.settings.name}: {command} asked for")
             self.router.dispatch(running, _EVENTS[command])
         return {"groups": {running.settings.name: running.state for running in groups}}
+
+    def _connections(self, request: dict[str, str]) -> object:
+        if self._replication is None:
+            raise ValueError("connections are not replicated: there is no conntrack_sync section")
+        if request["command"] == "conntrack":
+            return self._replication.status()
+        return self._replication.listing(request.get("peer"), request.get("cursor", "0"))
+
+    def _health(self) -> dict[str, list[str]]:
+        """What is wrong though every group may be fine: reasons, each with its details."""
+        stale = self._replication.stale if self._replication is not None else []
+        return {"replication_stale": stale} if stale else {}
 
     def _groups(self, name: str | None) -> list[SyncGroup]:
         if name is None:

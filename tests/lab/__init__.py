@@ -8,7 +8,17 @@ from .lab import Host, Lab, Port
 from .netns import LabError, remove_stale
 from .router import Daemon, Frr, Keepalived, Router, Tandem
 from .scenario import Instance
-from .topology import FAR, LAN_GATEWAY, PROVIDER, WAN_ADDRESS, LanLab, SeedLab, seed_daemon, seed_instances
+from .topology import (
+    FAR,
+    LAN_GATEWAY,
+    PROVIDER,
+    WAN_ADDRESS,
+    LanLab,
+    SeedLab,
+    seed_daemon,
+    seed_instances,
+    synced_daemon,
+)
 from .traffic import Download, Outage, Pings, Service
 from .wait import NotReached, stays, wait_until
 
@@ -16,5 +26,5 @@ __all__ = [
     "FAR", "LAN_GATEWAY", "PROVIDER", "WAN_ADDRESS",
     "Capture", "Daemon", "Download", "Frr", "Host", "Instance", "Keepalived", "Lab", "LabError", "LanLab",
     "NotReached", "Outage", "Pings", "Port", "Router", "SeedLab", "Service", "Tandem",
-    "remove_stale", "seed_daemon", "seed_instances", "stays", "wait_until",
+    "remove_stale", "seed_daemon", "seed_instances", "stays", "synced_daemon", "wait_until",
 ]  # fmt: skip

@@ -7,13 +7,15 @@ from collections.abc import Callable, Sequence
 
 from .lab import Host, Lab, Port
 from .router import Daemon, Keepalived, Router, Tandem
-from .scenario import Instance
+from .scenario import Instance, tandem_uci
 
 LAN_GATEWAY = "192.168.1.4"
 WAN_ADDRESS = "192.168.0.4"
 PROVIDER = "192.168.0.1"
 FAR = "203.0.113.1"  # behind the provider, which has no route back to the LAN: only NAT reaches it
 SYNC_GROUP = {"G1": ("I1", "E1")}
+
+SYNC_SECRET = "of the lab, and of nothing else"
 
 KEEPALIVED_NAT = f"""
 table ip lab {{
@@ -47,6 +49,18 @@ def seed_daemon(kind: str, advert_s: float = 1.0, version: int | None = None, pr
     if kind == Tandem.name:
         return Tandem(instances, SYNC_GROUP)
     return Keepalived(instances, SYNC_GROUP, nft=KEEPALIVED_NAT)
+
+
+def synced_daemon(number: int, advert_s: float = 1.0) -> Tandem:
+    """tandemd of router `number` (1, 2), seed configuration, connections replicated to the other."""
+    instances = seed_instances(advert_s)
+    sync = f"""
+config conntrack_sync
+\toption enabled '1'
+\tlist peer '192.168.1.{4 - number}'
+\toption secret '{SYNC_SECRET}'
+"""
+    return Tandem(instances, SYNC_GROUP, text=tandem_uci(instances, SYNC_GROUP) + sync)
 
 
 class SeedLab(Lab):

@@ -46,9 +46,10 @@ def test_on_a_terminal_of_80_columns() -> None:
     assert text.endswith("\x1b[?25h"), "the cursor is back"
     shown = [ESCAPE.sub("", part) for part in re.split(r"[\r\n]+", text)]
     assert max(map(len, shown)) < 80, max(shown, key=len)
-    assert shown[-2].strip() == "The gateway came back every time.", text
+    assert shown[-2].strip() == "The gateway came back every time; 20 of 20 downloads go on.", text
     table = [line.split() for line in shown if line.rstrip().endswith("OK")]
     assert len(table) == 4, text
+    assert all(" 20 of 20 " in " ".join(row) for row in table), text
     assert not left_behind(child.pid)
 
 

@@ -111,6 +111,7 @@ STATUS: dict[str, Any] = {
         "late_count": 2,
         "late_limit_ms": 10,
     },
+    "health": {},
     "groups": [
         {
             "name": "G1",

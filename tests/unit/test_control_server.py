@@ -199,6 +199,11 @@ def test_what_json_lacks_becomes_text(daemon: Daemon) -> None:
 
 # Requests that are refused
 
+WHICH = (
+    'a request is an object with a "command" of status, failover, standby, resume, reload, conntrack, '
+    "conntrack_list, version"
+)
+
 
 @pytest.mark.parametrize(
     ("line", "sentence"),
@@ -207,23 +212,13 @@ def test_what_json_lacks_becomes_text(daemon: Daemon) -> None:
         (b"status", "a request is one line of JSON"),
         (b"\x00\xff\xfe\x80", "a request is one line of JSON"),
         (b"[" * (MAX_REQUEST - 1), "a request is one line of JSON"),
-        (
-            b"[]",
-            'a request is an object with a "command" of status, failover, standby, resume, reload, version',
-        ),
-        (
-            b"{}",
-            'a request is an object with a "command" of status, failover, standby, resume, reload, version',
-        ),
-        (
-            b'{"command": ["status"]}',
-            'a request is an object with a "command" of status, failover, standby, resume, reload, version',
-        ),
-        (
-            b'{"command": "explode"}',
-            'a request is an object with a "command" of status, failover, standby, resume, reload, version',
-        ),
+        (b"[]", WHICH),
+        (b"{}", WHICH),
+        (b'{"command": ["status"]}', WHICH),
+        (b'{"command": "explode"}', WHICH),
         (b'{"command": "status", "group": "G1"}', "status does not take the argument 'group'"),
+        (b'{"command": "conntrack", "peer": "r2"}', "conntrack does not take the argument 'peer'"),
+        (b'{"command": "conntrack_list", "cursor": 1}', "the argument cursor is not plain text"),
         (b'{"command": "standby", "gr\\u00fcn": 1}', "standby does not take the argument 'gr\\xfcn'"),
         (b'{"command": "standby", "group": 1}', "the argument group is not plain text"),
         (b'{"command": "standby", "group": "a\\nb"}', "the argument group is not plain text"),

@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TextIO
 
 from tandem import __version__
@@ -19,6 +19,7 @@ from tandem.control.table import printable, render_status
 
 DONE, FAILED, UNUSABLE = 0, 1, 2
 DEFAULT_CONFIG = "/etc/config/tandem"
+NOT_UNDERSTOOD = "the daemon's status is not understood; if it is of another version, restart it"
 RELOAD_TIMEOUT_S = 70.0  # the server gives up after 60 s and says so
 
 
@@ -75,13 +76,16 @@ def _status_text(arguments: argparse.Namespace) -> str:
     result = ask(arguments.control, "status")
     if arguments.json:
         return json.dumps(result, indent=None if arguments.watch else 2) + "\n"
+    return _page(render_status, result)
+
+
+def _page(render: Callable[[Any, int, bool], str], result: Any) -> str:
+    """The result as text for this screen."""
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     try:
-        return render_status(result, shutil.get_terminal_size((80, 24)).columns, colour)
-    except (KeyError, TypeError):
-        raise ControlError(
-            "the daemon's status is not understood; if it is of another version, restart it"
-        ) from None
+        return render(result, shutil.get_terminal_size((80, 24)).columns, colour)
+    except (KeyError, TypeError, AttributeError):
+        raise ControlError(NOT_UNDERSTOOD) from None
 
 
 def _no_status(arguments: argparse.Namespace, error: ControlError) -> str:
@@ -100,9 +104,54 @@ def _fit_screen(text: str) -> str:
     return "".join(f"{line}\x1b[K\n" for line in lines)
 
 
+def conntrack(arguments: argparse.Namespace) -> int:
+    """Print the state of connection replication."""
+    from tandem.control.replication_page import render_replication
+
+    result = ask(arguments.control, "conntrack")
+    sys.stdout.write(
+        json.dumps(result, indent=2) + "\n" if arguments.json else _page(render_replication, result)
+    )
+    return DONE
+
+
+def conntrack_list(arguments: argparse.Namespace) -> int:
+    """Print the flows of our own table, of what is held of a peer, or of all, one a line."""
+    from tandem.control.flows import line
+
+    tables: list[str | None] = [arguments.peer]
+    if not (arguments.own or arguments.peer is not None):
+        tables += ask(arguments.control, "conntrack")["held"]
+    left = sys.maxsize if arguments.limit is None else arguments.limit
+    for peer in tables:
+        heading = not arguments.json and len(tables) > 1
+        for number, flow in enumerate(_flows(arguments.control, peer, left)):
+            if heading and not number:
+                print("# own" if peer is None else f"# held for {printable(peer)}")
+            print(json.dumps({"peer": peer} | flow) if arguments.json else printable(line(flow)))
+            left -= 1
+    return DONE
+
+
+def _flows(control: str, peer: str | None, limit: int) -> Iterator[dict[str, Any]]:
+    """At most `limit` flows, asked for little by little."""
+    from tandem.control.flows import decode
+
+    cursor: str | None = "0"
+    while limit > 0 and cursor is not None:
+        answer = ask(control, "conntrack_list", peer=peer, cursor=cursor)
+        try:
+            found = [decode(bytes.fromhex(key), bytes.fromhex(body)) for key, body in answer["entries"]]
+            cursor = answer["next"]
+        except (KeyError, TypeError, ValueError):
+            raise ControlError(NOT_UNDERSTOOD) from None
+        yield from found[:limit]
+        limit -= len(found)
+
+
 def command(arguments: argparse.Namespace) -> int:
     """Have the daemon do `failover`, `standby` or `resume`."""
-    _say(ask(arguments.control, arguments.command, arguments.group))
+    _say(ask(arguments.control, arguments.command, group=arguments.group))
     return DONE
 
 
@@ -243,6 +292,7 @@ examples:
   tandem status              who is active, since when and why
   tandem status --watch      the same, redrawn every second
   tandem failover            hand every group over to the other router
+  tandem conntrack           whether connections would survive that
   tandem check && tandem reload
                              use an edited configuration if it is sound
 
@@ -288,6 +338,24 @@ Counters that are zero are left out.""",
         metavar="SECONDS",
         help="redraw every SECONDS (default: 1) until Ctrl-C, also while the daemon restarts",
     )
+
+    sub = add(
+        "conntrack",
+        conntrack,
+        "show whether connections survive a takeover",
+        """\
+The replication of connections (config conntrack_sync). Own: the flows that this
+router tracks while it is active. Held: those of the active router that this one
+restores when it takes over. "in step": all of them are there. Lag: how far the
+peer is behind. Lost: what the kernel or a full table could not take.
+`tandem conntrack list` prints the flows themselves.""",
+        """\
+  tandem conntrack
+  tandem conntrack --json            for scripts
+  tandem conntrack list --limit 20   some flows""",
+    )
+    sub.add_argument("--json", action="store_true", help="print JSON")
+    _add_list(sub)
 
     for name, summary, details, examples in _GROUP_COMMANDS:
         sub = add(name, command, summary, details, examples)
@@ -351,6 +419,35 @@ router accepts or drops it under its configuration. Ctrl-C ends.""",
         "  tandem version",
     )
     return parser
+
+
+def _add_list(parser: argparse.ArgumentParser) -> None:
+    """The command below `tandem conntrack`."""
+    commands = parser.add_subparsers(title="commands", metavar="list")
+    sub = commands.add_parser(
+        "list",
+        help="print the flows, one a line",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="""\
+Print the flows, one a line.
+
+Each line is like one of `conntrack -L`: protocol, its number, seconds until it
+expires as last heard of, state, the addresses of the first packet and of its
+answer (they show what NAT changes), mark. Without --own or --peer every table
+is printed, each below a line that begins with "#".""",
+        epilog="""\
+examples:
+  tandem conntrack list --own
+  tandem conntrack list --peer r2 --limit 20
+  tandem conntrack list --json | jq .reply.dst""",
+    )
+    _add_control(sub, argparse.SUPPRESS)
+    which = sub.add_mutually_exclusive_group()
+    which.add_argument("--own", action="store_true", help="only those of this router itself")
+    which.add_argument("--peer", metavar="NAME", help="only those held for a peer")
+    sub.add_argument("--limit", type=_positive, metavar="N", help="at most N flows")
+    sub.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one object a line")
+    sub.set_defaults(run=conntrack_list)
 
 
 _GROUP_COMMANDS = (

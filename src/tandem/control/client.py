@@ -30,12 +30,13 @@ class RefusedError(ControlError):
         self.problems = problems
 
 
-def ask(path: str, command: str, group: str | None = None, *, timeout_s: float = 5.0) -> Any:
-    """The result of a command, as the daemon at `path` gives it.
+def ask(path: str, command: str, *, timeout_s: float = 5.0, **arguments: str | None) -> Any:
+    """The result of a command, as the daemon at `path` gives it; arguments that are None are left out.
 
     Raises ControlError; `timeout_s` is how long the daemon may be silent.
     """
-    request = {"command": command} | ({} if group is None else {"group": group})
+    given = {name: value for name, value in arguments.items() if value is not None}
+    request = {"command": command, **given}
     try:
         line = _exchange(path, json.dumps(request).encode() + b"\n", timeout_s)
     except (FileNotFoundError, ConnectionRefusedError):

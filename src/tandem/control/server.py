@@ -50,6 +50,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "resume": ("group",),
     "reload": (),
     "conntrack": (),
+    "conntrack_list": ("peer", "cursor"),
     "version": (),
 }
 

@@ -12,7 +12,7 @@ Snapshot = Mapping[str, Any]
 
 _STATE_COLOURS = {"MASTER": "1;32", "BACKUP": "36", "FAULT": "1;31"}
 _OTHER_STATE = "33"
-_BOLD, _DIM, _ALARM, _NOTE = "1", "2", "31", "33"
+_BOLD, _DIM, ALARM, NOTE = "1", "2", "31", "33"
 _LABEL_WIDTH = 11
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 
@@ -22,7 +22,7 @@ def render_status(status: Snapshot, width: int = 80, colour: bool = False) -> st
 
     Raises KeyError or TypeError when the snapshot is not one of this version.
     """
-    page = _Page(width, colour)
+    page = Page(width, colour)
     _daemon(page, status)
     instances = {instance["name"]: instance for instance in status["instances"]}
     for group in status["groups"]:
@@ -58,7 +58,7 @@ def duration(seconds: float) -> str:
     return f"{hours // 24} d {hours % 24} h"
 
 
-class _Page:
+class Page:
     """Lines of labelled, wrapped lists."""
 
     def __init__(self, width: int, colour: bool) -> None:
@@ -76,6 +76,14 @@ class _Page:
         shown = self.paint(printable(state).ljust(6), _STATE_COLOURS.get(state, _OTHER_STATE))
         self.lines.append((" " * indent + f"{self.paint(padded, _BOLD)}  {shown}  {text}").rstrip())
 
+    def bold(self, text: str) -> str:
+        """The text as a heading."""
+        return self.paint(text, _BOLD)
+
+    def title(self, name: str, state: str, colour: str, text: str) -> None:
+        """A name with its state, apart from the groups and instances."""
+        self.lines.append(f"{self.bold(name)}  {self.paint(state, colour)}  {text}".rstrip())
+
     def row(self, label: str, items: Iterable[str], code: str = "") -> None:
         """A labelled list, wrapped between its items where they fit; nothing for an empty one."""
         indent = " " * (4 + _LABEL_WIDTH)
@@ -88,7 +96,7 @@ class _Page:
             self.lines.append(start + self.paint(line.replace(_NO_BREAK, " "), code))
 
 
-def _daemon(page: _Page, status: Snapshot) -> None:
+def _daemon(page: Page, status: Snapshot) -> None:
     title = f"tandemd {status['version']} on {status['router_id'] or 'this router'}"
     process = f", pid {status['pid']}, up {duration(status['uptime_s'])}"
     page.lines.append(page.paint(printable(title), _BOLD) + printable(process))
@@ -97,28 +105,30 @@ def _daemon(page: _Page, status: Snapshot) -> None:
     memory = "memory locked" if scheduling["memory_locked"] else ""
     page.row("scheduling", [scheduling["policy"], memory, f"at most {scheduling['late_max_ms']:.1f} ms late"])
     if scheduling["late_count"]:
-        timers = _count(scheduling["late_count"], "timer")
+        timers = counted(scheduling["late_count"], "timer")
         late = f"{timers} later than {scheduling['late_limit_ms']:g} ms"
-        page.row("late", [late], _NOTE)
-    page.row("counters", _counters(status["counters"]))
+        page.row("late", [late], NOTE)
+    page.row("counters", counters(status["counters"]))
+    for reason, details in status["health"].items():
+        page.row("health", [f"{reason}: {detail}" for detail in details], ALARM)
 
 
-def _group(page: _Page, group: Snapshot, members: list[Snapshot]) -> None:
+def _group(page: Page, group: Snapshot, members: list[Snapshot]) -> None:
     page.heading(0, group["name"], group["state"], _since(group))
     if group["standby"]:
-        page.row("standby", [f"by command, until: tandem resume {group['name']}"], _NOTE)
+        page.row("standby", [f"by command, until: tandem resume {group['name']}"], NOTE)
     if group["held"]:
-        page.row("failover", [f"by command, does not preempt until: tandem resume {group['name']}"], _NOTE)
+        page.row("failover", [f"by command, does not preempt until: tandem resume {group['name']}"], NOTE)
     # "standby" as a fault is told by the row above
-    page.row("faults", (f for f in group["faults"] if not (group["standby"] and f == "standby")), _ALARM)
+    page.row("faults", (f for f in group["faults"] if not (group["standby"] and f == "standby")), ALARM)
     for instance in members:
         if not group["implicit"]:
             page.heading(2, instance["name"], instance["state"], "")
-        page.row("faults", (fault for fault in instance["faults"] if fault not in group["faults"]), _ALARM)
+        page.row("faults", (fault for fault in instance["faults"] if fault not in group["faults"]), ALARM)
         _instance(page, instance)
 
 
-def _instance(page: _Page, instance: Snapshot) -> None:
+def _instance(page: Page, instance: Snapshot) -> None:
     version, family, vrid = instance["version"], instance["family"], instance["virtual_router_id"]
     source = f"from {instance['source']}" if instance["source"] else "no address to send from"
     page.row(
@@ -129,9 +139,9 @@ def _instance(page: _Page, instance: Snapshot) -> None:
     page.row("peer", _peer(instance["peer"]))
     page.row("addresses", instance["addresses"])
     snat = f"SNAT to {instance['snat']}" if instance["snat"] else ""
-    page.row("with", [_count(instance["routes"], "route"), _count(instance["rules"], "rule"), snat])
+    page.row("with", [counted(instance["routes"], "route"), counted(instance["rules"], "rule"), snat])
     page.row("trackers", (_tracker(tracker) for tracker in instance["trackers"]))
-    page.row("counters", _counters({"transitions": instance["transitions"]} | instance["counters"]))
+    page.row("counters", counters({"transitions": instance["transitions"]} | instance["counters"]))
 
 
 def _since(state: Snapshot) -> str:
@@ -177,9 +187,11 @@ def _tracker(tracker: Snapshot) -> str:
     return f"{tracker['kind']} {tracker['name']} {state}{weight}"
 
 
-def _count(number: int, what: str) -> str:
+def counted(number: int, what: str) -> str:
+    """So many of something; nothing for none."""
     return f"{number} {what}{'' if number == 1 else 's'}" if number else ""
 
 
-def _counters(counters: Snapshot) -> Iterator[str]:
-    return (f"{name.replace('_', ' ')} {number}" for name, number in counters.items() if number)
+def counters(numbers: Snapshot) -> Iterator[str]:
+    """Each counter that is not zero."""
+    return (f"{name.replace('_', ' ')} {number}" for name, number in numbers.items() if number)

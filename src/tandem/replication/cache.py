@@ -118,14 +118,24 @@ class Cache:
         What is there from the first slice to the last comes once, with the body of that moment.
         """
         for number in range(SHARDS):
-            shard = self._shards[number]
-            if not shard:
-                continue
-            if self._stale_entries and not self._in_bulk:
-                floor = self._floor
-                yield [(key, value[:-_STAMP]) for key, value in shard.items() if value[-_STAMP:] >= floor]
-            else:
-                yield [(key, value[:-_STAMP]) for key, value in shard.items()]
+            if self._shards[number]:
+                yield self._slice(number)
+
+    def page(self, start: int, count: int) -> tuple[list[Entry], int | None]:
+        """`count` entries or a shard more, from a place on (0: the beginning), and the place of the rest."""
+        found: list[Entry] = []
+        for number in range(start, SHARDS):
+            if len(found) >= count:
+                return found, number
+            found += self._slice(number)
+        return found, None
+
+    def _slice(self, number: int) -> list[Entry]:
+        shard = self._shards[number]
+        if self._stale_entries and not self._in_bulk:
+            floor = self._floor
+            return [(key, value[:-_STAMP]) for key, value in shard.items() if value[-_STAMP:] >= floor]
+        return [(key, value[:-_STAMP]) for key, value in shard.items()]
 
     # --- changes --------------------------------------------------------------------------
 

@@ -25,9 +25,10 @@ from tandem.log import Logger
 from tandem.loop import Loop
 from tandem.replication.cache import Cache
 from tandem.replication.channel import Channel, Peer
-from tandem.replication.conntrack_filter import Filter
+from tandem.replication.conntrack_filter import Filter, checker
 from tandem.replication.ctnetlink import SETTINGS, Dump, Events, lookup
 from tandem.replication.expectation import master_key
+from tandem.replication.health import Health
 from tandem.replication.parser import Parser
 from tandem.replication.peer_socket import Path, pack
 from tandem.replication.record import EXPECTATION, NEW
@@ -49,6 +50,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from tandem.replication.gate_link import GateLink
+
     from tandem.replication.record import Record
 
 OWNER = "conntrack_sync"  # of the sysctls
@@ -56,6 +59,9 @@ SECOND = 1_000_000_000
 MILLISECOND = 1_000_000
 WORK = SECOND
 EVENTS_A_TURN = 256
+EVENTS_BEFORE_COMMIT = 4096
+LISTED = 250  # entries of a table in one answer, or a shard more: well under 1 ms of the loop
+STEPS_KEPT = 8  # of one restore
 ESTABLISHED = ("net", "netfilter", "nf_conntrack_tcp_timeout_established")
 MASTERS_A_TURN = 16
 EXPECTATION_KIND = bytes((EXPECTATION,))
@@ -106,6 +112,10 @@ class Replication:
         self._speculated = False  # the kernel has what was held when `watch` began
         self._began = 0
         self.last_restore: dict[str, Any] = {}
+        self._steps: list[dict[str, Any]] = []  # of the last restore, each like `last_restore`
+        self._restored_at = 0
+        self._health = Health(settings.stale_lag_ms * MILLISECOND, settings.stale_loss)
+        self._received = self._rate = 0  # events: in all at the last `work`, and in the second before
         self.unreadable = 0  # messages of the kernel that are no record
         peers = [
             Peer(peer.name, tuple(Path(p.address, p.port, p.source, p.interface) for p in peer.paths))
@@ -122,6 +132,12 @@ class Replication:
             queue_limit=settings.queue_limit,
         )
         self._channel = Channel(loop, log, session, peers, self._tables, self._happened)
+        self._gate: GateLink | None = None
+        if settings.guarantee:
+            from tandem.replication.gate_link import GateLink
+
+            timeout = settings.guarantee_timeout_ms * MILLISECOND
+            self._gate = GateLink(loop, log, timeout, settings.port, self._commit)
 
     # Life
 
@@ -132,10 +148,14 @@ class Replication:
         found = self._sysctls.read(ESTABLISHED)
         self._established = int(found) if found else None
         self._channel.start()
+        if self._gate:
+            self._gate.start()
         self._loop.call_at("conntrack work", self._loop.now() + WORK, self._work)
 
     def stop(self) -> None:
         """Say goodbye to the peers and leave the kernel as it was."""
+        if self._gate:
+            self._gate.stop()
         self._channel.close()
         if self._active:
             self._listen(False)
@@ -175,11 +195,13 @@ class Replication:
         self._listen(True)
         self._channel.stream_on(adopt=adopted)
         self._dump()
+        self._tell_gate()
 
     def _become_backup(self) -> None:
         self._read_events()  # what came before the role was lost belongs to the table that is handed over
         self._listen(False)
         self._channel.stream_off()
+        self._tell_gate()
 
     def _listen(self, on: bool) -> None:
         if on:
@@ -301,6 +323,7 @@ class Replication:
             chunks = self._builder.chunks(known, established=self._established)
         else:
             chunks = self._builder.chunks(entries(held), established=self._established)
+            self._steps.clear()
         for table in held:
             table.watch()
         self._restoring = True
@@ -348,6 +371,9 @@ class Replication:
             "longest_step_ms": round(figures.longest / MILLISECOND, 2),
             "speculative": not self._waiting,
         }
+        self._restored_at = self._loop.now()
+        self._steps.append(self.last_restore)
+        del self._steps[:-STEPS_KEPT]
 
     # Peers
 
@@ -373,8 +399,36 @@ class Replication:
                 self._log.info(f"{OWNER}: {name} holds all our connections")
             case PeerOutOfStep(reason):
                 self._log.info(f"{OWNER}: {name} is out of step ({reason})")
+        self._tell_gate()
         if self.in_step != before:
             self._synchronised(self.in_step)
+
+    # The gate
+
+    def _tell_gate(self) -> None:
+        """Release what a peer has acknowledged, and hold packets only while there is one to do so."""
+        if self._gate:
+            position = self._channel.acked_position() if self._active else None
+            self._gate.switch(position is not None)
+            self._gate.acked(position)
+
+    def _commit(self, messages: list[bytes]) -> int | None:
+        """Make flows known whose first reply the gate holds; the position to wait for.
+
+        Events that are older than the entries we were told must not undo them, so that they go first.
+        """
+        if not self._active or self._channel.acked_position() is None:
+            return None
+        for _ in range(EVENTS_BEFORE_COMMIT // EVENTS_A_TURN):
+            self._read_events()
+            if self._events.drained:
+                break
+        records = self._parse(filter(checker(self._filter()), messages))
+        if not records:
+            return None
+        self._own.cache.apply_all(records, self._loop.now())
+        position = self._channel.push(records, urgent=True)
+        return position if self._channel.acked_position() is not None else None
 
     @property
     def in_step(self) -> bool:
@@ -384,9 +438,44 @@ class Replication:
     def _work(self, now: int) -> None:
         for cache in (self._own.cache, *(held.cache for held in self._held.values())):
             cache.work(now)
+        self._rate, self._received = self._events.received - self._received, self._events.received
+        self._judge(now)
         self._loop.call_at("conntrack work", now + WORK, self._work)
 
+    def _judge(self, now: int) -> None:
+        peers = self._channel.status()["peers"]
+        lost = self._events.overruns + self._own.cache.overflow
+        lost += sum(held.cache.overflow for held in self._held.values())
+        lost += sum(peer["totals"].get(name, 0) for peer in peers for name in ("dropped", "oversized"))
+        if self._health.judge(now, map(_peer_health, peers), lost):
+            if self.stale:
+                self._log.warning(f"{OWNER}: replication_stale: {', '.join(self.stale)}")
+            else:
+                self._log.info(f"{OWNER}: no longer replication_stale")
+
     # For people
+
+    @property
+    def stale(self) -> list[str]:
+        """Why the health reason `replication_stale` holds; empty: it does not."""
+        return self._health.stale
+
+    def listing(self, peer: str | None, cursor: str) -> dict[str, Any]:
+        """Some entries of our own table or of what we hold of a peer, from a cursor on ("0": all).
+
+        Keys and bodies as in `record`, in hexadecimal; `next` is the cursor of the rest, or None. While
+        the table changes, what stays comes once. ValueError when there is no such peer or cursor.
+        """
+        if peer is not None and peer not in self._held:
+            raise ValueError(f"no peer {peer!r}; known: {', '.join(self._held)}")
+        if not cursor.isdecimal() or len(cursor) > 4:
+            raise ValueError(f"no cursor {cursor[:40]!r}")
+        cache = self._own.cache if peer is None else self._held[peer].cache
+        found, rest = cache.page(int(cursor), LISTED)
+        return {
+            "entries": [(key.hex(), body.hex()) for key, body in found],
+            "next": None if rest is None else str(rest),
+        }
 
     def status(self) -> dict[str, Any]:
         """Everything `tandem conntrack` shows."""
@@ -395,14 +484,24 @@ class Replication:
             "own": count,
             "held": {name: len(held.cache) for name, held in self._held.items()},
             "in_step": sorted(self._in_step),
+            "stale": self.stale,
+            "overflow": {
+                "own": self._own.cache.overflow,
+                **{f"held {name}": held.cache.overflow for name, held in self._held.items()},
+            },
+            "limit_entries": self.settings.limit_entries,
             "channel": self._channel.status(),
             "events": {
                 "received": self._events.received,
+                "last_second": self._rate,
                 "filtered": self._events.filtered,
                 "overruns": self._events.overruns,
                 "unreadable": self.unreadable,
             },
+            "gate": self._gate.status() if self._gate else None,
             "last_restore": self.last_restore,
+            "restore_steps": self._steps,
+            "restored_s": round((self._loop.now() - self._restored_at) / SECOND, 3) if self._steps else None,
         }
 
     def _cache(self) -> Cache:
@@ -423,6 +522,16 @@ class Replication:
             own=settings.local,
             channel_port=settings.port,
         )
+
+
+def _peer_health(peer: dict[str, Any]) -> tuple[str, str, int]:
+    """What `Health` wants to know of a peer, from its status."""
+    if peer["state"] != "up":
+        return peer["name"], "not connected", 0
+    there = not peer["streaming"] or peer["in_step"]
+    here = not peer["peer_streaming"] or peer["held_in_step"]
+    lag = int(peer["lag_ms"] * MILLISECOND) if peer["lag_records"] else 0
+    return peer["name"], "" if here and there else "out of step", lag
 
 
 def _network(text: str) -> tuple[bytes, int]:

@@ -120,7 +120,9 @@ def _table(changes: dict[int, int]) -> bytes:
 _INVERSE4 = _table({8: 0, 0: 8, 13: 14, 14: 13, 15: 16, 16: 15, 17: 18, 18: 17})  # nf_conntrack_proto_icmp.c
 _INVERSE6 = _table({128: 129, 129: 128, 139: 140, 140: 139})  # nf_conntrack_proto_icmpv6.c
 _LIBERAL = bytes(number & 3 | TCP_FLAG_BE_LIBERAL for number in range(256))
-_STATE = _table({0: TCP_ESTABLISHED})  # of an offloaded flow: only established ones are
+# 0: an offloaded flow, only established ones are. SYN_SENT: the answer may be on its way, and in that state
+# the client's ACK to it is invalid; in SYN_RECV it passes, and so does a SYN or SYN,ACK that comes again.
+_STATE = _table({0: TCP_ESTABLISHED, 1: 2})
 _NOT_EXPECTED = bytes(number & 0xFE for number in range(256))
 _IS_ESTABLISHED = bytes(255 if number in (0, TCP_ESTABLISHED) else 0 for number in range(256))
 

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What `tandem conntrack` shows: the state of connection replication as text, pure (see `table`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tandem.control.table import ALARM, NOTE, Page, counted, counters, duration, printable
+
+Status = Mapping[str, Any]
+
+_COLOURS = {"in step": "1;32", "idle": "36", "out of step": "1;31", "down": "1;31"}
+
+
+def render_replication(status: Status, width: int = 80, colour: bool = False) -> str:
+    """The result of the `conntrack` command as lines of at most `width` columns.
+
+    Raises KeyError or TypeError when the status is not one of this version.
+    """
+    page = Page(width, colour)
+    peers, events = status["channel"]["peers"], status["events"]
+    sends = "streamed" if status["channel"]["streaming"] else "not streamed: this router is not active"
+    page.lines.append(page.bold("conntrack_sync"))
+    page.row("stale", status["stale"], ALARM)
+    page.row("own", [f"{_number(status['own'])} entries", sends])
+    held = sum(status["held"].values())
+    page.row("held", [f"{_number(held)} entries of peers, at most {_number(status['limit_entries'])}"])
+    page.row("events", _events(events))
+    trouble = {
+        "overruns": events["overruns"],
+        "unreadable": events["unreadable"],
+        **{f"no room for {name}": number for name, number in status["overflow"].items()},
+    }
+    page.row("lost", counters(trouble), NOTE)
+    page.row("listening", status["channel"]["listening"] or ["nowhere"])
+    page.row("channel", counters(status["channel"]["counters"]))
+    _restore(page, status)
+    for peer in peers:
+        page.lines.append("")
+        _peer(page, peer, status["held"].get(peer["name"], 0))
+    return "\n".join(page.lines) + "\n"
+
+
+def step(peer: Status) -> str:
+    """One word for a peer: in step, out of step, idle (nobody streams), down."""
+    if peer["state"] != "up":
+        return "down"
+    if not (peer["streaming"] or peer["peer_streaming"]):
+        return "idle"
+    behind = (peer["streaming"] and not peer["in_step"], peer["peer_streaming"] and not peer["held_in_step"])
+    return "out of step" if any(behind) else "in step"
+
+
+def _events(events: Status) -> Iterator[str]:
+    yield f"{_number(events['received'])} received"
+    yield f"{_number(events['last_second'])} in the last second"
+    yield f"{_number(events['filtered'])} filtered here"
+
+
+def _restore(page: Page, status: Status) -> None:
+    steps = status["restore_steps"]
+    if not steps:
+        page.row("restore", ["none yet"])
+        return
+    total = sum(item["entries"] for item in steps)
+    spent = sum(item["ms"] for item in steps)
+    ago = f"{duration(status['restored_s'])} ago"
+    page.row("restore", [f"{_number(total)} entries in {_ms(spent)}", ago])
+    for number, item in enumerate(steps, 1):
+        results = {name: item[name] for name in ("updated", "replaced", "clashed", "failed")}
+        page.row(
+            f"  step {number}",
+            [
+                f"{_number(item['entries'])} entries in {_ms(item['ms'])}",
+                f"at most {_ms(item['longest_step_ms'])} at a time",
+                "in advance" if item["speculative"] else "",
+                *counters(results),
+            ],
+        )
+        page.row("  errors", counters(item["errors"]), ALARM)
+
+
+def _peer(page: Page, peer: Status, held: int) -> None:
+    word = step(peer)
+    up = peer["state"] == "up"
+    session = f"for {duration(peer['up_ms'] / 1000)}" if up else "no session"
+    page.title(printable(peer["name"]), word, _COLOURS[word], session)
+    if up:
+        page.row(
+            "path",
+            [
+                peer["path"] + ("" if peer["preferred"] else " (not the preferred one)"),
+                f"to {peer['router_id']}" if peer["router_id"] else "",
+                "authenticated" if peer["authenticated"] else "NOT AUTHENTICATED",
+                f"round trip {_ms(peer['rtt_ms'])}",
+            ],
+        )
+        if peer["streaming"]:
+            page.row(
+                "lag",
+                [
+                    f"{_number(peer['lag_records'])} records",
+                    f"{_ms(peer['lag_ms'])} (at most {_ms(peer['lag_max_ms'])})",
+                    f"{size(peer['queued_bytes'])} queued",
+                    "in a bulk" if peer["in_bulk"] else "",
+                ],
+            )
+    page.row("held", [f"{_number(held)} entries for it"])
+    totals = peer["totals"]
+    resyncs = {
+        name.removeprefix("resync_"): number for name, number in totals.items() if name.startswith("resync_")
+    }
+    why = ", ".join(counters(resyncs))
+    page.row("resyncs", [f"{peer['resyncs']} ({why})" if why else str(peer["resyncs"])])
+    shown = ("dropped", "oversized", "coalesced", "bulks", "drifts")
+    page.row("records", counters({name: totals.get(name, 0) for name in shown}))
+    sent, received = (size(totals.get(name, 0)) for name in ("bytes_out", "bytes_in"))
+    page.row("traffic", [f"{sent} sent", f"{received} received", counted(peer["sessions"], "session")])
+    page.row("last error", [peer["last_error"]], NOTE)
+
+
+def size(number: int) -> str:
+    """Bytes in a unit that leaves at most four digits."""
+    if number < 10_000:
+        return f"{number} bytes"
+    if number < 10_000_000:
+        return f"{number / 1e3:.0f} kB"
+    return f"{number / 1e6:.0f} MB" if number < 1e10 else f"{number / 1e9:.0f} GB"
+
+
+def _number(number: int) -> str:
+    return f"{number:,}".replace(",", " ")
+
+
+def _ms(number: float) -> str:
+    return f"{number:.1f} ms" if number < 999.95 else duration(number / 1000)

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The gate: a process that holds the first reply of each new TCP connection until a peer knows the connection.
+
+    SYN,ACK -> PREROUTING -> queue -> gate: ask conntrack for the entry -> daemon: push it, urgent
+                                      gate <- daemon: acknowledged, or nobody to ask
+               NAT, FORWARD <- accept
+
+By then the kernel's entry is in SYN_RECV and knows the window scales of both sides, though its event is sent
+only when the packet has left the router: so the entry itself is asked for, by the packet's tuple, and the
+backup gets what it needs to let the client's ACK pass.
+
+Nothing may be held for longer than the timeout, whatever happens to the daemon: the deadlines are here.
+When this process dies, the kernel drops what is held (the server repeats its SYN,ACK after a second) and lets
+pass what comes (`bypass`); when it hangs, NFQA_CFG_F_FAIL_OPEN lets pass what the full queue can't take.
+
+The daemon is at the other end of a SOCK_SEQPACKET socket; every message begins with one of these bytes:
+
+    to the gate     ON, OFF; ACK or PASS with ids: release them, a peer has them or nobody was asked
+    to the daemon   READY; FLOWS: (id, ctnetlink message)*; FIGURES; WARN or UNABLE with a text for people
+
+This is the only part of Tandem that needs NetfilterQueue.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from array import array
+
+from tandem.replication.gate_hold import ACKED, BYPASSED, UNKNOWN, Hold, reply_tuple
+from tandem.replication.gate_rules import Rules, RulesError
+from tandem.replication.message import CTA_TUPLE_REPLY, HEADER, split, tuple_attribute
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+ON, OFF, ACK, PASS = b"+", b"-", b"A", b"P"
+READY, FLOWS, FIGURES, WARN, UNABLE = b"R", b"F", b"S", b"W", b"U"
+MESSAGE_MAX = 1 << 16  # bytes
+IDS_A_MESSAGE = 4096
+FLOWS_A_MESSAGE = 64
+
+SECOND, MILLISECOND = 1_000_000_000, 1_000_000
+_BIND_ATTEMPTS, _BIND_PAUSE = 50, 0.1  # an earlier gate may be about to end
+_QUEUE_LENGTH = 8192  # packets
+_COPIED = 128  # bytes of each packet: its headers
+
+_NETLINK_NETFILTER = 12
+_CT_GET, _ERROR = 0x101, 2
+_QUEUE_CONFIG = 0x302  # NFNL_SUBSYS_QUEUE, NFQNL_MSG_CONFIG
+_CFG_MASK, _CFG_FLAGS, _FAIL_OPEN = 4, 5, 1
+_REQUEST, _ACK_WANTED = 1, 4
+_NUMBER = struct.Struct("=I")
+
+
+class Gate:
+    """The queue, the packets in it and the daemon."""
+
+    def __init__(self, daemon: socket.socket, queue: int, channel_port: int, timeout: int, bind: Any) -> None:
+        """`bind(queue, callback)` takes the queue and returns its NetfilterQueue."""
+        self._daemon = daemon
+        self._hold = Hold(timeout)
+        self._rules = Rules(queue, channel_port)
+        self._on = False
+        self._arrived: list[tuple[int, bytes]] = []  # id, request for its entry
+        self._told = b""  # the last figures
+        self._tell_at = 0
+        self._conntrack = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
+        self._conntrack.bind((0, 0))
+        self._conntrack.setblocking(False)
+        self._queue = bind(queue, self._packet)
+
+    def run(self) -> None:
+        """Hold packets until the daemon closes its end."""
+        self._rules.clear()
+        self._say(READY)
+        queue = self._queue.get_fd()
+        try:
+            while True:
+                readable = select.select([queue, self._daemon], [], [], self._wait())[0]
+                if queue in readable:
+                    self._queue.run(block=False)
+                    self._ask()
+                if self._daemon in readable and not self._hear():
+                    return
+                now = time.monotonic_ns()
+                for accept in self._hold.expire(now):
+                    accept()
+                if now >= self._tell_at:
+                    self._tell(now)
+        finally:
+            self._off()
+            self._queue.unbind()
+
+    def _wait(self) -> float | None:
+        times = [self._tell_at] if self._on else []
+        if (deadline := self._hold.deadline()) is not None:
+            times.append(deadline)
+        return max(0, min(times) - time.monotonic_ns()) / SECOND if times else None
+
+    # Packets
+
+    def _packet(self, packet: Any) -> None:
+        now = time.monotonic_ns()
+        self._hold.add(packet.id, packet.accept, now)
+        found = reply_tuple(packet.get_payload())
+        if not self._on or found is None:
+            self._release([packet.id], UNKNOWN if self._on else BYPASSED)
+            return
+        body = tuple_attribute(CTA_TUPLE_REPLY, found)
+        family = socket.AF_INET if found[2] == 4 else socket.AF_INET6
+        header = HEADER.pack(20 + len(body), _CT_GET, _REQUEST, packet.id & 0xFFFFFFFF, 0, family, 0, 0)
+        self._arrived.append((packet.id, header + body))
+
+    def _ask(self) -> None:
+        """Ask the kernel for the entries of what has arrived, and the daemon to make them known."""
+        while self._arrived:
+            some, self._arrived = self._arrived[:FLOWS_A_MESSAGE], self._arrived[FLOWS_A_MESSAGE:]
+            entries = self._entries(b"".join(request for _, request in some))
+            unknown = [number for number, _ in some if number not in entries]
+            if unknown:
+                self._release(unknown, UNKNOWN)
+            if entries and not self._say(
+                FLOWS + b"".join(_NUMBER.pack(number) + message for number, message in entries.items())
+            ):
+                self._release(entries, BYPASSED)
+
+    def _entries(self, requests: bytes) -> dict[int, bytes]:
+        """The kernel's messages about the flows that it knows, by sequence number."""
+        found: dict[int, bytes] = {}
+        try:
+            self._conntrack.send(requests)  # the kernel answers before it returns
+            while True:
+                for message in split(self._conntrack.recv(MESSAGE_MAX)):
+                    _, kind, _, sequence = HEADER.unpack_from(message.ljust(20, b"\0"))[:4]
+                    if kind != _ERROR:
+                        found[sequence] = message
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._say(WARN + f"gate: asking for entries: {error.strerror}".encode())
+        return found
+
+    def _release(self, numbers: Any, way: int) -> None:
+        for accept in self._hold.release(numbers, way, time.monotonic_ns()):
+            accept()
+
+    # The daemon
+
+    def _hear(self) -> bool:
+        """Do what the daemon says; False: it is gone."""
+        try:
+            message = self._daemon.recv(MESSAGE_MAX)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        what = message[:1]
+        if what in (ACK, PASS):
+            self._release(array("I", message[1:]), ACKED if what == ACK else BYPASSED)
+        elif what == ON and not self._on:
+            try:
+                for problem in self._rules.install():
+                    self._say(WARN + f"gate: {problem}".encode())
+            except RulesError as error:
+                self._say(UNABLE + f"gate: no way to queue packets ({error})".encode())
+                return False
+            self._on = True
+        elif what == OFF:
+            self._off()
+        return bool(message)
+
+    def _off(self) -> None:
+        for accept in self._hold.release_all(BYPASSED, time.monotonic_ns()):
+            accept()
+        if self._on:
+            self._on = False
+            self._rules.clear()
+        self._tell(time.monotonic_ns())
+
+    def _tell(self, now: int) -> None:
+        self._tell_at = now + SECOND
+        figures = self._hold.figures()
+        if figures != self._told and self._say(FIGURES + figures):
+            self._told = figures
+
+    def _say(self, message: bytes) -> bool:
+        try:
+            self._daemon.send(message)
+        except OSError:
+            return False  # it hangs or is gone
+        return True
+
+
+def _bind(queue_type: Callable[[], Any]) -> Callable[[int, Any], Any]:
+    def bind(number: int, callback: Any) -> Any:
+        for attempt in range(_BIND_ATTEMPTS):
+            queue = queue_type()
+            try:
+                queue.bind(number, callback, max_len=_QUEUE_LENGTH, range=_COPIED)
+            except OSError:
+                if attempt == _BIND_ATTEMPTS - 1:
+                    raise
+                time.sleep(_BIND_PAUSE)
+                continue
+            _fail_open(queue.get_fd(), number)
+            return queue
+        raise AssertionError
+
+    return bind
+
+
+def _fail_open(queue: int, number: int) -> None:
+    """Let pass what the queue can't take; NetfilterQueue has no name for it. OSError: the kernel refuses."""
+    flag = struct.pack("!I", _FAIL_OPEN)
+    body = struct.pack("=BBH", socket.AF_UNSPEC, 0, socket.htons(number))
+    for kind in (_CFG_MASK, _CFG_FLAGS):
+        body += struct.pack("=HH", 8, kind) + flag
+    with socket.socket(fileno=os.dup(queue)) as opened:
+        opened.send(struct.pack("=IHHII", 16 + len(body), _QUEUE_CONFIG, _REQUEST | _ACK_WANTED, 0, 0) + body)
+        answer = opened.recv(MESSAGE_MAX)
+    refused = -struct.unpack_from("=i", answer, 16)[0]
+    if refused:
+        raise OSError(refused, f"NFQA_CFG_F_FAIL_OPEN: {os.strerror(refused)}")
+
+
+def main(arguments: list[str]) -> int:
+    """`FD QUEUE PORT TIMEOUT_MS`: the socket to the daemon, the queue's number, the channel's port."""
+    fd, queue, port, timeout = map(int, arguments)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the daemon says when to stop
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
+    daemon = socket.socket(fileno=fd)
+    daemon.setblocking(False)
+    try:
+        from netfilterqueue import NetfilterQueue
+    except ImportError as error:
+        text = f"gate: {error} (Debian: pip install tandem[gate]; OpenWrt: python3-netfilterqueue)"
+        daemon.send(UNABLE + text.encode())
+        return 1
+    import warnings
+
+    warnings.simplefilter("ignore", RuntimeWarning)  # a receive buffer below what was asked for will do
+    try:
+        gate = Gate(daemon, queue, port, timeout * MILLISECOND, _bind(NetfilterQueue))
+    except OSError as error:
+        unable = error.errno in (errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.EPERM)
+        daemon.send((UNABLE if unable else WARN) + f"gate: {error}".encode())
+        return 1
+    gate.run()
+    return 0

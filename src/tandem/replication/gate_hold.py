@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The pure half of the gate: which flow a packet belongs to, how long it is held, what was counted.
+
+Times are ns. The gate's process and the daemon each have their part:
+
+    gate     Hold     packets without a verdict, oldest first; each leaves by `release` or by `expire`
+    daemon   Waiting  which of them wait for which position of the stream
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from struct import Struct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    Accept = Callable[[], None]
+
+MICROSECOND = 1_000
+LATENCIES = 1024  # the last so many are what percentiles are made of
+
+# Ways to leave: a peer has the flow; it took too long; nobody could be asked; it is none of our flows.
+ACKED, TIMED_OUT, BYPASSED, UNKNOWN = range(4)
+
+# held, the four ways, waiting now, median, 99th percentile and maximum of the latency in µs
+FIGURES = Struct("!9Q")
+
+_IPPROTO_TCP = 6
+_IPV6_HEADERS = {0, 43, 60}  # hop-by-hop, routing, destination options: 8 bytes times (1 + their length)
+
+
+def reply_tuple(packet: bytes) -> bytes | None:
+    """The tuple of a TCP packet, in the form of a key in zone 0; None when it is another or malformed.
+
+    `packet` begins with the IP header and may be cut off behind the ports.
+    """
+    if len(packet) < 24:
+        return None
+    if packet[0] >> 4 == 4:
+        at = 4 * (packet[0] & 15)
+        fragment = packet[6] & 0x1F or packet[7]
+        if at < 20 or packet[9] != _IPPROTO_TCP or fragment or len(packet) < at + 4:
+            return None
+        return b"\0\0\4\6" + packet[12:20] + packet[at : at + 4]
+    if packet[0] >> 4 != 6 or len(packet) < 44:
+        return None
+    header, at = packet[6], 40
+    while header in _IPV6_HEADERS and at + 2 <= len(packet):
+        header, at = packet[at], at + 8 * (1 + packet[at + 1])
+    if header != _IPPROTO_TCP or len(packet) < at + 4:
+        return None
+    return b"\0\0\6\6" + packet[8:40] + packet[at : at + 4]
+
+
+class Hold:
+    """Packets that wait for their verdict, each for `timeout` at most. A packet is what accepts it."""
+
+    def __init__(self, timeout: int) -> None:
+        self.held = 0
+        self.left = [0, 0, 0, 0]  # by the way it left
+        self._timeout = timeout
+        self._packets: dict[int, tuple[int, Accept]] = {}  # by id: since when; the oldest first
+        self._latencies: deque[int] = deque(maxlen=LATENCIES)
+        self._longest = 0
+
+    def __len__(self) -> int:
+        return len(self._packets)
+
+    def add(self, number: int, accept: Accept, now: int) -> None:
+        """Hold a packet."""
+        self.held += 1
+        self._packets[number] = now, accept
+
+    def release(self, numbers: Iterable[int], way: int, now: int) -> list[Accept]:
+        """The packets of these that are still held: they leave now."""
+        return [
+            self._leave(*self._packets.pop(number), way, now) for number in numbers if number in self._packets
+        ]
+
+    def release_all(self, way: int, now: int) -> list[Accept]:
+        """All that are held."""
+        return self.release(list(self._packets), way, now)
+
+    def expire(self, now: int) -> list[Accept]:
+        """Those that were held for `timeout`."""
+        due = []
+        for number, (since, _) in self._packets.items():
+            if since + self._timeout > now:
+                break
+            due.append(number)
+        return self.release(due, TIMED_OUT, now)
+
+    def deadline(self) -> int | None:
+        """When the oldest one expires."""
+        for since, _ in self._packets.values():
+            return since + self._timeout
+        return None
+
+    def figures(self) -> bytes:
+        """Everything counted, as `read_figures` reads it."""
+        known = sorted(self._latencies)
+        middle = known[len(known) // 2] if known else 0
+        high = known[len(known) * 99 // 100] if known else 0
+        times = (value // MICROSECOND for value in (middle, high, self._longest))
+        return FIGURES.pack(self.held, *self.left, len(self._packets), *times)
+
+    def _leave(self, since: int, accept: Accept, way: int, now: int) -> Accept:
+        self.left[way] += 1
+        if way in (ACKED, TIMED_OUT):
+            self._latencies.append(now - since)
+            self._longest = max(self._longest, now - since)
+        return accept
+
+
+def read_figures(packed: bytes) -> dict[str, int | dict[str, int]]:
+    """What `Hold.figures` has counted, for status."""
+    held, acked, timed_out, bypassed, unknown, waiting, *times = FIGURES.unpack(packed)
+    return {
+        "held": held,
+        "acked": acked,
+        "timed_out": timed_out,
+        "bypassed": bypassed,
+        "unknown": unknown,
+        "waiting": waiting,
+        "latency_us": dict(zip(("p50", "p99", "max"), times, strict=True)),
+    }
+
+
+class Waiting:
+    """Which packets wait until a peer has acknowledged which position.
+
+    A peer that is in step but does not answer would cost every connection the timeout: once something has
+    waited that long, `stalled` says so, until an acknowledgement reaches it.
+    """
+
+    def __init__(self, timeout: int) -> None:
+        self._timeout = timeout
+        self._batches: deque[tuple[int, int, bytes]] = deque()  # position, since, ids as the gate packs them
+
+    def add(self, position: int, ids: bytes, now: int) -> None:
+        """These wait for a position that is not lower than any before."""
+        if self.stalled(now):  # they do not wait, but the acknowledgement that ends the stall is still to come
+            ids = b""
+            if len(self._batches) > 1 and not self._batches[-1][2]:
+                self._batches.pop()
+        self._batches.append((position, now, ids))
+
+    def stalled(self, now: int) -> bool:
+        """Whether the oldest one has waited for longer than the timeout."""
+        return bool(self._batches) and self._batches[0][1] + self._timeout < now
+
+    def acked(self, position: int) -> bytes:
+        """The ids of those whose position is reached."""
+        done = []
+        while self._batches and self._batches[0][0] <= position:
+            done.append(self._batches.popleft()[2])
+        return b"".join(done)
+
+    def clear(self) -> bytes:
+        """Nobody is left to wait for: the ids of all."""
+        done = b"".join(batch[2] for batch in self._batches)
+        self._batches.clear()
+        return done

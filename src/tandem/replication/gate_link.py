@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The daemon's end of the gate (gate.py): starts the process, answers it, starts it again.
+
+Whatever fails here costs the guarantee and never a connection: without the process the rules let pass.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import sys
+from array import array
+
+from tandem.replication.gate_hold import FIGURES as _LAYOUT
+from tandem.replication.gate_hold import Waiting, read_figures
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from tandem.log import Logger
+    from tandem.loop import Loop
+
+QUEUE = 3780  # of NFQUEUE; one namespace has 65536
+SECOND, MILLISECOND = 1_000_000_000, 1_000_000
+MESSAGE_MAX = 1 << 16
+MESSAGES_A_TURN = 16
+IDS_A_MESSAGE = 4096
+RESTART, RESTART_MAX = SECOND, 64 * SECOND
+_BUFFER = 1 << 20  # bytes of the socket
+_START = "import sys; sys.path.insert(0, sys.argv.pop(1)); import tandem.lean; \
+from tandem.replication.gate import main; sys.exit(main(sys.argv[1:]))"
+_PACKAGE_DIR = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+_LENGTH = struct.Struct("=I")
+_TIMER = "conntrack gate"
+
+
+class GateLink:
+    """One gate process, from `start` to `stop`; it holds packets while it is `switch`ed on.
+
+    `commit(messages)` gets ctnetlink messages about flows whose first reply is held. It makes the flows known to
+    the peers and returns the position whose acknowledgement releases them; None: nobody has to know.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        log: Logger,
+        timeout: int,
+        channel_port: int,
+        commit: Callable[[list[bytes]], int | None],
+        argv: Callable[[int], list[str]] | None = None,
+    ) -> None:
+        """`timeout`: ns that a packet is held at most. `argv(fd)`: another command, for tests."""
+        self._loop = loop
+        self._log = log
+        self._commit = commit
+        self._waiting = Waiting(timeout)
+        milliseconds = str(max(1, timeout // MILLISECOND))
+        numbers = [str(QUEUE), str(channel_port), milliseconds]
+        self._argv = argv or (
+            lambda fd: [sys.executable, "-I", "-c", _START, _PACKAGE_DIR, str(fd), *numbers]
+        )
+        self._on = False
+        self._socket: socket.socket | None = None
+        self._pid = 0
+        self._ready = False
+        self._pause = RESTART
+        self._figures: dict[str, Any] = read_figures(bytes(_LAYOUT.size))
+        self._before = self._figures  # counts of processes that ended
+        self.error = ""  # why there is no gate and will be none
+        self.starts = 0
+
+    # Life
+
+    def start(self) -> None:
+        """Start the process; when that fails, again later."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+        try:
+            argv = self._argv(theirs.fileno())
+            os.set_inheritable(theirs.fileno(), True)
+            self._pid = os.posix_spawn(argv[0], argv, os.environ, setsigmask=[])
+        except OSError as error:
+            ours.close()
+            self._log.error(f"conntrack_sync: gate: {error.strerror}")
+            self._loop.call_at(_TIMER, self._loop.now() + RESTART_MAX, lambda _now: self.start())
+            return
+        finally:
+            theirs.close()
+        self.starts += 1
+        self._socket = ours
+        self._loop.add_reader(ours.fileno(), self._readable)
+
+    def stop(self) -> None:
+        """Let the process end: it releases what it holds and removes its rules, which takes some ms."""
+        self._loop.call_at(_TIMER, None)
+        self._close()
+        self._reap(self._loop.now(), again=False)
+
+    def switch(self, on: bool) -> None:
+        """Hold packets from now on, or no more; what is held leaves."""
+        if on == self._on:
+            return
+        self._on = on
+        if not on:
+            self._waiting.clear()
+        if self._ready:
+            self._send(b"+" if on else b"-")
+
+    def acked(self, position: int | None) -> None:
+        """A peer has everything up to this position; None: none is in step."""
+        if position is None:
+            self._release(b"P", self._waiting.clear())
+        else:
+            self._release(b"A", self._waiting.acked(position))
+
+    # The process
+
+    def _readable(self) -> None:
+        for _ in range(MESSAGES_A_TURN):
+            if self._socket is None:
+                return
+            try:
+                message = self._socket.recv(MESSAGE_MAX)
+            except BlockingIOError:
+                return
+            except OSError:
+                message = b""
+            if not message:
+                self._ended()
+                return
+            self._heard(message[:1], message[1:])
+
+    def _heard(self, what: bytes, rest: bytes) -> None:
+        if what == b"F":
+            self._flows(rest)
+        elif what == b"S" and len(rest) == _LAYOUT.size:
+            self._figures = read_figures(rest)
+        elif what == b"R":
+            self._ready = True
+            self._pause = RESTART
+            self._log.info("conntrack_sync: gate: ready")
+            if self._on:
+                self._send(b"+")
+        elif what == b"W":
+            self._log.limited(("gate", rest), "warning", f"conntrack_sync: {rest.decode(errors='replace')}")
+        elif what == b"U":
+            self.error = rest.decode(errors="replace")
+            self._log.error(f"conntrack_sync: no guarantee: {self.error}")
+
+    def _flows(self, packed: bytes) -> None:
+        ids, messages, at = array("I"), [], 0
+        while at + 8 <= len(packed):
+            ids.frombytes(packed[at : at + 4])
+            length = _LENGTH.unpack_from(packed, at + 4)[0]
+            messages.append(packed[at + 4 : at + 4 + length])
+            at += 4 + max(length, 4)
+        now = self._loop.now()
+        stalled = self._waiting.stalled(now)
+        position = self._commit(messages) if self._on else None
+        if position is None:
+            self._release(b"P", ids.tobytes())
+            return
+        self._waiting.add(position, ids.tobytes(), now)
+        if stalled:
+            self._release(b"P", ids.tobytes())
+
+    def _release(self, how: bytes, ids: bytes) -> None:
+        for start in range(0, len(ids), 4 * IDS_A_MESSAGE):
+            self._send(how + ids[start : start + 4 * IDS_A_MESSAGE])
+
+    def _send(self, message: bytes) -> None:
+        if self._socket is not None:
+            try:
+                self._socket.send(message)
+            except OSError:
+                pass  # it hangs, then its queue fails open; or it is gone, which is read soon
+
+    def _ended(self) -> None:
+        self._close()
+        if not self.error:
+            self._log.limited("gate", "error", "conntrack_sync: gate: ended, connections are not held now")
+        self._loop.call_at(_TIMER, self._loop.now(), self._reap)
+
+    def _close(self) -> None:
+        if self._socket is not None:
+            self._loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+        self._socket = None
+        self._ready = False
+        self._waiting.clear()
+        self._before = _sum(self._before, self._figures)
+        self._figures = read_figures(bytes(_LAYOUT.size))
+
+    def _reap(self, now: int, again: bool = True) -> None:
+        if self._pid:
+            try:
+                if os.waitpid(self._pid, os.WNOHANG)[0] == 0:
+                    if again:
+                        self._loop.call_at(_TIMER, now + SECOND // 10, self._reap)
+                    return
+            except ChildProcessError:
+                pass
+            self._pid = 0
+        if again and not self.error:
+            self._loop.call_at(_TIMER, now + self._pause, lambda _now: self.start())
+            self._pause = min(2 * self._pause, RESTART_MAX)
+
+    # For people
+
+    def status(self) -> dict[str, Any]:
+        """Counts of packets, their latency in µs, and how the gate is."""
+        if self.error:
+            state = "unable"
+        elif not self._ready:
+            state = "not running"
+        else:
+            state = "on" if self._on else "off"
+        return {"state": state, "error": self.error, "starts": self.starts, **_sum(self._before, self._figures)}
+
+
+def _sum(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    counts = {name: before[name] + now[name] for name in now if name not in ("latency_us", "waiting")}
+    latency = now["latency_us"] if now["held"] else before["latency_us"]
+    longest = max(before["latency_us"]["max"], now["latency_us"]["max"])
+    return {**counts, "waiting": now["waiting"], "latency_us": {**latency, "max": longest}}

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whether replication can be relied on: the health reason `replication_stale`, pure.
+
+A takeover loses connections when a peer was out of step, was behind, or when records were lost on the
+way. The first two count once they have lasted for `lag_limit`, losses when they exceed `loss_limit` within a
+minute: a few are repaired by the next resync, and nobody has to know.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    PeerHealth = tuple[str, str, int]  # name, what is wrong ("": in step), lag in ns
+
+SECOND = 1_000_000_000
+MILLISECOND = 1_000_000
+MINUTE = 60 * SECOND
+
+
+class Health:
+    """Judges samples, one a second or so. Limits: `lag_limit` in ns, `loss_limit` in records; 0: never."""
+
+    def __init__(self, lag_limit: int, loss_limit: int) -> None:
+        self._lag_limit = lag_limit
+        self._loss_limit = loss_limit
+        self._wrong: dict[str, int] = {}  # by peer: since when
+        self._losses: deque[tuple[int, int]] = deque()  # (when, total) of the last minute and one before
+        self.stale: list[str] = []
+
+    def judge(self, now: int, peers: Iterable[PeerHealth], lost: int) -> bool:
+        """Take a sample; whether it has become stale, or healthy again. `stale` then says why.
+
+        `now` is monotonic, `lost` a total; one that falls begins anew (a table was given away).
+        """
+        before = bool(self.stale)
+        self.stale = [*self._peers(now, peers), *self._loss(now, lost)]
+        return bool(self.stale) != before
+
+    def _peers(self, now: int, peers: Iterable[PeerHealth]) -> list[str]:
+        if not self._lag_limit:
+            return []
+        found, wrong = [], dict[str, int]()
+        for name, what, lag in peers:
+            if what:
+                since = self._wrong.get(name, now)
+                wrong[name] = since
+                if now - since > self._lag_limit:
+                    found.append(f"{name}: {what} for {(now - since) // SECOND} s")
+            elif lag > self._lag_limit:
+                found.append(f"{name}: {lag // MILLISECOND} ms behind")
+        self._wrong = wrong
+        return found
+
+    def _loss(self, now: int, lost: int) -> list[str]:
+        losses = self._losses
+        if losses and lost < losses[-1][1]:
+            losses.clear()
+        losses.append((now, lost))
+        while len(losses) > 1 and losses[1][0] <= now - MINUTE:
+            losses.popleft()
+        within = lost - losses[0][1]
+        if not self._loss_limit or within <= self._loss_limit:
+            return []
+        return [f"{within} records lost within a minute"]
