@@ -7,7 +7,10 @@ BIN    := $(VENV)/bin
 
 # What the programs of each target come from. Python's packages: src/pyproject.toml.
 DEMO_PACKAGES := iproute2 nftables
-TEST_PACKAGES := $(DEMO_PACKAGES) iputils-ping keepalived frr tshark conntrack dnsmasq-base procps
+# NetfilterQueue is built from source.
+GATE_PACKAGES := libnetfilter-queue-dev libnfnetlink-dev gcc python3-dev
+TEST_PACKAGES := $(DEMO_PACKAGES) iputils-ping keepalived frr tshark conntrack dnsmasq-base procps \
+	iptables $(GATE_PACKAGES)
 
 TESTS ?= tests
 ARGS  ?=
@@ -54,7 +57,8 @@ $(VENV)/.demo: src/pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.test: src/pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable 'src[test]'
+	@tests/tools/debian-install $(GATE_PACKAGES)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable 'src[test,gate]'
 	@touch $@ $(VENV)/.demo
 
 $(VENV)/.build: | $(BIN)/python

@@ -7,6 +7,10 @@ system call less a turn than a timerfd, and needs no ctypes (KERNEL-FACTS.md, Ti
 
 A turn runs every ready reader before any timer: an advertisement that has arrived counts
 before a timer that says it has not.
+
+A loop that always finds something to do, as with 100,000 connections to restore and to look
+through, never sleeps, and the kernel's limit of real-time work without a sleep would end the
+daemon (scheduling.py). That limit is for a callback that never returns: the loop sleeps a moment in time.
 """
 
 from __future__ import annotations
@@ -18,6 +22,8 @@ from collections.abc import Callable, Hashable
 
 MILLISECOND = 1_000_000
 LATE = 10 * MILLISECOND  # a timer that runs later than this is counted
+BUSY = 50 * MILLISECOND  # perhaps without a sleep; then there is one
+NAP = 5e-5  # s; a shorter one may be over before the kernel has put the task to sleep
 
 
 class Loop:
@@ -31,6 +37,7 @@ class Loop:
         self._heap: list[tuple[int, int, Hashable]] = []
         self._pushed = 0  # breaks ties, so that keys are never compared
         self._running = False
+        self._rested = 0  # when it slept last
         self.late_max = 0  # ns
         self.late_count = 0
 
@@ -81,17 +88,27 @@ class Loop:
 
     def turn(self, limit: int | None = None) -> None:
         """Wait for something to do, at most `limit` ns, and do it."""
-        ready, _, _ = select.select([self._epoll], [], [], self._timeout(limit))
+        timeout = self._timeout(limit)
+        ready, _, _ = select.select([self._epoll], [], [], timeout)
         for fd, event in self._epoll.poll(0) if ready else ():
             if event & ~select.EPOLLOUT and (reader := self._readers.get(fd)):
                 reader()
             if event & ~select.EPOLLIN and (writer := self._writers.get(fd)):
                 writer()
         self._run_timers()
+        self._rest(slept=timeout != 0 and not ready)
 
     def close(self) -> None:
         """Release the epoll descriptor."""
         self._epoll.close()
+
+    def _rest(self, slept: bool) -> None:
+        now = self.now()
+        if not slept:  # or something was ready before it could
+            if now - self._rested < BUSY:
+                return
+            time.sleep(NAP)
+        self._rested = now
 
     def _run_timers(self) -> None:
         now = self.now()

@@ -26,7 +26,8 @@ TICK = 0.1
 
 def serve(port: int) -> None:
     """Send every byte back."""
-    listener = socket.socket()
+    listener = socket.socket(socket.AF_INET6)
+    listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("", port))
     listener.listen(4096)

@@ -25,6 +25,7 @@ from tandem.replication.record import (
     TAIL,
     TAIL_SIZES,
     TCP,
+    TCP_AT,
     ZONED,
     Entry,
     merge,
@@ -153,7 +154,9 @@ def test_restored_is_what_was_known(entry: Entry) -> None:
     assert valid(key, body)
     found = parse(translated(Builder().message(key, body)))
     assert found is not None
-    assert found[1:] == entry
+    if body[0] & TCP and body[TCP_AT] == 1:  # SYN_SENT becomes SYN_RECV
+        body = body[:TCP_AT] + b"\2" + body[TCP_AT + 1 :]
+    assert found[1:] == (key, body)
 
 
 @given(st.lists(entries(), max_size=60), st.integers(200, 5000), st.integers(1, 1 << 20), st.booleans())

@@ -27,6 +27,7 @@ from tandem.replication.record import (
 )  # fmt: skip
 from tandem.replication.restore import CHANGE, Builder
 
+from .flow_messages import attribute, event, nest
 from .vectors import little_endian, translated, tree, vectors, with_attributes
 
 pytestmark = little_endian
@@ -189,3 +190,18 @@ def test_an_update_has_no_nat_and_no_helper() -> None:
             made = Builder().message(key, body, 1, CHANGE)
             assert not tree(made[20:]).keys() & {2, 5, 6, 13, 14}
             assert struct.unpack_from("=H", made, 6)[0] == 1
+
+
+@pytest.mark.parametrize("kind", [15, 16, 24])  # CTA_SEQ_ADJ_ORIG, CTA_SEQ_ADJ_REPLY, CTA_SYNPROXY
+def test_the_empty_extensions_of_restored_entries_are_learnt_and_others_are_read(kind: int) -> None:
+    plain = event(b"\x0a\0\0\1", b"\x0a\0\0\2", protocol=17)
+
+    def extended(third: int) -> bytes:
+        inner = [attribute(number, struct.pack("!I", value)) for number, value in enumerate((0, 0, third), 1)]
+        body = plain[16:] + nest(kind & 0x3FFF, *inner)
+        return struct.pack("=I", 16 + len(body)) + plain[4:16] + body
+
+    parser = Parser()
+    assert parser.parse(extended(0)) == parser.parse(plain)
+    assert parser.knows(extended(0)) and not parser.knows(extended(7))
+    assert parser.parse(extended(7)) == message.parse(extended(7)) != parser.parse(plain)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The gate: a process that holds the first reply of each new TCP connection until a peer knows the connection.
+"""The gate: a process that holds the first reply of each new TCP connection until a peer knows it.
 
     SYN,ACK -> PREROUTING -> queue -> gate: ask conntrack for the entry -> daemon: push it, urgent
                                       gate <- daemon: acknowledged, or nobody to ask
@@ -11,7 +11,8 @@ backup gets what it needs to let the client's ACK pass.
 
 Nothing may be held for longer than the timeout, whatever happens to the daemon: the deadlines are here.
 When this process dies, the kernel drops what is held (the server repeats its SYN,ACK after a second) and lets
-pass what comes (`bypass`); when it hangs, NFQA_CFG_F_FAIL_OPEN lets pass what the full queue can't take.
+pass what comes (`bypass`). When it hangs, the daemon kills it after 3 s, and NFQA_CFG_F_FAIL_OPEN lets pass
+what a full queue can't take.
 
 The daemon is at the other end of a SOCK_SEQPACKET socket; every message begins with one of these bytes:
 
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 ON, OFF, ACK, PASS = b"+", b"-", b"A", b"P"
 READY, FLOWS, FIGURES, WARN, UNABLE = b"R", b"F", b"S", b"W", b"U"
 MESSAGE_MAX = 1 << 16  # bytes
-IDS_A_MESSAGE = 4096
 FLOWS_A_MESSAGE = 64
 
 SECOND, MILLISECOND = 1_000_000_000, 1_000_000
@@ -71,7 +71,6 @@ class Gate:
         self._rules = Rules(queue, channel_port)
         self._on = False
         self._arrived: list[tuple[int, bytes]] = []  # id, request for its entry
-        self._told = b""  # the last figures
         self._tell_at = 0
         self._conntrack = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
         self._conntrack.bind((0, 0))
@@ -183,14 +182,12 @@ class Gate:
             accept()
         if self._on:
             self._on = False
-            self._rules.clear()
+            self._rules.remove()
         self._tell(time.monotonic_ns())
 
     def _tell(self, now: int) -> None:
         self._tell_at = now + SECOND
-        figures = self._hold.figures()
-        if figures != self._told and self._say(FIGURES + figures):
-            self._told = figures
+        self._say(FIGURES + self._hold.figures())  # also a sign of life
 
     def _say(self, message: bytes) -> bool:
         try:

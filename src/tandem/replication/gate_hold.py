@@ -141,7 +141,7 @@ class Waiting:
 
     def add(self, position: int, ids: bytes, now: int) -> None:
         """These wait for a position that is not lower than any before."""
-        if self.stalled(now):  # they do not wait, but the acknowledgement that ends the stall is still to come
+        if self.stalled(now):  # they do not wait, but what ends the stall is still to come
             ids = b""
             if len(self._batches) > 1 and not self._batches[-1][2]:
                 self._batches.pop()

@@ -7,6 +7,7 @@ Whatever fails here costs the guarantee and never a connection: without the proc
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import struct
 import sys
@@ -29,19 +30,21 @@ MESSAGE_MAX = 1 << 16
 MESSAGES_A_TURN = 16
 IDS_A_MESSAGE = 4096
 RESTART, RESTART_MAX = SECOND, 64 * SECOND
+REAP_PAUSE = SECOND // 10
+SILENCE = 3 * SECOND  # the gate speaks every second while it is on
 _BUFFER = 1 << 20  # bytes of the socket
 _START = "import sys; sys.path.insert(0, sys.argv.pop(1)); import tandem.lean; \
 from tandem.replication.gate import main; sys.exit(main(sys.argv[1:]))"
 _PACKAGE_DIR = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _LENGTH = struct.Struct("=I")
-_TIMER = "conntrack gate"
+_TIMER, _WATCH = "conntrack gate", "conntrack gate watch"
 
 
 class GateLink:
     """One gate process, from `start` to `stop`; it holds packets while it is `switch`ed on.
 
-    `commit(messages)` gets ctnetlink messages about flows whose first reply is held. It makes the flows known to
-    the peers and returns the position whose acknowledgement releases them; None: nobody has to know.
+    `commit(messages)` gets ctnetlink messages about flows whose first reply is held. It makes the flows
+    known to the peers and returns the position whose acknowledgement releases them; None: nobody has to know.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class GateLink:
         self._on = False
         self._socket: socket.socket | None = None
         self._pid = 0
+        self._heard_at = 0
         self._ready = False
         self._pause = RESTART
         self._figures: dict[str, Any] = read_figures(bytes(_LAYOUT.size))
@@ -100,7 +104,7 @@ class GateLink:
         """Let the process end: it releases what it holds and removes its rules, which takes some ms."""
         self._loop.call_at(_TIMER, None)
         self._close()
-        self._reap(self._loop.now(), again=False)
+        self._reap(self._pid)
 
     def switch(self, on: bool) -> None:
         """Hold packets from now on, or no more; what is held leaves."""
@@ -110,7 +114,22 @@ class GateLink:
         if not on:
             self._waiting.clear()
         if self._ready:
-            self._send(b"+" if on else b"-")
+            self._send_switch()
+
+    def _send_switch(self) -> None:
+        self._send(b"+" if self._on else b"-")
+        self._heard_at = self._loop.now()
+        self._watch(self._heard_at)
+
+    def _watch(self, now: int) -> None:
+        """End a process that hangs: what it holds is lost, but what comes passes again."""
+        if not self._on or not self._ready:
+            self._loop.call_at(_WATCH, None)
+        elif now < self._heard_at + SILENCE:
+            self._loop.call_at(_WATCH, self._heard_at + SILENCE, self._watch)
+        else:
+            self._log.error("conntrack_sync: gate: hangs, ending it")
+            os.kill(self._pid, signal.SIGKILL)
 
     def acked(self, position: int | None) -> None:
         """A peer has everything up to this position; None: none is in step."""
@@ -122,6 +141,7 @@ class GateLink:
     # The process
 
     def _readable(self) -> None:
+        self._heard_at = self._loop.now()
         for _ in range(MESSAGES_A_TURN):
             if self._socket is None:
                 return
@@ -146,7 +166,7 @@ class GateLink:
             self._pause = RESTART
             self._log.info("conntrack_sync: gate: ready")
             if self._on:
-                self._send(b"+")
+                self._send_switch()
         elif what == b"W":
             self._log.limited(("gate", rest), "warning", f"conntrack_sync: {rest.decode(errors='replace')}")
         elif what == b"U":
@@ -185,7 +205,10 @@ class GateLink:
         self._close()
         if not self.error:
             self._log.limited("gate", "error", "conntrack_sync: gate: ended, connections are not held now")
-        self._loop.call_at(_TIMER, self._loop.now(), self._reap)
+        self._reap(self._pid)
+        if not self.error:
+            self._loop.call_at(_TIMER, self._loop.now() + self._pause, lambda _now: self.start())
+            self._pause = min(2 * self._pause, RESTART_MAX)
 
     def _close(self) -> None:
         if self._socket is not None:
@@ -193,23 +216,19 @@ class GateLink:
             self._socket.close()
         self._socket = None
         self._ready = False
+        self._loop.call_at(_WATCH, None)
         self._waiting.clear()
         self._before = _sum(self._before, self._figures)
         self._figures = read_figures(bytes(_LAYOUT.size))
 
-    def _reap(self, now: int, again: bool = True) -> None:
-        if self._pid:
-            try:
-                if os.waitpid(self._pid, os.WNOHANG)[0] == 0:
-                    if again:
-                        self._loop.call_at(_TIMER, now + SECOND // 10, self._reap)
-                    return
-            except ChildProcessError:
-                pass
-            self._pid = 0
-        if again and not self.error:
-            self._loop.call_at(_TIMER, now + self._pause, lambda _now: self.start())
-            self._pause = min(2 * self._pause, RESTART_MAX)
+    def _reap(self, pid: int) -> None:
+        """Collect a process that is about to end."""
+        try:
+            if not pid or os.waitpid(pid, os.WNOHANG)[0]:
+                return
+        except ChildProcessError:
+            return
+        self._loop.call_at((_TIMER, pid), self._loop.now() + REAP_PAUSE, lambda _now: self._reap(pid))
 
     # For people
 
@@ -221,7 +240,8 @@ class GateLink:
             state = "not running"
         else:
             state = "on" if self._on else "off"
-        return {"state": state, "error": self.error, "starts": self.starts, **_sum(self._before, self._figures)}
+        figures = _sum(self._before, self._figures)
+        return {"state": state, "error": self.error, "starts": self.starts, **figures}
 
 
 def _sum(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:

@@ -45,34 +45,37 @@ class Rules:
 
     def install(self) -> list[str]:
         """Install the rules; what could not be done, when something could. RulesError: nothing could."""
-        self.clear()
         text = _NFT.format(table=TABLE, queue=self._queue, port=self._port)
         problems = [_run(["nft", "-f", "-"], text)]
         if not problems[0]:
             self.backend = "nft"
             return []
         for program in _IPTABLES:
-            failed = {name: self._install_iptables(name) for name in (program, program.replace("ip", "ip6", 1))}
-            if not all(failed.values()):
+            failed = [self._install_iptables(name) for name in _both_families(program)]
+            if not all(failed):
                 self.backend = program
-                return [problem for problem in failed.values() if problem]
-            problems += failed.values()
-        self.backend = ""
+                return [problem for problem in failed if problem]
+            problems += failed
+        self.clear()
         raise RulesError("; ".join(dict.fromkeys(problem for problem in problems if problem)))
 
+    def remove(self) -> None:
+        """Remove what `install` has installed."""
+        if self.backend == "nft":
+            _clear_nft()
+        elif self.backend:
+            _clear_iptables(self.backend)
+        self.backend = ""
+
     def clear(self) -> None:
-        """Remove the rules; what is not there is no error."""
-        _run(["nft", "delete", "table", "inet", TABLE])
+        """Remove whatever any gate has installed; what is not there is no error."""
+        _clear_nft()
         for program in _IPTABLES:
-            for name in (program, program.replace("ip", "ip6", 1)):
-                if not _mangle(name, "-D", "PREROUTING", "-j", CHAIN):
-                    while not _mangle(name, "-D", "PREROUTING", "-j", CHAIN):
-                        pass
-                if not _mangle(name, "-F", CHAIN):
-                    _mangle(name, "-X", CHAIN)
+            _clear_iptables(program)
+        self.backend = ""
 
     def _install_iptables(self, program: str) -> str:
-        match = "! -i lo -p tcp --tcp-flags FIN,SYN,RST,ACK SYN,ACK".split()
+        match = ["!", "-i", "lo", "-p", "tcp", "--tcp-flags", "FIN,SYN,RST,ACK", "SYN,ACK"]
         match += ["!", "--sport", str(self._port), "-m", "conntrack", "--ctdir", "REPLY"]
         target = ["-j", "NFQUEUE", "--queue-num", str(self._queue), "--queue-bypass"]
         return (
@@ -80,6 +83,22 @@ class Rules:
             or _mangle(program, "-A", CHAIN, *match, *target)
             or _mangle(program, "-I", "PREROUTING", "-j", CHAIN)
         )
+
+
+def _clear_nft() -> None:
+    _run(["nft", "delete", "table", "inet", TABLE])
+
+
+def _clear_iptables(program: str) -> None:
+    for name in _both_families(program):
+        while not _mangle(name, "-D", "PREROUTING", "-j", CHAIN):
+            pass
+        if not _mangle(name, "-F", CHAIN):
+            _mangle(name, "-X", CHAIN)
+
+
+def _both_families(program: str) -> tuple[str, str]:
+    return program, program.replace("ip", "ip6", 1)
 
 
 def _mangle(program: str, *arguments: str) -> str:

@@ -86,6 +86,9 @@ _RARE = {
     (CTA_HELP,), (CTA_TUPLE_MASTER,), (CTA_SEQ_ADJ_ORIG,), (CTA_SEQ_ADJ_REPLY,), (CTA_LABELS,),
     (CTA_SYNPROXY,),
 }  # fmt: skip
+# Each entry that was restored has them, and the kernel tells of them: ctnetlink_create_conntrack().
+_EXTENSIONS = (CTA_SEQ_ADJ_ORIG,), (CTA_SEQ_ADJ_REPLY,), (CTA_SYNPROXY,)
+_EMPTY = b"".join(_ATTRIBUTE.pack(8, number) + _NOTHING for number in (1, 2, 3))
 _ZONES = {(CTA_ZONE,), (CTA_TUPLE_ORIG, CTA_TUPLE_ZONE), (CTA_TUPLE_REPLY, CTA_TUPLE_ZONE)}
 
 
@@ -131,6 +134,10 @@ def learn(message: bytes) -> _Shape | None:
         _headers(message, 20, len(message), (), at, mask)
     except Malformed:
         return None
+    for path in _EXTENSIONS:
+        if path in at and message[at[path] : at[path] + len(_EMPTY)] == _EMPTY:
+            start = at.pop(path)
+            mask[start : start + len(_EMPTY)] = b"\xff" * len(_EMPTY)  # this shape has empty ones only
     op = operation(message, SUBSYS_CTNETLINK)
     if (_ZONES if op == DESTROY else _RARE | _ZONES) & at.keys():
         return None

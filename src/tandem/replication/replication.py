@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tandem.replication.gate_link import GateLink
-
     from tandem.replication.record import Record
 
 OWNER = "conntrack_sync"  # of the sysctls
@@ -100,7 +99,9 @@ class Replication:
             self._filter(), (self._restorer.port,), receive_buffer=settings.receive_buffer
         )
         self._events.pause()
+        self._wanted = checker(self._filter())
         self._overruns = 0
+        self._overrun = False  # and not looked through the table since
         self._established: int | None = None  # s; an event may carry the short one of unacknowledged data
         self._dumps: list[Dump] = []
         self._undumped = False
@@ -170,6 +171,7 @@ class Replication:
         if local != self._local:
             self._local = local
             self._events.set_filter(self._filter())
+            self._wanted = checker(self._filter())
 
     # Roles
 
@@ -198,7 +200,12 @@ class Replication:
         self._tell_gate()
 
     def _become_backup(self) -> None:
-        self._read_events()  # what came before the role was lost belongs to the table that is handed over
+        # What came before the role was lost belongs to the table that is handed over, and must not be taken
+        # for news when we are active again. The queue does not grow any more.
+        self._events.pause()
+        self._read_events()
+        while not self._events.drained:
+            self._read_events()
         self._listen(False)
         self._channel.stream_off()
         self._tell_gate()
@@ -210,6 +217,8 @@ class Replication:
         else:
             self._loop.remove_reader(self._events.fileno())
             self._events.pause()
+            self._loop.call_at("conntrack overrun", None)
+            self._overrun = False
             self._end_dumps()
 
     # The kernel's table
@@ -223,7 +232,13 @@ class Replication:
         if self._events.overruns != self._overruns:
             self._overruns = self._events.overruns
             self._log.limited(OWNER, "warning", f"{OWNER}: events were lost, looking through the whole table")
-            self._dump()
+            self._overrun = True
+        if self._overrun:  # the kernel drops events until its queue is empty: a dump before that misses them
+            if self._events.drained:
+                self._overrun = False
+                self._dump()
+            else:
+                self._loop.call_at("conntrack overrun", self._loop.now(), lambda _now: self._read_events())
 
     def _parse(self, messages: Iterable[bytes]) -> list[Record]:
         parse = self._parser.parse
@@ -423,7 +438,7 @@ class Replication:
             self._read_events()
             if self._events.drained:
                 break
-        records = self._parse(filter(checker(self._filter()), messages))
+        records = self._parse(filter(self._wanted, messages))
         if not records:
             return None
         self._own.cache.apply_all(records, self._loop.now())

@@ -45,7 +45,7 @@ class Own:
 class Held:
     """What we hold of one peer's table: the `stream.Store` of its session.
 
-    While `watching`, `changed` collects the keys of what came since: what a speculative restore does not know.
+    While `watching`, `changed` collects the keys of what came since, which a speculative restore missed.
     """
 
     def __init__(self, own: Own, make: Callable[[], Cache], may_adopt: Callable[[], bool]) -> None:

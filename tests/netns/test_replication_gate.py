@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The replication gate (`option guarantee 'connection'`) with real daemons."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tandem.replication.gate_rules import CHAIN, TABLE
+from tandem.replication.parser import Parser
+from tandem.replication.record import IPS_ASSURED, IPS_SEEN_REPLY, TCP_AT
+from tandem.replication.restore import Builder
+from tests.lab import FAR, Router, SeedLab, Tandem, wait_until
+from tests.lab.process import tree
+from tests.lab.scenario import tandem_uci
+from tests.lab.topology import SYNC_GROUP, WAN_ADDRESS, seed_instances
+from tests.netns.conntrack import Conntrack
+from tests.netns.nat_pair import CLIENT, NatPair
+
+pytest.importorskip("netfilterqueue")
+SYN_SENT = 1
+OPENER = str(Path(__file__).parents[1] / "lab/opener.py")
+FORWARDS = f"""
+table ip forwards {{
+    chain pre {{
+        type nat hook prerouting priority dstnat
+        ip daddr {WAN_ADDRESS} tcp dport 8080 dnat to 192.168.1.10:81
+    }}
+    chain post {{
+        type nat hook postrouting priority srcnat - 1
+        ip daddr 192.168.1.10 ip saddr 192.168.1.0/24 snat to 192.168.1.4
+    }}
+}}
+"""
+
+
+def _daemon(number: int) -> Tandem:
+    instances = seed_instances(0.1)
+    section = f"""
+config conntrack_sync
+\toption enabled '1'
+\tlist peer '192.168.1.{4 - number}'
+\toption secret 'a secret of more than sixteen bytes'
+\toption guarantee 'connection'
+"""
+    return Tandem(instances, SYNC_GROUP, text=tandem_uci(instances, SYNC_GROUP) + section)
+
+
+@pytest.fixture
+def lab() -> Iterator[SeedLab]:
+    """Two routers in step, the gate on, and an echo service at port 81 on both sides."""
+    with SeedLab(_daemon, tag="gate").up() as made:
+        for host in (made.client, made.server):
+            served = host.popen(sys.executable, "-IS", OPENER, "serve", "81", stdout=subprocess.PIPE)
+            assert served.stdout
+            served.stdout.readline()
+        for router in made.routers:
+            router.start()
+        wait_until(lambda: made.active, 15, "one active")
+        _wait_on(_active(made))
+        yield made
+
+
+def _active(lab: SeedLab) -> Router:
+    active = lab.active
+    assert active
+    return active
+
+
+def _gate(router: Router) -> dict[str, Any]:
+    found: dict[str, Any] = Tandem.request(router, "conntrack")["gate"]
+    return found
+
+
+def _wait_on(router: Router) -> None:
+    """Until the gate is on and its rules are there."""
+    wait_until(lambda: _gate(router)["state"] == "on", 15, "the gate is on", explain=router.log)
+    wait_until(lambda: _rules(router), 5, "the gate's rules")
+
+
+def _rules(router: Router) -> bool:
+    mangle = router.exec("iptables-legacy", "-t", "mangle", "-S", check=False)
+    return f"PREROUTING -j {CHAIN}" in mangle or TABLE in router.exec("nft", "list", "tables")
+
+
+def _gate_pid(router: Router) -> int:
+    for pid in tree(router.pid):
+        if b"replication.gate" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return pid
+    raise AssertionError("no gate process")
+
+
+def _connect(lab: SeedLab, count: int = 1, address: str = FAR, port: int = 81) -> list[float]:
+    """Open connections one after the other, a byte there and back on each; ms that connect() took."""
+
+    def body() -> list[float]:
+        took = []
+        for _ in range(count):
+            began = time.monotonic()
+            with socket.create_connection((address, port), 10) as sock:
+                took.append((time.monotonic() - began) * 1e3)
+                sock.sendall(b"x")
+                assert sock.recv(1) == b"x"
+        return took
+
+    return lab.client.enter(body)
+
+
+def _counted(router: Router, **wanted: int) -> None:
+    wait_until(
+        lambda: all(_gate(router)[name] >= value for name, value in wanted.items()),
+        5,
+        f"{wanted} counted",
+        explain=lambda: str(_gate(router)),
+    )
+
+
+def test_every_connection_that_a_client_holds_survives(lab: SeedLab) -> None:
+    active = _active(lab)
+    opening = lab.client.popen(
+        sys.executable, "-IS", OPENER, "open", FAR, "81", "500", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert opening.stdin and opening.stdout
+    goal = random.randint(300, 600)
+    while json.loads(opening.stdout.readline())["established"] < goal:
+        pass
+    active.power_off()
+    wait_until(lambda: lab.other(active).active, 10, "the other one is active")
+    opening.stdin.close()
+    last = [json.loads(line) for line in opening.stdout][-1]
+    assert last["survived"] >= goal
+    assert last["lost"] == 0
+
+
+def test_each_kind_of_translation_is_known(lab: SeedLab) -> None:
+    active = _active(lab)
+    active.exec("nft", "-f", "-", stdin=FORWARDS)
+    _connect(lab)  # to the far address: source translated
+    _connect(lab, 1, WAN_ADDRESS, 8080)  # a hairpin: both
+    outside = lab.server.enter(lambda: socket.create_connection((WAN_ADDRESS, 8080), 10))
+    outside.close()  # a port forward: destination
+    active.ip(
+        "address add fd00:1::4/64 dev br-lan nodad",
+        "address add fd00::4/64 dev eth0.2 nodad",
+        "route add fd00:f::/64 via fd00::1",
+    )
+    _connect(lab, 1, "fd00:f::1")  # IPv6: none
+    _counted(active, held=4, acked=4)
+    gate = _gate(active)
+    assert (gate["unknown"], gate["timed_out"], gate["bypassed"]) == (0, 0, 0)
+
+
+def test_connections_pass_when_the_gate_is_killed(lab: SeedLab) -> None:
+    active = _active(lab)
+    _connect(lab)
+    os.kill(_gate_pid(active), signal.SIGKILL)
+    _connect(lab, 5)
+    wait_until(lambda: _gate(active)["starts"] == 2, 10, "another gate")
+    _wait_on(active)
+    held = _gate(active)["held"]
+    _connect(lab)
+    _counted(active, held=held + 1)
+
+
+def test_a_gate_that_hangs_is_ended(lab: SeedLab) -> None:
+    active = _active(lab)
+    os.kill(_gate_pid(active), signal.SIGSTOP)
+    assert max(_connect(lab, 3)) < 9_000  # the server repeats its answer when the gate is gone
+    assert "hangs" in active.log()
+    wait_until(lambda: _gate(active)["starts"] == 2, 10, "another gate")
+
+
+def test_a_daemon_that_hangs_costs_the_timeout(lab: SeedLab) -> None:
+    active = _active(lab)
+    os.kill(active.pid, signal.SIGSTOP)
+    try:
+        [took] = _connect(lab)
+    finally:
+        os.kill(active.pid, signal.SIGCONT)
+    assert 90 < took < 500
+
+
+def test_a_peer_that_does_not_answer_delays_few(lab: SeedLab) -> None:
+    active = _active(lab)
+    lab.other(active).freeze()
+    try:
+        took = _connect(lab, 20)
+    finally:
+        lab.other(active).thaw()
+    assert sum(ms > 90 for ms in took) <= 2
+    assert max(took) < 500
+    _counted(active, timed_out=1, bypassed=18)
+
+
+def test_nothing_is_held_without_a_peer(lab: SeedLab) -> None:
+    active = _active(lab)
+    lab.other(active).stop()
+    wait_until(lambda: _gate(active)["state"] == "off", 15, "the gate is off")
+    wait_until(lambda: not _rules(active), 5, "its rules are gone")
+    held = _gate(active)["held"]
+    _connect(lab, 5)
+    assert _gate(active)["held"] == held
+
+
+def test_the_rules_go_with_the_daemon_and_leftovers_at_the_next_start(lab: SeedLab) -> None:
+    active = _active(lab)
+    active.stop()
+    wait_until(lambda: not _rules(active), 5, "no rules")
+    other = lab.other(active)
+    wait_until(lambda: other.active, 10, "the other one is active")
+    active.start()
+    active.wait_started()
+    _wait_on(other)
+    other.kill()  # the gate is killed as well, and its rules stay
+    assert _rules(other)
+    other.start()
+    other.wait_started()
+    wait_until(lambda: not _rules(other), 10, "the leftovers are gone")
+
+
+@pytest.mark.parametrize("server_speaks", [False, True])
+def test_a_connection_is_completed_where_only_its_syn_was_known(server_speaks: bool) -> None:
+    """SYN_SENT at the backup, while the connection got further: its packets must pass there."""
+    pair = NatPair("synsent", 2)
+    first, second = pair.routers
+    try:
+        client, server = pair.connection()
+        server.settimeout(5)
+        [message] = [found for found in Conntrack(first).dump() if socket.inet_aton(CLIENT[4]) in found]
+        record = Parser().parse(message)
+        assert record
+        _, key, body = record
+        asked = bytearray(body)
+        asked[2] &= ~(IPS_SEEN_REPLY | IPS_ASSURED)
+        for at, value in ((0, SYN_SENT), (2, 0), (4, 0)):  # nothing known of the server's scale and flags
+            asked[TCP_AT + at] = value
+        pair.fail(0)
+        assert Conntrack(second).send(c.data for c in Builder().chunks([(key, bytes(asked))])) == {}
+        pair.activate(1)
+        with client, server:
+            for one, other in ((server, client), (client, server))[:: 1 if server_speaks else -1]:
+                one.sendall(b"x")
+                assert other.recv(1) == b"x"
+    finally:
+        pair.close()

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One live flow of each kind goes on through the other router, without NAT and with all kinds of it.
+
+Each is opened, has its talk, and has to go on after a power loss and after the failover back. Who
+speaks first then is what matters: a flow that begins anew in the router hides that it was lost, so
+two flows share a source port, and the second one's NAT is one that would not come about again.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import struct
+import time
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from tests.lab import FAR, LAN_GATEWAY, WAN_ADDRESS, Host, SeedLab
+
+from .conntrack import ping
+from .live import (
+    CLIENT,
+    CLIENT6,
+    FAR6,
+    connections,
+    failover,
+    no_resets,
+    power_loss,
+    settle,
+    started,
+    synced,
+    takes_over,
+    told,
+)
+
+Open = Callable[[SeedLab], SeedLab]
+Check = Callable[[], None]
+
+SECOND_CLIENT = "192.168.1.11"
+FORWARDED = f"""
+table ip forwards {{
+    chain dstnat {{
+        type nat hook prerouting priority dstnat
+        ip daddr {WAN_ADDRESS} tcp dport 8080 dnat to {CLIENT}:80
+        ip daddr {WAN_ADDRESS} udp dport 5353 dnat to {CLIENT}:53
+    }}
+    chain srcnat {{
+        type nat hook postrouting priority srcnat
+        oifname "br-lan" ct status dnat ip saddr 192.168.1.0/24 snat to {LAN_GATEWAY}
+    }}
+}}
+"""
+FTP = """
+table inet ftp {
+    ct helper ftp { type "ftp" protocol tcp; l3proto ip; }
+    chain prerouting {
+        type filter hook prerouting priority filter
+        tcp dport 21 ct helper set "ftp"
+    }
+}
+"""
+
+
+def udp(host: Host, address: str, port: int = 0) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = host.enter(lambda: socket.socket(family, socket.SOCK_DGRAM))
+    sock.bind((address, port))
+    sock.settimeout(0.5)
+    return sock
+
+
+def exchange(speaker: socket.socket, to: tuple[str, int], other: socket.socket, came_from: object) -> None:
+    """A datagram goes from the speaker to the other end and is seen there from the expected address."""
+    for _ in range(10):  # datagrams may be lost; a flow that is unknown to the router is lost every time
+        token = struct.pack("!d", time.monotonic())
+        speaker.sendto(token, to)
+        try:
+            data, address = other.recvfrom(64)
+        except TimeoutError:
+            continue
+        if data == token:
+            assert address[:2] == came_from
+            return
+    raise AssertionError(f"no datagram arrives from {speaker.getsockname()} to {to}")
+
+
+def udp_flows(lab: SeedLab, client_first: bool) -> Check:
+    """Two clients with the same source port: NAT gave another one to the second."""
+    server = udp(lab.server, FAR, 6000 + client_first)
+    clients = [udp(lab.client, address, 5000 + client_first) for address in (CLIENT, SECOND_CLIENT)]
+    seen = []
+    for client in clients:
+        client.sendto(b"hello", server.getsockname())
+        seen.append(server.recvfrom(64)[1])
+        exchange(server, seen[-1], client, server.getsockname())
+    assert seen[0] == (WAN_ADDRESS, 5000 + client_first) and seen[1][1] != seen[0][1]
+
+    def check() -> None:
+        for client, address in [*zip(clients, seen, strict=True)][::-1]:
+            if client_first:
+                exchange(client, server.getsockname(), server, address)
+            exchange(server, address, client, server.getsockname())
+            exchange(client, server.getsockname(), server, address)
+
+    return check
+
+
+def udp_without_nat(lab: SeedLab) -> Check:
+    server, client = udp(lab.server, FAR6, 6000), udp(lab.client, CLIENT6, 5000)
+    exchange(client, (FAR6, 6000), server, (CLIENT6, 5000))
+
+    def check() -> None:
+        exchange(server, (CLIENT6, 5000), client, (FAR6, 6000))  # only a known flow may come in
+        exchange(client, (FAR6, 6000), server, (CLIENT6, 5000))
+
+    return check
+
+
+def echo(lab: SeedLab) -> Check:
+    """Two pings with the same id from two clients; the server sees two, and each gets its own back."""
+    make = partial(socket.socket, socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    clients = [lab.client.enter(make), lab.client.enter(make)]
+    server = lab.server.enter(make)
+    server.settimeout(0.5)
+    for client, address in zip(clients, (CLIENT, SECOND_CLIENT), strict=True):
+        client.bind((address, 0))
+        client.settimeout(0.5)
+
+    def identifier(sock: socket.socket, kind: int, source: str) -> int:
+        while True:
+            packet, address = sock.recvfrom(200)
+            if packet[20] == kind and address[0] == source:
+                return int(struct.unpack_from("!H", packet, 24)[0])
+
+    def ids() -> list[int]:
+        """What the server sees of each ping, the second client's first."""
+        seen = []
+        for client in clients[::-1]:
+            for _ in range(10):
+                client.sendto(ping(0x1234), (FAR, 0))
+                try:
+                    seen.append(identifier(server, 8, WAN_ADDRESS))
+                    assert identifier(client, 0, FAR) == 0x1234
+                    break
+                except TimeoutError:
+                    continue
+            else:
+                raise AssertionError("no answer to pings")
+        return seen
+
+    clients.reverse()
+    assert ids()[0] == 0x1234
+    clients.reverse()
+    first = ids()
+    assert first[0] != first[1]
+
+    def check() -> None:
+        assert ids() == first
+
+    return check
+
+
+def both_families(open_lab: Open, rules: str = "") -> SeedLab:
+    lab = SeedLab(partial(synced, ipv6=True, rules=rules))
+    for router in lab.routers:
+        router.routes.append(f"{FAR6} via fd00::1")
+    open_lab(lab)
+    started(lab)
+    return lab
+
+
+def everything(lab: SeedLab, checks: dict[str, Check]) -> None:
+    """All checks pass now, after a power loss, and after a failover back."""
+    for event in (None, power_loss, failover):
+        active, backup = settle(lab)
+        if event is not None:
+            event(lab, active)
+            takes_over(lab, backup)
+        failed = {}
+        for name, check in checks.items():
+            try:
+                check()
+            except (AssertionError, OSError) as error:
+                failed[name] = repr(error)
+        assert not failed, f"after {event}"
+        if event is power_loss:
+            active.power_on()
+
+
+def test_datagrams_and_pings(open_lab: Open) -> None:
+    lab = both_families(open_lab)
+    lab.client.ip(f"address add {SECOND_CLIENT}/24 dev eth0")
+    checks = {
+        "UDP, the server speaks first": udp_flows(lab, client_first=False),
+        "UDP, the client speaks first": udp_flows(lab, client_first=True),
+        "UDP without NAT, IPv6": udp_without_nat(lab),
+        "ICMP echo": echo(lab),
+    }
+    everything(lab, checks)
+
+
+def test_tcp_with_every_kind_of_nat(open_lab: Open) -> None:
+    lab = both_families(open_lab, FORWARDED)
+    with connections() as flows, no_resets(lab):
+        for server_speaks in (True, False):
+            flows.add(lab.client, lab.server, FAR6, 5, server_speaks)
+            forwarded = {"port": 80, "bind": CLIENT, "to_port": 8080}
+            flows.add(lab.server, lab.client, WAN_ADDRESS, 5, server_speaks, **forwarded)
+            flows.add(lab.client, lab.client, WAN_ADDRESS, 5, server_speaks, **forwarded)  # hairpin
+        everything(lab, {"TCP": flows.all_go_on})
+
+
+class Ftp:
+    """An active FTP client and its server: the client says where it listens, the server connects."""
+
+    def __init__(self, lab: SeedLab) -> None:
+        self.lab = lab
+        with lab.server.enter(lambda: socket.create_server((FAR, 21))) as listener:
+            self.client = lab.client.enter(lambda: socket.create_connection((FAR, 21), 5))
+            self.server = listener.accept()[0]
+        self.server.settimeout(10)
+        self.say(self.server, "220 ready")
+        self.say(self.client, "USER anonymous")  # the helper believes nothing that does not follow a newline
+
+    def say(self, speaker: socket.socket, line: str) -> str:
+        """The line as it arrives at the other end."""
+        other = self.client if speaker is self.server else self.server
+        speaker.sendall(line.encode() + b"\r\n")
+        data = b""
+        while not data.endswith(b"\n"):
+            part = other.recv(1000)
+            assert part, "the control connection is closed"
+            data += part
+        return data.decode().strip()
+
+    def port(self) -> tuple[socket.socket, tuple[str, int]]:
+        """The client listens, and says so; where the server is told to connect to."""
+        listener = self.lab.client.enter(lambda: socket.create_server((CLIENT, 0)))
+        listener.settimeout(5)
+        number = listener.getsockname()[1]
+        told = self.say(self.client, f"PORT {CLIENT.replace('.', ',')},{number >> 8},{number & 255}")
+        assert self.say(self.server, "200 PORT command successful") == "200 PORT command successful"
+        found = re.fullmatch(r"PORT (\d+),(\d+),(\d+),(\d+),(\d+),(\d+)", told)
+        assert found, told
+        *address, high, low = found.groups()
+        return listener, (".".join(address), int(high) << 8 | int(low))
+
+    def transfer(
+        self, listener: socket.socket, where: tuple[str, int]
+    ) -> tuple[socket.socket, socket.socket]:
+        """The server connects to where it was told."""
+        assert where[0] == WAN_ADDRESS
+        far = self.lab.server.enter(lambda: socket.create_connection(where, 5, (FAR, 0)))
+        near = listener.accept()[0]
+        listener.close()
+        near.settimeout(10)
+        return far, near
+
+
+def carries(ends: tuple[socket.socket, socket.socket]) -> None:
+    far, near = ends
+    far.sendall(b"data")
+    assert near.recv(10) == b"data"
+
+
+def test_ftp_its_expectations_and_its_helper(open_lab: Open) -> None:
+    """A data connection goes on; one that was announced to the other router can be made; so can new ones."""
+    lab = open_lab(SeedLab(partial(synced, rules=FTP)))
+    started(lab)
+    ftp = Ftp(lab)
+    try:
+        where = ftp.port()
+    except AssertionError as error:
+        pytest.skip(f"no FTP helper: {error}")
+    open_data = [ftp.transfer(*where)]
+    for event in (power_loss, failover):
+        expected = ftp.port()
+        active, backup = told(lab)
+        event(lab, active)
+        takes_over(lab, backup)
+        for ends in open_data:
+            carries(ends)
+        open_data.append(ftp.transfer(*expected))
+        open_data.append(ftp.transfer(*ftp.port()))
+        for ends in open_data:
+            carries(ends)
+        if event is power_loss:
+            active.power_on()

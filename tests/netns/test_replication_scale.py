@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""200 live connections among many others: none is lost, and no advertisement is missed for the work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.lab import FAR, SeedLab, netns, wait_until
+
+from .live import (
+    BACK,
+    connections,
+    entries,
+    equal,
+    failover,
+    no_resets,
+    power_loss,
+    started,
+    synced,
+    takes_over,
+    told,
+    transitions,
+    udp_flows,
+)
+
+Open = Callable[[SeedLab], SeedLab]
+
+
+@pytest.mark.parametrize("others", [20_000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_two_hundred_among_many_others(open_lab: Open, others: int) -> None:
+    lab = open_lab(SeedLab(synced))
+    active, _ = started(lab)
+    netns.write_sysctls(active.namespace, {"netfilter/nf_conntrack_udp_timeout": 600})
+    with connections() as flows, no_resets(lab):
+        flows.add(lab.client, lab.server, FAR, 100, server_speaks=True)
+        flows.add(lab.client, lab.server, FAR, 100, server_speaks=False)
+        for part in range(others // 20_000):
+            udp_flows(lab.client, 20_000, source=5000 + part)
+        flows.all_go_on()
+        for event in (power_loss, failover):
+            wait_until(lambda: equal(lab), 60, "both have the same table")
+            active, backup = told(lab)
+            before = transitions(active), transitions(backup)
+            event(lab, active)
+            takes_over(lab, backup)
+            flows.all_go_on()
+            assert entries(backup) >= others + 200
+            BACK[event](lab, active)
+            wait_until(lambda: equal(lab), 60, "both have the same table again")
+            # One change of both instances: whoever misses advertisements while the other works makes more.
+            if event is failover:
+                assert transitions(active) == before[0] + 2
+            assert transitions(backup) == before[1] + 2
+            assert lab.active is backup and backup.all_in("MASTER") and active.all_in("BACKUP")

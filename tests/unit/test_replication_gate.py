@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The gate without packets: which flow one belongs to, how long it is held, and what the daemon answers."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import sys
+from pathlib import Path
+
+import pytest
+
+from tandem.log import Logger
+from tandem.loop import Loop
+from tandem.replication.gate_hold import (
+    ACKED,
+    BYPASSED,
+    TIMED_OUT,
+    Hold,
+    Waiting,
+    read_figures,
+    reply_tuple,
+)
+from tandem.replication.gate_link import _PACKAGE_DIR, _START, GateLink
+
+MS = 1_000_000
+PORTS = struct.pack("!HH", 80, 40000)
+SERVER4, CLIENT4 = socket.inet_aton("203.0.113.1"), socket.inet_aton("192.0.2.4")
+SERVER6, CLIENT6 = bytes(15) + b"\1", bytes(15) + b"\2"
+
+
+def _ipv4(protocol: int = 6, options: bytes = b"", fragment: int = 0) -> bytes:
+    head = bytes((0x45 + len(options) // 4, 0)) + bytes(4) + struct.pack("!HBB", fragment, 64, protocol)
+    return head + bytes(2) + SERVER4 + CLIENT4 + options + PORTS + bytes(16)
+
+
+def _ipv6(header: int = 6, extension: bytes = b"") -> bytes:
+    return b"\x60" + bytes(5) + bytes((header, 64)) + SERVER6 + CLIENT6 + extension + PORTS + bytes(16)
+
+
+@pytest.mark.parametrize("packet", [_ipv4(), _ipv4(options=bytes(8)), _ipv4(fragment=0x4000)])
+def test_tuple_of_ipv4(packet: bytes) -> None:
+    assert reply_tuple(packet) == b"\0\0\4\6" + SERVER4 + CLIENT4 + PORTS
+
+
+@pytest.mark.parametrize("packet", [_ipv6(), _ipv6(60, b"\6\1" + bytes(14))])
+def test_tuple_of_ipv6(packet: bytes) -> None:
+    assert reply_tuple(packet) == b"\0\0\6\6" + SERVER6 + CLIENT6 + PORTS
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [b"", bytes(60), _ipv4(protocol=17), _ipv4(fragment=1), _ipv4()[:22], b"\x44" + _ipv4()[1:],
+     _ipv6(17), _ipv6()[:42], _ipv6(0, b"\0\0"), _ipv6(44)],
+)  # fmt: skip
+def test_other_packets_have_none(packet: bytes) -> None:
+    assert reply_tuple(packet) is None
+
+
+def test_every_beginning_of_a_packet_is_harmless() -> None:
+    for packet in (_ipv4(options=bytes(8)), _ipv6(60, b"\6\1" + bytes(14))):
+        for size in range(len(packet)):
+            reply_tuple(packet[:size])
+
+
+def test_packets_are_held_until_the_timeout() -> None:
+    hold = Hold(100 * MS)
+    out: list[int] = []
+    assert hold.deadline() is None
+    hold.add(1, lambda: out.append(1), 1000 * MS)
+    hold.add(2, lambda: out.append(2), 1010 * MS)
+    hold.add(3, lambda: out.append(3), 1020 * MS)
+    assert hold.deadline() == 1100 * MS
+    assert hold.expire(1100 * MS - 1) == []
+    for accept in (*hold.release([2, 9], ACKED, 1012 * MS), *hold.expire(1100 * MS)):
+        accept()
+    assert out == [2, 1]
+    assert hold.deadline() == 1120 * MS
+    assert len(hold.release_all(BYPASSED, 1110 * MS)) == 1
+    figures = read_figures(hold.figures())
+    assert (figures["held"], figures["acked"], figures["timed_out"], figures["bypassed"]) == (3, 1, 1, 1)
+    assert figures["latency_us"] == {"p50": 100_000, "p99": 100_000, "max": 100_000}
+    assert hold.left[TIMED_OUT] == 1 and not len(hold)
+
+
+def test_a_packet_is_released_once() -> None:
+    hold = Hold(100 * MS)
+    hold.add(1, lambda: None, 0)
+    assert len(hold.release([1, 1], ACKED, 1)) == 1
+    assert hold.release([1], ACKED, 2) == []
+
+
+def test_positions_release_what_waits_for_them() -> None:
+    waiting = Waiting(100 * MS)
+    waiting.add(10, b"aaaa", 0)
+    waiting.add(12, b"bbbb", 1 * MS)
+    assert waiting.acked(9) == b""
+    assert waiting.acked(11) == b"aaaa"
+    assert waiting.acked(12) == b"bbbb"
+    waiting.add(13, b"cccc", 2 * MS)
+    assert waiting.clear() == b"cccc"
+    assert waiting.acked(99) == b""
+
+
+def test_a_stall_lasts_until_something_that_waited_is_acknowledged() -> None:
+    waiting = Waiting(100 * MS)
+    waiting.add(10, b"aaaa", 0)
+    assert not waiting.stalled(100 * MS)
+    assert waiting.stalled(101 * MS)
+    for position in range(11, 1000):
+        waiting.add(position, b"bbbb", 150 * MS)
+    assert waiting.acked(10) == b"aaaa"
+    assert not waiting.stalled(200 * MS)
+    assert waiting.acked(999) == b""
+    assert not waiting.stalled(10_000 * MS)
+
+
+class _Sink:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def write(self, level: str, message: str) -> bool:
+        self.lines.append(f"{level} {message}")
+        return True
+
+
+def test_without_netfilterqueue_the_guarantee_is_missing_and_said_to_be(tmp_path: Path) -> None:
+    (tmp_path / "netfilterqueue.py").write_text("raise ImportError('no netfilterqueue here')")
+    start = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {_START}"
+    loop, sink = Loop(), _Sink()
+    link = GateLink(
+        loop,
+        Logger("info", sink),
+        100 * MS,
+        3780,
+        lambda messages: None,
+        lambda fd: [sys.executable, "-IS", "-c", start, _PACKAGE_DIR, str(fd), "3780", "3780", "100"],
+    )
+    descriptors = len(os.listdir("/proc/self/fd"))
+    link.switch(True)
+    link.start()
+    deadline = loop.now() + 10_000 * MS
+    while link.status()["state"] != "unable" and loop.now() < deadline:
+        loop.turn(10 * MS)
+    assert "no netfilterqueue here" in link.status()["error"]
+    assert any(line.startswith("error") and "no guarantee" in line for line in sink.lines)
+    assert link.status()["starts"] == 1
+    link.stop()
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    loop.close()
