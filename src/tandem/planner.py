@@ -18,6 +18,7 @@ from typing import Any
 from tandem.config.load import load_file
 from tandem.config.schema import Address, Config, Instance, Route, Rule, plain
 from tandem.effects.plan import PROTOCOL, STATIC_ADDRESS_PROTOCOL, Template, Watch
+from tandem.effects.process import credentials_of
 from tandem.plan import encode_nft
 from tandem.plan import encode_rtnl as rtnl
 from tandem.plan.template import EncodeError
@@ -119,10 +120,25 @@ def plan_file(path: str) -> dict[str, Any]:
     loaded = load_file(path)
     if loaded.config is None:
         return {"errors": tuple(str(problem) for problem in loaded.errors)}
+    if unknown := _unknown_users(loaded.config):
+        return {"errors": tuple(f"{path}: {text}" for text in unknown)}
     try:
         return build_plan(loaded.config, [str(problem) for problem in loaded.warnings])
     except EncodeError as error:
         return {"errors": (f"{path}: {error}",)}
+
+
+def _unknown_users(config: Config) -> list[str]:
+    """Who is to run scripts and does not exist on this router; `tandem check` may run on another one."""
+    wanted = [("script_user", config.globals.script_user, config.globals.script_group)]
+    wanted += [(f"user of the vrrp_script {item.name}", item.user, item.group) for item in config.scripts]
+    unknown = []
+    for what, user, group in wanted:
+        try:
+            credentials_of(user, group)
+        except KeyError as error:
+            unknown.append(f"{what}: {error.args[0]}")
+    return unknown
 
 
 def main(argv: Sequence[str]) -> int:

@@ -92,12 +92,11 @@ class Scripts:
                 self._log.warning(f"{path} could be replaced by others than root: {reason}")
 
     def _credentials(self, user: str | None, group: str | None) -> Credentials | None:
-        """Those of a script, else of `script_user`; the configuration was checked for unknown ones."""
+        """Those of a script, else of `script_user`. OSError for one who has gone since the plan was made."""
         settings = self._config.globals
         if user is None:
             user, group = settings.script_user, settings.script_group
         try:
             return credentials_of(user, group)
         except KeyError as error:
-            self._log.error(f"scripts run as root is not what was asked for: {error}")
             raise OSError(f"unknown user or group: {error}") from None

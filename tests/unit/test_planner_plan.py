@@ -12,7 +12,7 @@ import pytest
 import tandem
 from tandem.config.schema import Address, Config, Globals, Group, Instance, Route, Rule
 from tandem.effects.plan import Plan, PlanError, load_plan, planner_argv
-from tandem.planner import build_plan
+from tandem.planner import build_plan, plan_file
 
 PACKAGE_DIR = str(Path(tandem.__file__).parents[1])
 
@@ -160,3 +160,17 @@ def test_planner_process_without_a_file(tmp_path: Path) -> None:
     assert done.returncode == 2
     with pytest.raises(PlanError, match="missing"):
         load_plan(done.stdout)
+
+
+def test_unknown_users_are_errors_before_the_daemon_meets_them(tmp_path: Path) -> None:
+    file = tmp_path / "tandem"
+    file.write_text(
+        "config globals\n\toption script_user 'nobody nogrp'\n"
+        "config vrrp_script c\n\toption script '/bin/true'\n\toption user 'root nogrp'\n"
+        "config vrrp_instance I1\n\toption interface v0\n\toption virtual_router_id 3\n"
+        "\tlist virtual_ipaddress 192.168.1.4/24\n\tlist track_script c\n"
+    )
+    reason = "getgrnam(): name not found: 'nogrp'"
+    assert plan_file(str(file)) == {
+        "errors": (f"{file}: script_user: {reason}", f"{file}: user of the vrrp_script c: {reason}")
+    }
