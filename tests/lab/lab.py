@@ -28,7 +28,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, TypeVar
 
-from . import netns
+from . import netns, process
 from .rtnetlink import Addresses
 
 T = TypeVar("T")
@@ -117,10 +117,13 @@ class Host:
 
     def forget(self) -> None:
         """End everything inside, and close what holds the namespace."""
-        netns.kill_inside([self.namespace])
         for child in self.children:
-            child.wait()
+            # By pid as well: `ip netns exec` may not have entered the namespace yet.
+            if child.poll() is None:
+                process.send_signal(process.tree(child.pid), signal.SIGKILL)
+            child.wait(10)
         self.children = []
+        netns.kill_inside([self.namespace])
         if self._addresses:
             self._addresses.close()
         self._addresses = None
@@ -249,7 +252,6 @@ class Lab:
             return
         with _uninterrupted():
             OPEN.remove(self)
-            netns.kill_inside([host.namespace for host in self.hosts.values()])
             for host in self.hosts.values():
                 host.forget()
             netns.remove([*(host.namespace for host in self.hosts.values()), self.switch_namespace])

@@ -19,8 +19,10 @@ from tests.lab import (
     Capture,
     Download,
     Frr,
+    Host,
     Instance,
     Keepalived,
+    Lab,
     LanLab,
     NotReached,
     Pings,
@@ -149,6 +151,16 @@ def test_nothing_is_left_after_an_exception() -> None:
     assert not any((netns.DIRECTORY / name).exists() for name in namespaces)
     assert not directory.exists()
     assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_program_that_has_not_entered_its_namespace_yet_ends_with_the_lab() -> None:
+    """`ip netns exec` is outside for about 1 ms: a lab that closed just then waited for ever."""
+    with Lab("late") as lab:
+        lab.add(Host("host", []))
+        lab.up()
+        outside = subprocess.Popen(["sleep", "600"], start_new_session=True)
+        lab["host"].children.append(outside)
+    assert outside.returncode == -signal.SIGKILL
 
 
 CHILD = """
