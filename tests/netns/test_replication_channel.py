@@ -19,7 +19,8 @@ from tandem.loop import MILLISECOND, Loop
 from tandem.replication import channel, peer_link
 from tandem.replication.channel import Channel, Peer
 from tandem.replication.peer_socket import Path
-from tandem.replication.session import Acked, Closed, Event, Opened, Settings
+from tandem.replication.session import Settings
+from tandem.replication.session_events import Acked, Closed, Event, Opened
 from tests.lab.netns import enter, ip_batch
 from tests.lab.wait import stays, wait_until
 from tests.property.replication_link import SECRET, Table, new
@@ -50,6 +51,7 @@ class Router(threading.Thread):
         self.own = Table()
         self.held = Table(self.own)
         self.events: list[Event] = []
+        self.heard: list[str | bytes] = []  # of the topic "notes"
         self.log = Lines()
         self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._ready, self._bell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -74,11 +76,24 @@ class Router(threading.Thread):
             lambda name: (self.own, self.held),
             lambda name, event: self.events.append(event),
         )
+        self.channel.subscribe("notes", self)
         loop.add_reader(self._ready, self._bidden)
         while not self._stopped.is_set():
             loop.turn(100 * MILLISECOND)
         self.channel.close()
         loop.close()
+
+    # A subscriber that says one thing whenever there is a session.
+
+    def peer_opened(self, peer: str) -> None:
+        self.heard.append("opened")
+        assert self.channel.send(peer, "notes", f"from {self.channel.settings.node[0]}".encode())
+
+    def peer_closed(self, peer: str) -> None:
+        self.heard.append("closed")
+
+    def received(self, peer: str, data: bytes) -> None:
+        self.heard.append(data)
 
     def _bidden(self) -> None:
         os.read(self._ready, 1000)
@@ -230,6 +245,18 @@ def test_connects_and_streams(cables: Cables) -> None:
     # One session, and it stays.
     stays(lambda: left.peer["sessions"] == right.peer["sessions"] and left.peer["state"] == "up", 0.7)
     assert len(left.do(lambda: list(left.channel.links["peer"].connections))) == 1
+
+
+def test_messages_of_a_topic(cables: Cables) -> None:
+    left = cables.router(0)
+    assert not left.do(lambda: left.channel.send("peer", "notes", b"to nobody"))
+    right = cables.router(1)
+    for router, word in ((left, b"from 2"), (right, b"from 1")):
+        wait_until(lambda heard=router.heard, word=word: heard[-2:] == ["opened", word], 10)  # type: ignore[misc]
+    assert left.do(lambda: left.channel.send("peer", "other", b"data"))
+    wait_until(lambda: right.counters.get("unknown_topic") == 1, 10)
+    right.stop()
+    wait_until(lambda: left.heard[-1] == "closed", 10)
 
 
 @pytest.mark.parametrize(

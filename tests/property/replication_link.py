@@ -9,7 +9,8 @@ from itertools import count
 
 from tandem.replication.frames import Digest
 from tandem.replication.record import DESTROY, NEW, UPDATE, Entry, Record, merge
-from tandem.replication.session import MILLISECOND, Authenticated, Closed, Event, Opened, Session, Settings
+from tandem.replication.session import MILLISECOND, Session, Settings
+from tandem.replication.session_events import Authenticated, Closed, Event, Opened
 
 SECRET = b"a secret of 24 bytes ..."
 _nonces = count(1)

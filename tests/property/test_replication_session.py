@@ -17,7 +17,9 @@ from tandem.replication.frames import (
     unpack_records,
 )
 from tandem.replication.record import DESTROY, NEW, UPDATE
-from tandem.replication.session import MILLISECOND, OPENED, SECOND, Closed, PeerInStep
+from tandem.replication.session import MILLISECOND, OPENED, SECOND
+from tandem.replication.session_events import Closed, Message, PeerInStep
+from tandem.replication.topics import DATA_MAX, OUTBOX_MAX, Outbox, unpack_message
 from tests.property.replication_link import End, Link, destroy, key, new, pair, update
 
 QUEUE = 30_000
@@ -43,7 +45,13 @@ class TwoRouters(RuleBasedStateMachine):
         for end in self.link.ends:
             end.own.slice_size = 7
         self.streams = [True, both]
+        self.said: list[list[bytes]] = [[], []]  # by whom, on this connection
         self.follow()
+
+    def heard(self, who: int) -> list[bytes]:
+        """What the other end has of the messages of `who` on this connection."""
+        events = self.link.ends[1 - who].events
+        return [event.data for event in events if isinstance(event, Message)]
 
     def follow(self) -> None:
         """A session that has come up streams what its router streams, as channel.py does it."""
@@ -62,6 +70,13 @@ class TwoRouters(RuleBasedStateMachine):
     def flood(self, who: int, first: int) -> None:
         if self.streams[who]:
             self.link.ends[who].change([new(first + n) for n in range(150)], self.link.now)
+
+    @rule(who=st.integers(0, 1), data=st.binary(max_size=40), times=st.sampled_from((1, 2, 1000)))
+    def say(self, who: int, data: bytes, times: int) -> None:
+        end = self.link.ends[who]
+        data *= times
+        if len(data) <= DATA_MAX and end.session.send("leases", data):
+            self.said[who].append(data)
 
     @rule(who=st.integers(0, 1), size=st.integers(1, 3000))
     def carry(self, who: int, size: int) -> None:
@@ -89,6 +104,8 @@ class TwoRouters(RuleBasedStateMachine):
             self.carry(who, 100)
         for end in self.link.ends:
             end.session.receive_eof()
+            end.events = [event for event in end.events if not isinstance(event, Message)]
+        self.said = [[], []]
         self.link.connect()
         self.follow()
 
@@ -125,6 +142,9 @@ class TwoRouters(RuleBasedStateMachine):
             assert len(session._control) <= 4
             assert len(session._buffer) <= frames.PAYLOAD_MAX + 20
             assert session.outgoing.acked <= session.outgoing.sent <= session.outgoing.position
+            assert session.outbox._size <= OUTBOX_MAX
+        for who in (0, 1):
+            assert self.heard(who) == self.said[who][: len(self.heard(who))]
 
     def teardown(self) -> None:
         """Given time, everything that is streamed is held."""
@@ -132,6 +152,7 @@ class TwoRouters(RuleBasedStateMachine):
             return
         self.link.run(60 * SECOND)
         for number, end in enumerate(self.link.ends):
+            assert self.heard(number) == self.said[number]
             if self.streams[number]:
                 other = self.link.ends[1 - number]
                 assert end.session.outgoing.in_step
@@ -234,6 +255,24 @@ def test_any_payload_of_records(payload: bytes) -> None:
         assert error.reason == "malformed"
     else:
         assert len(records) <= frames.RECORDS_MAX
+
+
+@given(st.text("abc_", min_size=1, max_size=32), st.binary(max_size=DATA_MAX))
+def test_messages_come_back(topic: str, data: bytes) -> None:
+    outbox = Outbox()
+    assert outbox.add(topic, data)
+    assert unpack_message(memoryview(outbox.take())) == (topic, data)
+    assert not outbox
+
+
+@given(st.binary(max_size=60))
+def test_any_payload_of_a_message(payload: bytes) -> None:
+    try:
+        topic, data = unpack_message(memoryview(payload))
+    except ProtocolError as error:
+        assert error.reason == "malformed"
+    else:
+        assert bytes((len(topic),)) + topic.encode() + data == payload
 
 
 @given(

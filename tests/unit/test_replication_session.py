@@ -8,20 +8,19 @@ import pytest
 from tandem.replication import frames, session
 from tandem.replication.frames import HEAD, HELLO_MAX, MAC_SIZE, Hello, ProtocolError, Seal
 from tandem.replication.record import DESTROY, NEW, UPDATE
-from tandem.replication.session import (
-    MILLISECOND,
-    OPENED,
-    SECOND,
+from tandem.replication.session import MILLISECOND, OPENED, SECOND, Settings
+from tandem.replication.session_events import (
     Acked,
     Closed,
     HeldInStep,
     HeldOutOfStep,
+    Message,
     PeerInStep,
     PeerOutOfStep,
     PeerStream,
-    Settings,
 )
 from tandem.replication.stream import coalesce
+from tandem.replication.topics import DATA_MAX, OUTBOX_MAX
 from tests.property.replication_link import (
     SECRET,
     End,
@@ -679,6 +678,12 @@ def test_eof() -> None:
         (frames.DIGEST, 0, bytes(8) + b"\0\0\0\1\x21" + bytes(33), "malformed"),
         (frames.ACK, 0, b"\xff" * 16, "malformed"),
         (frames.HEARTBEAT, 0, b"", "malformed"),
+        (frames.TOPIC, 0, b"", "malformed"),
+        (frames.TOPIC, 0, b"\0data", "malformed"),
+        (frames.TOPIC, 0, b"\x07leases", "malformed"),
+        (frames.TOPIC, 0, b"\x02\xff\xff", "malformed"),
+        (frames.TOPIC, 0, b"\x21" + b"t" * 33, "malformed"),
+        (frames.TOPIC, 0, b"\x01t" + bytes(DATA_MAX + 1), "malformed"),
         (frames.STREAM, 0, bytes(21), "ok"),
         (frames.STREAM, 0, bytes(20), "malformed"),
         (frames.RESYNC, 0, b"\xff", "ok"),
@@ -710,3 +715,64 @@ def test_macs_are_sixteen_bytes() -> None:
     assert len(Seal(SECRET, True, b"").mac(b"")) == MAC_SIZE == 16
     assert Table().digest() is not None
     assert body(1) != body(2)
+
+
+# Messages about other topics
+
+
+def test_messages_go_both_ways_whoever_streams() -> None:
+    link = streaming(3)
+    left, right = link.ends
+    assert left.session.send("leases", b"one")
+    assert left.session.send("names", b"")
+    assert right.session.send("leases", bytes(DATA_MAX))
+    assert left.session.output_at == 0
+    link.settle()
+    assert right.events[-2:] == [Message("leases", b"one"), Message("names", b"")]
+    assert left.events[-1] == Message("leases", bytes(DATA_MAX))
+    assert left.session.outgoing.in_step
+
+
+def test_no_message_goes_before_the_session_is_open() -> None:
+    link = Link(End(1), End(2))
+    assert not link.ends[0].session.send("leases", b"early")
+    link.settle()
+    assert link.ends[0].session.send("leases", b"in time")
+    link.settle()
+    link.ends[0].session.close()
+    assert not link.ends[0].session.send("leases", b"late")
+    assert [event for event in link.ends[1].events if isinstance(event, Message)] == [
+        Message("leases", b"in time")
+    ]
+
+
+def test_a_peer_that_does_not_know_messages_gets_none() -> None:
+    link = Link(End(1), End(2))
+    old = Hello(bytes([2] * 8), bytes(16), 1)  # no capabilities, as of an earlier release
+    link.ends[1].session._hello = old.encode()
+    link.settle()
+    assert [end.session.state for end in link.ends] == [OPENED, OPENED]
+    assert not link.ends[0].session.send("leases", b"data")
+    assert link.ends[1].session.send("leases", b"data")
+
+
+def test_the_outbox_is_bounded_and_drains() -> None:
+    link = streaming()
+    left = link.ends[0]
+    sent = 0
+    while left.session.send("leases", bytes(DATA_MAX)):
+        sent += 1
+    assert OUTBOX_MAX // DATA_MAX - 2 <= sent < OUTBOX_MAX // DATA_MAX
+    assert left.session.outbox.refused == 1
+    left.change([new(1)], link.now, urgent=True)
+    # Connections do not wait for all of that.
+    assert len(left.session.data_to_send(link.now)) < 2 * DATA_MAX
+    assert left.session.outgoing.sent == left.position
+    assert not left.session.outgoing.waiting
+
+
+@pytest.mark.parametrize(("topic", "data"), [("", b""), ("t" * 33, b""), ("t", bytes(DATA_MAX + 1))])
+def test_a_message_beyond_the_limits_is_a_mistake_of_the_caller(topic: str, data: bytes) -> None:
+    link = streaming()
+    with pytest.raises(ValueError, match="a message of"):
+        link.ends[0].session.send(topic, data)

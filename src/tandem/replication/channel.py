@@ -22,6 +22,7 @@ from tandem.replication.frames import NODE_SIZE
 from tandem.replication.peer_link import Link
 from tandem.replication.peer_socket import Path, accept, dismiss, listen
 from tandem.replication.session import SECOND
+from tandem.replication.session_events import Closed, Message, Opened
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the resident daemon does not import typing
@@ -32,8 +33,10 @@ if TYPE_CHECKING:  # the resident daemon does not import typing
     from tandem.loop import Loop
     from tandem.replication.peer_link import Connection
     from tandem.replication.record import Record
-    from tandem.replication.session import Event, Settings
+    from tandem.replication.session import Settings
+    from tandem.replication.session_events import Event
     from tandem.replication.stream import Source, Store
+    from tandem.replication.topics import Subscriber
 
     Tables = Callable[[str], tuple[Source, Store]]
 
@@ -78,6 +81,7 @@ class Channel:
         self.position = 0  # of the last record pushed, to whomever
         self.streaming = False
         self.counters: dict[str, int] = {}
+        self._subscribers: dict[str, Subscriber] = {}  # by topic
         self.links = {peer.name: Link(self, peer, *tables(peer.name)) for peer in peers}
         self._listeners = [_Listener(self, *where) for where in _listening_places(peers)]
 
@@ -91,6 +95,7 @@ class Channel:
     def close(self, reason: str = "stopped") -> None:
         """Say goodbye to all and stop; no event follows."""
         self.on_event = lambda name, event: None
+        self._subscribers.clear()
         for listener in self._listeners:
             listener.close()
         for link in self.links.values():
@@ -132,6 +137,35 @@ class Channel:
             if connection.session.outgoing.in_step
         ]
         return max(acked, default=None)
+
+    def subscribe(self, topic: str, subscriber: Subscriber) -> None:
+        """Take part in another topic than connections, before `start`."""
+        self._subscribers[topic] = subscriber
+
+    def send(self, name: str, topic: str, data: bytes) -> bool:
+        """Send a message to that peer; False when it will not go, see `Session.send`."""
+        connection = self.links[name].current
+        if connection is None:
+            return False
+        taken = connection.session.send(topic, data)
+        connection.service(self.loop.now())
+        return taken
+
+    def tell(self, name: str, event: Event) -> None:
+        """Something happened to the session with a peer."""
+        if isinstance(event, Message):
+            subscriber = self._subscribers.get(event.topic)
+            if subscriber is None:
+                self.count("unknown_topic", "info", f"{name} speaks of {event.topic}, which is not used here")
+            else:
+                subscriber.received(name, event.data)
+            return
+        self.on_event(name, event)
+        for subscriber in list(self._subscribers.values()):
+            if isinstance(event, Opened):
+                subscriber.peer_opened(name)
+            elif isinstance(event, Closed):
+                subscriber.peer_closed(name)
 
     def request_bulk(self, name: str) -> None:
         """Ask that peer for its whole table, if it streams."""

@@ -48,9 +48,12 @@ KEY_MAX, BODY_MAX, RECORDS_MAX = 96, 1024, 1024  # bytes, bytes, records in a fr
 DIGEST_MAX = 32
 
 # Frame types
-AUTH, OPEN, HEARTBEAT, ACK, STREAM, RECORDS, BULK_BEGIN, BULK_END, DIGEST, RESYNC, GOODBYE = range(1, 12)
+AUTH, OPEN, HEARTBEAT, ACK, STREAM, RECORDS = range(1, 7)
+BULK_BEGIN, BULK_END, DIGEST, RESYNC, GOODBYE, TOPIC = range(7, 13)
 # Flags of RECORDS
 BULK, ACK_NOW = 1, 2
+# Capabilities in a hello
+TOPICS = 1  # takes TOPIC frames
 
 HEAD = Struct("!HBB")  # length of the payload, type, flags
 _PREFIX = Struct("!4sBBH")  # magic, lowest and highest version, bytes that follow

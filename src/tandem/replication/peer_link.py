@@ -19,11 +19,9 @@ from tandem.replication.session import (
     MILLISECOND,
     OPENED,
     SECOND,
-    Authenticated,
-    Closed,
-    Opened,
     Session,
 )
+from tandem.replication.session_events import Authenticated, Closed, Opened
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the resident daemon does not import typing
@@ -31,7 +29,7 @@ if TYPE_CHECKING:  # the resident daemon does not import typing
     from typing import Any
 
     from tandem.replication.channel import Channel, Peer
-    from tandem.replication.session import Event
+    from tandem.replication.session_events import Event
     from tandem.replication.stream import Source, Store
 
 CONNECT_TIMEOUT = 3 * SECOND
@@ -147,6 +145,7 @@ class Link:
             self._add(f"resync_{reason}", number)
         for name in _COUNTED:
             self._add(name, getattr(session.outgoing, name))
+        self._add("messages_refused", session.outbox.refused)
         self._add("drifts", session.incoming.drifts)
         current = connection is self.current
         if closed.reason not in _REPLACED and not self._closed:
@@ -215,6 +214,7 @@ class Link:
             live = {f"resync_{reason}": number for reason, number in session.resyncs.items()}
             live |= {name: getattr(outgoing, name) for name in _COUNTED}
             live |= {"bytes_in": session.bytes_in, "bytes_out": session.bytes_out, "drifts": incoming.drifts}
+            live["messages_refused"] = session.outbox.refused
             for name, number in live.items():
                 totals[name] = totals.get(name, 0) + number
         result["totals"] = totals
@@ -379,7 +379,7 @@ class Connection:
                 if self._channel.streaming:
                     self.session.stream_on(self._channel.position, now)
             if self._link.current is self:
-                self._channel.on_event(self._link.name, event)
+                self._channel.tell(self._link.name, event)
             if isinstance(event, Opened):
                 self.take(self.session.receive_data(b"", self._loop.now()))
 
@@ -464,4 +464,4 @@ class Connection:
         current = self._link.current is self
         self._link.ended(self, closed)
         if current:
-            self._channel.on_event(self._link.name, closed)
+            self._channel.tell(self._link.name, closed)

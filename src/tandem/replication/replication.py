@@ -34,7 +34,8 @@ from tandem.replication.peer_socket import Path, pack
 from tandem.replication.record import EXPECTATION, NEW
 from tandem.replication.restore import Builder
 from tandem.replication.restorer import Restorer
-from tandem.replication.session import (
+from tandem.replication.session import Settings
+from tandem.replication.session_events import (
     Closed,
     Event,
     HeldInStep,
@@ -42,7 +43,6 @@ from tandem.replication.session import (
     Opened,
     PeerInStep,
     PeerOutOfStep,
-    Settings,
 )
 from tandem.replication.tables import Held, Own, entries
 
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
     from tandem.replication.gate_link import GateLink
     from tandem.replication.record import Record
+    from tandem.replication.topics import Subscriber
 
 OWNER = "conntrack_sync"  # of the sysctls
 SECOND = 1_000_000_000
@@ -165,6 +166,11 @@ class Replication:
         self._events.close()
         self._restorer.close()
         self._sysctls.release(OWNER)
+
+    def subscribe(self, topic: str, subscriber: Subscriber) -> Callable[[str, bytes], bool]:
+        """Use the channel for another topic; what sends to a peer, see `Channel.send`. Before `start`."""
+        self._channel.subscribe(topic, subscriber)
+        return lambda peer, data: self._channel.send(peer, topic, data)
 
     def set_local(self, local: frozenset[bytes]) -> None:
         """The router's own addresses are these now."""

@@ -8,7 +8,7 @@
     AUTH                   ->                        proves that it knows the secret
                            <-           AUTH
     OPEN                   ->                        when this connection is to be the session
-    both: STREAM, RECORDS, BULK_BEGIN, BULK_END, DIGEST, RESYNC, ACK, HEARTBEAT, GOODBYE
+    both: STREAM, RECORDS, BULK_BEGIN, BULK_END, DIGEST, RESYNC, ACK, HEARTBEAT, TOPIC, GOODBYE
 
 The responder says nothing before it has seen a hello that it can work with, and proves nothing to
 an initiator that has not proved itself; an end that fails learns nothing but that the connection is
@@ -46,6 +46,8 @@ from tandem.replication.frames import (
     RECORDS,
     RESYNC,
     STREAM,
+    TOPIC,
+    TOPICS,
     Hello,
     ProtocolError,
     Seal,
@@ -53,7 +55,21 @@ from tandem.replication.frames import (
     decode_hello,
     unpack,
 )
+from tandem.replication.session_events import (
+    Acked,
+    Authenticated,
+    Closed,
+    Event,
+    HeldInStep,
+    HeldOutOfStep,
+    Message,
+    Opened,
+    PeerInStep,
+    PeerOutOfStep,
+    PeerStream,
+)
 from tandem.replication.stream import Incoming, Outgoing
+from tandem.replication.topics import Outbox, unpack_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the resident daemon does not import typing
@@ -83,7 +99,7 @@ HELLO, PROOF, READY, OPENED, CLOSED = "hello", "proof", "ready", "open", "closed
 _TAKES = {
     PROOF: {AUTH},
     READY: {OPEN, GOODBYE},
-    OPENED: {HEARTBEAT, ACK, STREAM, RECORDS, BULK_BEGIN, BULK_END, DIGEST, RESYNC, GOODBYE},
+    OPENED: {HEARTBEAT, ACK, STREAM, RECORDS, BULK_BEGIN, BULK_END, DIGEST, RESYNC, TOPIC, GOODBYE},
 }
 _LARGEST = {PROOF: 0, READY: 16, OPENED: PAYLOAD_MAX}  # payload in bytes
 _UNPROVED_MAX = HELLO_MAX + HEAD.size + MAC_SIZE  # bytes from a peer that has proved nothing
@@ -118,80 +134,6 @@ class Settings:
             raise ValueError("the heartbeat is not within 1 ms and 1 minute")
 
 
-@dataclass(frozen=True, slots=True)
-class Authenticated:
-    """The peer knows the secret, or none is wanted; the initiator may `open`."""
-
-    peer: Hello
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """This connection is the session of the two."""
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """The session has ended; `reason` is a short word to count by, `detail` a sentence or ""."""
-
-    reason: str
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class PeerStream:
-    """The peer began or ended to stream; `complete`: we hold all of its table at this moment."""
-
-    on: bool
-    complete: bool
-
-
-@dataclass(frozen=True, slots=True)
-class HeldInStep:
-    """We hold all of the peer's table; `adopted`: what was our own, so no bulk was needed."""
-
-    adopted: bool
-
-
-@dataclass(frozen=True, slots=True)
-class HeldOutOfStep:
-    """We do not hold all of the peer's table any more, and asked for a bulk."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class PeerInStep:
-    """The peer holds all of our table."""
-
-
-@dataclass(frozen=True, slots=True)
-class PeerOutOfStep:
-    """The peer no longer holds all of our table; a bulk follows. `reason`: of RESYNCS, or overflow."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Acked:
-    """The peer holds our table up to this position (for a peer in step)."""
-
-    position: int
-
-
-Event = (
-    Authenticated
-    | Opened
-    | Closed
-    | PeerStream
-    | HeldInStep
-    | HeldOutOfStep
-    | PeerInStep
-    | PeerOutOfStep
-    | Acked
-)
-
-
 class Session:
     """One connection between two routers, from its first byte to its last.
 
@@ -210,6 +152,7 @@ class Session:
         self.closed: Closed | None = None
         self.outgoing = Outgoing(source, settings.queue_limit, settings.digest_interval)
         self.incoming = Incoming(store)
+        self.outbox = Outbox()  # of messages about other topics
         self.resyncs: dict[str, int] = {}  # that the peer asked us for, and by overflow
         self.bytes_in = self.bytes_out = self.frames_in = self.frames_out = 0
         self.rtt = 0  # ns, of the last heartbeat
@@ -224,6 +167,7 @@ class Session:
             settings.heartbeat // MILLISECOND,
             settings.word_size,
             settings.little_endian,
+            TOPICS,
         ).encode()
         self._raw = self._hello if initiator else b""  # to send before all else
         self._control: list[tuple[int, int, bytes]] = []  # frames; each kind at most once
@@ -296,6 +240,11 @@ class Session:
         """Ask the peer for its whole table."""
         return self._request("asked") if self.state is OPENED and self.incoming.on else []
 
+    def send(self, topic: str, data: bytes) -> bool:
+        """Send a message; False when it will not go: no session, a peer that takes none, a full outbox."""
+        takes = self.peer is not None and self.peer.capabilities & TOPICS
+        return self.state is OPENED and bool(takes) and self.outbox.add(topic, data)
+
     def close(self, reason: str = "stopped") -> list[Event]:
         """End it; a peer that has proved itself is told one of GOODBYES. Then send `data_to_send`."""
         return self._close(reason, "", tell=True)
@@ -361,7 +310,7 @@ class Session:
             return 0
         if self.state is not OPENED:
             return None
-        if self._beat:
+        if self._beat or self.outbox:
             return 0
         return earliest(self._ack_at, self._output_at, self.outgoing.deadline())
 
@@ -413,6 +362,8 @@ class Session:
             incoming = self.incoming
             held = incoming.generation if incoming.in_step else 0
             frames.append((ACK, 0, _ACK.pack(incoming.position, held, self._heartbeat_seen)))
+        if self.outbox:  # one a turn: connections come first
+            frames.append((TOPIC, 0, self.outbox.take()))
         if self._output_at is not None:
             self._sent_at = now
         frames += self.outgoing.frames(limit, now)
@@ -510,6 +461,8 @@ class Session:
                 self._held(reason, now, events)
         elif kind == RESYNC:
             self._asked(payload, events)
+        elif kind == TOPIC:
+            events.append(Message(*unpack_message(payload)))
         elif kind == GOODBYE:
             word = _word(GOODBYES, payload)
             events += self._close(f"peer_{word}", f"the peer said goodbye: {word}", tell=False)
