@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tandem.control import cli
+from tandem.control import cli, commands
 from tandem.control.client import ControlError
 from tandem.control.flows import decode, line
 from tandem.control.replication_page import render_replication, size, step
@@ -269,7 +269,7 @@ class FakeAsk:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.tables: dict[str | None, list[tuple[bytes, bytes]]] = {None: [], "r2": []}
         self.asked: list[tuple[str | None, str | None]] = []
-        monkeypatch.setattr(cli, "ask", self.ask)
+        monkeypatch.setattr(commands, "ask", self.ask)
 
     def ask(self, path: str, command: str, peer: str | None = None, cursor: str | None = None) -> Any:
         if command == "conntrack":
@@ -323,12 +323,12 @@ def test_list_can_not_act_on_the_terminal(fake: FakeAsk, capsys: pytest.CaptureF
 def test_answer_of_another_version(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "ask", lambda *_, **__: {"entries": [["zz", ""]], "next": None})
+    monkeypatch.setattr(commands, "ask", lambda *_, **__: {"entries": [["zz", ""]], "next": None})
     for command in (["conntrack"], ["conntrack", "list", "--own"]):
         assert cli.main(command) == 1
         assert "not understood" in capsys.readouterr().err
     with pytest.raises(ControlError):
-        list(cli._flows("", None, 1))
+        list(commands._flows("", None, 1))
 
 
 @pytest.mark.parametrize("arguments", [["--own", "--peer", "r2"], ["--limit", "0"], ["--nothing"]])

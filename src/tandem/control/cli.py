@@ -4,23 +4,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import shutil
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TextIO
+from collections.abc import Sequence
+from typing import Any
 
-from tandem import __version__
-from tandem.control.client import ControlError, DeniedError, NoDaemonError, RefusedError, ask
+from tandem.control import commands
+from tandem.control.client import ControlError, RefusedError
+from tandem.control.commands import DEFAULT_CONFIG, FAILED, UNUSABLE, complain
 from tandem.control.server import DEFAULT_SOCKET
-from tandem.control.table import printable, render_status
-
-DONE, FAILED, UNUSABLE = 0, 1, 2
-DEFAULT_CONFIG = "/etc/config/tandem"
-NOT_UNDERSTOOD = "the daemon's status is not understood; if it is of another version, restart it"
-RELOAD_TIMEOUT_S = 70.0  # the server gives up after 60 s and says so
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,10 +25,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         finally:
             sys.stdout.flush()
     except RefusedError as error:
-        _complain([*str(error).splitlines(), *error.problems])
+        complain([*str(error).splitlines(), *error.problems])
         return UNUSABLE if error.problems else FAILED
     except ControlError as error:
-        _complain([str(error)])
+        complain([str(error)])
         return FAILED
     except BrokenPipeError:
         # Nobody reads any more; what is still buffered must not fail again at exit.
@@ -45,213 +37,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return FAILED
     return exit_status
-
-
-# Commands that ask the daemon
-
-
-def status(arguments: argparse.Namespace) -> int:
-    """Print the status once, or again and again until Ctrl-C."""
-    if arguments.watch is None:
-        sys.stdout.write(_status_text(arguments))
-        return DONE
-    home, clear = ("\x1b[H", "\x1b[J") if sys.stdout.isatty() else ("", "")
-    try:
-        sys.stdout.write(home + clear)
-        while True:
-            try:
-                text = _status_text(arguments)
-            except DeniedError:
-                raise
-            except ControlError as error:  # it may be restarting
-                text = _no_status(arguments, error)
-            sys.stdout.write(home + (_fit_screen(text) if home else text) + clear)
-            sys.stdout.flush()
-            time.sleep(arguments.watch)
-    except KeyboardInterrupt:
-        return DONE
-
-
-def _status_text(arguments: argparse.Namespace) -> str:
-    result = ask(arguments.control, "status")
-    if arguments.json:
-        return json.dumps(result, indent=None if arguments.watch else 2) + "\n"
-    return _page(render_status, result)
-
-
-def _page(render: Callable[[Any, int, bool], str], result: Any) -> str:
-    """The result as text for this screen."""
-    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    try:
-        return render(result, shutil.get_terminal_size((80, 24)).columns, colour)
-    except (KeyError, TypeError, AttributeError):
-        raise ControlError(NOT_UNDERSTOOD) from None
-
-
-def _no_status(arguments: argparse.Namespace, error: ControlError) -> str:
-    what = "no daemon" if isinstance(error, NoDaemonError) else "no status"
-    if arguments.json:
-        return json.dumps({"error": str(error)}) + "\n"
-    return f"{what} ({printable(error)})\n"
-
-
-def _fit_screen(text: str) -> str:
-    """As many lines as the screen holds, each erased to its end: it does not flicker nor scroll."""
-    lines = text.splitlines()
-    room = max(shutil.get_terminal_size((80, 24)).lines - 1, 1)
-    if len(lines) > room:
-        lines[room - 1 :] = [f"... {len(lines) - room + 1} more lines"]
-    return "".join(f"{line}\x1b[K\n" for line in lines)
-
-
-def conntrack(arguments: argparse.Namespace) -> int:
-    """Print the state of connection replication."""
-    from tandem.control.replication_page import render_replication
-
-    result = ask(arguments.control, "conntrack")
-    sys.stdout.write(
-        json.dumps(result, indent=2) + "\n" if arguments.json else _page(render_replication, result)
-    )
-    return DONE
-
-
-def conntrack_list(arguments: argparse.Namespace) -> int:
-    """Print the flows of our own table, of what is held of a peer, or of all, one a line."""
-    from tandem.control.flows import line
-
-    tables: list[str | None] = [arguments.peer]
-    if not (arguments.own or arguments.peer is not None):
-        tables += ask(arguments.control, "conntrack")["held"]
-    left = sys.maxsize if arguments.limit is None else arguments.limit
-    for peer in tables:
-        heading = not arguments.json and len(tables) > 1
-        for number, flow in enumerate(_flows(arguments.control, peer, left)):
-            if heading and not number:
-                print("# own" if peer is None else f"# held for {printable(peer)}")
-            print(json.dumps({"peer": peer} | flow) if arguments.json else printable(line(flow)))
-            left -= 1
-    return DONE
-
-
-def _flows(control: str, peer: str | None, limit: int) -> Iterator[dict[str, Any]]:
-    """At most `limit` flows, asked for little by little."""
-    from tandem.control.flows import decode
-
-    cursor: str | None = "0"
-    while limit > 0 and cursor is not None:
-        answer = ask(control, "conntrack_list", peer=peer, cursor=cursor)
-        try:
-            found = [decode(bytes.fromhex(key), bytes.fromhex(body)) for key, body in answer["entries"]]
-            cursor = answer["next"]
-        except (KeyError, TypeError, ValueError):
-            raise ControlError(NOT_UNDERSTOOD) from None
-        yield from found[:limit]
-        limit -= len(found)
-
-
-def command(arguments: argparse.Namespace) -> int:
-    """Have the daemon do `failover`, `standby` or `resume`."""
-    _say(ask(arguments.control, arguments.command, group=arguments.group))
-    return DONE
-
-
-def reload(arguments: argparse.Namespace) -> int:
-    """Have the daemon read its configuration again; wait until it has."""
-    _say(ask(arguments.control, "reload", timeout_s=RELOAD_TIMEOUT_S))
-    return DONE
-
-
-def version(arguments: argparse.Namespace) -> int:
-    """Print the version of this command and of the daemon, if one runs."""
-    print(f"tandem {__version__}")
-    try:
-        result = ask(arguments.control, "version")
-    except NoDaemonError:
-        print("tandemd is not running")
-        return DONE
-    _say(result)
-    return DONE
-
-
-# Commands that need no daemon
-
-
-def check(arguments: argparse.Namespace) -> int:
-    """Print every error of a configuration, or what it means with all defaults."""
-    from tandem.config.effective import render
-
-    config = _load(arguments.file)
-    if config is None:
-        return UNUSABLE
-    sys.stdout.write(render(config))
-    return DONE
-
-
-def capture(arguments: argparse.Namespace) -> int:
-    """Print the advertisements that arrive at an interface, each with a verdict."""
-    path = arguments.config or _running_config(arguments.control)
-    config = _load(path) if arguments.config or os.path.exists(path) else None
-    if config is None and arguments.config:
-        return UNUSABLE
-    try:
-        from tandem.control.capture import capture as run
-
-        run(arguments.interface, config, arguments.count, sys.stdout)
-    except ModuleNotFoundError as error:
-        _complain([f"capture needs the Python module {error.name}, which is not installed"])
-        return FAILED
-    except PermissionError:
-        _complain(["only root may capture packets"])
-        return FAILED
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _complain([f"{arguments.interface}: {error.strerror or error}"])
-        return FAILED
-    except KeyboardInterrupt:
-        pass
-    return DONE
-
-
-def _running_config(control: str) -> str:
-    """The file that the running daemon has read, or the default one."""
-    try:
-        return str(ask(control, "status")["config_file"])
-    except ControlError:
-        return DEFAULT_CONFIG
-
-
-def _load(path: str) -> Any:
-    """The configuration of a file, or None after telling what is wrong with it."""
-    from tandem.config.load import load_file
-
-    loaded = load_file(path)
-    _print(sys.stderr, map(str, loaded.errors))
-    _print(sys.stderr, (f"warning: {problem}" for problem in loaded.warnings))
-    return None if loaded.errors else loaded.config
-
-
-# Output
-
-
-def _say(result: object) -> None:
-    """Print what the daemon has to say about a command."""
-    match result:
-        case {"groups": dict(groups)}:
-            _print(sys.stdout, (f"{name}: {state}" for name, state in groups.items()))
-        case {"version": running}:
-            _print(sys.stdout, [f"tandemd {running}"])
-        case str(sentence):
-            _print(sys.stdout, [sentence])
-
-
-def _complain(sentences: Iterable[object]) -> None:
-    _print(sys.stderr, (f"tandem: {sentence}" for sentence in sentences))
-
-
-def _print(stream: TextIO, lines: Iterable[object]) -> None:
-    for line in lines:
-        print(printable(line), file=stream)
 
 
 # Usage
@@ -300,10 +85,10 @@ Every command has its own help: tandem COMMAND --help
 exit status: 0 done, 1 failed, 2 usage or configuration""",
     )
     _add_control(parser, DEFAULT_SOCKET)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def add(name: str, run: Any, summary: str, details: str, examples: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(
+        sub = subparsers.add_parser(
             name,
             help=summary,
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -316,7 +101,7 @@ exit status: 0 done, 1 failed, 2 usage or configuration""",
 
     sub = add(
         "status",
-        status,
+        commands.status,
         "show the state of every group and virtual router",
         """\
 MASTER: this router has the addresses. BACKUP: another one has them, this one
@@ -341,7 +126,7 @@ Counters that are zero are left out.""",
 
     sub = add(
         "conntrack",
-        conntrack,
+        commands.conntrack,
         "show whether connections survive a takeover",
         """\
 The replication of connections (config conntrack_sync). Own: the flows that this
@@ -358,14 +143,14 @@ peer is behind. Lost: what the kernel or a full table could not take.
     _add_list(sub)
 
     for name, summary, details, examples in _GROUP_COMMANDS:
-        sub = add(name, command, summary, details, examples)
+        sub = add(name, commands.command, summary, details, examples)
         sub.add_argument(
             "group", nargs="?", metavar="GROUP", help="sync group or single instance (default: all)"
         )
 
     add(
         "reload",
-        reload,
+        commands.reload,
         "use the edited configuration",
         """\
 The daemon reads its file again. What did not change keeps its role and its
@@ -378,7 +163,7 @@ status is 2.""",
 
     sub = add(
         "check",
-        check,
+        commands.check,
         "check a configuration file",
         """\
 Prints every error with file, line, section and option to the standard error and
@@ -398,7 +183,7 @@ Needs no daemon and changes nothing.""",
 
     sub = add(
         "capture",
-        capture,
+        commands.capture,
         "watch the advertisements on an interface",
         """\
 Prints each VRRP advertisement that arrives, decoded, with the reason why this
@@ -413,7 +198,7 @@ router accepts or drops it under its configuration. Ctrl-C ends.""",
 
     add(
         "version",
-        version,
+        commands.version,
         "print the version of this command and of the running daemon",
         "They differ after an upgrade until the daemon is restarted.",
         "  tandem version",
@@ -423,8 +208,8 @@ router accepts or drops it under its configuration. Ctrl-C ends.""",
 
 def _add_list(parser: argparse.ArgumentParser) -> None:
     """The command below `tandem conntrack`."""
-    commands = parser.add_subparsers(title="commands", metavar="list")
-    sub = commands.add_parser(
+    subparsers = parser.add_subparsers(title="commands", metavar="list")
+    sub = subparsers.add_parser(
         "list",
         help="print the flows, one a line",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -447,7 +232,7 @@ examples:
     which.add_argument("--peer", metavar="NAME", help="only those held for a peer")
     sub.add_argument("--limit", type=_positive, metavar="N", help="at most N flows")
     sub.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one object a line")
-    sub.set_defaults(run=conntrack_list)
+    sub.set_defaults(run=commands.conntrack_list)
 
 
 _GROUP_COMMANDS = (
