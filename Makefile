@@ -9,8 +9,8 @@ BIN    := $(VENV)/bin
 DEMO_PACKAGES := iproute2 nftables
 # NetfilterQueue is built from source.
 GATE_PACKAGES := libnetfilter-queue-dev libnfnetlink-dev gcc python3-dev
-TEST_PACKAGES := $(DEMO_PACKAGES) iputils-ping keepalived frr tshark conntrack dnsmasq-base procps \
-	iptables $(GATE_PACKAGES)
+TEST_PACKAGES := $(DEMO_PACKAGES) iputils-ping iputils-arping keepalived frr tshark tcpdump \
+	conntrack dnsmasq-base procps iptables $(GATE_PACKAGES)
 
 TESTS ?= tests
 ARGS  ?=

@@ -8,6 +8,7 @@ is small and always the same, so that CI never fails by chance.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -22,6 +23,10 @@ settings.register_profile(
 )
 settings.register_profile("hunt", deadline=None, max_examples=20_000, suppress_health_check=list(HealthCheck))
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
+
+# A shell starts what it puts into the background with SIGINT ignored, and so would be every program that
+# a test starts and ends by SIGINT. A handler becomes the default in a new program.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _NEEDS_ROOT = ("netns", "interop")
 
