@@ -13,6 +13,7 @@ from tandem.control import commands
 from tandem.control.client import ControlError, RefusedError
 from tandem.control.commands import DEFAULT_CONFIG, FAILED, UNUSABLE, complain
 from tandem.control.server import DEFAULT_SOCKET
+from tandem.setup import command as init
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -203,6 +204,7 @@ router accepts or drops it under its configuration. Ctrl-C ends.""",
         "They differ after an upgrade until the daemon is restarted.",
         "  tandem version",
     )
+    init.register(add)
     return parser
 
 

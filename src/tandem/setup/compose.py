@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The text of /etc/config/tandem for a `Setup`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import ip_address, ip_interface
+
+from tandem.config.uci import quote
+from tandem.setup.pair import Setup, Shared
+
+_GROUP = "gateway"
+_HEAD = """\
+# Made by `tandem init`. `tandem check` says what it means, /etc/config/tandem of the package's
+# documentation what else there is; after a change: tandem check && tandem reload
+"""
+
+Lines = list[str]
+
+
+def compose(setup: Setup) -> str:
+    """The configuration of this router, in UCI syntax."""
+    instances = [
+        (_name(one, family), one, family, addresses)
+        for one in setup.shared
+        for family in (4, 6)
+        if (addresses := [text for text in one.addresses if ip_address(text).version == family])
+    ]
+    lines = [_HEAD, "config globals 'globals'", _option("enabled", "1")]
+    if len(instances) > 1:
+        lines += ["", "# One router has all of these addresses, or none.", "config vrrp_sync_group"]
+        lines += [_option("name", _GROUP), *(_list("group", name) for name, *_ in instances)]
+    for name, one, family, addresses in instances:
+        lines += _instance(setup, name, one, family, addresses)
+    if setup.peer:
+        lines += ["", "# Connections outlive a router.", "config conntrack_sync 'sync'"]
+        lines += [_list("peer", setup.peer), _option("secret_file", setup.secret_file)]
+    return "\n".join([*lines, ""])
+
+
+def _instance(setup: Setup, name: str, one: Shared, family: int, addresses: Iterable[str]) -> Lines:
+    lines = [
+        "",
+        "config vrrp_instance",
+        _option("name", name),
+        _option("interface", one.network.device),
+        _option("virtual_router_id", str(setup.virtual_router_id)),
+        _option("version", "3"),
+        _option("priority", str(setup.priority)),
+        _option("nopreempt", "1"),
+        _option("advert_int", setup.advert_int),
+    ]
+    if family == 6:  # RFC 9568 section 5.2.9: the first address is a link-local one
+        lines.append(_list("virtual_ipaddress", f"{_link_local(setup.virtual_router_id)}/64"))
+    lines += [_list("virtual_ipaddress", f"{text}/{_length(one, text)}") for text in addresses]
+    if family == 4 and one.network.gateway:
+        source = next(iter(addresses))
+        route = f"src {source} to 0.0.0.0/0 via {one.network.gateway} metric 5"
+        lines += [
+            "\t# The way out, and with it source NAT to the shared address.",
+            _list("virtual_routes", route),
+        ]
+    return lines
+
+
+def _name(one: Shared, family: int) -> str:
+    return one.network.name if family == 4 else f"{one.network.name}_v6"
+
+
+def _length(one: Shared, text: str) -> int:
+    """The prefix length of the subnet that the address is in."""
+    ip = ip_interface(text).ip
+    return next(own.network.prefixlen for own in one.network.addresses if ip in own.network)
+
+
+def _link_local(virtual_router_id: int) -> str:
+    """As the EUI-64 of the virtual MAC would be (RFC 9568 section 7.3): 00-00-5E-00-02-ID."""
+    return str(ip_address(f"fe80::200:5eff:fe00:2{virtual_router_id:02x}"))
+
+
+def _option(name: str, value: str) -> str:
+    return f"\toption {name} {quote(value)}"
+
+
+def _list(name: str, value: str) -> str:
+    return f"\tlist {name} {quote(value)}"

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The files that `tandem init` writes: for root alone, and whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from base64 import urlsafe_b64encode
+from dataclasses import replace
+
+from tandem.config import load, uci
+from tandem.setup.compose import compose
+from tandem.setup.pair import Setup, SetupError
+
+BACKUP = "config.before-init"  # beside the secret: UCI takes every file in /etc/config for a configuration
+
+
+def new_secret() -> str:
+    """32 characters that stand for 192 random bits."""
+    return urlsafe_b64encode(os.urandom(24)).decode()
+
+
+def in_use(path: str) -> str | None:
+    """Why a configuration must not be replaced unasked; None: it is not there, or only the example."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            text = file.read(uci.LARGEST_FILE)
+    except FileNotFoundError:
+        return None
+    sections = uci.read(text, path).sections
+    if not any(section.type == "vrrp_instance" for section in sections):
+        return None
+    for section in sections:
+        enabled = section.options.get("enabled") if section.type == "globals" else None
+        if enabled and enabled.values[-1].text in ("0", "off", "false", "no", "disabled"):
+            return None
+    return f"{path} is in use (enabled is not 0): --force replaces it and keeps a copy"
+
+
+def verify(setup: Setup, secret: str) -> str:
+    """The configuration, which passes `tandem check`. SetupError: it would not, with every reason."""
+    with tempfile.TemporaryDirectory(prefix="tandem-init-") as directory:
+        trial = os.path.join(directory, "secret")
+        write(trial, secret + "\n")
+        loaded = load.load_text(compose(replace(setup, secret_file=trial)), "the new configuration")
+    if loaded.errors:
+        raise SetupError(*map(str, loaded.errors))
+    return compose(setup)
+
+
+def install(setup: Setup, text: str, secret: str, config: str) -> str | None:
+    """Write secret and configuration; the path of the copy of what was there before.
+
+    The secret first: a configuration never names a secret that is not there. OSError.
+    """
+    directory = os.path.dirname(setup.secret_file)
+    os.makedirs(directory, 0o700, exist_ok=True)
+    copy = None
+    try:
+        with open(config, encoding="utf-8", errors="surrogateescape") as file:
+            before = file.read()
+    except FileNotFoundError:
+        pass
+    else:
+        copy = os.path.join(directory, BACKUP)
+        write(copy, before)
+    if setup.peer:
+        write(setup.secret_file, secret + "\n")
+    os.makedirs(os.path.dirname(config) or ".", exist_ok=True)
+    write(config, text)
+    return copy
+
+
+def write(path: str, text: str) -> None:
+    """Make or replace a file, mode 0600; a loss of power leaves the old or the new one. OSError."""
+    descriptor, name = tempfile.mkstemp(prefix=".tandem-", dir=os.path.dirname(path) or ".")  # mode 0600
+    try:
+        with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise

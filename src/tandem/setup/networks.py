@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The networks of /etc/config/network, as far as a shared gateway address has to do with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
+
+from tandem.config import uci
+
+Interface = IPv4Interface | IPv6Interface
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network with a static address, as netifd's `proto static` has it."""
+
+    name: str
+    device: str
+    addresses: tuple[Interface, ...]  # of this router
+    gateway: str | None = None  # the next router of its default route, IPv4; it makes this a WAN
+
+    def own(self, family: int) -> tuple[Interface, ...]:
+        """The router's addresses of a family, 4 or 6."""
+        return tuple(address for address in self.addresses if address.version == family)
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """What the file holds; `others` are those without a static address: name and protocol."""
+
+    static: tuple[Network, ...]
+    others: tuple[tuple[str, str], ...]
+
+    def get(self, name: str) -> Network | None:
+        """The network of this name."""
+        return next((network for network in self.static if network.name == name), None)
+
+    def of(self, address: str) -> Network | None:
+        """The network whose subnet the address is in."""
+        wanted = ip_address(address)
+        for network in self.static:
+            if any(wanted in own.network for own in network.addresses):
+                return network
+        return None
+
+
+def read_networks(text: str, file: str) -> Networks:
+    """The networks of a text in UCI syntax; what netifd would not understand is left out. Never raises."""
+    static, others = [], []
+    for section in uci.read(text, file).sections:
+        if section.type != "interface" or section.name in (None, "loopback"):
+            continue
+        name = section.name or ""
+        network = _network(name, section)
+        if network is None:
+            others.append((name, _value(section, "proto") or "none"))
+        else:
+            static.append(network)
+    return Networks(tuple(static), tuple(others))
+
+
+def _network(name: str, section: uci.Section) -> Network | None:
+    device = _device(name, section)
+    addresses = tuple(_addresses(section))
+    disabled = _value(section, "disabled") in ("1", "on", "true", "yes", "enabled")
+    if _value(section, "proto") != "static" or disabled or not device or not addresses:
+        return None
+    gateway = _value(section, "gateway")
+    try:
+        version = ip_address(gateway).version if gateway else 0
+    except ValueError:
+        version = 0
+    return Network(name, device, addresses, gateway if version == 4 else None)
+
+
+def _device(name: str, section: uci.Section) -> str | None:
+    """The device, also as OpenWrt before 21.02 wrote it: `ifname`, which `type bridge` makes a port."""
+    if _value(section, "type") == "bridge":
+        return f"br-{name}"
+    device = _value(section, "device") or _value(section, "ifname") or ""
+    words = device.split()
+    return words[0] if len(words) == 1 and not device.startswith("@") else None
+
+
+def _addresses(section: uci.Section) -> Iterator[Interface]:
+    mask = _value(section, "netmask")
+    for option in ("ipaddr", "ip6addr"):
+        for text in _values(section, option):
+            try:
+                address = ip_interface(text if "/" in text or not mask or ":" in text else f"{text}/{mask}")
+            except ValueError:
+                continue
+            if address.network.prefixlen < address.max_prefixlen:
+                yield address
+
+
+def _values(section: uci.Section, option: str) -> list[str]:
+    found = section.options.get(option)
+    return [word for value in found.values for word in value.text.split()] if found else []
+
+
+def _value(section: uci.Section, option: str) -> str | None:
+    found = section.options.get(option)
+    return found.values[-1].text if found else None

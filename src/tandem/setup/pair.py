@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Two routers that are to share gateway addresses, as one of them sees it; and what can't work.
+
+Pure: from the networks of this router and the answers of its owner to a `Setup`, or to all that is
+wrong with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_interface
+
+from tandem.setup import DEFAULT_ADVERT_INT, DEFAULT_VRID, SECRET_FILE
+from tandem.setup.networks import Interface, Network, Networks
+
+FIRST, SECOND = 101, 100  # priorities; with nopreempt they decide only when both start at once
+
+
+class SetupError(Exception):
+    """`problems` are sentences for people, never empty."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A network and the addresses that the two routers share in it."""
+
+    network: Network
+    addresses: tuple[str, ...]  # without prefix length, at least one
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Everything that this router's configuration is made of."""
+
+    shared: tuple[Shared, ...]
+    peer: str | None = None  # the other router; None: connections are not replicated
+    priority: int = FIRST
+    virtual_router_id: int = DEFAULT_VRID
+    advert_int: str = DEFAULT_ADVERT_INT  # seconds
+    secret_file: str = SECRET_FILE
+
+
+def share(networks: Networks, name: str, addresses: Sequence[str]) -> Shared:
+    """The network of this name with these shared addresses. SetupError."""
+    network = networks.get(name)
+    if network is None:
+        raise SetupError(_no_network(networks, name))
+    problems = [problem for text in addresses if (problem := address_problem(network, text))]
+    if problems:
+        raise SetupError(*problems)
+    return Shared(network, tuple(plain(network, text) for text in addresses))
+
+
+def plain(network: Network, text: str) -> str:
+    """A good address of the network without its prefix length."""
+    return str(ip_interface(text).ip)
+
+
+def address_problem(network: Network, text: str) -> str | None:
+    """Why this can't be an address that both routers share in the network; None when it can."""
+    try:
+        address = ip_interface(text)
+    except ValueError:
+        return f"{text or 'nothing'} is not an IP address"
+    own = network.own(address.version)
+    if not own:
+        return f"{address.ip}: {network.name} has no static IPv{address.version} address"
+    place = next((item for item in own if address.ip in item.network), None)
+    if place is None:
+        subnets = ", ".join(str(item.network) for item in own)
+        return f"{address.ip} is not in the subnet of {network.name}, {subnets}"
+    if "/" in text and address.network != place.network:
+        return f"{text}: {network.name} has the subnet {place.network}"
+    if any(address.ip == item.ip for item in own):
+        return (
+            f"{address.ip} is this router's own address in {network.name}: the shared address is a third one,"
+            " beside those of the two routers"
+        )
+    return _no_host(network, address, place)
+
+
+def peer_problem(shared: Iterable[Shared], networks: Networks, text: str) -> str | None:
+    """Why this can't be the other router's own address; None when it can."""
+    try:
+        address = ip_interface(text)
+    except ValueError:
+        return f"{text or 'nothing'} is not an IP address"
+    peer = str(address.ip)
+    network = networks.of(peer)
+    if network is None:
+        return f"{peer} is not in the subnet of any network with a static address"
+    for place in network.own(address.version):
+        if address.ip == place.ip:
+            return f"{peer} is this router's own address"
+        if address.ip in place.network and (problem := _no_host(network, address, place)):
+            return problem
+    for one in shared:
+        if peer in one.addresses:
+            return f"{peer} is the address that both routers share: the other router has one of its own"
+    return None
+
+
+def _no_host(network: Network, address: Interface, place: Interface) -> str | None:
+    """Why no router of ours may have this address of the subnet that `place` is in."""
+    ip, subnet = address.ip, place.network
+    small = subnet.prefixlen >= subnet.max_prefixlen - 1  # RFC 3021, RFC 6164: both are hosts
+    if not small and ip == subnet.network_address:
+        return f"{ip} is the address of the subnet itself"
+    if not small and ip.version == 4 and ip == subnet.broadcast_address:
+        return f"{ip} is the broadcast address of {network.name}"
+    if str(ip) == network.gateway:
+        return f"{ip} is the provider's router in {network.name}"
+    return None
+
+
+def _no_network(networks: Networks, name: str) -> str:
+    for other, proto in networks.others:
+        if other == name:
+            why = f"its protocol is {proto}" if proto != "static" else "it has no usable address"
+            return f"network {name} can't have a shared address: {why}, both routers need static ones"
+    known = ", ".join(network.name for network in networks.static) or "none"
+    return f"there is no network {name}; with static addresses: {known}"
+
+
+def propose_address(network: Network) -> str:
+    """An address that both routers might share: the first of the subnet, or else the last one free."""
+    taken = {str(item.ip) for item in network.addresses} | {network.gateway}
+    own = (network.own(4) or network.addresses)[0]
+    subnet = own.network
+    last = int(subnet.broadcast_address) - (1 if own.version == 4 else 0)
+    first = int(subnet.network_address) + 1
+    for number in (first, *range(last, max(first, last - 8), -1)):
+        candidate = str(type(own.ip)(number))
+        if candidate not in taken:
+            return candidate
+    return ""
+
+
+def propose_peer(shared: Sequence[Shared]) -> str:
+    """Where the other router might be: next to this one, in the first network without a provider."""
+    one = next((item for item in shared if item.network.gateway is None), shared[0])
+    own = (one.network.own(4) or one.network.addresses)[0]
+    subnet = own.network
+    for number in (int(own.ip) + step for step in (1, -1, 2, -2)):
+        if not int(subnet.network_address) <= number <= int(subnet.broadcast_address):
+            continue
+        candidate = ip_interface(f"{type(own.ip)(number)}/{subnet.prefixlen}")
+        if str(candidate.ip) not in one.addresses and _no_host(one.network, candidate, own) is None:
+            return str(candidate.ip)
+    return ""

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`tandem init`: what it does, in which order."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from getpass import getpass
+
+from tandem.control.commands import DONE, FAILED, UNUSABLE, complain, print_lines
+from tandem.setup import files, token
+from tandem.setup.dialogue import Dialogue, Ended, interview, no_networks
+from tandem.setup.networks import Networks, read_networks
+from tandem.setup.pair import Setup, SetupError, Shared, peer_problem, propose_address, propose_peer, share
+
+INIT_SCRIPT = "/etc/init.d/tandem"
+SHELL_LINE = 512  # characters that OpenWrt's shell takes
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Set this router up, as the first or the second one."""
+    try:
+        networks = _networks(arguments.network_config)
+        if not (arguments.force or arguments.dry_run) and (reason := files.in_use(arguments.config)):
+            raise SetupError(reason)
+        return _join(arguments, networks) if arguments.join else _invite(arguments, networks)
+    except SetupError as error:
+        complain(error.problems)
+        return UNUSABLE
+    except Ended:
+        print()
+        complain(["there are no more answers; nothing was written"])
+        return FAILED
+    except OSError as error:
+        complain([f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")])
+        return FAILED
+
+
+def _networks(path: str) -> Networks:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return read_networks(file.read(), path)
+
+
+# The first router
+
+
+def _invite(arguments: argparse.Namespace, networks: Networks) -> int:
+    dialogue = Dialogue(sys.stdin, sys.stdout)
+    asked = not arguments.network
+    setup = _given(arguments, networks)
+    if asked:
+        if not sys.stdin.isatty():
+            raise SetupError("nobody is there to be asked: say --network NAME, and --peer ADDRESS")
+        setup = interview(dialogue, networks, setup, sync=not arguments.no_sync)
+    secret = files.new_secret() if setup.peer else ""
+    text = files.verify(setup, secret)
+    if arguments.dry_run:
+        sys.stdout.write(text)
+        return DONE
+    if asked:
+        dialogue.say(f"\n{text}")
+        if not dialogue.confirm(f"Write this to {arguments.config}?"):
+            return FAILED
+    _install(arguments, setup, text, secret)
+    word = token.encode(token.invitation(setup, networks, secret))
+    print_lines(sys.stdout, _other_router(word, with_secret=bool(secret)))
+    return _start(arguments, dialogue if asked else None)
+
+
+def _given(arguments: argparse.Namespace, networks: Networks) -> Setup:
+    """What the flags say; SetupError with everything that is wrong with them."""
+    shared: list[Shared] = []
+    problems: list[str] = []
+    for item in arguments.network or ():
+        name, _, words = item.partition("=")
+        network = networks.get(name)
+        addresses = [word for word in words.split(",") if word]
+        if not addresses and network is not None:
+            addresses = [propose_address(network)]
+        try:
+            shared.append(share(networks, name, addresses))
+        except SetupError as error:
+            problems += error.problems
+    peer = arguments.peer
+    if peer is None and shared and not arguments.no_sync:
+        peer = propose_peer(shared)
+    if peer is not None:
+        if problem := peer_problem(shared, networks, peer):
+            problems.append(problem)
+        peer = peer.split("/")[0]
+    if not networks.static:
+        problems = [no_networks(networks)]
+    if problems:
+        raise SetupError(*problems)
+    return Setup(
+        tuple(shared),
+        None if arguments.no_sync else peer,
+        virtual_router_id=arguments.vrid,
+        advert_int=arguments.advert_int,
+        secret_file=arguments.secret_file,
+    )
+
+
+def _other_router(word: str, with_secret: bool) -> list[str]:
+    line = f"echo {word} | tandem init --join --start"
+    lines = ["", "Run this line on the other router, once tandem is installed there:", ""]
+    if len(line) < SHELL_LINE:
+        lines.append(f"  {line}")
+    else:  # OpenWrt's shell would cut it; the terminal takes 4095 characters
+        lines += ["  tandem init --join --start", "", "and paste at its question:", "", f"  {word}"]
+    if with_secret:
+        lines += [
+            "",
+            "The token in it holds the secret of this pair: whoever has it can speak for your routers.",
+            "echo is a part of the shell, so no other user sees it in the list of processes. To keep it",
+            "out of the shell's history too: tandem init --join --start, and paste the token there.",
+        ]
+    return lines
+
+
+# The second router
+
+
+def _join(arguments: argparse.Namespace, networks: Networks) -> int:
+    if arguments.network or arguments.peer:
+        raise SetupError("--join takes the networks and the peer from the token")
+    if sys.stdin.isatty():
+        try:
+            text = getpass("Token of the other router: ")
+        except EOFError:
+            raise Ended from None
+    else:
+        text = sys.stdin.readline(token.LONGEST + 2)
+    invited = token.decode(text)
+    setup = token.accept(invited, networks, arguments.secret_file)
+    config = files.verify(setup, invited.secret)
+    if arguments.dry_run:
+        sys.stdout.write(config)
+        return DONE
+    _install(arguments, setup, config, invited.secret)
+    return _start(arguments, None)
+
+
+# Both
+
+
+def _install(arguments: argparse.Namespace, setup: Setup, text: str, secret: str) -> None:
+    copy = files.install(setup, text, secret, arguments.config)
+    print_lines(sys.stdout, [f"{arguments.config} is written."])
+    if copy:
+        print_lines(sys.stdout, [f"What was there before is in {copy}."])
+
+
+def _start(arguments: argparse.Namespace, dialogue: Dialogue | None) -> int:
+    """Start the service if that is wanted, or say how."""
+    print()
+    there = os.access(INIT_SCRIPT, os.X_OK)
+    wanted = arguments.start
+    if there and dialogue is not None and not wanted:
+        wanted = dialogue.confirm("Start tandem on this router now?")
+    if not wanted:
+        print_lines(sys.stdout, [f"To start it here: {INIT_SCRIPT} enable; {INIT_SCRIPT} restart"])
+        return DONE
+    for verb in ("enable", "restart"):
+        if subprocess.run([INIT_SCRIPT, verb], check=False).returncode:
+            complain([f"{INIT_SCRIPT} {verb} failed"])
+            return FAILED
+    print_lines(sys.stdout, ["tandem is started: tandem status, and tandem doctor when both routers run"])
+    return DONE

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The token that takes a configuration, and the secret, from the first router to the second.
+
+It is one word of base64url: version u8, CRC-32 of the rest, zlib-packed JSON. OpenWrt's shell takes
+lines of at most 512 characters (CONFIG_FEATURE_EDITING_MAX_LEN of its BusyBox), hence the packing. The
+CRC finds a word that was not copied whole; who has a token has the secret.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+import zlib
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from tandem.setup.networks import Network, Networks
+from tandem.setup.pair import SECOND, Setup, SetupError, Shared, address_problem, peer_problem, share
+
+LONGEST = 4096  # characters
+_LARGEST = 16384  # bytes, unpacked
+_VERSION = 1
+_DAMAGED = "this is not a token of `tandem init`, or not all of it: copy the whole line"
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """What the second router has to know."""
+
+    virtual_router_id: int
+    advert_int: str
+    networks: tuple[tuple[str, tuple[str, ...]], ...]  # name, shared addresses
+    secret: str = ""
+    host: str = ""  # the address of the router that joins
+    peer: str = ""  # of the one that invites; these three are "" when connections are not replicated
+
+
+def invitation(setup: Setup, networks: Networks, secret: str) -> Invitation:
+    """What the other router has to know of this one's set-up."""
+    host, peer = "", ""
+    if setup.peer:
+        network = networks.of(setup.peer)
+        assert network is not None  # peer_problem() saw to it
+        wanted = ip_address(setup.peer)
+        host, peer = setup.peer, next(str(own.ip) for own in network.addresses if wanted in own.network)
+    shared = tuple((one.network.name, one.addresses) for one in setup.shared)
+    return Invitation(setup.virtual_router_id, setup.advert_int, shared, secret, host, peer)
+
+
+def encode(invited: Invitation) -> str:
+    """The token."""
+    fields = [
+        invited.virtual_router_id, invited.advert_int, invited.networks,
+        invited.secret, invited.host, invited.peer,
+    ]  # fmt: skip
+    packed = zlib.compress(json.dumps(fields, separators=(",", ":")).encode(), 9)
+    data = bytes((_VERSION,)) + zlib.crc32(packed).to_bytes(4, "big") + packed
+    return urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def decode(text: str) -> Invitation:
+    """What a token says. SetupError when it is damaged or of a later version."""
+    word = "".join(text.split())
+    try:
+        data = urlsafe_b64decode(word + "=" * (-len(word) % 4))
+        if len(word) > LONGEST or len(data) < 6:
+            raise ValueError
+        if data[0] != _VERSION:
+            raise SetupError(f"the token is of version {data[0]}: install the same version on both routers")
+        if zlib.crc32(data[5:]) != int.from_bytes(data[1:5], "big"):
+            raise ValueError
+        vrid, advert_int, networks, secret, host, peer = json.loads(_unpack(data[5:]))
+        found = tuple((str(name), tuple(map(str, addresses))) for name, addresses in networks)
+        return Invitation(int(vrid), str(advert_int), found, str(secret), str(host), str(peer))
+    except (ValueError, TypeError, binascii.Error, zlib.error, RecursionError):
+        raise SetupError(_DAMAGED) from None
+
+
+def _unpack(packed: bytes) -> bytes:
+    inflate = zlib.decompressobj()
+    data = inflate.decompress(packed, _LARGEST)
+    if not inflate.eof:
+        raise ValueError
+    return data
+
+
+def accept(invited: Invitation, networks: Networks, secret_file: str) -> Setup:
+    """The set-up of the second router. SetupError with everything that does not fit it."""
+    shared: list[Shared] = []
+    problems: list[str] = []
+    for name, addresses in invited.networks:
+        try:
+            shared.append(_place(networks, name, addresses))
+        except SetupError as error:
+            problems += error.problems
+    peer = invited.peer or None
+    if peer:
+        problems += _strangers(invited, networks, shared)
+    if problems:
+        raise SetupError(*problems)
+    return Setup(
+        tuple(shared), peer, SECOND, invited.virtual_router_id, invited.advert_int, secret_file
+    )
+
+
+def _place(networks: Networks, name: str, addresses: tuple[str, ...]) -> Shared:
+    """The network of this name, or of another name with the right subnet."""
+    by_subnet: Network | None = None
+    if networks.get(name) is None:
+        try:
+            by_subnet = networks.of(addresses[0])
+        except (ValueError, IndexError):
+            by_subnet = None
+    if by_subnet is not None and address_problem(by_subnet, addresses[0]) is None:
+        name = by_subnet.name
+    return share(networks, name, addresses)
+
+
+def _strangers(invited: Invitation, networks: Networks, shared: list[Shared]) -> list[str]:
+    """What is wrong with the two routers' own addresses."""
+    if problem := peer_problem(shared, networks, invited.peer):
+        return [f"the other router's address does not fit here: {problem}"]
+    if not any(str(own.ip) == invited.host for network in networks.static for own in network.addresses):
+        network = networks.of(invited.peer)
+        own = ", ".join(str(item.ip) for item in network.addresses) if network else "none"
+        return [
+            f"the other router expects this one at {invited.host}, but this router has {own} there:"
+            " run `tandem init --force` on the other router again, with this address"
+        ]
+    return []
