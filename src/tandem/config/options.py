@@ -380,6 +380,7 @@ PEER: Table = {
         many=True,
         required=True,
     ),
+    **dict.fromkeys(("min_ttl", "max_ttl"), Refused("not supported: unicast adverts may have any TTL")),
 }
 
 CONNTRACK_SYNC: Table = {

@@ -12,6 +12,7 @@ LONGEST_REASON = 400
 LONGEST_NAME = 64  # longer words are not compared with known names (difflib is quadratic)
 MASK = "***"
 SECRET_OPTIONS = ("auth_pass", "secret_file", "secret", "key")  # as `options` has them; prefixes last
+LIKE_A_SECRET = ("pass", "secret", "psk", "key")  # in the name of an unknown option
 
 
 @dataclass(frozen=True, slots=True)

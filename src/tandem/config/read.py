@@ -8,10 +8,16 @@ from typing import Any
 
 from tandem.config import options, uci
 from tandem.config.options import Option, Refused, Table
-from tandem.config.problem import MASK, SECRET_OPTIONS, Problem, nearest, suggestion, without_secret
+from tandem.config.problem import (
+    LIKE_A_SECRET,
+    MASK,
+    SECRET_OPTIONS,
+    Problem,
+    nearest,
+    suggestion,
+    without_secret,
+)
 from tandem.config.values import FALSE
-
-_LIKE_A_SECRET = ("pass", "secret", "psk", "key")  # in the name of an unknown option
 
 
 class TooMany(Exception):
@@ -165,7 +171,7 @@ def _convert(parsed: Parsed, name: str, entry: Option, values: list[uci.Value]) 
 def _unknown(parsed: Parsed, option: uci.Option) -> None:
     understood = [name for name, entry in parsed.table.items() if isinstance(entry, Option)]
     match = nearest(option.name, understood)
-    secret = match in SECRET_OPTIONS or any(word in option.name.lower() for word in _LIKE_A_SECRET)
+    secret = match in SECRET_OPTIONS or any(word in option.name.lower() for word in LIKE_A_SECRET)
     reason = "unknown option" + (f"; did you mean '{match}'?" if match else "")
     for value in option.values:
         parsed.error(

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tandem.control import commands
+from tandem.control import commands, import_command
 from tandem.control.client import ControlError, RefusedError
 from tandem.control.commands import DEFAULT_CONFIG, FAILED, UNUSABLE, complain
 from tandem.control.server import DEFAULT_SOCKET
@@ -180,6 +180,16 @@ Needs no daemon and changes nothing.""",
         default=DEFAULT_CONFIG,
         metavar="FILE",
         help=f"the file (default: {DEFAULT_CONFIG})",
+    )
+
+    import_command.add_arguments(
+        add(
+            "import",
+            import_command.run,
+            import_command.SUMMARY,
+            import_command.DETAILS,
+            import_command.EXAMPLES,
+        )
     )
 
     sub = add(

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`tandem import`: the configuration of keepalived and conntrackd, or ucarp, as one of Tandem."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from typing import TYPE_CHECKING, Any
+
+from tandem.config.problem import Problem
+from tandem.control.commands import DONE, FAILED, UNUSABLE, complain, print_lines
+
+if TYPE_CHECKING:
+    from tandem.importer.draft import Draft
+    from tandem.importer.sources import Includes
+
+SUMMARY = "make a configuration from those of keepalived and conntrackd"
+DETAILS = """\
+Reads keepalived.conf, OpenWrt's /etc/config/keepalived, conntrackd.conf and ucarp
+command lines (it finds out which), and prints a configuration for Tandem. Without
+FILE it takes those of this router. What has no equivalent is listed with file,
+line and reason, on the standard error and as comments in the result.
+Changes nothing but the file of -o.
+
+exit status: 0 the result can be used, 1 it can't yet, 2 usage"""
+EXAMPLES = """\
+  tandem import
+  tandem import keepalived.conf conntrackd.conf --peer 192.168.1.3
+  tandem import -o /etc/config/tandem --force && tandem check
+  tandem import --root /tmp/backup   from an unpacked backup of a router"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.add_argument(
+        "files", nargs="*", metavar="FILE", help="what to import (default: this router's; -: standard input)"
+    )
+    parser.add_argument("-o", "--output", metavar="FILE", help="write there (mode 0600), not to the screen")
+    parser.add_argument("--force", action="store_true", help="replace the file of -o if there is one")
+    parser.add_argument(
+        "--id",
+        metavar="NAME",
+        help="keepalived's config-id, which decides about lines with @NAME (default: this host's name)",
+    )
+    parser.add_argument("--peer", metavar="ADDRESS", help="the other router, for conntrack_sync")
+    parser.add_argument(
+        "--secret-file",
+        metavar="FILE",
+        help="holds the secret for conntrack_sync, the same on both routers (default: /etc/tandem/secret;"
+        " without it, conntrack_sync comes out switched off)",
+    )
+    parser.add_argument("--root", metavar="DIR", default="", help="look for files of the router below DIR")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Import, print what does not come over, and write the result."""
+    from tandem.importer.draft import Draft
+    from tandem.importer.sources import Includes
+
+    includes = Includes(arguments.root)
+    if (mistake := _mistake(arguments)) or not (texts := _texts(arguments, includes)):
+        complain([mistake] if mistake else [])
+        return UNUSABLE
+    draft = Draft()
+    _convert(texts, draft, arguments, includes)
+    errors = draft.settle()
+    if not draft.sections:
+        complain(["there is nothing in it that could be imported"])
+    _explain(draft)
+    print_lines(sys.stderr, (f"not imported: {problem}" for problem in draft.left_out))
+    print_lines(sys.stderr, (f"note: {problem}" for problem in draft.remarks))
+    print_lines(sys.stderr, (f"error: {problem}" for problem in errors))
+    if not _write(draft.render([name for name, _ in texts]), arguments):
+        return UNUSABLE
+    return FAILED if errors or not draft.sections else DONE
+
+
+def _explain(draft: Draft) -> None:
+    """Say what Tandem does beyond what was imported."""
+    if draft.config is None:
+        return
+    for instance in draft.config.instances:
+        if instance.snat:
+            reason = (
+                f"{instance.name}: while active, what leaves by {instance.interface} is translated (SNAT)"
+                f" to {instance.snat}, so that connections can outlive the router; snat 0 ends that"
+            )
+            draft.remarks.append(Problem("tandem", 0, reason))
+    sync = next((section for section in draft.sections if section.type == "conntrack_sync"), None)
+    if sync is not None and draft.config.conntrack_sync is None and (secret := sync.get("secret_file")):
+        reason = (
+            f"conntrack_sync is switched off, because it needs a secret and {secret.value} is not there:"
+            " make one, copy it to the other router, and set enabled to 1 on both"
+        )
+        draft.remarks.append(Problem("tandem", 0, reason))
+
+
+def _mistake(arguments: argparse.Namespace) -> str | None:
+    """What is wrong with the options themselves."""
+    from tandem.config import syntax
+    from tandem.config.sync_values import read_secret
+
+    try:
+        if arguments.peer is not None:
+            syntax.paths(arguments.peer)
+        if arguments.secret_file is not None:
+            read_secret(arguments.secret_file)
+    except ValueError as error:
+        return str(error)
+    if arguments.output and not arguments.force and os.path.lexists(arguments.output):
+        return f"{arguments.output} is there already; --force replaces it"
+    return None
+
+
+def _texts(arguments: argparse.Namespace, includes: Includes) -> list[tuple[str, str]]:
+    """Name and text of each file; empty after telling what can't be read."""
+    from tandem.importer import sources
+
+    files = arguments.files
+    if not files:
+        there = [includes.below_root(path) for path in sources.DEFAULT_FILES]
+        files = [path for path in there if os.path.isfile(path)][:1]
+        conntrackd = includes.below_root(sources.DEFAULT_CONNTRACKD)
+        files += [conntrackd] if os.path.isfile(conntrackd) else []
+        if not files:
+            complain([f"there is neither {' nor '.join(there)}: name a file"])
+    texts = []
+    for file in files:
+        try:
+            texts.append((file, sys.stdin.read(sources.LARGEST) if file == "-" else sources.read(file)))
+        except (OSError, ValueError) as error:
+            complain([f"{file}: {getattr(error, 'strerror', None) or error}"])
+            return []
+    return texts
+
+
+def _convert(
+    texts: list[tuple[str, str]], draft: Draft, arguments: argparse.Namespace, includes: Includes
+) -> None:
+    from tandem.importer import conntrackd, sources, ucarp
+
+    last: list[tuple[str, str]] = []  # the filters of conntrackd are about addresses of the others
+    for name, text in texts:
+        match sources.kind_of(text):
+            case sources.CONNTRACKD:
+                last.append((name, text))
+            case sources.UCARP:
+                ucarp.convert(text, name, draft)
+            case sources.UCI:
+                _uci(text, name, draft, arguments, includes)
+            case _:
+                _keepalived(text, name, draft, arguments, includes)
+    secret_file = arguments.secret_file or conntrackd.DEFAULT_SECRET
+    for name, text in last:
+        there = os.path.exists(secret_file)
+        conntrackd.convert(conntrackd.parse(text, name), draft, arguments.peer, secret_file, there)
+
+
+def _keepalived(
+    text: str, name: str, draft: Draft, arguments: argparse.Namespace, includes: Includes
+) -> None:
+    from tandem.importer import convert, keepalived
+
+    config_id = arguments.id or os.uname().nodename.partition(".")[0]
+    convert.convert(keepalived.parse(text, name, config_id, includes), draft)
+
+
+def _uci(text: str, name: str, draft: Draft, arguments: argparse.Namespace, includes: Includes) -> None:
+    """OpenWrt's file, or the keepalived.conf that it stands back for."""
+    from tandem.config import uci
+    from tandem.importer import openwrt, sources
+
+    document = uci.read(text, name)
+    other = openwrt.alternative(document)
+    if other is not None:
+        path, line = includes.below_root(other[0]), other[1]
+        try:
+            found = sources.read(path)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            draft.leave_out(
+                openwrt.where(name, line, other[0]), f"{reason}; the rest of this file is imported"
+            )
+        else:
+            _keepalived(found, path, draft, arguments, includes)
+            return
+    openwrt.convert(document, name, draft)
+
+
+def _write(text: str, arguments: argparse.Namespace) -> bool:
+    """Whether the result could be written; it may hold passwords, so that nobody else reads it."""
+    if not arguments.output:
+        sys.stdout.write(text)
+        return True
+    path = os.path.abspath(arguments.output)
+    temporary: Any = None
+    try:
+        temporary = tempfile.NamedTemporaryFile(  # noqa: SIM115 (closed before it is renamed)
+            "w", dir=os.path.dirname(path), prefix=".tandem-import-", encoding="utf-8", delete=False
+        )
+        with temporary:
+            temporary.write(text)
+        if arguments.force:
+            os.replace(temporary.name, path)
+        else:
+            os.link(temporary.name, path)  # fails if somebody made it meanwhile
+            os.unlink(temporary.name)
+    except OSError as error:
+        if temporary is not None and os.path.exists(temporary.name):
+            os.unlink(temporary.name)
+        complain([f"{arguments.output}: {error.strerror or error}"])
+        return False
+    return True

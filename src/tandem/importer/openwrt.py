@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""OpenWrt's /etc/config/keepalived to Tandem's: the same syntax and mostly the same names.
+
+What its init script does to a section before keepalived sees it counts here too.
+"""
+
+from __future__ import annotations
+
+from tandem.config import options, uci
+from tandem.config.options import Option
+from tandem.config.problem import suggestion
+from tandem.config.values import FALSE, SWITCH
+from tandem.importer.convert import complete, set_interval, set_state
+from tandem.importer.draft import Draft, Origin, Section, masked
+
+_NEED_NAME = (
+    "vrrp_instance",
+    "vrrp_sync_group",
+    "vrrp_script",
+    "ipaddress",
+    "route",
+    "track_interface",
+    "peer",
+)
+_FLAGS = (  # the script only looks whether there is any value at all (no_val_ in print_elems_indent())
+    "vmac_xmit_base", "native_ipv6", "accept", "dont_track_primary", "nopreempt", "use_vmac", "no_accept",
+)  # fmt: skip
+_DHCP = ("dhcp", "dnsmasq", "odhcpd", "host", "domain")  # what people put beside it, of /etc/config/dhcp
+
+
+def alternative(document: uci.Document) -> tuple[str, int] | None:
+    """The keepalived.conf that is used instead of all this, and the line that says so."""
+    for section in document.sections:
+        if section.name == "globals" and (found := section.options.get("alt_config_file")):
+            return found.values[-1].text, found.values[-1].line
+    return None
+
+
+def where(file: str, line: int, text: str) -> Origin:
+    """The origin of the line that names another file."""
+    return Origin(file, line, f"alt_config_file {text}")
+
+
+def convert(document: uci.Document, file: str, draft: Draft) -> None:
+    """Add what the document says to the draft."""
+    draft.left_out += document.errors
+    first = len(draft.sections)
+    for found in document.sections:
+        _section(found, file, draft)
+    complete(draft, draft.sections[first:])
+
+
+def _section(found: uci.Section, file: str, draft: Draft) -> None:
+    kind = "globals" if found.type == "global_defs" else found.type
+    begins = Origin(file, found.line, f"config {found.type}")
+    if kind in _DHCP:
+        draft.remark(begins, "stays in /etc/config/dhcp as it is")
+        return
+    if kind in options.REFUSED_SECTIONS:
+        draft.leave_out(begins, options.REFUSED_SECTIONS[kind])
+        return
+    if kind not in options.SECTIONS:
+        draft.leave_out(begins, "unknown section type" + suggestion(kind, options.SECTIONS))
+        return
+    if kind in _NEED_NAME and not _text(found, "name"):
+        draft.leave_out(begins, "has no option name, and without one OpenWrt's keepalived ignores it as well")
+        return
+    section = draft.globals(begins) if kind == "globals" else draft.section(kind, begins)
+    for option in found.options.values():
+        for value in option.values:
+            _value(section, option, value, file, draft)
+
+
+def _text(found: uci.Section, name: str) -> str:
+    option = found.options.get(name)
+    return option.values[-1].text if option else ""
+
+
+def _value(section: Section, option: uci.Option, value: uci.Value, file: str, draft: Draft) -> None:
+    name, text = option.name, value.text
+    here = Origin(file, value.line, masked([name, text]))
+    if not text or name == "alt_config_file":  # the caller has looked at that
+        return
+    known = section.table.get(name)
+    if not isinstance(known, Option):
+        if known is None or text.lower() not in FALSE:
+            draft.understood(section, name, here)
+    elif section.type == "vrrp_instance" and name == "state":
+        set_state(draft, section, text, here)
+    elif section.type == "vrrp_instance" and name == "advert_int":
+        set_interval(draft, section, text, here)
+    elif known.many:
+        draft.put_item(section, name, text, here)
+    else:
+        if known.kind is SWITCH and name in _FLAGS and text.lower() in FALSE:
+            draft.remark(here, "OpenWrt's keepalived takes any value for on; this is off, as it says")
+        draft.put(section, name, text, here)
