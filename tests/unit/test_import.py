@@ -51,7 +51,16 @@ def imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Imported:
     return Imported(tmp_path, capsys)
 
 
-INSTANCE = "vrrp_instance V {\n interface eth0\n virtual_router_id 7\n%s\n virtual_ipaddress {\n 10.0.0.1/24\n }\n}\n"
+INSTANCE = """\
+vrrp_instance V {
+    interface eth0
+    virtual_router_id 7
+    virtual_ipaddress {
+        10.0.0.1/24
+    }
+    %s
+}
+"""
 
 
 def data(name: str) -> str:
