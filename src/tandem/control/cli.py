@@ -13,6 +13,7 @@ from tandem.control import commands, import_command
 from tandem.control.client import ControlError, RefusedError
 from tandem.control.commands import DEFAULT_CONFIG, FAILED, UNUSABLE, complain
 from tandem.control.server import DEFAULT_SOCKET
+from tandem.doctor import command as doctor
 from tandem.setup import command as init
 
 
@@ -215,6 +216,7 @@ router accepts or drops it under its configuration. Ctrl-C ends.""",
         "  tandem version",
     )
     init.register(add)
+    doctor.register(add)
     return parser
 
 

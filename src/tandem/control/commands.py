@@ -167,7 +167,7 @@ def check(arguments: argparse.Namespace) -> int:
 
 def capture(arguments: argparse.Namespace) -> int:
     """Print the advertisements that arrive at an interface, each with a verdict."""
-    path = arguments.config or _running_config(arguments.control)
+    path = arguments.config or running_config(arguments.control)
     config = load_or_complain(path) if arguments.config or os.path.exists(path) else None
     if config is None and arguments.config:
         return UNUSABLE
@@ -191,7 +191,7 @@ def capture(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def _running_config(control: str) -> str:
+def running_config(control: str) -> str:
     """The file that the running daemon has read, or the default one."""
     try:
         return str(ask(control, "status")["config_file"])

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The facts of this router, from its configuration, its daemon and its kernel."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from hashlib import blake2b
+from typing import Any
+
+from tandem import __version__
+from tandem.config import load
+from tandem.config.schema import Address, Config, Instance
+from tandem.control.client import ControlError, NoDaemonError, ask
+from tandem.doctor.facts import DeviceFacts, InstanceFacts, RouterFacts
+from tandem.effects.endpoint import text
+from tandem.effects.rtnl import dump_addresses, dump_links
+
+Json = dict[str, Any]
+
+
+def collect(config_file: str, control: str) -> RouterFacts:
+    """What can be seen at once, without listening to the networks."""
+    loaded = load.load_file(config_file)
+    facts = RouterFacts(
+        version=__version__,
+        config_file=config_file,
+        config_errors=tuple(map(str, loaded.errors)),
+    )
+    try:
+        status = ask(control, "status")
+    except NoDaemonError:
+        status = {}
+    except ControlError as error:
+        status = {}
+        facts = replace(facts, daemon_error=str(error))
+    config = loaded.config or Config()
+    facts = _of_daemon(facts, status, config)
+    devices = dict.fromkeys(
+        device
+        for instance in config.instances
+        for device in (instance.interface, *(_place(instance, item) for item in _every(instance)))
+    )
+    return replace(
+        facts,
+        name=config.globals.router_id or socket.gethostname(),
+        devices=tuple(_devices(devices)),
+        forwarding4=_number("ipv4/ip_forward") == 1,
+        forwarding6=_number("ipv6/conf/all/forwarding") == 1,
+        clock=time.time(),
+    )
+
+
+def _of_daemon(facts: RouterFacts, status: Json, config: Config) -> RouterFacts:
+    states = {str(item["name"]): item for item in status.get("instances", ())}
+    return replace(
+        facts,
+        daemon=str(status.get("version", "")),
+        instances=tuple(_instance(one, config, states.get(one.name)) for one in config.instances),
+    )
+
+
+def _instance(instance: Instance, config: Config, state: Json | None) -> InstanceFacts:
+    group = next((item for item in config.groups if instance.name in item.members), None)
+    facts = InstanceFacts(
+        name=instance.name,
+        interface=instance.interface,
+        family=instance.family,
+        virtual_router_id=instance.virtual_router_id,
+        version=instance.version,
+        priority=instance.priority,
+        preempt=instance.preempt,
+        advert_int_cs=instance.advert_int_cs,
+        addresses=tuple(f"{item.address}/{item.prefixlen}" for item in instance.virtual_addresses),
+        places=tuple(_place(instance, item) for item in instance.virtual_addresses),
+        auth=digest(instance.auth_pass) if instance.auth_pass else "",
+        unicast=instance.unicast_peers,
+        group=group.name if group and not group.implicit else "",
+        use_vmac=instance.use_vmac is not None,
+        snat=instance.snat or "",
+    )
+    if state is None:
+        return facts
+    peer = state["peer"] or {}
+    return replace(
+        facts,
+        state=str(state["state"]),
+        faults=tuple(map(str, state["faults"])),
+        source=str(state["source"] or ""),
+        peer=str(peer.get("address", "")),
+        silence_s=float(peer.get("last_advert_s", 0.0)),
+    )
+
+
+def _every(instance: Instance) -> tuple[Address, ...]:
+    return instance.virtual_addresses + instance.excluded_addresses
+
+
+def _place(instance: Instance, address: Address) -> str:
+    """The device that carries the address."""
+    if address.device:
+        return address.device
+    on_vmac = address.family == instance.family
+    return instance.use_vmac if instance.use_vmac and on_vmac else instance.interface
+
+
+def digest(value: bytes) -> str:
+    """Something by which two routers can compare a secret that neither tells."""
+    return blake2b(value, digest_size=8, person=b"tandem doctor").hexdigest()
+
+
+def _devices(names: Iterable[str]) -> Iterator[DeviceFacts]:
+    names = tuple(names)
+    links = {link.name: link for link in dump_links()}
+    addresses: dict[int, list[str]] = {}
+    for message in dump_addresses():
+        addresses.setdefault(message.ifindex, []).append(text(message.address))
+    for name in names:
+        link = links.get(name)
+        if link is None:
+            yield DeviceFacts(name)
+            continue
+        yield DeviceFacts(
+            name,
+            present=True,
+            up=link.is_up,
+            mtu=link.mtu,
+            mac=link.mac.hex(":") if link.mac else "",
+            addresses=tuple(addresses.get(link.ifindex, ())),
+            rp_filter=_greatest("rp_filter", name),
+            arp_ignore=_greatest("arp_ignore", name),
+            arp_filter=_greatest("arp_filter", name),
+        )
+
+
+def _greatest(setting: str, device: str) -> int:
+    """What is in force: the greater of this device's value and that of all (ip-sysctl.rst)."""
+    return max(_number(f"ipv4/conf/{name}/{setting}") for name in (device, "all"))
+
+
+def _number(key: str) -> int:
+    """A value under /proc/sys/net; 0 when there is none."""
+    try:
+        with open(f"/proc/sys/net/{key}") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 0

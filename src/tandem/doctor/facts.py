@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the checks look at: the facts of one router, as they also travel to the other one.
+
+Pure. On the way they are JSON. The other router may be of another version: what it does not say, or
+says in another shape, has its default here.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+LARGEST = 2 << 20  # bytes of JSON that are taken from another router
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceFacts:
+    """One vrrp_instance: how it is configured and what the daemon says of it."""
+
+    name: str = ""
+    interface: str = ""
+    family: int = 4
+    virtual_router_id: int = 0
+    version: int = 2
+    priority: int = 100
+    preempt: bool = True
+    advert_int_cs: int = 100
+    addresses: tuple[str, ...] = ()  # with prefix length, the advertised ones
+    places: tuple[str, ...] = ()  # the device of each address
+    auth: str = ""  # a digest of the password; "": none
+    unicast: tuple[str, ...] = ()
+    group: str = ""
+    use_vmac: bool = False
+    snat: str = ""  # the address, "": none
+    rt: bool = False  # has a default route
+    state: str = ""  # MASTER, BACKUP, FAULT, INIT; "": no daemon
+    faults: tuple[str, ...] = ()
+    source: str = ""  # that its adverts have
+    peer: str = ""  # who is active, as far as a backup knows
+    silence_s: float = 0.0  # since the last advert of that peer
+    running: str = ""  # what the daemon runs with, if it is not what the file says: names of options
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFacts:
+    """A network device that an instance lives on."""
+
+    name: str = ""
+    present: bool = False
+    up: bool = False
+    mtu: int = 0
+    mac: str = ""
+    addresses: tuple[str, ...] = ()  # without prefix length
+    rp_filter: int = 0  # the one in force: the greater of this device's and that of all
+    arp_ignore: int = 0  # likewise
+    arp_filter: int = 0  # likewise
+
+
+@dataclass(frozen=True, slots=True)
+class HeardFacts:
+    """Adverts of one source that came to a device while the doctor listened."""
+
+    interface: str = ""
+    family: int = 4
+    source: str = ""
+    virtual_router_id: int = 0
+    version: int = 0
+    addresses: tuple[str, ...] = ()
+    arrived: int = 0  # packets at the device, before the firewall
+    passed: int = 0  # packets that the firewall let in
+    dropped: str = ""  # why the daemon drops them; "": it takes them
+    probe: bool = False  # sent by another router's doctor
+
+
+@dataclass(frozen=True, slots=True)
+class LinkFacts:
+    """The replication of connections with one peer."""
+
+    name: str = ""
+    up: bool = False
+    error: str = ""
+    in_step: bool = False  # whoever of the two is active: the other one has all its connections
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimFacts:
+    """A host that answers for an address of ours, or offers leases."""
+
+    interface: str = ""
+    address: str = ""
+    by: str = ""  # MAC address, or address of a DHCP server
+
+
+@dataclass(frozen=True, slots=True)
+class RulesetFacts:
+    """What nftables does with the packets that matter here."""
+
+    readable: bool = False
+    fw4: bool = False  # OpenWrt's firewall is loaded
+    included: bool = False  # and it has Tandem's chain
+    snat: tuple[str, ...] = ()  # addresses that Tandem's table translates to
+    early_nat: tuple[str, ...] = ()  # chains that translate before Tandem's does
+    masquerading: tuple[str, ...] = ()  # devices that fw4 masquerades on
+    offloading: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RouterFacts:
+    """Everything about one router."""
+
+    name: str = ""
+    version: str = ""
+    clock: float = 0.0  # seconds since the epoch, when these facts were complete
+    config_file: str = ""
+    config_errors: tuple[str, ...] = ()
+    daemon: str = ""  # its version; "": it does not run
+    daemon_error: str = ""  # why it can't be asked
+    edited: bool = False  # the file is not what the daemon runs with
+    policy: str = ""  # how the daemon is scheduled
+    realtime: bool = True  # wanted
+    late_ms: float = 0.0  # the longest that its timers were late
+    forwarding4: bool = True
+    forwarding6: bool = True
+    missing: tuple[str, ...] = ()  # kernel features that the configuration needs
+    instances: tuple[InstanceFacts, ...] = ()
+    devices: tuple[DeviceFacts, ...] = ()
+    heard: tuple[HeardFacts, ...] = ()
+    links: tuple[LinkFacts, ...] = ()
+    sync: str = ""  # what both must have alike of conntrack_sync, as a digest; "": not configured
+    stale: tuple[str, ...] = ()
+    claims: tuple[ClaimFacts, ...] = ()  # of a virtual address, by a stranger
+    offers: tuple[ClaimFacts, ...] = ()  # of DHCP leases
+    ruleset: RulesetFacts = field(default_factory=RulesetFacts)
+
+    def device(self, name: str) -> DeviceFacts:
+        """The device of this name; an absent one when nothing is known of it."""
+        return next((item for item in self.devices if item.name == name), DeviceFacts(name))
+
+    @property
+    def addresses(self) -> frozenset[str]:
+        """All addresses of its devices."""
+        return frozenset(address for device in self.devices for address in device.addresses)
+
+
+_PARTS: dict[str, type] = {
+    "instances": InstanceFacts,
+    "devices": DeviceFacts,
+    "heard": HeardFacts,
+    "links": LinkFacts,
+    "claims": ClaimFacts,
+    "offers": ClaimFacts,
+}
+
+
+def encode(router: RouterFacts) -> bytes:
+    """The facts as they travel: zlib-packed JSON."""
+    return zlib.compress(json.dumps(asdict(router), separators=(",", ":")).encode())
+
+
+def decode(data: bytes) -> RouterFacts:
+    """The facts of another router. ValueError when they are no such thing."""
+    inflate = zlib.decompressobj()
+    try:
+        text = inflate.decompress(data, LARGEST)
+        found = json.loads(text) if inflate.eof else None
+    except (zlib.error, RecursionError) as error:
+        raise ValueError(str(error)) from None
+    if not isinstance(found, dict):
+        raise ValueError("no facts")
+    for name, part in _PARTS.items():
+        items = found.get(name)
+        found[name] = [
+            _make(part, item) for item in (items if isinstance(items, list) else ()) if isinstance(item, dict)
+        ]
+    ruleset = found.get("ruleset")
+    found["ruleset"] = _make(RulesetFacts, ruleset if isinstance(ruleset, dict) else {})
+    return _make(RouterFacts, found)
+
+
+def _make(kind: type[T], found: Mapping[str, Any]) -> T:
+    """An object with the members that are there and of the type of their defaults."""
+    default = kind()
+    members = {}
+    for item in fields(kind):  # type: ignore[arg-type]
+        usual, value = getattr(default, item.name), found.get(item.name)
+        if isinstance(usual, tuple):
+            if isinstance(value, list) and all(_fits(item.name, entry) for entry in value):
+                members[item.name] = tuple(value)
+        elif type(value) is type(usual) or (isinstance(usual, float) and type(value) is int):
+            members[item.name] = value
+    return kind(**members)
+
+
+def _fits(name: str, entry: object) -> bool:
+    return isinstance(entry, _PARTS.get(name, str))
