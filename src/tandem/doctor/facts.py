@@ -185,7 +185,7 @@ def decode(data: bytes) -> RouterFacts:
 def _make(kind: type[T], found: Mapping[str, Any]) -> T:
     """An object with the members that are there and of the type of their defaults."""
     default = kind()
-    members = {}
+    members: dict[str, Any] = {}
     for item in fields(kind):  # type: ignore[arg-type]
         usual, value = getattr(default, item.name), found.get(item.name)
         if isinstance(usual, tuple):
