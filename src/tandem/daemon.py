@@ -13,6 +13,7 @@ import sys
 
 import tandem.lean  # noqa: F401  (before anything that imports dataclasses)
 from tandem import __version__
+from tandem.control.history import History, entry
 from tandem.control.server import DEFAULT_SOCKET, ControlServer
 from tandem.control.status import snapshot
 from tandem.core.actions import GroupTransition, Transition
@@ -28,6 +29,7 @@ from tandem.effects.plan import Plan, PlanError, load_plan, planner_argv
 from tandem.effects.rtnl import Rtnl
 from tandem.log import LEVELS, Logger, StderrSink, SyslogSink
 from tandem.loop import Loop
+from tandem.openwrt import find_libubus
 from tandem.router import Router
 from tandem.scheduling import lock_memory, set_realtime, settle_memory
 from tandem.scripts import Scripts
@@ -36,15 +38,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from tandem.openwrt.integration import OpenWrt
     from tandem.replication.replication import Replication
 
-USAGE = """usage: tandemd -c FILE [--control SOCKET] [--syslog] [--log-level LEVEL]
+USAGE = """usage: tandemd -c FILE [--control SOCKET] [--ubus SOCKET] [--syslog] [--log-level LEVEL]
 
 The Tandem daemon, in the foreground. FILE is the configuration in UCI syntax
 (/etc/config/tandem). SIGHUP reloads it, SIGTERM hands over to the peer and ends.
 
   -c FILE            configuration, default /etc/config/tandem
   --control SOCKET   where `tandem` asks, default /var/run/tandem/control.sock
+  --ubus SOCKET      where ubusd listens, default where it usually does; "" for no ubus
   --syslog           log to /dev/log instead of standard error
   --log-level LEVEL  error, warning, info or debug, instead of the configuration's
   --version          print the version
@@ -58,9 +62,12 @@ PACKAGE_DIR = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 class Daemon:
     """One run of tandemd."""
 
-    def __init__(self, config_file: str, control: str, log: Logger, level: str | None) -> None:
+    def __init__(
+        self, config_file: str, control: str, log: Logger, level: str | None, ubus: str | None = None
+    ) -> None:
         self._config_file = config_file
         self._control_path = control
+        self._ubus_path = ubus
         self._log = log
         self._level = level
         self._loop = Loop()
@@ -69,6 +76,7 @@ class Daemon:
         self._planner: tuple[int, int, list[bytes]] | None = None  # pid, pipe, output so far
         self._plan_again = False
         self._memory_locked = False
+        self._history = History()
 
     def run(self) -> int:
         """Start, run until stopped, clean up. The exit status."""
@@ -98,6 +106,8 @@ class Daemon:
         self._log.info(f"tandemd {__version__} runs with {len(plan.config.instances)} instances")
         self.router.start()
         self._scripts.start()
+        if self._openwrt is not None:
+            self._openwrt.start()
         settle_memory()
         self._loop.run()
         return 0
@@ -115,6 +125,19 @@ class Daemon:
         self._scripts.on_change = self.router.tracker_changed
         self._interfaces.start(self.router)
         self._replication = self._replicate(plan)
+        self._openwrt = self._integrate()
+
+    def _integrate(self) -> OpenWrt | None:
+        """ubus and what comes with it, where there is a libubus and `--ubus` does not forbid it."""
+        if self._ubus_path == "" or find_libubus() is None:
+            return None
+        from tandem.openwrt.integration import OpenWrt
+
+        try:
+            return OpenWrt(self._loop, self._log, self._ubus_path, self._command)
+        except OSError as error:
+            self._log.warning(f"no ubus: {error}")
+            return None
 
     def _replicate(self, plan: Plan) -> Replication | None:
         """Replication of connections, if it is configured: it costs nothing where it is not."""
@@ -280,9 +303,14 @@ class Daemon:
                 "started": self._started,
                 "memory_locked": self._memory_locked,
                 "health": self._health(),
+                "history": self._history.entries(self._loop.now()),
             }
             counters = self._control.counters | {"log_lines_dropped": self._log.dropped}
+            if self._openwrt is not None:
+                counters |= self._openwrt.counters
             return snapshot(self.router, self._loop, counters, facts)
+        if command == "history":
+            return {"transitions": self._history.entries(self._loop.now())}
         groups = self._groups(group)
         if command == "failover":
             active = [g for g in groups if g.role is Role.ACTIVE]
@@ -320,6 +348,9 @@ class Daemon:
         return [self.router.groups[name]]
 
     def _told(self, transition: Transition | GroupTransition) -> None:
+        self._history.note(transition, self._loop.now())
+        if self._openwrt is not None:
+            self._openwrt.told(entry(transition, 0))
         if isinstance(transition, Transition):
             self.router.note(transition)
             if self._replication is not None:
@@ -340,6 +371,8 @@ class Daemon:
             self._replication.stop()
         self._interfaces.stop()
         self._executor.close()
+        if self._openwrt is not None:
+            self._openwrt.stop()
         self._scripts.stop(STOP_TIMEOUT, self._ended)
 
     def _ended(self) -> None:
@@ -351,7 +384,7 @@ def main(argv: Sequence[str]) -> int:
     """The program: `argv` without its name; returns the exit status."""
     try:
         options, rest = getopt.getopt(
-            list(argv), "c:h", ["control=", "syslog", "log-level=", "version", "help"]
+            list(argv), "c:h", ["control=", "ubus=", "syslog", "log-level=", "version", "help"]
         )
     except getopt.GetoptError as error:
         print(f"tandemd: {error}\n{USAGE}", end="", file=sys.stderr)
@@ -369,4 +402,5 @@ def main(argv: Sequence[str]) -> int:
         return 2
     log = Logger(level or "info", SyslogSink() if "--syslog" in given else StderrSink())
     config_file = os.path.abspath(given.get("-c", "/etc/config/tandem"))
-    return Daemon(config_file, os.path.abspath(given.get("--control", DEFAULT_SOCKET)), log, level).run()
+    control = os.path.abspath(given.get("--control", DEFAULT_SOCKET))
+    return Daemon(config_file, control, log, level, given.get("--ubus")).run()

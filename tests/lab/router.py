@@ -105,9 +105,12 @@ class Tandem(Daemon):
         groups: Groups | None = None,
         text: str | None = None,
         options: dict[str, str] | None = None,
+        ubus: tuple[str, str] | None = None,
     ) -> None:
+        """`options` of the globals section; `ubus`: ubusd's socket and the directory of libubus."""
         super().__init__(instances, groups, text)
         self.options = options or {}
+        self.ubus = ubus
 
     def write(self, router: Router) -> None:
         text = self.text if self.text is not None else tandem_uci(self.instances, self.groups, self.options)
@@ -115,7 +118,10 @@ class Tandem(Daemon):
 
     def commands(self, router: Router) -> list[list[str]]:
         control = str(router.file("sock"))
-        return [[sys.executable, "-IS", str(TANDEMD), "-c", str(router.file("conf")), "--control", control]]
+        argv = [sys.executable, "-IS", str(TANDEMD), "-c", str(router.file("conf")), "--control", control]
+        if self.ubus is not None:
+            argv = ["env", f"LD_LIBRARY_PATH={self.ubus[1]}", *argv, "--ubus", self.ubus[0]]
+        return [argv]
 
     def states(self, router: Router) -> dict[str, str]:
         try:

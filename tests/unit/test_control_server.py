@@ -200,8 +200,8 @@ def test_what_json_lacks_becomes_text(daemon: Daemon) -> None:
 # Requests that are refused
 
 WHICH = (
-    'a request is an object with a "command" of status, failover, standby, resume, reload, conntrack, '
-    "conntrack_list, version"
+    'a request is an object with a "command" of status, history, failover, standby, resume, reload, '
+    "conntrack, conntrack_list, version"
 )
 
 

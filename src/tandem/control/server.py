@@ -45,6 +45,7 @@ MAX_REQUEST = 4096  # bytes of one request line, newline included
 # Commands, with the arguments that each may carry; all arguments are text and optional.
 COMMANDS: dict[str, tuple[str, ...]] = {
     "status": (),
+    "history": (),
     "failover": ("group",),
     "standby": ("group",),
     "resume": ("group",),
@@ -72,12 +73,17 @@ def parse_request(line: bytes) -> dict[str, str]:
     command = request.pop("command", None) if isinstance(request, dict) else None
     if not (isinstance(command, str) and command in COMMANDS):
         raise ValueError(f'a request is an object with a "command" of {", ".join(COMMANDS)}')
-    for name, value in request.items():
+    check_arguments(command, request)
+    return {"command": command, **request}
+
+
+def check_arguments(command: str, arguments: dict[str, Any]) -> None:
+    """Raise ValueError, with a sentence for the client, unless the command takes these arguments."""
+    for name, value in arguments.items():
         if name not in COMMANDS[command]:
             raise ValueError(f"{command} does not take the argument {name[:40]!a}")
         if not isinstance(value, str) or not value.isprintable():
             raise ValueError(f"the argument {name} is not plain text")
-    return {"command": command, **request}
 
 
 class _Client:

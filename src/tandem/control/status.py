@@ -27,8 +27,8 @@ SECOND = 1_000_000_000
 def snapshot(router: Router, loop: Loop, counters: dict[str, int], facts: Snapshot) -> Snapshot:
     """Everything that is known now, as values that JSON carries.
 
-    `facts` are what only the daemon knows (config_file, memory_locked, started in ns, health). Durations
-    are seconds (`_s`) or milliseconds (`_ms`), `since` is seconds since the epoch or null.
+    `facts` are what only the daemon knows (config_file, memory_locked, started in ns, health, history).
+    Durations are seconds (`_s`) or milliseconds (`_ms`), `since` is seconds since the epoch or null.
     """
     now = loop.now()
     return {
@@ -51,6 +51,7 @@ def snapshot(router: Router, loop: Loop, counters: dict[str, int], facts: Snapsh
             for group in router.groups.values()
             for member in group.members
         ],
+        "history": facts["history"],
         "counters": counters | router.drops,
     }
 

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The last transitions, for `tandem status`, ubus and whoever asks later what happened."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+from tandem.core.actions import GroupTransition, Transition
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+LENGTH = 100
+SECOND = 1_000_000_000
+
+
+class History:
+    """Remembers `LENGTH` transitions of instances and groups; times are `time.monotonic_ns()`."""
+
+    def __init__(self) -> None:
+        self._entries: deque[tuple[int, Transition | GroupTransition]] = deque(maxlen=LENGTH)
+
+    def note(self, transition: Transition | GroupTransition, now: int) -> None:
+        """Remember a transition of `now`."""
+        self._entries.append((now, transition))
+
+    def entries(self, now: int) -> list[dict[str, Any]]:
+        """All that is remembered, the last one at the end."""
+        return [entry(transition, now - when) for when, transition in self._entries]
+
+
+def entry(transition: Transition | GroupTransition, age: int) -> dict[str, Any]:
+    """A transition of `age` ns ago.
+
+    `time` is in seconds since the epoch, reckoned from the clock of now: at boot, when most
+    transitions happen, a router without a battery does not know the time yet.
+    """
+    when = round(time.time() - age / SECOND, 3)
+    if isinstance(transition, GroupTransition):
+        facts = {"kind": "group", "name": transition.group, "priority": 0, "why": ""}
+    else:
+        facts = {
+            "kind": "instance",
+            "name": transition.instance,
+            "priority": transition.priority,
+            "why": transition.why,
+        }
+    return {"time": when, "state": transition.state, **facts}

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""OpenWrt's side of the daemon: ubus and netifd. Nothing of it is loaded where there is no libubus."""
+
+from __future__ import annotations
+
+import glob
+import os
+
+
+def find_libubus() -> str | None:
+    """The path of the installed libubus, None where there is none.
+
+    The file is called `libubus.so` in OpenWrt 19.07 and `libubus.so.<date of the ABI>` since, without a
+    link for the linker; so neither dlopen("libubus.so") nor ctypes.util.find_library finds it.
+    """
+    directories = [*os.environ.get("LD_LIBRARY_PATH", "").split(":"), "/lib", "/usr/lib"]
+    for directory in filter(None, directories):
+        found = sorted(glob.glob(f"{glob.escape(directory)}/libubus.so*"))
+        if found:
+            return found[-1]  # after an upgrade of the ABI the old one may still be there
+    return None

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""blobmsg, the format of what is sent over ubus, as bytes: pure, and strict on both sides.
+
+A message is a blob: a big-endian word with its length (24 bits, itself included), then attributes, each
+padded to 4 bytes. An attribute of blobmsg has in its word also a type and the bit for "has a name", and
+after it the name: length, text, NUL, padding (libubox, blob.h and blobmsg.h).
+
+| blobmsg | Python |
+|---|---|
+| table, array | dict, list |
+| string | str; bytes that are not UTF-8 as surrogates (`surrogateescape`) |
+| int64, int32, int16 | int; sent as int32 if it fits, as libubox makes them from JSON |
+| int8 | bool |
+| double | float |
+| unspec | None, JSON's null |
+
+libubox would print a double as %f, cut a string at its NUL byte, and make invalid JSON of NaN or of an
+empty name: those are errors here, before anything is sent.
+"""
+
+from __future__ import annotations
+
+import struct
+from math import isfinite
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # the resident daemon does not import typing
+    from collections.abc import Collection
+    from typing import Any
+
+MESSAGE_MAX = 1 << 20
+"""Bytes of the largest message that ubusd passes on, its envelope included."""
+
+UNSPEC, ARRAY, TABLE, STRING, INT64, INT32, INT16, INT8, DOUBLE = range(9)
+
+TYPES: dict[type, int] = {list: ARRAY, dict: TABLE, str: STRING, int: INT32, bool: INT8, float: DOUBLE}
+"""For the policy of a method."""
+
+DEPTH_MAX = 32  # tables within tables; more is an error on either side
+
+_EXTENDED = 0x80000000
+_LENGTH = 0x00FFFFFF
+_WORD = struct.Struct(">I")
+_ATTRIBUTE = struct.Struct(">IH")  # word, length of the name
+_FIXED = {
+    INT64: struct.Struct(">q"), INT32: struct.Struct(">i"), INT16: struct.Struct(">h"),
+    INT8: struct.Struct(">?"), DOUBLE: struct.Struct(">d"),
+}  # fmt: skip
+
+
+def encode(values: dict[str, Any]) -> bytes:
+    """The message that holds `values`, header included.
+
+    Raises ValueError when a value has no form in blobmsg, or the whole is above MESSAGE_MAX;
+    TypeError for types that it does not know.
+    """
+    body = bytearray()
+    for name, value in values.items():
+        _put(body, _name(name), value, 1)
+    if len(body) + _WORD.size > MESSAGE_MAX:
+        raise ValueError(f"a message of {len(body)} bytes is longer than ubus takes")
+    return _WORD.pack(len(body) + _WORD.size) + body
+
+
+def decode(message: bytes, only: Collection[str] | None = None) -> dict[str, Any]:
+    """What a message holds. With `only`, other names of the outermost table are skipped.
+
+    Raises ValueError when it is no whole and well-formed message.
+    """
+    if len(message) < _WORD.size:
+        raise ValueError("no blob header")
+    length = _WORD.unpack_from(message)[0] & _LENGTH
+    if not _WORD.size <= length <= len(message):
+        raise ValueError("a blob that is longer than its message")
+    return dict(_members(message, _WORD.size, length, 1, only))
+
+
+def _name(name: object) -> bytes:
+    if not isinstance(name, str):
+        raise TypeError(f"a name in a table is text, not {type(name).__name__}")
+    if not name:
+        raise ValueError("a name in a table can't be empty")
+    return _text(name)
+
+
+def _text(text: str) -> bytes:
+    data = text.encode("utf-8", "surrogateescape")
+    if b"\0" in data:
+        raise ValueError("text with a NUL byte")
+    return data
+
+
+def _put(out: bytearray, name: bytes, value: Any, depth: int) -> None:
+    if depth > DEPTH_MAX:
+        raise ValueError(f"nested more than {DEPTH_MAX} levels deep")
+    start = len(out)
+    out += bytes(_ATTRIBUTE.size) + name
+    out += bytes(4 - len(out) % 4)  # the NUL after the name, and padding
+    kind = _put_value(out, value, depth)
+    length = len(out) - start
+    if length > MESSAGE_MAX:
+        raise ValueError("a value that is longer than ubus takes")
+    _ATTRIBUTE.pack_into(out, start, _EXTENDED | kind << 24 | length, len(name))
+    out += bytes(-len(out) % 4)
+
+
+def _put_value(out: bytearray, value: Any, depth: int) -> int:
+    """Append the data and return its type."""
+    if isinstance(value, str):
+        out += _text(value) + b"\0"
+        return STRING
+    if value is None:
+        return UNSPEC
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _put(out, _name(name), item, depth + 1)
+        return TABLE
+    if isinstance(value, list | tuple):
+        for item in value:
+            _put(out, b"", item, depth + 1)
+        return ARRAY
+    if isinstance(value, bool):
+        kind = INT8
+    elif isinstance(value, int):
+        kind = INT32 if -(1 << 31) <= value < 1 << 31 else INT64
+    elif isinstance(value, float):
+        kind = DOUBLE
+        if not isfinite(value):
+            raise ValueError(f"{value} has no form in JSON")
+    else:
+        raise TypeError(f"blobmsg has no form for {type(value).__name__}")
+    try:
+        out += _FIXED[kind].pack(value)
+    except struct.error:
+        raise ValueError(f"{value} does not fit into 64 bits") from None
+    return kind
+
+
+def _members(
+    data: bytes, offset: int, end: int, depth: int, only: Collection[str] | None = None
+) -> list[tuple[str, Any]]:
+    """The (name, value) of each attribute in data[offset:end]."""
+    if depth > DEPTH_MAX:
+        raise ValueError(f"nested more than {DEPTH_MAX} levels deep")
+    found = []
+    while offset < end:
+        if end - offset < _ATTRIBUTE.size:
+            raise ValueError("an attribute that is cut off")
+        word, name_length = _ATTRIBUTE.unpack_from(data, offset)
+        length = word & _LENGTH
+        name_end = offset + _ATTRIBUTE.size + name_length
+        start = offset + 4 + (2 + name_length + 1 + 3) // 4 * 4
+        after = offset + length
+        if not word & _EXTENDED or start > after or after > end or data[name_end] != 0:
+            raise ValueError("an attribute that is not one of blobmsg, or longer than what it is in")
+        name = data[offset + _ATTRIBUTE.size : name_end].decode("utf-8", "surrogateescape")
+        if only is None or name in only:
+            found.append((name, _value(word >> 24 & 0x7F, data, start, after, depth)))
+        offset = after + -length % 4
+    return found
+
+
+def _value(kind: int, data: bytes, start: int, end: int, depth: int) -> Any:
+    if fixed := _FIXED.get(kind):
+        if end - start != fixed.size:
+            raise ValueError(f"a number of {end - start} bytes")
+        return fixed.unpack_from(data, start)[0]
+    if kind == STRING:
+        if start == end or data[end - 1] != 0:
+            raise ValueError("text without its NUL byte")
+        text = data[start : end - 1]
+        return text.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+    if kind == TABLE:
+        return dict(_members(data, start, end, depth + 1))
+    if kind == ARRAY:
+        return [value for _, value in _members(data, start, end, depth + 1)]
+    if kind == UNSPEC:
+        return None
+    raise ValueError(f"an unknown type {kind}")

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The daemon's connection to ubusd: made as soon as ubusd is there, and again whenever it was away.
+
+The loop never waits for ubusd. Whether it is alive shows a second connection on which it must greet;
+only then libubus connects. What is to be made on the bus afterwards are steps that wait for ubusd's
+answer; each gets a turn of the loop of its own, and is bounded by STEP_S should ubusd hang at just
+that moment.
+"""
+
+from __future__ import annotations
+
+import socket
+
+from tandem.openwrt.ubus import Ubus, UbusError, socket_path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Protocol
+
+    from tandem.log import Logger
+    from tandem.loop import Loop
+
+    Step = Callable[[], None]
+
+    class Part(Protocol):
+        """Something that lives on the bus."""
+
+        def steps(self) -> Sequence[Step]:
+            """What makes it on a new connection; UbusError ends the step, not the rest."""
+
+        def lost(self) -> None:
+            """The connection has gone, and with it all that the steps made."""
+
+
+STEP_S = 0.25
+GREETING_NS = 2_000_000_000  # that ubusd has to greet
+RETRY_NS = 100_000_000  # after the connection has ended; twice as long each time after
+RETRY_MAX_NS = 5_000_000_000
+
+
+class Connection:
+    """Keeps `bus` connected and its parts on it. `path` is ubusd's socket, None where it usually is.
+
+    Raises OSError when there is no libubus.
+    """
+
+    def __init__(self, loop: Loop, log: Logger, path: str | None) -> None:
+        self.bus = Ubus(path, timeout=STEP_S)
+        self.parts: list[Part] = []
+        self.counters: dict[str, int] = {}
+        self._loop = loop
+        self._log = log
+        self._path = path
+        self._retry = RETRY_NS
+        self._probe: socket.socket | None = None
+        self._steps: list[Step] = []
+        self._fd = -1
+
+    def start(self) -> None:
+        """Begin to look for ubusd."""
+        self._try(self._loop.now())
+
+    def stop(self) -> None:
+        """Leave the bus for good."""
+        self._loop.call_at("ubus", None)
+        self._drop_probe()
+        self._unwatch()
+        self.bus.disconnect()
+
+    def attempt(self, action: Callable[[], object]) -> bool:
+        """Do something on the bus that may fail, because ubusd has gone or is behind; whether it worked."""
+        if not self.bus.connected:
+            return False
+        try:
+            action()
+        except UbusError as error:
+            self.count("ubus_errors")
+            self._log.limited(("ubus", str(error)), "warning", f"ubus: {error}")
+        else:
+            return True
+        finally:
+            self._check()
+        return False
+
+    def count(self, counter: str) -> None:
+        """Add one to a counter."""
+        self.counters[counter] = self.counters.get(counter, 0) + 1
+
+    # Looking for ubusd
+
+    def _try(self, now: int) -> None:
+        path = self._path or socket_path()
+        probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            probe.connect(path)
+        except OSError:  # not there, nobody listens, or so many wait that it must be hanging
+            probe.close()
+            self._later(now)
+            return
+        self._probe = probe
+        self._loop.add_reader(probe.fileno(), self._greeted)
+        self._loop.call_at("ubus", now + GREETING_NS, self._silent)
+
+    def _later(self, now: int) -> None:
+        self._loop.call_at("ubus", now + self._retry, self._try)
+        self._retry = min(2 * self._retry, RETRY_MAX_NS)
+
+    def _silent(self, now: int) -> None:
+        self._log.limited("ubus silent", "warning", "ubus: ubusd does not answer")
+        self._drop_probe()
+        self._later(now)
+
+    def _greeted(self) -> None:
+        assert self._probe is not None  # what woke us
+        try:
+            alive = bool(self._probe.recv(64))
+        except OSError:
+            alive = False
+        self._drop_probe()
+        if not alive:
+            self._later(self._loop.now())
+            return
+        try:
+            self.bus.connect(greeted=True)
+        except UbusError as error:
+            self._log.limited(("ubus", str(error)), "warning", f"ubus: {error}")
+            self._later(self._loop.now())
+            return
+        self._fd = self.bus.fileno()
+        self._loop.add_reader(self._fd, self._readable)
+        self._steps = [step for part in self.parts for step in part.steps()]
+        self._loop.call_at("ubus", self._loop.now(), self._step)
+
+    def _drop_probe(self) -> None:
+        if self._probe is not None:
+            self._loop.remove_reader(self._probe.fileno())
+            self._probe.close()
+            self._probe = None
+
+    # Connected
+
+    def soon(self, step: Step) -> None:
+        """Do a step that waits for ubusd in a turn of the loop of its own."""
+        if self.bus.connected:
+            self._steps.append(step)
+            self._loop.call_at("ubus", self._loop.now(), self._step)
+
+    def _step(self, now: int) -> None:
+        if not self._steps:
+            return
+        if self.attempt(self._steps.pop(0)):
+            self._retry = RETRY_NS
+        if self._steps:
+            self._loop.call_at("ubus", now, self._step)
+
+    def _readable(self) -> None:
+        try:
+            self.bus.handle()
+        except Exception as error:  # noqa: BLE001 - a bug in a handler is not the end of the gateway
+            self.count("ubus_errors")
+            self._log.limited(("ubus", repr(error)), "error", f"ubus: {error!r}")
+        self._check()
+
+    def _check(self) -> None:
+        """Start over when the connection has ended."""
+        if self._fd == -1 or self.bus.connected:
+            return
+        self._unwatch()
+        self._steps.clear()
+        self._log.info("ubus: ubusd has gone, waiting for it")
+        for part in self.parts:
+            part.lost()
+        self._later(self._loop.now())
+
+    def _unwatch(self) -> None:
+        if self._fd != -1:
+            self._loop.remove_reader(self._fd)
+            self._fd = -1

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the daemon has on OpenWrt beside the rest: the object `tandem` on ubus."""
+
+from __future__ import annotations
+
+from tandem.openwrt.connection import Connection
+from tandem.openwrt.tandem_object import TandemObject
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from tandem.control.server import Handler
+    from tandem.log import Logger
+    from tandem.loop import Loop
+
+
+class OpenWrt:
+    """Puts the parts together. Raises OSError when there is no libubus.
+
+    `path` is ubusd's socket, None where it usually is; `handler` does the commands.
+    """
+
+    def __init__(self, loop: Loop, log: Logger, path: str | None, handler: Handler) -> None:
+        self._connection = Connection(loop, log, path)
+        self._object = TandemObject(self._connection, loop, handler)
+        self._connection.parts = [self._object]
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Of what went wrong."""
+        return self._connection.counters
+
+    def start(self) -> None:
+        """Go onto the bus, now or as soon as there is one."""
+        self._connection.start()
+
+    def told(self, transition: dict[str, Any]) -> None:
+        """Tell of a transition, see `history.entry`."""
+        self._object.tell(transition)
+
+    def stop(self) -> None:
+        """Tell what has not been told, and leave the bus."""
+        self._object.flush()
+        self._connection.stop()

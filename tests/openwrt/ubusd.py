@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A real ubusd of our own, with its command line tool, and connections to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from tandem.openwrt.ubus import Ubus, UbusError
+from tests.lab import wait_until
+from tests.openwrt_pieces import USR
+
+LIBUBUS = str(USR / "lib/libubus.so")
+
+
+class Ubusd:
+    """ubusd on a socket in `directory`."""
+
+    def __init__(self, directory: Path) -> None:
+        self.socket = str(directory / "ubus.sock")
+        self.process: subprocess.Popen[bytes] | None = None
+        self._open: list[Ubus] = []
+
+    def start(self) -> None:
+        """Start it and wait until it greets."""
+        Path(self.socket).unlink(missing_ok=True)
+        self.process = subprocess.Popen([str(USR / "sbin/ubusd"), "-s", self.socket])
+        wait_until(self._alive, 10, "ubusd listens")
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+            self.process.wait(10)
+            self.process = None
+
+    def freeze(self) -> None:
+        """It hangs."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitpid(self.process.pid, os.WUNTRACED)
+
+    def thaw(self) -> None:
+        """It goes on."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+    def connect(self, **options: Any) -> Ubus:
+        """A connection, closed at the end of the test."""
+        bus = Ubus(self.socket, library=LIBUBUS, **options)
+        bus.connect()
+        self._open.append(bus)
+        return bus
+
+    def cli(self, *words: str, check: bool = True) -> str:
+        """What `ubus` prints; CalledProcessError when it fails."""
+        argv = [str(USR / "bin/ubus"), "-s", self.socket, *words]
+        return subprocess.run(argv, check=check, capture_output=True, text=True, timeout=60).stdout
+
+    def cli_start(self, *words: str) -> subprocess.Popen[str]:
+        """`ubus` in the background, for a call of an object that this very process serves."""
+        argv = [str(USR / "bin/ubus"), "-s", self.socket, *words]
+        return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def call(self, path: str, method: str, **arguments: Any) -> Any:
+        """A call by the command line; its reply. CalledProcessError when it is refused."""
+        return json.loads(self.cli("call", path, method, json.dumps(arguments)) or "null")
+
+    def close(self) -> None:
+        """Close the connections and end ubusd."""
+        for bus in self._open:
+            bus.disconnect()
+        self.kill()
+
+    def _alive(self) -> bool:
+        probe = Ubus(self.socket, library=LIBUBUS)
+        try:
+            probe.connect()
+        except UbusError:
+            return False
+        probe.disconnect()
+        return True
