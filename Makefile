@@ -15,13 +15,14 @@ TEST_PACKAGES := $(DEMO_PACKAGES) iputils-ping iputils-arping keepalived frr tsh
 TESTS ?= tests
 ARGS  ?=
 
-.PHONY: help demo test lint bench build clean
+.PHONY: help demo test lint bench build ipk clean
 help:
 	@echo 'make demo    two routers, one gateway, one of them dies (ARGS="--advert 0.1")'
 	@echo 'make test    all tests (TESTS=tests/unit ARGS="-k name -x")'
 	@echo 'make lint    ruff, mypy'
 	@echo 'make bench   tandemd beside keepalived (ARGS="--runs 20 --only power")'
 	@echo 'make build   sdist and wheel in build/'
+	@echo 'make ipk     packages for OpenWrt and their index in build/ipk/'
 	@echo 'make clean   removes what these made'
 
 demo: $(VENV)/.demo
@@ -33,7 +34,7 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest $(TESTS) $(ARGS)
 
 lint: $(VENV)/.test
-	$(BIN)/ruff check --config src/pyproject.toml src tests
+	$(BIN)/ruff check --config src/pyproject.toml src tests openwrt-feed
 	cd src && ../$(BIN)/mypy tandem
 
 bench: $(VENV)/.demo
@@ -42,6 +43,23 @@ bench: $(VENV)/.demo
 
 build: $(VENV)/.build
 	$(BIN)/python -m build --outdir build/python src
+
+# The packages of openwrt-feed/ that run on every processor, built from the feed's own Makefiles. Files have the
+# time of the last commit, unless SOURCE_DATE_EPOCH says another.
+FEED := $(CURDIR)/openwrt-feed
+IPK_DIR ?= build/ipk
+IPK_SOURCES ?= tandem python-scapy
+PYTHON3_VERSION ?= 3.11
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+
+ipk: $(BIN)/python
+	@rm -rf $(IPK_DIR)
+	@for source in $(IPK_SOURCES); do $(MAKE) --silent --no-print-directory --directory $(FEED)/$$source \
+		TOPDIR=$(FEED)/standalone BUILD_DIR=$(abspath $(IPK_DIR)) HOST_PYTHON=$(abspath $(BIN))/python \
+		PYTHON3_VERSION=$(PYTHON3_VERSION) || exit; done
+	@$(BIN)/python $(FEED)/standalone/ipk.py index $(IPK_DIR)
+	@rm -rf $(IPK_DIR)/tmp
+	@echo "The router's /etc/opkg/customfeeds.conf: src/gz tandem file:///... or http://..., for $(IPK_DIR)"
 
 clean:
 	rm -rf $(VENV) build src/*.egg-info src/build .mypy_cache src/.mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """tandemd: the composition root. Reads a plan, puts the parts together, runs the loop.
 
-Exit status: 0 stopped as asked, 1 could not start, 2 usage or configuration.
+Exit status: 0 stopped as asked, 1 could not start, 2 usage or configuration; with --check 3: `option
+enabled` is 0.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ The Tandem daemon, in the foreground. FILE is the configuration in UCI syntax
   --ubus SOCKET      where ubusd listens, default where it usually does; "" for no ubus
   --syslog           log to /dev/log instead of standard error
   --log-level LEVEL  error, warning, info or debug, instead of the configuration's
+  --check            only look at FILE: status 0 usable, 2 not (it says why), 3 option enabled is 0
   --version          print the version
 """
 STOP_TIMEOUT = 5_000_000_000  # ns that stop scripts get
@@ -249,6 +251,10 @@ class Daemon:
         except PlanError as error:
             self._refuse_plan(error)
         else:
+            if not plan.config.globals.enabled:
+                # Ended by itself it would be started again: only who started it can stop it.
+                self._refuse_plan(PlanError((f"{self._config_file}: option enabled is 0: stop the service",)))
+                return
             if not self._stopping:
                 self._take_plan(plan)
             self._answer({"ok": True, "result": "reloaded"})
@@ -384,7 +390,7 @@ def main(argv: Sequence[str]) -> int:
     """The program: `argv` without its name; returns the exit status."""
     try:
         options, rest = getopt.getopt(
-            list(argv), "c:h", ["control=", "ubus=", "syslog", "log-level=", "version", "help"]
+            list(argv), "c:h", ["control=", "ubus=", "syslog", "log-level=", "check", "version", "help"]
         )
     except getopt.GetoptError as error:
         print(f"tandemd: {error}\n{USAGE}", end="", file=sys.stderr)
@@ -400,7 +406,21 @@ def main(argv: Sequence[str]) -> int:
     if rest or (level is not None and level not in LEVELS):
         print(f"tandemd: unexpected {' '.join(rest) or level}\n{USAGE}", end="", file=sys.stderr)
         return 2
-    log = Logger(level or "info", SyslogSink() if "--syslog" in given else StderrSink())
     config_file = os.path.abspath(given.get("-c", "/etc/config/tandem"))
+    if "--check" in given:
+        return _check(config_file)
+    log = Logger(level or "info", SyslogSink() if "--syslog" in given else StderrSink())
     control = os.path.abspath(given.get("--control", DEFAULT_SOCKET))
     return Daemon(config_file, control, log, level, given.get("--ubus")).run()
+
+
+def _check(config_file: str) -> int:
+    """Whether a daemon would run with `config_file`, for init scripts: an exit status, see USAGE."""
+    from tandem.config.load import load_file
+
+    loaded = load_file(config_file)
+    for problem in loaded.errors:
+        print(problem, file=sys.stderr)
+    if loaded.errors or loaded.config is None:
+        return 2
+    return 0 if loaded.config.globals.enabled else 3

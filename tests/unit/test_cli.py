@@ -507,7 +507,7 @@ def test_capture(loads: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         (
             ModuleNotFoundError("x", name="scapy"),
             1,
-            "tandem: capture needs the Python module scapy, which is not installed\n",
+            "tandem: capture needs the Python module scapy (OpenWrt: tandem-tools)\n",
         ),
     ],
 )

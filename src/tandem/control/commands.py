@@ -176,7 +176,7 @@ def capture(arguments: argparse.Namespace) -> int:
 
         run(arguments.interface, config, arguments.count, sys.stdout)
     except ModuleNotFoundError as error:
-        complain([f"capture needs the Python module {error.name}, which is not installed"])
+        complain([f"capture needs the Python module {error.name} (OpenWrt: tandem-tools)"])
         return FAILED
     except PermissionError:
         complain(["only root may capture packets"])

@@ -239,7 +239,7 @@ def main(arguments: list[str]) -> int:
     try:
         from netfilterqueue import NetfilterQueue
     except ImportError as error:
-        text = f"gate: {error} (Debian: pip install tandem[gate]; OpenWrt: python3-netfilterqueue)"
+        text = f"gate: {error} (Debian: pip install tandem[gate]; OpenWrt: tandem-gate)"
         daemon.send(UNABLE + text.encode())
         return 1
     import warnings

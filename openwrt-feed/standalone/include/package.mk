@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Stands in for OpenWrt's include/package.mk: Build/* prepares, BuildPackage stages with the Makefile's
+# own Package/NAME/install and hands over to ipk.py. Only packages that run on every processor are built.
+
+PKG_BUILD_DIR ?= $(BUILD_DIR)/tmp/$(PKG_NAME)
+STAGE_DIR ?= $(PKG_BUILD_DIR)/ipkg-all
+PKG_INSTALL_DIR ?= $(PKG_BUILD_DIR)/ipkg-install
+NOTHING :=
+SPACE := $(NOTHING) $(NOTHING)
+COMMA := ,
+
+.PHONY: all prepare
+all:
+prepare:
+	rm -rf $(PKG_BUILD_DIR)
+	$(Build/Prepare)
+	$(Build/Configure)
+	$(Build/Compile)
+	$(Build/Install)
+
+# What the control file says, in the form of OpenWrt's package-pack.mk. $(1): the package.
+define Standalone/Control
+Package: $(1)
+Version: $(PKG_VERSION)-r$(PKG_RELEASE)
+Depends: $(subst $(SPACE),$(COMMA) ,libc $(strip $(patsubst +%,%,$(filter-out @%,$(DEPENDS)))))
+Source: feeds/tandem/openwrt-feed/$(notdir $(CURDIR))
+SourceName: $(PKG_NAME)
+License: $(PKG_LICENSE)
+LicenseFiles: $(PKG_LICENSE_FILES)
+Section: $(SECTION)
+SourceDateEpoch: $(SOURCE_DATE_EPOCH)
+$(if $(URL),URL: $(URL)
+)Maintainer: $(PKG_MAINTAINER)
+Architecture: all
+endef
+
+# Expanded, not evaluated line by line: each $(eval) is done before the next is looked at.
+define BuildPackage
+$(foreach field,SECTION DEPENDS URL PKGARCH,$(eval $(field):=))\
+$(eval $(call Package/$(1)))\
+$(eval $(call Standalone/$(if $(filter all,$(PKGARCH)),Rules,Skip),$(1)))
+endef
+
+define Standalone/Skip
+  .PHONY: skip-$(1)
+  all: skip-$(1)
+  skip-$(1):
+	$(if $(filter %-src,$(1)),@:,@echo "$(1): only OpenWrt's buildroot can make it, for one processor")
+endef
+
+define Standalone/Rules
+  .PHONY: ipk-$(1)
+  all: ipk-$(1)
+  ipk-$(1): export IPK_CONTROL := $$(call Standalone/Control,$(1))
+  ipk-$(1): export IPK_DESCRIPTION = $$(Package/$(1)/description)
+  ipk-$(1): export IPK_CONFFILES = $$(Package/$(1)/conffiles)
+  ipk-$(1): export IPK_PREINST = $$(Package/$(1)/preinst)
+  ipk-$(1): export IPK_POSTINST = $$(Package/$(1)/postinst)
+  ipk-$(1): export IPK_PRERM = $$(Package/$(1)/prerm)
+  ipk-$(1): export IPK_POSTRM = $$(Package/$(1)/postrm)
+  ipk-$(1): prepare
+	$(INSTALL_DIR) $(STAGE_DIR)/$(1) $(OUTPUT_DIR)
+	$(call Package/$(1)/install,$(STAGE_DIR)/$(1))
+	$(HOST_PYTHON) $(STANDALONE)/ipk.py pack $(STAGE_DIR)/$(1) $(OUTPUT_DIR)
+endef
