@@ -4,7 +4,8 @@
     ipk.py pack STAGE OUTPUT    STAGE becomes OUTPUT/NAME_VERSION_ARCH.ipk
     ipk.py index OUTPUT         writes OUTPUT/Packages and Packages.gz
 
-IPK_CONTROL, IPK_DESCRIPTION and IPK_PRERM and the like hold the text that goes with STAGE. The same input gives the same bytes: members are sorted, root's, and of the time SOURCE_DATE_EPOCH.
+IPK_CONTROL, IPK_DESCRIPTION, IPK_PRERM and the like (see PARTS) hold the text that goes with STAGE.
+The same input gives the same bytes: members are sorted, root's, and of the time SOURCE_DATE_EPOCH.
 """
 
 from __future__ import annotations
