@@ -205,7 +205,7 @@ class Daemon:
 
     def _start_planner(self) -> tuple[int, int]:
         reading, writing = os.pipe2(os.O_CLOEXEC)
-        argv = planner_argv(PACKAGE_DIR, self._config_file)
+        argv = planner_argv(PACKAGE_DIR, self._config_file, os.path.dirname(self._control_path) or ".")
         actions = [(os.POSIX_SPAWN_DUP2, writing, 1), (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
         try:
             pid = os.posix_spawn(argv[0], argv, dict(os.environ), file_actions=actions)

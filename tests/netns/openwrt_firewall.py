@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""OpenWrt's firewall on the routers of the lab: the genuine fw4 on its genuine netifd, or rules like its.
+
+Either way the two files that the package brings are included as fw4 includes them, and what they
+include in turn lies where the router's tandemd writes it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from tests.lab import Instance, Port, Router, SeedLab, Tandem, seed_instances, wait_until
+from tests.lab.router import ROOT as CHECKOUT
+from tests.openwrt_pieces import ROOT
+
+INCLUDES = CHECKOUT / "files/usr/share/nftables.d"
+
+# What OpenWrt 22.03 to 24.10 install, without what does not matter here.
+CONFIG = """
+config defaults
+	option syn_flood '1'
+	option input 'REJECT'
+	option output 'ACCEPT'
+	option forward 'REJECT'
+	option drop_invalid '1'
+	option flow_offloading '%(offloading)d'
+
+config zone
+	option name 'lan'
+	list network 'lan'
+	option input '%(lan)s'
+	option output 'ACCEPT'
+	option forward 'ACCEPT'
+
+config zone
+	option name 'wan'
+	list network 'wan'
+	option input 'REJECT'
+	option output 'ACCEPT'
+	option forward 'REJECT'
+	option masq '1'
+	option mtu_fix '1'
+
+config forwarding
+	option src 'lan'
+	option dest 'wan'
+
+config rule
+	option name 'Allow-Ping'
+	option src 'wan'
+	option proto 'icmp'
+	option icmp_type 'echo-request'
+	option family 'ipv4'
+	option target 'ACCEPT'
+"""
+
+NETWORK = """
+config interface 'loopback'
+	option device 'lo'
+	option proto 'static'
+	option ipaddr '127.0.0.1'
+	option netmask '255.0.0.0'
+
+config interface 'lan'
+	option device 'br-lan'
+	option proto 'static'
+	option ipaddr '192.168.1.%(host)d'
+	option netmask '255.255.255.0'
+
+config interface 'wan'
+	option device 'wan'
+	option proto 'static'
+	option ipaddr '192.168.0.%(host)d'
+	option netmask '255.255.255.0'
+"""
+
+# In the shape of what fw4 prints for this configuration: chains, their order and their priorities.
+EQUIVALENT = """
+table inet fw4
+flush table inet fw4
+table inet fw4 {
+    %(table)s
+    chain input {
+        type filter hook input priority filter; policy drop;
+        iifname "lo" accept
+        %(input)s
+        ct state established,related accept
+        ct state invalid drop
+        tcp flags & (fin | syn | rst | ack) == syn jump syn_flood
+        iifname "br-lan" jump input_lan
+        iifname "wan" jump input_wan
+        jump handle_reject
+    }
+    chain forward {
+        type filter hook forward priority filter; policy drop;
+        ct state established,related accept
+        ct state invalid drop
+        iifname "br-lan" jump forward_lan
+        iifname "wan" jump handle_reject
+        jump handle_reject
+    }
+    chain handle_reject {
+        meta l4proto tcp reject with tcp reset
+        reject with icmpx type port-unreachable
+    }
+    chain syn_flood {
+        limit rate 25/second burst 50 packets return
+        drop
+    }
+    chain input_lan { %(lan)s; }
+    chain forward_lan { oifname { "br-lan", "wan" } accept; }
+    chain input_wan {
+        meta nfproto ipv4 icmp type 8 accept
+        jump handle_reject
+    }
+    chain srcnat {
+        type nat hook postrouting priority srcnat; policy accept;
+        oifname "wan" jump srcnat_wan
+    }
+    chain srcnat_wan { meta nfproto ipv4 masquerade; }
+}
+"""
+
+_BOOT = """
+set -e
+mount -t tmpfs tmpfs "$WORK"
+mkdir "$WORK/upper" "$WORK/work" "$WORK/root"
+mount -t overlay overlay -o "lowerdir=$LOWER,upperdir=$WORK/upper,workdir=$WORK/work" "$WORK/root"
+cd "$WORK/root"
+mkdir -p dev proc sys tmp/run/ubus tmp/run/tandem tmp/lock tmp/state tmp/lib usr/share/nftables.d
+[ -e var ] || ln -s tmp var
+mount --bind /dev dev
+mount -t proc proc proc
+mount -t sysfs sysfs sys
+mount --bind "$STATE" tmp/run/tandem
+cp -r "$INCLUDES/." usr/share/nftables.d/
+cp "$FILES/network" "$FILES/firewall" etc/config/
+chroot . /sbin/ubusd &
+until chroot . ubus list >/dev/null 2>&1; do sleep 0.05; done
+chroot . /sbin/netifd &
+until chroot . ubus call network.interface.wan status 2>/dev/null | grep -q '"up": true'; do sleep 0.05; done
+until chroot . ubus call network.interface.lan status 2>/dev/null | grep -q '"up": true'; do sleep 0.05; done
+chroot . fw4 start
+touch "$FILES/ready"
+wait
+"""
+
+
+class Fw4Lab(SeedLab):
+    """The seed's networks; the WAN device is called wan, because netifd takes eth0.2 for a VLAN of eth0."""
+
+    def __init__(self, daemon: Callable[[int], Tandem]) -> None:
+        super().__init__(daemon, "fw4")
+        for router in self.routers:
+            lan, wan = router.ports
+            router.ports = lan, Port("wan", wan.switch, *wan.addresses)
+
+
+def fw4_instances(advert_s: float = 0.1) -> list[Instance]:
+    """The seed's instances on these devices."""
+    lan, wan = seed_instances(advert_s)
+    routes = tuple(route.replace("eth0.2", "wan") for route in wan.routes)
+    return [lan, replace(wan, device="wan", routes=routes)]
+
+
+class Firewall:
+    """The firewall of one router. `lan`: the policy of the zone lan, "ACCEPT" or "REJECT"."""
+
+    def __init__(
+        self, genuine: bool, *, lan: str = "ACCEPT", included: bool = True, offloading: bool = False
+    ) -> None:
+        self.genuine = genuine
+        self.lan = lan
+        self.included = included
+        self.offloading = offloading
+        self._boot: subprocess.Popen[bytes] | None = None
+
+    def start(self, router: Router) -> None:
+        """Load it, as at boot: the daemon is not there yet."""
+        state = state_dir(router)
+        state.mkdir(mode=0o700, exist_ok=True)
+        if not self.genuine:
+            self.reload(router)
+            return
+        files, work, includes = (router.file(name) for name in ("fw4", "work", "includes"))
+        for directory in (files, work, includes):
+            directory.mkdir(exist_ok=True)
+        ready = files / "ready"
+        ready.unlink(missing_ok=True)
+        host = {"host": int(router.name[1:]) + 1}
+        (files / "network").write_text(NETWORK % host)
+        (files / "firewall").write_text(CONFIG % {"lan": self.lan, "offloading": self.offloading})
+        environment = {
+            "WORK": work, "LOWER": ROOT, "STATE": state, "FILES": files,
+            "INCLUDES": INCLUDES if self.included else includes,
+        }  # fmt: skip
+        with router.file("fw4.log").open("ab") as log:
+            self._boot = router.popen(
+                "env", *(f"{name}={value}" for name, value in environment.items()),
+                "unshare", "--mount", "sh", "-c", _BOOT, stdout=log, stderr=log,
+            )  # fmt: skip
+
+        def booted() -> bool:
+            assert self._boot is not None and self._boot.poll() is None, router.file("fw4.log").read_text()
+            return ready.exists()
+
+        wait_until(booted, 30, "fw4 is loaded", explain=router.file("fw4.log").read_text)
+
+    def run(self, router: Router, *argv: str) -> str:
+        """A command of the router's own, in its root file system."""
+        assert self._boot is not None
+        root = f"{router.file('work')}/root"
+        return router.exec("nsenter", f"--mount=/proc/{self._boot.pid}/ns/mnt", "chroot", root, *argv)
+
+    def reload(self, router: Router) -> None:
+        """`fw4 reload`."""
+        if self.genuine:
+            self.run(router, "fw4", "reload")
+            return
+        table, chain = "", ""
+        if self.included:
+            table = (INCLUDES / "table-pre/tandem.nft").read_text()
+            table = table.replace("/var/run/tandem", str(state_dir(router)))
+            chain = (INCLUDES / "chain-pre/input/tandem.nft").read_text()
+        lan = "accept" if self.lan == "ACCEPT" else "jump handle_reject"
+        router.exec("nft", "-f", "-", stdin=EQUIVALENT % {"table": table, "input": chain, "lan": lan})
+
+
+def state_dir(router: Router) -> Path:
+    """Where the router's tandemd keeps its control socket and what fw4 includes."""
+    return router.file("run")
+
+
+class Fw4Tandem(Tandem):
+    """tandemd behind OpenWrt's firewall, with its state in a directory of its own."""
+
+    def __init__(self, daemon: Tandem, firewall: Firewall) -> None:
+        super().__init__(daemon.instances, daemon.groups, daemon.text)
+        self.firewall = firewall
+
+    def prepare(self, router: Router) -> None:
+        self.firewall.start(router)
+
+    def write(self, router: Router) -> None:
+        super().write(router)
+        state_dir(router).mkdir(mode=0o700, exist_ok=True)
+        router.file("sock").unlink(missing_ok=True)
+        router.file("sock").symlink_to(state_dir(router) / "control.sock")
+
+    def commands(self, router: Router) -> list[list[str]]:
+        return [[*argv[:-1], str(state_dir(router) / "control.sock")] for argv in super().commands(router)]

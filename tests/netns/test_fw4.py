@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Behind OpenWrt's firewall: adverts and replication are let in, and translated flows survive.
+
+The zone wan rejects what comes unasked, and masquerades; with the zone lan made as strict, nothing
+gets in but by Tandem's own rules.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.lab import FAR, Router, SeedLab, Tandem, stays, wait_until
+from tests.lab.scenario import tandem_uci
+from tests.openwrt_pieces import ROOT, needs
+
+from .live import Connections, connections, no_resets, power_loss, settle, started, takes_over, transitions
+from .openwrt_firewall import Firewall, Fw4Lab, Fw4Tandem, fw4_instances
+
+Open = Callable[[Any], Any]
+KINDS = [
+    pytest.param(True, marks=needs(ROOT / "sbin/fw4", ROOT / "sbin/netifd"), id="genuine"),
+    pytest.param(False, id="equivalent"),
+]
+
+
+def behind(genuine: bool, **options: Any) -> Callable[[int], Fw4Tandem]:
+    """tandemd of router n; connections are replicated by the WAN, where the zone rejects."""
+
+    def daemon(number: int) -> Fw4Tandem:
+        instances = fw4_instances()
+        groups = {"G1": ("I1", "E1")}
+        sync = ["config conntrack_sync", f"\tlist peer '192.168.0.{4 - number}'"]
+        sync += ["\toption secret 'behind the firewall of OpenWrt'", "\toption heartbeat '0.2'", ""]
+        text = "\n".join([tandem_uci(instances, groups), *sync])
+        return Fw4Tandem(Tandem(instances, groups, text), Firewall(genuine, **options))
+
+    return daemon
+
+
+def firewall(router: Router) -> Firewall:
+    assert isinstance(router.daemon, Fw4Tandem)
+    return router.daemon.firewall
+
+
+def let_in(router: Router) -> str:
+    return router.exec("nft", "list", "chain", "inet", "fw4", "tandem_input")
+
+
+@pytest.mark.parametrize("genuine", KINDS)
+def test_translated_connections_survive_behind_the_firewall(open_lab: Open, genuine: bool) -> None:
+    """With the zone lan as strict as wan: without Tandem's rules there would be two actives."""
+    lab = open_lab(Fw4Lab(behind(genuine, lan="REJECT")))
+    started(lab)
+    assert "masquerade" in lab.r1.exec("nft", "list", "chain", "inet", "fw4", "srcnat_wan")
+    with connections() as flows, no_resets(lab):
+        open_flows(lab, flows)
+        active, backup = settle(lab)
+        before = transitions(active), transitions(backup)
+        for router in lab.routers:
+            firewall(router).reload(router)
+            assert "vrrp" in let_in(router) or "112" in let_in(router)
+        stays(lambda: lab.active is active, 1, "a reload of the firewall moves nothing")
+        assert (transitions(active), transitions(backup)) == before
+        settle(lab)
+        power_loss(lab, active)
+        takes_over(lab, backup)
+        flows.all_go_on()
+        active.power_on()  # with a firewall that is there before the daemon
+        settle(lab)
+        Tandem.request(backup, "failover")
+        takes_over(lab, active)
+        flows.all_go_on()
+
+
+def open_flows(lab: SeedLab, flows: Connections) -> None:
+    flows.add(lab.client, lab.server, FAR, 10, server_speaks=True)
+    flows.add(lab.client, lab.server, FAR, 10, server_speaks=False)
+    flows.all_go_on()
+    seen = {flow.speaker.getpeername()[0] for flow in flows.flows[:10]}
+    assert seen == {"192.168.0.4"}, "masqueraded to the router's own address"
+
+
+@pytest.mark.parametrize("genuine", KINDS)
+def test_without_the_files_of_the_package_there_are_two_actives(open_lab: Open, genuine: bool) -> None:
+    """What the files are for: the same lab without them."""
+    lab = open_lab(Fw4Lab(behind(genuine, lan="REJECT", included=False)))
+    for router in lab.routers:
+        router.start()
+    wait_until(lambda: all(router.all_in("MASTER") for router in lab.routers), 15, "two actives")
+
+
+def test_nobody_else_is_let_in(open_lab: Open) -> None:
+    lab = open_lab(Fw4Lab(behind(False)))
+    started(lab)
+    assert not connects(lab.server, "192.168.0.2", 3780), "a stranger on the WAN"
+    assert connects(lab.r2, "192.168.0.2", 3780), "the peer"
+    rules = let_in(lab.r1)
+    assert 'iifname "br-lan" ip daddr 224.0.0.18' in rules and 'iifname "wan" ip daddr' in rules
+
+
+def connects(host: Any, address: str, port: int) -> bool:
+    def attempt() -> bool:
+        with socket.socket() as sock:
+            sock.settimeout(2)
+            return sock.connect_ex((address, port)) == 0
+
+    return bool(host.enter(attempt))
+
+
+def test_rules_follow_the_configuration(open_lab: Open) -> None:
+    """A reload of the daemon changes the table that is loaded, and what the next reload of fw4 includes."""
+    lab = open_lab(Fw4Lab(behind(False)))
+    started(lab)
+    r1 = lab.r1
+    daemon = r1.daemon
+    instances = [replace(item, options={"mcast_dst_ip": "224.0.0.99"}) for item in daemon.instances]
+    daemon.text = tandem_uci(instances, daemon.groups)
+    daemon.write(r1)
+    Tandem.request(r1, "reload")
+    for _ in range(2):
+        rules = let_in(r1)
+        assert "224.0.0.99" in rules and "224.0.0.18" not in rules and "3780" not in rules
+        firewall(r1).reload(r1)
