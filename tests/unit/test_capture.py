@@ -12,7 +12,8 @@ from scapy.layers.inet import IP
 from scapy.layers.inet6 import IPv6
 
 from tandem.config.schema import Address, Config, Instance
-from tandem.control.capture import Datagram, _Scapy, instances_on, take_apart, verdict
+from tandem.control.adverts import Datagram, instances_on, take_apart, verdict
+from tandem.control.capture import _Scapy
 from tandem.core.packet import GROUP4, GROUP6, Advertisement, encode
 from tandem.effects.vrrp_socket import pack
 

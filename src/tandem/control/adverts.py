@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Advertisements as a packet socket sees them: taken from the wire, taken apart, and judged.
+
+The kernel picks the packets with a classic BPF filter, so that a busy interface costs nothing; the
+verdict comes from the same functions that the daemon uses.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import socket
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tandem.config.schema import Config, Instance
+from tandem.core.packet import PROTOCOL, Advertisement, PacketError, Reason, check, decode
+from tandem.effects.vrrp_socket import UNICAST_MIN_HOP_LIMIT, expected_of
+
+_ETH_P_ALL = 0x0003
+ETH_P_IP = 0x0800
+_ETH_P_IPV6 = 0x86DD
+_SOL_PACKET = 263
+_PACKET_ADD_MEMBERSHIP = 1
+_PACKET_MR_ALLMULTI = 2
+_SO_ATTACH_FILTER = 26
+
+# include/uapi/linux/filter.h, bpf_common.h
+_LOAD_WORD, _LOAD_BYTE = 0x20, 0x30  # BPF_LD | BPF_ABS | BPF_W, BPF_B
+_AND, _EQUAL, _RETURN = 0x54, 0x15, 0x06
+_AD_PROTOCOL, _AD_VLAN_TAG = 0xFFFFF000, 0xFFFFF000 + 44  # SKF_AD_OFF
+_NET = 0xFFF00000  # SKF_NET_OFF: relative to the IP header, on any kind of link
+
+_FILTER = (  # code, jump if true, jump if false, operand
+    (_LOAD_WORD, 0, 0, _AD_VLAN_TAG),
+    (_AND, 0, 0, 0x0FFF),
+    (_EQUAL, 0, 8, 0),  # else a tagged frame: it belongs to another interface
+    (_LOAD_WORD, 0, 0, _AD_PROTOCOL),
+    (_EQUAL, 0, 2, ETH_P_IP),
+    (_LOAD_BYTE, 0, 0, _NET + 9),
+    (_EQUAL, 3, 4, PROTOCOL),
+    (_EQUAL, 0, 3, _ETH_P_IPV6),
+    (_LOAD_BYTE, 0, 0, _NET + 6),
+    (_EQUAL, 0, 1, PROTOCOL),
+    (_RETURN, 0, 0, 0xFFFFFFFF),
+    (_RETURN, 0, 0, 0),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Datagram:
+    """One IP packet that claims to carry VRRP, taken apart as far as it can be."""
+
+    family: int
+    header: bytes  # without options
+    payload: bytes
+    source: bytes
+    destination: bytes
+    hop_limit: int
+    fragment: bool = False
+
+    def decoded(self) -> Advertisement | PacketError:
+        """What the daemon makes of it before it looks at its configuration."""
+        return decode(
+            self.payload, self.family, self.hop_limit, self.source, self.destination, UNICAST_MIN_HOP_LIMIT
+        )
+
+
+def instances_on(interface: str, config: Config | None) -> tuple[Instance, ...]:
+    """The instances that live on an interface, be it the real one or their macvlan."""
+    every = config.instances if config else ()
+    return tuple(item for item in every if interface in (item.interface, item.use_vmac))
+
+
+def take_apart(data: bytes, family: int) -> Datagram | None:
+    """An IP packet as the kernel hands it to a packet socket, before any check of its own.
+
+    None when it is no IP packet at all. What follows the length in its header is padding.
+    """
+    if family == 4 and len(data) >= 20 and data[0] >> 4 == 4:
+        start, (total,) = (data[0] & 0x0F) * 4, struct.unpack_from("!H", data, 2)
+        if not 20 <= start <= total <= len(data):
+            return None
+        fragment = bool(struct.unpack_from("!H", data, 6)[0] & 0x3FFF)  # more to come, or an offset
+        payload = data[start:total]
+        return Datagram(4, data[:20], payload, data[12:16], data[16:20], data[8], fragment)
+    if family == 6 and len(data) >= 40 and data[0] >> 4 == 6:
+        end = 40 + struct.unpack_from("!H", data, 4)[0]
+        if end > len(data):
+            return None
+        return Datagram(6, data[:40], data[40:end], data[8:24], data[24:40], data[7])
+    return None
+
+
+def verdict(
+    datagram: Datagram | None,
+    config: Config | None,
+    instances: Sequence[Instance],
+    own: frozenset[bytes] = frozenset(),
+) -> str:
+    """What the daemon does with a packet under `config`, in words.
+
+    `instances` are those of the interface, `own` the packed addresses of this router.
+    """
+    if datagram is None:
+        return "dropped: not a whole IP packet"
+    if datagram.fragment:
+        return "fragment: judged when it is whole"
+    advert = datagram.decoded()
+    if isinstance(advert, PacketError):
+        return f"dropped: {advert}"
+    if config is None:
+        return "well-formed (no configuration to compare it with)"
+    return _verdict_of(advert, datagram, instances, own)
+
+
+def _verdict_of(
+    advert: Advertisement, datagram: Datagram, instances: Sequence[Instance], own: frozenset[bytes]
+) -> str:
+    """The verdict of the instance with the VRID; there may be two when peers are unicast."""
+    result = f"dropped: {PacketError(Reason.UNKNOWN_VRID, f'vrid {advert.vrid}')}"
+    for instance in instances:
+        if (instance.virtual_router_id, instance.family) != (advert.vrid, datagram.family):
+            continue
+        error = check(advert, expected_of(instance, own), datagram.source, datagram.destination)
+        if error is None:
+            return f"accepted by {instance.name}"
+        result = f"dropped by {instance.name}: {error}"
+    return result
+
+
+def listen(interface: str) -> socket.socket:
+    """A packet socket that gets VRRP packets only, from the IP header on, in both directions."""
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, 0)
+    try:
+        program = b"".join(struct.pack("=HBBI", *step) for step in _FILTER)
+        memory = ctypes.create_string_buffer(program)
+        sock.setsockopt(
+            socket.SOL_SOCKET,
+            _SO_ATTACH_FILTER,
+            struct.pack("HP", len(program) // 8, ctypes.addressof(memory)),
+        )
+        # The card may not be listening to the group when no daemon runs.
+        request = struct.pack("=iHH8s", socket.if_nametoindex(interface), _PACKET_MR_ALLMULTI, 0, b"")
+        sock.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, request)
+        sock.bind((interface, _ETH_P_ALL))
+    except OSError:
+        sock.close()
+        raise
+    return sock
