@@ -23,6 +23,7 @@ from tandem.core.state import Role
 from tandem.core.sync_group import SyncGroup
 from tandem.core.tracking import OWNER
 from tandem.effects.announce import Announcer
+from tandem.effects.dhcp_guard import DhcpGuard, clear_guard
 from tandem.effects.executor import Executor
 from tandem.effects.firewall import Firewall
 from tandem.effects.interfaces import Interfaces
@@ -39,6 +40,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from tandem.dhcp.gateway import Gateway
     from tandem.openwrt.integration import OpenWrt
     from tandem.replication.replication import Replication
 
@@ -93,6 +95,7 @@ class Daemon:
             self._log.error(f"cannot start the planner: {error.strerror}")
             return 1
         if not plan.config.globals.enabled:
+            clear_guard(plan.guard)
             self._log.info(f"{self._config_file}: option enabled is 0: nothing to do")
             return 0
         self._started = self._loop.now()
@@ -127,6 +130,7 @@ class Daemon:
         self._scripts.on_change = self.router.tracker_changed
         self._interfaces.start(self.router)
         self._replication = self._replicate(plan)
+        self._dhcp = self._follow(plan)
         self._openwrt = self._integrate()
 
     def _integrate(self) -> OpenWrt | None:
@@ -161,6 +165,29 @@ class Daemon:
         self._executor.connections = replication
         replication.start()
         return replication
+
+    def _follow(self, plan: Plan) -> Gateway | None:
+        """DHCP that follows the role, if it is configured; else what a former life left of it goes."""
+        settings = plan.config.dhcp_gateway
+        if settings is None or plan.leases is None:
+            clear_guard(plan.guard)
+            self._executor.guard = None
+            return None
+        from tandem.dhcp.gateway import Gateway
+
+        if self._executor.guard is None:
+            self._executor.guard = DhcpGuard()
+        self._executor.guard.hold(plan.guard)
+        gateway = Gateway(self._loop, self._log, settings, plan.leases, self._executor.guard)
+        gateway.start(
+            member.settings.name
+            for group in self.router.groups.values()
+            if group.state == "MASTER"
+            for member in group.members
+        )
+        if self._replication is not None and settings.replicate:
+            gateway.exchange.join(self._replication)
+        return gateway
 
     def _schedule(self, plan: Plan) -> None:
         settings = plan.config.globals
@@ -269,9 +296,14 @@ class Daemon:
     def _take_plan(self, plan: Plan) -> None:
         if plan.config.conntrack_sync != self.router.plan.config.conntrack_sync:
             self._log.warning("a changed conntrack_sync takes effect when tandemd is restarted")
+        before = self.router.plan
         self._set_level(plan)
         self._scripts.reload(plan.config)
         self.router.reload(plan)
+        if (before.config.dhcp_gateway, before.leases) != (plan.config.dhcp_gateway, plan.leases):
+            if self._dhcp is not None:
+                self._dhcp.stop()
+            self._dhcp = self._follow(plan)
         self._log.info(f"{self._config_file} reloaded")
 
     def _reap(self, pid: int, now: int) -> None:
@@ -309,6 +341,7 @@ class Daemon:
                 "started": self._started,
                 "memory_locked": self._memory_locked,
                 "health": self._health(),
+                "dhcp": self._dhcp.status() if self._dhcp is not None else None,
                 "history": self._history.entries(self._loop.now()),
             }
             counters = self._control.counters | {"log_lines_dropped": self._log.dropped}
@@ -361,6 +394,8 @@ class Daemon:
             self.router.note(transition)
             if self._replication is not None:
                 self._replication.role(transition.instance, transition.state)
+            if self._dhcp is not None:
+                self._dhcp.role(transition.instance, transition.state)
             why = f" ({transition.why})" if transition.why else ""
             self._log.info(f"{transition.instance}: {transition.state}{why}, priority {transition.priority}")
         self._scripts.notify(transition)
@@ -375,6 +410,8 @@ class Daemon:
         self.router.stop()
         if self._replication is not None:
             self._replication.stop()
+        if self._dhcp is not None:
+            self._dhcp.stop()
         self._interfaces.stop()
         self._executor.close()
         if self._openwrt is not None:

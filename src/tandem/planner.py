@@ -19,7 +19,8 @@ from tandem.config.load import load_file
 from tandem.config.schema import Address, Config, Instance, Route, Rule, plain
 from tandem.effects.plan import PROTOCOL, STATIC_ADDRESS_PROTOCOL, Template, Watch
 from tandem.effects.process import credentials_of
-from tandem.plan import encode_nft, fw4
+from tandem.openwrt import dnsmasq
+from tandem.plan import encode_guard, encode_nft, fw4
 from tandem.plan import encode_rtnl as rtnl
 from tandem.plan.template import EncodeError
 
@@ -35,16 +36,29 @@ def build_plan(config: Config, warnings: Sequence[str]) -> dict[str, Any]:
     EncodeError when a value passed validation that netlink can't carry.
     """
     priorities = itertools.count(rtnl.RULE_PRIORITY)
+    router = dnsmasq.read_router() if config.dhcp_gateway else dnsmasq.Router()
     return {
         "config": plain(config),
-        "warnings": tuple(warnings),
+        "warnings": (*warnings, *dnsmasq.warnings(config, router)),
         "instances": {
             instance.name: _instance(instance, config.globals.address_lifetime_s, priorities)
             for instance in config.instances
         },
         "static": _static(config, priorities),
         "nft": encode_nft.frame(config.instances),
+        "guard": _guard(config, router),
+        "leases": dnsmasq.lease_plan(config, router),
     }
+
+
+def _guard(config: Config, router: dnsmasq.Router) -> dict[str, Any]:
+    lifetime = config.globals.address_lifetime_s
+    answers = {
+        instance.name: encode_guard.answer(router.devices(instance.interface), instance.family, lifetime)
+        for instance in config.instances
+        if instance.dhcp
+    }
+    return {**encode_guard.guard(config.instances, router.devices), "answer": answers}
 
 
 def _instance(instance: Instance, lifetime_s: int, priorities: Iterator[int]) -> dict[str, Any]:

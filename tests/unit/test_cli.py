@@ -112,6 +112,7 @@ STATUS: dict[str, Any] = {
         "late_limit_ms": 10,
     },
     "health": {},
+    "dhcp": None,
     "groups": [
         {
             "name": "G1",

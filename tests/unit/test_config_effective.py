@@ -19,6 +19,7 @@ from tandem.config.schema import (
     Address,
     Config,
     ConntrackSync,
+    DhcpGateway,
     Garp,
     Globals,
     Group,
@@ -159,6 +160,10 @@ def instances(draw: st.DrawFn, name: str, number: int, scripts: list[str], group
     tracked = [Track("interface", n, len(n) - group, group % 2 == 0) for n in trackers]
     tracked += [Track("script", n, len(n) + group, group % 2 == 1) for n in scripts]
     usable = [a.address for a in (*carried, *excluded)]
+    some = ["10.0.0.0/8", "192.168.1.0/24"] if family == 4 else ["fd00::/64", "fd01::/48"]
+    networks = st.sampled_from(some)
+    dhcp: dict[str, object] = {"dhcp_networks": tuple(draw(st.lists(networks, min_size=1, unique=True)))}
+    dhcp |= {"dhcp": True, "dhcp_tag": draw(maybe(names))}
     return Instance(
         name=name,
         interface=interface,
@@ -187,6 +192,7 @@ def instances(draw: st.DrawFn, name: str, number: int, scripts: list[str], group
         excluded_addresses=tuple(excluded),
         routes=tuple(draw(st.lists(routes(), max_size=2))),
         rules=tuple(draw(st.lists(rules(), max_size=2))),
+        **(dhcp if draw(st.booleans()) else {}),
         snat=draw(maybe(st.sampled_from(usable))),
         track_primary=draw(st.booleans()),
         tracks=tuple(tracked),
@@ -265,6 +271,17 @@ def conntrack_syncs(draw: st.DrawFn) -> ConntrackSync:
     )
 
 
+paths = st.none() | st.just("/tmp/a file") | st.just("/tmp/hosts/leases")
+dhcp_gateways = st.builds(
+    DhcpGateway,
+    leasefile=paths,
+    confdir=paths,
+    restart=argvs.filter(bool),
+    restart_timeout_ms=st.integers(1000, 300_000),
+    restart_delay_ms=st.integers(50, 60_000),
+)
+
+
 @st.composite
 def configs(draw: st.DrawFn) -> Config:
     user = draw(users)
@@ -313,6 +330,7 @@ def configs(draw: st.DrawFn) -> Config:
         static_routes=tuple(draw(st.lists(routes(static=True), max_size=2))),
         static_rules=tuple(draw(st.lists(rules(), max_size=2))),
         conntrack_sync=draw(maybe(conntrack_syncs())),
+        dhcp_gateway=draw(dhcp_gateways) if any(instance.dhcp for instance in found) else None,
     )
 
 

@@ -61,13 +61,14 @@ class Diff:
     scripts: tuple[str, ...]  # scripts that are new or run differently
     static_changed: bool
     conntrack_sync_changed: bool  # also when only the contents of a key file are other ones
+    dhcp_gateway_changed: bool
 
     @property
     def empty(self) -> bool:
         """Whether the two configurations are the same."""
         groups = (self.changed, self.added, self.removed, self.scripts)
         others = (self.globals_changed, self.static_changed, self.conntrack_sync_changed)
-        return not any(groups) and not any(others)
+        return not any(groups) and not any(others) and not self.dhcp_gateway_changed
 
 
 def diff(old: Config, new: Config) -> Diff:
@@ -99,6 +100,7 @@ def diff(old: Config, new: Config) -> Diff:
         scripts=scripts,
         static_changed=_static(old) != _static(new),
         conntrack_sync_changed=old.conntrack_sync != new.conntrack_sync,
+        dhcp_gateway_changed=old.dhcp_gateway != new.dhcp_gateway,
     )
 
 

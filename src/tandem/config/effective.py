@@ -15,6 +15,7 @@ from tandem.config.schema import (
     Address,
     Config,
     ConntrackSync,
+    DhcpGateway,
     Globals,
     Group,
     Instance,
@@ -47,6 +48,8 @@ def render(config: Config) -> str:
         lines += _instance(instance)
     if config.conntrack_sync:
         lines += _conntrack_sync(config.conntrack_sync)
+    if config.dhcp_gateway:
+        lines += _dhcp_gateway(config.dhcp_gateway)
     for kind, option, texts in (
         ("static_ipaddress", "address", [address(a) for a in config.static_addresses]),
         ("static_routes", "route", [route(r) for r in config.static_routes]),
@@ -146,6 +149,10 @@ def _instance(found: Instance) -> Iterator[str]:
     yield from (_list("virtual_ipaddress_excluded", address(a)) for a in found.excluded_addresses)
     yield from (_list("virtual_routes", route(r)) for r in found.routes)
     yield from (_list("virtual_rules", rule(r)) for r in found.rules)
+    if found.dhcp:
+        yield from _option("dhcp", True)
+        yield from _option("dhcp_tag", found.dhcp_tag)
+        yield from (_list("dhcp_network", network) for network in found.dhcp_networks)
     yield from _option("snat", found.snat or "0")
     yield from _option("dont_track_primary", not found.track_primary)
     yield from _tracks(found.tracks)
@@ -195,6 +202,18 @@ def _conntrack_sync(found: ConntrackSync) -> Iterator[str]:
         yield from _option("guarantee_timeout", _seconds(found.guarantee_timeout_ms))
     yield from _option("stale_lag", _seconds(found.stale_lag_ms))
     yield from _option("stale_loss", found.stale_loss)
+
+
+def _dhcp_gateway(found: DhcpGateway) -> Iterator[str]:
+    yield from ("", "config dhcp_gateway")
+    yield from _option("leasefile", found.leasefile)
+    yield from _option("confdir", found.confdir)
+    yield from _option("restart", shlex.join(found.restart))
+    yield from _option("restart_timeout", _seconds(found.restart_timeout_ms))
+    yield from _option("restart_delay", _seconds(found.restart_delay_ms))
+    yield from _option("router", found.router)
+    yield from _option("dns", found.dns)
+    yield from _option("replicate", found.replicate)
 
 
 def _in_place(peer: SyncPeer) -> bool:

@@ -110,6 +110,7 @@ class _Builder:
             excluded_addresses=tuple(item.value for item in self.excluded),
             routes=self.routes,
             rules=self._rules(),
+            **self._dhcp(),
             snat=self._snat(),
             track_primary=not parsed.get("dont_track_primary"),
             tracks=self._tracks(),
@@ -318,6 +319,35 @@ class _Builder:
                 reason = "is an IPv4 rule, as in keepalived; for IPv6 add inet6"
                 self.parsed.warn(reason, "virtual_rules", item)
         return tuple(item.value for item in items)
+
+    def _dhcp(self) -> dict[str, Any]:
+        """Whether DHCP follows the role, and for which networks."""
+        parsed = self.parsed
+        if not parsed.get("dhcp"):
+            for option in ("dhcp_tag", "dhcp_network"):
+                if parsed.given(option):
+                    parsed.warn("has no effect without option dhcp '1'", option)
+            return {}
+        given = [item.value for item in parsed.all("dhcp_network")]
+        for item in parsed.all("dhcp_network"):
+            if (":" in item.value) != (self.family == 6):
+                parsed.error(f"is no network of IPv{self.family}", "dhcp_network", item)
+        carried: list[Address] = [item.value for item in (*self.virtual, *self.excluded)]
+        networks = [
+            str(values.interface(f"{address.address}/{address.prefixlen}").network)
+            for address in carried
+            if address.family == self.family
+            and not _link_local(address)
+            and address.prefixlen < (31 if self.family == 4 else 127)
+        ]
+        if not given and not networks and self.family == 4:
+            reason = "no virtual address tells the network: give it a prefix length, or add dhcp_network"
+            parsed.warn(reason, "dhcp")
+        return {
+            "dhcp": True,
+            "dhcp_tag": parsed.get("dhcp_tag"),
+            "dhcp_networks": tuple(dict.fromkeys(given or networks)),
+        }
 
     def _snat(self) -> str | None:
         parsed = self.parsed

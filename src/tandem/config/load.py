@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tandem.config import check, conntrack_sync, instance, read, uci
+from tandem.config import check, conntrack_sync, dhcp_gateway, instance, read, uci
 from tandem.config.names import Names
 from tandem.config.problem import Problem
 from tandem.config.read import Parsed, Report
@@ -84,6 +84,7 @@ def _build(document: uci.Document, report: Report) -> Config:
         found[MOST_INSTANCES].error(f"more than {MOST_INSTANCES} instances")
         found = found[:MOST_INSTANCES]
     instances = instance.build_all(found, names, settings)
+    replicated = conntrack_sync.build(sections.get("conntrack_sync", []), names, tuple(instances.values()))
     config = Config(
         globals=_globals(settings),
         instances=tuple(instances.values()),
@@ -92,8 +93,9 @@ def _build(document: uci.Document, report: Report) -> Config:
         static_addresses=_static(sections, "static_ipaddress", "address", names.address, Address),
         static_routes=_static(sections, "static_routes", "route", names.route, Route),
         static_rules=_static(sections, "static_rules", "rule", names.rule, Rule),
-        conntrack_sync=conntrack_sync.build(
-            sections.get("conntrack_sync", []), names, tuple(instances.values())
+        conntrack_sync=replicated,
+        dhcp_gateway=dhcp_gateway.build(
+            sections.get("dhcp_gateway", []), found, instances, replicated is not None
         ),
     )
     check.check(config, sections, report)

@@ -18,6 +18,7 @@ from tandem.config.values import (
     GROUP,
     NAME,
     PASSWORD,
+    PATH,
     SWITCH,
     TEXT,
     USER,
@@ -243,6 +244,14 @@ INSTANCE: Table = {
         None,
         "SNAT what leaves by the interface to a virtual address; default: 1 with an IPv4 default route",
     ),
+    "dhcp": _switch("0", "DHCP servers and RA daemons on the interface are heard while MASTER only"),
+    "dhcp_tag": Option(NAME, None, "dnsmasq's tag of the network; default: the name of the UCI network"),
+    "dhcp_network": Option(
+        Kind("a prefix without host bits", lambda text: str(network(text))),
+        None,
+        "networks whose leases the routers share; default: those of the virtual addresses",
+        many=True,
+    ),
     "use_vmac": Option(
         Kind("0, 1 or a name for the new interface of at most 15 bytes", str),
         "0",
@@ -448,6 +457,19 @@ CONNTRACK_SYNC: Table = {
     ),
 }
 
+DHCP_GATEWAY: Table = {
+    "leasefile": Option(PATH, None, "dnsmasq's lease file; default: as dnsmasq is configured"),
+    "confdir": Option(PATH, None, "directory that dnsmasq reads; default: as dnsmasq is configured"),
+    "restart": Option(COMMAND, "/etc/init.d/dnsmasq restart", "restarts dnsmasq, so that it reads leases"),
+    "restart_timeout": Option(seconds("1", "300"), "30", "seconds that the restart may take"),
+    "restart_delay": Option(
+        seconds("0.05", "60"), "1", "seconds in which leases of the other router are gathered for a restart"
+    ),
+    "router": _switch("1", "clients get the virtual address as their router"),
+    "dns": _switch("1", "and as their DNS server"),
+    "replicate": _switch("1", "leases are replicated to the peers of conntrack_sync"),
+}
+
 SECTIONS: dict[str, Table] = {
     "globals": GLOBALS,
     "global_defs": GLOBALS,
@@ -461,6 +483,7 @@ SECTIONS: dict[str, Table] = {
     "track_script": TRACK_SCRIPT,
     "peer": PEER,
     "conntrack_sync": CONNTRACK_SYNC,
+    "dhcp_gateway": DHCP_GATEWAY,
     "static_ipaddress": {"address": Option(REFERENCE, None, "ipaddress sections or addresses", many=True)},
     "static_routes": {"route": Option(REFERENCE, None, "route sections or routes", many=True)},
     "static_rules": {"rule": Option(REFERENCE, None, "rule sections or rules", many=True)},

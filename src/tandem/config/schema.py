@@ -153,6 +153,9 @@ class Instance:
     excluded_addresses: tuple[Address, ...] = ()
     routes: tuple[Route, ...] = ()
     rules: tuple[Rule, ...] = ()
+    dhcp: bool = False  # DHCP and RAs on the interface are answered by the MASTER only
+    dhcp_tag: str | None = None  # what dnsmasq calls the network; None: as /etc/config/network does
+    dhcp_networks: tuple[str, ...] = ()  # canonical prefixes whose leases the routers share
     snat: str | None = None  # the virtual address outgoing traffic is SNATed to
     track_primary: bool = True
     tracks: tuple[Track, ...] = ()
@@ -256,6 +259,20 @@ class ConntrackSync:
 
 
 @dataclass(frozen=True, slots=True)
+class DhcpGateway:
+    """The `dhcp_gateway` section, or its defaults when an instance has `dhcp` and there is none."""
+
+    leasefile: str | None = None  # of dnsmasq; None: the one in its configuration
+    confdir: str | None = None  # which dnsmasq reads; None: the one in its configuration
+    restart: tuple[str, ...] = ("/etc/init.d/dnsmasq", "restart")
+    restart_timeout_ms: int = 30_000
+    restart_delay_ms: int = 1000  # between a lease that a peer has granted and the restart
+    router: bool = True  # clients get the virtual address as router
+    dns: bool = True  # and as DNS server
+    replicate: bool = True  # leases, to the peers of conntrack_sync
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole effective configuration."""
 
@@ -267,13 +284,14 @@ class Config:
     static_routes: tuple[Route, ...] = ()
     static_rules: tuple[Rule, ...] = ()
     conntrack_sync: ConntrackSync | None = None
+    dhcp_gateway: DhcpGateway | None = None  # not None: some instance has `dhcp`
 
 
 _NESTED: dict[str, type] = {
     "Address": Address, "Nexthop": Nexthop, "Route": Route, "Rule": Rule, "Track": Track,
     "Notify": Notify, "Garp": Garp, "Instance": Instance, "Group": Group, "Script": Script,
     "Globals": Globals, "Config": Config, "SyncPath": SyncPath, "SyncPeer": SyncPeer,
-    "ConntrackSync": ConntrackSync,
+    "ConntrackSync": ConntrackSync, "DhcpGateway": DhcpGateway,
 }  # fmt: skip
 
 

@@ -157,6 +157,12 @@ def _user(text: str) -> tuple[str, str | None]:
     return words[0], words[1] if len(words) == 2 else None
 
 
+def _path(text: str) -> str:
+    if not text.startswith("/") or len(text) > 255 or not text.isprintable():
+        raise ValueError
+    return text
+
+
 def _command(text: str) -> tuple[str, ...]:
     try:
         words = tuple(shlex.split(text))
@@ -181,6 +187,7 @@ NAME = Kind("1 to 64 printable characters without blanks or quotes", _name)
 DEVICE = Kind("the name of an interface: 1 to 15 bytes without blanks, '/' and ':'", _device)
 TEXT = Kind("at most 255 printable characters", _text)
 USER = Kind("'user' or 'user group'", _user)
+PATH = Kind("an absolute path of at most 255 printable characters", _path)
 COMMAND = Kind("a command that begins with the absolute path of a program", _command)
 
 

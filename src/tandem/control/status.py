@@ -27,7 +27,7 @@ SECOND = 1_000_000_000
 def snapshot(router: Router, loop: Loop, counters: dict[str, int], facts: Snapshot) -> Snapshot:
     """Everything that is known now, as values that JSON carries.
 
-    `facts` are what only the daemon knows (config_file, memory_locked, started in ns, health, history).
+    `facts` are what only the daemon knows (config_file, memory_locked, started in ns, health, dhcp, history).
     Durations are seconds (`_s`) or milliseconds (`_ms`), `since` is seconds since the epoch or null.
     """
     now = loop.now()
@@ -45,6 +45,7 @@ def snapshot(router: Router, loop: Loop, counters: dict[str, int], facts: Snapsh
             "late_limit_ms": LATE // MILLISECOND,
         },
         "health": facts["health"],
+        "dhcp": facts["dhcp"],
         "groups": [_group(group, router, now) for group in router.groups.values()],
         "instances": [
             _instance(group, member, router.endpoints[member.name], router, now)

@@ -32,6 +32,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
+    from tandem.effects.dhcp_guard import DhcpGuard
+
     class Connections(Protocol):
         """What the peers have told of their connections: `replication.Replication`."""
 
@@ -50,6 +52,7 @@ class Executor:
         self, rtnl: Rtnl, firewall: Firewall, announcer: Announcer, interfaces: Interfaces, told: Told
     ) -> None:
         self.endpoints: dict[str, Endpoint] = {}
+        self.guard: DhcpGuard | None = None  # set where DHCP follows the role
         self.connections: Connections  # set where connections are replicated; nobody asks for it else
         self._rtnl = rtnl
         self._firewall = firewall
@@ -84,6 +87,8 @@ class Executor:
                     self.connections.calm(group)
                 case Transition() | GroupTransition():
                     self._told(action)
+        if self.guard is not None:
+            self.guard.set_active(name for name, endpoint in self.endpoints.items() if endpoint.installed)
         if removed:  # What takes long and nobody waits for comes after the goodbye.
             self._firewall_failures()
             for endpoint in removed:
@@ -93,6 +98,8 @@ class Executor:
 
     def refresh(self) -> list[EffectFailed]:
         """Renew the lifetime of the addresses of active instances (dead man's switch)."""
+        if self.guard is not None:
+            self.guard.refresh()
         return self._send_for_active(lambda endpoint: endpoint.refresh)
 
     def reinstall(self, name: str) -> list[EffectFailed]:
@@ -103,6 +110,8 @@ class Executor:
     def take_plan(self, plan: Plan, stale: Iterable[Template]) -> None:
         """Go over to the plan of a reload; `stale` removes what it no longer has."""
         self._firewall.plan = plan
+        if self.guard is not None:
+            self.guard.hold(plan.guard)
         batch = bind(stale, self._interfaces.index, skip_missing=True)
         if not isinstance(batch, Unbound):
             self._rtnl.send(batch)
@@ -111,6 +120,8 @@ class Executor:
         """Remove the firewall table and close the sockets."""
         self._firewall.clear()
         self._firewall.close()
+        if self.guard is not None:
+            self.guard.close()
         self._announcer.close()
         self._rtnl.close()
 

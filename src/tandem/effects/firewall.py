@@ -63,11 +63,11 @@ class Firewall:
                 self._commands = Commands(NETLINK_NETFILTER, _SEND_BUFFER)
             except OSError as error:
                 return (Failure("nftables", error.errno or errno.EIO),)
-        errors = self._commands.transact(_numbered(batch))
+        errors = self._commands.transact(numbered(batch))
         return tuple(Failure("nftables", number, text) for _, number, text in errors)
 
 
-def _numbered(batch: bytes) -> bytes:
+def numbered(batch: bytes) -> bytes:
     """The messages of the batch with sequence numbers from 1."""
     numbered = bytearray(batch)
     offset, sequence = 0, 1

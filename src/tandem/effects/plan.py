@@ -70,6 +70,28 @@ class InstancePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class GuardPlan:
+    """Parts of transactions on the table of `plan.encode_guard`, which says what they are."""
+
+    hold: bytes  # b"": no instance has `dhcp`
+    empty: bytes
+    tail: bytes
+    clear: bytes
+    answer: dict[str, bytes]  # by instance, of those that have `dhcp`
+
+
+@dataclass(frozen=True, slots=True)
+class LeasePlan:
+    """Where dnsmasq keeps what `dhcp_gateway` shares, see `openwrt.dnsmasq`."""
+
+    leasefile: str
+    snippet: tuple[str, str]  # path and content
+    state_dir: str | None  # of the overlay of UCI; None: this is no OpenWrt
+    force: tuple[str, ...]  # sections of /etc/config/dhcp that get `force` there
+    networks: dict[str, tuple[tuple[int, int, int], ...]]  # by instance: family, network and mask as numbers
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The configuration and everything that the kernel has to be told for it."""
 
@@ -81,6 +103,8 @@ class Plan:
     nft_head: bytes
     nft_tail: bytes
     nft_clear: bytes
+    guard: GuardPlan
+    leases: LeasePlan | None  # None: no instance has `dhcp`
 
     @property
     def route_protocols(self) -> frozenset[int]:
@@ -134,4 +158,6 @@ def _plan(plain: dict) -> Plan:  # type: ignore[type-arg]
         nft_head=plain["nft"]["head"],
         nft_tail=plain["nft"]["tail"],
         nft_clear=plain["nft"]["clear"],
+        guard=GuardPlan(**plain["guard"]),
+        leases=None if plain["leases"] is None else LeasePlan(**plain["leases"]),
     )

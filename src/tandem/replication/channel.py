@@ -139,8 +139,11 @@ class Channel:
         return max(acked, default=None)
 
     def subscribe(self, topic: str, subscriber: Subscriber) -> None:
-        """Take part in another topic than connections, before `start`."""
+        """Take part in another topic than connections, instead of who did before."""
         self._subscribers[topic] = subscriber
+        for name, link in self.links.items():
+            if link.current is not None:
+                subscriber.peer_opened(name)
 
     def send(self, name: str, topic: str, data: bytes) -> bool:
         """Send a message to that peer; False when it will not go, see `Session.send`."""

@@ -167,10 +167,13 @@ class Replication:
         self._restorer.close()
         self._sysctls.release(OWNER)
 
-    def subscribe(self, topic: str, subscriber: Subscriber) -> Callable[[str, bytes], bool]:
-        """Use the channel for another topic; what sends to a peer, see `Channel.send`. Before `start`."""
+    def subscribe(self, topic: str, subscriber: Subscriber) -> None:
+        """Use the channel for another topic, see `Channel.subscribe`."""
         self._channel.subscribe(topic, subscriber)
-        return lambda peer, data: self._channel.send(peer, topic, data)
+
+    def send(self, peer: str, topic: str, data: bytes) -> bool:
+        """Send a message of another topic, see `Channel.send`."""
+        return self._channel.send(peer, topic, data)
 
     def set_local(self, local: frozenset[bytes]) -> None:
         """The router's own addresses are these now."""

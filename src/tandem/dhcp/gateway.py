@@ -1,0 +1,365 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""DHCP follows the role: every router's dnsmasq knows every lease before it may answer.
+
+    MASTER   dnsmasq writes its lease file -> what changed -> every peer
+    BACKUP   a peer's lease -> LeaseTable -> the lease file is replaced, dnsmasq restarted
+
+dnsmasq reads its lease file only when it starts. A backup's dnsmasq is heard by nobody (see
+effects/dhcp_guard.py), so that it can be restarted at leisure whenever the MASTER has granted a lease;
+becoming MASTER then costs nothing. Only who becomes MASTER before that has happened is kept silent
+until it has, for `PATIENCE` at most. A lease that was merely prolonged waits until
+dnsmasq would forget it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+
+from tandem.dhcp.exchange import Exchange
+from tandem.dhcp.lease import Lease, file_line, read_file
+from tandem.dhcp.lease_file import LeaseFile
+from tandem.dhcp.table import SLACK, LeaseTable
+from tandem.effects.process import Exit, Processes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from tandem.config.schema import DhcpGateway
+    from tandem.effects.dhcp_guard import DhcpGuard
+    from tandem.effects.plan import LeasePlan
+    from tandem.log import Logger
+    from tandem.loop import Loop
+
+SECOND = 1_000_000_000
+MILLISECOND = 1_000_000
+LOOK = 5 * SECOND  # at the time and at what inotify did not tell
+PATIENCE = 10 * SECOND  # that a new MASTER is silent for until its dnsmasq knows all leases
+AHEAD = 60  # s before dnsmasq would forget a lease that was prolonged
+JUMP = 30  # s by which the wall clock may move before what dnsmasq forgets does not count
+RETRY, RETRY_MAX = 10 * SECOND, 300 * SECOND
+
+
+class Gateway:
+    """The leases of one router."""
+
+    def __init__(
+        self, loop: Loop, log: Logger, settings: DhcpGateway, plan: LeasePlan, guard: DhcpGuard
+    ) -> None:
+        self.exchange = Exchange(log, self)
+        self._loop = loop
+        self._log = log
+        self._settings = settings
+        self._plan = plan
+        self._guard = guard
+        self._table = LeaseTable()
+        self._file = LeaseFile(loop, plan.leasefile, self._read)
+        self._processes = Processes(loop, log, limit=1)
+        self._known: dict[str, Lease] = {}  # what dnsmasq's file says, as of our last look
+        self._others: list[str] = []  # lines of it that are no leases
+        self._offset = self._wall_offset()
+        self._masters: dict[str, int] = {}  # instances that are MASTER, and since when
+        self._unread = False  # dnsmasq must be restarted whatever the table says
+        self._since: int | None = None  # when the need for a restart was first seen
+        self._running = False
+        self._failed = 0  # restarts in a row
+        self._not_before = 0
+        self.restarts = 0
+        self.problem = ""
+
+    # Life
+
+    def start(self, masters: Iterable[str]) -> None:
+        """Look at what there is; these instances are MASTER already."""
+        self._masters = dict.fromkeys(masters, self._loop.now() - PATIENCE)
+        self._unread = self._prepare()
+        self._file.start()
+        self._read()
+        self._tick(self._loop.now())
+
+    def stop(self) -> None:
+        """Leave everything as it is: whoever is not MASTER is silent, also when nobody runs."""
+        for key in ("dhcp tick", "dhcp restart"):
+            self._loop.call_at(key, None)
+        self._file.stop()
+        self._processes.close()
+
+    def role(self, instance: str, state: str) -> None:
+        """An instance has changed its state."""
+        if instance not in self._plan.networks:
+            return
+        if state == "MASTER":
+            self._masters[instance] = self._loop.now()
+        else:
+            self._masters.pop(instance, None)
+        self._evaluate()
+
+    def _prepare(self) -> bool:
+        """Put the files into place that make dnsmasq follow us; whether any was another before."""
+        changed = False
+        path, text = self._plan.snippet
+        files = [(path, text)]
+        if self._plan.state_dir and self._plan.force:
+            files.append(_with_forced(f"{self._plan.state_dir}/dhcp", self._plan.force))
+        for path, text in files:
+            try:
+                if _content(path) != text:
+                    os.makedirs(os.path.dirname(path), exist_ok=True)
+                    with open(path, "w", encoding="utf-8") as file:
+                        file.write(text)
+                    changed = True
+            except OSError as error:
+                self._log.error(f"dhcp: can't write {path}: {error.strerror}")
+        return changed
+
+    # dnsmasq's file
+
+    def _read(self) -> None:
+        try:
+            text = self._file.read()
+        except OSError as error:
+            self._log.limited("dhcp file", "error", f"dhcp: {self._file.path}: {error.strerror or error}")
+            return
+        if text is None:
+            self._file.again()
+            return
+        first = not self._known and not self._others
+        offset = self._wall_offset()
+        found, self._others = read_file(text, offset)
+        self._news(self._known, found, first, abs(offset - self._offset) > JUMP)
+        self._offset = offset
+        self._known = found
+        self._evaluate()
+
+    def _news(self, before: dict[str, Lease], found: dict[str, Lease], first: bool, jumped: bool) -> None:
+        """Take what dnsmasq has changed between two looks at its file."""
+        now = self.now()
+        changed: list[str] = []
+        for address, lease in found.items():
+            old = before.get(address)
+            if lease.same(old) and old is not None and abs(old.left(now) - lease.left(now)) <= SLACK:
+                continue
+            if self._decides(address):
+                changed += self._table.take(lease, now)
+            elif first and self.shared(address):
+                self._table.offer(lease, now)
+        for address, old in before.items():
+            if address in found or not self._decides(address):
+                continue
+            known = self._table.leases.get(address)
+            # dnsmasq forgets what has ended by the time it knew; that may have been prolonged since.
+            ended = jumped or (old.left(now) <= SLACK and known is not None and known.left(now) > SLACK)
+            if not ended:
+                changed += self._table.remove(address, now)
+        if changed:
+            self.exchange.tell(changed)
+
+    def _replace(self) -> bool:
+        """Write the table into the file; whether that was possible."""
+        now, offset = self.now(), self._wall_offset()
+        ours = {a: lease for a, lease in self._table.leases.items() if lease.left(now) > 0}
+        foreign = {a: lease for a, lease in self._known.items() if a not in ours and self._foreign(a)}
+        lines = [file_line(lease, offset) for lease in (*foreign.values(), *ours.values())]
+        try:
+            self._file.replace("".join(f"{line}\n" for line in (*lines, *self._others)))
+        except OSError as error:
+            self._trouble(f"can't write {self._file.path}: {error.strerror or error}")
+            return False
+        self._known, self._offset = foreign | ours, offset
+        return True
+
+    # Restarts
+
+    def _evaluate(self) -> None:
+        """See whether dnsmasq must be restarted, and when; and who must be silent until then."""
+        now = self._loop.now()
+        urgent, later = self._needs()
+        if urgent or self._running:
+            self._since = now if self._since is None else self._since
+        else:
+            self._since = None
+        patient = [
+            name
+            for name in self._plan.networks
+            if name not in self._masters or now < self._masters[name] + PATIENCE
+        ]
+        self._guard.delay(patient if self._since is not None else ())
+        if self._running:
+            return
+        due: int | None = None
+        if self._since is not None:
+            fresh = any(now < since + PATIENCE for since in self._masters.values())
+            due = now if fresh else self._since + self._settings.restart_delay_ms * MILLISECOND
+        elif later is not None:
+            due = now + max(0, later - self.now()) * SECOND
+        if due is not None:
+            due = max(due, self._not_before)
+        self._loop.call_at("dhcp restart", due, self._restart)
+
+    def _needs(self) -> tuple[bool, int | None]:
+        """Whether dnsmasq lacks something, or until when (s) it can do with what it knows."""
+        now = self.now()
+        if self._unread:
+            return True, None
+        later: int | None = None
+        for address, lease in self._table.leases.items():
+            known = self._known.get(address)
+            if lease.left(now) <= SLACK:
+                continue
+            if known is None or not lease.same(known):
+                return True, None
+            if known.expires is not None and lease.left(now) > known.left(now) + SLACK:
+                when = known.expires - AHEAD
+                later = when if later is None else min(later, when)
+        for address, known in self._known.items():
+            if address not in self._table.leases and not self._foreign(address) and known.left(now) > SLACK:
+                return True, None
+        return False, later
+
+    def _restart(self, _now: int) -> None:
+        if self._running or not self._replace():
+            return
+        self._unread = True  # until the command has done its work
+        timeout = self._settings.restart_timeout_ms * MILLISECOND
+        if self._processes.start(self._settings.restart, timeout, self._restarted) is None:
+            self._trouble("dnsmasq can't be restarted")
+            return
+        self._running = True
+        self.restarts += 1
+
+    def _restarted(self, result: Exit) -> None:
+        self._running = False
+        if not result.ok:
+            self._trouble(f"{' '.join(self._settings.restart)}: {result}")
+            self._evaluate()
+            return
+        if self.problem:
+            self._log.info("dhcp: dnsmasq is restarted at last")
+        self._unread = False
+        self._failed, self._not_before, self.problem, self._since = 0, 0, "", None
+        self._last_words()
+        self._read()
+
+    def _last_words(self) -> None:
+        """What the dnsmasq of before has granted after its file was replaced."""
+        text = self._file.before()
+        self._file.forget()
+        if text:
+            left, _ = read_file(text, self._wall_offset())
+            now = self.now()
+            for address, lease in left.items():
+                if self._decides(address) and (changed := self._table.offer(lease, now)):
+                    self.exchange.tell(changed)
+
+    def _trouble(self, what: str) -> None:
+        self.problem = what
+        self._failed += 1
+        self._not_before = self._loop.now() + min(RETRY << min(self._failed - 1, 8), RETRY_MAX)
+        self._unread = True
+        self._log.limited("dhcp restart", "error", f"dhcp: {what}")
+        self._loop.call_at("dhcp restart", self._not_before, self._restart)
+
+    # Peers
+
+    def leases(self) -> Iterable[Lease]:
+        """All that is known, for a peer that has come."""
+        return self._table.leases.values()
+
+    def lease(self, address: str) -> Lease | None:
+        """That of an address."""
+        return self._table.leases.get(address)
+
+    def decides(self, address: str) -> bool:
+        """Whether this router is MASTER of the network of an address."""
+        return self._decides(address)
+
+    def heard(self, lease: Lease, decided: bool) -> None:
+        """A peer says so; `decided`: as MASTER of the lease's network."""
+        if not self.shared(lease.address):
+            return
+        if decided and not self._decides(lease.address):
+            self._table.take(lease, self.now())
+        else:
+            self._table.offer(lease, self.now())
+
+    def heard_released(self, address: str) -> None:
+        """A peer that is MASTER of the network says so."""
+        if not self._decides(address):
+            self._table.remove(address, self.now())
+
+    def heard_all(self) -> None:
+        """That was a whole message."""
+        self._evaluate()
+
+    def shared(self, address: str) -> bool:
+        """Whether an address is in a network that the routers share."""
+        return bool(self._instances(address))
+
+    def _foreign(self, address: str) -> bool:
+        """Whether dnsmasq may have a lease that the table lacks: of another network, or the table is full."""
+        return self._table.full or not self.shared(address)
+
+    def _decides(self, address: str) -> bool:
+        return any(name in self._masters for name in self._instances(address))
+
+    def _instances(self, address: str) -> list[str]:
+        family, number = _number(address)
+        return [
+            name
+            for name, networks in self._plan.networks.items()
+            if any(family == kind and number & mask == network for kind, network, mask in networks)
+        ]
+
+    # Time
+
+    def _tick(self, now: int) -> None:
+        self._loop.call_at("dhcp tick", now + LOOK, self._tick)
+        self._table.expire(self.now())
+        self._file.look()
+        self.exchange.again()
+        self._evaluate()
+
+    def now(self) -> int:
+        """Seconds of the monotonic clock."""
+        return self._loop.now() // SECOND
+
+    def _wall_offset(self) -> int:
+        return int(time.time()) - self.now()
+
+    # For people
+
+    def status(self) -> dict[str, Any]:
+        """What `tandem status` shows."""
+        return {
+            "leases": len(self._table),
+            "answering": sorted(self._guard.answering),
+            "waiting": self._since is not None,
+            "restarts": self.restarts,
+            "refused": self._table.refused,
+            "problem": self.problem or "; ".join(str(failure) for failure in self._guard.failures),
+            **self.exchange.status(),
+        }
+
+
+def _number(address: str) -> tuple[int, int]:
+    family, kind = (6, socket.AF_INET6) if ":" in address else (4, socket.AF_INET)
+    return family, int.from_bytes(socket.inet_pton(kind, address), "big")
+
+
+def _content(path: str) -> str | None:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(1 << 16)
+    except FileNotFoundError:
+        return None
+
+
+def _with_forced(path: str, sections: Iterable[str]) -> tuple[str, str]:
+    """The overlay of UCI with `force` set in these sections of `dhcp`; the rest of it stays."""
+    text = _content(path) or ""
+    wanted = [f"dhcp.{name}.force='1'" for name in sections]
+    lines = text.splitlines()
+    return path, "".join(f"{line}\n" for line in (*lines, *(one for one in wanted if one not in lines)))

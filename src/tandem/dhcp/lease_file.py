@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""dnsmasq's lease file: read, replaced, and watched for changes.
+
+dnsmasq reads the file when it starts and writes it in place whenever a lease changes; it never reads it
+again. A replaced file is therefore another one to the dnsmasq that runs, and can't be harmed by it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tandem.loop import Loop
+
+FILE_MAX = 4 << 20  # bytes; 4096 leases of the longest kind have 5 MB, of the usual kind 0.3
+WAIT = 20_000_000  # ns from a change to the reading: dnsmasq writes in pieces
+_IN_MODIFY, _IN_CLOSE_WRITE, _IN_DELETE_SELF, _IN_MOVE_SELF = 0x2, 0x8, 0x400, 0x800
+_IN_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC  # IN_NONBLOCK, IN_CLOEXEC: include/uapi/linux/inotify.h
+_EVENT = struct.Struct("=iIII")
+
+
+class LeaseFile:
+    """The file at `path`; `changed` is called after it has changed, by whomever."""
+
+    def __init__(self, loop: Loop, path: str, changed: Callable[[], None]) -> None:
+        self.path = path
+        self._loop = loop
+        self._changed = changed
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._inotify = -1
+        self._watched: tuple[int, int] | None = None  # device and inode
+        self._before = -1  # the file that the running dnsmasq writes to, after `replace`
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._inotify = self._libc.inotify_init1(_IN_FLAGS)
+        if self._inotify >= 0:  # else `look` has to do
+            self._loop.add_reader(self._inotify, self._notified)
+        self.look()
+
+    def stop(self) -> None:
+        """Watch no more."""
+        self._loop.call_at(("lease file", id(self)), None)
+        self.forget()
+        if self._inotify >= 0:
+            self._loop.remove_reader(self._inotify)
+            os.close(self._inotify)
+            self._inotify = -1
+
+    def look(self) -> bool:
+        """Whether it is still the file that is watched; else that of now is watched, and read soon."""
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            self._watched = None
+            return False
+        if (found.st_dev, found.st_ino) == self._watched:
+            return True
+        self._watched = found.st_dev, found.st_ino
+        if self._inotify >= 0:
+            mask = _IN_MODIFY | _IN_CLOSE_WRITE | _IN_DELETE_SELF | _IN_MOVE_SELF
+            self._libc.inotify_add_watch(self._inotify, os.fsencode(self.path), mask)
+        self._soon()
+        return False
+
+    def read(self) -> str | None:
+        """The whole text, "" when there is no file; None: it is being written, ask again later."""
+        try:
+            with open(self.path, "rb") as file:
+                return _whole(file.fileno())
+        except FileNotFoundError:
+            return ""
+
+    def replace(self, text: str) -> None:
+        """Put another file in its place, whole or not at all. OSError. Then `before` reads the old one."""
+        self.forget()
+        mode, owner = 0o644, None
+        try:
+            self._before = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            found = os.fstat(self._before)
+            mode, owner = found.st_mode & 0o777, (found.st_uid, found.st_gid)
+        except FileNotFoundError:
+            pass
+        temporary = f"{self.path}.tandem"
+        try:
+            os.unlink(temporary)  # of a former life, or somebody's trap in a directory that all may write to
+        except FileNotFoundError:
+            pass
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with open(fd, "wb") as file:
+                file.write(text.encode())
+                if owner is not None:
+                    os.fchown(fd, *owner)
+                os.fchmod(fd, mode)
+            os.rename(temporary, self.path)
+        except OSError:
+            os.unlink(temporary)
+            raise
+        self.look()
+
+    def before(self) -> str | None:
+        """What a dnsmasq that ran until now has left in the file that was replaced; None: nothing."""
+        return None if self._before < 0 else _whole(self._before)
+
+    def forget(self) -> None:
+        """Close the file that was replaced."""
+        if self._before >= 0:
+            os.close(self._before)
+            self._before = -1
+
+    def _notified(self) -> None:
+        try:
+            os.read(self._inotify, 1 << 16)
+        except BlockingIOError:
+            return
+        self._soon()
+
+    def _soon(self) -> None:
+        self._loop.call_at(("lease file", id(self)), self._loop.now() + WAIT, self._read_now)
+
+    def _read_now(self, _now: int) -> None:
+        self.look()
+        self._changed()
+
+    def again(self) -> None:
+        """`read` found a file that is being written: `changed` will be called once more."""
+        self._soon()
+
+
+def _whole(fd: int) -> str | None:
+    size = os.fstat(fd).st_size
+    if size > FILE_MAX:
+        raise OSError(f"the lease file is larger than {FILE_MAX} bytes")
+    data = os.pread(fd, size + 1, 0)
+    if len(data) != size or (data and not data.endswith(b"\n")):
+        return None
+    return data.decode(errors="replace")

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The nftables table `inet tandem_dhcp`: who is not MASTER does not answer DHCP and sends no RAs.
+
+    table inet tandem_dhcp {
+        set answer4 { type ifname; flags timeout; elements = { "br-lan" timeout 3s } }    # while MASTER
+        set answer6 { type ifname; flags timeout; }
+        chain input {
+            type filter hook input priority -310;
+            iifname "br-lan" iifname != @answer4 meta nfproto ipv4 udp dport 67 drop
+            iifname "br-lan" iifname != @answer6 meta nfproto ipv6 udp dport 547 drop
+            iifname "br-lan" iifname != @answer6 icmpv6 type nd-router-solicit drop
+        }
+        chain output {
+            type filter hook output priority -310;
+            (likewise: oifname, udp sport 67 and 547, nd-router-advert)
+            oifname "br-lan" icmpv6 type nd-router-advert ip6 saddr set fe80::4    # the virtual one
+        }
+    }
+
+What is dropped on input makes no lease; what is dropped on output stays unsaid, the farewell of
+an RA daemon included. An element of a set lives as long as the virtual addresses do without a
+word from the daemon: whoever dies falls silent by the kernel's own hand, and what was never
+MASTER has no element. The table outlives the daemon; it goes when no instance wants it any more.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from ipaddress import ip_address
+
+from pyroute2.nftables.expressions import genex
+
+from tandem.config.schema import Instance
+from tandem.plan import nft
+from tandem.plan.nft import Expressions
+from tandem.plan.template import NLM_F_CREATE, NLM_F_REQUEST
+
+DevicesOf = Callable[[str], tuple[str, ...]]  # what an instance's `interface` may be called in the kernel
+
+TABLE = "tandem_dhcp"
+INPUT, OUTPUT = "input", "output"
+SETS = {4: "answer4", 6: "answer6"}
+
+_PRIORITY = -310  # before conntrack's defragmentation and raw (-300): nobody sees what is dropped
+_DHCP, _DHCPV6 = 67, 547
+_ROUTER_SOLICIT, _ROUTER_ADVERT = 133, 134
+_UDP, _ICMPV6 = 17, 58
+_SADDR6 = (8, 16)  # offset and length of the source in an IPv6 header
+_NEWSET, _NEWSETELEM, _DELSETELEM = 9, 12, 14  # NFT_MSG_*
+_TIMEOUT = 0x10  # NFT_SET_TIMEOUT
+# What nft(8) needs to print a name; the kernel does not look at it.
+_IFNAME = 41
+_HOST_ENDIAN = b"\0\4" + struct.pack("=I", 1)  # NFTNL_UDATA_SET_KEYBYTEORDER
+
+
+def guard(instances: Sequence[Instance], devices_of: DevicesOf) -> dict[str, bytes]:
+    """Parts of batches: the whole table with empty sets, emptying the sets, and no table at all.
+
+    `hold` begins anew; `empty` is followed by `answer` of each instance that is MASTER and by `tail`.
+    """
+    guarded = [(i, device) for i in instances if i.dhcp for device in devices_of(i.interface)]
+    begin, end = nft.batch(nft.BATCH_BEGIN), nft.batch(nft.BATCH_END)
+    table = silent_table((device, instance.family) for instance, device in guarded)
+    for instance, device in guarded:
+        table += b"".join(nft.rule(TABLE, OUTPUT, rule) for rule in _virtual_source(instance, device))
+    return {
+        "hold": begin + table + end if guarded else b"",
+        "empty": begin + b"".join(_elements(_DELSETELEM, name, b"") for name in SETS.values()),
+        "tail": end,
+        "clear": begin + nft.no_table(TABLE) + end,
+    }
+
+
+def silent_table(interfaces: Iterable[tuple[str, int]]) -> bytes:
+    """The messages that make the table anew, with these (name, family) silent."""
+    table = nft.no_table(TABLE) + nft.new_table(TABLE)
+    table += b"".join(_set(number, name) for number, name in enumerate(SETS.values(), 1))
+    table += nft.chain(TABLE, INPUT, "filter", nft.HOOK_INPUT, _PRIORITY)
+    table += nft.chain(TABLE, OUTPUT, "filter", nft.HOOK_OUTPUT, _PRIORITY)
+    return table + b"".join(_silence(name, family) for name, family in interfaces)
+
+
+def _silence(interface: str, family: int) -> bytes:
+    """The rules that make `interface` silent unless it is in the set of its family."""
+    rules = b""
+    for chain, name, port_at, message in (
+        (INPUT, nft.META_IIFNAME, 2, _ROUTER_SOLICIT),
+        (OUTPUT, nft.META_OIFNAME, 0, _ROUTER_ADVERT),
+    ):
+        quiet = [*nft.matches(name, _key(interface)), nft.meta(name), _not_in(SETS[family])]
+        port = _DHCP if family == 4 else _DHCPV6
+        kinds = [_udp(port_at, port)] if family == 4 else [_udp(port_at, port), _icmpv6(message)]
+        for kind in kinds:
+            protocol = nft.matches(nft.META_NFPROTO, bytes([nft.IPV4 if family == 4 else nft.IPV6]))
+            rules += nft.rule(TABLE, chain, [*quiet, *protocol, *kind, nft.verdict(nft.DROP)])
+    return rules
+
+
+def answer(devices: Iterable[str], family: int, lifetime_s: int) -> bytes:
+    """The elements that let these devices answer, for so long; 0: for ever."""
+    elements = b""
+    for device in devices:
+        element = _attribute(1, _attribute(1, _key(device)))  # NFTA_SET_ELEM_KEY, NFTA_DATA_VALUE
+        if lifetime_s:
+            element += _attribute(4, struct.pack("!Q", lifetime_s * 1000))  # NFTA_SET_ELEM_TIMEOUT, ms
+        elements += _attribute(1, element)  # NFTA_LIST_ELEM
+    return _elements(_NEWSETELEM, SETS[family], elements)
+
+
+def _virtual_source(instance: Instance, device: str) -> Iterator[Expressions]:
+    """The instance's virtual link-local address as source of its RAs, so that hosts keep their router."""
+    addresses = [ip_address(address.address) for address in instance.virtual_addresses]
+    for address in addresses:
+        if instance.family == 6 and address.is_link_local:
+            offset, length = _SADDR6
+            write = {"sreg": 1, "base": nft.NETWORK_HEADER, "offset": offset, "len": length}
+            # ICMPv6's checksum covers the source: this mends it.
+            mend = {"csum_type": 0, "csum_offset": 0, "csum_flags": ("NFT_PAYLOAD_L4CSUM_PSEUDOHDR",)}
+            yield [
+                *nft.matches(nft.META_OIFNAME, _key(device)),
+                *nft.matches(nft.META_NFPROTO, bytes([nft.IPV6])),
+                *_icmpv6(_ROUTER_ADVERT),
+                dict(genex("immediate", {"dreg": 1, "data": nft.data(address.packed)})),
+                dict(genex("payload", {**write, **mend})),
+            ]
+            return
+
+
+def _key(interface: str) -> bytes:
+    return interface.encode().ljust(16, b"\0")
+
+
+def _udp(at: int, port: int) -> Expressions:
+    return [
+        *nft.matches(nft.META_L4PROTO, bytes([_UDP])),
+        nft.payload(nft.TRANSPORT_HEADER, at, 2),
+        nft.compare(nft.EQ, struct.pack("!H", port)),
+    ]
+
+
+def _icmpv6(kind: int) -> Expressions:
+    return [
+        *nft.matches(nft.META_L4PROTO, bytes([_ICMPV6])),
+        nft.payload(nft.TRANSPORT_HEADER, 0, 1),
+        nft.compare(nft.EQ, bytes([kind])),
+    ]
+
+
+def _not_in(name: str) -> dict[str, object]:
+    return dict(genex("lookup", {"set": name, "sreg": 1, "flags": ("NFT_LOOKUP_F_INV",)}))
+
+
+# Messages about sets, by hand: not every pyroute2 that we run with can write them.
+
+
+def _set(number: int, name: str) -> bytes:
+    return _message(
+        _NEWSET,
+        _text(1, TABLE)  # NFTA_SET_TABLE
+        + _text(2, name)  # NFTA_SET_NAME
+        + _number(3, _TIMEOUT)  # NFTA_SET_FLAGS
+        + _number(4, _IFNAME)  # NFTA_SET_KEY_TYPE
+        + _number(5, 16)  # NFTA_SET_KEY_LEN
+        + _number(10, number)  # NFTA_SET_ID
+        + _attribute(13, _HOST_ENDIAN),  # NFTA_SET_USERDATA
+    )
+
+
+def _elements(kind: int, name: str, elements: bytes) -> bytes:
+    """To add elements, or to delete them: all when there are none."""
+    which = _text(1, TABLE) + _text(2, name)  # NFTA_SET_ELEM_LIST_TABLE, _SET
+    return _message(kind, which + (_attribute(3, elements) if elements else b""))  # ..._ELEMENTS
+
+
+def _message(kind: int, attributes: bytes) -> bytes:
+    create = NLM_F_CREATE if kind != _DELSETELEM else 0
+    header = struct.pack("=IHHII", 20 + len(attributes), 10 << 8 | kind, NLM_F_REQUEST | create, 0, 0)
+    return header + struct.pack("=BBH", nft.INET, 0, 0) + attributes  # struct nfgenmsg
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def _text(kind: int, value: str) -> bytes:
+    return _attribute(kind, value.encode() + b"\0")
+
+
+def _number(kind: int, value: int) -> bytes:
+    return _attribute(kind, struct.pack("!I", value))
