@@ -76,6 +76,7 @@ class Daemon:
         self._level = level
         self._loop = Loop()
         self._stopping = False
+        self._ending = 0  # what the end still waits for
         self._replies: list[Callable[[dict[str, object]], None]] = []
         self._planner: tuple[int, int, list[bytes]] | None = None  # pid, pipe, output so far
         self._plan_again = False
@@ -408,8 +409,10 @@ class Daemon:
         self._stopping = True
         self._log.info("stopping: handing over")
         self.router.stop()
+        self._ending = 1
         if self._replication is not None:
-            self._replication.stop()
+            self._ending += 1
+            self._replication.stop(self._ended)
         if self._dhcp is not None:
             self._dhcp.stop()
         self._interfaces.stop()
@@ -419,8 +422,10 @@ class Daemon:
         self._scripts.stop(STOP_TIMEOUT, self._ended)
 
     def _ended(self) -> None:
-        self._control.close()
-        self._loop.stop()
+        self._ending -= 1
+        if not self._ending:
+            self._control.close()
+            self._loop.stop()
 
 
 def main(argv: Sequence[str]) -> int:

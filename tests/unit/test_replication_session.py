@@ -613,7 +613,7 @@ def test_the_peer_s_interval_counts() -> None:
     link = pair({"heartbeat": 100 * MILLISECOND}, {})
     right = link.ends[1].session
     link.settle()
-    assert right._dead_at == right._heard + 300 * MILLISECOND
+    assert right._dead_at == right.heard + 300 * MILLISECOND
 
 
 def test_a_peer_that_reads_nothing() -> None:
@@ -624,7 +624,7 @@ def test_a_peer_that_reads_nothing() -> None:
     number = 0
     while left.closed is None and link.now < start + 60 * SECOND:
         link.now += 50 * MILLISECOND
-        right.session._heard = link.now  # it does not mind that it hears nothing
+        right.session.heard = link.now  # it does not mind that it hears nothing
         right.events += right.session.handle_timer(link.now)
         right.session._probe = None  # nor that its own are not answered
         data = right.session.data_to_send(link.now)

@@ -41,7 +41,18 @@ class Announce:
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """Put the replicated connections into the kernel and answer with `Restored`."""
+    """Put the replicated connections into the kernel and answer with `Restored`.
+
+    `handed_over`: another router gives the role up, and still tells what it knows.
+    """
+
+    group: str
+    handed_over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """Tell the peers everything about our connections: the group is about to resign or to yield."""
 
     group: str
 
@@ -78,4 +89,15 @@ class GroupTransition:
     state: str
 
 
-Action = SendAdvert | Install | Remove | Announce | Restore | Speculate | Calm | Transition | GroupTransition
+Action = (
+    SendAdvert
+    | Install
+    | Remove
+    | Announce
+    | Restore
+    | HandOver
+    | Speculate
+    | Calm
+    | Transition
+    | GroupTransition
+)

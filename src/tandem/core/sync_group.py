@@ -20,6 +20,7 @@ With replicated connections (`restores`), becoming active has a step more: after
 advertisements the group asks for `Restore` and installs its addresses when that is done, for a
 packet that meets an address before its connection ends that connection. A backup asks for
 `Speculate` at the first advertisement that is overdue, and does not preempt before it is in step.
+Who gives the role up asks for `HandOver` between the removal of its addresses and its goodbye.
 """
 
 from __future__ import annotations
@@ -27,7 +28,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tandem.config.schema import Group, Instance, Track
-from tandem.core.actions import Action, Calm, GroupTransition, Restore, SendAdvert, Speculate, Transition
+from tandem.core.actions import (
+    Action,
+    Calm,
+    GroupTransition,
+    HandOver,
+    Restore,
+    SendAdvert,
+    Speculate,
+    Transition,
+)
 from tandem.core.events import (
     AdvertReceived,
     EffectFailed,
@@ -203,12 +213,19 @@ class SyncGroup:
             return self._all_backup(now, "started")
         if self.role is Role.BACKUP:
             if any(member.resigned for member in self.members):
-                return self._all_active(now, "the active router resigned")
+                return self._all_active(now, "the active router resigned", handed_over=True)
             if all(member.expired for member in self.members):
-                return self._all_active(now, self._why_expired(now))
+                preempts = self._preempts(now)
+                return self._all_active(
+                    now,
+                    "preempts a router of lower priority"
+                    if preempts
+                    else "no advertisement from an active router",
+                    handed_over=preempts,
+                )
         return None
 
-    def _all_active(self, now: int, why: str) -> list[Action]:
+    def _all_active(self, now: int, why: str, handed_over: bool = False) -> list[Action]:
         # Step by step for the whole group: traffic needs every member, so none is served first.
         actions: list[Action] = []
         for member in self.members:
@@ -217,7 +234,7 @@ class SyncGroup:
             return actions + self._take_over(why)
         self._restore_by, self._restore_why = now + RESTORE_LIMIT, why
         self._speculating = False
-        return [*actions, Restore(self.settings.name)]
+        return [*actions, Restore(self.settings.name, handed_over)]
 
     def _take_over(self, why: str) -> list[Action]:
         self._restore_by = None
@@ -239,11 +256,14 @@ class SyncGroup:
         return [Speculate(self.settings.name) if suspects else Calm(self.settings.name)]
 
     def _all_backup(self, now: int, why: str) -> list[Action]:
-        self._restore_by = None
+        was_active = self.role is Role.ACTIVE
+        restoring, self._restore_by = self._restore_by is not None, None
         actions: list[Action] = []
         for member in self.members:
             first_wait = member.first_wait() if member.role is Role.INITIALIZE else None
             actions += member.become_backup(now, first_wait)
+        if was_active and not restoring:
+            actions += self._last_words()
         return actions + self._report(why)
 
     def _all_initialize(self) -> list[Action]:
@@ -253,7 +273,7 @@ class SyncGroup:
         for member in self.members:
             actions += member.become_initialize()
         if was_active:
-            actions += self._goodbye()
+            actions += [*self._last_words(), *self._goodbye()]
         return actions + self._report("")
 
     def _hand_over(self, now: int) -> list[Action]:
@@ -262,15 +282,19 @@ class SyncGroup:
         for member in self.members:
             actions += member.become_backup(now)
             member.hold = True
-        return actions + self._goodbye() + self._report("failover asked for")
+        return [*actions, *self._last_words(), *self._goodbye(), *self._report("failover asked for")]
 
-    def _why_expired(self, now: int) -> str:
-        """Whether the timers ended in silence, or because lesser routers were not listened to."""
+    def _preempts(self, now: int) -> bool:
+        """Whether the timers ended because lesser routers were not listened to, and not in silence."""
         for member in self.members:
             peer, lately = member.peer, now - member.active_down_interval()
             if peer is not None and peer.heard > lately and peer.priority < member.priority:
-                return "preempts a router of lower priority"
-        return "no advertisement from an active router"
+                return True
+        return False
+
+    def _last_words(self) -> list[Action]:
+        """What the peers should know before they take over."""
+        return [HandOver(self.settings.name)] if self._restores else []
 
     def _goodbye(self) -> list[Action]:
         """Priority 0 on every interface: those that still work carry it, and one is enough."""

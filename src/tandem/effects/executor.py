@@ -13,6 +13,7 @@ from tandem.core.actions import (
     Announce,
     Calm,
     GroupTransition,
+    HandOver,
     Install,
     Remove,
     Restore,
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
     class Connections(Protocol):
         """What the peers have told of their connections: `replication.Replication`."""
 
-        def restore(self, group: str) -> None: ...
+        def restore(self, group: str, handed_over: bool) -> None: ...
+        def hand_over(self, group: str) -> None: ...
         def speculate(self, group: str) -> None: ...
         def calm(self, group: str) -> None: ...
 
@@ -79,8 +81,10 @@ class Executor:
                     self._remove(self.endpoints[name])
                 case Announce(name, repeat):
                     self._announce(self.endpoints[name], repeat)
-                case Restore(group):
-                    self.connections.restore(group)
+                case Restore(group, handed_over):
+                    self.connections.restore(group, handed_over)
+                case HandOver(group):
+                    self.connections.hand_over(group)
                 case Speculate(group):
                     self.connections.speculate(group)
                 case Calm(group):

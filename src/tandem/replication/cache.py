@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from zlib import crc32
 
+from .journal import Journal
 from .record import (
     DESTROY,
     EXPECTATION,
@@ -70,11 +71,14 @@ class Cache:
     `overflow` (had no room), `expired`, `swept` (gone after a bulk).
     """
 
-    def __init__(self, limit_entries: int, limit_bytes: int, hold: int = 3600) -> None:
+    def __init__(
+        self, limit_entries: int, limit_bytes: int, hold: int = 3600, journal: Journal | None = None
+    ) -> None:
         """`hold`: seconds for which an entry stays without a word from the active, at least."""
         self.limit_entries = limit_entries
         self.limit_bytes = limit_bytes
-        self._hold = hold
+        self.hold = hold
+        self._journal = journal or Journal()
         self._shards: list[dict[bytes, bytes]] = [{} for _ in range(SHARDS)]
         self._discarded: list[dict[bytes, bytes]] = []  # freed little by little
         self._entries = self._bytes = self._digest = 0
@@ -121,6 +125,12 @@ class Cache:
             if self._shards[number]:
                 yield self._slice(number)
 
+    def shards(self, start: int, count: int) -> list[Entry]:
+        """The entries of some shards, around the end of the table if need be."""
+        return [
+            entry for number in range(start, start + count) for entry in self._slice(number % SHARDS)
+        ]
+
     def page(self, start: int, count: int) -> tuple[list[Entry], int | None]:
         """`count` entries or a shard more, from a place on (0: the beginning), and the place of the rest."""
         found: list[Entry] = []
@@ -148,6 +158,7 @@ class Cache:
         tick = now // _TICK
         if tick > self._tick:
             self._set_tick(tick)
+        journal = self._journal if self._journal.on else None
         for op, key, body in records:
             shard = self._shards[hash(key) >> 20 & (SHARDS - 1)]
             value = shard.get(key)
@@ -158,6 +169,8 @@ class Cache:
                     del shard[key]
                     self._forget(key, value)
                     self.destroyed += 1
+                    if journal:
+                        journal.remove(key)
                 continue
             if not valid(key, body):
                 self.invalid += 1
@@ -173,6 +186,8 @@ class Cache:
                     body = merge(value[:-_STAMP], body)
                 self._forget(key, value)
                 self.updated += 1
+            if journal and (value is None or value[:-_STAMP] != body):
+                journal.change(key, value is None)
             shard[key] = body + self._stamp
             self._entries += 1
             self._bytes += len(key) + len(body) + ENTRY_COST
@@ -253,12 +268,14 @@ class Cache:
         for key in [key for key, value in shard.items() if value[-_STAMP:] < floor]:
             self._forget(key, shard.pop(key))
             self.swept += 1
+            if self._journal.on:
+                self._journal.remove(key)
         if not self._stale_entries:
             self._to_sweep = 0
 
     def _expire(self, number: int, tick: int) -> None:
         """Drop the entries of a shard that nobody has vouched for long enough."""
-        oldest = tick - self._hold * _TICKS
+        oldest = tick - self.hold * _TICKS
         if oldest <= self._confirmed or self._in_bulk:
             return
         shard, cutoff = self._shards[number], oldest.to_bytes(_STAMP, "big")
@@ -268,6 +285,8 @@ class Cache:
                 del shard[key]
                 self._forget(key, value)
                 self.expired += 1
+                if self._journal.on:
+                    self._journal.remove(key)
 
 
 def _timeout(body: bytes) -> int:

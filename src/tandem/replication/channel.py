@@ -138,6 +138,25 @@ class Channel:
         ]
         return max(acked, default=None)
 
+    def streams(self) -> list[int]:
+        """When each peer that streams was last heard, ns."""
+        return [
+            connection.session.heard for connection in self._sessions() if connection.session.incoming.on
+        ]
+
+    def is_streaming(self, name: str) -> bool:
+        """Whether that peer streams."""
+        connection = self.links[name].current
+        return connection is not None and connection.session.incoming.on
+
+    def flushed(self) -> bool:
+        """Whether every peer has acknowledged the end of our stream."""
+        return all(
+            connection.session.outgoing.acked >= connection.session.outgoing.sent
+            and not connection.session.outgoing.on
+            for connection in self._sessions()
+        )
+
     def subscribe(self, topic: str, subscriber: Subscriber) -> None:
         """Take part in another topic than connections, instead of who did before."""
         self._subscribers[topic] = subscriber

@@ -16,6 +16,7 @@ from .message import (
     AF_INET,
     AF_INET6,
     HEADER,
+    MSG_DELETE,
     MSG_NEW,
     NLM_F_CREATE,
     NLM_F_REQUEST,
@@ -129,3 +130,15 @@ def expectation_message(key: bytes, body: bytes, sequence: int = 0) -> bytes:
     type_ = SUBSYS_CTNETLINK_EXP << 8 | MSG_NEW
     af = AF_INET6 if family == b"\6" else AF_INET
     return HEADER.pack(20 + len(data), type_, NLM_F_REQUEST | NLM_F_CREATE, sequence, 0, af, 0, 0) + data
+
+
+def expectation_deletion(key: bytes, sequence: int = 0) -> bytes:
+    """The message that deletes the expectation of a key. ENOENT: there is none."""
+    size = (len(key) - 5) // 2
+    family = bytes((key[2] & ~EXPECTED,))
+    data = tuple_attribute(_TUPLE, key[:2] + family + key[3 : 4 + size])
+    if key[:2] != b"\0\0":
+        data += attribute(_ZONE, key[:2])
+    type_ = SUBSYS_CTNETLINK_EXP << 8 | MSG_DELETE
+    af = AF_INET6 if family == b"\6" else AF_INET
+    return HEADER.pack(20 + len(data), type_, NLM_F_REQUEST, sequence, 0, af, 0, 0) + data

@@ -199,3 +199,13 @@ def merge(old: bytes, new: bytes) -> bytes:
             size = FIXED_SIZE[new[0]]
             new = bytes((new[0] | TAIL,)) + new[1:size] + pack_tail({**known, **tail(new)})
     return new
+
+
+def same_flow(old: bytes | None, new: bytes) -> bool:
+    """Whether a dump says of a flow what is known, but for the timeout, which runs down."""
+    if old is None or old[0] == EXPECTATION or new[0] == EXPECTATION:
+        return old is not None and old[:1] + old[5:] == new[:1] + new[5:]
+    if old[TIMEOUT_AT + 4 :] == new[TIMEOUT_AT + 4 :] and old[:TIMEOUT_AT] == new[:TIMEOUT_AT]:
+        return True
+    new = merge(old, new)
+    return old[:TIMEOUT_AT] + old[TIMEOUT_AT + 4 :] == new[:TIMEOUT_AT] + new[TIMEOUT_AT + 4 :]

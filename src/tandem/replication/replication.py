@@ -1,40 +1,33 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Replication: what conntrackd and its scripts do for keepalived, in the right order.
 
-    active   kernel events -> Own -> every peer           backup   session -> Held
+    active   kernel events -> Own -> every peer           backup   session -> Held -> Mirror -> kernel
     a backup becomes active:
-      Restore   the entries of Held go to the kernel, a chunk a turn of the loop; then `restored`, and only
-                then the addresses. Nobody listens to events meanwhile: they would halve the speed
+      Takeover  what the kernel does not have yet of Held goes there, a chunk a turn of the loop; then
+                `restored`, and only then the addresses
       MASTER    what was held is our own table now; listen, stream, and look through the kernel's table
                 once for what neither events nor the peer told
-    an active becomes backup: it hears no events any more, and what was its own table is what it holds.
-
-A backup that misses an advertisement speculates: it restores what it holds already, and notes what changes
-from there on, so that little is left to do when the active is dead. If it comes back, the entries stay
-in the kernel, where no packet asks for them; the next restore updates them.
+    an active becomes backup: the last events go out before it resigns; what was its own table is what it
+    holds, and its kernel has it.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from tandem.config.schema import ConntrackSync
 from tandem.effects.sysctl import Sysctls
 from tandem.log import Logger
 from tandem.loop import Loop
+from tandem.replication import configured
 from tandem.replication.cache import Cache
-from tandem.replication.channel import Channel, Peer
-from tandem.replication.conntrack_filter import Filter, checker
-from tandem.replication.ctnetlink import SETTINGS, Dump, Events, lookup
-from tandem.replication.expectation import master_key
+from tandem.replication.channel import Channel
+from tandem.replication.ctnetlink import SETTINGS
 from tandem.replication.health import Health
-from tandem.replication.parser import Parser
-from tandem.replication.peer_socket import Path, pack
-from tandem.replication.record import EXPECTATION, NEW
-from tandem.replication.restore import Builder
+from tandem.replication.journal import Journal
+from tandem.replication.kernel_table import OWNER, KernelTable
+from tandem.replication.mirror import Mirror
 from tandem.replication.restorer import Restorer
-from tandem.replication.session import Settings
 from tandem.replication.session_events import (
     Closed,
     Event,
@@ -43,8 +36,10 @@ from tandem.replication.session_events import (
     Opened,
     PeerInStep,
     PeerOutOfStep,
+    PeerStream,
 )
-from tandem.replication.tables import Held, Own, entries
+from tandem.replication.tables import Held, Own
+from tandem.replication.takeover import Takeover
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,17 +49,14 @@ if TYPE_CHECKING:
     from tandem.replication.record import Record
     from tandem.replication.topics import Subscriber
 
-OWNER = "conntrack_sync"  # of the sysctls
 SECOND = 1_000_000_000
 MILLISECOND = 1_000_000
 WORK = SECOND
-EVENTS_A_TURN = 256
+GOODBYE_LIMIT = 2 * SECOND  # for the last records of a router that stops
+GOODBYE_LOOK = 5 * MILLISECOND
 EVENTS_BEFORE_COMMIT = 4096
 LISTED = 250  # entries of a table in one answer, or a shard more: well under 1 ms of the loop
-STEPS_KEPT = 8  # of one restore
 ESTABLISHED = ("net", "netfilter", "nf_conntrack_tcp_timeout_established")
-MASTERS_A_TURN = 16
-EXPECTATION_KIND = bytes((EXPECTATION,))
 
 
 class Replication:
@@ -88,58 +80,41 @@ class Replication:
         self.settings = settings
         self._loop = loop
         self._log = log
+        self._router_id = router_id
         self._sysctls = sysctls
         self._local = local
-        self._restored = restored
         self._synchronised = synchronised
         self._active: set[str] = set()  # instances that are MASTER
-        self._parser = Parser()
-        self._builder = Builder()
-        self._restorer = Restorer()
-        self._events = Events(
-            self._filter(), (self._restorer.port,), receive_buffer=settings.receive_buffer
-        )
-        self._events.pause()
-        self._wanted = checker(self._filter())
-        self._overruns = 0
-        self._overrun = False  # and not looked through the table since
-        self._established: int | None = None  # s; an event may carry the short one of unacknowledged data
-        self._dumps: list[Dump] = []
-        self._undumped = False
+        self._journal = Journal()
         self._own = Own(self._cache)
         self._held: dict[str, Held] = {}
         self._in_step: set[str] = set()  # peers whose whole table we hold
-        self._waiting: list[str] = []  # groups that want `restored`
-        self._restoring = False
-        self._speculated = False  # the kernel has what was held when `watch` began
-        self._began = 0
-        self.last_restore: dict[str, Any] = {}
-        self._steps: list[dict[str, Any]] = []  # of the last restore, each like `last_restore`
-        self._restored_at = 0
+        self._restorer = Restorer()
+        rules = configured.wanted(settings, local)
+        ports = (self._restorer.port,)
+        self._kernel = KernelTable(loop, log, self._own, rules, ports, settings.receive_buffer, self._push)
+        self._mirror = Mirror(
+            loop, self._restorer, self._journal, lambda: [held.cache for held in self._held.values()]
+        )
+        self._takeover = Takeover(loop, self._mirror, lambda: self._channel.streams(), restored)
         self._health = Health(settings.stale_lag_ms * MILLISECOND, settings.stale_loss)
         self._received = self._rate = 0  # events: in all at the last `work`, and in the second before
-        self.unreadable = 0  # messages of the kernel that are no record
-        peers = [
-            Peer(peer.name, tuple(Path(p.address, p.port, p.source, p.interface) for p in peer.paths))
-            for peer in settings.peers
-        ]
-        session = Settings(
-            secrets=dict(settings.secrets),
-            key_id=settings.key_id,
-            insecure=settings.insecure,
-            router_id=router_id,
-            heartbeat=settings.heartbeat_ms * MILLISECOND,
-            digest_interval=settings.digest_interval_ms * MILLISECOND,
-            stall_timeout=settings.stall_timeout_ms * MILLISECOND,
-            queue_limit=settings.queue_limit,
-        )
-        self._channel = Channel(loop, log, session, peers, self._tables, self._happened)
-        self._gate: GateLink | None = None
-        if settings.guarantee:
-            from tandem.replication.gate_link import GateLink
+        self._topics: dict[str, Subscriber] = {}
+        self._channel = self._make_channel()
+        self._gate: GateLink | None = self._make_gate()
 
-            timeout = settings.guarantee_timeout_ms * MILLISECOND
-            self._gate = GateLink(loop, log, timeout, settings.port, self._commit)
+    def _make_channel(self) -> Channel:
+        session = configured.session(self.settings, self._router_id)
+        peers = configured.peers(self.settings)
+        return Channel(self._loop, self._log, session, peers, self._tables, self._happened)
+
+    def _make_gate(self) -> GateLink | None:
+        if not self.settings.guarantee:
+            return None
+        from tandem.replication.gate_link import GateLink
+
+        timeout = self.settings.guarantee_timeout_ms * MILLISECOND
+        return GateLink(self._loop, self._log, timeout, self.settings.port, self._commit)
 
     # Life
 
@@ -148,27 +123,37 @@ class Replication:
         for problem in self._sysctls.hold(OWNER, SETTINGS):
             self._log.warning(f"{OWNER}: {problem}")
         found = self._sysctls.read(ESTABLISHED)
-        self._established = int(found) if found else None
+        # An event may carry the short timeout of unacknowledged data.
+        self._mirror.established = int(found) if found else None
+        self._mirror.follow(whole=False)
         self._channel.start()
         if self._gate:
             self._gate.start()
         self._loop.call_at("conntrack work", self._loop.now() + WORK, self._work)
 
-    def stop(self) -> None:
-        """Say goodbye to the peers and leave the kernel as it was."""
+    def stop(self, stopped: Callable[[], None]) -> None:
+        """Leave the kernel as it was, and say goodbye to the peers when they have the last records."""
         if self._gate:
             self._gate.stop()
-        self._channel.close()
-        if self._active:
-            self._listen(False)
-        for key in ("conntrack work", "conntrack restore"):
-            self._loop.call_at(key, None)
-        self._events.close()
+        self._kernel.close()
+        self._mirror.leave()
+        self._loop.call_at("conntrack work", None)
         self._restorer.close()
         self._sysctls.release(OWNER)
+        limit = self._loop.now() + GOODBYE_LIMIT
+
+        def look(now: int) -> None:
+            if self._channel.flushed() or now >= limit:
+                self._channel.close()
+                stopped()
+            else:
+                self._loop.call_at("conntrack goodbye", now + GOODBYE_LOOK, look)
+
+        look(self._loop.now())
 
     def subscribe(self, topic: str, subscriber: Subscriber) -> None:
         """Use the channel for another topic, see `Channel.subscribe`."""
+        self._topics[topic] = subscriber
         self._channel.subscribe(topic, subscriber)
 
     def send(self, peer: str, topic: str, data: bytes) -> bool:
@@ -179,8 +164,7 @@ class Replication:
         """The router's own addresses are these now."""
         if local != self._local:
             self._local = local
-            self._events.set_filter(self._filter())
-            self._wanted = checker(self._filter())
+            self._kernel.set_filter(configured.wanted(self.settings, local))
 
     # Roles
 
@@ -196,215 +180,64 @@ class Replication:
                 self._become_active()
             else:
                 self._become_backup()
+        elif self._active and not self._takeover.waiting:
+            self._mirror.leave()  # a second group has its connections; our own table tells the rest
 
     def _become_active(self) -> None:
-        self._finish_restore()
+        self._takeover.finish()
+        self._mirror.leave()
         adopted = len(self._held) == 1 and not len(self._own.cache)
         if adopted:
             [held] = self._held.values()
             self._own.cache, held.cache = held.cache, self._own.cache
-        self._listen(True)
         self._channel.stream_on(adopt=adopted)
-        self._dump()
+        self._kernel.listen()
         self._tell_gate()
 
     def _become_backup(self) -> None:
         # What came before the role was lost belongs to the table that is handed over, and must not be taken
-        # for news when we are active again. The queue does not grow any more.
-        self._events.pause()
-        self._read_events()
-        while not self._events.drained:
-            self._read_events()
-        self._listen(False)
+        # for news when we are active again.
+        self._kernel.deafen()
         self._channel.stream_off()
+        self._mirror.follow(whole=False)
+        for name in self._in_step:
+            if self._channel.is_streaming(name):  # both were active
+                self._settle_tables(name, adopted=False)
         self._tell_gate()
 
-    def _listen(self, on: bool) -> None:
-        if on:
-            self._events.resume()
-            self._loop.add_reader(self._events.fileno(), self._read_events)
-        else:
-            self._loop.remove_reader(self._events.fileno())
-            self._events.pause()
-            self._loop.call_at("conntrack overrun", None)
-            self._overrun = False
-            self._end_dumps()
+    def hand_over(self, group: str) -> None:
+        """The group is about to resign: what its last packets did goes to the peers first."""
+        if self._active:
+            self._kernel.drain()
 
-    # The kernel's table
-
-    def _read_events(self) -> None:
-        records = self._parse(self._events.read(EVENTS_A_TURN))
-        records += self._masters(records)
-        if records:
-            self._own.cache.apply_all(records, self._loop.now())
-            self._channel.push(records)
-        if self._events.overruns != self._overruns:
-            self._overruns = self._events.overruns
-            self._log.limited(OWNER, "warning", f"{OWNER}: events were lost, looking through the whole table")
-            self._overrun = True
-        if self._overrun:  # the kernel drops events until its queue is empty: a dump before that misses them
-            if self._events.drained:
-                self._overrun = False
-                self._dump()
-            else:
-                self._loop.call_at("conntrack overrun", self._loop.now(), lambda _now: self._read_events())
-
-    def _parse(self, messages: Iterable[bytes]) -> list[Record]:
-        parse = self._parser.parse
-        records = []
-        for message in messages:
-            record = parse(message)
-            if record is None:
-                self.unreadable += 1
-            else:
-                records.append(record)
-        return records
-
-    def _masters(self, records: Iterable[Record]) -> list[Record]:
-        """The flows that new expectations belong to, as they are now.
-
-        A helper that rewrote an address has shifted the flow's sequence numbers: no event says by how much.
-        """
-        expected = [key for op, key, body in records if op == NEW and body[:1] == EXPECTATION_KIND]
-        asked = (lookup(self._builder.get(master_key(key))) for key in expected[:MASTERS_A_TURN])
-        return self._parse(message for message in asked if message is not None)
-
-    def _dump(self) -> None:
-        """Look through the kernel's table for what is not in ours; events go on meanwhile."""
-        if self._dumps:
-            self._undumped = True  # again, when this one is done
-            return
-        rules = self._filter()
-        try:
-            self._dumps = [Dump(rules), Dump(rules, expectations=True)]
-        except OSError as error:
-            self._log.error(f"{OWNER}: {error}")
-            return
-        self._own.cache.begin_bulk()
-        self._loop.add_reader(self._dumps[0].fileno(), self._read_dump)
-
-    def _read_dump(self) -> None:
-        dump = self._dumps[0]
-        try:
-            records = self._parse(dump.read())
-        except OSError as error:
-            self._log.warning(f"{OWNER}: {error}")
-            self._end_dumps()
-            return
-        own = self._own.cache
-        unknown = [record for record in records if own.get(record[1]) is None]
-        own.apply_all(records, self._loop.now())
-        if unknown:
-            self._channel.push(unknown)
-        if not dump.done:
-            return
-        self._loop.remove_reader(dump.fileno())
-        dump.close()
-        del self._dumps[0]
-        if self._dumps:
-            self._loop.add_reader(self._dumps[0].fileno(), self._read_dump)
-        else:
-            own.end_bulk()
-            if self._undumped:
-                self._undumped = False
-                self._dump()
-
-    def _end_dumps(self) -> None:
-        if self._dumps:
-            self._loop.remove_reader(self._dumps[0].fileno())
-            for dump in self._dumps:
-                dump.close()
-            self._dumps.clear()
-            self._undumped = False
-            self._own.cache.abort_bulk()
+    def _push(self, records: list[Record]) -> None:
+        self._channel.push(records)
 
     # Restore
 
-    def restore(self, group: str) -> None:
-        """Put everything held into the kernel and then call `restored(group)`."""
-        self._waiting.append(group)
-        if not self._restoring:
-            self._begin_restore()
+    def restore(self, group: str, handed_over: bool) -> None:
+        """Put everything held into the kernel and then call `restored(group)`.
+
+        `handed_over`: by a router that is alive, and tells the last of it.
+        """
+        self._takeover.begin(group, handed_over)
 
     def speculate(self, group: str) -> None:
-        """The active may be dead: begin to restore."""
-        if not self._restoring and not self._active:
-            self._begin_restore()
+        """The active may be dead: get ready."""
+        self._mirror.hurry(True)
 
     def calm(self, group: str) -> None:
-        """The active is alive: stop. What is in the kernel already stays there and does no harm."""
-        if self._waiting:
-            return
-        self._restorer.stop()
-        self._loop.call_at("conntrack restore", None)
-        self._restoring = False
-        self._forget_speculation()
-
-    def _begin_restore(self) -> None:
-        held = list(self._held.values())
-        if self._speculated:
-            known = [entry for table in held for entry in table.changes()]
-            chunks = self._builder.chunks(known, established=self._established)
-        else:
-            chunks = self._builder.chunks(entries(held), established=self._established)
-            self._steps.clear()
-        for table in held:
-            table.watch()
-        self._restoring = True
-        self._began = self._loop.now()
-        self._restorer.restore(chunks)
-        self._loop.call_at("conntrack restore", self._began, self._step)
-
-    def _step(self, now: int) -> None:
-        if not self._restorer.step():
-            self._loop.call_at("conntrack restore", self._loop.now(), self._step)
-            return
-        self._restoring = False
-        self._note_restore()
-        if any(table.changed for table in self._held.values()):
-            self._speculated = True
-            if self._waiting:  # what came in while we restored
-                self._begin_restore()
-            return
-        self._speculated = True
-        self._finish_restore()
-
-    def _finish_restore(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        if waiting:
-            self._forget_speculation()
-        for group in waiting:
-            self._restored(group)
-
-    def _forget_speculation(self) -> None:
-        self._speculated = False
-        for table in self._held.values():
-            table.unwatch()
-
-    def _note_restore(self) -> None:
-        figures = self._restorer.figures
-        self.last_restore = {
-            "entries": figures.entries,
-            "updated": figures.updated,
-            "replaced": figures.replaced,
-            "clashed": figures.clashed,
-            "failed": figures.failed,
-            "errors": {os.strerror(number): count for number, count in figures.errors.items()},
-            "ms": round((self._loop.now() - self._began) / MILLISECOND, 2),
-            "busy_ms": round(figures.busy / MILLISECOND, 2),
-            "longest_step_ms": round(figures.longest / MILLISECOND, 2),
-            "speculative": not self._waiting,
-        }
-        self._restored_at = self._loop.now()
-        self._steps.append(self.last_restore)
-        del self._steps[:-STEPS_KEPT]
+        """The active is alive. What is in the kernel already stays there and does no harm."""
+        self._mirror.hurry(False)
 
     # Peers
 
     def _tables(self, name: str) -> tuple[Own, Held]:
-        held = Held(self._own, self._cache, lambda: not self._active and len(self._held) == 1)
-        self._held[name] = held
-        return self._own, held
+        if name not in self._held:
+            self._held[name] = Held(
+                self._own, self._cache, lambda: not self._active and len(self._held) == 1
+            )
+        return self._own, self._held[name]
 
     def _happened(self, name: str, event: Event) -> None:
         before = self.in_step
@@ -415,8 +248,12 @@ class Replication:
                 self._log.limited(
                     (OWNER, name, reason), "warning", f"{OWNER}: {name}: {detail or reason}"
                 )
-            case HeldInStep():
+                self._takeover.stream_ended()
+            case PeerStream(False, _):
+                self._takeover.stream_ended()
+            case HeldInStep(adopted):
                 self._in_step.add(name)
+                self._settle_tables(name, adopted)
             case HeldOutOfStep():
                 self._in_step.discard(name)
             case PeerInStep():
@@ -426,6 +263,19 @@ class Replication:
         self._tell_gate()
         if self.in_step != before:
             self._synchronised(self.in_step)
+
+    def _settle_tables(self, name: str, adopted: bool) -> None:
+        """This peer has told everything: what we were told before, by others or our own kernel, is over."""
+        if self._active:
+            return
+        if adopted:
+            self._mirror.follow(whole=True)
+            return
+        self._mirror.retire(self._own.take())
+        for other, held in self._held.items():
+            if other != name and not self._channel.is_streaming(other):
+                self._in_step.discard(other)
+                self._mirror.retire(held.take())
 
     # The gate
 
@@ -443,14 +293,10 @@ class Replication:
         """
         if not self._active or self._channel.acked_position() is None:
             return None
-        for _ in range(EVENTS_BEFORE_COMMIT // EVENTS_A_TURN):
-            self._read_events()
-            if self._events.drained:
-                break
-        records = self._parse(filter(self._wanted, messages))
+        self._kernel.drain(EVENTS_BEFORE_COMMIT)
+        records = self._kernel.take(messages)
         if not records:
             return None
-        self._own.cache.apply_all(records, self._loop.now())
         position = self._channel.push(records, urgent=True)
         return position if self._channel.acked_position() is not None else None
 
@@ -459,16 +305,20 @@ class Replication:
         """Whether we hold everything of every peer that streams."""
         return bool(self._in_step)
 
+    # Every second
+
     def _work(self, now: int) -> None:
         for cache in (self._own.cache, *(held.cache for held in self._held.values())):
             cache.work(now)
-        self._rate, self._received = self._events.received - self._received, self._events.received
+        self._mirror.work()
+        received = self._kernel.events.received
+        self._rate, self._received = received - self._received, received
         self._judge(now)
         self._loop.call_at("conntrack work", now + WORK, self._work)
 
     def _judge(self, now: int) -> None:
         peers = self._channel.status()["peers"]
-        lost = self._events.overruns + self._own.cache.overflow
+        lost = self._kernel.events.overruns + self._own.cache.overflow
         lost += sum(held.cache.overflow for held in self._held.values())
         lost += sum(peer["totals"].get(name, 0) for peer in peers for name in ("dropped", "oversized"))
         if self._health.judge(now, map(_peer_health, peers), lost):
@@ -504,6 +354,7 @@ class Replication:
     def status(self) -> dict[str, Any]:
         """Everything `tandem conntrack` shows."""
         count, _ = self._own.digest() or (0, b"")
+        events, steps = self._kernel.events, self._mirror.steps
         return {
             "own": count,
             "held": {name: len(held.cache) for name, held in self._held.items()},
@@ -516,36 +367,22 @@ class Replication:
             "limit_entries": self.settings.limit_entries,
             "channel": self._channel.status(),
             "events": {
-                "received": self._events.received,
+                "received": events.received,
                 "last_second": self._rate,
-                "filtered": self._events.filtered,
-                "overruns": self._events.overruns,
-                "unreadable": self.unreadable,
+                "filtered": events.filtered,
+                "overruns": events.overruns,
+                "unreadable": self._kernel.unreadable,
             },
             "gate": self._gate.status() if self._gate else None,
-            "last_restore": self.last_restore,
-            "restore_steps": self._steps,
-            "restored_s": round((self._loop.now() - self._restored_at) / SECOND, 3) if self._steps else None,
+            "kernel": self._mirror.status(),
+            "last_restore": steps[-1] if steps else {},
+            "restore_steps": steps,
+            "restored_s": round((self._loop.now() - self._mirror.ended_at) / SECOND, 3) if steps else None,
         }
 
     def _cache(self) -> Cache:
-        return Cache(self.settings.limit_entries, self.settings.limit_bytes, self.settings.hold_s)
-
-    def _filter(self) -> Filter:
         settings = self.settings
-        protocols = frozenset(settings.protocols) or None
-        if settings.ignore_protocols:
-            protocols = frozenset(range(256)) - frozenset(settings.ignore_protocols)
-        return Filter(
-            protocols=protocols,
-            tcp_states=frozenset(settings.tcp_states) or None,
-            zones=frozenset(settings.zones) or None,
-            networks=tuple(_network(text) for text in settings.only_networks or settings.ignore_networks),
-            include=bool(settings.only_networks),
-            local=self._local,
-            own=settings.local,
-            channel_port=settings.port,
-        )
+        return Cache(settings.limit_entries, settings.limit_bytes, settings.hold_s, self._journal)
 
 
 def _peer_health(peer: dict[str, Any]) -> tuple[str, str, int]:
@@ -556,9 +393,3 @@ def _peer_health(peer: dict[str, Any]) -> tuple[str, str, int]:
     here = not peer["peer_streaming"] or peer["held_in_step"]
     lag = int(peer["lag_ms"] * MILLISECOND) if peer["lag_records"] else 0
     return peer["name"], "" if here and there else "out of step", lag
-
-
-def _network(text: str) -> tuple[bytes, int]:
-    """A canonical prefix as packed address and length."""
-    address, _, length = text.partition("/")
-    return pack(address), int(length)

@@ -30,7 +30,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from struct import Struct
 
-from .expectation import expectation_message
+from .expectation import expectation_deletion, expectation_message
 from .message import (
     AF_INET,
     AF_INET6,
@@ -105,7 +105,9 @@ from .record import (
     tail,
 )
 
-CREATE, CHANGE, REMOVE, GET = 0, 1, 2, 3  # what a template is for
+CREATE, CHANGE, REMOVE, GET, TOUCH = 0, 1, 2, 3, 4  # what a template is for; TOUCH: the timeout alone
+
+EXPECTATIONS_AT_ONCE = 300  # messages of at most 200 bytes to delete them
 
 _ATTRIBUTE = Struct("=HH")
 _U32, _BE32 = Struct("=I"), Struct(">I")
@@ -128,14 +130,20 @@ _IS_ESTABLISHED = bytes(255 if number in (0, TCP_ESTABLISHED) else 0 for number 
 
 
 class Chunk:
-    """Messages for one send: the entry of sequence number s is `entries[s - first]`."""
+    """Messages for one send: the entry of sequence number s is `entries[s - first]`.
 
-    __slots__ = ("data", "entries", "first")
+    `simple`: their bodies have no tails, so that no entry needs another or is needed by one.
+    """
 
-    def __init__(self, data: bytes | bytearray, first: int, entries: list[Entry]) -> None:
+    __slots__ = ("data", "entries", "first", "simple")
+
+    def __init__(
+        self, data: bytes | bytearray, first: int, entries: list[Entry], simple: bool = False
+    ) -> None:
         self.data = data
         self.first = first
         self.entries = entries
+        self.simple = simple
 
 
 class Template:
@@ -159,6 +167,8 @@ class Template:
             self._field(CTA_ZONE, 2, self.key, 0)
         if purpose in (CREATE, CHANGE):
             self._values(kind, purpose)
+        if purpose == TOUCH:
+            self._timeout()
         subsystem = SUBSYS_CTNETLINK << 8
         type_ = {REMOVE: MSG_DELETE, GET: MSG_GET}.get(purpose, MSG_NEW)
         flags = NLM_F_CREATE if purpose == CREATE else 0
@@ -174,8 +184,7 @@ class Template:
             self.changed.append((at + 3, False, STATUS_AT + 1, _NOT_EXPECTED))
         else:
             self.body.append((at + 3, STATUS_AT + 1))
-        self._field(CTA_TIMEOUT, 4, self.body, TIMEOUT_AT)
-        self.timeout_at = len(self.data) - 4
+        self._timeout()
         offset = TCP_AT
         if kind & TCP:
             outer = self._open(CTA_PROTOINFO)
@@ -205,6 +214,10 @@ class Template:
                     self._close(inner)
                     self._close(outer)
                 offset += size + 2
+
+    def _timeout(self) -> None:
+        self._field(CTA_TIMEOUT, 4, self.body, TIMEOUT_AT)
+        self.timeout_at = len(self.data) - 4
 
     def _tuple(self, type_: int, kind: int, inverse: bool) -> None:
         size = 16 if kind & IPV6 else 4
@@ -248,9 +261,18 @@ class Template:
         self.data[at : at + 2] = (len(self.data) - at).to_bytes(2, sys.byteorder)
 
     def fill(
-        self, keys: bytes, bodies: bytes, count: int, first: int, established: bytes | None
+        self,
+        keys: bytes,
+        bodies: bytes,
+        count: int,
+        first: int,
+        established: bytes | None,
+        least: bytes = b"",
     ) -> bytearray:
-        """`count` messages from as many keys and bodies (without tails), numbered from `first` on."""
+        """`count` messages from as many keys and bodies (without tails), numbered from `first` on.
+
+        `established` and `least` are timeouts, u32 in network byte order: see `Builder.chunks`.
+        """
         size, key_size, body_size = len(self.data), self.key_size, self.body_size
         buffer = self.data * count
         for at, source in self.key:
@@ -263,14 +285,19 @@ class Template:
         sequence = array("I", range(first, first + count)).tobytes()
         for number in range(4):
             buffer[8 + number :: size] = sequence[number::4]
+        if least and self.timeout_at:
+            told = [bodies[at : at + 4] for at in range(TIMEOUT_AT, len(bodies), body_size)]
+            column = b"".join([timeout if timeout > least else least for timeout in told])
+            for number in range(4):
+                buffer[self.timeout_at + number :: size] = column[number::4]
         if established is not None and self.timeout_at:
             chosen = int.from_bytes(bodies[TCP_AT::body_size].translate(_IS_ESTABLISHED), "big")
             if chosen:
                 for number in range(4):
                     at = self.timeout_at + number
                     own = int.from_bytes(established[number : number + 1] * count, "big")
-                    told = int.from_bytes(buffer[at::size], "big")
-                    buffer[at::size] = (told ^ (told ^ own) & chosen).to_bytes(count, "big")
+                    now = int.from_bytes(buffer[at::size], "big")
+                    buffer[at::size] = (now ^ (now ^ own) & chosen).to_bytes(count, "big")
         return buffer
 
 
@@ -290,16 +317,22 @@ class Builder:
         return found
 
     def chunks(
-        self, entries: Iterable[Entry], first: int = 1, established: int | None = None, purpose: int = CREATE
+        self,
+        entries: Iterable[Entry],
+        first: int = 1,
+        established: int | None = None,
+        purpose: int = CREATE,
+        least: int = 0,
     ) -> Iterator[Chunk]:
-        """Messages that restore the entries (CREATE), or that update those that are there (CHANGE).
+        """Messages that restore the entries (CREATE), or that update those that are there (CHANGE, TOUCH).
 
         `entries` may be lazy and is read as far as the next chunk needs. The order isn't kept: entries
         that need another (the master of an FTP data connection, of an expectation) come last. Sequence
         numbers begin with `first` and go on without a gap. `established`: s, the timeout of TCP
-        connections in ESTABLISHED; None: the one in the entry.
+        connections in ESTABLISHED; None: the one in the entry. `least`: s, of all others.
         """
         own = None if established is None else _BE32.pack(established)
+        floor = _BE32.pack(least) if least else b""
         groups: dict[int, list[Entry]] = {}
         limits: dict[int, int] = {}
         late: list[Entry] = []
@@ -307,12 +340,14 @@ class Builder:
         for entry in entries:
             kind = entry[1][0]
             if kind & TAIL:
+                if kind == EXPECTATION and purpose == TOUCH:
+                    continue  # the kernel takes its timeout from the helper
                 if kind == EXPECTATION or T_MASTER in tail(entry[1]):
                     late.append(entry)
                 else:
                     rare.append(entry)
                     if len(rare) == 100:
-                        for chunk in self._one_by_one(rare, first, purpose):
+                        for chunk in self._one_by_one(rare, first, purpose, floor):
                             first += len(chunk.entries)
                             yield chunk
                         rare = []
@@ -324,25 +359,30 @@ class Builder:
             group.append(entry)
             if len(group) == limits[kind]:
                 del groups[kind]
-                yield self._bulk(group, first, own, purpose)
+                yield self._bulk(group, first, own, purpose, floor)
                 first += len(group)
         for group in groups.values():
-            yield self._bulk(group, first, own, purpose)
+            yield self._bulk(group, first, own, purpose, floor)
             first += len(group)
         late.sort(key=lambda entry: entry[1][0] == EXPECTATION)
-        for chunk in self._one_by_one(rare + late, first, purpose):
+        for chunk in self._one_by_one(rare + late, first, purpose, floor):
             yield chunk
 
-    def _bulk(self, group: list[Entry], first: int, own: bytes | None, purpose: int) -> Chunk:
+    def _bulk(
+        self, group: list[Entry], first: int, own: bytes | None, purpose: int, least: bytes
+    ) -> Chunk:
         kind = group[0][1][0]
         keys = b"".join([entry[0] for entry in group])
         bodies = b"".join([entry[1] for entry in group])
         own = own if kind & TCP else None
-        return Chunk(self.template(kind, purpose).fill(keys, bodies, len(group), first, own), first, group)
+        data = self.template(kind, purpose).fill(keys, bodies, len(group), first, own, least)
+        return Chunk(data, first, group, simple=True)
 
-    def _one_by_one(self, entries: list[Entry], first: int, purpose: int) -> Iterator[Chunk]:
+    def _one_by_one(self, entries: list[Entry], first: int, purpose: int, least: bytes) -> Iterator[Chunk]:
         data, begin = bytearray(), 0
         for number, (key, body) in enumerate(entries):
+            if body[0] != EXPECTATION and body[TIMEOUT_AT : TIMEOUT_AT + 4] < least:
+                body = body[:TIMEOUT_AT] + least + body[TIMEOUT_AT + 4 :]
             message = self.message(key, body, first + number, purpose)
             if data and len(data) + len(message) > self._max_bytes:
                 yield Chunk(data, first + begin, entries[begin:number])
@@ -366,7 +406,7 @@ class Builder:
         data = template.fill(key, body[: template.body_size], 1, sequence, None)
         if T_ZONE in values:
             _insert_zone(data, values[T_ZONE])
-        if not plain:
+        if not plain and purpose != TOUCH:
             data += b"".join(
                 _rare(type_, value, purpose) for type_, value in values.items() if type_ != T_ZONE
             )
@@ -374,10 +414,12 @@ class Builder:
         return bytes(data)
 
     def deletes(self, keys: Iterable[bytes], first: int = 1) -> Iterator[Chunk]:
-        """Messages that delete entries; expectations are left out, they go with their masters."""
+        """Messages that delete entries, expectations (which else go with their masters) last."""
         groups: dict[int, list[Entry]] = {}
+        expected: list[Entry] = []
         for key in keys:
             if key[2] & EXPECTED:
+                expected.append((key, b""))
                 continue
             kind = _kind_of(key)
             group = groups.setdefault(kind, [])
@@ -389,6 +431,11 @@ class Builder:
         for kind, group in groups.items():
             yield self._delete_all(kind, group, first)
             first += len(group)
+        for start in range(0, len(expected), EXPECTATIONS_AT_ONCE):
+            some = expected[start : start + EXPECTATIONS_AT_ONCE]
+            data = b"".join(expectation_deletion(key, first + n) for n, (key, _) in enumerate(some))
+            yield Chunk(data, first, some)
+            first += len(some)
 
     def _delete_all(self, kind: int, group: list[Entry], first: int) -> Chunk:
         keys = b"".join([entry[0] for entry in group])

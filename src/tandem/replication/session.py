@@ -176,7 +176,7 @@ class Session:
         self._buffer = bytearray()
         self._need = 1  # bytes that the next frame takes, as far as is known
         self._started = now
-        self._heard = now
+        self.heard = now  # when something was last heard of the peer
         self._ack_at: int | None = None
         self._output_at: int | None = None  # when deltas have waited long enough
         self._sent_at = now  # when deltas were last sent
@@ -331,7 +331,7 @@ class Session:
         if self.state is not OPENED:
             return self._close("handshake_timeout", "the handshake took too long", tell=False)
         if now >= self._dead_at:
-            silent = (now - self._heard) // MILLISECOND
+            silent = (now - self.heard) // MILLISECOND
             return self._close("dead", f"nothing heard for {silent} ms", tell=False)
         if self._probe is not None and now >= self._probe[1] + self._settings.stall_timeout:
             waited = (now - self._probe[1]) // MILLISECOND
@@ -348,7 +348,7 @@ class Session:
     @property
     def _dead_at(self) -> int:
         assert self.peer is not None
-        return self._heard + MISSED * self.peer.heartbeat_ms * MILLISECOND
+        return self.heard + MISSED * self.peer.heartbeat_ms * MILLISECOND
 
     # Sending
 
@@ -396,7 +396,7 @@ class Session:
                 raise ProtocolError("authentication", "the peer does not know the secret")
             raise ProtocolError("mac", "a frame was changed, lost or repeated on the way")
         self.frames_in += 1
-        self._heard = now
+        self.heard = now
         if kind not in _TAKES[self.state]:
             raise ProtocolError("unexpected", f"a frame of type {kind} in state {self.state}")
         self._handle(kind, flags, view[start + HEAD.size : start + HEAD.size + length], now, events)
@@ -431,7 +431,7 @@ class Session:
         self._check = Seal(theirs, not self.initiator, hellos)
         self.peer = peer
         self.state = PROOF
-        self._heard = now
+        self.heard = now
         if self.initiator:
             self._control.append((AUTH, 0, b""))
         else:
@@ -529,7 +529,7 @@ class Session:
 
     def _opened(self, now: int) -> Opened:
         self.state = OPENED
-        self._heard = self._heartbeat_at = now
+        self.heard = self._heartbeat_at = now
         return Opened()
 
     def _close(self, reason: str, detail: str, tell: bool) -> list[Event]:

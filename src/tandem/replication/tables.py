@@ -7,7 +7,7 @@ the peer has been restored and is our own now, and what was our own is what we h
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from tandem.replication.cache import Cache
 from tandem.replication.record import Record
@@ -43,24 +43,17 @@ class Own:
 
 
 class Held:
-    """What we hold of one peer's table: the `stream.Store` of its session.
-
-    While `watching`, `changed` collects the keys of what came since, which a speculative restore missed.
-    """
+    """What we hold of one peer's table: the `stream.Store` of its session."""
 
     def __init__(self, own: Own, make: Callable[[], Cache], may_adopt: Callable[[], bool]) -> None:
         self.cache = make()
-        self.watching = False
-        self.changed: dict[bytes, None] = {}
+        self._make = make
         self._own = own
         self._may_adopt = may_adopt
 
     def apply_all(self, records: list[Record], now: int) -> None:
         """Take changes of the peer's table, in this order."""
         self.cache.apply_all(records, now)
-        if self.watching:
-            for record in records:
-                self.changed[record[1]] = None
 
     def begin_bulk(self) -> None:
         """What does not come before `end_bulk` is stale."""
@@ -89,26 +82,7 @@ class Held:
         """Of what we hold."""
         return self.cache.digest()
 
-    def watch(self) -> None:
-        """Note what changes from here on."""
-        self.watching = True
-        self.changed.clear()
-
-    def unwatch(self) -> None:
-        """Note nothing any more."""
-        self.watching = False
-        self.changed.clear()
-
-    def changes(self) -> Iterator[Entry]:
-        """What changed since `watch` and is still there."""
-        for key in self.changed:
-            body = self.cache.get(key)
-            if body is not None:
-                yield key, body
-
-
-def entries(tables: Iterable[Held]) -> Iterator[Entry]:
-    """All entries held of all peers, lazily."""
-    for table in tables:
-        for part in table.cache.slices():
-            yield from part
+    def take(self) -> Cache:
+        """Give the table away and begin with an empty one."""
+        taken, self.cache = self.cache, self._make()
+        return taken

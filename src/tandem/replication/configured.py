@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The `conntrack_sync` section in the terms of the modules that do what it says."""
+
+from __future__ import annotations
+
+from tandem.config.schema import ConntrackSync
+from tandem.replication.channel import Peer
+from tandem.replication.conntrack_filter import Filter
+from tandem.replication.peer_socket import Path, pack
+from tandem.replication.session import Settings
+
+MILLISECOND = 1_000_000
+
+
+def peers(settings: ConntrackSync) -> list[Peer]:
+    """Who replicates with us, and by which paths."""
+    return [
+        Peer(peer.name, tuple(Path(p.address, p.port, p.source, p.interface) for p in peer.paths))
+        for peer in settings.peers
+    ]
+
+
+def session(settings: ConntrackSync, router_id: str) -> Settings:
+    """How to talk with them."""
+    return Settings(
+        secrets=dict(settings.secrets),
+        key_id=settings.key_id,
+        insecure=settings.insecure,
+        router_id=router_id,
+        heartbeat=settings.heartbeat_ms * MILLISECOND,
+        digest_interval=settings.digest_interval_ms * MILLISECOND,
+        stall_timeout=settings.stall_timeout_ms * MILLISECOND,
+        queue_limit=settings.queue_limit,
+    )
+
+
+def wanted(settings: ConntrackSync, local: frozenset[bytes]) -> Filter:
+    """Which flows to replicate; `local`: the router's own addresses."""
+    protocols = frozenset(settings.protocols) or None
+    if settings.ignore_protocols:
+        protocols = frozenset(range(256)) - frozenset(settings.ignore_protocols)
+    return Filter(
+        protocols=protocols,
+        tcp_states=frozenset(settings.tcp_states) or None,
+        zones=frozenset(settings.zones) or None,
+        networks=tuple(_network(text) for text in settings.only_networks or settings.ignore_networks),
+        include=bool(settings.only_networks),
+        local=local,
+        own=settings.local,
+        channel_port=settings.port,
+    )
+
+
+def _network(text: str) -> tuple[bytes, int]:
+    """A canonical prefix as packed address and length."""
+    address, _, length = text.partition("/")
+    return pack(address), int(length)

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Our own table as the kernel tells it, by events and by dumps; what changes is pushed to the peers.
+
+A dump looks for what no event has said: entries that are older than we listen, and what an overrun lost.
+What it finds new or changed is pushed like an event. What it does not find is gone, which no peer is told:
+its digest says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from tandem.log import Logger
+from tandem.loop import Loop
+from tandem.replication.conntrack_filter import Filter, checker
+from tandem.replication.ctnetlink import Dump, Events, lookup
+from tandem.replication.expectation import master_key
+from tandem.replication.parser import Parser
+from tandem.replication.record import EXPECTATION, NEW, same_flow
+from tandem.replication.restore import Builder
+from tandem.replication.tables import Own
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tandem.replication.record import Record
+
+OWNER = "conntrack_sync"
+EVENTS_A_TURN = 256
+MASTERS_A_TURN = 16
+EXPECTATION_KIND = bytes((EXPECTATION,))
+
+
+class KernelTable:
+    """Listens between `listen` and `deafen`; `push(records)` is told after `own` has them.
+
+    `ignore_ports`: netlink port ids whose changes are our own. OSError when the kernel lacks what it takes.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        log: Logger,
+        own: Own,
+        rules: Filter,
+        ignore_ports: tuple[int, ...],
+        receive_buffer: int,
+        push: Callable[[list[Record]], None],
+    ) -> None:
+        self.unreadable = 0  # messages of the kernel that are no record
+        self._loop = loop
+        self._log = log
+        self._own = own
+        self._push = push
+        self._rules = rules
+        self._parser = Parser()
+        self._builder = Builder()
+        self.events = Events(rules, ignore_ports, receive_buffer=receive_buffer)
+        self.events.pause()
+        self._wanted = checker(rules)
+        self._listening = False
+        self._overruns = 0
+        self._overrun = False  # and not looked through the table since
+        self._dumps: list[Dump] = []
+        self._undumped = False
+        self._dumped: Callable[[], None] | None = None
+
+    # Life
+
+    def listen(self) -> None:
+        """Hear events, and look through the whole table once."""
+        self._listening = True
+        self.events.resume()
+        self._loop.add_reader(self.events.fileno(), self.read)
+        self.dump()
+
+    def deafen(self) -> None:
+        """Hear nothing from now on; what is in the queue is still taken in."""
+        if not self._listening:
+            return
+        self.events.pause()  # so that the queue does not grow any more
+        self.drain()
+        self._listening = False
+        self._loop.remove_reader(self.events.fileno())
+        self._loop.call_at("conntrack overrun", None)
+        self._overrun = False
+        self._end_dumps()
+
+    def close(self) -> None:
+        """Close the sockets."""
+        self.deafen()
+        self.events.close()
+
+    def set_filter(self, rules: Filter) -> None:
+        """Other flows are wanted from now on."""
+        self._rules = rules
+        self._wanted = checker(rules)
+        self.events.set_filter(rules)
+
+    # Events
+
+    def read(self) -> None:
+        """Take in some events."""
+        records = self._parse(self.events.read(EVENTS_A_TURN))
+        records += self._masters(records)
+        if records:
+            self._own.cache.apply_all(records, self._loop.now())
+            self._push(records)
+        if self.events.overruns != self._overruns:
+            self._overruns = self.events.overruns
+            self._log.limited(OWNER, "warning", f"{OWNER}: events were lost, looking through the whole table")
+            self._overrun = True
+        if self._overrun:  # the kernel drops events until its queue is empty: a dump before that misses them
+            if self.events.drained:
+                self._overrun = False
+                self.dump()
+            else:
+                self._loop.call_at("conntrack overrun", self._loop.now(), lambda _now: self.read())
+
+    def drain(self, most: int = 1 << 20) -> None:
+        """Take in what has happened so far, `most` events of it."""
+        for _ in range(0, most, EVENTS_A_TURN):
+            self.read()
+            if self.events.drained:
+                return
+
+    def take(self, messages: Iterable[bytes]) -> list[Record]:
+        """Take in what messages say about flows that are wanted; the records, which nobody is told."""
+        records = self._parse(filter(self._wanted, messages))
+        if records:
+            self._own.cache.apply_all(records, self._loop.now())
+        return records
+
+    def _parse(self, messages: Iterable[bytes]) -> list[Record]:
+        parse = self._parser.parse
+        records = []
+        for message in messages:
+            record = parse(message)
+            if record is None:
+                self.unreadable += 1
+            else:
+                records.append(record)
+        return records
+
+    def _masters(self, records: Iterable[Record]) -> list[Record]:
+        """The flows that new expectations belong to, as they are now.
+
+        A helper that rewrote an address has shifted the flow's sequence numbers: no event says by how much.
+        """
+        expected = [key for op, key, body in records if op == NEW and body[:1] == EXPECTATION_KIND]
+        asked = (lookup(self._builder.get(master_key(key))) for key in expected[:MASTERS_A_TURN])
+        return self._parse(message for message in asked if message is not None)
+
+    # Dumps
+
+    def dump(self, then: Callable[[], None] | None = None) -> None:
+        """Look through the kernel's table while events go on; `then` is called when it is done."""
+        self._dumped = then or self._dumped
+        if self._dumps:
+            self._undumped = True  # again, when this one is done
+            return
+        try:
+            self._dumps = [Dump(self._rules), Dump(self._rules, expectations=True)]
+        except OSError as error:
+            self._log.error(f"{OWNER}: {error}")
+            return
+        self._own.cache.begin_bulk()
+        self._loop.add_reader(self._dumps[0].fileno(), self._read_dump)
+
+    def _read_dump(self) -> None:
+        dump = self._dumps[0]
+        try:
+            records = self._parse(dump.read())
+        except OSError as error:
+            self._log.warning(f"{OWNER}: {error}")
+            self._end_dumps()
+            return
+        own = self._own.cache
+        news = [record for record in records if not same_flow(own.get(record[1]), record[2])]
+        own.apply_all(records, self._loop.now())
+        if news:
+            self._push(news)
+        if not dump.done:
+            return
+        self._loop.remove_reader(dump.fileno())
+        dump.close()
+        del self._dumps[0]
+        if self._dumps:
+            self._loop.add_reader(self._dumps[0].fileno(), self._read_dump)
+            return
+        own.end_bulk()
+        if self._undumped:
+            self._undumped = False
+            self.dump()
+        elif self._dumped is not None:
+            then, self._dumped = self._dumped, None
+            then()
+
+    def _end_dumps(self) -> None:
+        self._dumped = None
+        if self._dumps:
+            self._loop.remove_reader(self._dumps[0].fileno())
+            for dump in self._dumps:
+                dump.close()
+            self._dumps.clear()
+            self._undumped = False
+            self._own.cache.abort_bulk()

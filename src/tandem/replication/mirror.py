@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The kernel of a backup, kept equal to what is held for its peers, so that little is left for a takeover.
+
+    held tables -> Journal: changed, gone -> rounds of the Restorer -> the kernel
+
+Entries that no packet asks for do no harm there, and a table of 100,000 is not put into the kernel between
+two advertisements. Ends matter as much: an entry that stays would be found and told again when this
+router is active (replication.py: the dump).
+
+At rest it looks into the journal every second, so that many short flows never get here, and takes a fifth of
+the time. In a hurry (the active may be dead, or is) there is a step in every turn of the loop.
+
+Nobody's packets refresh the entries, so that their timeouts run down. They get LEAST at least, and are all
+touched once a ROUND; what the kernel has lost meanwhile comes back by that. After a takeover a dead entry
+stays LEAST at most.
+
+Nothing is put there at rest while the kernel's table is fuller than SHARE of its limit: the kernel makes room
+by dropping entries of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+
+from tandem.loop import Loop
+from tandem.replication.cache import SHARDS, Cache
+from tandem.replication.ctnetlink import table_size
+from tandem.replication.journal import Journal
+from tandem.replication.restore import TOUCH, Builder, Chunk
+from tandem.replication.restorer import Figures, Restorer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from tandem.replication.record import Entry
+
+MILLISECOND = 1_000_000
+REST = 4  # times as long as a step takes, after it
+LEAST, ROUND = 300, 120  # s
+SHARE = 3 / 4
+SMALL = 16 * 1024  # bytes of a chunk at rest: 0.3 ms
+FULL = 64 * 1024
+SHARDS_A_STEP = SHARDS // 64
+STEPS_KEPT = 8  # of one takeover
+_TIMER = "conntrack mirror"
+
+
+class Mirror:
+    """Works between `follow` and `leave`; `complete` also without, for a takeover beside an active group.
+
+    `tables()` are the held ones. `established`: s, the timeout of established TCP connections.
+    """
+
+    def __init__(
+        self, loop: Loop, restorer: Restorer, journal: Journal, tables: Callable[[], Iterable[Cache]]
+    ) -> None:
+        self.established: int | None = None
+        self.steps: list[dict[str, Any]] = []  # of the last takeover or speculation, for people
+        self.ended_at = 0  # the last of them
+        self.refused = 0  # entries that the kernel did not take at rest
+        self._loop = loop
+        self._restorer = restorer
+        self._journal = journal
+        self._tables = tables
+        self._small, self._full = Builder(SMALL), Builder(FULL)
+        self._rounds: deque[Callable[[], None]] = deque()
+        self._busy = False  # a round is under way
+        self._creating = False  # and puts entries into the kernel
+        self._hurried = False
+        self._complete: Callable[[], None] | None = None
+        self._began = 0
+        self._touched = 0  # shard that is touched next
+        self._touch_all = 0  # shards that still have to be touched without delay
+        self._following = False
+
+    # Life
+
+    def follow(self, whole: bool) -> None:
+        """Keep the kernel equal to the tables from now on; `whole`: it is now."""
+        self._reset()
+        self._following = True
+        self._journal.start(whole)
+        self._touch_all = SHARDS if whole else 0
+
+    def leave(self) -> None:
+        """Do nothing any more; the kernel stays as it is."""
+        self._reset()
+        self._following = False
+        self._journal.stop()
+
+    def _reset(self) -> None:
+        self._restorer.stop()
+        self._rounds.clear()
+        self._busy = self._hurried = False
+        self._complete = None
+        self._loop.call_at(_TIMER, None)
+
+    def work(self) -> None:
+        """To be called every second: begin what has become due, unless something is under way."""
+        if self._following and not self._busy and not self._hurried:
+            self._plan()
+            self._step(self._loop.now())
+
+    def retire(self, cache: Cache) -> None:
+        """What is in this table, but not held, is to leave the kernel: the table is held no more."""
+        if self._following and len(cache):
+            self._journal.doubt()
+            self._rounds.append(lambda: self._restorer.delete(self._leftovers(cache)))
+            self._loop.call_at(_TIMER, self._loop.now(), self._step)
+
+    def hurry(self, on: bool) -> None:
+        """The active may be dead: get ready at full speed. Or it is alive: back to rest."""
+        if on == self._hurried or self._complete is not None or not self._following:
+            return
+        self._hurried = on
+        if on:
+            self.steps.clear()
+            self._began = self._loop.now()
+            self._loop.call_at(_TIMER, self._began, self._step)
+
+    def complete(self, done: Callable[[], None]) -> None:
+        """Call `done`, from the loop, when the kernel has everything that is held."""
+        if not self._journal.on:
+            self._journal.start(whole=False)
+        if not self._hurried:
+            self.steps.clear()
+        self._began = self._loop.now()
+        self._hurried, self._complete = True, done
+        self._loop.call_at(_TIMER, self._began, self._step)
+
+    # Steps
+
+    def _plan(self) -> None:
+        """What there is to do now, as rounds."""
+        journal = self._journal
+        room = self._hurried or not (journal.changed or not journal.whole) or not self._is_crowded()
+        if journal.gone:
+            self._rounds.append(self._delete)
+        if room and not journal.whole:
+            self._rounds.append(self._everything)
+        elif room and journal.changed:
+            self._rounds.append(self._create)
+        if not self._hurried and any(len(table) for table in self._tables()):
+            every = self._touch_all or -(-SHARDS // ROUND)
+            self._touch_all = 0
+            for start in range(0, every, SHARDS_A_STEP):
+                count = min(SHARDS_A_STEP, every - start)
+                self._rounds.append(partial(self._touch, count))
+
+    def _step(self, now: int) -> None:
+        if not self._busy:
+            if self._hurried and not self._rounds:
+                self._plan()
+            if not self._rounds:
+                self._done(now)
+                return
+            self._busy, self._creating = True, False
+            self._rounds.popleft()()
+        if self._restorer.step():
+            self._busy = False
+            self._ended_round()
+        later = self._loop.now()
+        self._loop.call_at(_TIMER, later if self._hurried else later + REST * (later - now), self._step)
+
+    def _done(self, now: int) -> None:
+        self._loop.call_at(_TIMER, None)
+        if not self._hurried:
+            return
+        if not self.steps or self.steps[-1]["speculative"] != (self._complete is None):
+            self._note(Figures())  # there was nothing left to do
+        done, self._complete = self._complete, None
+        if done is not None:
+            self._hurried = False
+            done()
+
+    def _is_crowded(self) -> bool:
+        try:
+            entries, most = table_size()
+        except OSError:
+            return False  # then it will refuse them
+        return most > 0 and entries > SHARE * most
+
+    # Rounds
+
+    def _delete(self) -> None:
+        self._restorer.delete(self._builder.deletes(self._not_held(self._journal.take_gone())))
+
+    def _leftovers(self, cache: Cache) -> Iterator[Chunk]:
+        for start in range(0, SHARDS, SHARDS_A_STEP):
+            keys = self._not_held(key for key, _ in cache.shards(start, SHARDS_A_STEP))
+            # An empty chunk is a step too: no step may look through the whole table.
+            yield from self._builder.deletes(keys) if keys else (Chunk(b"", 1, []),)
+
+    def _not_held(self, keys: Iterable[bytes]) -> list[bytes]:
+        tables = list(self._tables())
+        return [key for key in keys if all(table.get(key) is None for table in tables)]
+
+    def _create(self) -> None:
+        new, known = self._journal.take_changed()
+        if known:
+            self._rounds.appendleft(lambda: self._put(self._entries(known), known=True))
+        self._put(self._entries(new))
+
+    def _everything(self) -> None:
+        self._journal.whole = True  # once this is done, and if nothing is lost on the way
+        self._journal.changed.clear()
+        self._put(entry for table in self._tables() for part in table.slices() for entry in part)
+
+    def _put(self, entries: Iterable[Entry], known: bool = False) -> None:
+        self._creating = True
+        self._restorer.restore(
+            self._builder.chunks(entries, established=self.established, least=LEAST), known
+        )
+
+    def _touch(self, count: int) -> None:
+        start, self._touched = self._touched, (self._touched + count) % SHARDS
+        entries = (entry for table in self._tables() for entry in table.shards(start, count))
+        self._restorer.touch(
+            self._builder.chunks(entries, established=self.established, purpose=TOUCH, least=LEAST)
+        )
+
+    @property
+    def _builder(self) -> Builder:
+        return self._full if self._hurried else self._small
+
+    def _entries(self, keys: Iterable[bytes]) -> Iterator[Entry]:
+        """What is held under these keys now."""
+        tables = list(self._tables())
+        for key in keys:
+            for table in tables:
+                if (body := table.get(key)) is not None:
+                    yield key, body
+                    break
+
+    def _ended_round(self) -> None:
+        for key in self._restorer.missing:
+            self._journal.change(key, new=True)
+        figures = self._restorer.figures
+        if not self._hurried:
+            self.refused += figures.failed
+        elif self._creating and figures.entries:
+            self._note(figures)
+
+    def _note(self, figures: Figures) -> None:
+        now = self._loop.now()
+        step: dict[str, Any] = {
+            "entries": figures.entries,
+            "updated": figures.updated,
+            "replaced": figures.replaced,
+            "clashed": figures.clashed,
+            "failed": figures.failed,
+            "errors": {os.strerror(number): count for number, count in figures.errors.items()},
+            "ms": round((now - self._began) / MILLISECOND, 2),
+            "busy_ms": round(figures.busy / MILLISECOND, 2),
+            "longest_step_ms": round(figures.longest / MILLISECOND, 2),
+            "speculative": self._complete is None,
+        }
+        self.steps.append(step)
+        del self.steps[:-STEPS_KEPT]
+        self._began = self.ended_at = now
+
+    def status(self) -> dict[str, Any] | None:
+        """How far the kernel is; None while nobody wants it to be equal to anything."""
+        if not self._following:
+            return None
+        journal = self._journal
+        return {
+            "whole": journal.whole,
+            "waiting": journal.waiting,
+            "refused": self.refused,
+            "forgotten": journal.forgotten,
+        }

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Becoming active: a group waits for its connections, and where it was handed the role, for the last of them.
+
+A router that resigns, or is preempted, still sends what its kernel has told it, and then ends its stream.
+Until then what it has sent goes to the kernel as well. It is waited for as long as it goes on speaking: the
+path to it may be what it has lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tandem.loop import Loop
+from tandem.replication.mirror import Mirror
+
+MILLISECOND = 1_000_000
+SILENCE = 50 * MILLISECOND
+LIMIT = 2_000 * MILLISECOND
+_TIMER = "conntrack handover"
+
+
+class Takeover:
+    """`streams()` says when each peer that streams was last heard; `restored(group)` ends a group's wait."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        mirror: Mirror,
+        streams: Callable[[], list[int]],
+        restored: Callable[[str], None],
+    ) -> None:
+        self._loop = loop
+        self._mirror = mirror
+        self._streams = streams
+        self._restored = restored
+        self._groups: list[str] = []
+        self._began: int | None = None  # when a group was handed the role; None: none was
+        self._resting = False  # the kernel has everything that was sent so far
+
+    def begin(self, group: str, handed_over: bool) -> None:
+        """A group becomes active."""
+        self._groups.append(group)
+        if handed_over and self._began is None:
+            self._began = self._loop.now()
+        self._go_on()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a group waits."""
+        return bool(self._groups)
+
+    def stream_ended(self) -> None:
+        """A peer has ended its stream, or its session has ended."""
+        if self._resting:
+            self._go_on()
+
+    def finish(self) -> None:
+        """Wait no more."""
+        self._loop.call_at(_TIMER, None)
+        self._began, self._resting = None, False
+        groups, self._groups = self._groups, []
+        for group in groups:
+            self._restored(group)
+
+    def _go_on(self) -> None:
+        self._resting = False
+        self._mirror.complete(self._completed)
+
+    def _completed(self) -> None:
+        now = self._loop.now()
+        if self._began is not None and (heard := self._streams()):
+            until = min(max(self._began, *heard) + SILENCE, self._began + LIMIT)
+            if now < until:
+                self._resting = True
+                self._loop.call_at(_TIMER, until, lambda _now: self._go_on())
+                return
+        self.finish()

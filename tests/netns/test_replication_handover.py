@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A router that gives the role up tells the last of it first; what has ended is gone from every kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from tests.lab import Router, SeedLab, Tandem, netns, wait_until
+
+from .live import (
+    BACK,
+    Event,
+    failover,
+    held,
+    settle,
+    started,
+    sync,
+    synced,
+    takes_over,
+    term,
+    told,
+    udp_flows,
+    wan_loss,
+)
+from .test_replication_faults import no_channel, silence
+
+Open = Callable[[SeedLab], SeedLab]
+FLOWS = 3000
+
+
+def known(router: Router, source: int) -> int:
+    """How many flows with this source port the router's kernel has."""
+    return len(router.exec("conntrack", "-L", "-p", "udp", "--orig-port-src", str(source)).splitlines())
+
+
+def end(router: Router, source: int) -> None:
+    """End the flows with this source port, as a timeout does."""
+    router.exec("conntrack", "-D", "-p", "udp", "--orig-port-src", str(source))
+
+
+def are_known(router: Router, source: int, count: int) -> None:
+    wait_until(
+        lambda: known(router, source) == count, 15, f"{router.name} knows {count} flows",
+        explain=lambda: f"{known(router, source)}: {sync(router)}",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("event", [failover, term, wan_loss], ids=lambda event: event.__name__)
+def test_flows_of_the_last_moment_arrive(open_lab: Open, event: Event) -> None:
+    """They are not given the time to be streamed: the router resigns in the same millisecond."""
+    lab = open_lab(SeedLab(synced))
+    active, backup = started(lab)
+    for number in range(12 if event is failover else 4):
+        source = 5000 + number
+        udp_flows(lab.client, FLOWS, source)
+        event(lab, active)
+        takes_over(lab, backup)
+        assert known(backup, source) == FLOWS, (number, sync(backup))
+        BACK[event](lab, active)
+        active, backup = settle(lab)
+    assert not sync(active)["channel"]["peers"][0]["totals"].get("drifts"), sync(active)
+
+
+def test_a_preferred_router_waits_for_the_last_words(open_lab: Open) -> None:
+    lab = open_lab(SeedLab(partial(synced, preempt=True)))
+    started(lab)
+    takes_over(lab, lab.r1)
+    for source in (5000, 5001, 5002):
+        told(lab)
+        Tandem.request(lab.r1, "standby")
+        takes_over(lab, lab.r2)
+        told(lab)
+        lab.r2.freeze()  # it yields only when it hears again, with much to tell
+        udp_flows(lab.client, FLOWS, source)
+        lab.r2.thaw()
+        Tandem.request(lab.r1, "resume")
+        takes_over(lab, lab.r1)
+        assert known(lab.r1, source) == FLOWS, sync(lab.r1)
+
+
+def test_ended_flows_do_not_come_back(open_lab: Open) -> None:
+    """Neither on the router that was active before, nor where they were put in advance."""
+    lab = open_lab(SeedLab(synced))
+    active, backup = started(lab)
+    for source in (5000, 5001, 5002):
+        udp_flows(lab.client, 500, source)
+    told(lab)
+    are_known(backup, 5000, 500)  # in advance: nothing has happened to the active
+    end(active, 5000)
+    are_known(backup, 5000, 0)
+    failover(lab, active)
+    takes_over(lab, backup)
+    settle(lab)
+    end(backup, 5001)
+    are_known(active, 5001, 0)
+    are_known(active, 5002, 500)
+    failover(lab, backup)
+    takes_over(lab, active)
+    settle(lab)
+    assert [known(active, source) for source in (5000, 5001, 5002)] == [0, 0, 500]
+    assert held(backup) == sync(active)["own"]
+
+
+def test_flows_that_ended_during_a_speculation_go(open_lab: Open) -> None:
+    lab = open_lab(SeedLab(partial(synced, advert_s=0.3)))
+    active, backup = started(lab)
+    udp_flows(lab.client, 500, 5000)
+    told(lab)
+    active.freeze()
+    wait_until(lambda: silence(backup) > 0.6, 5, "two intervals of silence")
+    assert sync(backup)["last_restore"]["speculative"]
+    active.thaw()
+    end(active, 5000)
+    are_known(backup, 5000, 0)
+
+
+def test_what_a_bulk_does_not_bring_leaves_the_kernel(open_lab: Open) -> None:
+    """Also where the router that comes back has them from its own time as the active."""
+    lab = open_lab(SeedLab(synced))
+    active, backup = started(lab)
+    for source in (5000, 5001):
+        udp_flows(lab.client, 500, source)
+    told(lab)
+    with no_channel(backup):
+        wait_until(lambda: not sync(active)["channel"]["peers"][0].get("in_step"), 10, "no session")
+        failover(lab, active)
+        takes_over(lab, backup)
+        end(backup, 5000)
+    settle(lab)
+    are_known(active, 5000, 0)
+    are_known(active, 5001, 500)
+
+
+def test_timeouts_do_not_run_down_while_a_flow_lives_elsewhere(open_lab: Open) -> None:
+    """A flow's data is seen by the active alone: in the backup's kernel nothing refreshes it."""
+    lab = open_lab(SeedLab(synced))
+    active, backup = started(lab)
+    netns.write_sysctls(active.namespace, {"netfilter/nf_conntrack_udp_timeout": 20})
+    udp_flows(lab.client, 100, 5000)
+    told(lab)
+    are_known(backup, 5000, 100)
+    left = [
+        int(line.split()[2])
+        for line in backup.exec("conntrack", "-L", "-p", "udp", "--orig-port-src", "5000").splitlines()
+    ]
+    assert min(left) > 200
