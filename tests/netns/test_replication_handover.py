@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import signal
+import socket
 from collections.abc import Callable
 from functools import partial
 
@@ -48,16 +50,32 @@ def are_known(router: Router, source: int, count: int) -> None:
     )  # fmt: skip
 
 
+def ask_failover(router: Router) -> None:
+    """Leave the command at the daemon's door; nobody waits for the answer."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(router.file("sock")))
+        sock.sendall(b'{"command": "failover"}\n')
+
+
 @pytest.mark.parametrize("event", [failover, term, wan_loss], ids=lambda event: event.__name__)
 def test_flows_of_the_last_moment_arrive(open_lab: Open, event: Event) -> None:
-    """They are not given the time to be streamed: the router resigns in the same millisecond."""
-    lab = open_lab(SeedLab(synced))
+    """What is to happen is there before any of the events has been read."""
+    lab = open_lab(SeedLab(partial(synced, advert_s=0.5)))
     active, backup = started(lab)
-    for number in range(12 if event is failover else 4):
+    for number in range(10 if event is failover else 3):
         source = 5000 + number
+        active.freeze()
         udp_flows(lab.client, FLOWS, source)
-        event(lab, active)
+        if event is failover:
+            ask_failover(active)
+        elif event is term:
+            active.signal(signal.SIGTERM)
+        else:
+            event(lab, active)
+        active.thaw()
         takes_over(lab, backup)
+        if event is term:
+            active.processes[-1].wait(5)
         assert known(backup, source) == FLOWS, (number, sync(backup))
         BACK[event](lab, active)
         active, backup = settle(lab)

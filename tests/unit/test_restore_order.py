@@ -8,6 +8,7 @@ from tandem.core.actions import (
     Announce,
     Calm,
     GroupTransition,
+    HandOver,
     Install,
     Remove,
     Restore,
@@ -15,7 +16,7 @@ from tandem.core.actions import (
     Speculate,
     Transition,
 )
-from tandem.core.events import Restored, Start, Stop, Synchronised, Tick
+from tandem.core.events import Failover, Restored, Start, Stop, Synchronised, Tick
 from tandem.core.state import Role
 from tandem.core.sync_group import RESTORE_LIMIT, SyncGroup
 from tests.unit.scenario import LOWER, feed, heard, instance, ready
@@ -110,7 +111,7 @@ def test_no_preemption_before_the_connections_are_known() -> None:
     for second in (21, 22):
         feed(group, second * SECOND, *lesser)
     actions = group.handle(Tick(), 19 * SECOND + DOWN)
-    assert Restore("G") in actions
+    assert Restore("G", handed_over=True) in actions
 
 
 def test_the_patience_ends() -> None:
@@ -119,4 +120,29 @@ def test_the_patience_ends() -> None:
     feed(group, 1 * SECOND, *lesser)
     for second in (2, 3, 4):
         feed(group, second * SECOND, *lesser)
-    assert Restore("G") in group.handle(Tick(), 1 * SECOND + DOWN)
+    assert Restore("G", handed_over=True) in group.handle(Tick(), 1 * SECOND + DOWN)
+
+
+def active() -> SyncGroup:
+    """ACTIVE since DOWN."""
+    group = restoring()
+    group.handle(Tick(), DOWN)
+    group.handle(Restored(), DOWN)
+    return group
+
+
+def test_the_last_words_come_after_the_addresses_and_before_the_goodbye() -> None:
+    resigned = [
+        Remove("LAN"), Remove("WAN"), HandOver("G"), SendAdvert("LAN", 0), SendAdvert("WAN", 0)
+    ]  # fmt: skip
+    assert active().handle(Failover(), DOWN + 1)[:5] == resigned
+    assert active().handle(Stop(), DOWN + 1)[:5] == resigned
+    assert active().handle(heard(200), DOWN + 1)[:3] == resigned[:3]
+
+
+def test_who_is_handed_the_role_knows_it() -> None:
+    group = restoring()
+    feed(group, 0, heard(200, name="LAN"), heard(200, name="WAN"))
+    actions = group.handle(heard(0, name="LAN"), 1)
+    actions += group.handle(Tick(), 1 + SECOND)
+    assert Restore("G", handed_over=True) in actions

@@ -3,7 +3,8 @@
 
 A dump looks for what no event has said: entries that are older than we listen, and what an overrun lost.
 What it finds new or changed is pushed like an event. What it does not find is gone, which no peer is told:
-its digest says so.
+its digest says so. The kernel writes a piece of a dump when the one before it is read: of flows that an
+event has told something since then, the piece may know less, and is not believed.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ class KernelTable:
         self._listening = False
         self._overruns = 0
         self._overrun = False  # and not looked through the table since
-        self._dumps: list[Dump] = []
+        self._dump: Dump | None = None
+        self._expectations_next = False
+        self._touched: set[bytes] = set()  # keys that events have named since a piece was last read
         self._undumped = False
         self._dumped: Callable[[], None] | None = None
 
@@ -83,7 +86,7 @@ class KernelTable:
         self._loop.remove_reader(self.events.fileno())
         self._loop.call_at("conntrack overrun", None)
         self._overrun = False
-        self._end_dumps()
+        self._end_dump()
 
     def close(self) -> None:
         """Close the sockets."""
@@ -103,7 +106,7 @@ class KernelTable:
         records = self._parse(self.events.read(EVENTS_A_TURN))
         records += self._masters(records)
         if records:
-            self._own.cache.apply_all(records, self._loop.now())
+            self._take_in(records)
             self._push(records)
         if self.events.overruns != self._overruns:
             self._overruns = self.events.overruns
@@ -126,9 +129,13 @@ class KernelTable:
     def take(self, messages: Iterable[bytes]) -> list[Record]:
         """Take in what messages say about flows that are wanted; the records, which nobody is told."""
         records = self._parse(filter(self._wanted, messages))
-        if records:
-            self._own.cache.apply_all(records, self._loop.now())
+        self._take_in(records)
         return records
+
+    def _take_in(self, records: list[Record]) -> None:
+        self._own.cache.apply_all(records, self._loop.now())
+        if self._dump is not None:
+            self._touched.update(key for _, key, _ in records)
 
     def _parse(self, messages: Iterable[bytes]) -> list[Record]:
         parse = self._parser.parse
@@ -155,39 +162,46 @@ class KernelTable:
     def dump(self, then: Callable[[], None] | None = None) -> None:
         """Look through the kernel's table while events go on; `then` is called when it is done."""
         self._dumped = then or self._dumped
-        if self._dumps:
+        if self._dump is not None:
             self._undumped = True  # again, when this one is done
-            return
+        elif self._open_dump(expectations=False):
+            self._own.cache.begin_bulk()
+
+    def _open_dump(self, expectations: bool) -> bool:
         try:
-            self._dumps = [Dump(self._rules), Dump(self._rules, expectations=True)]
+            self._dump = Dump(self._rules, expectations=expectations)
         except OSError as error:
             self._log.error(f"{OWNER}: {error}")
-            return
-        self._own.cache.begin_bulk()
-        self._loop.add_reader(self._dumps[0].fileno(), self._read_dump)
+            return False
+        self._expectations_next = not expectations
+        self._touched.clear()
+        self._loop.add_reader(self._dump.fileno(), self._read_dump)
+        return True
 
     def _read_dump(self) -> None:
-        dump = self._dumps[0]
+        dump = self._dump
+        assert dump is not None
         try:
-            records = self._parse(dump.read())
+            messages = dump.read()
         except OSError as error:
             self._log.warning(f"{OWNER}: {error}")
-            self._end_dumps()
+            self._end_dump()
             return
+        records = [record for record in self._parse(messages) if record[1] not in self._touched]
+        self._touched.clear()
         own = self._own.cache
         news = [record for record in records if not same_flow(own.get(record[1]), record[2])]
         own.apply_all(records, self._loop.now())
         if news:
             self._push(news)
-        if not dump.done:
+        if dump.done:
+            self._close_dump()
+            self._dumped_all()
+
+    def _dumped_all(self) -> None:
+        if self._expectations_next and self._open_dump(expectations=True):
             return
-        self._loop.remove_reader(dump.fileno())
-        dump.close()
-        del self._dumps[0]
-        if self._dumps:
-            self._loop.add_reader(self._dumps[0].fileno(), self._read_dump)
-            return
-        own.end_bulk()
+        self._own.cache.end_bulk()
         if self._undumped:
             self._undumped = False
             self.dump()
@@ -195,12 +209,17 @@ class KernelTable:
             then, self._dumped = self._dumped, None
             then()
 
-    def _end_dumps(self) -> None:
+    def _close_dump(self) -> None:
+        if self._dump is not None:
+            self._loop.remove_reader(self._dump.fileno())
+            self._dump.close()
+            self._dump = None
+            self._touched.clear()
+
+    def _end_dump(self) -> None:
+        """Break it off."""
         self._dumped = None
-        if self._dumps:
-            self._loop.remove_reader(self._dumps[0].fileno())
-            for dump in self._dumps:
-                dump.close()
-            self._dumps.clear()
-            self._undumped = False
+        self._undumped = False
+        if self._dump is not None:
+            self._close_dump()
             self._own.cache.abort_bulk()

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A backup's kernel is kept equal to what is held; a dump does not undo what events have told. Real tables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tandem.log import Logger, StderrSink
+from tandem.loop import Loop
+from tandem.replication.cache import Cache
+from tandem.replication.conntrack_filter import Filter
+from tandem.replication.journal import CHANGED_MAX, Journal
+from tandem.replication.kernel_table import KernelTable
+from tandem.replication.mirror import LEAST, ROUND, Mirror
+from tandem.replication.record import DESTROY, NEW, UPDATE, Record
+from tandem.replication.restore import Builder
+from tandem.replication.restorer import Restorer
+from tandem.replication.tables import Own
+from tests.lab import netns
+from tests.netns.test_replication_ctnetlink import dumped, entries, finish, flows, untimed
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root for network namespaces")
+
+
+class Backup:
+    """A mirror of one held table, in a namespace, on a loop that is turned by hand."""
+
+    def __init__(self, where: str, peers: int = 1) -> None:
+        self.where = where
+        self.loop = Loop()
+        self.journal = Journal()
+        self.caches = [Cache(200_000, 1 << 30, journal=self.journal) for _ in range(peers)]
+        self.restorer = netns.enter(where, Restorer)
+        self.mirror = Mirror(self.loop, self.restorer, self.journal, lambda: self.caches)
+        self.mirror.established = 7440
+        self.mirror.follow(whole=False)
+
+    def hold(self, op: int, some: list[tuple[bytes, bytes]], peer: int = 0) -> None:
+        records = [(op, key, b"" if op == DESTROY else body) for key, body in some]
+        self.caches[peer].apply_all(records, self.loop.now())
+
+    def second(self, times: int = 1) -> None:
+        """What is done once a second, `times` over; until all of it is done."""
+        for _ in range(times):
+            netns.enter(self.where, self.mirror.work)
+            self.until(lambda: not self.mirror._busy and not self.mirror._rounds)
+
+    def complete(self) -> None:
+        done: list[bool] = []
+        self.mirror.complete(lambda: done.append(True))
+        self.until(lambda: bool(done))
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        def turn(now: int) -> None:
+            if condition():
+                self.loop.stop()
+            else:
+                self.loop.call_at("turn", self.loop.now(), turn)
+
+        self.loop.call_at("turn", self.loop.now(), turn)
+        netns.enter(self.where, self.loop.run)
+
+    def kernel(self) -> dict[bytes, bytes]:
+        return {key: untimed(body) for key, body in entries(dumped(self.where)).items()}
+
+    def held(self) -> dict[bytes, bytes]:
+        return {key: untimed(body) for cache in self.caches for part in cache.slices() for key, body in part}
+
+    def close(self) -> None:
+        self.restorer.close()
+
+
+@pytest.fixture
+def where(request: pytest.FixtureRequest) -> Iterator[str]:
+    name = f"tandem-test-{os.getpid()}-{abs(hash(request.node.name)) % 10**6}"
+    netns.ip_batch([f"netns add {name}"])
+    netns.write_sysctls(name, {"netfilter/nf_conntrack_events": 1})
+    try:
+        yield name
+    finally:
+        netns.remove([name])
+
+
+@pytest.fixture
+def backup(where: str) -> Iterator[Backup]:
+    made = Backup(where)
+    yield made
+    made.close()
+
+
+def test_the_kernel_follows(backup: Backup) -> None:
+    backup.hold(NEW, flows(3000))
+    backup.second()
+    assert backup.kernel() == backup.held() and len(backup.kernel()) == 3000
+    backup.hold(UPDATE, flows(1000, state=7))
+    backup.hold(DESTROY, flows(500, first=2000))
+    backup.hold(NEW, flows(200, first=5000))
+    backup.hold(DESTROY, flows(100, first=5000))  # come and gone between two looks
+    backup.second()
+    assert backup.kernel() == backup.held() and len(backup.kernel()) == 2600
+    backup.hold(DESTROY, flows(10, first=1500))
+    backup.hold(NEW, flows(10, first=1500, state=1))  # another connection of the same two ports
+    backup.hold(NEW, flows(1, first=7000, snat="192.0.2.9"))
+    backup.hold(UPDATE, flows(1, first=7000))  # with another NAT
+    backup.complete()
+    assert len(backup.kernel()) == 2601 and backup.kernel().keys() == backup.held().keys()
+    assert not backup.mirror.refused and backup.mirror.steps[-1]["failed"] == 0
+
+
+def test_a_bulk_that_brings_nothing_new_is_no_work(backup: Backup) -> None:
+    backup.hold(NEW, flows(500))
+    backup.second()
+    [cache] = backup.caches
+    cache.begin_bulk()
+    backup.hold(NEW, flows(400))
+    cache.end_bulk()
+    assert backup.journal.waiting == 0
+    for second in range(100):  # the sweep
+        cache.work(backup.loop.now() + second)
+    assert len(backup.journal.gone) == 100
+    backup.second()
+    assert backup.kernel() == backup.held() and len(backup.kernel()) == 400
+
+
+def test_more_changes_than_are_noted(backup: Backup) -> None:
+    backup.second()
+    assert backup.journal.whole
+    backup.hold(NEW, flows(CHANGED_MAX + 100))
+    assert not backup.journal.whole and len(backup.journal.changed) <= CHANGED_MAX
+    backup.complete()
+    assert backup.kernel().keys() == backup.held().keys()
+
+
+def test_entries_that_the_kernel_lost_come_back_and_none_times_out(backup: Backup) -> None:
+    backup.hold(NEW, flows(300, timeout=30, state=7))
+    backup.second()
+    left = [int.from_bytes(body[3:7], "big") for body in entries(dumped(backup.where)).values()]
+    assert min(left) > LEAST - 5
+    netns.run(["ip", "netns", "exec", backup.where, "conntrack", "-F"])
+    assert not backup.kernel()
+    backup.second(ROUND)
+    assert backup.kernel() == backup.held()
+
+
+def test_a_table_that_is_retired_leaves_the_kernel_but_for_what_is_held(where: str) -> None:
+    backup = Backup(where, peers=2)
+    backup.hold(NEW, flows(500))
+    backup.second()
+    old, backup.caches[0] = backup.caches[0], Cache(1000, 1 << 20, journal=backup.journal)
+    backup.hold(NEW, flows(300, first=400), peer=1)
+    backup.mirror.retire(old)
+    backup.until(lambda: not backup.mirror._busy and not backup.mirror._rounds)
+    backup.second()
+    assert backup.kernel() == backup.held() and len(backup.kernel()) == 300
+    backup.close()
+
+
+def test_the_active_s_kernel_is_left_alone(backup: Backup) -> None:
+    backup.hold(NEW, flows(100))
+    backup.second()
+    backup.mirror.leave()
+    backup.hold(DESTROY, flows(100))
+    backup.second()
+    assert len(backup.kernel()) == 100 and not backup.journal.waiting
+    backup.mirror.follow(whole=False)
+    backup.hold(NEW, flows(50, state=1))
+    backup.complete()
+    assert backup.held().items() <= {**backup.kernel(), **backup.held()}.items()
+
+
+class Told(list[Record]):
+    """What was pushed."""
+
+
+@pytest.fixture
+def table(where: str) -> Iterator[tuple[KernelTable, Own, Told]]:
+    own, told = Own(lambda: Cache(1000, 1 << 20)), Told()
+
+    def make() -> KernelTable:
+        return KernelTable(Loop(), Logger("error", StderrSink()), own, Filter(), (), 1 << 20, told.extend)
+
+    made = netns.enter(where, make)
+    yield made, own, told
+    made.close()
+
+
+def put(where: str, some: list[tuple[bytes, bytes]]) -> None:
+    restorer = netns.enter(where, Restorer)
+    restorer.restore(Builder().chunks(some))
+    finish(restorer)
+    restorer.close()
+
+
+def test_a_dump_does_not_bring_back_what_an_event_ended(
+    where: str, table: tuple[KernelTable, Own, Told]
+) -> None:
+    kernel, own, told = table
+    put(where, flows(20))
+    netns.enter(where, kernel.listen)  # the first piece of the dump is written now
+    netns.run(["ip", "netns", "exec", where, "conntrack", "-F"])
+    kernel.read()
+    while kernel._dump is not None:
+        kernel._read_dump()
+    assert len(own.cache) == 0 and all(op == DESTROY for op, _, _ in told)
+
+
+def test_what_a_dump_finds_changed_is_pushed(where: str, table: tuple[KernelTable, Own, Told]) -> None:
+    """As after a restore of entries that had got further in the kernel, or when events were lost."""
+    kernel, own, told = table
+    own.cache.apply_all([(NEW, *flow) for flow in flows(20, state=1, timeout=9)], 0)
+    put(where, flows(10, first=10) + flows(10, state=1) + flows(10, first=20))
+    netns.enter(where, kernel.listen)
+    while kernel._dump is not None:
+        netns.enter(where, kernel._read_dump)
+    # SYN_SENT is restored as SYN_RECV, so that all are news; the second time none is.
+    assert {key for _, key, _ in told} == {key for key, _ in flows(30)}
+    told.clear()
+    netns.enter(where, kernel.dump)
+    while kernel._dump is not None:
+        netns.enter(where, kernel._read_dump)
+    assert not told and len(own.cache) == 30

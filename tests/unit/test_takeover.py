@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A group that is handed the role waits for the end of the peer's stream, and not for a peer that is silent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from tandem.replication.takeover import LIMIT, MILLISECOND, SILENCE, Takeover
+
+
+class FakeLoop:
+    def __init__(self) -> None:
+        self.time = 1_000 * MILLISECOND
+        self.timers: dict[Hashable, tuple[int, Callable[[int], None]]] = {}
+
+    def now(self) -> int:
+        return self.time
+
+    def call_at(self, key: Hashable, when: int | None, callback: Any = None) -> None:
+        self.timers.pop(key, None)
+        if when is not None:
+            self.timers[key] = when, callback
+
+    def advance(self, ns: int) -> None:
+        self.time += ns
+        for key, (when, callback) in list(self.timers.items()):
+            if when <= self.time:
+                del self.timers[key]
+                callback(self.time)
+
+
+class FakeMirror:
+    """It has everything in the kernel when `ready` is called."""
+
+    def __init__(self) -> None:
+        self.done: Callable[[], None] | None = None
+        self.asked = 0
+
+    def complete(self, done: Callable[[], None]) -> None:
+        self.done = done
+        self.asked += 1
+
+    def ready(self) -> None:
+        done, self.done = self.done, None
+        assert done is not None
+        done()
+
+
+class Scene:
+    def __init__(self) -> None:
+        self.loop, self.mirror = FakeLoop(), FakeMirror()
+        self.heard: list[int] = []  # of the peers that stream
+        self.restored: list[str] = []
+        self.takeover = Takeover(self.loop, self.mirror, lambda: self.heard, self.restored.append)
+
+
+def test_nobody_waits_for_a_dead_router() -> None:
+    scene = Scene()
+    scene.heard = [scene.loop.now()]  # its session does not know yet
+    scene.takeover.begin("G", handed_over=False)
+    assert scene.restored == [] and scene.takeover.waiting
+    scene.mirror.ready()
+    assert scene.restored == ["G"] and not scene.takeover.waiting
+
+
+def test_the_last_words_of_a_router_that_resigned() -> None:
+    scene = Scene()
+    scene.heard = [scene.loop.now()]
+    scene.takeover.begin("G", handed_over=True)
+    scene.mirror.ready()
+    assert scene.restored == []
+    for _ in range(5):  # it goes on speaking
+        scene.loop.advance(SILENCE - 1)
+        scene.heard = [scene.loop.now()]
+        scene.loop.advance(1)
+        if scene.mirror.done:
+            scene.mirror.ready()
+    assert scene.restored == []
+    scene.heard = []
+    scene.takeover.stream_ended()
+    assert scene.restored == [] and scene.mirror.done is not None  # what came last goes to the kernel first
+    scene.mirror.ready()
+    assert scene.restored == ["G"]
+    scene.loop.advance(10 * SILENCE)
+    assert scene.restored == ["G"]
+
+
+def test_the_path_was_what_it_lost() -> None:
+    scene = Scene()
+    scene.heard = [scene.loop.now() - 900 * MILLISECOND]
+    scene.takeover.begin("G", handed_over=True)
+    scene.mirror.ready()
+    assert scene.restored == []
+    scene.loop.advance(SILENCE)
+    scene.mirror.ready()
+    assert scene.restored == ["G"]
+
+
+def test_the_wait_is_bounded() -> None:
+    scene = Scene()
+    scene.takeover.begin("G", handed_over=True)
+    began = scene.loop.now()
+    while not scene.restored and scene.loop.now() < began + 2 * LIMIT:
+        scene.heard = [scene.loop.now()]  # it never ends
+        if scene.mirror.done:
+            scene.mirror.ready()
+        scene.loop.advance(MILLISECOND)
+    assert LIMIT <= scene.loop.now() - began <= LIMIT + 5 * MILLISECOND
+
+
+def test_two_groups_and_one_that_became_active_without_us() -> None:
+    scene = Scene()
+    scene.takeover.begin("G", handed_over=False)
+    scene.takeover.begin("H", handed_over=False)
+    scene.mirror.ready()
+    assert scene.restored == ["G", "H"]
+    scene.takeover.begin("K", handed_over=True)
+    scene.takeover.finish()
+    assert scene.restored == ["G", "H", "K"] and not scene.loop.timers
