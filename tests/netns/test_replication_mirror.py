@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A backup's kernel is kept equal to what is held; a dump does not undo what events have told. Real tables."""
+"""A backup's kernel is kept equal to what is held; a dump does not undo what events told. Real tables."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A group that is handed the role waits for the end of the peer's stream, and not for a peer that is silent."""
+"""A group that is handed the role waits for the end of the peer's stream, but not for a silent peer."""
 
 from __future__ import annotations
 
