@@ -126,25 +126,30 @@ class Daemon:
         rtnl = Rtnl()
         state_dir = os.path.dirname(self._control_path)
         self._interfaces = Interfaces(self._loop, rtnl, plan, state_dir, self._log)
-        self._executor = Executor(rtnl, Firewall(plan), Announcer(), self._interfaces, self._told)
+        firewall = Firewall(plan, self._interfaces.links.device)
+        self._executor = Executor(rtnl, firewall, Announcer(), self._interfaces, self._told)
         self.router = Router(self._loop, plan, self._executor, self._interfaces, self._scripts, self._log)
         self._scripts.on_change = self.router.tracker_changed
+        self._openwrt = self._integrate(plan)
         self._interfaces.start(self.router)
         self._replication = self._replicate(plan)
         self._dhcp = self._follow(plan)
-        self._openwrt = self._integrate()
 
-    def _integrate(self) -> OpenWrt | None:
+    def _integrate(self, plan: Plan) -> OpenWrt | None:
         """ubus and what comes with it, where there is a libubus and `--ubus` does not forbid it."""
         if self._ubus_path == "" or find_libubus() is None:
             return None
         from tandem.openwrt.integration import OpenWrt
 
         try:
-            return OpenWrt(self._loop, self._log, self._ubus_path, self._command)
+            openwrt = OpenWrt(
+                self._loop, self._log, self._ubus_path, self._command, self._interfaces.name_networks
+            )
         except OSError as error:
             self._log.warning(f"no ubus: {error}")
             return None
+        openwrt.take_config(plan.config)
+        return openwrt
 
     def _replicate(self, plan: Plan) -> Replication | None:
         """Replication of connections, if it is configured: it costs nothing where it is not."""
@@ -300,6 +305,8 @@ class Daemon:
         before = self.router.plan
         self._set_level(plan)
         self._scripts.reload(plan.config)
+        if self._openwrt is not None:
+            self._openwrt.take_config(plan.config)
         self.router.reload(plan)
         if (before.config.dhcp_gateway, before.leases) != (plan.config.dhcp_gateway, plan.leases):
             if self._dhcp is not None:

@@ -31,6 +31,7 @@ from tandem.core.sync_group import SyncGroup
 from tandem.effects.endpoint import Endpoint, text
 from tandem.effects.executor import Executor
 from tandem.effects.interfaces import Interfaces
+from tandem.effects.links import Links
 from tandem.effects.plan import Plan, Template
 from tandem.effects.vrrp_socket import UNICAST_MIN_HOP_LIMIT, Received, VrrpSocket
 from tandem.log import Logger
@@ -71,6 +72,11 @@ class Router:
     def endpoints(self) -> dict[str, Endpoint]:
         """The endpoints by instance name."""
         return self._executor.endpoints
+
+    @property
+    def links(self) -> Links:
+        """The interfaces by name."""
+        return self._interfaces.links
 
     # Life
 
@@ -278,12 +284,9 @@ class Router:
         """Give every endpoint the interfaces, sockets and addresses of now, and tell its group."""
         self._interfaces.serve(self.endpoints.values(), self.packets)
         self._by_vrid = {
-            (
-                endpoint.settings.interface,
-                endpoint.settings.family,
-                endpoint.settings.virtual_router_id,
-            ): endpoint
+            (device, endpoint.settings.family, endpoint.settings.virtual_router_id): endpoint
             for endpoint in self.endpoints.values()
+            if (device := self.links.device(endpoint.settings.interface)) is not None
         }
         for group in list(self.groups.values()):
             for member in group.members:

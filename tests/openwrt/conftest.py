@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .ubusd import Ubusd
+from .ubusd import FakeNetifd, Ubusd
 
 
 @pytest.fixture
@@ -20,3 +20,14 @@ def ubusd(tmp_path: Path) -> Iterator[Ubusd]:
         yield daemon
     finally:
         daemon.close()
+
+
+@pytest.fixture
+def netifd(ubusd: Ubusd) -> Iterator[FakeNetifd]:
+    """A stand-in for netifd on it."""
+    fake = FakeNetifd(ubusd)
+    fake.start()
+    try:
+        yield fake
+    finally:
+        fake.kill()

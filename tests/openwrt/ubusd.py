@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +86,39 @@ class Ubusd:
             return False
         probe.disconnect()
         return True
+
+
+class FakeNetifd:
+    """A process that stands in for netifd, see fake_netifd.py."""
+
+    def __init__(self, ubusd: Ubusd) -> None:
+        self.ubusd = ubusd
+        self.process: subprocess.Popen[bytes] | None = None
+        self.networks: dict[str, Any] = {}  # its configuration
+
+    def start(self) -> None:
+        """Start it with its networks and wait until it is on the bus."""
+        networks = json.dumps(self.networks)
+        argv = [sys.executable, "-m", "tests.openwrt.fake_netifd", self.ubusd.socket, networks]
+        self.process = subprocess.Popen(argv, cwd=Path(__file__).resolve().parents[2])
+        wait_until(lambda: "fake" in self.ubusd.cli("list").split(), 20, "the fake netifd is there")
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(10)
+            self.process = None
+
+    def set(self, network: str, device: str | None, *, up: bool = True) -> None:
+        """Make a network, or change it."""
+        status = {"up": up, "proto": "static"}
+        if device is not None:
+            status |= {"device": device, **({"l3_device": device} if up else {})}
+        self.networks[network] = status
+        self.ubusd.call("fake", "set", interface=network, status=status)
+
+    def delete(self, network: str) -> None:
+        """Remove a network from the configuration."""
+        del self.networks[network]
+        self.ubusd.call("fake", "delete", interface=network)

@@ -28,6 +28,7 @@ def snapshot(router: Router, loop: Loop, counters: dict[str, int], facts: Snapsh
     """Everything that is known now, as values that JSON carries.
 
     `facts` are what only the daemon knows (config_file, memory_locked, started in ns, health, dhcp, history).
+    `networks` are the names that netifd knows, each with its device or null, see `Links.networks`.
     Durations are seconds (`_s`) or milliseconds (`_ms`), `since` is seconds since the epoch or null.
     """
     now = loop.now()
@@ -46,6 +47,7 @@ def snapshot(router: Router, loop: Loop, counters: dict[str, int], facts: Snapsh
         },
         "health": facts["health"],
         "dhcp": facts["dhcp"],
+        "networks": dict(router.links.networks),
         "groups": [_group(group, router, now) for group in router.groups.values()],
         "instances": [
             _instance(group, member, router.endpoints[member.name], router, now)
@@ -82,6 +84,7 @@ def _instance(
         "state": group.state,
         **_since(router.changed.get(settings.name), now),
         "interface": settings.interface,
+        "device": router.links.device(settings.interface),
         "family": settings.family,
         "version": settings.version,
         "virtual_router_id": settings.virtual_router_id,
@@ -96,7 +99,7 @@ def _instance(
         "source": None if endpoint.source is None else text(endpoint.source),
         "peer": _peer(member, now),
         "addresses": [
-            f"{address.address}/{address.prefixlen} dev {address.device or endpoint.home}"
+            f"{address.address}/{address.prefixlen} dev {_device(address.device or endpoint.home, router)}"
             for address in settings.virtual_addresses + settings.excluded_addresses
         ],
         "routes": len(settings.routes),
@@ -109,6 +112,11 @@ def _instance(
         "transitions": router.transitions.get(settings.name, 0),
         "counters": {name: count for name, count in endpoint.counters.items() if count},
     }
+
+
+def _device(name: str, router: Router) -> str:
+    """The device of a network that has one, else the name itself."""
+    return router.links.device(name) or name
 
 
 def _peer(member: VirtualRouter, now: int) -> Snapshot | None:

@@ -109,7 +109,9 @@ class Executor:
     def reinstall(self, name: str) -> list[EffectFailed]:
         """Send everything of an instance again, if it is active."""
         endpoint = self.endpoints.get(name)
-        return self._install(endpoint, ()) if endpoint is not None and endpoint.installed else []
+        if endpoint is None or not endpoint.installed:
+            return []
+        return self._install(endpoint, self._firewall_failures())
 
     def take_plan(self, plan: Plan, stale: Iterable[Template]) -> None:
         """Go over to the plan of a reload; `stale` removes what it no longer has."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from tandem.effects.netlink import NETLINK_NETFILTER, Commands, Failure
 from tandem.effects.plan import Plan
@@ -18,10 +18,12 @@ class Firewall:
     """The rules of the instances that are active now.
 
     `plan` may be replaced at a reload; the next `set_active` brings the table up to date.
+    `device_of` says what device an interface name of the configuration stands for.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, device_of: Callable[[str], str | None] = lambda name: name) -> None:
         self.plan = plan
+        self._device_of = device_of
         self._commands: Commands | None = None
         self._sent: bytes | None = None  # the last batch, and what the kernel said to it
         self._failures: tuple[Failure, ...] = ()
@@ -38,7 +40,9 @@ class Firewall:
             failures = self._send(plan.nft_clear, force)
             return failures if needed_before else ()  # a kernel without nftables has no table either
         active = set(names)
-        fragments = b"".join(part.nft for name, part in plan.instances.items() if name in active)
+        fragments = b"".join(
+            self._on_devices(name, part.nft) for name, part in plan.instances.items() if name in active
+        )
         return self._send(plan.nft_head + fragments + plan.nft_tail, force)
 
     def clear(self) -> tuple[Failure, ...]:
@@ -50,6 +54,17 @@ class Firewall:
         if self._commands is not None:
             self._commands.close()
             self._commands = None
+
+    def _on_devices(self, name: str, nft: bytes) -> bytes:
+        """The rules of an instance with devices instead of networks."""
+        for instance in self.plan.config.instances if nft else ():
+            if instance.name == name:
+                addresses = instance.virtual_addresses + instance.excluded_addresses
+                for interface in {instance.interface, *(address.device for address in addresses)}:
+                    device = interface and self._device_of(interface)
+                    if interface and device and device != interface:
+                        nft = nft.replace(_name(interface), _name(device))
+        return nft
 
     def _send(self, batch: bytes, force: bool) -> tuple[Failure, ...]:
         if batch != self._sent or force:
@@ -65,6 +80,11 @@ class Firewall:
                 return (Failure("nftables", error.errno or errno.EIO),)
         errors = self._commands.transact(numbered(batch))
         return tuple(Failure("nftables", number, text) for _, number, text in errors)
+
+
+def _name(interface: str) -> bytes:
+    """A name as `oifname` compares it: NFTA_DATA_VALUE of IFNAMSIZ bytes."""
+    return struct.pack("=HH16s", 20, 1, interface.encode())
 
 
 def numbered(batch: bytes) -> bytes:

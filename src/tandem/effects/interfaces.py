@@ -8,7 +8,8 @@ batches with the present interface indexes; virtual MACs are created when their 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 
 from tandem.core.tracking import OWNER
 from tandem.effects.endpoint import Endpoint
@@ -72,6 +73,7 @@ class Interfaces:
         self._watches: dict[Watch, str] = {}
         self._restored: dict[str, int] = {}
         self._vmacs: dict[str, Vmac] = {}
+        self._started = False
         self._foreign: frozenset[str] = frozenset()  # labels of addresses that others have installed
 
     # Life
@@ -79,6 +81,7 @@ class Interfaces:
     def start(self, listener: Listener) -> None:
         """Learn what there is, clear what a former life left behind, install what is static."""
         self._listener = listener
+        self._started = True
         self._dump()
         virtual = [
             (address.family, pack(address.address))
@@ -127,6 +130,22 @@ class Interfaces:
             if name not in plan.instances:
                 self.sysctls.release(name)
 
+    def name_networks(self, devices: dict[str, str | None]) -> None:
+        """Let these names stand for the devices of OpenWrt's networks, see `Links.networks`."""
+        names = dict.fromkeys((*devices, *self.links.networks))
+        changed = [name for name in names if devices.get(name, name) != self.links.device(name)]
+        self._send(_about(changed, self._plan.static_down))
+        self.links.networks = dict(devices)
+        if not self._started or not changed:
+            return
+        self._adopt(self._plan)
+        untouched = _labels(self._plan).difference(
+            label for part in self._plan.instances.values() for label, _, _ in _about(changed, part.up)
+        )
+        self._note_foreign(self._plan, untouched)
+        self._send(_about(changed, self._plan.static_up))
+        self._listener.interfaces_changed()
+
     def usable(self, name: str) -> bool:
         """Whether the interface exists, is up and has a carrier."""
         return self.links.usable(name)
@@ -153,10 +172,13 @@ class Interfaces:
             self._prepare(endpoint)
         groups: dict[tuple[str, int], set[bytes] | None] = {}  # None: a socket that only sends
         for endpoint in endpoints:
-            family = endpoint.settings.family
-            groups.setdefault((endpoint.sends_on, family), None)
+            if device := self.links.device(endpoint.sends_on):
+                groups.setdefault((device, endpoint.settings.family), None)
         for endpoint in endpoints:
-            key = (endpoint.settings.interface, endpoint.settings.family)
+            device = self.links.device(endpoint.settings.interface)
+            if device is None:
+                continue
+            key = (device, endpoint.settings.family)
             joined = groups.get(key) or set()
             group = group_of(endpoint.settings)
             groups[key] = joined | {group} if group else joined
@@ -169,7 +191,7 @@ class Interfaces:
 
     def _serve(self, endpoint: Endpoint) -> None:
         settings = endpoint.settings
-        endpoint.socket = self._sockets.get((endpoint.sends_on, settings.family))
+        endpoint.socket = self._sockets.get((self.links.device(endpoint.sends_on) or "", settings.family))
         source = self._source(endpoint)
         names = {name for _, _, relocations in endpoint.plan.up for _, name in relocations}
         links = tuple(
@@ -180,11 +202,27 @@ class Interfaces:
         if before == facts:
             return
         self._bound[settings.name] = facts
+        if endpoint.installed and before is not None and self._moved(before[1], links):
+            self._clear(endpoint)
         endpoint.bind(self.links.index, self._foreign)
         endpoint.set_macs(self.links.mac)
         endpoint.set_source(source)
         if endpoint.installed and before is not None and before[1] != links:
             self._listener.reinstall(settings.name)  # routes go silently when an interface goes down
+
+    def _moved(self, before: object, links: tuple[tuple[str, int | None, bool, bytes | None], ...]) -> bool:
+        """Whether a name has left a device that is still there."""
+        assert isinstance(before, tuple)  # what `links` was the last time
+        indexes = {name: index for name, index, _, _ in links}
+        return any(
+            index is not None and indexes.get(name) != index and self.links.name(index) is not None
+            for name, index, _, _ in before
+        )
+
+    def _clear(self, endpoint: Endpoint) -> None:
+        """Take away what an active instance has on the devices that it is bound to."""
+        if not isinstance(endpoint.down, Unbound):
+            self._rtnl.send(endpoint.down)  # what is gone already is no matter
 
     def _source(self, endpoint: Endpoint) -> bytes | None:
         settings = endpoint.settings
@@ -202,7 +240,7 @@ class Interfaces:
         self, key: tuple[str, int], groups: frozenset[bytes] | None, packets: Callable[[VrrpSocket], None]
     ) -> None:
         name, family = key
-        ifindex = self.links.index(name)
+        ifindex = self.links.device_index(name)
         known = self._sockets.get(key)
         if known is not None and known.ifindex == ifindex and self._joined[key] == groups:
             return
@@ -231,7 +269,9 @@ class Interfaces:
 
     def _adopt(self, plan: Plan) -> None:
         self._vmacs = {part.vmac.name: part.vmac for part in plan.instances.values() if part.vmac}
-        self._watches = {watch: name for name, part in plan.instances.items() for watch in part.watch}
+        self._watches = {
+            self._on_device(watch): name for name, part in plan.instances.items() for watch in part.watch
+        }
 
     def _note_foreign(self, plan: Plan, known: frozenset[str]) -> None:
         """Find virtual addresses that someone else has put on their interface: an owner's own ones.
@@ -248,12 +288,17 @@ class Interfaces:
         """Make the macvlan and set the sysctls that the instance needs, once its interface is there."""
         settings, vmac = endpoint.settings, endpoint.plan.vmac
         base = self.links.index(settings.interface)
-        if base is None or self._prepared.get(settings.name) == (base, self.links.index(endpoint.home)):
+        before = self._prepared.get(settings.name)
+        if base is None or before == (base, self.links.index(endpoint.home)):
             return
+        if vmac is not None and before is not None and before[0] != base:
+            self._send([vmac.delete])  # from the device that its network has left
+            self._dump()
         if vmac is not None and self.links.index(vmac.name) is None:
             self._send([vmac.create])
             self._dump()  # its index is needed now, not when the notification is read
-        for problem in self.sysctls.hold(settings.name, settings_of(settings, self.sysctls.read)):
+        on_device = replace(settings, interface=self.links.device(settings.interface) or settings.interface)
+        for problem in self.sysctls.hold(settings.name, settings_of(on_device, self.sysctls.read)):
             self._log.warning(f"{settings.name}: {problem}")
         if vmac is not None:
             self._send([vmac.configure, vmac.down])  # up with the first advert, see executor
@@ -299,6 +344,12 @@ class Interfaces:
             case _:
                 return ()
 
+    def _on_device(self, watch: Watch) -> Watch:
+        """A watch with the device instead of its network, as notifications have it."""
+        if watch[0] != "address":
+            return watch
+        return ("address", self.links.device(str(watch[1])) or "no device", *watch[2:])
+
     def _restore_soon(self, name: str) -> None:
         now = self._loop.now()
         when = max(now, self._restored.get(name, 0) + RESTORE_PAUSE)
@@ -317,6 +368,11 @@ class Interfaces:
         if not isinstance(batch, Unbound):
             for failure in self._rtnl.send(batch):
                 self._log.warning(str(failure))
+
+
+def _about(names: Collection[str], templates: Iterable[Template]) -> list[Template]:
+    """The templates that name one of the interfaces."""
+    return [template for template in templates if any(name in names for _, name in template[2])]
 
 
 def _labels(plan: Plan) -> frozenset[str]:

@@ -4,6 +4,9 @@
 Everything outside speaks of interfaces by name, the kernel by index. An interface may vanish,
 come back under another index or change its name: what matters is what a name stands for before
 and after a message, so the changes are the difference of the two.
+
+A name may also be that of one of OpenWrt's networks (`lan`), which stands for the device that netifd
+says: every question here takes either.
 """
 
 from __future__ import annotations
@@ -57,9 +60,13 @@ _View = tuple[int, bool, bytes, tuple[tuple[_AddressKey, int], ...]]
 
 
 class Links:
-    """The table. It starts empty; feed it a dump with `resync`, then every notification."""
+    """The table. It starts empty; feed it a dump with `resync`, then every notification.
+
+    `networks` are the names that are not devices, each with its device, None while it has none.
+    """
 
     def __init__(self) -> None:
+        self.networks: dict[str, str | None] = {}
         self._links: dict[int, _Link] = {}
         self._by_name: dict[str, _Link] = {}
 
@@ -87,9 +94,21 @@ class Links:
         """The names of all interfaces."""
         return list(self._by_name)
 
+    def device(self, name: str) -> str | None:
+        """The device that `name` stands for, itself by default; None for a network without one.
+
+        It need not exist.
+        """
+        return self.networks.get(name, name)
+
     def index(self, name: str) -> int | None:
         """The interface index of `name`, None when there is no such interface."""
-        link = self._by_name.get(name)
+        link = self._find(name)
+        return link.index if link else None
+
+    def device_index(self, device: str) -> int | None:
+        """The interface index of a device, even where a network has the same name."""
+        link = self._by_name.get(device)
         return link.index if link else None
 
     def name(self, index: int) -> str | None:
@@ -99,22 +118,22 @@ class Links:
 
     def usable(self, name: str) -> bool:
         """Present, administratively up, and the kernel says that packets can pass."""
-        link = self._by_name.get(name)
+        link = self._find(name)
         return link is not None and link.usable
 
     def mac(self, name: str) -> bytes | None:
         """The link-layer address; b"" for an interface without, None for none at all."""
-        link = self._by_name.get(name)
+        link = self._find(name)
         return link.mac if link else None
 
     def mtu(self, name: str) -> int | None:
         """The MTU in bytes."""
-        link = self._by_name.get(name)
+        link = self._find(name)
         return link.mtu if link else None
 
     def has_address(self, name: str, packed: bytes) -> bool:
         """Whether `name` carries the address; virtual addresses only as far as the monitor tells them."""
-        link = self._by_name.get(name)
+        link = self._find(name)
         return link is not None and any(key[1] == packed for key in link.addresses)
 
     def addresses(self) -> frozenset[bytes]:
@@ -128,7 +147,7 @@ class Links:
         link-local one that has passed duplicate address detection (RFC 9568 section 1.7).
         `exclude` are the virtual addresses; those that Tandem installed never count.
         """
-        link = self._by_name.get(name)
+        link = self._find(name)
         if link is None:
             return None
         own = [
@@ -147,6 +166,10 @@ class Links:
             own = [message for message in own if message.scope != _SCOPE_HOST]
             own.sort(key=lambda message: message.flags & _IFA_F_SECONDARY)
         return own[0].address if own else None
+
+    def _find(self, name: str) -> _Link | None:
+        device = self.networks.get(name, name)
+        return None if device is None else self._by_name.get(device)
 
     def _apply(self, message: LinkMessage | AddressMessage) -> None:
         if isinstance(message, AddressMessage):

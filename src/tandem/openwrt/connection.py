@@ -55,7 +55,7 @@ class Connection:
         self._retry = RETRY_NS
         self._probe: socket.socket | None = None
         self._steps: list[Step] = []
-        self._fd = -1
+        self.bus.on_end = self._ended
 
     def start(self) -> None:
         """Begin to look for ubusd."""
@@ -65,8 +65,9 @@ class Connection:
         """Leave the bus for good."""
         self._loop.call_at("ubus", None)
         self._drop_probe()
-        self._unwatch()
+        self.parts = []
         self.bus.disconnect()
+        self._loop.call_at("ubus", None)
 
     def attempt(self, action: Callable[[], object]) -> bool:
         """Do something on the bus that may fail, because ubusd has gone or is behind; whether it worked."""
@@ -77,11 +78,8 @@ class Connection:
         except UbusError as error:
             self.count("ubus_errors")
             self._log.limited(("ubus", str(error)), "warning", f"ubus: {error}")
-        else:
-            return True
-        finally:
-            self._check()
-        return False
+            return False
+        return True
 
     def count(self, counter: str) -> None:
         """Add one to a counter."""
@@ -127,8 +125,7 @@ class Connection:
             self._log.limited(("ubus", str(error)), "warning", f"ubus: {error}")
             self._later(self._loop.now())
             return
-        self._fd = self.bus.fileno()
-        self._loop.add_reader(self._fd, self._readable)
+        self._loop.add_reader(self.bus.fileno(), self._readable)
         self._steps = [step for part in self.parts for step in part.steps()]
         self._loop.call_at("ubus", self._loop.now(), self._step)
 
@@ -160,20 +157,13 @@ class Connection:
         except Exception as error:  # noqa: BLE001 - a bug in a handler is not the end of the gateway
             self.count("ubus_errors")
             self._log.limited(("ubus", repr(error)), "error", f"ubus: {error!r}")
-        self._check()
 
-    def _check(self) -> None:
-        """Start over when the connection has ended."""
-        if self._fd == -1 or self.bus.connected:
-            return
-        self._unwatch()
+    def _ended(self) -> None:
+        """Start over."""
+        self._loop.remove_reader(self.bus.fileno())
         self._steps.clear()
-        self._log.info("ubus: ubusd has gone, waiting for it")
+        if self.parts:
+            self._log.info("ubus: ubusd has gone, waiting for it")
         for part in self.parts:
             part.lost()
         self._later(self._loop.now())
-
-    def _unwatch(self) -> None:
-        if self._fd != -1:
-            self._loop.remove_reader(self._fd)
-            self._fd = -1

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the daemon has on OpenWrt beside the rest: the object `tandem` on ubus."""
+"""What the daemon has on OpenWrt beside the rest: the object `tandem` on ubus, and netifd's networks."""
 
 from __future__ import annotations
 
 from tandem.openwrt.connection import Connection
+from tandem.openwrt.netifd import Networks, names_in
 from tandem.openwrt.tandem_object import TandemObject
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
+    from tandem.config.schema import Config
     from tandem.control.server import Handler
     from tandem.log import Logger
     from tandem.loop import Loop
@@ -18,13 +21,22 @@ if TYPE_CHECKING:
 class OpenWrt:
     """Puts the parts together. Raises OSError when there is no libubus.
 
-    `path` is ubusd's socket, None where it usually is; `handler` does the commands.
+    `path` is ubusd's socket, None where it usually is; `handler` does the commands; `on_networks`
+    gets the devices of the networks.
     """
 
-    def __init__(self, loop: Loop, log: Logger, path: str | None, handler: Handler) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        log: Logger,
+        path: str | None,
+        handler: Handler,
+        on_networks: Callable[[dict[str, str | None]], None],
+    ) -> None:
         self._connection = Connection(loop, log, path)
         self._object = TandemObject(self._connection, loop, handler)
-        self._connection.parts = [self._object]
+        self._networks = Networks(self._connection, loop, log, on_networks)
+        self._connection.parts = [self._networks, self._object]
 
     @property
     def counters(self) -> dict[str, int]:
@@ -33,7 +45,12 @@ class OpenWrt:
 
     def start(self) -> None:
         """Go onto the bus, now or as soon as there is one."""
+        self._networks.start()
         self._connection.start()
+
+    def take_config(self, config: Config) -> None:
+        """Follow the networks that this configuration names."""
+        self._networks.follow(names_in(config))
 
     def told(self, transition: dict[str, Any]) -> None:
         """Tell of a transition, see `history.entry`."""

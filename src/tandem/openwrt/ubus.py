@@ -81,6 +81,24 @@ class Pending:
         self.replies: list[bytes] = []
 
 
+class _Subscription:
+    """Somebody else's object that we are subscribed to."""
+
+    __slots__ = ("callback", "gone", "only", "struct")
+
+    def __init__(
+        self,
+        struct: lib.Subscriber,
+        callback: Listener,
+        gone: Callable[[], None],
+        only: Collection[str] | None,
+    ) -> None:
+        self.struct = struct
+        self.callback = callback
+        self.gone = gone
+        self.only = only
+
+
 class Ubus:
     """One connection to ubusd.
 
@@ -96,6 +114,7 @@ class Ubus:
         self.library = lib.load(library)
         self.context: int | None = None
         self.serial = 0  # of the connection
+        self.on_end: Callable[[], None] = lambda: None  # before the descriptor of a connection is closed
         self._path = path
         self._subscriber_offset = 0 if lib.subscriber_has_list(self.library) else lib.Subscriber.obj.offset
         self._sock: lib.UloopFd
@@ -103,7 +122,7 @@ class Ubus:
         # By the address that C calls back with.
         self._objects: dict[int, Object] = {}
         self._listeners: dict[int, tuple[lib.EventHandler, Listener]] = {}
-        self._subscribers: dict[int, tuple[lib.Subscriber, Listener, Callable[[], None]]] = {}
+        self._subscribers: dict[int, _Subscription] = {}
         self._pending: dict[int, Pending] = {}
         self._collecting: list[Callable[[int], None]] = []  # of the synchronous calls under way
         self._errors: list[BaseException] = []  # of callbacks
@@ -345,18 +364,24 @@ class Ubus:
             self._listeners.pop(address, None)
             raise UbusError(status, pattern)
 
-    def subscribe(self, path: str, callback: Listener, gone: Callable[[], None] = lambda: None) -> int:
+    def subscribe(
+        self,
+        path: str,
+        callback: Listener,
+        gone: Callable[[], None] = lambda: None,
+        only: Collection[str] | None = None,
+    ) -> int:
         """Call `callback(kind, data)` for the notifications of an object, `gone()` when it goes. Its id.
 
+        `only` names what is wanted of the data, the rest is skipped.
         UbusError NOT_FOUND when there is none; listen to `ubus.object.add` to hear of it.
         """
         found = self.lookup(path)
         subscriber = lib.Subscriber(cb=self._on_notify, remove_cb=self._on_remove)
         address = ctypes.addressof(subscriber) + self._subscriber_offset
-        entry = subscriber, callback, gone
         status = self._wait(self.library.ubus_register_subscriber, address)
         if not status:
-            self._subscribers[ctypes.addressof(subscriber)] = entry
+            self._subscribers[ctypes.addressof(subscriber)] = _Subscription(subscriber, callback, gone, only)
             status = self._wait(self.library.ubus_subscribe, address, found)
         if status:
             raise UbusError(status, path)
@@ -389,6 +414,7 @@ class Ubus:
     def _lost(self) -> None:
         if self.context is None:
             return
+        self._guard(self.on_end)
         waiting, self._pending = list(self._pending.values()), {}
         self.library.ubus_free(self.context)
         self.context = None
@@ -437,7 +463,7 @@ class Ubus:
         def run() -> None:
             found = self._subscribers.get(address - lib.Subscriber.obj.offset)
             if found is not None:
-                found[1](_text(kind), decode(lib.read_message(message)))
+                found.callback(_text(kind), decode(lib.read_message(message), found.only))
 
         self._guard(run)
         return lib.OK
@@ -445,7 +471,7 @@ class Ubus:
     def _removed(self, _context: int, address: int, _id: int) -> None:
         found = self._subscribers.get(address - self._subscriber_offset)
         if found is not None:
-            self._guard(found[2])
+            self._guard(found.gone)
 
     def _data(self, request: int, _type: int, message: int) -> None:
         if request in self._pending:

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""netifd: which device each of OpenWrt's networks has now, so that `option interface 'lan'` works.
+
+A name in the configuration is that of a network if netifd knows one, else that of a device: on a router
+with DSA, `lan` is often both, and what a user of UCI means is the network. A network stands for its
+layer-3 device (`pppoe-wan`, not `eth1`) while it is up, and for none while it is not, even if the device
+itself is there: `ifdown wan` is as good as pulling the cable.
+
+    ubus call network.interface status '{"interface": "lan"}'     at the beginning, for each name
+    ubus subscribe network.interface                              afterwards; each carries the whole status
+
+While netifd has not answered yet, a name that may be a network's stands for nothing, at most for HOLD;
+then it is a device until netifd says otherwise. When netifd or ubusd goes, what it said stays true.
+A network that is deleted is a network without a device, until the daemon is started again.
+"""
+
+from __future__ import annotations
+
+import os
+
+from tandem.openwrt import libubus as lib
+from tandem.openwrt.ubus import Pending, UbusError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Any
+
+    from tandem.config.schema import Config
+    from tandem.log import Logger
+    from tandem.loop import Loop
+    from tandem.openwrt.connection import Connection
+
+    Table = dict[str, Any]
+    Devices = dict[str, str | None]
+
+OBJECT = "network.interface"
+PROGRAM = "/sbin/netifd"
+HOLD_NS = 10_000_000_000
+ANSWER_NS = 5_000_000_000  # that netifd has for one question; then it is asked again
+FIELDS = ("interface", "up", "l3_device", "device")
+
+
+def names_in(config: Config) -> frozenset[str]:
+    """Every name in the configuration that stands for an interface and may be a network's.
+
+    The names of networks are those of UCI sections: letters, digits and "_".
+    """
+    names: set[str | None] = set()
+    addresses, routes = list(config.static_addresses), list(config.static_routes)
+    tracks = [track for group in config.groups for track in group.tracks]
+    for instance in config.instances:
+        names.add(instance.interface)
+        addresses += instance.virtual_addresses + instance.excluded_addresses
+        routes += instance.routes
+        tracks += instance.tracks
+    names.update(address.device for address in addresses)
+    for route in routes:
+        names.update((route.device, *(hop.device for hop in route.nexthops)))
+    names.update(track.name for track in tracks if track.kind == "interface")
+    return frozenset(name for name in names if name and name.isascii() and name.replace("_", "0").isalnum())
+
+
+class Networks:
+    """A part of the connection: `on_change(devices)` gets the networks' devices, see `Links.networks`."""
+
+    def __init__(
+        self, connection: Connection, loop: Loop, log: Logger, on_change: Callable[[Devices], None]
+    ) -> None:
+        self.devices: Devices = {}
+        self._connection = connection
+        self._loop = loop
+        self._log = log
+        self._on_change = on_change
+        self._names: frozenset[str] = frozenset()
+        self._known: dict[str, str | None] = {}  # networks that netifd has told of
+        self._answered: set[str] = set()  # names that it has been asked for
+        self._asked: dict[str, Pending] = {}
+        self._object: int | None = None  # of netifd
+        self._holding = os.path.exists(PROGRAM)
+
+    def follow(self, names: Iterable[str]) -> None:
+        """These are the names that matter, from now on."""
+        self._names = frozenset(names)
+        self._publish()
+        self._ask_for(self._names - self._answered)
+
+    def start(self) -> None:
+        """From now on names are held until netifd has answered, at most for HOLD."""
+        if self._holding:
+            self._loop.call_at("netifd hold", self._loop.now() + HOLD_NS, lambda _now: self._let_go())
+
+    # A part of the connection
+
+    def steps(self) -> Sequence[Callable[[], None]]:
+        """Hear of netifd when it comes, and of its networks if it is there."""
+        return (self._listen, self._subscribe)
+
+    def lost(self) -> None:
+        """What netifd said stays true until it says something else."""
+        self._forget_questions()
+        self._object = None
+
+    def _listen(self) -> None:
+        self._connection.bus.listen("ubus.object.add", self._added)
+
+    def _subscribe(self) -> None:
+        if self._object is not None:
+            return
+        try:
+            self._object = self._connection.bus.subscribe(OBJECT, self._notified, self._gone, FIELDS)
+        except UbusError as error:
+            if error.status != lib.NOT_FOUND:
+                raise
+            return  # we hear of it when it comes
+        self._answered.clear()
+        self._ask_for(self._names)
+
+    # What netifd says
+
+    def _added(self, _event: str, data: Table) -> None:
+        path = str(data.get("path"))
+        if path == OBJECT:
+            self._connection.soon(self._subscribe)
+        elif path.startswith(OBJECT + "."):
+            self._ask_for({path[len(OBJECT) + 1 :]} & self._names)
+
+    def _gone(self) -> None:
+        self._object = None
+        self._forget_questions()
+
+    def _notified(self, _kind: str, data: Table) -> None:
+        name = data.get("interface")
+        if name in self._names:
+            self._learn(name, data)
+
+    def _ask_for(self, names: Iterable[str]) -> None:
+        for name in names:
+            if self._object is not None and name not in self._asked:
+                self._connection.attempt(lambda name=name: self._ask(name))  # type: ignore[misc]
+        if self._asked:
+            self._loop.call_at("netifd", self._loop.now() + ANSWER_NS, self._ask_again)
+
+    def _ask(self, name: str) -> None:
+        assert self._object is not None  # _ask_for has seen to it
+        self._asked[name] = self._connection.bus.call_async(
+            self._object,
+            "status",
+            {"interface": name},
+            lambda status, replies: self._answer(name, status, replies),
+            FIELDS,
+        )
+
+    def _answer(self, name: str, status: int, replies: list[Table]) -> None:
+        self._asked.pop(name, None)
+        if status == lib.OK and replies:
+            self._learn(name, replies[0])
+        elif status == lib.NOT_FOUND:
+            if name in self._known:
+                self._known[name] = None
+            self._answered.add(name)
+            self._publish()
+
+    def _ask_again(self, _now: int) -> None:
+        names = list(self._asked)
+        self._forget_questions()
+        self._ask_for(names)
+
+    def _forget_questions(self) -> None:
+        for pending in self._asked.values():
+            self._connection.bus.cancel(pending)
+        self._asked.clear()
+
+    def _learn(self, name: str, status: Table) -> None:
+        device = (status.get("l3_device") or status.get("device")) if status.get("up") is True else None
+        self._known[name] = device if isinstance(device, str) else None
+        self._answered.add(name)
+        self._publish()
+
+    def _let_go(self) -> None:
+        self._holding = False
+        self._publish()
+
+    def _publish(self) -> None:
+        devices: Devices = {}
+        for name in sorted(self._names):
+            if name in self._known:
+                devices[name] = self._known[name]
+            elif self._holding and name not in self._answered:
+                devices[name] = None
+        if devices == self.devices:
+            return
+        for name, device in devices.items():
+            if device != self.devices.get(name, "") and name in self._known:
+                self._log.info(f"network {name}: {f'device {device}' if device else 'down'}")
+        self.devices = devices
+        self._on_change(devices)
