@@ -164,6 +164,7 @@ class Router:
 
     def reinstall(self, name: str) -> None:
         """Send everything of an instance again, if it is active."""
+        self._wake(self._group_of[name], self._loop.now())
         self._failed(self._executor.reinstall(name))
 
     def restore(self, name: str) -> None:
@@ -219,9 +220,16 @@ class Router:
 
     def _refresh(self, now: int) -> None:
         """Renew the addresses' lifetime three times before it ends."""
+        for group in list(self.groups.values()):
+            self._wake(group, now)
         self._failed(self._executor.refresh())
         lifetime = self.plan.config.globals.address_lifetime_s * 1000 * MILLISECOND
         self._loop.call_at("lifetime", now + lifetime // 3 if lifetime else None, self._refresh)
+
+    def _wake(self, group: SyncGroup, now: int) -> None:
+        """Before addresses that are gone come back: has the group lost its role in its sleep?"""
+        if group.overslept(now):
+            self.dispatch(group, Tick())
 
     def _failed(self, failures: Iterable[EffectFailed]) -> None:
         for failure in failures:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.lab import LanLab, Router, wait_until
+from tests.lab import Capture, LanLab, Router, wait_until
 
-from .daemon import V1, VIP, instance, ip_json, pair, state
+from .daemon import V1, VIP, instance, ip_json, pair, state, tandem
 
 ROUTE = "src 192.168.1.4 to 203.0.113.0/24 via 192.168.1.10 dev eth0 metric 5"
 FULL = replace(
@@ -68,6 +68,26 @@ def test_the_kernel_takes_the_addresses_from_a_stopped_daemon(lab: LanLab) -> No
     assert not has_route(r1)
     r1.thaw()
     wait_until(lambda: lab.active is r1, 5, "the better router takes it back when it wakes up")
+
+
+def test_who_wakes_up_does_not_fight(open_lab: Open) -> None:
+    """r2 has the better address at equal priorities: with nopreempt its sleep must not end in a failback."""
+    lab = open_lab(LanLab([tandem(replace(V1, priority=100, preempt=False)) for _ in range(2)]))
+    r1, r2 = lab.routers
+    r2.start()
+    wait_until(lambda: r2.has(VIP), 10, "r2 is active")
+    r1.start()
+    wait_until(lambda: state(r1) == "BACKUP" and instance(r1)["peer"], 10, "r1 hears it")
+    r2.freeze()
+    wait_until(lambda: r1.has(VIP), 5, "r1 takes over")
+    wait_until(lambda: not r2.has(VIP), 5, "the dead man's switch fires")
+    with Capture(lab, "lan", filter="ip proto 112") as seen:
+        r2.thaw()
+        wait_until(lambda: state(r2) == "BACKUP", 5, "r2 has noticed")
+        wait_until(lambda: instance(r2)["peer"]["address"] == "192.168.1.2", 5, "and follows r1")
+    assert seen.count("ip.src == 192.168.1.2") and not seen.count("ip.src == 192.168.1.3")
+    assert r1.has(VIP) and not r2.has(VIP)
+    assert "BACKUP" not in r1.log().partition("MASTER")[2]
 
 
 def test_a_start_after_kill_9_clears_what_was_left(open_lab: Open) -> None:

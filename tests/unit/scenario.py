@@ -50,9 +50,9 @@ def started(group: SyncGroup, now: int = 0, source: bytes = OURS) -> SyncGroup:
 
 
 def active(group: SyncGroup, now: int = 0, source: bytes = OURS) -> SyncGroup:
-    """ACTIVE since `now`."""
+    """ACTIVE since `now`, or before when it owns its addresses."""
     interval = max(member.active_down_interval() for member in group.members)
-    started(group, now - interval, source).handle(Tick(), now)
+    run(started(group, now - interval, source), now)
     return group
 
 

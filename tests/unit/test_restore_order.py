@@ -19,7 +19,7 @@ from tandem.core.actions import (
 from tandem.core.events import Failover, Restored, Start, Stop, Synchronised, Tick
 from tandem.core.state import Role
 from tandem.core.sync_group import RESTORE_LIMIT, SyncGroup
-from tests.unit.scenario import LOWER, feed, heard, instance, ready
+from tests.unit.scenario import LOWER, feed, heard, instance, ready, run
 
 SECOND = 1_000_000_000
 SKEW = 609_375_000  # (256 - 100) / 256 s
@@ -59,8 +59,8 @@ def test_adverts_go_on_while_restoring() -> None:
 
 def test_a_restore_that_never_ends_does_not_hold_up_the_gateway() -> None:
     group = restoring()
-    group.handle(Tick(), DOWN)
-    actions = group.handle(Tick(), DOWN + RESTORE_LIMIT)
+    *_, (at, actions) = run(group, DOWN + RESTORE_LIMIT)
+    assert at == DOWN + RESTORE_LIMIT
     assert [action for action in actions if isinstance(action, Install)] == [Install("LAN"), Install("WAN")]
     assert group.handle(Restored(), DOWN + RESTORE_LIMIT + 1) == []
 

@@ -24,6 +24,7 @@ from tandem.core.events import (
 )
 from tandem.core.state import Role
 from tandem.core.sync_group import SyncGroup
+from tandem.core.timers import SECOND
 from tests.unit.scenario import (
     HIGHER,
     LOWER,
@@ -210,6 +211,41 @@ def test_lesser_routers_are_answered_on_their_own_lan_only() -> None:
     assert group.handle(heard(50, name="WAN"), 1) == [SendAdvert("WAN", 100)]
 
 
+# A daemon that was stopped for a while
+
+
+def test_who_was_silent_for_too_long_starts_over_as_backup(size: int) -> None:
+    group = active(pack(size))
+    run(group, 5 * SECOND)
+    removed = [Remove(member) for member in NAMES[:size]]
+    expected = [*removed, *told(size, "BACKUP", "was stopped for longer than a backup waits")]
+    assert group.handle(Tick(), 5 * SECOND + DOWN) == expected
+
+
+def test_who_was_silent_for_less_goes_on() -> None:
+    group = active(pack(2))
+    run(group, 5 * SECOND)
+    assert group.handle(Tick(), 5 * SECOND + DOWN - 1) == [SendAdvert("LAN", 100), SendAdvert("WAN", 100)]
+
+
+def test_who_wakes_up_does_not_answer_the_one_who_took_over() -> None:
+    """Equal priorities and the better address: without its sleep it would win. With nopreempt it must not."""
+    group = active(sync_group(instance(preempt=False)))
+    run(group, 5 * SECOND)
+    actions = group.handle(heard(100, LOWER), 15 * SECOND)
+    assert of(SendAdvert, actions) == [] and group.role is Role.BACKUP
+    for second in range(16, 30):
+        assert feed(group, second * SECOND, heard(100, LOWER), Tick()) == []
+
+
+def test_who_wakes_up_alone_listens_for_one_interval() -> None:
+    group = active(sync_group(instance()))
+    run(group, 5 * SECOND)
+    group.handle(Tick(), 15 * SECOND)
+    assert [at for at, _ in run(group, 17 * SECOND)][:1] == [15 * SECOND + 1_609_375_000]
+    assert group.role is Role.ACTIVE
+
+
 # Ties: two routers of equal priority, each with the higher address on one LAN
 
 
@@ -246,6 +282,7 @@ def test_the_later_lan_decides_when_the_first_falls_silent() -> None:
     one, _ = _crossed()
     run(one, 9_000_000_000)
     one.handle(heard(100, LOWER, "LAN"), 9_100_000_000)
+    run(one, 12_700_000_000)
     one.handle(heard(100, HIGHER, "WAN"), 12_700_000_000)
     assert one.role is Role.ACTIVE
     one.handle(heard(100, HIGHER, "WAN"), 12_709_375_000)
@@ -256,6 +293,7 @@ def test_a_lesser_router_counts_as_long_as_its_own_interval_says() -> None:
     one = active(sync_group(instance("LAN", advert_int_cs=10), instance("WAN", advert_int_cs=10)))
     run(one, 9_000_000_000)
     one.handle(heard(50, LOWER, "LAN", interval_cs=100), 9_000_000_000)
+    run(one, 9_900_000_000)
     one.handle(heard(150, HIGHER, "WAN", interval_cs=100), 9_900_000_000)
     assert one.role is Role.ACTIVE
 

@@ -104,6 +104,16 @@ class VirtualRouter:
         """
         return self.role is Role.ACTIVE and now < self._beats_peer_until
 
+    def overslept(self, now: int) -> bool:
+        """Active, but silent for so long that a backup has taken over meanwhile.
+
+        The process was stopped, or got no processor. What it believes of its role is of the past.
+        """
+        if self.role is not Role.ACTIVE or self._advert_at is None:
+            return False
+        interval = self.settings.advert_int_cs * CENTISECOND
+        return now - self._advert_at >= self.active_down_interval() - interval
+
     def active_down_interval(self) -> int:
         """Active_Down_Interval with the interval learned from the active (v3) or our own (v2)."""
         return active_down_interval(self.settings.version, self.priority, self.active_adver_interval_cs)
@@ -120,8 +130,10 @@ class VirtualRouter:
 
     def first_wait(self) -> int:
         """The first wait after the start: `state MASTER` listens for one interval only."""
-        if not self.settings.initial_master:
-            return self.active_down_interval()
+        return self.listening_time() if self.settings.initial_master else self.active_down_interval()
+
+    def listening_time(self) -> int:
+        """How long it takes to hear of an active router, if there is one and nothing is lost."""
         interval_cs = self.settings.advert_int_cs
         return interval_cs * CENTISECOND + skew_time(self.settings.version, self.priority, interval_cs)
 

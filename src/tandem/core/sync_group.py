@@ -10,6 +10,7 @@ run until none applies, so that a group never rests in mixed roles:
     BACKUP, every member's timer expired    all ACTIVE: no advert on any interface, it is dead. One
                                             silent LAN is a broken LAN: two would meet on the others
     ACTIVE, any member heard a better one   all BACKUP, unless an earlier member beats its own peer
+    ACTIVE, silent for too long             all BACKUP: the process was stopped, a backup has taken over
 
 The last exception settles equal priorities whose addresses compare differently on two LANs: the
 first member in the configuration decides, instead of both routers yielding to each other.
@@ -110,6 +111,13 @@ class SyncGroup:
         """keepalived's word for the state of the group."""
         return user_state(self.role, self._started and bool(self.faults), self._stopped)
 
+    def overslept(self, now: int) -> bool:
+        """Whether the next event finds a group that has lost its role while the process was stopped."""
+        for member in self.members:
+            if member.overslept(now):
+                return True
+        return False
+
     def next_deadline(self) -> int | None:
         """When `handle(Tick())` has something to do."""
         own = earliest(self._start_at, self._effect_retry_at, self._restore_by)
@@ -119,7 +127,8 @@ class SyncGroup:
 
     def handle(self, event: Event, now: int) -> list[Action]:
         """Take in one event at time `now` (monotonic ns) and return what is to be done, in order."""
-        actions = self._take_in(event, now)
+        actions = self._wake_up(now) if self.overslept(now) else []
+        actions += self._take_in(event, now)
         if type(event) not in _ROUTINE:
             self.faults = self._reasons()
             for member in self.members:
@@ -265,6 +274,15 @@ class SyncGroup:
         if was_active and not restoring:
             actions += self._last_words()
         return actions + self._report(why)
+
+    def _wake_up(self, now: int) -> list[Action]:
+        """Start over as backup: whoever took over meanwhile has the connections, and hosts know it."""
+        self._restore_by = None
+        self._patient_until = now + self._sync_patience
+        actions: list[Action] = []
+        for member in self.members:
+            actions += member.become_backup(now, member.listening_time())
+        return actions + self._report("was stopped for longer than a backup waits")
 
     def _all_initialize(self) -> list[Action]:
         was_active = self.role is Role.ACTIVE
