@@ -23,6 +23,7 @@ from collections.abc import Callable, Hashable
 MILLISECOND = 1_000_000
 LATE = 10 * MILLISECOND  # a timer that runs later than this is counted
 BUSY = 50 * MILLISECOND  # perhaps without a sleep; then there is one
+ASLEEP = MILLISECOND  # who waited so long for something to be ready has slept
 NAP = 5e-5  # s; a shorter one may be over before the kernel has put the task to sleep
 
 
@@ -89,14 +90,16 @@ class Loop:
     def turn(self, limit: int | None = None) -> None:
         """Wait for something to do, at most `limit` ns, and do it."""
         timeout = self._timeout(limit)
+        before = self.now()
         ready, _, _ = select.select([self._epoll], [], [], timeout)
+        waited = self.now() - before
         for fd, event in self._epoll.poll(0) if ready else ():
             if event & ~select.EPOLLOUT and (reader := self._readers.get(fd)):
                 reader()
             if event & ~select.EPOLLIN and (writer := self._writers.get(fd)):
                 writer()
         self._run_timers()
-        self._rest(slept=timeout != 0 and not ready)
+        self._rest(slept=waited > ASLEEP if ready else timeout != 0)
 
     def close(self) -> None:
         """Release the epoll descriptor."""

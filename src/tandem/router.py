@@ -26,7 +26,7 @@ from tandem.core.events import (
     Tick,
     TrackerChanged,
 )
-from tandem.core.packet import Advertisement, PacketError, Reason, check, decode
+from tandem.core.packet import PacketError, Reason, check, decode
 from tandem.core.sync_group import SyncGroup
 from tandem.effects.endpoint import Endpoint, text
 from tandem.effects.executor import Executor
@@ -40,6 +40,7 @@ from tandem.scripts import Scripts
 
 MILLISECOND = 1_000_000
 PACKETS_A_TURN = 64
+ADMITTED_MAX = 512  # accepted packets that are remembered: what comes next is nearly always the same
 
 
 class Router:
@@ -67,6 +68,7 @@ class Router:
         self._group_of: dict[str, SyncGroup] = {}
         self._synchronised = False
         self._by_vrid: dict[tuple[str, int, int], Endpoint] = {}
+        self._admitted: dict[tuple[VrrpSocket, Received], tuple[Endpoint, AdvertReceived]] = {}
 
     @property
     def endpoints(self) -> dict[str, Endpoint]:
@@ -183,26 +185,33 @@ class Router:
             sock.malformed = 0
 
     def _packet(self, sock: VrrpSocket, packet: Received) -> None:
+        admitted = self._admitted.get((sock, packet)) or self._admit(sock, packet)
+        if admitted is not None:
+            endpoint, event = admitted
+            endpoint.count("adverts_received" if event.advert.priority else "priority_zero_received")
+            self.dispatch(self._group_of[event.instance], event)
+
+    def _admit(self, sock: VrrpSocket, packet: Received) -> tuple[Endpoint, AdvertReceived] | None:
+        """Whom the packet is for and what it says; None after counting why it is dropped."""
         payload, source, destination, hop_limit = packet
         advert = decode(payload, sock.family, hop_limit, source, destination, UNICAST_MIN_HOP_LIMIT)
         if isinstance(advert, PacketError):
             self._drop(self.drops, sock, source, advert)
-            return
+            return None
         endpoint = self._by_vrid.get((sock.interface, sock.family, advert.vrid))
         if endpoint is None:
             error = PacketError(Reason.UNKNOWN_VRID, f"vrid {advert.vrid}")
             self._drop(self.drops, sock, source, error)
-            return
+            return None
         wrong = check(advert, endpoint.expected, source, destination)
         if wrong is not None:
             self._drop(endpoint.counters, sock, source, wrong)
-            return
-        self._accept(endpoint, advert, source)
-
-    def _accept(self, endpoint: Endpoint, advert: Advertisement, source: bytes) -> None:
-        endpoint.count("adverts_received" if advert.priority else "priority_zero_received")
-        name = endpoint.settings.name
-        self.dispatch(self._group_of[name], AdvertReceived(name, advert, source))
+            return None
+        if len(self._admitted) >= ADMITTED_MAX:
+            self._admitted.clear()
+        event = AdvertReceived(endpoint.settings.name, advert, source)
+        self._admitted[sock, packet] = endpoint, event
+        return endpoint, event
 
     def _drop(self, counters: dict[str, int], sock: VrrpSocket, source: bytes, error: PacketError) -> None:
         counter = error.reason.counter
@@ -291,6 +300,7 @@ class Router:
     def _connect(self) -> None:
         """Give every endpoint the interfaces, sockets and addresses of now, and tell its group."""
         self._interfaces.serve(self.endpoints.values(), self.packets)
+        self._admitted.clear()  # what is expected may be something else now
         self._by_vrid = {
             (device, endpoint.settings.family, endpoint.settings.virtual_router_id): endpoint
             for endpoint in self.endpoints.values()

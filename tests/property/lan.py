@@ -120,6 +120,7 @@ class Wire:
     duplicate: float = 0.0
     overtake: bool = False  # frames of one sender may arrive in another order
     sides: dict[int, int] = field(default_factory=dict)  # router -> part; other parts are not heard
+    deaf: frozenset[tuple[int, int]] = frozenset()  # sender, receiver: one way only
 
 
 class Router:
@@ -261,6 +262,8 @@ class Lan:
     def _arrive(self, sender: Router, router: Router, lan: int, advert: Advertisement) -> None:
         sides = self.wires[lan].sides
         if not router.groups or not router.links[lan]:
+            return
+        if (sender.number, router.number) in self.wires[lan].deaf:
             return
         if sides.get(sender.number, 0) != sides.get(router.number, 0):
             return

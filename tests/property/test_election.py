@@ -12,7 +12,7 @@ So: startup delay + preempt delay + 3 * longest. (2 * longest held in 10,000 run
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -65,6 +65,7 @@ class Scenario:
     seed: int = 0
     dead: frozenset[int] = frozenset()  # never come back
     unplugged: frozenset[tuple[int, int]] = frozenset()  # links that stay down
+    deaf: frozenset[tuple[int, int]] = frozenset()  # who does not hear whom on the first LAN, ever
 
     @property
     def longest(self) -> int:
@@ -111,6 +112,7 @@ def build(scenario: Scenario) -> Lan:
     lan = Lan(routers, lans, scenario.seed)
     for wire, delay in zip(lan.wires, scenario.delays, strict=False):
         wire.delay = delay
+    lan.wires[0].deaf = scenario.deaf
     return lan
 
 
@@ -301,6 +303,26 @@ INVERTED = Scenario(
 @example(INVERTED)
 def test_lans_that_disagree_who_is_better_agree_in_the_end(scenario: Scenario) -> None:
     lan = play(scenario)
+    _check_one_gateway(lan, scenario)
+    check_stays(lan, scenario)
+
+
+ONE_WAY = Scenario(  # router 0 is the better one on the first LAN, where router 1 does not hear it
+    3, (Setup((100, 100)),) * 2, ((2, 1), (1, 2)), seed=1,
+    faults=(Fault(0, "partition", 0, 0, 1), Fault(0, "partition", 0, 1, 1)),
+)  # fmt: skip
+
+
+@given(scenarios(crossed=True), st.permutations((0, 1, 2, 3, 4)))
+@example(ONE_WAY, [0, 1, 2, 3, 4])
+def test_of_a_lan_that_carries_one_way_only_one_router_is_the_gateway(
+    scenario: Scenario, order: list[int]
+) -> None:
+    sender, receiver, *_ = [number for number in order if number < len(scenario.routers)]
+    deaf = frozenset({(sender, receiver)})
+    scenario = replace(scenario, dead=frozenset(), unplugged=frozenset(), deaf=deaf)
+    lan = play(scenario)
+    lan.run(lan.now + scenario.longest)  # until the one that is not heard stops deciding
     _check_one_gateway(lan, scenario)
     check_stays(lan, scenario)
 

@@ -70,6 +70,7 @@ class VirtualRouter:
         self._advert_at: int | None = None
         self._asserted_at: int | None = None
         self._beats_peer_until = 0
+        self._is_heard_until: int | None = None  # by a lesser router that claims to be active, if at all
         self._announce_at: int | None = None
         self._announce_again: list[int] = []  # latest first
         self._refresh_at: int | None = None
@@ -84,10 +85,9 @@ class VirtualRouter:
 
     def next_deadline(self) -> int | None:
         """When `due()` has something to do."""
+        if self.role is Role.BACKUP:
+            return earliest(self._active_down_at, self._suspect_at, self._takeover_at)
         return earliest(
-            self._active_down_at,
-            self._suspect_at,
-            self._takeover_at,
             self._advert_at,
             self._announce_at,
             self._announce_again[-1] if self._announce_again else None,
@@ -101,18 +101,20 @@ class VirtualRouter:
         Nobody need have claimed it in the first Active_Down_Interval: until a better one
         would have been heard here, no later LAN may decide. Two routers that become active
         together, each the better one on another LAN, would else yield to each other forever.
+        But a lesser one that goes on for another interval does not hear us (a LAN that
+        carries one way only), and both would stay active.
         """
-        return self.role is Role.ACTIVE and now < self._beats_peer_until
+        if self.role is not Role.ACTIVE or now >= self._beats_peer_until:
+            return False
+        return self._is_heard_until is None or now < self._is_heard_until
 
     def overslept(self, now: int) -> bool:
-        """Active, but silent for so long that a backup has taken over meanwhile.
+        """Active, but silent for three intervals: a backup has taken over meanwhile.
 
         The process was stopped, or got no processor. What it believes of its role is of the past.
         """
-        if self.role is not Role.ACTIVE or self._advert_at is None:
-            return False
-        interval = self.settings.advert_int_cs * CENTISECOND
-        return now - self._advert_at >= self.active_down_interval() - interval
+        advert_at = self._advert_at  # one interval after the last one
+        return advert_at is not None and now - advert_at >= 2 * self.settings.advert_int_cs * CENTISECOND
 
     def active_down_interval(self) -> int:
         """Active_Down_Interval with the interval learned from the active (v3) or our own (v2)."""
@@ -143,7 +145,7 @@ class VirtualRouter:
         self.hold = False
         self.active_adver_interval_cs = self.settings.advert_int_cs  # whoever taught us another is gone
         self._clear_timers()
-        self._beats_peer_until = now + self.active_down_interval()
+        self._beats_peer_until, self._is_heard_until = now + self.active_down_interval(), None
         garp = self.settings.garp
         if garp.delay_ms:
             self._announce_at = now + garp.delay_ms * MILLISECOND
@@ -243,9 +245,10 @@ class VirtualRouter:
             self._follow(advert, source, now)
             return True
         # The lesser router's interval, as it is that router's next advert that renews this.
-        self._beats_peer_until = now + active_down_interval(
-            self.settings.version, self.priority, advert.interval_cs
-        )
+        its_interval = active_down_interval(self.settings.version, self.priority, advert.interval_cs)
+        if self._is_heard_until is None or now >= self._beats_peer_until:
+            self._is_heard_until = now + its_interval
+        self._beats_peer_until = now + its_interval
         return False
 
     def defend(self, advert: Advertisement, now: int) -> list[Action]:

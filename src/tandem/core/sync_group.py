@@ -13,7 +13,8 @@ run until none applies, so that a group never rests in mixed roles:
     ACTIVE, silent for too long             all BACKUP: the process was stopped, a backup has taken over
 
 The last exception settles equal priorities whose addresses compare differently on two LANs: the
-first member in the configuration decides, instead of both routers yielding to each other.
+first member in the configuration decides, instead of both routers yielding to each other. It stops
+deciding when the other one goes on there: a LAN that carries one way only would keep both active.
 
 An instance in no sync group is a group of one, for which these rules are those of the RFC.
 
@@ -62,7 +63,6 @@ from tandem.core.tracking import OWNER, Tracking
 RESTORE_LIMIT = 10 * SECOND  # then the addresses come, whatever is missing
 EFFECT_RETRY = 10 * SECOND
 EFFECT_RETRY_MAX = 300 * SECOND
-_ROUTINE = (AdvertReceived, Tick)  # what comes all the time and changes neither faults nor weights
 
 
 class SyncGroup:
@@ -113,15 +113,12 @@ class SyncGroup:
 
     def overslept(self, now: int) -> bool:
         """Whether the next event finds a group that has lost its role while the process was stopped."""
-        for member in self.members:
-            if member.overslept(now):
-                return True
-        return False
+        return any(member.overslept(now) for member in self.members)
 
     def next_deadline(self) -> int | None:
         """When `handle(Tick())` has something to do."""
         own = earliest(self._start_at, self._effect_retry_at, self._restore_by)
-        return earliest(own, *(member.next_deadline() for member in self.members))
+        return earliest(own, *[member.next_deadline() for member in self.members])
 
     # Input
 
@@ -129,7 +126,9 @@ class SyncGroup:
         """Take in one event at time `now` (monotonic ns) and return what is to be done, in order."""
         actions = self._wake_up(now) if self.overslept(now) else []
         actions += self._take_in(event, now)
-        if type(event) not in _ROUTINE:
+        if type(event) is AdvertReceived:  # all the time, and no rule but the ones in `_take_in` applies
+            return actions + self._suspicion()
+        if type(event) is not Tick:
             self.faults = self._reasons()
             for member in self.members:
                 actions += member.set_priority(self.tracking.priority(member.settings.priority), now)
@@ -212,15 +211,16 @@ class SyncGroup:
 
     def _step(self, now: int) -> list[Action] | None:
         """Apply the first rule that changes the role of the group; None when none does."""
+        role = self.role
         if self._stopped or self.faults:
-            return None if self.role is Role.INITIALIZE else self._all_initialize()
-        if self.role is Role.INITIALIZE:
+            return None if role is Role.INITIALIZE else self._all_initialize()
+        if role is Role.INITIALIZE:
             if not self._started or self.tracking.pending:
                 return None
             if all(member.settings.priority == OWNER for member in self.members):
                 return self._all_active(now, "owner of the addresses")
             return self._all_backup(now, "started")
-        if self.role is Role.BACKUP:
+        if role is Role.BACKUP:
             if any(member.resigned for member in self.members):
                 return self._all_active(now, "the active router resigned", handed_over=True)
             if all(member.expired for member in self.members):
@@ -282,7 +282,7 @@ class SyncGroup:
         actions: list[Action] = []
         for member in self.members:
             actions += member.become_backup(now, member.listening_time())
-        return actions + self._report("was stopped for longer than a backup waits")
+        return actions + self._report("silent for three intervals: it was stopped")
 
     def _all_initialize(self) -> list[Action]:
         was_active = self.role is Role.ACTIVE

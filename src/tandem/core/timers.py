@@ -34,4 +34,8 @@ def resignation_skew(priority: int) -> int:
 
 def earliest(*deadlines: int | None) -> int | None:
     """The earliest deadline that is set."""
-    return min([deadline for deadline in deadlines if deadline is not None], default=None)
+    first = None
+    for deadline in deadlines:  # not min() of a list: this runs for every advertisement
+        if deadline is not None and (first is None or deadline < first):
+            first = deadline
+    return first
