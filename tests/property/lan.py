@@ -54,14 +54,16 @@ class Checked:
         self.names = [member.name for member in self.group.members]
 
     def handle(self, event: Event, now: int) -> list[Action]:
-        before = self.group.role
-        return self._checked(before, self.group.handle(event, now), now, isinstance(event, Tick))
+        before, slept = self.group.role, self.group.overslept(now)
+        return self._checked(before, slept, self.group.handle(event, now), now, isinstance(event, Tick))
 
     def reconfigure(self, settings: Group, instances: Iterable[Instance], now: int) -> list[Action]:
-        before = self.group.role
-        return self._checked(before, self.group.reconfigure(settings, instances, now), now, False)
+        before, slept = self.group.role, self.group.overslept(now)
+        return self._checked(before, slept, self.group.reconfigure(settings, instances, now), now, False)
 
-    def _checked(self, before: Role, actions: list[Action], now: int, ticked: bool) -> list[Action]:
+    def _checked(
+        self, before: Role, slept: bool, actions: list[Action], now: int, ticked: bool
+    ) -> list[Action]:
         group, names = self.group, self.names
         after = group.role
         assert {member.role for member in group.members} == {after}, "mixed roles"
@@ -77,12 +79,14 @@ class Checked:
         removes = [(i, action.instance) for i, action in enumerate(actions) if isinstance(action, Remove)]
         if adverts or installs or any(isinstance(action, Announce) for action in actions):
             assert after is Role.ACTIVE, "acted as active without being it"
+        assert not (slept and after is Role.ACTIVE), "has slept through its role and goes on with it"
         if installs:
             assert {name for _, name in installs} == set(names)
             assert {name for i, name in adverts if i < installs[0][0]} == set(names), "adverts come first"
         if before is Role.ACTIVE and after is not Role.ACTIVE:
             assert [name for _, name in removes] == names, "every effect removed, once"
-            assert goodbyes or after is Role.BACKUP, "left without a goodbye"
+            assert goodbyes or after is Role.BACKUP or slept, "left without a goodbye"
+            assert not (goodbyes and slept), "a goodbye that is not ours to say"
         else:
             assert not removes and not goodbyes
         if goodbyes:

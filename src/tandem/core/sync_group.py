@@ -136,6 +136,7 @@ class SyncGroup:
 
     def reconfigure(self, settings: Group, instances: Iterable[Instance], now: int) -> list[Action]:
         """Go on in the same role with changed settings (a reload); the members are the same."""
+        woken = self._wake_up(now) if self.overslept(now) else []
         self.settings = settings
         for member, instance in zip(self.members, instances, strict=True):
             member.reconfigure(instance, now)
@@ -143,7 +144,7 @@ class SyncGroup:
         self._retry_effects()
         for member in self.members:
             member.priority = self.tracking.priority(member.settings.priority)
-        actions = self._settle(now)  # a new fault comes before anything is installed
+        actions = woken + self._settle(now)  # a new fault comes before anything is installed
         if self.role is not Role.ACTIVE or self._restore_by is not None:
             return actions
         for member in self.members:
