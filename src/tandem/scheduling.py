@@ -22,11 +22,14 @@ def set_realtime(priority: int) -> str | None:
     """Run under SCHED_FIFO with `priority` (1..99); children do not. Returns why not, if not."""
     try:
         resource.setrlimit(resource.RLIMIT_RTTIME, (RT_TIME_LIMIT_US, RT_TIME_LIMIT_US))
-        policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
-        os.sched_setscheduler(0, policy, os.sched_param(priority))
     except OSError as error:
         return f"no real-time scheduling: {error.strerror}"
-    return None
+    # musl's sched_setscheduler(), and so Python's, answers ENOSYS: it would mean the whole process where the
+    # kernel means a thread. Its pthread_setschedparam() asks the kernel.
+    libc, thread = _this_thread()
+    policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
+    problem = libc.pthread_setschedparam(thread, policy, _sched_param(priority))
+    return f"no real-time scheduling: {os.strerror(problem)}" if problem else None
 
 
 def lock_memory() -> str | None:
@@ -42,11 +45,26 @@ def lock_memory() -> str | None:
 
 
 def policy_name() -> str:
-    """The scheduling policy of this process, for people: "FIFO 50" or "OTHER"."""
-    policy = os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK
+    """The scheduling policy of this thread, for people: "FIFO 50" or "OTHER"."""
+    libc, thread = _this_thread()
+    number, param = ctypes.c_int(), _sched_param(0)
+    if problem := libc.pthread_getschedparam(thread, ctypes.byref(number), param):
+        return f"unknown: {os.strerror(problem)}"
+    policy = number.value & ~os.SCHED_RESET_ON_FORK
     if policy == os.SCHED_FIFO:
-        return f"FIFO {os.sched_getparam(0).sched_priority}"
+        return f"FIFO {param[0]}"
     return "OTHER" if policy == os.SCHED_OTHER else f"policy {policy}"
+
+
+def _this_thread() -> tuple[ctypes.CDLL, ctypes.c_void_p]:
+    libc = ctypes.CDLL(None)
+    libc.pthread_self.restype = ctypes.c_void_p
+    return libc, ctypes.c_void_p(libc.pthread_self())
+
+
+def _sched_param(priority: int) -> ctypes.Array[ctypes.c_int]:
+    """struct sched_param: the priority first; musl's has 48 bytes."""
+    return (ctypes.c_int * 16)(priority)
 
 
 def settle_memory() -> None:
