@@ -8,10 +8,6 @@ TANDEM_OPENWRT_ROOT  an unpacked OpenWrt root file system for this architecture 
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -29,25 +25,3 @@ def needs(*paths: Path) -> pytest.MarkDecorator:
 
 needs_ubus = needs(USR / "lib/libubus.so", USR / "sbin/ubusd", USR / "bin/ubus")
 needs_root = needs(ROOT / "sbin/ubusd", ROOT / "sbin/netifd", ROOT / "usr/bin/python3")
-
-
-@contextmanager
-def root_copy(directory: Path) -> Iterator[Path]:
-    """A copy of ROOT in `directory` for chroot(8): with /proc, /sys and /dev, and /var leading to /tmp."""
-    root = directory / "root"
-    shutil.copytree(ROOT, root, symlinks=True)
-    mounts = []
-    try:
-        for name in ("proc", "sys", "dev"):
-            (root / name).mkdir(exist_ok=True)
-            subprocess.run(["mount", "--bind", f"/{name}", str(root / name)], check=True)
-            mounts.append(root / name)
-        for name in ("tmp/lock", "tmp/run"):
-            (root / name).mkdir(parents=True, exist_ok=True)
-        if not (root / "var").is_symlink():
-            (root / "var").symlink_to("tmp")
-        yield root
-    finally:
-        for mount in reversed(mounts):
-            subprocess.run(["umount", "--lazy", str(mount)], check=True)
-        shutil.rmtree(root)

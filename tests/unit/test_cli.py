@@ -686,3 +686,14 @@ def test_colour_on_terminals_only_and_not_when_unwanted(daemon: FakeDaemon) -> N
         with closing(Terminal("status", "--control", daemon.path, **unwanted)) as terminal:
             terminal.until(lambda text: "fe80::1" in text)
         assert terminal.text.replace("\r\n", "\n").startswith(PAGE_80[:-1])
+
+
+@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", ">&-", "2>&-"])
+def test_without_streams(closed: str, tmp_path: Path) -> None:
+    """As procd's triggers run it: the command does its work and its status is right."""
+    file = tmp_path / "tandem"
+    for text, status in (("config globals\n", 0), ("config nonsense\n", 2)):
+        file.write_text(text)
+        command = f"exec {sys.executable} {STUB} check {file} {closed}"
+        done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True)
+        assert (done.returncode, "Traceback" in done.stderr) == (status, False), done.stderr

@@ -19,6 +19,7 @@ from tandem.setup import command as init
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status; argparse exits by itself with 2."""
+    _open_streams()
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         try:
@@ -39,6 +40,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return FAILED
     return exit_status
+
+
+def _open_streams() -> None:
+    """procd runs what a trigger starts without descriptors 0 to 2; Python then has no streams (None)."""
+    if sys.stdout is not None and sys.stderr is not None:
+        return
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 # Usage

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""opkg install, upgrade and remove, and the service, on OpenWrt's own root file system with its procd."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from tests.lab.wait import stays, wait_until
+from tests.packaging.conftest import python310
+from tests.packaging.router import OpenWrt, needs_router
+
+pytestmark = needs_router
+needs_planner = pytest.mark.skipif(
+    python310() is None, reason="no python3.10: its asyncio is what the test root lacks for pyroute2"
+)
+
+CONFIG = """config globals 'globals'
+	option enabled '1'
+	option address_lifetime '3'
+
+config vrrp_instance 'I1'
+	option interface 'lan0'
+	option virtual_router_id '51'
+	option priority '{priority}'
+	option advert_int '1'
+	option use_vmac '1'
+	list virtual_ipaddress '192.168.1.4/24'
+	list virtual_routes 'src 192.168.1.4 to 0.0.0.0/0 via 192.168.1.1 dev lan0'
+"""
+OF_A_RUN = "192.168.1.4|vrrp|tandem"
+
+
+def install(router: OpenWrt) -> None:
+    """The package, an interface, and nothing that runs."""
+    router.sh("opkg install tandem")
+    router.sh("ip link add lan0 type veth peer name lan1 && ip link set lan1 up && ip link set lan0 up")
+    router.sh("ip addr add 192.168.1.2/24 dev lan0")
+
+
+def configure(router: OpenWrt, text: str = CONFIG.format(priority=150)) -> None:
+    router.write("/etc/config/tandem", text)
+
+
+def pid(router: OpenWrt) -> int:
+    """The process that procd runs; 0: none."""
+    services = json.loads(router.sh("""ubus call service list '{"name":"tandem"}'"""))
+    instances = services.get("tandem", {}).get("instances", {}).values()
+    return next((instance.get("pid", 0) for instance in instances if instance["running"]), 0)
+
+
+def becomes_active(router: OpenWrt) -> None:
+    """Each look starts a Python, so they are far between."""
+    wait_until(
+        lambda: active(router),
+        30,
+        "the only router is active",
+        every=0.5,
+        explain=lambda: router.sh("tandem status; ip addr; ps w", status=None) + router.log,
+    )
+
+
+def active(router: OpenWrt) -> bool:
+    return "MASTER" in router.sh("tandem status", status=None) and "192.168.1.4/24" in router.sh("ip addr")
+
+
+def traces(router: OpenWrt) -> list[str]:
+    """What the kernel and the file system hold of a run."""
+    seen = router.sh(
+        "ip addr; ip route show table all; ip rule; nft list tables; find /var/run/ -name control.sock"
+    )
+    return [line for line in seen.splitlines() if re.search(OF_A_RUN, line)]
+
+
+def test_install_and_remove(router: OpenWrt) -> None:
+    before = router.sh("find / -xdev -not -path '/usr/lib/opkg/*' -not -path '/usr/lib/python*' | sort")
+    install(router)
+    assert router.sh("ls -l /etc/config/tandem").startswith("-rw------- ")
+    assert router.sh("ls /etc/rc.d | grep tandem").split() == ["K01tandem", "S21tandem"]
+    router.sh("/etc/init.d/tandem enabled")
+    assert router.sh("tandemd --version") == "tandemd 0.1.0\n"
+    assert "option virtual_router_id '51'" in router.sh("tandem check /etc/config/tandem")
+    assert "capture needs the Python module" in router.sh("tandem capture lan0", status=1)
+    # Sources were compiled once, and no migration is left for the next start.
+    sources = router.sh("find /usr/lib/tandem -name '*.py' | wc -l")
+    assert sources == router.sh("find /usr/lib/tandem -name '*.cpython-310.pyc' | wc -l")
+    router.sh("test ! -e /etc/uci-defaults/tandem")
+    # As shipped it is off: nothing runs, and nothing is tried again and again.
+    assert pid(router) == 0
+    router.sh("/etc/init.d/tandem restart")
+    stays(lambda: pid(router) == 0, 1, "enabled is 0", every=0.2)
+    router.sh("opkg remove tandem")
+    router.sh("rm -f /tmp/lock/*")
+    after = router.sh("find / -xdev -not -path '/usr/lib/opkg/*' -not -path '/usr/lib/python*' | sort")
+    assert set(after.splitlines()) - set(before.splitlines()) == set()
+
+
+@needs_planner
+def test_service(router: OpenWrt) -> None:
+    install(router)
+    configure(router)
+    router.sh("/etc/init.d/tandem start")
+    becomes_active(router)
+    assert router.sh("service tandem status").strip() == "running"
+    assert json.loads(router.sh("service tandem info"))["tandem"]["instances"]
+    assert "I1: MASTER" in router.log
+    running = pid(router)
+
+    # A bad configuration: reasons on the console and in the log, and the running one goes on.
+    configure(router, CONFIG.format(priority=999))
+    assert "999" in router.sh("/etc/init.d/tandem reload", status=1)
+    assert re.search(r"daemon.err tandemd: .*999", router.log)
+    assert pid(router) == running and active(router)
+    configure(router, CONFIG.format(priority=120))
+    router.sh("/etc/init.d/tandem reload")
+    assert "120" in router.sh("tandem status") and pid(router) == running
+
+    # procd calls reload by itself when a configuration it watches has changed.
+    configure(router, CONFIG.format(priority=130))
+    router.sh("""ubus call service event '{"type":"config.change","data":{"package":"tandem"}}'""")
+    wait_until(lambda: "130" in router.sh("tandem status"), 15, "reloaded by a trigger", every=0.5)
+
+    # It comes again after a crash, and ends for good, with all that it had, when it is switched off.
+    router.sh(f"kill -9 {running}")
+    wait_until(lambda: pid(router) not in (0, running), 30, "procd starts it again", every=0.2)
+    becomes_active(router)
+    configure(router, CONFIG.format(priority=130).replace("enabled '1'", "enabled '0'"))
+    router.sh("/etc/init.d/tandem reload")
+    assert pid(router) == 0 and not traces(router)
+    configure(router)
+    router.sh("/etc/init.d/tandem reload")
+    becomes_active(router)
+    router.sh("/etc/init.d/tandem stop")
+    assert pid(router) == 0 and not traces(router)
+
+
+@needs_planner
+def test_upgrade_keeps_the_configuration_and_removal_leaves_nothing(router: OpenWrt) -> None:
+    install(router)
+    configure(router)
+    router.sh("/etc/init.d/tandem start")
+    becomes_active(router)
+    running = pid(router)
+    router.sh("sed -i s,/srv/tandem,/srv/next, /etc/opkg/customfeeds.conf && opkg update")
+    router.sh("opkg upgrade tandem")
+    assert "0.1.0-r2" in router.sh("opkg list-installed tandem")
+    assert "priority '150'" in router.sh("cat /etc/config/tandem")
+    assert router.sh("ls -l /etc/config/tandem").startswith("-rw------- ")
+    becomes_active(router)
+    assert pid(router) not in (0, running)
+    log = router.log
+    assert log.count("stopping: handing over") == 1 and "Traceback" not in log
+    router.sh("/etc/init.d/tandem enabled")
+    assert router.sh("find /usr/lib/tandem -name '*.pyc' | head -n 1")
+
+    router.sh("opkg remove tandem")
+    assert pid(router) == 0 and not traces(router)
+    router.sh("test ! -e /usr/lib/tandem && test ! -e /var/run/tandem && test ! -e /etc/init.d/tandem")
+    assert "tandem" not in router.sh("ls /etc/rc.d")
