@@ -12,15 +12,21 @@ GATE_PACKAGES := libnetfilter-queue-dev libnfnetlink-dev gcc python3-dev
 TEST_PACKAGES := $(DEMO_PACKAGES) iputils-ping iputils-arping keepalived frr tshark tcpdump \
 	conntrack dnsmasq-base procps iptables $(GATE_PACKAGES)
 
+# Virtual machines; where these can't be had their tests are skipped, and say so.
+QEMU_PACKAGES := qemu-system-x86 qemu-system-arm qemu-utils e2fsprogs util-linux iproute2
+
+# Of the routers that qemu and qemu-shell start: x86_64 or aarch64.
+ARCH  ?= x86_64
 TESTS ?= tests
 ARGS  ?=
 
-.PHONY: help demo test lint bench build ipk clean
+.PHONY: help demo test qemu qemu-full qemu-shell qemu-figures lint bench build ipk clean
 help:
 	@echo 'make demo    two routers, one gateway, one of them dies (ARGS="--advert 0.1")'
 	@echo 'make test    all tests (TESTS=tests/unit ARGS="-k name -x")'
 	@echo 'make lint    ruff, mypy'
 	@echo 'make bench   tandemd beside keepalived (ARGS="--runs 20 --only power")'
+	@echo 'make qemu    the same in virtual machines (ARCH=aarch64; qemu-full, qemu-shell, see qemu/README.md)'
 	@echo 'make build   sdist and wheel in build/'
 	@echo 'make ipk     packages for OpenWrt and their index in build/ipk/'
 	@echo 'make clean   removes what these made'
@@ -31,10 +37,19 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.test
 	@tests/tools/debian-install $(TEST_PACKAGES)
+	-@tests/tools/debian-install $(QEMU_PACKAGES)
 	$(BIN)/python -m pytest $(TESTS) $(ARGS)
 
+qemu qemu-full: $(VENV)/.test
+	@tests/tools/debian-install $(QEMU_PACKAGES)
+	TANDEM_QEMU=$(if $(filter qemu-full,$@),full,$(ARCH)) $(BIN)/python -m pytest tests/qemu -v $(ARGS)
+
+qemu-shell qemu-figures: $(VENV)/.test
+	@tests/tools/debian-install $(QEMU_PACKAGES)
+	@$(BIN)/python -m qemu $(subst qemu-,,$@) --arch $(ARCH) $(ARGS)
+
 lint: $(VENV)/.test
-	$(BIN)/ruff check --config src/pyproject.toml src tests openwrt-feed
+	$(BIN)/ruff check --config src/pyproject.toml src tests openwrt-feed qemu
 	cd src && ../$(BIN)/mypy tandem
 
 bench: $(VENV)/.demo
@@ -63,7 +78,7 @@ ipk: $(BIN)/python
 
 clean:
 	rm -rf $(VENV) build src/*.egg-info src/build .mypy_cache src/.mypy_cache .ruff_cache .pytest_cache .hypothesis
-	find src tests -name __pycache__ -prune -exec rm -rf {} +
+	find src tests qemu -name __pycache__ -prune -exec rm -rf {} +
 
 # The venv, with one stamp for each set of packages in it.
 $(BIN)/python:

@@ -14,6 +14,7 @@ from .topology import (
     PROVIDER,
     WAN_ADDRESS,
     LanLab,
+    SeedEnds,
     SeedLab,
     seed_daemon,
     seed_instances,
@@ -25,6 +26,6 @@ from .wait import NotReached, stays, wait_until
 __all__ = [
     "FAR", "LAN_GATEWAY", "PROVIDER", "WAN_ADDRESS",
     "Capture", "Daemon", "Download", "Frr", "Host", "Instance", "Keepalived", "Lab", "LabError", "LanLab",
-    "NotReached", "Outage", "Pings", "Port", "Router", "SeedLab", "Service", "Tandem",
+    "NotReached", "Outage", "Pings", "Port", "Router", "SeedEnds", "SeedLab", "Service", "Tandem",
     "remove_stale", "seed_daemon", "seed_instances", "stays", "synced_daemon", "wait_until",
 ]  # fmt: skip

@@ -63,8 +63,8 @@ config conntrack_sync
     return Tandem(instances, SYNC_GROUP, text=tandem_uci(instances, SYNC_GROUP) + sync)
 
 
-class SeedLab(Lab):
-    """Client, switch lan, routers r1 and r2, switch wan, provider: the seed's last chapter.
+class SeedEnds(Lab):
+    """What stands around the seed's routers: client, switches lan and wan, provider.
 
               192.168.1.4                 192.168.0.4
     client ---- lan ----+---- r1 (.2) ----+---- wan ---- server (provider) ---- 203.0.113.1
@@ -73,13 +73,13 @@ class SeedLab(Lab):
     IPv6 likewise: fd00:1::/64 and fd00::/64, where the server knows the way back (there is no NAT).
     """
 
-    def __init__(self, daemon: Callable[[int], Daemon], tag: str = "seed") -> None:
+    def __init__(self, tag: str) -> None:
         super().__init__(tag)
-        lan, wan = self.switch("lan"), self.switch("wan")
+        self.lan, self.wan = self.switch("lan"), self.switch("wan")
         self.client = self.add(
             Host(
                 "client",
-                [Port("eth0", lan, "192.168.1.10/24", "fd00:1::10/64")],
+                [Port("eth0", self.lan, "192.168.1.10/24", "fd00:1::10/64")],
                 gateway=LAN_GATEWAY,
                 routes=["::/0 via fd00:1::4"],
             )
@@ -87,16 +87,23 @@ class SeedLab(Lab):
         self.server = self.add(
             Host(
                 "server",
-                [Port("eth0", wan, f"{PROVIDER}/24", "fd00::1/64")],
+                [Port("eth0", self.wan, f"{PROVIDER}/24", "fd00::1/64")],
                 routes=["fd00:1::/64 via fd00::4"],
             )
         )
         self.server.loopback = (f"{FAR}/32", "fd00:f::1/128")
+
+
+class SeedLab(SeedEnds):
+    """Routers r1 and r2 between the seed's client and provider: the seed's last chapter."""
+
+    def __init__(self, daemon: Callable[[int], Daemon], tag: str = "seed") -> None:
+        super().__init__(tag)
         self.routers = []
         for number in (1, 2):
             ports = [
-                Port("br-lan", lan, f"192.168.1.{number + 1}/24", f"fd00:1::{number + 1}/64"),
-                Port("eth0.2", wan, f"192.168.0.{number + 1}/24", f"fd00::{number + 1}/64"),
+                Port("br-lan", self.lan, f"192.168.1.{number + 1}/24", f"fd00:1::{number + 1}/64"),
+                Port("eth0.2", self.wan, f"192.168.0.{number + 1}/24", f"fd00::{number + 1}/64"),
             ]
             self.routers.append(self.add(Router(f"r{number}", ports, daemon(number))))
         self.r1, self.r2 = self.routers

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A virtual machine as a host of the lab: its network cards are ports of the lab's switches.
+
+QEMU runs in the namespace of the host, which is empty otherwise: so everything that ends a host of the lab
+ends it too, and a later run clears up after one that was killed. Besides, QEMU dies with the process that
+started it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import shutil
+import struct
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tests.lab import Host, Port, netns, wait_until
+
+from . import cache, cpio
+from .console import Console
+from .image import Image
+from .qmp import Qmp, QmpError
+
+EMULATORS = {"x86_64": "qemu-system-x86_64", "aarch64": "qemu-system-aarch64"}
+NICE = 15
+TB_SIZE_MIB = 128  # of translated code; QEMU's default is 1 GiB
+BOOT_TIMEOUT = 240.0  # s, under TCG on a busy machine
+
+_TUNSETIFF = 0x400454CA  # linux/if_tun.h
+_IFF_TAP, _IFF_NO_PI = 0x2, 0x1000
+_MACHINES = {"x86_64": ["-M", "pc"], "aarch64": ["-M", "virt,gic-version=max"]}
+
+
+class Machine(Host):
+    """A router that is a machine. Its cards are `cards`, in order: eth0, eth1, ... inside.
+
+    `seed`: files for its disk, {"/etc/...": content}; texts that begin with "#!" are executable.
+    """
+
+    def __init__(
+        self, name: str, cards: Sequence[Port], image: Image, seed: Mapping[str, bytes | Path] | None = None
+    ) -> None:
+        super().__init__(name, [])
+        self.cards = tuple(cards)
+        self.image = image
+        self.seed = dict(seed or {})
+        self.console: Console
+        self.qmp: Qmp
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether QEMU runs."""
+        return self._process is not None and self._process.poll() is None
+
+    # Power
+
+    def power_on(self) -> None:
+        """Start the machine; returns when it has begun to boot. Its disk is what it was."""
+        assert not self.running
+        disk = self.file("qcow2")
+        if not disk.exists():
+            options = ["-q", "-f", "qcow2", "-F", "raw", "-b", str(self.image.disk)]
+            netns.run(["qemu-img", "create", *options, str(disk)])
+        taps = [self._tap(card) for card in self.cards]
+        try:
+            sockets = [self.file("console"), self.file("qmp")]
+            for path in sockets:
+                path.unlink(missing_ok=True)
+            argv = ["nice", "-n", str(NICE), "setpriv", "--pdeathsig", "KILL", *self._argv(taps)]
+            with self.file("qemu.log").open("ab") as log:
+                self._process = self.popen(*argv, stdout=log, stderr=log, pass_fds=taps)
+        finally:
+            for tap in taps:
+                os.close(tap)
+        for path in sockets:
+            wait_until(lambda path=path: path.exists() or not self.running, 60, f"{self.name}: QEMU")
+        if not self.running:
+            raise RuntimeError(f"{self.name}: QEMU does not start:\n{self.file('qemu.log').read_text()}")
+        self.console, self.qmp = Console(sockets[0]), Qmp(sockets[1])
+
+    def wait_booted(self, timeout: float = BOOT_TIMEOUT) -> None:
+        """Wait until the guest is up, and take a shell on its console."""
+        self.console.expect(self.image.booted, timeout)
+        self.console.shell(60)
+
+    def power_off(self) -> None:
+        """The plug is pulled: QEMU ends at once, and the machine's cables are dead."""
+        process = self._process
+        if process is None:
+            return
+        if self.running:
+            try:
+                self.qmp.command("quit")
+            except (QmpError, OSError):
+                process.kill()
+            process.wait(20)
+        self.console.close()
+        self.qmp.close()
+        self._process = None
+
+    def forget(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(20)
+            self.power_off()
+        super().forget()
+
+    def freeze(self) -> None:
+        """All its processors stand still; its memory stays."""
+        self.qmp.command("stop")
+
+    def thaw(self) -> None:
+        """They go on, and know nothing of the time in between."""
+        self.qmp.command("cont")
+
+    # Cables
+
+    def pull(self, device: str) -> None:
+        """Unplug a cable: the guest's card loses its carrier."""
+        self._link(device, False)
+
+    def put(self, device: str) -> None:
+        """Plug it in again."""
+        self._link(device, True)
+
+    def _link(self, device: str, up: bool) -> None:
+        number = [card.device for card in self.cards].index(device)
+        self.qmp.command("set_link", name=f"card{number}", up=up)
+
+    # Programs
+
+    def run(self, command: str, timeout: float = 60.0, check: bool = True) -> str:
+        """Run a shell command in the guest, as root, and return its output."""
+        return self.console.run(command, timeout, check)
+
+    def log(self) -> str:
+        """What the guest's programs have logged, up to now, over all its lives."""
+        path = self.file("log")
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def keep_logs(self, directory: Path) -> None:
+        """Copy the console's log, the system's and QEMU's."""
+        directory.mkdir(parents=True, exist_ok=True)
+        for kind in ("console.log", "log", "qemu.log"):
+            if self.file(kind).exists():
+                shutil.copy(self.file(kind), directory / f"{self.name}.{kind}")
+
+    # How it is started
+
+    def _argv(self, taps: Sequence[int]) -> list[str]:
+        image = self.image
+        fast = accelerated(image)
+        model = "host" if fast else {"x86_64": "max", "aarch64": "cortex-a53"}[image.architecture]
+        argv = [EMULATORS[image.architecture], *_MACHINES[image.architecture], "-cpu", model]
+        argv += ["-accel", "kvm" if fast else f"tcg,tb-size={TB_SIZE_MIB}", "-smp", "1"]
+        argv += ["-m", str(image.memory_mib), "-nodefaults", "-display", "none", "-name", self.name]
+        argv += ["-kernel", str(image.kernel), "-append", image.append]
+        if image.initrd:
+            argv += ["-initrd", str(self._initrd(image.initrd))]
+        argv += ["-drive", f"if=virtio,format=qcow2,file={self.file('qcow2')}"]
+        argv += ["-chardev", self._chardev("console", f",logfile={self.file('console.log')},logappend=on")]
+        argv += ["-serial", "chardev:console"]
+        argv += ["-chardev", self._chardev("qmp"), "-mon", "chardev=qmp,mode=control"]
+        argv += ["-device", "virtio-serial-pci", "-device", "virtserialport,chardev=log,name=log"]
+        argv += ["-chardev", f"file,id=log,path={self.file('log')},append=on"]
+        for number, tap in enumerate(taps):
+            mac = f"52:54:00:00:{self.number:02x}:{number:02x}"
+            argv += ["-netdev", f"tap,id=net{number},fd={tap}"]
+            argv += ["-device", f"virtio-net-pci,netdev=net{number},id=card{number},mac={mac},romfile="]
+        return argv
+
+    def _chardev(self, name: str, options: str = "") -> str:
+        return f"socket,id={name},path={self.file(name)},server=on,wait=off{options}"
+
+    def _initrd(self, base: Path) -> Path:
+        """The image's initramfs, with this machine's own files behind it."""
+        path = self.file("initrd")
+        if not path.exists():
+            files = {f"/seed{name}": content for name, content in self.seed.items()}
+            scripts = {name for name, data in files.items() if isinstance(data, bytes) and data[:2] == b"#!"}
+            path.write_bytes(base.read_bytes() + (cpio.archive(files, scripts) if files else b""))
+        return path
+
+    def _tap(self, card: Port) -> int:
+        """A port of the switch whose other end QEMU holds: it goes when QEMU goes."""
+        name = f"{self.name}.{card.switch}"
+
+        def body() -> int:
+            descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+            request = struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI)
+            fcntl.ioctl(descriptor, _TUNSETIFF, request)
+            return descriptor
+
+        descriptor = netns.enter(self.lab.switch_namespace, body)
+        netns.ip_batch([f"link set {name} master {card.switch} up"], self.lab.switch_namespace)
+        return descriptor
+
+
+def accelerated(image: Image) -> bool:
+    """Whether KVM works for this image: the file /dev/kvm alone proves nothing.
+
+    The image's kernel is started without a root file system: with KVM it panics, and so ends, within a
+    second; where KVM is broken it never gets there. The answer is kept until the host boots again.
+    """
+    if platform.machine() != image.architecture or not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return False
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    answer = cache.ROOT / f"kvm-{cache.key([boot, str(image.kernel)])}"
+    if not answer.exists():
+        argv = [EMULATORS[image.architecture], *_MACHINES[image.architecture], "-accel", "kvm"]
+        argv += ["-cpu", "host", "-m", "128", "-nodefaults", "-display", "none"]
+        argv += ["-no-reboot", "-kernel", str(image.kernel), "-append", "panic=-1 quiet"]
+        try:
+            works = subprocess.run(argv, capture_output=True, timeout=15).returncode == 0
+        except subprocess.TimeoutExpired:
+            works = False
+        answer.write_text("yes" if works else "no")
+    return answer.read_text() == "yes"

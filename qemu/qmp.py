@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""QEMU's machine protocol: one command at a time over a Unix socket (docs/interop/qmp-spec of QEMU)."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+_TIMEOUT = 20.0  # s
+
+
+class QmpError(RuntimeError):
+    """QEMU refused a command, or is gone."""
+
+
+class Qmp:
+    """The control connection of one machine."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(_TIMEOUT)
+        self._socket.connect(str(path))
+        self._lines = self._socket.makefile("rb")
+        self._lines.readline()  # the greeting
+        self.command("qmp_capabilities")
+
+    def command(self, name: str, **arguments: Any) -> Any:
+        """Run a command and return its result; events in between are passed over."""
+        self._socket.sendall(json.dumps({"execute": name, "arguments": arguments}).encode() + b"\n")
+        while True:
+            line = self._lines.readline()
+            if not line:
+                raise QmpError(f"{name}: QEMU ended")
+            answer = json.loads(line)
+            if "error" in answer:
+                raise QmpError(f"{name}: {answer['error']['desc']}")
+            if "return" in answer:
+                return answer["return"]
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._lines.close()
+        self._socket.close()

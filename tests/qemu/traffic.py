@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a client does through the routers: pings that count an outage, downloads that must not break."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from qemu.router import Pair
+from tests.lab import FAR, Download, Outage, Pings, Service, wait_until
+
+DOWNLOADS = 5
+_PING_US = 10_000  # an emulated router takes long for a packet
+_ON_THE_WAY = 0.5  # s
+_MOVED = 100_000  # bytes
+
+
+class Traffic:
+    """A client's pings and downloads."""
+
+    def __init__(self, lab: Pair) -> None:
+        self.services = [Service(lab.server, "echo", FAR, "7"), Service(lab.server, "source", "80")]
+        self.pings = Pings(lab.client, FAR, interval_us=_PING_US)
+        self.pings.flowing(timeout=60)
+        self.downloads = [Download(lab.client, FAR) for _ in range(DOWNLOADS)]
+        self.go_on()
+
+    def go_on(self, timeout: float = 60.0) -> None:
+        """Wait until every download has got new data; fails at once when one has broken."""
+        marks = [item.bytes + _MOVED for item in self.downloads]
+
+        def moved() -> bool:
+            broken = self.broken()
+            if broken:
+                raise RuntimeError(f"{len(broken)} of {len(marks)} downloads broke: {broken}")
+            return all(item.bytes >= mark for item, mark in zip(self.downloads, marks, strict=True))
+
+        wait_until(moved, timeout, "every download goes on", explain=self.progress)
+
+    def broken(self) -> list[str]:
+        """How downloads ended that did."""
+        return [item.error for item in self.downloads if item.error]
+
+    def progress(self) -> str:
+        """Bytes so far."""
+        return str([item.bytes for item in self.downloads])
+
+    def outage_since(self, start: float, timeout: float = 60.0) -> Outage:
+        """As Pings.outage_since; the last datagram before it may have been on its way for a while."""
+        return self.pings.outage_since(start - _ON_THE_WAY, timeout)
+
+    def stop(self) -> None:
+        """End all programs."""
+        for item in (*self.downloads, self.pings, *self.services):
+            item.stop()
+
+
+@contextmanager
+def traffic(lab: Pair) -> Iterator[Traffic]:
+    """Traffic that ends with the block."""
+    made = Traffic(lab)
+    try:
+        yield made
+    finally:
+        made.stop()
