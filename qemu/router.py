@@ -137,14 +137,16 @@ class LabRouter(RouterMachine):
 
     def files(self) -> dict[str, bytes | Path]:
         network = f"""
-            busybox hostname r{self.position}
-            busybox sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.default.accept_dad=0
+            hostname r{self.position}
+            sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.default.accept_dad=0
             ip link add {LAN_DEVICE} type bridge
             ip link set eth0 master {LAN_DEVICE}
             for device in eth0 {LAN_DEVICE} eth1; do ip link set $device up; done
             ip address add 192.168.1.{self.position + 1}/24 dev {LAN_DEVICE}
             ip address add 192.168.0.{self.position + 1}/24 dev {WAN_DEVICE}
             nft -f /etc/lab/firewall
+            # A datagram without an answer is forgotten after 30 s, which is short on an emulated processor.
+            sysctl -qw net.netfilter.nf_conntrack_udp_timeout=600 net.netfilter.nf_conntrack_tcp_loose=0
         """
         files: dict[str, bytes | Path] = {
             "/etc/lab/network": network.encode(),

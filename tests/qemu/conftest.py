@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +20,7 @@ from qemu.debian import UnreachableError
 from qemu.image import Image
 from qemu.lab_guest import lab_guest
 from qemu.machine import EMULATORS
-from qemu.router import LabRouter, Pair, RouterMachine
+from qemu.router import LabRouter, Pair, pair_config
 
 CHOICE = os.environ.get("TANDEM_QEMU", "ci")
 LOGS = Path(__file__).resolve().parents[2] / "build/qemu/logs"
@@ -50,51 +52,50 @@ def _chosen(item: pytest.Item) -> bool:
     return CHOICE in words or "mixed" in item.name
 
 
-@pytest.fixture(params=["x86_64", "aarch64"])
-def architecture(request: pytest.FixtureRequest) -> str:
-    """Each architecture in turn."""
-    name: str = request.param
-    return name
-
-
-@pytest.fixture
-def image() -> Callable[[str], Image]:
+def guest(architecture: str) -> Image:
     """The lab guest of an architecture; skips where it can't be had."""
+    for program in (EMULATORS[architecture], "qemu-img", "mke2fs", "dpkg-deb", "setpriv"):
+        if not shutil.which(program):
+            pytest.skip(f"{program} is not installed and could not be")
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        pytest.skip("/dev/net/tun is missing: no machine can be connected")
+    try:
+        return lab_guest(architecture)
+    except UnreachableError as error:
+        pytest.skip(f"Debian's packages can't be had: {str(error).splitlines()[-1]}")
 
-    def get(architecture: str) -> Image:
-        for program in (EMULATORS[architecture], "qemu-img", "mke2fs", "dpkg-deb", "setpriv"):
-            if not shutil.which(program):
-                pytest.skip(f"{program} is not installed and could not be")
-        if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
-            pytest.skip("/dev/net/tun is missing: no machine can be connected")
+
+@contextmanager
+def booted(name: str, lab: Pair) -> Iterator[Pair]:
+    """The pair with both machines up; in the end their logs are in build/qemu/logs/NAME."""
+    with lab.up():
         try:
-            return lab_guest(architecture)
-        except UnreachableError as error:
-            pytest.skip(f"Debian's packages can't be had: {str(error).splitlines()[-1]}")
-
-    return get
+            lab.boot()
+            yield lab
+        finally:
+            for router in lab.routers:
+                router.keep_logs(LOGS / name)
 
 
 @pytest.fixture
-def pair(
-    request: pytest.FixtureRequest, open_lab: Callable[[Pair], Pair], image: Callable[[str], Image]
-) -> Iterator[Callable[..., Pair]]:
-    """Boots two routers, one for each architecture named; logs go to build/qemu/logs."""
-    made: list[Pair] = []
+def pair(request: pytest.FixtureRequest) -> Iterator[Callable[..., Pair]]:
+    """Boots two lab guests, one for each architecture named, with a configuration of `config(number)`."""
+    with ExitStack() as stack:
 
-    def build(
-        *architectures: str,
-        kind: type[RouterMachine] = LabRouter,
-        config: Callable[[int], str] | None = None,
-    ) -> Pair:
-        configs = {number: config(number) for number in (1, 2)} if config else None
-        lab = Pair([image(name) for name in architectures], kind, configs)
-        made.append(lab)
-        open_lab(lab)
-        lab.boot()
-        return lab
+        def build(*architectures: str, config: Callable[[int], str] = pair_config, **options: Any) -> Pair:
+            configs = {number: config(number) for number in (1, 2)}
+            lab = Pair([guest(name) for name in architectures], LabRouter, configs, **options)
+            return stack.enter_context(booted(request.node.name, lab))
 
-    yield build
-    for lab in made:
+        yield build
+
+
+@pytest.fixture(scope="module", params=["x86_64", "aarch64"])
+def standing(request: pytest.FixtureRequest) -> Iterator[Pair]:
+    """Two lab guests with Tandem, in step, for all scenarios of a module, which leave them so."""
+    image = guest(request.param)
+    with booted(f"{request.module.__name__}-{request.param}", Pair([image, image])) as lab:
         for router in lab.routers:
-            router.keep_logs(LOGS / request.node.name)
+            router.install()
+        lab.in_step()
+        yield lab
