@@ -177,14 +177,14 @@ class Daemon:
         settings = plan.config.dhcp_gateway
         if settings is None or plan.leases is None:
             clear_guard(plan.guard)
-            self._executor.guard = None
+            self._executor.take_guard(None)
             return None
         from tandem.dhcp.gateway import Gateway
 
-        if self._executor.guard is None:
-            self._executor.guard = DhcpGuard()
-        self._executor.guard.hold(plan.guard)
-        gateway = Gateway(self._loop, self._log, settings, plan.leases, self._executor.guard)
+        guard = self._executor.guard or DhcpGuard()
+        guard.hold(plan.guard)
+        self._executor.take_guard(guard)
+        gateway = Gateway(self._loop, self._log, settings, plan.leases, guard)
         gateway.start(
             member.settings.name
             for group in self.router.groups.values()

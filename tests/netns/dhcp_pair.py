@@ -6,9 +6,10 @@ Each router's dnsmasq is Debian's, with a lease file that a reboot loses, as Ope
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,8 @@ from scapy.layers.dhcp import BOOTP, DHCP
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
-from tests.lab import Host, Instance, LanLab, Port, Router, Tandem, wait_until
+from tests.lab import Host, Instance, LanLab, Router, Tandem, wait_until
+from tests.lab.router import TANDEM
 from tests.lab.scenario import tandem_uci
 
 from .daemon import V1, VIP, status
@@ -80,11 +82,12 @@ class DhcpTandem(Tandem):
         more: str = "",
         lease_time: str = "10m",
         replicate: bool = True,
+        lifetime: str = "3",
         **options: str,
     ) -> None:
         super().__init__(instances)
         self.number, self.more, self.lease_time, self.replicate = number, more, lease_time, replicate
-        self.options = options
+        self.options, self.lifetime = options, lifetime
 
     def prepare(self, router: Router) -> None:
         """A boot: /tmp is empty, dnsmasq starts before tandemd does."""
@@ -103,11 +106,13 @@ class DhcpTandem(Tandem):
         restart = directory / "restart"
         restart.write_text(_RESTART.format(directory=directory))
         restart.chmod(0o755)
+        self.write(router)
+        assert tandem(router, "dhcp", "hold") == 0  # as files/etc/init.d/tandem-dhcp does it
         router.exec(str(restart))
 
     def write(self, router: Router) -> None:
         directory = home(router)
-        text = tandem_uci(self.instances)
+        text = tandem_uci(self.instances, options={"address_lifetime": self.lifetime})
         if self.replicate:
             text += f"""
 config conntrack_sync
@@ -124,6 +129,12 @@ config conntrack_sync
         }
         lines = [f"\toption {key} '{value}'" for key, value in (settings | self.options).items()]
         router.file("conf").write_text("\n".join([text, "config dhcp_gateway", *lines, ""]))
+
+
+def tandem(router: Router, *words: str) -> int:
+    """The exit status of a command of `tandem` that needs no daemon, run in the router."""
+    argv = [sys.executable, "-I", str(TANDEM), *words, "-c", str(router.file("conf"))]
+    return router.popen(*argv, stdout=subprocess.DEVNULL).wait(20)
 
 
 def home(router: Router) -> Path:
@@ -148,7 +159,10 @@ def pair(
         lab.routers[0].start()
         wait_until(lambda: lab.routers[0].active, 15, "r1 is active")
         lab.routers[1].start()
+        lab.routers[1].wait_started()
         wait_until(lambda: lab.active is lab.routers[0], 15, "r2 is not")
+        for router in lab.routers:
+            wait_until(lambda router=router: not dhcp(router)["waiting"], 15, "dnsmasq has been restarted")  # type: ignore[misc]
         if options.get("replicate", True):
             wait_until(lambda: told(lab), 15, "they know each other")
     return lab
@@ -300,6 +314,6 @@ def resolve(host: Host, server: str, name: str, timeout: float = 1) -> str | Non
 
 
 __all__ = [
-    "POOL", "PRINTER", "PRINTER_ADDRESS", "V4", "V6", "VIP", "Answer", "Client", "DhcpTandem", "Port", "dhcp",
-    "home", "knows", "leases", "os", "pair", "resolve", "settled", "told",
+    "PRINTER", "PRINTER_ADDRESS", "V4", "V6", "VIP", "Answer", "Client", "DhcpTandem", "dhcp",
+    "home", "knows", "leases", "pair", "resolve", "settled", "tandem", "told",
 ]  # fmt: skip

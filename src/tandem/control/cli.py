@@ -13,6 +13,7 @@ from tandem.control import commands, import_command
 from tandem.control.client import ControlError, RefusedError
 from tandem.control.commands import DEFAULT_CONFIG, FAILED, UNUSABLE, complain
 from tandem.control.server import DEFAULT_SOCKET
+from tandem.dhcp import command as dhcp
 from tandem.doctor import command as doctor
 from tandem.setup import command as init
 
@@ -229,6 +230,7 @@ router accepts or drops it under its configuration. Ctrl-C ends.""",
     )
     init.register(add)
     doctor.register(add)
+    dhcp.register(add)
     return parser
 
 

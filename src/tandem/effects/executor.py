@@ -92,13 +92,19 @@ class Executor:
                 case Transition() | GroupTransition():
                     self._told(action)
         if self.guard is not None:
-            self.guard.set_active(name for name, endpoint in self.endpoints.items() if endpoint.installed)
+            self.guard.set_active(self._installed())
         if removed:  # What takes long and nobody waits for comes after the goodbye.
             self._firewall_failures()
             for endpoint in removed:
                 if endpoint.vmac_is_up and not endpoint.installed:
                     self._set_vmac(endpoint, False)
         return failed
+
+    def take_guard(self, guard: DhcpGuard | None) -> None:
+        """Tell this one from now on who may answer DHCP; None: DHCP does not follow the role."""
+        self.guard = guard
+        if guard is not None:
+            guard.set_active(self._installed())
 
     def refresh(self) -> list[EffectFailed]:
         """Renew the lifetime of the addresses of active instances (dead man's switch)."""
@@ -130,6 +136,9 @@ class Executor:
             self.guard.close()
         self._announcer.close()
         self._rtnl.close()
+
+    def _installed(self) -> list[str]:
+        return [name for name, endpoint in self.endpoints.items() if endpoint.installed]
 
     def _send_for_active(self, batch_of: Callable[[Endpoint], Batch | Unbound]) -> list[EffectFailed]:
         failed: list[EffectFailed] = []

@@ -163,7 +163,7 @@ def _numbers(instance: Instance) -> Iterator[tuple[int, int, int]]:
 
 
 def _sections(path: str) -> tuple[uci.Section, ...]:
-    return uci.read(_file(path), path).sections
+    return uci.read(file_text(path), path).sections
 
 
 def _generated(root: str) -> Iterator[str]:
@@ -174,10 +174,11 @@ def _generated(root: str) -> Iterator[str]:
         return
     for name in names:
         if name.startswith("dnsmasq.conf"):
-            yield from _file(f"{directory}/{name}").splitlines()
+            yield from file_text(f"{directory}/{name}").splitlines()
 
 
-def _file(path: str) -> str:
+def file_text(path: str) -> str:
+    """The text of a file; "" when it can not be read."""
     try:
         with open(path, "rb") as file:
             return file.read(uci.LARGEST_FILE).decode(errors="replace")

@@ -61,7 +61,8 @@ def guard(instances: Sequence[Instance], devices_of: DevicesOf) -> dict[str, byt
     """
     guarded = [(i, device) for i in instances if i.dhcp for device in devices_of(i.interface)]
     begin, end = nft.batch(nft.BATCH_BEGIN), nft.batch(nft.BATCH_END)
-    table = silent_table((device, instance.family) for instance, device in guarded)
+    fresh = nft.no_table(TABLE) + nft.new_table(TABLE)
+    table = _silent_table(((device, instance.family) for instance, device in guarded), fresh)
     for instance, device in guarded:
         table += b"".join(nft.rule(TABLE, OUTPUT, rule) for rule in _virtual_source(instance, device))
     return {
@@ -72,9 +73,13 @@ def guard(instances: Sequence[Instance], devices_of: DevicesOf) -> dict[str, byt
     }
 
 
-def silent_table(interfaces: Iterable[tuple[str, int]]) -> bytes:
-    """The messages that make the table anew, with these (name, family) silent."""
-    table = nft.no_table(TABLE) + nft.new_table(TABLE)
+def boot_hold(interfaces: Iterable[tuple[str, int]]) -> bytes:
+    """The batch that makes these (name, family) silent; EEXIST when a daemon has made the table."""
+    table = _silent_table(interfaces, nft.new_table(TABLE, exclusive=True))
+    return nft.batch(nft.BATCH_BEGIN) + table + nft.batch(nft.BATCH_END)
+
+
+def _silent_table(interfaces: Iterable[tuple[str, int]], table: bytes) -> bytes:
     table += b"".join(_set(number, name) for number, name in enumerate(SETS.values(), 1))
     table += nft.chain(TABLE, INPUT, "filter", nft.HOOK_INPUT, _PRIORITY)
     table += nft.chain(TABLE, OUTPUT, "filter", nft.HOOK_OUTPUT, _PRIORITY)

@@ -8,7 +8,7 @@ from typing import Any
 from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES, nfgen_msg, nftsocket
 from pyroute2.nftables.expressions import genex
 
-from tandem.plan.template import NLM_F_CREATE, NLM_F_REQUEST, encode
+from tandem.plan.template import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, encode
 
 BATCH_BEGIN, BATCH_END = 0x10, 0x11  # NFNL_MSG_BATCH_*, include/uapi/linux/netfilter/nfnetlink.h
 INET, IPV4, IPV6 = 1, 2, 10  # NFPROTO_*
@@ -70,8 +70,10 @@ def batch(kind: int) -> bytes:
     return encode(body, kind, NLM_F_REQUEST)
 
 
-def new_table(name: str) -> bytes:
-    return message(nftsocket.nft_table_msg(), nftsocket.NFT_MSG_NEWTABLE, NLM_F_CREATE, _named(name))
+def new_table(name: str, exclusive: bool = False) -> bytes:
+    """Make a table, there or not; `exclusive`: EEXIST when there is one."""
+    flags = NLM_F_CREATE | (NLM_F_EXCL if exclusive else 0)
+    return message(nftsocket.nft_table_msg(), nftsocket.NFT_MSG_NEWTABLE, flags, _named(name))
 
 
 def no_table(name: str) -> bytes:

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`tandem dhcp hold` and `tandem dhcp release`: the time before the daemon's life, and after it.
+
+The init script tandem-dhcp calls them: `hold` at boot, before dnsmasq starts, and `release` when
+the package goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tandem.config import uci
+from tandem.config.load import load_file
+from tandem.config.schema import Config, DhcpGateway
+from tandem.config.values import TRUE
+from tandem.effects.firewall import numbered
+from tandem.effects.netlink import NETLINK_NETFILTER, Commands
+from tandem.openwrt import dnsmasq
+
+DEFAULT_CONFIG = "/etc/config/tandem"
+DONE, FAILED = 0, 1
+
+
+def register(add: Callable[[str, Any, str, str, str], argparse.ArgumentParser]) -> None:
+    """Add the command to the parser of `tandem`."""
+    parser = add(
+        "dhcp",
+        run,
+        "keep DHCP silent before the daemon starts, or let it go",
+        """\
+hold: instances with option dhcp '1' answer no DHCP request and send no router
+advertisement until the daemon has been elected. It changes nothing where a
+daemon has been at work already. The init script does this at boot.
+release: DHCP on this router no longer asks Tandem: its nftables table and its
+part of dnsmasq's configuration go, and dnsmasq is restarted.""",
+        """\
+  tandem dhcp hold
+  tandem dhcp release                after `service tandem stop`""",
+    )
+    parser.add_argument("what", choices=("hold", "release"))
+    parser.add_argument("-c", "--config", metavar="FILE", default=DEFAULT_CONFIG)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do one of the two; the exit status."""
+    config = load_file(arguments.config).config
+    return (hold if arguments.what == "hold" else release)(config, arguments.config)
+
+
+def hold(config: Config | None, path: str) -> int:
+    """Silence what is configured; a file with errors is read as far as that goes."""
+    from tandem.plan import encode_guard
+
+    router = dnsmasq.read_router()
+    wanted = _guarded(path) if config is None else _instances(config)
+    pairs = [(device, family) for name, family in wanted for device in router.devices(name)]
+    if not pairs:
+        return DONE
+    errors = _transact(encode_guard.boot_hold(dict.fromkeys(pairs)))
+    return DONE if errors <= {errno.EEXIST} else FAILED
+
+
+def release(config: Config | None, path: str) -> int:
+    """Undo what the daemon has left for its next life."""
+    from tandem.plan import encode_guard
+
+    settings = (config and config.dhcp_gateway) or DhcpGateway()
+    errors = _transact(encode_guard.guard((), lambda name: (name,))["clear"])
+    router = dnsmasq.read_router()
+    changed = False
+    for directory in dict.fromkeys((settings.confdir or "", *router.confdirs, dnsmasq.CONFDIR)):
+        snippet = os.path.join(directory, dnsmasq.SNIPPET)
+        if directory and os.path.exists(snippet):
+            os.unlink(snippet)
+            changed = True
+    changed |= _unforce(f"{dnsmasq.STATE}/dhcp")
+    if changed:
+        done = subprocess.run(settings.restart, stdin=subprocess.DEVNULL, check=False)
+        return DONE if done.returncode == 0 and not errors else FAILED
+    return FAILED if errors else DONE
+
+
+def _instances(config: Config) -> Iterator[tuple[str, int]]:
+    if config.globals.enabled:
+        yield from ((i.interface, i.family) for i in config.instances if i.dhcp)
+
+
+def _guarded(path: str) -> Iterator[tuple[str, int]]:
+    """What a file wants whose errors keep the daemon from starting: both families, to be safe."""
+    for section in uci.read(dnsmasq.file_text(path), path).sections:
+        words = {name: option.values[-1].text for name, option in section.options.items() if option.values}
+        if section.type == "vrrp_instance" and words.get("dhcp", "0").lower() in TRUE:
+            yield from ((words.get("interface", ""), family) for family in (4, 6))
+
+
+def _transact(batch: bytes) -> set[int]:
+    """The errors of the kernel; a kernel without nftables has none to refuse."""
+    try:
+        commands = Commands(NETLINK_NETFILTER)
+    except OSError as error:
+        return {error.errno or errno.EIO}
+    errors = {number for _, number, _ in commands.transact(numbered(batch))}
+    commands.close()
+    return errors
+
+
+def _unforce(path: str) -> bool:
+    """Take `force` out of the overlay of UCI again; whether it was there."""
+    lines = dnsmasq.file_text(path).splitlines()
+    rest = [line for line in lines if not (line.startswith("dhcp.") and line.endswith(".force='1'"))]
+    if rest == lines:
+        return False
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("".join(f"{line}\n" for line in rest))
+    return True
