@@ -32,6 +32,13 @@ def set_realtime(priority: int) -> str | None:
     return f"no real-time scheduling: {os.strerror(problem)}" if problem else None
 
 
+def leave_realtime() -> None:
+    """Run under SCHED_OTHER. OSError when that is refused."""
+    libc, thread = _this_thread()
+    if problem := libc.pthread_setschedparam(thread, os.SCHED_OTHER, _sched_param(0)):
+        raise OSError(problem, os.strerror(problem))
+
+
 def lock_memory() -> str | None:
     """Keep every page that is used in memory. Returns why not, if not.
 

@@ -18,6 +18,8 @@ import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from tandem.scheduling import leave_realtime
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -240,8 +242,7 @@ class Processes:
             for fd in (0, 1, 2):
                 os.dup2(self._null, fd)
             # SCHED_RESET_ON_FORK has done this, unless someone set the policy from outside (chrt).
-            if os.sched_getscheduler(0) != os.SCHED_OTHER:
-                os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+            leave_realtime()
             if credentials is not None:
                 os.setgroups(credentials.groups)
                 os.setresgid(credentials.gid, credentials.gid, credentials.gid)
