@@ -26,6 +26,7 @@ class Scripts:
         self._processes = Processes(loop, log)
         self._notifier = Notifier(loop, Processes(loop, log), log, self._credentials(None, None))
         self._notifies: dict[tuple[str, str], Notify] = {}
+        self._groups: dict[str, str] = {}  # of instances and of groups themselves
         self._adopt(config)
 
     def start(self) -> None:
@@ -51,14 +52,14 @@ class Scripts:
         return self.probes[name].up if name in self.probes else None
 
     def notify(self, transition: Transition | GroupTransition) -> None:
-        """Run the notify scripts of a transition."""
+        """Run the notify and hotplug scripts of a transition."""
         if isinstance(transition, Transition):
             kind, name, priority = INSTANCE, transition.instance, transition.priority
         else:
             kind, name, priority = GROUP, transition.group, 0
         scripts = self._notifies.get((kind, name))
         if scripts is not None:
-            self._notifier.notify(kind, name, transition.state, priority, scripts)
+            self._notifier.notify(kind, name, transition.state, priority, scripts, self._groups.get(name))
 
     def stop(self, timeout: int, done: Callable[[], None]) -> None:
         """End the probes and call `done` when the last notify script has ended, within `timeout` ns."""
@@ -83,6 +84,7 @@ class Scripts:
     def _adopt(self, config: Config) -> None:
         self._notifies = {(INSTANCE, instance.name): instance.notify for instance in config.instances}
         self._notifies |= {(GROUP, group.name): group.notify for group in config.groups if not group.implicit}
+        self._groups = {name: group.name for group in config.groups for name in (group.name, *group.members)}
         self._notifier.credentials = self._credentials(None, None)
         commands = [script.argv for script in config.scripts]
         for notify in self._notifies.values():

@@ -25,7 +25,8 @@ config vrrp_instance 'I1'
 	option interface 'lan0'
 	option virtual_router_id '51'
 	option priority '{priority}'
-	option advert_int '1'
+	option version '3'
+	option advert_int '0.1'
 	option use_vmac '1'
 	list virtual_ipaddress '192.168.1.4/24'
 	list virtual_routes 'src 192.168.1.4 to 0.0.0.0/0 via 192.168.1.1 dev lan0'
@@ -101,8 +102,12 @@ def test_install_and_remove(router: OpenWrt) -> None:
 def test_service(router: OpenWrt) -> None:
     install(router)
     configure(router)
+    router.sh("mkdir -p /etc/hotplug.d/tandem")
+    router.write("/etc/hotplug.d/tandem/10-log", 'logger -t hotplug "$HOTPLUG_TYPE $ACTION $TYPE $NAME"\n')
     router.sh("/etc/init.d/tandem start")
     becomes_active(router)
+    assert "hotplug: tandem NOTIFY_MASTER INSTANCE I1\n" in router.log
+    assert "real-time" not in router.log and "FIFO 50" in router.sh("tandem status --json")
     assert router.sh("service tandem status").strip() == "running"
     assert json.loads(router.sh("service tandem info"))["tandem"]["instances"]
     assert "I1: MASTER" in router.log

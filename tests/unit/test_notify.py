@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tandem.config.schema import Notify
-from tandem.effects.notify import GROUP, INSTANCE, Notifier, commands_for
-from tandem.effects.process import MILLISECOND, Processes
+from tandem.effects.notify import GROUP, INSTANCE, Command, Notifier, commands_for
+from tandem.effects.process import MILLISECOND, Credentials, Processes, credentials_of
 from tests.unit.test_process import Bench, gone
 
 SECOND = 1000 * MILLISECOND
@@ -60,10 +60,10 @@ def test_keepalived_arguments() -> None:
     scripts = Notify(master=("/m", "x"), stop=("/s",), any=("/n", "--flag"))
     environment = {"ACTION": "NOTIFY_MASTER", "TYPE": "INSTANCE", "NAME": "lan"}
     assert commands_for(INSTANCE, "lan", "MASTER", 150, scripts) == [
-        ("lan: notify_master", ("/m", "x"), environment),
-        ("lan: notify", ("/n", "--flag", "INSTANCE", "lan", "MASTER", "150"), environment),
+        Command("lan: notify_master", ("/m", "x"), environment),
+        Command("lan: notify", ("/n", "--flag", "INSTANCE", "lan", "MASTER", "150"), environment),
     ]
-    assert [argv for _, argv, _ in commands_for(GROUP, "all", "BACKUP", 150, scripts)] == [
+    assert [command.argv for command in commands_for(GROUP, "all", "BACKUP", 150, scripts)] == [
         ("/n", "--flag", "GROUP", "all", "BACKUP", "0")
     ]
     assert commands_for(INSTANCE, "lan", "FAULT", 1, Notify()) == []
@@ -211,3 +211,126 @@ def test_a_notifier_with_processes_of_its_own(bench: Bench) -> None:
     bench.run_until(lambda: notifier.idle)
     assert notifier.failed == 0
     probes.close()
+
+
+class Hotplug:
+    """A root file system with a hotplug-call that calls what is in hotplug.d as OpenWrt's does."""
+
+    def __init__(self, directory: Path) -> None:
+        self.root = directory / "root"
+        self.scripts = self.root / "etc/hotplug.d/tandem"
+        program = self.root / "sbin/hotplug-call"
+        program.parent.mkdir(parents=True)
+        program.write_text(
+            "#!/bin/sh\n"
+            f'for script in "{self.root}/etc/hotplug.d/$1"/*; do ( [ -f "$script" ] && . "$script" ); done\n'
+        )
+        program.chmod(0o755)
+        self.log = directory / "hotplug.log"
+        self.log.touch()
+        self.gate = directory / "hotplug.gate"
+
+    def add_script(self) -> None:
+        self.scripts.mkdir(parents=True)
+        (self.scripts / "10-log").write_text(
+            f'echo "begin $ACTION $TYPE $NAME" >>{self.log}\n'
+            f"while test -e {self.gate}; do sleep 0.01; done\n"
+            f'echo "end $ACTION $TYPE $NAME $(id -u)" >>{self.log}\n'
+        )
+
+    @property
+    def lines(self) -> list[str]:
+        return self.log.read_text().splitlines()
+
+    def notifier(self, bench: Bench, credentials: Credentials | None = None) -> Notifier:
+        return Notifier(bench.loop, bench.processes, bench.log, credentials, str(self.root))
+
+
+def test_hotplug_scripts_of_a_group_run_one_at_a_time(bench: Bench, tmp_path: Path) -> None:
+    hotplug = Hotplug(tmp_path)
+    hotplug.add_script()
+    notifier = hotplug.notifier(bench)
+    for kind, name, group in ((INSTANCE, "I1", "G1"), (INSTANCE, "E1", "G1"), (GROUP, "G1", "G1")):
+        notifier.notify(kind, name, "MASTER", 100, Notify(), group)
+    bench.run_until(lambda: notifier.idle)
+    told = ["MASTER INSTANCE I1", "MASTER INSTANCE E1", "MASTER GROUP G1"]
+    assert hotplug.lines == [
+        line for role in told for line in (f"begin NOTIFY_{role}", f"end NOTIFY_{role} {os.getuid()}")
+    ]
+
+
+def test_hotplug_is_told_the_last_role(bench: Bench, tmp_path: Path) -> None:
+    hotplug = Hotplug(tmp_path)
+    hotplug.add_script()
+    hotplug.gate.touch()
+    notifier = hotplug.notifier(bench)
+    for state in ("MASTER", "BACKUP", "FAULT", "MASTER", "BACKUP"):
+        for name in ("I1", "E1"):
+            notifier.notify(INSTANCE, name, state, 100, Notify(), "G1")
+    notifier.notify(INSTANCE, "alone", "MASTER", 100, Notify())
+    bench.run_until(lambda: len(hotplug.lines) == 2)  # one of the group, and one of another
+    hotplug.gate.unlink()
+    bench.run_until(lambda: notifier.idle)
+    begun = [line for line in hotplug.lines if line.startswith("begin")]
+    assert sorted(begun[:2]) == ["begin NOTIFY_MASTER INSTANCE I1", "begin NOTIFY_MASTER INSTANCE alone"]
+    assert begun[2:] == ["begin NOTIFY_BACKUP INSTANCE I1", "begin NOTIFY_BACKUP INSTANCE E1"]
+    assert notifier.superseded == 7
+
+
+def test_hotplug_runs_as_root_beside_scripts_of_another_user(bench: Bench, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    hotplug = Hotplug(tmp_path)
+    hotplug.add_script()
+    notifier = hotplug.notifier(bench, credentials_of("nobody", None))
+    notifier.notify(INSTANCE, "lan", "FAULT", 100, Notify(any=("/bin/false",)))
+    bench.run_until(lambda: notifier.idle)
+    assert hotplug.lines[-1] == "end NOTIFY_FAULT INSTANCE lan 0"
+    assert bench.sink.lines == ["warning lan: notify: /bin/false: exit status 1"]
+
+
+def test_without_hotplug_scripts_nothing_is_started(bench: Bench, tmp_path: Path) -> None:
+    hotplug = Hotplug(tmp_path)
+    notifier = hotplug.notifier(bench)
+    notifier.notify(INSTANCE, "lan", "MASTER", 100, Notify())
+    assert notifier.idle and not len(bench.processes)
+    hotplug.add_script()  # found without a restart
+    notifier.notify(INSTANCE, "lan", "BACKUP", 100, Notify())
+    bench.run_until(lambda: notifier.idle)
+    assert len(hotplug.lines) == 2
+
+
+def test_where_there_is_no_hotplug_call(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "etc/hotplug.d/tandem").mkdir(parents=True)
+    notifier = Notifier(bench.loop, bench.processes, bench.log, root=str(tmp_path))
+    notifier.notify(INSTANCE, "lan", "MASTER", 100, Notify())
+    assert notifier.idle and notifier.failed == 0
+
+
+def test_a_hotplug_script_that_ends_with_a_test_has_not_failed(bench: Bench, tmp_path: Path) -> None:
+    hotplug = Hotplug(tmp_path)
+    hotplug.add_script()
+    (hotplug.scripts / "20-other").write_text('[ "$ACTION" = NOTIFY_MASTER ] && exit 0\n')
+    notifier = hotplug.notifier(bench)
+    notifier.notify(INSTANCE, "lan", "BACKUP", 100, Notify())
+    bench.run_until(lambda: notifier.idle)
+    assert notifier.failed == 0 and not bench.sink.lines
+    (hotplug.root / "sbin/hotplug-call").unlink()
+    notifier.notify(INSTANCE, "lan", "BACKUP", 100, Notify())
+    bench.run_until(lambda: notifier.idle)
+    assert notifier.failed == 1 and "No such file" in bench.sink.lines[0]
+
+
+def test_stop_reaches_hotplug_within_the_time(bench: Bench, tmp_path: Path) -> None:
+    """A hotplug script that hangs is ended, and the farewell is told."""
+    hotplug = Hotplug(tmp_path)
+    hotplug.add_script()
+    (hotplug.scripts / "20-hang").write_text('[ "$ACTION" != NOTIFY_MASTER ] || exec sleep 60\n')
+    notifier = hotplug.notifier(bench)
+    done: list[bool] = []
+    notifier.notify(INSTANCE, "lan", "MASTER", 100, Notify(), "G1")
+    bench.run_until(lambda: len(hotplug.lines) == 2)
+    notifier.notify(INSTANCE, "lan", "STOP", 100, Notify(), "G1")
+    notifier.drain(6 * SECOND // 10, lambda: done.append(True))
+    bench.run_until(lambda: done)
+    assert hotplug.lines[-1].startswith("end NOTIFY_STOP INSTANCE lan")

@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Notify scripts: told of every role, one at a time for each instance and group.
+"""Who is told of every role: notify scripts and OpenWrt's hotplug scripts, one at a time.
 
 The arguments are keepalived's (vrrp_notify.c): a specific script (`notify_master`, ...) gets those
 that it was configured with; the generic `notify` script runs after it with four more: INSTANCE or
 GROUP, the name, MASTER, BACKUP, FAULT or STOP, and the priority (0 for a group). ACTION, TYPE and
-NAME are in the environment as OpenWrt's keepalived package sets them for `hotplug-call`.
+NAME are in the environment as OpenWrt's keepalived package sets them for `hotplug-call`; so are they
+for the scripts in /etc/hotplug.d/tandem, which `/sbin/hotplug-call tandem` runs as root.
 
 keepalived starts the scripts of two quick transitions side by side, and whichever ends last wins.
-Here the next one waits for the one before, and only the last role of those that wait is told.
+Here the next one waits for the one before, and only the last role of those that wait is told. Notify
+scripts wait for those of the same instance or group, hotplug scripts for all of their group: they
+are shared, so that two instances of one group would run the same script at once.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -26,16 +30,28 @@ if TYPE_CHECKING:
 TIMEOUT = 60_000 * MILLISECOND
 INSTANCE = "INSTANCE"
 GROUP = "GROUP"
+HOTPLUG = "HOTPLUG"
 
-Command = tuple[str, tuple[str, ...], dict[str, str]]  # label for the log, argv, environment
+Subject = tuple[str, str]  # INSTANCE or GROUP, and the name
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One thing to run."""
+
+    label: str  # for the log
+    argv: tuple[str, ...]
+    environment: dict[str, str]
+    credentials: Credentials | None = None
+    judged: bool = True  # whether an exit status other than 0 is a failure
 
 
 @dataclass(slots=True)
-class _Subject:
-    """An instance or group with something running or waiting."""
+class _Lane:
+    """Commands of which one runs at a time."""
 
     running: int | None = None  # process id
-    commands: list[Command] = field(default_factory=list)  # of the last role told, in order
+    waiting: dict[Subject, list[Command]] = field(default_factory=dict)  # of the last role told, in order
 
 
 class Notifier:
@@ -44,37 +60,65 @@ class Notifier:
     """
 
     def __init__(
-        self, loop: Loop, processes: Processes, log: Logger, credentials: Credentials | None = None
+        self,
+        loop: Loop,
+        processes: Processes,
+        log: Logger,
+        credentials: Credentials | None = None,
+        root: str = "/",
     ) -> None:
-        """`processes` must be its own: it frees the places that the waiting ones need."""
+        """`processes` must be its own: it frees the places that the waiting ones need. `credentials`
+        are the notify scripts'. `root` is where sbin/hotplug-call is looked for, now, and
+        etc/hotplug.d/tandem, at every role.
+        """
         self.credentials = credentials
         self.failed = 0
         self.superseded = 0
         self._loop = loop
         self._processes = processes
         self._log = log
-        self._subjects: dict[tuple[str, str], _Subject] = {}
+        hotplug = os.path.join(root, "sbin/hotplug-call")
+        self._hotplug = (hotplug, "tandem") if os.access(hotplug, os.X_OK) else None
+        self._hotplug_scripts = os.path.join(root, "etc/hotplug.d/tandem")
+        self._lanes: dict[Subject, _Lane] = {}
         self._drained: Callable[[], None] | None = None
 
     @property
     def idle(self) -> bool:
         """Whether nothing runs and nothing waits."""
-        return not self._subjects
+        return not self._lanes
 
-    def notify(self, kind: str, name: str, state: str, priority: int, scripts: Notify) -> None:
-        """Tell `scripts` that the instance or group `name` is now in `state`.
+    def notify(
+        self, kind: str, name: str, state: str, priority: int, scripts: Notify, group: str | None = None
+    ) -> None:
+        """Tell `scripts`, and those of hotplug, that the instance or group `name` is now in `state`.
 
-        `kind` is INSTANCE or GROUP; `state` MASTER, BACKUP, FAULT or STOP.
+        `kind` is INSTANCE or GROUP; `state` MASTER, BACKUP, FAULT or STOP; `group` the group that it
+        is or is in (None: none).
         """
-        commands = commands_for(kind, name, state, priority, scripts)
-        subject = self._subjects.get((kind, name))
-        if subject is None:
+        subject = kind, name
+        self._tell(subject, subject, commands_for(kind, name, state, priority, scripts, self.credentials))
+        if self._hotplug is not None:
+            lane = HOTPLUG, name if group is None else group
+            self._tell(lane, subject, self._hotplug_commands(self._hotplug, kind, name, state))
+        self._run()
+
+    def _hotplug_commands(self, argv: tuple[str, ...], kind: str, name: str, state: str) -> list[Command]:
+        if not os.path.isdir(self._hotplug_scripts):
+            return []
+        # The status of hotplug-call is that of the last test in the last script: no failure.
+        return [Command(f"{name}: hotplug", argv, _environment(kind, name, state), judged=False)]
+
+    def _tell(self, key: Subject, subject: Subject, commands: list[Command]) -> None:
+        """Put `commands` in the place of what still waits for `subject` in the lane `key`."""
+        lane = self._lanes.get(key)
+        if lane is None:
             if not commands:
                 return
-            subject = self._subjects[kind, name] = _Subject()
-        self.superseded += bool(subject.commands)
-        subject.commands = commands
-        self._run()
+            lane = self._lanes[key] = _Lane()
+        self.superseded += lane.waiting.pop(subject, None) is not None
+        if commands:
+            lane.waiting[subject] = commands
 
     def drain(self, timeout: int, done: Callable[[], None]) -> None:
         """Call `done` once when all has been told, at the latest after `timeout` ns.
@@ -84,37 +128,45 @@ class Notifier:
         """
         now = self._loop.now()
         self._drained = done
-        for subject in self._subjects.values():
-            if subject.commands:
-                self._processes.expire(subject.running, now + timeout // 3)
+        for lane in self._lanes.values():
+            if lane.waiting:
+                self._processes.expire(lane.running, now + timeout // 3)
         self._loop.call_at(("notify", id(self)), now + timeout, self._out_of_time)
         self._finish()
 
     def _run(self) -> None:
-        for key, subject in list(self._subjects.items()):
-            while subject.running is None and subject.commands and self._start(key, subject):
+        for key, lane in list(self._lanes.items()):
+            while lane.running is None and lane.waiting and self._start(key, lane):
                 pass
-            if subject.running is None and not subject.commands:
-                del self._subjects[key]
+            if lane.running is None and not lane.waiting:
+                del self._lanes[key]
         self._finish()
 
-    def _start(self, key: tuple[str, str], subject: _Subject) -> bool:
+    def _start(self, key: Subject, lane: _Lane) -> bool:
         """Start the next command; False when it has to wait until one that runs has ended."""
-        label, argv, environment = subject.commands[0]
-        subject.running = self._processes.start(
-            argv, TIMEOUT, lambda result: self._ended(key, label, argv, result), environment, self.credentials
+        subject, commands = next(iter(lane.waiting.items()))
+        command = commands[0]
+        lane.running = self._processes.start(
+            command.argv,
+            TIMEOUT,
+            lambda result: self._ended(key, command, result),
+            command.environment,
+            command.credentials,
         )
-        if subject.running is None and len(self._processes):
+        if lane.running is None and len(self._processes):
             return False
-        self.failed += subject.running is None
-        del subject.commands[0]
+        self.failed += lane.running is None
+        del commands[0]
+        if not commands:
+            del lane.waiting[subject]
         return True
 
-    def _ended(self, key: tuple[str, str], label: str, argv: tuple[str, ...], result: Exit) -> None:
-        self._subjects[key].running = None
-        if not result.ok:
+    def _ended(self, key: Subject, command: Command, result: Exit) -> None:
+        self._lanes[key].running = None
+        if not result.ok and (command.judged or result.error or result.timed_out or result.status < 0):
             self.failed += 1
-            self._log.limited(("notify", key, str(result)), "warning", f"{label}: {argv[0]}: {result}")
+            text = f"{command.label}: {command.argv[0]}: {result}"
+            self._log.limited(("notify", key, str(result)), "warning", text)
         self._run()
 
     def _finish(self) -> None:
@@ -124,18 +176,20 @@ class Notifier:
             done()
 
     def _out_of_time(self, now: int) -> None:
-        self._log.warning(f"{len(self._subjects)} notify scripts did not end in time")
-        for subject in self._subjects.values():
-            subject.commands.clear()
+        self._log.warning(f"{len(self._lanes)} notify scripts did not end in time")
+        for lane in self._lanes.values():
+            lane.waiting.clear()
         self._processes.kill()
         if self._drained is not None:
             done, self._drained = self._drained, None
             done()
 
 
-def commands_for(kind: str, name: str, state: str, priority: int, scripts: Notify) -> list[Command]:
+def commands_for(
+    kind: str, name: str, state: str, priority: int, scripts: Notify, credentials: Credentials | None = None
+) -> list[Command]:
     """What to run for a role, in order: the specific script, then the generic one."""
-    environment = {"ACTION": f"NOTIFY_{state}", "TYPE": kind, "NAME": name}
+    environment = _environment(kind, name, state)
     specific = {
         "MASTER": scripts.master,
         "BACKUP": scripts.backup,
@@ -144,8 +198,12 @@ def commands_for(kind: str, name: str, state: str, priority: int, scripts: Notif
     }
     commands = []
     if argv := specific.get(state):
-        commands.append((f"{name}: notify_{state.lower()}", argv, environment))
+        commands.append(Command(f"{name}: notify_{state.lower()}", argv, environment, credentials))
     if scripts.any:
         arguments = (kind, name, state, str(0 if kind == GROUP else priority))
-        commands.append((f"{name}: notify", scripts.any + arguments, environment))
+        commands.append(Command(f"{name}: notify", scripts.any + arguments, environment, credentials))
     return commands
+
+
+def _environment(kind: str, name: str, state: str) -> dict[str, str]:
+    return {"ACTION": f"NOTIFY_{state}", "TYPE": kind, "NAME": name}
