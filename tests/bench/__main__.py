@@ -2,12 +2,13 @@
 """`python -m tests.bench`: keepalived and tandemd on the same lab, alternating; medians with their spread.
 
     --runs N            runs of each daemon (5)
-    --only A,B          of: power, term, wan, idle, many, restore (there keepalived's column is conntrackd -c)
+    --only A,B          of: power, term, wan, idle, many; restore, stream, crowd, gate (the replication of
+                        connections, where keepalived's column is conntrackd: connections.py, replication.py)
     --advert A,B        intervals in s for power, term and wan (1,0.1,0.02; version 3 below 1 s)
     --daemon A,B        of: keepalived, tandemd
     --json FILE         all single values as well
 
-The default takes about ten minutes. Expect about (2-core VM): power loss within 5 % of 3 intervals +
+The default takes about twenty minutes. Expect about (2-core VM): power loss within 5 % of 3 intervals +
 skew, but a single figure is uniform over one interval (compare 20 runs or more); WAN link loss under
 30 ms at any interval; SIGTERM under 3 datagrams.
 
@@ -31,9 +32,10 @@ from pathlib import Path
 
 from tests.bench.connections import restore
 from tests.bench.measure import Figures, failover, idle, many
+from tests.bench.replication import crowd, gate, stream
 
 KINDS = ["keepalived", "tandemd"]
-PARTS = ["power", "term", "wan", "idle", "many", "restore"]
+PARTS = ["power", "term", "wan", "idle", "many", "restore", "stream", "crowd", "gate"]
 Values = dict[str, dict[str, list[float]]]  # figure -> daemon -> one value for each run
 
 
@@ -96,7 +98,9 @@ def main() -> int:
             (f"failover at {text} s", partial(failover, advert_s=float(text), only=events))
             for text in options.advert.split(",")
         ]
-    others: dict[str, Callable[[str], Figures]] = {"idle": idle, "many": many, "restore": restore}
+    others: dict[str, Callable[[str], Figures]] = {
+        "idle": idle, "many": many, "restore": restore, "stream": stream, "crowd": crowd, "gate": gate,
+    }  # fmt: skip
     jobs += [(name, job) for name, job in others.items() if name in chosen]
 
     values: Values = {}

@@ -18,35 +18,11 @@ from tandem.replication.cache import Cache
 from tandem.replication.record import NEW, SNAT, TCP
 from tandem.replication.restore import Builder
 from tandem.replication.restorer import Restorer
+from tests.bench.conntrackd import ask, entries, write_conf
 from tests.lab import Host, LabError, LanLab, NotReached, Router, Tandem, wait_until
 
 ENTRIES = 100_000
 CLIENTS = 10  # whose connections they are: 192.168.1.100 and following
-
-CONNTRACKD = """
-Sync {{
-    Mode FTFW {{ }}
-    UDP {{
-        IPv4_address 192.168.1.{me}
-        IPv4_Destination_Address 192.168.1.{other}
-        Port 3780
-        Interface eth0
-        SndSocketBuffer 12492800
-        RcvSocketBuffer 12492800
-        Checksum on
-    }}
-}}
-General {{
-    HashSize 131072
-    HashLimit 524288
-    LogFile {log}
-    LockFile {lock}
-    UNIX {{ Path {control} }}
-    NetlinkBufferSize 16777216
-    NetlinkBufferSizeMaxGrowth 67108864
-    Filter From Userspace {{ Protocol Accept {{ TCP UDP }} Address Ignore {{ IPv4_address 127.0.0.1 }} }}
-}}
-"""
 
 
 def table() -> Iterator[tuple[bytes, bytes]]:
@@ -106,44 +82,25 @@ def _tandem(host: Host) -> float:
 def _conntrackd(routers: list[Router]) -> float:
     daemons = []
     try:
-        for number, host in enumerate(routers, 2):
-            host.exec("sh", "-c", "echo 1 >/proc/sys/net/netfilter/nf_conntrack_events")
-            text = CONNTRACKD.format(
-                me=number,
-                other=5 - number,
-                log=host.file("conntrackd.log"),
-                lock=host.file("conntrackd.lock"),
-                control=host.file("conntrackd.ctl"),
-            )
-            host.file("conntrackd.conf").write_text(text)
-            command = ["conntrackd", "-C", str(host.file("conntrackd.conf"))]
+        for number, host in enumerate(routers, 1):
+            command = write_conf(host, number)
             daemons.append(host.popen(*command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
         active, backup = routers
         sockets = [Path(host.file("conntrackd.ctl")) for host in routers]
         wait_until(lambda: all(path.exists() for path in sockets), 10, "conntrackd")
         _inject(active)
         try:
-            wait_until(lambda: _external(backup) >= ENTRIES, 20, every=0.2)
+            wait_until(lambda: entries(backup, "external") >= ENTRIES, 20, every=0.2)
         except NotReached:
-            _ask(backup, "-n")  # it has lost some: ask for all again
-            wait_until(lambda: _external(backup) >= ENTRIES, 60, "conntrackd has all entries", every=0.2)
+            ask(backup, "-n")  # it has lost some: ask for all again
+            wait_until(
+                lambda: entries(backup, "external") >= ENTRIES, 60, "conntrackd has all entries", every=0.2
+            )
         began = time.monotonic()
-        _ask(backup, "-c")
+        ask(backup, "-c")
         wait_until(lambda: _count(backup) >= ENTRIES, 30, "conntrackd has committed", every=0.001)
         return (time.monotonic() - began) * 1000
     finally:
         for daemon in daemons:
             daemon.terminate()
             daemon.wait()
-
-
-def _ask(host: Host, *words: str) -> str:
-    return host.exec("conntrackd", "-C", str(host.file("conntrackd.conf")), *words, check=False)
-
-
-def _external(host: Host) -> int:
-    """Entries that conntrackd holds for its peer."""
-    after = _ask(host, "-s").partition("cache external:")[2]
-    numbers = [int(word) for word in after.split() if word.isdigit()]
-    return numbers[0] if numbers else 0
-

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 OWNER = "conntrack_sync"
 EVENTS_A_TURN = 256
+MILLISECOND = 1_000_000
+# To be woken costs more than an event: where they come in quick succession (BUSY), they are fetched each PAUSE.
+BUSY, PAUSE = MILLISECOND, 3 * MILLISECOND // 10
 MASTERS_A_TURN = 16
 EXPECTATION_KIND = bytes((EXPECTATION,))
 
@@ -59,6 +62,7 @@ class KernelTable:
         self.events.pause()
         self._wanted = checker(rules)
         self._listening = False
+        self._read_at = 0  # when events were read last
         self._overruns = 0
         self._overrun = False  # and not looked through the table since
         self._dump: Dump | None = None
@@ -73,7 +77,7 @@ class KernelTable:
         """Hear events, and look through the whole table once."""
         self._listening = True
         self.events.resume()
-        self._loop.add_reader(self.events.fileno(), self.read)
+        self._loop.add_reader(self.events.fileno(), self._readable)
         self.dump()
 
     def deafen(self) -> None:
@@ -84,7 +88,8 @@ class KernelTable:
         self.drain()
         self._listening = False
         self._loop.remove_reader(self.events.fileno())
-        self._loop.call_at("conntrack overrun", None)
+        for key in ("conntrack overrun", "conntrack events"):
+            self._loop.call_at(key, None)
         self._overrun = False
         self._end_dump()
 
@@ -100,6 +105,22 @@ class KernelTable:
         self.events.set_filter(rules)
 
     # Events
+
+    def _readable(self) -> None:
+        self.read()
+        before, self._read_at = self._read_at, self._loop.now()
+        if self.events.drained and self._read_at - before < BUSY:
+            self._loop.remove_reader(self.events.fileno())
+            self._loop.call_at("conntrack events", self._read_at + PAUSE, self._fetch)
+
+    def _fetch(self, now: int) -> None:
+        received = self.events.received
+        self.read()
+        self._read_at = now
+        if self.events.received == received or not self.events.drained:
+            self._loop.add_reader(self.events.fileno(), self._readable)
+        else:
+            self._loop.call_at("conntrack events", now + PAUSE, self._fetch)
 
     def read(self) -> None:
         """Take in some events."""
