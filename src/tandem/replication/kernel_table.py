@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 OWNER = "conntrack_sync"
 EVENTS_A_TURN = 256
 MILLISECOND = 1_000_000
-# To be woken costs more than an event: where they come in quick succession (BUSY), they are fetched each PAUSE.
+# To be woken costs more than an event: what comes in quick succession (BUSY) is fetched each PAUSE.
 BUSY, PAUSE = MILLISECOND, 3 * MILLISECOND // 10
 MASTERS_A_TURN = 16
 EXPECTATION_KIND = bytes((EXPECTATION,))
