@@ -79,7 +79,7 @@ def test_install_and_remove(router: OpenWrt) -> None:
     before = router.sh("find / -xdev -not -path '/usr/lib/opkg/*' -not -path '/usr/lib/python*' | sort")
     install(router)
     assert router.sh("ls -l /etc/config/tandem").startswith("-rw------- ")
-    assert router.sh("ls /etc/rc.d | grep tandem").split() == ["K01tandem", "S21tandem"]
+    assert router.sh("ls /etc/rc.d | grep tandem").split() == ["K01tandem", "S18tandem-dhcp", "S21tandem"]
     router.sh("/etc/init.d/tandem enabled")
     assert router.sh("tandemd --version") == "tandemd 0.1.0\n"
     assert "option virtual_router_id '51'" in router.sh("tandem check /etc/config/tandem")
