@@ -72,9 +72,7 @@ def test_down_is_a_fault_and_up_ends_it(open_lab: Open, ubusd: Ubusd, netifd: Fa
 
 
 @pytest.mark.parametrize("lifetime", ["3", "0"])
-def test_it_moves_to_another_device(
-    open_lab: Open, ubusd: Ubusd, netifd: FakeNetifd, lifetime: str
-) -> None:
+def test_it_moves_to_another_device(open_lab: Open, ubusd: Ubusd, netifd: FakeNetifd, lifetime: str) -> None:
     netifd.set("lan", "eth0")
     lab = pair(open_lab, ubusd, LAN, options={"address_lifetime": lifetime})
     r1 = lab.routers[0]
@@ -94,9 +92,7 @@ def test_it_moves_to_another_device(
     lab.client.exec("ping", "-c1", "-W3", VIP)
 
 
-def test_the_network_wins_over_a_device_of_its_name(
-    open_lab: Open, ubusd: Ubusd, netifd: FakeNetifd
-) -> None:
+def test_the_network_wins_over_a_device_of_its_name(open_lab: Open, ubusd: Ubusd, netifd: FakeNetifd) -> None:
     netifd.set("lan", "eth0")
     lab: LanLab = open_lab(LanLab([on_ubus(ubusd, LAN)]))
     r1 = lab.routers[0]

@@ -54,9 +54,7 @@ def test_status_is_the_same_as_on_the_control_socket(r1: Router, ubusd: Ubusd) -
 @pytest.mark.parametrize(
     "arguments", ['{"group": 5}', '{"group": {}}', '{"group": null}', '{"other": "V1"}', '{"group": "a\\tb"}']
 )
-def test_other_arguments_than_the_policy_allows_are_refused(
-    r1: Router, ubusd: Ubusd, arguments: str
-) -> None:
+def test_other_arguments_than_the_policy_allows_are_refused(r1: Router, ubusd: Ubusd, arguments: str) -> None:
     with pytest.raises(subprocess.CalledProcessError) as refused:
         ubusd.cli("call", "tandem", "standby", arguments)
     assert "Invalid argument" in refused.value.stderr

@@ -106,9 +106,7 @@ class Ubus:
     the number of seconds that a synchronous call takes at most.
     """
 
-    def __init__(
-        self, path: str | None = None, *, timeout: float = 3.0, library: str | None = None
-    ) -> None:
+    def __init__(self, path: str | None = None, *, timeout: float = 3.0, library: str | None = None) -> None:
         """Raises OSError when there is no libubus."""
         self.timeout = timeout
         self.library = lib.load(library)
@@ -188,15 +186,18 @@ class Ubus:
             self._enter(lambda: self._sock.cb(ctypes.addressof(self._sock), 1))
 
     def loop(self, timeout: float | None = None) -> None:
-        """Handle what comes for `timeout` seconds, until `stop()`, or until the connection ends."""
+        """Handle what comes for `timeout` seconds, until `stop()`, or until the connection ends.
+
+        With 0: what is there. It may take longer while more and more comes.
+        """
         end = None if timeout is None else time.monotonic() + timeout
         self._stopping = False
         while self.context is not None and not self._stopping:
-            wait = None if end is None else end - time.monotonic()
-            if wait is not None and wait <= 0:
-                return
+            wait = None if end is None else max(0.0, end - time.monotonic())
             if _ready(self._socket, select.POLLIN, wait):
                 self.handle()
+            elif wait == 0:
+                return
 
     def stop(self) -> None:
         """End `loop()` after the message that it handles."""
@@ -255,8 +256,7 @@ class Ubus:
         status = self.library.ubus_invoke_async_fd(
             self.context, object_id, method.encode(), message, byref(request), -1
         )
-        if status:
-            raise UbusError(status, method)
+        self._check_sent(status, method)
         request.data_cb = self._on_data
         request.complete_cb = self._on_complete
         self._pending[ctypes.addressof(request)] = pending
@@ -335,8 +335,7 @@ class Ubus:
                 self.library.ubus_notify, address, kind.encode(), message, milliseconds,
                 timeout=timeout + _MARGIN,
             )  # fmt: skip
-        if status:
-            raise UbusError(status, f"notify {kind}")
+        self._check_sent(status, f"notify {kind}")
 
     # Events and notifications
 
@@ -351,8 +350,7 @@ class Ubus:
         status = self.library.ubus_invoke_async_fd(
             self.context, lib.EVENT_OBJECT, b"send", message, byref(request), -1
         )
-        if status:
-            raise UbusError(status, event)
+        self._check_sent(status, event)
 
     def listen(self, pattern: str, callback: Listener) -> None:
         """Call `callback(event, data)` for every event of that name; "*" at the end stands for any rest."""
@@ -396,6 +394,11 @@ class Ubus:
         with _Watchdog(self._socket, self.timeout if timeout is None else timeout) as watchdog:
             status: int = self._enter(lambda: function(self.context, *arguments))
         return lib.TIMEOUT if watchdog.expired else status
+
+    def _check_sent(self, status: int, what: str) -> None:
+        """UbusError when a message was not sent; libubus calls it an invalid argument if ubusd has gone."""
+        if status:
+            raise UbusError(lib.CONNECTION_FAILED if self._sock.eof else status, what)
 
     def _enter(self, function: Callable[[], Any]) -> Any:
         self._depth += 1
@@ -487,7 +490,8 @@ class Ubus:
             else:
                 pending.done(status, replies)
 
-        if request in self._pending:
+        # A request that newer releases end with the connection is left to _lost, as in older ones.
+        if request in self._pending and not self._sock.eof:
             self._guard(run)
 
 

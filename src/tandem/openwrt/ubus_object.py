@@ -97,9 +97,8 @@ class Call:
         message = message_of(values)
         if self._bus.context is not None and self._bus.serial == self._serial:
             self._bus.check_writable()
-            status = self._bus.library.ubus_send_reply(self._bus.context, byref(self._data), message)
-            if status:
-                raise UbusError(status, "reply")
+            if self._bus.library.ubus_send_reply(self._bus.context, byref(self._data), message):
+                raise UbusError(lib.CONNECTION_FAILED, "reply")
 
     def defer(self) -> Call:
         """Answer later than the handler returns: keep what this returns, and `finish` it once."""
