@@ -164,13 +164,26 @@ class Daemon:
             settings,
             plan.config.globals.router_id,
             self._interfaces.sysctls,
-            self._interfaces.local_addresses(),
+            self._interfaces.local_addresses,
             self.router.restored,
             self.router.synchronised,
         )
         self._executor.connections = replication
         replication.start()
+        for group in self.router.groups.values():
+            for member in group.members if group.state == "MASTER" else ():
+                replication.role(member.settings.name, "MASTER")
         return replication
+
+    def _replicate_otherwise(self, plan: Plan) -> None:
+        """Go over to another `conntrack_sync`. OSError: the kernel can't, and nothing has changed."""
+        settings = plan.config.conntrack_sync
+        if settings is None:
+            return  # it ends when the groups have been told
+        if self._replication is None:
+            self._replication = self._replicate(plan)
+        else:
+            self._replication.reload(settings, plan.config.globals.router_id)
 
     def _follow(self, plan: Plan) -> Gateway | None:
         """DHCP that follows the role, if it is configured; else what a former life left of it goes."""
@@ -288,8 +301,8 @@ class Daemon:
                 # Ended by itself it would be started again: only who started it can stop it.
                 self._refuse_plan(PlanError((f"{self._config_file}: option enabled is 0: stop the service",)))
                 return
-            if not self._stopping:
-                self._take_plan(plan)
+            if not self._stopping and not self._take_plan(plan):
+                return
             self._answer({"ok": True, "result": "reloaded"})
 
     def _refuse_plan(self, error: PlanError) -> None:
@@ -299,20 +312,28 @@ class Daemon:
         self._log.error(f"reload: {refused}")
         self._answer({"ok": False, "error": refused, "errors": list(error.errors)})
 
-    def _take_plan(self, plan: Plan) -> None:
-        if plan.config.conntrack_sync != self.router.plan.config.conntrack_sync:
-            self._log.warning("a changed conntrack_sync takes effect when tandemd is restarted")
-        before = self.router.plan
+    def _take_plan(self, plan: Plan) -> bool:
+        before, replicated = self.router.plan, self._replication
+        try:
+            self._replicate_otherwise(plan)
+        except OSError as error:
+            self._refuse_plan(PlanError((f"conntrack_sync: {error}",)))
+            return False
         self._set_level(plan)
         self._scripts.reload(plan.config)
         if self._openwrt is not None:
             self._openwrt.take_config(plan.config)
         self.router.reload(plan)
-        if (before.config.dhcp_gateway, before.leases) != (plan.config.dhcp_gateway, plan.leases):
+        if plan.config.conntrack_sync is None and self._replication is not None:
+            self._replication.stop(lambda: None)
+            self._replication = None
+        leases = (before.config.dhcp_gateway, before.leases) != (plan.config.dhcp_gateway, plan.leases)
+        if leases or self._replication is not replicated:
             if self._dhcp is not None:
                 self._dhcp.stop()
             self._dhcp = self._follow(plan)
         self._log.info(f"{self._config_file} reloaded")
+        return True
 
     def _reap(self, pid: int, now: int) -> None:
         """Collect the planner, which has closed its output and is about to end."""

@@ -249,10 +249,8 @@ class Router:
 
     def _create(self, group: Group, plan: Plan) -> None:
         instances = {instance.name: instance for instance in plan.config.instances}
-        sync = plan.config.conntrack_sync
-        patience = sync.preempt_sync_timeout_ms * MILLISECOND if sync else 0
         members = [instances[name] for name in group.members]
-        running = SyncGroup(group, members, sync is not None, patience)
+        running = SyncGroup(group, members, *_replication(plan))
         self.groups[group.name] = running
         for name in group.members:
             self._group_of[name] = running
@@ -271,6 +269,7 @@ class Router:
         instances = {instance.name: instance for instance in self.plan.config.instances}
         running = self.groups[group.name]
         members = [instances[name] for name in group.members]
+        self._failed(self._executor.execute(running.replicate(*_replication(self.plan))))
         if (running.settings, [member.settings for member in running.members]) != (group, members):
             actions = running.reconfigure(group, members, self._loop.now())
             self._failed(self._executor.execute(actions))
@@ -323,3 +322,9 @@ class Router:
             if up is not None and up != group.tracking.up(track):
                 news.append(TrackerChanged(track.kind, track.name, up))
         return news
+
+
+def _replication(plan: Plan) -> tuple[bool, int]:
+    """Whether connections are replicated, and how long preemption waits for them, ns."""
+    sync = plan.config.conntrack_sync
+    return sync is not None, sync.preempt_sync_timeout_ms * MILLISECOND if sync else 0

@@ -52,7 +52,7 @@ class VirtualRouter:
     def __init__(self, settings: Instance, watchful: bool = False) -> None:
         """`watchful`: note the first advertisement that is overdue (`suspects`)."""
         self.settings = settings
-        self._watchful = watchful
+        self.watchful = watchful
         self.role = Role.INITIALIZE
         self.priority = settings.priority  # effective, set by the group
         self.source: bytes | None = None  # primary address
@@ -285,7 +285,7 @@ class VirtualRouter:
             self.expired = self.resigned = self.suspects = False
             self._takeover_at = None
             self._active_down_at = now + self.active_down_interval()
-            if self._watchful:
+            if self.watchful:
                 self._suspect_at = now + self.active_adver_interval_cs * CENTISECOND * 5 // 4
         elif self._is_followed(source, now):
             self._note_peer(advert, source, now)

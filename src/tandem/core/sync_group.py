@@ -151,6 +151,17 @@ class SyncGroup:
             actions += member.advertise_first(now)
         return actions + self._take_over("reloaded")
 
+    def replicate(self, restores: bool, sync_patience: int) -> list[Action]:
+        """Connections are replicated from now on, or no longer."""
+        self._restores, self._sync_patience = restores, sync_patience
+        for member in self.members:
+            member.watchful = restores
+        if not restores:
+            self._speculating = False
+            if self._restore_by is not None:
+                return self._take_over(self._restore_why)
+        return []
+
     def _take_in(self, event: Event, now: int) -> list[Action]:
         match event:
             case AdvertReceived(name, advert, source):

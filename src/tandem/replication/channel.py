@@ -95,6 +95,9 @@ class Channel:
     def close(self, reason: str = "stopped") -> None:
         """Say goodbye to all and stop; no event follows."""
         self.on_event = lambda name, event: None
+        for name, link in self.links.items():
+            for subscriber in self._subscribers.values() if link.current is not None else ():
+                subscriber.peer_closed(name)
         self._subscribers.clear()
         for listener in self._listeners:
             listener.close()
@@ -128,6 +131,12 @@ class Channel:
             connection.take(connection.session.push(records, self.position, now, urgent))
             connection.service(now)
         return self.position
+
+    def repeat(self, reason: str) -> None:
+        """Send every peer the whole table once more, see `Session.repeat`."""
+        for connection in self._sessions():
+            connection.take(connection.session.repeat(reason))
+            connection.service(self.loop.now())
 
     def acked_position(self) -> int | None:
         """Up to where some peer in step holds our table; None: no peer is in step."""

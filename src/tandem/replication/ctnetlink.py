@@ -89,7 +89,7 @@ class Events:
         self._socket = _open()
         try:
             self.set_filter(rules)
-            self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, receive_buffer)
+            self.set_receive_buffer(receive_buffer)
             self.resume()
         except OSError:
             self._socket.close()
@@ -117,6 +117,10 @@ class Events:
                 return
         attach(self._socket, assemble(program(rules, self._ignore_ports, lists=False)))
         self._wanted = checker(rules)
+
+    def set_receive_buffer(self, size: int) -> None:
+        """Bytes that the events which wait may take in the kernel."""
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size)
 
     def pause(self) -> None:
         """Hear nothing from now on. A bulk restore is twice as fast when nobody listens."""

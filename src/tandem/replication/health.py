@@ -25,8 +25,8 @@ class Health:
     """Judges samples, one a second or so. Limits: `lag_limit` in ns, `loss_limit` in records; 0: never."""
 
     def __init__(self, lag_limit: int, loss_limit: int) -> None:
-        self._lag_limit = lag_limit
-        self._loss_limit = loss_limit
+        self.lag_limit = lag_limit
+        self.loss_limit = loss_limit
         self._wrong: dict[str, int] = {}  # by peer: since when
         self._losses: deque[tuple[int, int]] = deque()  # (when, total) of the last minute and one before
         self.stale: list[str] = []
@@ -41,16 +41,16 @@ class Health:
         return bool(self.stale) != before
 
     def _peers(self, now: int, peers: Iterable[PeerHealth]) -> list[str]:
-        if not self._lag_limit:
+        if not self.lag_limit:
             return []
         found, wrong = [], dict[str, int]()
         for name, what, lag in peers:
             if what:
                 since = self._wrong.get(name, now)
                 wrong[name] = since
-                if now - since > self._lag_limit:
+                if now - since > self.lag_limit:
                     found.append(f"{name}: {what} for {(now - since) // SECOND} s")
-            elif lag > self._lag_limit:
+            elif lag > self.lag_limit:
                 found.append(f"{name}: {lag // MILLISECOND} ms behind")
         self._wrong = wrong
         return found
@@ -63,6 +63,6 @@ class Health:
         while len(losses) > 1 and losses[1][0] <= now - MINUTE:
             losses.popleft()
         within = lost - losses[0][1]
-        if not self._loss_limit or within <= self._loss_limit:
+        if not self.loss_limit or within <= self.loss_limit:
             return []
         return [f"{within} records lost within a minute"]

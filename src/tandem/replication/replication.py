@@ -62,8 +62,9 @@ ESTABLISHED = ("net", "netfilter", "nf_conntrack_tcp_timeout_established")
 class Replication:
     """One router's side of connection replication.
 
-    `restored(group)` is called when what a group waits for is in the kernel, `synchronised(yes)` when taking
-    over would lose nothing, or would again. OSError when the kernel lacks what it takes.
+    `local()` gives the router's own addresses. `restored(group)` is called when what a group waits for is in
+    the kernel, `synchronised(yes)` when taking over would lose nothing, or would again. OSError when the
+    kernel lacks what it takes.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Replication:
         settings: ConntrackSync,
         router_id: str,
         sysctls: Sysctls,
-        local: frozenset[bytes],
+        local: Callable[[], frozenset[bytes]],
         restored: Callable[[str], None],
         synchronised: Callable[[bool], None],
     ) -> None:
@@ -83,6 +84,7 @@ class Replication:
         self._router_id = router_id
         self._sysctls = sysctls
         self._local = local
+        self._rules = configured.wanted(settings, local())
         self._synchronised = synchronised
         self._active: set[str] = set()  # instances that are MASTER
         self._journal = Journal()
@@ -90,9 +92,10 @@ class Replication:
         self._held: dict[str, Held] = {}
         self._in_step: set[str] = set()  # peers whose whole table we hold
         self._restorer = Restorer()
-        rules = configured.wanted(settings, local)
         ports = (self._restorer.port,)
-        self._kernel = KernelTable(loop, log, self._own, rules, ports, settings.receive_buffer, self._push)
+        self._kernel = KernelTable(
+            loop, log, self._own, self._rules, ports, settings.receive_buffer, self._push
+        )
         self._mirror = Mirror(
             loop, self._restorer, self._journal, lambda: [held.cache for held in self._held.values()]
         )
@@ -160,11 +163,55 @@ class Replication:
         """Send a message of another topic, see `Channel.send`."""
         return self._channel.send(peer, topic, data)
 
-    def set_local(self, local: frozenset[bytes]) -> None:
-        """The router's own addresses are these now."""
-        if local != self._local:
-            self._local = local
-            self._kernel.set_filter(configured.wanted(self.settings, local))
+    def reload(self, settings: ConntrackSync, router_id: str) -> None:
+        """Go over to other settings; sessions end and begin anew only if they are about those."""
+        before, self.settings = self.settings, settings
+        talk = (configured.peers(before), configured.session(before, self._router_id))
+        self._router_id = router_id
+        for cache in self._caches():
+            cache.limit_entries, cache.limit_bytes = settings.limit_entries, settings.limit_bytes
+            cache.hold = settings.hold_s
+        self._health.lag_limit = settings.stale_lag_ms * MILLISECOND
+        self._health.loss_limit = settings.stale_loss
+        if settings.receive_buffer != before.receive_buffer:
+            self._kernel.events.set_receive_buffer(settings.receive_buffer)
+        if (configured.peers(settings), configured.session(settings, router_id)) != talk:
+            self._renew_channel()
+        gate = (before.guarantee, before.guarantee_timeout_ms, before.port)
+        if (settings.guarantee, settings.guarantee_timeout_ms, settings.port) != gate:
+            if self._gate:
+                self._gate.stop()
+            self._gate = self._make_gate()
+            if self._gate:
+                self._gate.start()
+        self._check_rules()
+        self._tell_gate()
+
+    def _renew_channel(self) -> None:
+        position, streaming, before = self._channel.position, self._channel.streaming, self.in_step
+        self._channel.close("reconfigured")
+        self._in_step.clear()
+        for name in self._held.keys() - {peer.name for peer in self.settings.peers}:
+            self._mirror.retire(self._held.pop(name).take())
+        self._channel = self._make_channel()
+        self._channel.position = position
+        for topic, subscriber in self._topics.items():
+            self._channel.subscribe(topic, subscriber)
+        self._channel.start()
+        if streaming:
+            self._channel.stream_on()
+        if before:
+            self._synchronised(False)
+
+    def _check_rules(self) -> None:
+        """Other flows may be wanted since the configuration, or an address of the router, has changed."""
+        rules = configured.wanted(self.settings, self._local())
+        if rules == self._rules:
+            return
+        self._rules = rules
+        self._kernel.set_filter(rules)
+        if self._active:  # what is not wanted any more goes, which nobody is told one by one
+            self._kernel.dump(lambda: self._channel.repeat("filter"))
 
     # Roles
 
@@ -308,8 +355,9 @@ class Replication:
     # Every second
 
     def _work(self, now: int) -> None:
-        for cache in (self._own.cache, *(held.cache for held in self._held.values())):
+        for cache in self._caches():
             cache.work(now)
+        self._check_rules()
         self._mirror.work()
         received = self._kernel.events.received
         self._rate, self._received = received - self._received, received
@@ -379,6 +427,9 @@ class Replication:
             "restore_steps": steps,
             "restored_s": round((self._loop.now() - self._mirror.ended_at) / SECOND, 3) if steps else None,
         }
+
+    def _caches(self) -> list[Cache]:
+        return [self._own.cache, *(held.cache for held in self._held.values())]
 
     def _cache(self) -> Cache:
         settings = self.settings

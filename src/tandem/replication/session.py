@@ -245,6 +245,14 @@ class Session:
         takes = self.peer is not None and self.peer.capabilities & TOPICS
         return self.state is OPENED and bool(takes) and self.outbox.add(topic, data)
 
+    def repeat(self, reason: str) -> list[Event]:
+        """Send the peer our whole table once more: it has changed in ways that were not pushed."""
+        outgoing = self.outgoing
+        was = outgoing.in_step
+        outgoing.resync()
+        self._count(reason)
+        return [PeerOutOfStep(reason)] if was else []
+
     def close(self, reason: str = "stopped") -> list[Event]:
         """End it; a peer that has proved itself is told one of GOODBYES. Then send `data_to_send`."""
         return self._close(reason, "", tell=True)
