@@ -191,8 +191,11 @@ def leases(router: Router) -> dict[str, tuple[str, str]]:
 
 def settled(router: Router) -> bool:
     """Whether its dnsmasq has read every lease that the router knows."""
-    said = dhcp(router)
-    return not said["waiting"] and said["leases"] == len(leases(router))
+    try:
+        said = dhcp(router)
+        return not said["waiting"] and said["leases"] == len(leases(router))
+    except OSError:  # it is booting
+        return False
 
 
 def knows(router: Router, *addresses: str) -> None:
@@ -201,7 +204,7 @@ def knows(router: Router, *addresses: str) -> None:
         lambda: settled(router) and set(addresses) <= leases(router).keys(),
         15,
         f"{router.name} knows {addresses}",
-        explain=lambda: str((dhcp(router), leases(router))),
+        explain=router.log,
     )
 
 

@@ -74,6 +74,11 @@ class OpenWrt:
         wait_until(self._ready, 60, "procd answers", every=0.1)
         return self
 
+    @property
+    def pid(self) -> int:
+        """Of a process inside: who wants to reach its namespaces."""
+        return self._pid
+
     def stop(self) -> None:
         """End it and everything on it."""
         if self._unshare is not None:

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""OpenWrt's own dnsmasq, with its init script, netifd and procd, beside a router with Debian's: a pair."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from tests.lab import LanLab, netns, wait_until
+from tests.netns.dhcp_pair import SECRET, V4, VIP, Client, DhcpTandem, dhcp, knows, resolve
+from tests.packaging.router import OpenWrt, needs_router
+from tests.packaging.test_opkg import needs_planner
+
+pytestmark = [needs_router, needs_planner]
+
+NETWORK = """config interface 'loopback'
+	option device 'lo'
+	option proto 'static'
+	option ipaddr '127.0.0.1'
+	option netmask '255.0.0.0'
+
+config interface 'lan'
+	option device 'eth0'
+	option proto 'static'
+	option ipaddr '192.168.1.3'
+	option netmask '255.255.255.0'
+"""
+TANDEM = f"""config globals 'globals'
+	option enabled '1'
+
+config vrrp_instance 'V1'
+	option interface 'eth0'
+	option virtual_router_id '51'
+	option priority '100'
+	option version '3'
+	option advert_int '0.1'
+	option nopreempt '1'
+	option dhcp '1'
+	list virtual_ipaddress '{VIP}/24'
+
+config conntrack_sync
+	option enabled '1'
+	list peer '192.168.1.2'
+	option secret '{SECRET}'
+	option heartbeat '0.2'
+"""
+
+
+def plug(lab: LanLab, router: OpenWrt) -> None:
+    """A cable from the router's eth0 to the LAN."""
+    switch = lab.switch_namespace
+    netns.ip_batch(
+        [
+            f"link add name openwrt.lan type veth peer name eth0 netns {router.pid}",
+            "link set openwrt.lan master lan up",
+        ],
+        switch,
+    )
+
+
+def boot(router: OpenWrt) -> None:
+    """What the init scripts do at boot, in the order of their numbers."""
+    router.sh("mkdir -p /var/state /tmp/resolv.conf.d; : >/tmp/resolv.conf.d/resolv.conf.auto")
+    router.sh("/etc/init.d/tandem-dhcp boot")
+    router.sh("/etc/init.d/dnsmasq boot")
+    router.sh("/etc/init.d/network boot")
+    up = "ubus call network.interface.lan status | jsonfilter -e @.up"
+    wait_until(lambda: router.sh(up, status=None).strip() == "true", 30, "netifd has set lan up", every=0.3)
+
+
+def serves(router: OpenWrt) -> bool:
+    """Whether the init script lets dnsmasq serve the LAN."""
+    return "dhcp-range=set:lan" in router.sh("cat /var/etc/dnsmasq.conf.*", status=None)
+
+
+def leases(router: OpenWrt) -> str:
+    return router.sh("cat /tmp/dhcp.leases", status=None)
+
+
+def test_leases_come_to_openwrts_dnsmasq_and_survive(router: OpenWrt, open_lab: Callable[[Any], Any]) -> None:
+    router.sh("opkg install tandem")
+    router.write("/etc/config/network", NETWORK)
+    router.write("/etc/config/tandem", TANDEM)
+    before = router.sh("sha256sum /etc/config/*")
+    lab: LanLab = open_lab(LanLab([DhcpTandem([replace(V4, priority=150)], 1)], tag="openwrt"))
+    plug(lab, router)
+    [debian] = lab.routers
+    debian.start()
+    wait_until(lambda: debian.active, 15, "the other router is active")
+    laptop = Client(lab.client, 1, "laptop")
+    assert laptop.lease().options["router"] == VIP
+
+    # OpenWrt's init script finds the other server, and would not serve the LAN ever after.
+    boot(router)
+    router.sh("/etc/init.d/dnsmasq reload")
+    assert not serves(router)
+
+    router.sh("/etc/init.d/tandem start")
+    wait_until(lambda: serves(router), 30, "served all the same", explain=lambda: router.log, every=0.3)
+    wait_until(lambda: laptop.address in leases(router), 30, "the lease is there", every=0.3)
+    assert "laptop" in leases(router)
+    assert f"option:router,{VIP}" in router.sh("cat /tmp/dnsmasq.d/tandem.conf")
+    # All of that is in memory.
+    assert router.sh("sha256sum /etc/config/*") == before
+    assert router.sh("uci changes") == ""
+
+    phone = Client(lab.client, 2, "phone")
+    phone.lease()
+    wait_until(lambda: phone.address in leases(router), 30, "and so is a new one", every=0.3)
+    status = json.loads(router.sh("tandem status --json"))["dhcp"]
+    assert status["leases"] == 3  # one is of the init script, which has asked for it to find the server
+    assert status["answering"] == [] and status["problem"] == ""
+    wait_until(
+        lambda: not json.loads(router.sh("tandem status --json"))["dhcp"]["waiting"],
+        20,
+        "restarted",
+        every=0.5,
+    )
+
+    debian.power_off()
+    wait_until(lambda: VIP in router.sh("ip addr show dev eth0"), 20, "OpenWrt took over", every=0.1)
+    for client in (laptop, phone):
+        ack = client.reboot()
+        assert (ack.kind, ack.address, ack.server) == ("ack", client.address, "192.168.1.3")
+        assert ack.options["router"] == VIP and ack.options["name_server"] == VIP
+    assert resolve(lab.client, VIP, "phone.lan") == phone.address
+    tablet = Client(lab.client, 3, "tablet")
+    assert tablet.lease().address not in (laptop.address, phone.address)
+
+    # The other router comes back, with an empty lease file.
+    debian.power_on()
+    knows(debian, laptop.address, phone.address, tablet.address)
+    assert dhcp(debian)["answering"] == []
+
+    # The service is stopped and the package removed: DHCP goes its own way again.
+    router.sh("/etc/init.d/tandem stop")
+    assert "tandem_dhcp" in router.sh("nft list tables")
+    router.sh("opkg remove tandem")
+    assert "tandem" not in router.sh("nft list tables; ls /tmp/dnsmasq.d; cat /var/state/dhcp", status=None)
