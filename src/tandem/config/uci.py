@@ -273,6 +273,10 @@ class _Reader:
         elif is_list:  # as libuci: a list that follows an option of its name extends it
             before.values.append(value)
             before.is_list = True
+        elif not value.text:  # as libuci: it changes nothing
+            kept = before.values[-1].line
+            reason = f"option {name} is empty, and UCI keeps the value of line {kept}"
+            self.warnings.append(Problem(self.file, line, reason))
         else:
             before.replaced += [old.line for old in before.values]
             before.values, before.is_list = [value], False
