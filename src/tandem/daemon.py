@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tandem.dhcp.gateway import Gateway
+    from tandem.doctor.exchange import Exchange
     from tandem.openwrt.integration import OpenWrt
     from tandem.replication.replication import Replication
 
@@ -81,6 +82,7 @@ class Daemon:
         self._planner: tuple[int, int, list[bytes]] | None = None  # pid, pipe, output so far
         self._plan_again = False
         self._memory_locked = False
+        self._doctor: Exchange | None = None
         self._history = History()
 
     def run(self) -> int:
@@ -169,6 +171,11 @@ class Daemon:
             self.router.synchronised,
         )
         self._executor.connections = replication
+        from tandem.doctor.exchange import TOPIC, Exchange
+
+        doctor = Exchange(self._loop, self._log, PACKAGE_DIR, self._config_file, self._control_path)
+        doctor.send = replication.subscribe(TOPIC, doctor)
+        self._doctor = doctor
         replication.start()
         for group in self.router.groups.values():
             for member in group.members if group.state == "MASTER" else ():
@@ -352,6 +359,9 @@ class Daemon:
         if command == "reload":
             self._reload(reply)
             return
+        if command == "examine" and self._doctor is not None:
+            self._doctor.examine(request.get("listen", "4"), reply)
+            return
         try:
             if command.startswith("conntrack"):
                 result = self._connections(request)
@@ -364,6 +374,8 @@ class Daemon:
     def _do(self, command: str, group: str | None) -> object:
         if command == "version":
             return {"version": __version__}
+        if command == "examine":
+            return {}  # there is no channel to ask anybody by
         if command == "status":
             facts = {
                 "config_file": self._config_file,
@@ -443,6 +455,8 @@ class Daemon:
             self._replication.stop(self._ended)
         if self._dhcp is not None:
             self._dhcp.stop()
+        if self._doctor is not None:
+            self._doctor.close()
         self._interfaces.stop()
         self._executor.close()
         if self._openwrt is not None:

@@ -26,7 +26,7 @@ from tandem.core.events import (
     Tick,
     TrackerChanged,
 )
-from tandem.core.packet import PacketError, Reason, check, decode
+from tandem.core.packet import PROBE, PacketError, Reason, check, decode
 from tandem.core.sync_group import SyncGroup
 from tandem.effects.endpoint import Endpoint, text
 from tandem.effects.executor import Executor
@@ -200,6 +200,8 @@ class Router:
             return None
         endpoint = self._by_vrid.get((sock.interface, sock.family, advert.vrid))
         if endpoint is None:
+            if (advert.priority, advert.interval_cs) == PROBE:
+                return None
             error = PacketError(Reason.UNKNOWN_VRID, f"vrid {advert.vrid}")
             self._drop(self.drops, sock, source, error)
             return None

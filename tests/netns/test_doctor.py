@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`tandem doctor` on a pair: healthy, it finds nothing; each check is seen to find what was broken."""
+"""`tandem doctor` on a pair: healthy, it finds nothing; each check is seen to find what was broken.
+
+What can be broken and mended on a running pair shares one pair; the rest has a pair of its own.
+"""
 
 from __future__ import annotations
 
@@ -7,48 +10,110 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.lab import Lab, Router, SeedLab, Tandem, wait_until
+from tests.lab import Instance, Lab, Port, Router, SeedLab, Tandem, netns, seed_instances, wait_until
 from tests.lab.router import TANDEM
-from tests.lab.topology import synced_daemon
+from tests.lab.scenario import tandem_uci
+
+from .openwrt_firewall import EQUIVALENT
 
 Open = Callable[[Any], Any]
 Finding = dict[str, str]
 
+SECRET = "for the eyes of the doctor"
 
-@pytest.fixture(scope="module")
-def pair() -> Iterator[SeedLab]:
-    """Two routers that replicate connections; every test leaves them as it found them."""
-    with SeedLab(synced_daemon, "doctor") as lab:
-        lab.up()
-        for router in lab.routers:
-            router.start()
-        wait_until(lambda: lab.active, 15, "one is active")
-        wait_until(lambda: all(in_step(router) for router in lab.routers), 20, "in step")
-        yield lab
+
+def daemon(number: int, *instances: Instance) -> Tandem:
+    """tandemd of router n, which replicates connections."""
+    instances = instances or tuple(seed_instances(0.5))
+    groups = {"G1": tuple(item.name for item in instances)}
+    options = {"router_id": f"r{number}"}
+    sync = ["config conntrack_sync", f"\tlist peer '192.168.1.{4 - number}'", f"\toption secret '{SECRET}'"]
+    sync += ["\toption heartbeat '0.5'"]
+    text = tandem_uci(instances, groups, options).replace("\toption router_id 'lab'\n", "")
+    return Tandem(instances, groups, text="\n".join([text, *sync, ""]))
+
+
+def running(lab: SeedLab) -> SeedLab:
+    """Start both, and wait until one is active and the other in step."""
+    for router in lab.routers:
+        router.start()
+    settled(lab)
+    return lab
+
+
+def channel(router: Router) -> dict[str, Any]:
+    """What the daemon says about its one peer."""
+    found: dict[str, Any] = Tandem.request(router, "conntrack")["channel"]["peers"][0]
+    return found
 
 
 def in_step(router: Router) -> bool:
-    status = Tandem.request(router, "conntrack")
-    return any(peer.get("in_step") or peer.get("held_in_step") for peer in status["channel"]["peers"])
+    peer = channel(router)
+    return bool(peer.get("in_step") or peer.get("held_in_step"))
+
+
+def visit(router: Router, *arguments: str) -> tuple[list[Finding], list[str]]:
+    """Findings and notes; the exit status must agree."""
+    control = ["--control", str(router.file("sock"))]
+    argv = ["ip", "netns", "exec", router.namespace, sys.executable, "-I", str(TANDEM), "doctor", "--json"]
+    argv += ["--listen", "1"]  # adverts come every half second
+    done = subprocess.run([*argv, *control, *arguments], capture_output=True, text=True, timeout=100)
+    assert done.returncode in (0, 1) and not done.stderr, done.stderr
+    found = json.loads(done.stdout)
+    assert done.returncode == bool(found["findings"])
+    return found["findings"], found["notes"]
 
 
 def doctor(router: Router, *arguments: str) -> list[Finding]:
-    """What the doctor finds from this router; its exit status must agree."""
-    control = ["--control", str(router.file("sock"))]
-    argv = ["ip", "netns", "exec", router.namespace, sys.executable, "-IS", str(TANDEM), "doctor", "--json"]
-    done = subprocess.run([*argv, *control, *arguments], capture_output=True, text=True, timeout=60)
-    assert done.returncode in (0, 1) and not done.stderr, done.stderr
-    findings: list[Finding] = json.loads(done.stdout)
-    assert done.returncode == bool(findings)
+    """What the doctor finds from this router; the other one has answered."""
+    findings, notes = visit(router, *arguments)
+    assert not notes
     return findings
 
 
-def found(findings: list[Finding]) -> set[str]:
-    return {finding["check"] for finding in findings}
+def checks(findings: list[Finding]) -> set[tuple[str, str]]:
+    """Which checks found something, and on which router."""
+    return {(finding["check"], finding["router"]) for finding in findings}
+
+
+def active_of(lab: SeedLab) -> tuple[Router, Router]:
+    active: Router = wait_until(lambda: lab.active, 15, "one is active")
+    return active, lab.other(active)
+
+
+def settled(lab: SeedLab) -> None:
+    """Wait until what was broken has healed."""
+    wait_until(lambda: lab.active, 20, "one is active")
+    wait_until(lambda: all(in_step(router) for router in lab.routers), 20, "in step")
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[SeedLab]:
+    """A running pair; every test leaves it as it was."""
+    with SeedLab(daemon, "doctor") as lab:
+        lab.up()
+        yield running(lab)
+
+
+@contextmanager
+def changed(router: Router, key: str, value: object) -> Iterator[None]:
+    """A setting under /proc/sys/net that is put back."""
+    before = router.sysctl(key)
+    netns.write_sysctls(router.namespace, {key: str(value)})
+    try:
+        yield
+    finally:
+        netns.write_sysctls(router.namespace, {key: before})
+
+
+# A pair that stays
 
 
 def test_nothing_is_wrong_with_a_healthy_pair(pair: SeedLab) -> None:
@@ -56,20 +121,332 @@ def test_nothing_is_wrong_with_a_healthy_pair(pair: SeedLab) -> None:
         assert doctor(router) == []
 
 
-def test_no_daemon(open_lab: Open) -> None:
-    lab: Lab = open_lab(SeedLab(synced_daemon))
-    r1 = lab["r1"]
-    assert isinstance(r1, Router)
-    r1.daemon.write(r1)
-    assert found(doctor(r1, "-c", str(r1.file("conf")))) == {"daemon"}
-
-
-def test_address_lost_and_kept(pair: SeedLab) -> None:
-    active = pair.active
-    assert active is not None
-    other = pair.other(active)
-    other.ip("address add 192.168.1.4/32 dev br-lan")
+def test_text_for_people(pair: SeedLab) -> None:
+    active, _ = active_of(pair)
+    active.ip("link set dev br-lan mtu 1400")
+    argv = ["ip", "netns", "exec", active.namespace, sys.executable, "-I", str(TANDEM), "doctor"]
     try:
-        assert "BACKUP" in next(item["what"] for item in doctor(other) if item["check"] == "addresses")
+        done = subprocess.run(
+            [*argv, "--control", active.file("sock")], capture_output=True, text=True, timeout=100
+        )
     finally:
-        other.ip("address delete 192.168.1.4/32 dev br-lan")
+        active.ip("link set dev br-lan mtu 1500")
+    assert done.returncode == 1
+    assert "the MTU of br-lan is 1400 on" in done.stdout and "\n    -> give both the same mtu" in done.stdout
+
+
+def test_much_is_wrong_at_once(pair: SeedLab) -> None:
+    """What does not stand in each other's way, on the active and on the backup, found by either."""
+    active, backup = active_of(pair)
+    backup.ip("address add 192.168.1.4/32 dev br-lan", "link set dev br-lan mtu 1400")
+    subprocess.run(["chrt", "--other", "--pid", "0", str(active.pid)], check=True)
+    active.exec("nft", "delete", "table", "inet", "tandem")
+    early = "table ip mine { chain p { type nat hook postrouting priority 50; oifname eth0.2 masquerade; }; }"
+    active.exec("nft", "-f", "-", stdin=early)
+    try:
+        with changed(backup, "ipv4/ip_forward", 0), changed(active, "ipv4/conf/br-lan/arp_ignore", 8):
+            wanted = {
+                ("addresses", backup.name), ("mtu", ""), ("realtime", active.name), ("snat", active.name),
+                ("masquerade", active.name), ("forwarding", backup.name), ("arp", active.name),
+                ("address_clash", active.name),
+            }  # fmt: skip
+            for router in pair.routers:
+                assert checks(doctor(router)) == wanted
+    finally:
+        backup.ip("address delete 192.168.1.4/32 dev br-lan", "link set dev br-lan mtu 1500")
+        subprocess.run(["chrt", "--fifo", "--reset-on-fork", "--pid", "50", str(active.pid)], check=True)
+        active.exec("nft", "delete", "table", "ip", "mine")
+        Tandem.request(active, "reload")
+    assert doctor(active) == []
+
+
+def test_a_firewall_drops_adverts(pair: SeedLab) -> None:
+    """On the backup, which then becomes active as well; the doctor on either says why."""
+    active, backup = active_of(pair)
+    rules = "table inet mine { chain i { type filter hook input priority 0; meta l4proto 112 drop; }; }"
+    backup.exec("nft", "-f", "-", stdin=rules)
+    try:
+        wait_until(lambda: backup.all_in("MASTER"), 20, "two actives")
+        found = checks(doctor(active))
+        assert ("firewall", backup.name) in found
+        assert ("firewall", active.name) not in found and ("hearing", "") not in found
+    finally:
+        backup.exec("nft", "delete", "table", "inet", "mine")
+    settled(pair)
+
+
+def test_the_backups_firewall_is_found_before_it_matters(pair: SeedLab) -> None:
+    """The active one hears no adverts that its firewall could drop, only those of the other's doctor."""
+    active, _ = active_of(pair)
+    rules = "table inet mine { chain i { type filter hook input priority 0; meta l4proto 112 drop; }; }"
+    active.exec("nft", "-f", "-", stdin=rules)
+    try:
+        assert checks(doctor(active)) == {("firewall", active.name)}
+    finally:
+        active.exec("nft", "delete", "table", "inet", "mine")
+
+
+def test_fw4_without_the_rules_of_the_package(pair: SeedLab) -> None:
+    active, _ = active_of(pair)
+    rules = EQUIVALENT % {"table": "", "input": "meta l4proto 112 accept", "lan": "accept"}
+    before = channel(active)["sessions"]
+    active.exec("nft", "-f", "-", stdin=rules)
+    try:
+        # The session began untracked, so that the firewall takes it for invalid.
+        wait_until(lambda: channel(active)["sessions"] > before and in_step(active), 20, "a new session")
+        assert checks(doctor(active)) == {("fw4", active.name)}
+    finally:
+        active.exec("nft", "delete", "table", "inet", "fw4")
+
+
+def test_rp_filter_drops_adverts(pair: SeedLab) -> None:
+    active, backup = active_of(pair)
+    source = "192.168.1.2" if active is pair.r1 else "192.168.1.3"
+    backup.ip(f"route add {source}/32 dev eth0.2")
+    try:
+        with changed(backup, "ipv4/conf/br-lan/rp_filter", 1):
+            found, _ = visit(backup)
+        assert ("rp_filter", backup.name) in checks(found)
+    finally:
+        backup.ip(f"route delete {source}/32 dev eth0.2")
+    settled(pair)
+
+
+def test_one_way(pair: SeedLab) -> None:
+    """A switch that drops multicast of one router, as IGMP snooping does when it errs."""
+    active, backup = active_of(pair)
+    rules = f"""table netdev mine {{ chain e {{
+        type filter hook ingress device "{active.cable("br-lan")}" priority 0;
+        ip daddr 224.0.0.18 drop
+    }}; }}"""
+    switches = ["ip", "netns", "exec", pair.switch_namespace, "nft"]
+    netns.run([*switches, "-f", "-"], stdin=rules)
+    try:
+        found = doctor(active)
+        assert ("hearing", "") in checks(found)
+        sentence = next(item["what"] for item in found if item["check"] == "hearing")
+        assert f"{backup.name} does not hear {active.name}" in sentence and "br-lan" in sentence
+    finally:
+        netns.run([*switches, "delete", "table", "netdev", "mine"])
+    settled(pair)
+
+
+def test_another_router_with_our_virtual_router_id(pair: SeedLab) -> None:
+    """Somebody's own VRRP on the same segment, found from both routers."""
+    foreign = Instance("X", "eth0", 51, ("192.168.1.99/24",), priority=50, advert_s=0.5, version=3)
+    with foreign_router(pair, foreign) as stranger:
+        found = checks(doctor(active_of(pair)[0]))
+        assert found == {("vrid_clash", router.name) for router in pair.routers}
+        assert stranger.running
+
+
+@contextmanager
+def foreign_router(lab: SeedLab, instance: Instance) -> Iterator[Router]:
+    """One more router on the LAN, with a daemon that knows nothing of the others."""
+    with Lab("stranger") as other:
+        lan = other.switch("lan")
+        router = other.add(Router("x", [Port("eth0", lan, "192.168.1.77/24")], Tandem([instance])))
+        other.up()
+        # A cable from the LAN's switch to the stranger's.
+        netns.ip_batch(
+            [
+                f"link add name uplink type veth peer name downlink netns {other.switch_namespace}",
+                "link set uplink master lan up",
+            ],
+            lab.switch_namespace,
+        )
+        netns.ip_batch(["link set downlink master lan up"], other.switch_namespace)
+        router.start()
+        router.wait_started()
+        wait_until(lambda: router.all_in("MASTER"), 15, "the stranger advertises")
+        yield router
+
+
+def test_dnsmasq_answers_on_the_backup(pair: SeedLab) -> None:
+    active, backup = active_of(pair)
+    child = backup.popen(
+        "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--interface=br-lan",
+        "--dhcp-range=192.168.1.50,192.168.1.60", "--no-ping", "--dhcp-authoritative",
+        f"--dhcp-leasefile={backup.file('leases')}", "--user=root", "--no-resolv", "--no-hosts",
+        f"--pid-file={backup.file('dnsmasq.pid')}",
+    )  # fmt: skip
+    try:
+        found = doctor(active)
+        assert checks(found) == {("dhcp", "")}
+        assert found[0]["what"].startswith(f"{backup.name} is BACKUP and offers DHCP leases on br-lan")
+    finally:
+        child.terminate()
+        child.wait(5)
+
+
+def test_an_edited_file_that_was_not_reloaded(pair: SeedLab) -> None:
+    active, backup = active_of(pair)
+    conf = backup.file("conf")
+    text = conf.read_text()
+    conf.write_text(text.replace("option priority '101'", "option priority '77'"))
+    try:
+        assert checks(doctor(active)) == {("reload", backup.name)}
+        conf.write_text(text.replace("option priority '101'", "option priority 'high'"))
+        found = checks(doctor(active))
+        assert found == {("configuration", backup.name)}
+    finally:
+        conf.write_text(text)
+
+
+def test_features_that_the_kernel_lacks() -> None:
+    """The kernel really is asked: it knows no such kind of link, subsystem, or expression."""
+    from tandem.doctor import probes
+
+    assert probes.has_link_kind("macvlan") and not probes.has_link_kind("tandemlan")
+    assert probes.has_subsystem(1, 4) and not probes.has_subsystem(63, 0)
+    assert probes.has_rules("table inet x { chain c { type nat hook postrouting priority 99; }; }")
+    assert not probes.has_rules("table inet x { chain c { type nat hook nowhere priority 99; }; }")
+
+
+# Pairs that are wrong from the start
+
+
+def test_no_daemon_at_all(open_lab: Open) -> None:
+    lab = open_lab(SeedLab(daemon))
+    lab.r1.daemon.write(lab.r1)
+    findings, _ = visit(lab.r1, "-c", str(lab.r1.file("conf")))
+    assert checks(findings) == {("daemon", "r1")}
+
+
+def test_the_other_one_is_down(open_lab: Open) -> None:
+    lab = open_lab(SeedLab(daemon))
+    lab.r1.start()
+    wait_until(lambda: lab.r1.active, 15, "active alone")
+    wait_until(lambda: channel(lab.r1)["last_error"], 15, "it has tried to connect")
+    findings, _ = visit(lab.r1)
+    assert checks(findings) == {("replication", "r1")} and "refused" in findings[0]["what"]
+
+
+def test_port_3780_is_closed(open_lab: Open) -> None:
+    lab = open_lab(SeedLab(daemon))
+    rules = "table inet mine { chain i { type filter hook input priority 0; tcp dport 3780 drop; }; }"
+    for router in lab.routers:
+        router.exec("nft", "-f", "-", stdin=rules)
+        router.start()
+        router.wait_started()
+    wait_until(lambda: "timeout" in channel(lab.r1)["last_error"], 20, "it has tried to connect")
+    active_of(lab)
+    findings, _ = visit(lab.r1)
+    assert checks(findings) == {("replication", "r1")} and "firewall" in findings[0]["advice"]
+
+
+def test_unequal_configurations(open_lab: Open) -> None:
+    """Everything that must be alike, except what keeps the two from hearing each other at all."""
+
+    def unequal(number: int) -> Tandem:
+        lan, wan = seed_instances()  # version 2, which has a password
+        if number == 1:
+            return daemon(number, lan, wan)
+        more = replace(lan, name="I2", virtual_router_id=60, addresses=("192.168.1.5/24",))
+        lan = replace(lan, preempt=True, auth_pass="other")
+        wan = replace(wan, virtual_router_id=52, advert_s=2.0, routes=(), addresses=("192.168.0.5/24",))
+        return daemon(number, lan, replace(wan, preempt=True), replace(more, preempt=True))
+
+    lab = open_lab(SeedLab(unequal))
+    for router in lab.routers:
+        router.start()
+        router.wait_started()
+    wait_until(lambda: all(channel(router)["state"] == "up" for router in lab.routers), 20, "connected")
+    wait_until(lambda: all(router.all_in("MASTER") for router in lab.routers), 20, "two actives")
+    found = doctor(lab.r1)
+    told = " / ".join(item["what"] for item in found if item["check"] == "unequal")
+    for word in (
+        "r2 has the instance I2", "E1: virtual_router_id is 51 on r1 and 52 on r2", "E1: advert_int is 1",
+        "E1: virtual_ipaddress is 192.168.0.4/24", "I1: auth_pass differs", "I1: preempt", "E1: snat is",
+    ):  # fmt: skip
+        assert word in told, word
+    assert "s3cret" not in json.dumps(found)
+    assert {("adverts_refused", "r1"), ("adverts_refused", "r2"), ("two_masters", "")} <= checks(found)
+
+
+AN_HOUR_AHEAD = """
+#define _GNU_SOURCE
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    int result = syscall(SYS_clock_gettime, clock, now);
+    if (clock == CLOCK_REALTIME) now->tv_sec += 3600;
+    return result;
+}
+"""
+
+
+class FakedClock(Tandem):
+    """tandemd on a router whose clock is an hour ahead; monotonic time is as it is."""
+
+    library: Path
+
+    def commands(self, router: Router) -> list[list[str]]:
+        return [["env", f"LD_PRELOAD={self.library}", *argv] for argv in super().commands(router)]
+
+
+def test_clocks_differ(open_lab: Open, tmp_path: Path) -> None:
+    def clock(number: int) -> Tandem:
+        plain = daemon(number)
+        if number == 1:
+            return plain
+        faked = FakedClock(plain.instances, plain.groups, plain.text)
+        faked.library = tmp_path / "ahead.so"
+        return faked
+
+    subprocess.run(
+        ["gcc", "-shared", "-fPIC", "-o", tmp_path / "ahead.so", "-x", "c", "-"],
+        input=AN_HOUR_AHEAD.encode(),
+        check=True,
+    )
+    lab = running(open_lab(SeedLab(clock)))
+    found = doctor(lab.r1)
+    assert checks(found) == {("clock", "")} and "clock of r2 is 3600 s ahead of" in found[0]["what"]
+
+
+def test_an_overdue_advert(open_lab: Open) -> None:
+    lab = running(open_lab(SeedLab(lambda number: daemon(number, *seed_instances(3.0)))))
+    active, backup = active_of(lab)
+    active.freeze()
+    try:
+        wait_until(lambda: silence(backup) > 6.7, 15, "two adverts are missing")
+        findings, _ = visit(backup)
+    finally:
+        active.thaw()
+    assert ("silence", backup.name) in checks(findings)
+
+
+def silence(router: Router) -> float:
+    peer = Tandem.request(router, "status")["instances"][0]["peer"]
+    return float(peer["last_advert_s"]) if peer else 0.0
+
+
+def test_masquerade_hides_the_virtual_address(open_lab: Open) -> None:
+    """A WAN whose default route is not Tandem's, so that nothing asks for source NAT."""
+
+    def plain(number: int) -> Tandem:
+        lan, wan = seed_instances(0.5)
+        return daemon(number, lan, replace(wan, routes=()))
+
+    lab = running(open_lab(SeedLab(plain)))
+    masquerade = """table inet fw4 {
+        chain srcnat { type nat hook postrouting priority 100; oifname { "eth0.2", "eth7" } jump srcnat_wan; }
+        chain srcnat_wan { meta nfproto ipv4 masquerade; }
+    }"""
+    lab.r2.exec("nft", "-f", "-", stdin=masquerade.replace("inet fw4", "inet other"))
+    found = doctor(lab.r1)
+    assert checks(found) == {("masquerade", "r2")} and "snat '1'" in found[0]["advice"]
+
+
+def test_a_fault_and_without_replication(open_lab: Open) -> None:
+    instances = seed_instances(0.5)
+    text = tandem_uci(instances, {"G1": ("I1", "E1")}, {})
+    lab = open_lab(SeedLab(lambda number: Tandem(instances, text=text)))
+    lab.r1.start()
+    wait_until(lambda: lab.r1.active, 15, "active")
+    lab.cut(lab.r1, "eth0.2")
+    wait_until(lambda: lab.r1.all_in("FAULT"), 10, "fault")
+    findings, notes = visit(lab.r1)
+    assert checks(findings) == {("fault", "lab")}
+    assert len(notes) == 1 and "run the doctor there too" in notes[0]

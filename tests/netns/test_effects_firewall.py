@@ -256,7 +256,7 @@ def test_set_active_is_silent_when_nothing_changes(router: Router) -> None:
 
 def test_a_reload_that_needs_no_rules_removes_the_table(router: Router) -> None:
     firewall = router.firewall(wan())
-    firewall.plan = load_plan(marshal.dumps(build_plan(Config(), ())))
+    firewall.take_plan(load_plan(marshal.dumps(build_plan(Config(), ()))))
     assert firewall.set_active([]) == ()
     assert "tandem" not in router.ruleset()
 

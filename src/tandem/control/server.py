@@ -52,6 +52,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "reload": (),
     "conntrack": (),
     "conntrack_list": ("peer", "cursor"),
+    "examine": ("listen",),
     "version": (),
 }
 

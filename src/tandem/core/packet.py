@@ -31,6 +31,8 @@ GROUP4 = bytes((224, 0, 0, 18))  # RFC 9568 section 5.1.1.2
 GROUP6 = bytes.fromhex("ff020000000000000000000000000012")  # RFC 9568 section 5.1.2.2
 
 MAX_INTERVAL_CS = 0xFFF  # v3: 12 bits
+PROBE = 1, MAX_INTERVAL_CS
+"""Priority and interval of an advert by which `tandem doctor` is heard; its VRID is nobody's."""
 AUTH_NONE = 0
 AUTH_PASSWORD = 1  # RFC 2338 section 5.3.6; RFC 3768 withdrew it, users still have it
 AUTH_DATA_LENGTH = 8

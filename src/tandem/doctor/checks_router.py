@@ -6,18 +6,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from tandem.doctor.facts import RouterFacts
+from tandem.doctor.facts import InstanceFacts, RouterFacts
 from tandem.doctor.finding import Finding
 
 Check = Callable[[RouterFacts], Iterator[Finding]]
+
+LATE_ADVERTS = 2.2  # advert intervals of silence; a backup takes over after three and some more
 
 
 def daemon(router: RouterFacts) -> Iterator[Finding]:
     """It runs."""
     if not router.daemon:
-        yield Finding(
-            "daemon", router.daemon_error or "tandemd does not run", "start it: /etc/init.d/tandem restart"
-        )
+        what = router.daemon_error or "tandemd does not run"
+        yield Finding("daemon", what, "look for the reason in the log, then: /etc/init.d/tandem restart")
 
 
 def configuration(router: RouterFacts) -> Iterator[Finding]:
@@ -25,6 +26,13 @@ def configuration(router: RouterFacts) -> Iterator[Finding]:
     for error in router.config_errors:
         mend = f"mend {router.config_file}, then: tandem check && tandem reload"
         yield Finding("configuration", error, mend)
+
+
+def reloaded(router: RouterFacts) -> Iterator[Finding]:
+    """The daemon runs with what the file says."""
+    if router.edited:
+        what = f"{router.config_file} was changed, and the daemon does not run with it yet"
+        yield Finding("reload", what, "tandem check && tandem reload")
 
 
 def faults(router: RouterFacts) -> Iterator[Finding]:
@@ -38,6 +46,42 @@ def faults(router: RouterFacts) -> Iterator[Finding]:
             )
 
 
+def kernel(router: RouterFacts) -> Iterator[Finding]:
+    """The kernel can do what the configuration asks for."""
+    for feature in router.missing:
+        advice = "install the package that is named (opkg install, apk add), and restart tandem"
+        yield Finding("kernel", f"the kernel lacks {feature}", advice)
+
+
+def forwarding(router: RouterFacts) -> Iterator[Finding]:
+    """A gateway forwards."""
+    for family, on in ((4, router.forwarding4), (6, router.forwarding6)):
+        if not on and any(instance.family == family for instance in router.instances):
+            key = "net.ipv4.ip_forward" if family == 4 else "net.ipv6.conf.all.forwarding"
+            advice = (
+                f"sysctl -w {key}=1, and look in /etc/sysctl.conf and /etc/sysctl.d for what sets it to 0"
+            )
+            yield Finding("forwarding", f"IPv{family} packets are not forwarded ({key} is 0)", advice)
+
+
+def realtime(router: RouterFacts) -> Iterator[Finding]:
+    """Nothing keeps the daemon from its timers."""
+    if router.policy and router.realtime and not router.policy.startswith("FIFO"):
+        yield Finding(
+            "realtime",
+            f"the daemon has no real-time priority (it is scheduled as {router.policy}):"
+            " under load it may be taken for dead",
+            "restart tandem, and see in its log why it got none (vrrp_rt_priority 0: it wants none)",
+        )
+    intervals = [instance.advert_int_cs * 10 for instance in router.instances]
+    if intervals and router.late_ms > min(intervals):
+        yield Finding(
+            "realtime",
+            f"the daemon was once {router.late_ms:.0f} ms late, longer than its shortest advert_int",
+            "give the other router more time: a longer advert_int, on both routers",
+        )
+
+
 def addresses(router: RouterFacts) -> Iterator[Finding]:
     """Who is active has the virtual addresses, and nobody else."""
     for instance in router.instances:
@@ -47,8 +91,7 @@ def addresses(router: RouterFacts) -> Iterator[Finding]:
                 yield Finding(
                     "addresses",
                     f"{instance.name} is MASTER, but {address} is not on {place}",
-                    "something has removed it: look for what else sets addresses there;"
-                    " tandem failover gives it to the other router meanwhile",
+                    "something removes it: look for what else sets addresses there",
                 )
             elif instance.state == "BACKUP" and there and instance.priority != 255:
                 yield Finding(
@@ -56,9 +99,173 @@ def addresses(router: RouterFacts) -> Iterator[Finding]:
                     f"{instance.name} is BACKUP, but {address} is on {place}",
                     f"remove it from the router's own configuration of {place} (/etc/config/network)",
                 )
+    for claim in router.claims:
+        yield Finding(
+            "address_clash",
+            f"another host on {claim.interface} answers for {claim.address}: {claim.by}",
+            "give that host another address, or choose another virtual address",
+        )
 
 
-CHECKS: tuple[Check, ...] = (daemon, configuration, faults, addresses)
+def silence(router: RouterFacts) -> Iterator[Finding]:
+    """A backup hears adverts as often as they are due."""
+    for instance in router.instances:
+        limit = instance.advert_int_cs / 100 * LATE_ADVERTS
+        if instance.state == "BACKUP" and instance.peer and instance.silence_s > limit:
+            yield Finding(
+                "silence",
+                f"{instance.name}: the last advert of {instance.peer} is {instance.silence_s:.1f} s old,"
+                f" one is due every {instance.advert_int_cs / 100:g} s",
+                "look at the network between the routers, and at the load of the other one",
+            )
+
+
+def strangers(router: RouterFacts) -> Iterator[Finding]:
+    """Nobody else uses a virtual router id of ours, nor speaks another dialect of it."""
+    ours = {(item.interface, item.family, item.virtual_router_id): item for item in router.instances}
+    for heard in router.heard:
+        instance = ours.get((heard.interface, heard.family, heard.virtual_router_id))
+        if instance is None or heard.probe or not heard.dropped:
+            continue
+        virtual = {address.partition("/")[0] for address in instance.addresses}
+        if heard.addresses and not virtual & set(heard.addresses):
+            yield Finding(
+                "vrid_clash",
+                f"{heard.source} on {heard.interface} uses virtual router id {heard.virtual_router_id},"
+                f" that of {instance.name}, for other addresses: {', '.join(heard.addresses)}",
+                f"give {instance.name} another virtual_router_id, on both routers",
+            )
+        else:
+            yield Finding(
+                "adverts_refused",
+                f"{instance.name} refuses the adverts of {heard.source}: {heard.dropped}",
+                "make version, password and addresses of the instance equal on both routers",
+            )
+
+
+def deaf(router: RouterFacts) -> Iterator[Finding]:
+    """Adverts that reach an interface reach the daemon too."""
+    told = set()
+    for heard in router.heard:
+        if not heard.arrived or heard.passed or (heard.interface, heard.family) in told:
+            continue
+        told.add((heard.interface, heard.family))
+        strict = router.device(heard.interface).rp_filter == 1
+        if heard.family == 4 and strict and heard.way and heard.way != heard.interface:
+            yield Finding(
+                "rp_filter",
+                f"{heard.interface} drops the adverts of {heard.source}: rp_filter is 1, and this router"
+                f" would send to it by {heard.way}",
+                f"sysctl -w net.ipv4.conf.{heard.interface}.rp_filter=2 (all.rp_filter counts too),"
+                " or mend the routes",
+            )
+            continue
+        rules = router.ruleset
+        advice = "accept protocol 112 there, from the other router"
+        if rules.fw4 and not rules.included:
+            advice = "let fw4 take Tandem's rules in: fw4 reload (and auto_includes must not be 0)"
+        yield Finding(
+            "firewall",
+            f"adverts of {heard.source} arrive at {heard.interface}, but the firewall drops them",
+            advice,
+        )
+
+
+def firewall(router: RouterFacts) -> Iterator[Finding]:
+    """fw4 has Tandem's rules, also before they are needed."""
+    if router.ruleset.fw4 and not router.ruleset.included:
+        yield Finding(
+            "fw4",
+            "fw4 is loaded without the rules that let adverts and replication in",
+            "fw4 reload; auto_includes in /etc/config/firewall must not be 0",
+        )
+
+
+def translation(router: RouterFacts) -> Iterator[Finding]:
+    """What leaves by a virtual address has it as its source."""
+    rules = router.ruleset
+    if not rules.readable:
+        return
+    for instance in router.instances:
+        if instance.snat and instance.state == "MASTER" and instance.snat not in rules.snat:
+            yield Finding(
+                "snat",
+                f"{instance.name} is MASTER, but nothing translates to {instance.snat}:"
+                " Tandem's nftables table was removed",
+                "tandem reload; do not use nft flush ruleset, which removes every program's tables",
+            )
+    if any(instance.snat for instance in router.instances):
+        for chain in rules.early_nat:
+            yield Finding(
+                "masquerade",
+                f"the nftables chain {chain} translates before Tandem does, so connections leave with"
+                " the router's own address and end with it",
+                "give that chain a priority above 99 (srcnat is 100)",
+            )
+    for instance in router.instances:
+        if _hidden(instance, router):
+            yield Finding(
+                "masquerade",
+                f"{instance.name}: what leaves by {instance.interface} is masqueraded to the router's own"
+                " address, not to a virtual one, and does not survive a takeover",
+                f"option snat '1' in {instance.name}, on both routers",
+            )
+
+
+def _hidden(instance: InstanceFacts, router: RouterFacts) -> bool:
+    masqueraded = instance.interface in router.ruleset.masquerading
+    return router.sync and instance.family == 4 and not instance.snat and masqueraded
+
+
+def arp(router: RouterFacts) -> Iterator[Finding]:
+    """The kernel answers for the virtual addresses."""
+    for device in router.devices:
+        if device.arp_ignore == 8:
+            yield Finding(
+                "arp",
+                f"{device.name} answers no ARP request at all (arp_ignore is 8)",
+                f"sysctl -w net.ipv4.conf.{device.name}.arp_ignore=0 (all.arp_ignore counts too)",
+            )
+
+
+def replication(router: RouterFacts) -> Iterator[Finding]:
+    """The peers are connected and in step."""
+    for link in router.links:
+        if not link.up:
+            yield Finding(
+                "replication",
+                f"connections are not replicated: {link.name} is not connected"
+                + (f" ({link.error})" if link.error else ""),
+                _why_not(link.error),
+            )
+        elif not link.in_step:
+            yield Finding(
+                "replication",
+                f"{link.name} does not have all connections (yet)",
+                "wait some seconds; if it stays so, tandem conntrack on both routers says what is lost",
+            )
+    for reason in router.stale:
+        yield Finding("replication", f"connections: {reason}", "tandem conntrack says more")
+
+
+def _why_not(error: str) -> str:
+    reason = error.partition(":")[0]
+    if "refused" in error:
+        return (
+            "start tandemd on the other router, with this one as a peer in conntrack_sync;"
+            " or its firewall rejects the port"
+        )
+    if reason in ("timeout", "connect"):
+        return "is the other router up, and does its firewall accept the port (3780) from here?"
+    if reason in ("auth", "mac", "key", "secret"):
+        return "copy the secret of one router to the other"
+    return "the log of both routers says more"
+
+
+CHECKS: tuple[Check, ...] = (
+    daemon, configuration, reloaded, faults, kernel, forwarding, realtime, addresses, silence, strangers,
+    deaf, firewall, translation, arp, replication,
+)  # fmt: skip
 
 
 def examine(router: RouterFacts) -> list[Finding]:

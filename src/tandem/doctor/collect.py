@@ -14,30 +14,36 @@ from tandem import __version__
 from tandem.config import load
 from tandem.config.schema import Address, Config, Instance
 from tandem.control.client import ControlError, NoDaemonError, ask
-from tandem.doctor.facts import DeviceFacts, InstanceFacts, RouterFacts
+from tandem.doctor import probes, ruleset
+from tandem.doctor.facts import DeviceFacts, InstanceFacts, LinkFacts, RouterFacts
 from tandem.effects.endpoint import text
 from tandem.effects.rtnl import dump_addresses, dump_links
 
 Json = dict[str, Any]
 
 
-def collect(config_file: str, control: str) -> RouterFacts:
-    """What can be seen at once, without listening to the networks."""
+def collect(config_file: str, control: str) -> tuple[RouterFacts, Config]:
+    """What can be seen at once, without listening to the networks; an empty configuration if it is bad."""
     loaded = load.load_file(config_file)
+    config = loaded.config or Config()
     facts = RouterFacts(
         version=__version__,
         config_file=config_file,
         config_errors=tuple(map(str, loaded.errors)),
+        realtime=config.globals.rt_priority > 0,
+        sync=config.conntrack_sync is not None,
     )
+    status: Json = {}
     try:
         status = ask(control, "status")
+        if config.conntrack_sync:
+            facts = _of_replication(facts, ask(control, "conntrack"))
     except NoDaemonError:
-        status = {}
+        pass
     except ControlError as error:
-        status = {}
         facts = replace(facts, daemon_error=str(error))
-    config = loaded.config or Config()
-    facts = _of_daemon(facts, status, config)
+    states = {str(item["name"]): item for item in status.get("instances", ())}
+    scheduling = status.get("scheduling", {})
     devices = dict.fromkeys(
         device
         for instance in config.instances
@@ -45,21 +51,57 @@ def collect(config_file: str, control: str) -> RouterFacts:
     )
     return replace(
         facts,
-        name=config.globals.router_id or socket.gethostname(),
-        devices=tuple(_devices(devices)),
+        name=config.globals.router_id or str(status.get("router_id", "")) or socket.gethostname(),
+        daemon=str(status.get("version", "")),
+        edited=bool(status) and loaded.config is not None and _edited(config, states),
+        policy=str(scheduling.get("policy", "")),
+        late_ms=float(scheduling.get("late_max_ms", 0.0)),
         forwarding4=_number("ipv4/ip_forward") == 1,
         forwarding6=_number("ipv6/conf/all/forwarding") == 1,
-        clock=time.time(),
-    )
-
-
-def _of_daemon(facts: RouterFacts, status: Json, config: Config) -> RouterFacts:
-    states = {str(item["name"]): item for item in status.get("instances", ())}
-    return replace(
-        facts,
-        daemon=str(status.get("version", "")),
+        missing=probes.missing(config),
         instances=tuple(_instance(one, config, states.get(one.name)) for one in config.instances),
-    )
+        devices=tuple(_devices(devices)),
+        ruleset=ruleset.read(),
+        clock=time.time(),
+    ), config
+
+
+def _of_replication(facts: RouterFacts, replication: Json) -> RouterFacts:
+    links = []
+    for peer in replication["channel"]["peers"]:
+        up = peer["state"] == "up"
+        links.append(
+            LinkFacts(
+                name=str(peer["name"]),
+                up=up,
+                error=str(peer["last_error"]),
+                in_step=up
+                and (not peer["streaming"] or peer["in_step"])
+                and (not peer["peer_streaming"] or peer["held_in_step"]),
+            )
+        )
+    return replace(facts, links=tuple(links), stale=tuple(map(str, replication["stale"])))
+
+
+def _edited(config: Config, states: dict[str, Json]) -> bool:
+    """Whether the daemon runs with other instances than those of the file."""
+    if states.keys() != {instance.name for instance in config.instances}:
+        return True
+    for instance in config.instances:
+        state = states[instance.name]
+        running = (
+            state["interface"], state["virtual_router_id"], state["version"], state["priority"]["base"],
+            state["advert_int_ms"], state["preempt"], state["snat"],
+        )  # fmt: skip
+        written = (
+            instance.interface, instance.virtual_router_id, instance.version, instance.priority,
+            instance.advert_int_cs * 10, instance.preempt, instance.snat,
+        )  # fmt: skip
+        addresses = sorted(text.partition(" ")[0] for text in state["addresses"])
+        wanted = sorted(f"{item.address}/{item.prefixlen}" for item in _every(instance))
+        if running != written or addresses != wanted:
+            return True
+    return False
 
 
 def _instance(instance: Instance, config: Config, state: Json | None) -> InstanceFacts:
@@ -80,6 +122,7 @@ def _instance(instance: Instance, config: Config, state: Json | None) -> Instanc
         group=group.name if group and not group.implicit else "",
         use_vmac=instance.use_vmac is not None,
         snat=instance.snat or "",
+        default_route=any(route.destination in ("0.0.0.0/0", "::/0") for route in instance.routes),
     )
     if state is None:
         return facts

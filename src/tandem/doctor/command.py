@@ -12,12 +12,15 @@ from dataclasses import asdict
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from tandem.control.commands import DONE, FAILED, complain
+from tandem.control.commands import DONE, FAILED, complain, running_config
 from tandem.control.table import printable
 
 if TYPE_CHECKING:
     from tandem.doctor.finding import Finding
 
+_WIDTH = 96
+
+LISTEN_S = range(1, 31)  # seconds
 Add = Callable[..., argparse.ArgumentParser]
 
 _DETAILS = """\
@@ -27,7 +30,7 @@ It listens to the networks for some seconds and changes nothing.
 The exit status is 1 if something is wrong."""
 _EXAMPLES = """\
   tandem doctor
-  tandem doctor --json               for scripts: a list of findings"""
+  tandem doctor --json               for scripts: findings, and notes of what could not be seen"""
 
 
 def register(add: Add) -> None:
@@ -35,33 +38,46 @@ def register(add: Add) -> None:
     sub = add("doctor", run, "look for what would break a takeover", _DETAILS, _EXAMPLES)
     sub.add_argument("--json", action="store_true", help="print JSON")
     sub.add_argument("-c", "--config", metavar="FILE", help="configuration (default: the running daemon's)")
+    sub.add_argument(
+        "--listen",
+        type=int,
+        choices=LISTEN_S,
+        default=4,
+        metavar="SECONDS",
+        help="how long to listen, 1 to 30 (default: 4, as long as dnsmasq takes for an offer)",
+    )
     sub.add_argument("--facts", metavar="FILE", help=argparse.SUPPRESS)  # for the other router's doctor
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Examine both routers, or only write the facts of this one."""
-    from tandem.control.commands import running_config
-    from tandem.doctor.checks_router import examine
-    from tandem.doctor.collect import collect
-
+    """Examine both routers, or only write the facts of this one for the other one's doctor."""
     if os.geteuid() != 0:
         complain(["only root can examine a router"])
         return FAILED
+    from tandem.doctor.visit import facts_of_this_router, visit
+
     config = arguments.config or running_config(arguments.control)
-    router = collect(config, arguments.control)
-    findings = examine(router)
+    if arguments.facts:
+        return facts_of_this_router(config, arguments.control, arguments.listen, arguments.facts)
+    found = visit(config, arguments.control, arguments.listen)
     if arguments.json:
-        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+        print(json.dumps(asdict(found), indent=2))
     else:
-        sys.stdout.write(render(findings))
-    return FAILED if findings else DONE
+        sys.stdout.write(render(found.findings, found.notes))
+    return FAILED if found.findings else DONE
 
 
-def render(findings: list[Finding]) -> str:
-    """The findings for people."""
+def render(findings: list[Finding], notes: list[str]) -> str:
+    """The findings for people, and what could not be looked at."""
     lines = []
     for finding in findings:
         where = f"{finding.router}: " if finding.router else ""
-        lines += wrap(printable(f"{where}{finding.what}"), 96)
-        lines += wrap(printable(finding.advice), 96, initial_indent="    -> ", subsequent_indent="       ")
-    return "\n".join([*(lines or ["nothing is wrong"]), ""])
+        lines += wrap(printable(f"{where}{finding.what}"), _WIDTH)
+        lines += wrap(
+            printable(finding.advice), _WIDTH, initial_indent="    -> ", subsequent_indent="       "
+        )
+    for note in notes:
+        lines += wrap(printable(f"note: {note}"), _WIDTH)
+    if not findings:
+        lines.append("nothing is wrong")
+    return "\n".join([*lines, ""])

@@ -36,13 +36,12 @@ class InstanceFacts:
     group: str = ""
     use_vmac: bool = False
     snat: str = ""  # the address, "": none
-    rt: bool = False  # has a default route
+    default_route: bool = False  # a way out by this instance
     state: str = ""  # MASTER, BACKUP, FAULT, INIT; "": no daemon
     faults: tuple[str, ...] = ()
     source: str = ""  # that its adverts have
     peer: str = ""  # who is active, as far as a backup knows
     silence_s: float = 0.0  # since the last advert of that peer
-    running: str = ""  # what the daemon runs with, if it is not what the file says: names of options
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +73,7 @@ class HeardFacts:
     passed: int = 0  # packets that the firewall let in
     dropped: str = ""  # why the daemon drops them; "": it takes them
     probe: bool = False  # sent by another router's doctor
+    way: str = ""  # the device by which this router would send to the source
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,6 @@ class LinkFacts:
     up: bool = False
     error: str = ""
     in_step: bool = False  # whoever of the two is active: the other one has all its connections
-    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +130,7 @@ class RouterFacts:
     devices: tuple[DeviceFacts, ...] = ()
     heard: tuple[HeardFacts, ...] = ()
     links: tuple[LinkFacts, ...] = ()
-    sync: str = ""  # what both must have alike of conntrack_sync, as a digest; "": not configured
+    sync: bool = False  # conntrack_sync is configured
     stale: tuple[str, ...] = ()
     claims: tuple[ClaimFacts, ...] = ()  # of a virtual address, by a stranger
     offers: tuple[ClaimFacts, ...] = ()  # of DHCP leases

@@ -121,7 +121,7 @@ class Executor:
 
     def take_plan(self, plan: Plan, stale: Iterable[Template]) -> None:
         """Go over to the plan of a reload; `stale` removes what it no longer has."""
-        self._firewall.plan = plan
+        self._firewall.take_plan(plan)
         if self.guard is not None:
             self.guard.hold(plan.guard)
         batch = bind(stale, self._interfaces.index, skip_missing=True)

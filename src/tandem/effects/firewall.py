@@ -17,8 +17,9 @@ _SEND_BUFFER = 4 << 20
 class Firewall:
     """The rules of the instances that are active now.
 
-    `plan` may be replaced at a reload; the next `set_active` brings the table up to date.
     `device_of` says what device an interface name of the configuration stands for.
+    After `take_plan` the next `set_active` makes the table anew, even if nothing has changed: it mends
+    what `nft flush ruleset` has removed.
     """
 
     def __init__(self, plan: Plan, device_of: Callable[[str], str | None] = lambda name: name) -> None:
@@ -27,6 +28,12 @@ class Firewall:
         self._commands: Commands | None = None
         self._sent: bytes | None = None  # the last batch, and what the kernel said to it
         self._failures: tuple[Failure, ...] = ()
+        self._anew = False
+
+    def take_plan(self, plan: Plan) -> None:
+        """Go over to the plan of a reload."""
+        self.plan = plan
+        self._anew = True
 
     def set_active(self, names: Iterable[str], *, force: bool = False) -> tuple[Failure, ...]:
         """Make the table hold the rules of exactly these instances; the kernel's refusals.
@@ -67,8 +74,9 @@ class Firewall:
         return nft
 
     def _send(self, batch: bytes, force: bool) -> tuple[Failure, ...]:
-        if batch != self._sent or force:
+        if batch != self._sent or force or self._anew:
             self._sent = batch
+            self._anew = False
             self._failures = self._transact(batch)
         return self._failures
 

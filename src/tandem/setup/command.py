@@ -52,9 +52,7 @@ def register(add: Add) -> None:
     sub.add_argument("--dry-run", action="store_true", help="print the configuration, change nothing")
     sub.add_argument("--force", action="store_true", help="replace a configuration that is in use")
     sub.add_argument("--config", default=CONFIG, metavar="FILE", help=f"default: {CONFIG}")
-    sub.add_argument(
-        "--network-config", default=NETWORK, metavar="FILE", help=f"default: {NETWORK}"
-    )
+    sub.add_argument("--network-config", default=NETWORK, metavar="FILE", help=f"default: {NETWORK}")
     sub.add_argument("--secret-file", default=SECRET_FILE, metavar="FILE", help=f"default: {SECRET_FILE}")
 
 

@@ -135,6 +135,5 @@ def no_networks(networks: Networks) -> str:
     """Why there is nothing to set up."""
     others = ", ".join(f"{name} ({proto})" for name, proto in networks.others) or "none at all"
     return (
-        "no network has a static address, which both routers need beside the shared one; there are:"
-        f" {others}"
+        f"no network has a static address, which both routers need beside the shared one; there are: {others}"
     )

@@ -99,9 +99,7 @@ def accept(invited: Invitation, networks: Networks, secret_file: str) -> Setup:
         problems += _strangers(invited, networks, shared)
     if problems:
         raise SetupError(*problems)
-    return Setup(
-        tuple(shared), peer, SECOND, invited.virtual_router_id, invited.advert_int, secret_file
-    )
+    return Setup(tuple(shared), peer, SECOND, invited.virtual_router_id, invited.advert_int, secret_file)
 
 
 def _place(networks: Networks, name: str, addresses: tuple[str, ...]) -> Shared:

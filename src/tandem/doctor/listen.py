@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The doctor's ears: for some seconds, everything on the networks of the instances that matters.
+
+Adverts are taken twice: from the wire by a packet socket, and behind the firewall by a raw socket like
+the daemon's. What comes to the first and not to the second, the router itself has dropped.
+
+A backup is silent, so each doctor also sends adverts of its own for the other router's to hear: of a
+virtual router id that nobody uses, with priority 1. Daemons ignore them.
+
+On an interface with the active router's IPv4 addresses it asks who else answers for them (ARP, RFC 5227
+section 1.1), and who offers leases (DHCPDISCOVER, RFC 2131): neither is answered by this router itself.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tandem.config.schema import Config, Instance
+from tandem.control.adverts import ETH_P_IP, instances_on, listen, take_apart, verdict
+from tandem.core.packet import PROBE, Advertisement, PacketError, encode
+from tandem.doctor.facts import ClaimFacts, DeviceFacts, HeardFacts, InstanceFacts, RouterFacts
+from tandem.effects.endpoint import text
+from tandem.effects.vrrp_socket import VrrpSocket, group_of, pack
+
+PROBE_EVERY_S = 0.4
+FIRST_PROBE_S = 0.3
+ARP_EVERY_S = 1.0
+MOST = 256  # sources, claims or offers that are kept
+
+_PROBE_IDS = range(255, 200, -1)
+_ETH_P_ARP = 0x0806
+_ARP = struct.Struct("!HHBBH6s4s6s4s")
+_DHCP_CLIENT, _DHCP_SERVER = 68, 67
+_SO_BINDTODEVICE = 25
+
+_Key = tuple[str, int, str, int]  # interface, family, source, virtual router id
+
+
+@dataclass(slots=True)
+class Ears:
+    """The open sockets and what they have heard so far. Close it."""
+
+    config: Config
+    router: RouterFacts
+    problems: list[str] = field(default_factory=list)
+    _heard: dict[_Key, HeardFacts] = field(default_factory=dict)
+    _claims: dict[ClaimFacts, None] = field(default_factory=dict)
+    _offers: dict[ClaimFacts, None] = field(default_factory=dict)
+    _readers: dict[socket.socket | VrrpSocket, Callable[[], None]] = field(default_factory=dict)
+    _probes: list[tuple[VrrpSocket, InstanceFacts, bytes]] = field(default_factory=list)
+    _arp: list[tuple[socket.socket, bytes]] = field(default_factory=list)
+    _dhcp: list[tuple[socket.socket, bytes]] = field(default_factory=list)
+
+    def open(self) -> None:
+        """Open all sockets; an interface that is not there has none."""
+        done: set[tuple[str, int]] = set()
+        for instance, facts in zip(self.config.instances, self.router.instances, strict=True):
+            device = self.router.device(instance.interface)
+            if not (device.present and device.up):
+                continue
+            if (instance.interface, 0) not in done:
+                done.add((instance.interface, 0))
+                self._watch(instance.interface)
+            if (instance.interface, instance.family) not in done:
+                done.add((instance.interface, instance.family))
+                self._take_part(instance, facts)
+            if facts.state == "MASTER" and facts.family == 4:
+                self._ask_arp(facts)
+                if not facts.default_route:
+                    self._ask_dhcp(instance.interface)
+
+    def close(self) -> None:
+        """Close the sockets."""
+        for reader in self._readers:
+            reader.close()
+
+    def run(self, seconds: float, until: Callable[[], bool] = lambda: True) -> None:
+        """Listen for so long, and on until the condition is true; look at it ten times a second."""
+        start = time.monotonic()
+        probe, arp = start + FIRST_PROBE_S, start
+        while (now := time.monotonic()) < start + seconds or not until():
+            if now >= probe:
+                self._send_probes()
+                probe = now + PROBE_EVERY_S
+            if now >= arp:
+                self._send_questions()
+                arp = now + ARP_EVERY_S
+            readable, _, _ = select.select(list(self._readers), [], [], 0.1)
+            for reader in readable:
+                self._readers[reader]()
+
+    def facts(self) -> RouterFacts:
+        """The router's facts with what was heard."""
+        return replace(
+            self.router,
+            heard=tuple(replace(found, way=self._way(found)) for found in self._heard.values()),
+            claims=tuple(self._claims),
+            offers=tuple(self._offers),
+        )
+
+    def _way(self, found: HeardFacts) -> str:
+        """The device by which we would send to the source of these adverts; "" when none is known."""
+        if found.family == 6:
+            return ""  # a link-local address: there is only one way
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            try:
+                sock.connect((found.source, 9))
+            except OSError:
+                return ""
+            own = sock.getsockname()[0]
+        return next((device.name for device in self.router.devices if own in device.addresses), "")
+
+    # Adverts
+
+    def _watch(self, interface: str) -> None:
+        try:
+            sock = listen(interface)
+        except OSError as error:
+            self.problems.append(f"{interface}: {error.strerror or error}")
+            return
+        sock.setblocking(False)
+        self._readers[sock] = lambda: self._arrived(interface, sock)
+
+    def _arrived(self, interface: str, sock: socket.socket) -> None:
+        for data, address in _receive(sock):
+            if address[2] in (socket.PACKET_OUTGOING, socket.PACKET_OTHERHOST):
+                continue
+            datagram = take_apart(data, 4 if address[1] == ETH_P_IP else 6)
+            if datagram is None or datagram.fragment:
+                continue
+            advert = datagram.decoded()
+            if isinstance(advert, PacketError):
+                advert = _damaged(datagram.payload)
+            judged = verdict(datagram, self.config, instances_on(interface, self.config))
+            found = self._source(interface, datagram.family, datagram.source, advert)
+            if found is not None:
+                dropped = "" if judged.startswith("accepted") else judged
+                self._keep(replace(found, arrived=found.arrived + 1, dropped=dropped))
+
+    def _passed(self, interface: str, sock: VrrpSocket) -> None:
+        for payload, source, _, _ in sock.receive():
+            found = self._source(interface, sock.family, source, _damaged(payload))
+            if found is not None:
+                self._keep(replace(found, passed=found.passed + 1))
+
+    def _source(self, interface: str, family: int, source: bytes, advert: Advertisement) -> HeardFacts | None:
+        """What is known so far of this source; None when there are too many."""
+        key = (interface, family, text(source), advert.vrid)
+        if key in self._heard:
+            return self._heard[key]
+        if len(self._heard) >= MOST:
+            return None
+        probe = (advert.priority, advert.interval_cs) == PROBE
+        addresses = tuple(text(address) for address in advert.addresses)
+        return HeardFacts(*key[:1], family, key[2], advert.vrid, advert.version, addresses, probe=probe)
+
+    def _keep(self, found: HeardFacts) -> None:
+        self._heard[found.interface, found.family, found.source, found.virtual_router_id] = found
+
+    # Adverts of our own
+
+    def _take_part(self, instance: Instance, facts: InstanceFacts) -> None:
+        """A socket like the daemon's: for what passes the firewall, and to send probes by."""
+        interface, family = instance.interface, instance.family
+        groups = {
+            group
+            for other in self.config.instances
+            if (other.interface, other.family) == (interface, family) and (group := group_of(other))
+        }
+        try:
+            sock = VrrpSocket(interface, socket.if_nametoindex(interface), family, sorted(groups))
+        except OSError as error:
+            self.problems.append(f"{interface}: {error.strerror or error}")
+            return
+        self._readers[sock] = lambda: self._passed(interface, sock)
+        if (group := group_of(instance)) and facts.source:
+            self._probes.append((sock, facts, group))
+
+    def _send_probes(self) -> None:
+        for sock, facts, group in self._probes:
+            taken = {found.virtual_router_id for found in self._heard.values() if not found.probe}
+            taken |= {instance.virtual_router_id for instance in self.config.instances}
+            free = next((number for number in _PROBE_IDS if number not in taken), None)
+            if free is None:
+                continue
+            source = pack(facts.source)
+            advert = Advertisement(3, free, *PROBE, (source,))
+            sock.send(encode(advert, source, group), source, group)
+
+    # Who else has our addresses, or gives leases
+
+    def _ask_arp(self, facts: InstanceFacts) -> None:
+        mine = {device.mac for device in self.router.devices}
+        for address, place in zip(facts.addresses, facts.places, strict=True):
+            device = self.router.device(place)
+            if not device.mac or device.mac.count(":") != 5:
+                continue
+            try:
+                sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
+                sock.bind((place, _ETH_P_ARP))
+            except OSError:
+                continue
+            sock.setblocking(False)
+            question = _arp_probe(device, address.partition("/")[0])
+            self._readers[sock] = lambda sock=sock, place=place: self._arp_answer(sock, place, mine)  # type: ignore[misc]
+            self._arp.append((sock, question))
+
+    def _arp_answer(self, sock: socket.socket, place: str, mine: set[str]) -> None:
+        ours = {
+            address.partition("/")[0]
+            for instance in self.router.instances
+            if instance.state == "MASTER"
+            for address in instance.addresses
+        }
+        for data, _ in _receive(sock):
+            if len(data) < _ARP.size:
+                continue
+            _, protocol, _, _, operation, mac, address, _, _ = _ARP.unpack_from(data)
+            by = mac.hex(":")
+            claimed = socket.inet_ntoa(address)
+            if (protocol, operation) == (ETH_P_IP, 2) and claimed in ours and by not in mine:
+                self._note(self._claims, ClaimFacts(place, claimed, by))
+
+    def _ask_dhcp(self, interface: str) -> None:
+        if any(name == interface for name in self._asked()):
+            return
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            sock.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, interface.encode() + b"\0")
+            sock.bind(("", _DHCP_CLIENT))
+        except OSError:
+            sock.close()  # a DHCP client of this router has the port: there it is no server
+            return
+        sock.setblocking(False)
+        number = os.urandom(4)
+        self._readers[sock] = lambda: self._offer(sock, interface, number)
+        self._dhcp.append((sock, _discover(number)))
+
+    def _asked(self) -> Iterator[str]:
+        for sock, _ in self._dhcp:
+            yield sock.getsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, 16).rstrip(b"\0").decode()
+
+    def _offer(self, sock: socket.socket, interface: str, number: bytes) -> None:
+        for data, address in _receive(sock):
+            answers = len(data) > 240 and data[0] == 2 and data[4:8] == number
+            if answers and address[0] not in self.router.addresses:
+                self._note(self._offers, ClaimFacts(interface, "", address[0]))
+
+    def _send_questions(self) -> None:
+        for sock, question in self._arp:
+            _try_send(sock, question, (sock.getsockname()[0], _ETH_P_ARP, 0, 0, b"\xff" * 6))
+        for sock, question in self._dhcp:
+            _try_send(sock, question, ("255.255.255.255", _DHCP_SERVER))
+
+    @staticmethod
+    def _note(where: dict[ClaimFacts, None], claim: ClaimFacts) -> None:
+        if len(where) < MOST:
+            where[claim] = None
+
+
+def _receive(sock: socket.socket) -> Iterator[tuple[bytes, tuple[Any, ...]]]:
+    """What has come, a bounded number of packets."""
+    for _ in range(64):
+        try:
+            yield sock.recvfrom(65535)
+        except OSError:
+            return
+
+
+def _try_send(sock: socket.socket, data: bytes, address: tuple[object, ...]) -> None:
+    try:
+        sock.sendto(data, address)
+    except OSError:
+        pass  # the interface went down: the answers that are missing say it
+
+
+def _damaged(payload: bytes) -> Advertisement:
+    """The header of a packet that is not (or need not be) sound."""
+    header = payload.ljust(8, b"\0")
+    interval = struct.unpack_from("!H", header, 4)[0] & 0xFFF if header[0] >> 4 == 3 else header[5] * 100
+    return Advertisement(header[0] >> 4, header[1], header[2], interval, ())
+
+
+def _arp_probe(device: DeviceFacts, address: str) -> bytes:
+    mac = bytes.fromhex(device.mac.replace(":", ""))
+    return _ARP.pack(1, ETH_P_IP, 6, 4, 1, mac, bytes(4), bytes(6), socket.inet_aton(address))
+
+
+def _discover(number: bytes) -> bytes:
+    """A DHCPDISCOVER of a client that does not exist, which wants its answer as a broadcast."""
+    mac = b"\x02" + number + b"\x01"
+    head = struct.pack("!BBBB4sHH4s4s4s4s16s192s", 1, 1, 6, 0, number, 0, 0x8000, *[bytes(4)] * 4, mac, b"")
+    return head + b"\x63\x82\x53\x63" + b"\x35\x01\x01" + b"\x37\x02\x01\x03" + b"\xff"

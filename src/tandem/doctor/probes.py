@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the kernel can do, found out without changing anything.
+
+A feature may be missing on a backup for months, and be missed at the takeover.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+import subprocess
+
+from tandem.config.schema import Config
+from tandem.effects.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, NLMSG_ERROR, messages
+
+CONNTRACK = "conntrack netlink (kmod-nf-conntrack-netlink)"
+MACVLAN = "macvlan (kmod-macvlan)"
+NFT_NAT = "source NAT with nftables (kmod-nft-nat)"
+
+_REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
+_NEWLINK = 16
+_IFLA_LINKINFO, _IFLA_INFO_KIND = 18, 1
+_NFNL_SUBSYS_CTNETLINK, _IPCTNL_MSG_CT_GET_STATS_CPU = 1, 4  # nfnetlink.h, nfnetlink_conntrack.h
+_NFT = "/usr/sbin/nft"
+_RULES = """
+table inet tandem_doctor {
+    chain postrouting {
+        type nat hook postrouting priority 99;
+        meta nfproto ipv4 oifname "none" iif != 0 snat ip to 192.0.2.1
+    }
+}
+"""
+
+
+def missing(config: Config) -> tuple[str, ...]:
+    """The kernel features that the configuration needs and that are not there."""
+    found = []
+    if config.conntrack_sync and not has_subsystem(_NFNL_SUBSYS_CTNETLINK, _IPCTNL_MSG_CT_GET_STATS_CPU):
+        found.append(CONNTRACK)
+    if any(instance.use_vmac for instance in config.instances) and not has_link_kind("macvlan"):
+        found.append(MACVLAN)
+    if any(instance.snat for instance in config.instances) and not has_rules(_RULES):
+        found.append(NFT_NAT)
+    return tuple(found)
+
+
+def has_subsystem(number: int, kind: int) -> bool:
+    """Whether nfnetlink knows the subsystem: EINVAL when not, and it can't be loaded (nfnetlink_rcv_msg)."""
+    return _errno(NETLINK_NETFILTER, number << 8 | kind, _DUMP, bytes(4)) != errno.EINVAL
+
+
+def has_link_kind(kind: str) -> bool:
+    """Whether links of this kind can be made: the kernel looks for the kind first (rtnl_newlink).
+
+    The request names no base interface, so that nothing is ever made.
+    """
+    name = _attribute(_IFLA_INFO_KIND, kind.encode() + b"\0")
+    body = struct.pack("=BxHiII", 0, 0, 0, 0, 0) + _attribute(_IFLA_LINKINFO, name)
+    create_exclusively = 0x600
+    return _errno(NETLINK_ROUTE, _NEWLINK, create_exclusively | _ACK, body) != errno.EOPNOTSUPP
+
+
+def has_rules(rules: str) -> bool:
+    """Whether the kernel takes these rules (`nft --check` gives up before it commits); True without nft."""
+    try:
+        done = subprocess.run([_NFT, "-c", "-f", "-"], input=rules.encode(), capture_output=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return True
+    return done.returncode == 0
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def _errno(protocol: int, kind: int, flags: int, body: bytes) -> int:
+    """Send a request; the errno of the answer, 0 when it is no error."""
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol) as sock:
+            sock.settimeout(2)
+            sock.send(struct.pack("=IHHII", 16 + len(body), kind, _REQUEST | flags, 1, 0) + body)
+            for answer, _, _, payload in messages(sock.recv(65536)):
+                if answer == NLMSG_ERROR:
+                    return int(-struct.unpack_from("=i", payload)[0])
+                return 0
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0

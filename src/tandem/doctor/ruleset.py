@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What nftables does with translated packets and with adverts, from `nft --json list ruleset`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+from tandem.doctor.facts import RulesetFacts
+from tandem.plan.fw4 import CHAIN
+
+Json = dict[str, Any]
+Chain = tuple[str, str, str]  # family, table, chain
+
+_NFT = "/usr/sbin/nft"
+OUR_TABLE, OUR_PRIORITY = "tandem", 99  # as in plan/encode_nft.py, which needs pyroute2
+_TRANSLATES = ("snat", "masquerade")
+
+
+def read() -> RulesetFacts:
+    """The rules that are loaded; nothing is known where there is no nft, or none that speaks JSON."""
+    try:
+        done = subprocess.run([_NFT, "--json", "list", "ruleset"], capture_output=True, timeout=30)
+        return summary(json.loads(done.stdout)["nftables"])
+    except (OSError, subprocess.TimeoutExpired, ValueError, KeyError, TypeError, AttributeError):
+        return RulesetFacts()
+
+
+def summary(items: list[Json]) -> RulesetFacts:
+    """The facts in nft's list of objects. KeyError, TypeError or AttributeError if it is no such list."""
+    chains: dict[Chain, Json] = {}
+    rules: dict[Chain, list[list[Json]]] = {}
+    tables, flowtables = set(), False
+    for item in items:
+        if "table" in item:
+            tables.add((item["table"]["family"], item["table"]["name"]))
+        elif "chain" in item:
+            chain = item["chain"]
+            chains[chain["family"], chain["table"], chain["name"]] = chain
+        elif "rule" in item:
+            rule = item["rule"]
+            statements = [part for part in rule["expr"] if isinstance(part, dict)]
+            rules.setdefault((rule["family"], rule["table"], rule["chain"]), []).append(statements)
+        elif "flowtable" in item:
+            flowtables = True
+    nat = [
+        key
+        for key, chain in chains.items()
+        if (chain.get("type"), chain.get("hook")) == ("nat", "postrouting") and key[1] != OUR_TABLE
+    ]
+    early = [key for key in nat if int(chains[key]["prio"]) <= OUR_PRIORITY]
+    return RulesetFacts(
+        readable=True,
+        fw4=("inet", "fw4") in tables,
+        included=any(_jumps(rule) == CHAIN for rule in rules.get(("inet", "fw4", "input"), ())),
+        snat=tuple(
+            str(part["snat"]["addr"])
+            for rule in rules.get(("inet", OUR_TABLE, "postrouting"), ())
+            for part in rule
+            if "snat" in part
+        ),
+        early_nat=tuple(" ".join(key) for key in early if _reaches(key, rules)),
+        masquerading=tuple(dict.fromkeys(device for key in nat for device in _masqueraded(key, rules))),
+        offloading=flowtables,
+    )
+
+
+def _jumps(rule: list[Json]) -> str | None:
+    for part in rule:
+        for verdict in ("jump", "goto"):
+            if verdict in part:
+                return str(part[verdict]["target"])
+    return None
+
+
+def _reaches(chain: Chain, rules: dict[Chain, list[list[Json]]], depth: int = 8) -> bool:
+    """Whether a rule that translates can be reached from the chain."""
+    for rule in rules.get(chain, ()):
+        if any(word in part for part in rule for word in _TRANSLATES):
+            return True
+        target = _jumps(rule)
+        if depth and target and _reaches((chain[0], chain[1], target), rules, depth - 1):
+            return True
+    return False
+
+
+def _masqueraded(chain: Chain, rules: dict[Chain, list[list[Json]]]) -> Iterator[str]:
+    """The devices for which a rule of the chain translates, itself or in a chain that it jumps to."""
+    for rule in rules.get(chain, ()):
+        target = _jumps(rule)
+        here = any("masquerade" in part for part in rule)
+        if here or (target and _reaches((chain[0], chain[1], target), rules)):
+            yield from _devices(rule)
+
+
+def _devices(rule: list[Json]) -> Iterator[str]:
+    for part in rule:
+        match = part.get("match")
+        if match and match["op"] == "==" and match["left"] == {"meta": {"key": "oifname"}}:
+            right = match["right"]
+            for name in right["set"] if isinstance(right, dict) else [right]:
+                yield str(name)

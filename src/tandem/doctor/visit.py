@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One run of the doctor: this router's facts, the other one's, and what the checks make of them."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tandem.control.client import ControlError, ask
+from tandem.control.commands import DONE
+from tandem.doctor.checks_pair import compare
+from tandem.doctor.checks_router import examine
+from tandem.doctor.collect import collect
+from tandem.doctor.facts import RouterFacts, decode, encode
+from tandem.doctor.finding import Finding
+from tandem.doctor.listen import Ears
+
+ANSWER_TIMEOUT_S = 50.0  # the daemon gives up after 45 s
+
+
+@dataclass(slots=True)
+class Visit:
+    """What was found."""
+
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what could not be looked at
+
+
+def facts_of_this_router(config_file: str, control: str, listen_s: int, path: str) -> int:
+    """Write them to a file, as the other router's doctor wants them."""
+    router, _ = _listen(config_file, control, listen_s, _Question(None, listen_s))
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+    with open(os.open(path, flags, 0o600), "wb") as file:
+        file.write(encode(router))
+    return DONE
+
+
+def visit(config_file: str, control: str, listen_s: int) -> Visit:
+    """Examine this router and all that it can ask; all listen for `listen_s` seconds."""
+    found = Visit()
+    question = _Question(control, listen_s)
+    router, found.notes = _listen(config_file, control, listen_s, question)
+    found.findings = examine(router)
+    if router.daemon and not router.sync:
+        found.notes.append(
+            "without conntrack_sync there is no way to ask the other router: run the doctor there too"
+        )
+    answers = question.routers()
+    for name in (link.name for link in router.links if link.up):
+        other = answers.get(name)
+        if other is None:
+            found.notes.append(f"{name} did not tell its facts: run the doctor there too")
+            continue
+        other = replace(
+            other, clock=router.clock + question.ahead[name], name=_apart(other.name, router.name, name)
+        )
+        found.findings += examine(other)
+        found.findings += compare(router, other)
+    return found
+
+
+def _apart(name: str, ours: str, peer: str) -> str:
+    """A name for the other router, also when both have the same."""
+    return f"{name} ({peer})" if name == ours else name
+
+
+def _listen(
+    config_file: str, control: str, listen_s: int, question: _Question
+) -> tuple[RouterFacts, list[str]]:
+    router, config = collect(config_file, control)
+    ears = Ears(config, router)
+    try:
+        ears.open()
+        question.ask()
+        ears.run(listen_s, lambda: question.answered)
+        return replace(ears.facts(), clock=time.time()), ears.problems
+    finally:
+        ears.close()
+
+
+class _Question:
+    """Asks the daemon for the other routers' facts, beside the listening: they listen as long."""
+
+    def __init__(self, control: str | None, listen_s: int) -> None:
+        self.ahead: dict[str, float] = {}  # of clocks, in seconds
+        self._control = control
+        self._listen_s = str(listen_s)
+        self._answers: dict[str, Any] = {}
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._asked = False
+
+    def ask(self) -> None:
+        """Ask, and go on."""
+        if self._control is not None:
+            self._asked = True
+            self._thread.start()
+
+    @property
+    def answered(self) -> bool:
+        """Whether there is nothing to wait for."""
+        return not (self._asked and self._thread.is_alive())
+
+    def routers(self) -> dict[str, RouterFacts]:
+        """The facts of the peers that answered, by name."""
+        found = {}
+        for name, answer in self._answers.items():
+            try:
+                ahead, packed = answer
+                self.ahead[name] = float(ahead)
+                found[str(name)] = decode(bytes.fromhex(packed))
+            except (ValueError, TypeError):
+                continue
+        return found
+
+    def _run(self) -> None:
+        assert self._control is not None
+        try:
+            answers = ask(self._control, "examine", timeout_s=ANSWER_TIMEOUT_S, listen=self._listen_s)
+        except ControlError:
+            return
+        if isinstance(answers, dict):
+            self._answers = answers
