@@ -26,6 +26,7 @@ from tandem.effects.announce import Announcer
 from tandem.effects.dhcp_guard import DhcpGuard, clear_guard
 from tandem.effects.executor import Executor
 from tandem.effects.firewall import Firewall
+from tandem.effects.fw4 import Fw4
 from tandem.effects.interfaces import Interfaces
 from tandem.effects.plan import Plan, PlanError, load_plan, planner_argv
 from tandem.effects.rtnl import Rtnl
@@ -128,12 +129,14 @@ class Daemon:
         rtnl = Rtnl()
         state_dir = os.path.dirname(self._control_path)
         self._interfaces = Interfaces(self._loop, rtnl, plan, state_dir, self._log)
+        self._fw4 = Fw4(self._loop, self._log, state_dir)
         firewall = Firewall(plan, self._interfaces.links.device)
         self._executor = Executor(rtnl, firewall, Announcer(), self._interfaces, self._told)
         self.router = Router(self._loop, plan, self._executor, self._interfaces, self._scripts, self._log)
         self._scripts.on_change = self.router.tracker_changed
         self._openwrt = self._integrate(plan)
         self._interfaces.start(self.router)
+        self._fw4.let_in(plan.config, self._interfaces.links.device)
         self._replication = self._replicate(plan)
         self._dhcp = self._follow(plan)
 
@@ -145,13 +148,18 @@ class Daemon:
 
         try:
             openwrt = OpenWrt(
-                self._loop, self._log, self._ubus_path, self._command, self._interfaces.name_networks
+                self._loop, self._log, self._ubus_path, self._command, self._name_networks
             )
         except OSError as error:
             self._log.warning(f"no ubus: {error}")
             return None
         openwrt.take_config(plan.config)
         return openwrt
+
+    def _name_networks(self, devices: dict[str, str | None]) -> None:
+        """Names of the configuration stand for these devices now."""
+        self._interfaces.name_networks(devices)
+        self._fw4.let_in(self.router.plan.config, self._interfaces.links.device)
 
     def _replicate(self, plan: Plan) -> Replication | None:
         """Replication of connections, if it is configured: it costs nothing where it is not."""
@@ -174,7 +182,8 @@ class Daemon:
         from tandem.doctor.exchange import TOPIC, Exchange
 
         doctor = Exchange(self._loop, self._log, PACKAGE_DIR, self._config_file, self._control_path)
-        doctor.send = replication.subscribe(TOPIC, doctor)
+        doctor.send = lambda peer, data: replication.send(peer, TOPIC, data)
+        replication.subscribe(TOPIC, doctor)
         self._doctor = doctor
         replication.start()
         for group in self.router.groups.values():
@@ -258,7 +267,7 @@ class Daemon:
 
     def _start_planner(self) -> tuple[int, int]:
         reading, writing = os.pipe2(os.O_CLOEXEC)
-        argv = planner_argv(PACKAGE_DIR, self._config_file, os.path.dirname(self._control_path) or ".")
+        argv = planner_argv(PACKAGE_DIR, self._config_file)
         actions = [(os.POSIX_SPAWN_DUP2, writing, 1), (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
         try:
             pid = os.posix_spawn(argv[0], argv, dict(os.environ), file_actions=actions)
@@ -331,9 +340,13 @@ class Daemon:
         if self._openwrt is not None:
             self._openwrt.take_config(plan.config)
         self.router.reload(plan)
+        self._fw4.let_in(plan.config, self._interfaces.links.device)
         if plan.config.conntrack_sync is None and self._replication is not None:
             self._replication.stop(lambda: None)
             self._replication = None
+            if self._doctor is not None:
+                self._doctor.close()
+                self._doctor = None
         leases = (before.config.dhcp_gateway, before.leases) != (plan.config.dhcp_gateway, plan.leases)
         if leases or self._replication is not replicated:
             if self._dhcp is not None:
@@ -457,6 +470,7 @@ class Daemon:
             self._dhcp.stop()
         if self._doctor is not None:
             self._doctor.close()
+        self._fw4.close()
         self._interfaces.stop()
         self._executor.close()
         if self._openwrt is not None:

@@ -20,7 +20,7 @@ from tandem.config.schema import Address, Config, Instance, Route, Rule, plain
 from tandem.effects.plan import PROTOCOL, STATIC_ADDRESS_PROTOCOL, Template, Watch
 from tandem.effects.process import credentials_of
 from tandem.openwrt import dnsmasq
-from tandem.plan import encode_guard, encode_nft, fw4
+from tandem.plan import encode_guard, encode_nft
 from tandem.plan import encode_rtnl as rtnl
 from tandem.plan.template import EncodeError
 
@@ -129,23 +129,17 @@ def _watches(addresses: Placed, routes: Iterable[Route], rules: Numbered) -> Ite
         yield "rule", rule.family, priority, rtnl.rule_table(rule)
 
 
-def plan_file(path: str, state_dir: str | None = None) -> dict[str, Any]:
-    """The plan of a configuration file, or {"errors": texts}.
-
-    `state_dir`: the plan will be used, so fw4 gets its rules, by a file in this directory.
-    """
+def plan_file(path: str) -> dict[str, Any]:
+    """The plan of a configuration file, or {"errors": texts}."""
     loaded = load_file(path)
     if loaded.config is None:
         return {"errors": tuple(str(problem) for problem in loaded.errors)}
     if unknown := _unknown_users(loaded.config):
         return {"errors": tuple(f"{path}: {text}" for text in unknown)}
     try:
-        plan = build_plan(loaded.config, [str(problem) for problem in loaded.warnings])
+        return build_plan(loaded.config, [str(problem) for problem in loaded.warnings])
     except EncodeError as error:
         return {"errors": (f"{path}: {error}",)}
-    if state_dir is not None and (problem := fw4.install(loaded.config, state_dir)):
-        plan["warnings"] += (problem,)
-    return plan
 
 
 def _unknown_users(config: Config) -> list[str]:
@@ -162,13 +156,13 @@ def _unknown_users(config: Config) -> list[str]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Plan the file of `-c FILE [DIR]`; exit status 0, or 2 when the plan holds only errors."""
+    """Plan the file of `-c FILE`; exit status 0, or 2 when the plan holds only errors."""
     out = os.dup(1)
     os.dup2(2, 1)  # standard output carries the plan and nothing that a library may print
-    if len(argv) not in (2, 3) or argv[0] != "-c":
-        plan: dict[str, Any] = {"errors": ("usage: planner -c FILE [DIR]",)}
+    if len(argv) != 2 or argv[0] != "-c":
+        plan: dict[str, Any] = {"errors": ("usage: planner -c FILE",)}
     else:
-        plan = plan_file(*argv[1:])
+        plan = plan_file(argv[1])
     with open(out, "wb") as pipe:
         pipe.write(marshal.dumps(plan))
     return 2 if "errors" in plan else 0

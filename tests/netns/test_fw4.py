@@ -122,6 +122,7 @@ def test_rules_follow_the_configuration(open_lab: Open) -> None:
     daemon.text = tandem_uci(instances, daemon.groups)
     daemon.write(r1)
     Tandem.request(r1, "reload")
+    wait_until(lambda: "224.0.0.99" in let_in(r1), 10, "nft has run")
     for _ in range(2):
         rules = let_in(r1)
         assert "224.0.0.99" in rules and "224.0.0.18" not in rules and "3780" not in rules

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Iterable, Iterator
@@ -20,6 +21,8 @@ from tandem.effects.endpoint import text
 from tandem.effects.rtnl import dump_addresses, dump_links
 
 Json = dict[str, Any]
+
+_POLICIES = {0: "OTHER", 3: "BATCH", 5: "IDLE"}  # include/uapi/linux/sched.h
 
 
 def collect(config_file: str, control: str) -> tuple[RouterFacts, Config]:
@@ -43,6 +46,8 @@ def collect(config_file: str, control: str) -> tuple[RouterFacts, Config]:
     except ControlError as error:
         facts = replace(facts, daemon_error=str(error))
     states = {str(item["name"]): item for item in status.get("instances", ())}
+    edited = bool(status) and loaded.config is not None and _edited(config, states)
+    config = _on_devices(config, states)
     scheduling = status.get("scheduling", {})
     devices = dict.fromkeys(
         device
@@ -53,8 +58,8 @@ def collect(config_file: str, control: str) -> tuple[RouterFacts, Config]:
         facts,
         name=config.globals.router_id or str(status.get("router_id", "")) or socket.gethostname(),
         daemon=str(status.get("version", "")),
-        edited=bool(status) and loaded.config is not None and _edited(config, states),
-        policy=str(scheduling.get("policy", "")),
+        edited=edited,
+        policy=_policy(int(status["pid"])) if status else "",
         late_ms=float(scheduling.get("late_max_ms", 0.0)),
         forwarding4=_number("ipv4/ip_forward") == 1,
         forwarding6=_number("ipv6/conf/all/forwarding") == 1,
@@ -81,6 +86,27 @@ def _of_replication(facts: RouterFacts, replication: Json) -> RouterFacts:
             )
         )
     return replace(facts, links=tuple(links), stale=tuple(map(str, replication["stale"])))
+
+
+def _on_devices(config: Config, states: dict[str, Json]) -> Config:
+    """The configuration with devices instead of OpenWrt's networks, as far as the daemon knows them."""
+    devices = {
+        str(state["interface"]): str(state["device"] or state["interface"]) for state in states.values()
+    }
+
+    def place(address: Address) -> Address:
+        return replace(address, device=address.device and devices.get(address.device, address.device))
+
+    instances = tuple(
+        replace(
+            instance,
+            interface=devices.get(instance.interface, instance.interface),
+            virtual_addresses=tuple(map(place, instance.virtual_addresses)),
+            excluded_addresses=tuple(map(place, instance.excluded_addresses)),
+        )
+        for instance in config.instances
+    )
+    return replace(config, instances=instances)
 
 
 def _edited(config: Config, states: dict[str, Json]) -> bool:
@@ -176,6 +202,17 @@ def _devices(names: Iterable[str]) -> Iterator[DeviceFacts]:
             arp_ignore=_greatest("arp_ignore", name),
             arp_filter=_greatest("arp_filter", name),
         )
+
+
+def _policy(pid: int) -> str:
+    """How the kernel schedules the process now, whatever it asked for once; "" when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    priority, policy = int(fields[37]), int(fields[38])  # proc(5): rt_priority (40), policy (41)
+    return f"FIFO {priority}" if policy == os.SCHED_FIFO else _POLICIES.get(policy, f"policy {policy}")
 
 
 def _greatest(setting: str, device: str) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tandem.doctor.facts import RulesetFacts
-from tandem.plan.fw4 import CHAIN
+from tandem.effects.fw4 import CHAIN
 
 Json = dict[str, Any]
 Chain = tuple[str, str, str]  # family, table, chain

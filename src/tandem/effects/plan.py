@@ -115,13 +115,9 @@ class Plan:
         return frozenset({PROTOCOL, *stated})
 
 
-def planner_argv(package_dir: str, config_file: str, state_dir: str | None = None) -> list[str]:
-    """The command that plans `config_file`; `package_dir` is the directory that holds `tandem/`.
-
-    `state_dir`: the plan will be used (see `tandem.plan.fw4`).
-    """
-    argv = [sys.executable, "-I", "-c", _START, package_dir, "-c", config_file]
-    return argv if state_dir is None else [*argv, state_dir]
+def planner_argv(package_dir: str, config_file: str) -> list[str]:
+    """The command that plans `config_file`; `package_dir` is the directory that holds `tandem/`."""
+    return [sys.executable, "-I", "-c", _START, package_dir, "-c", config_file]
 
 
 def load_plan(data: bytes) -> Plan:

@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the planner has OpenWrt's firewall let in. On a real one: tests/netns/test_fw4.py."""
+"""What OpenWrt's firewall is told to let in. On a real one: tests/netns/test_fw4.py."""
 
 from __future__ import annotations
 
+import types
 from pathlib import Path
+from typing import cast
+
+import pytest
 
 from tandem.config.load import load_text
 from tandem.config.schema import Config
-from tandem.plan import fw4
+from tandem.effects import fw4
+from tandem.log import Logger
+from tandem.loop import Loop
 
 INSTANCES = """
 config vrrp_instance 'I1'
@@ -74,15 +80,26 @@ def test_no_rule_for_a_device_that_nft_takes_for_a_pattern() -> None:
         assert all("wan" in rule for rule in fw4.rules(config(text))), name
 
 
-def test_the_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    directory = tmp_path / "run"
+def test_networks_of_openwrt_stand_for_devices() -> None:
+    text = INSTANCES.replace("'br-lan'", "'lan'").replace("'wan'", "'wan6'")
+    devices = {"lan": "br-lan", "wan6": None}
+    found = fw4.rules(config(text), lambda name: devices.get(name, name))
+    assert len(found) == 2 and all(rule.startswith('iifname "br-lan"') for rule in found)
+
+
+def test_file_and_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fw4, "NFT", "/nowhere/nft")
+    log: list[str] = []
+    logger = types.SimpleNamespace(warning=log.append)
+    kept = fw4.Fw4(Loop(), cast(Logger, logger), str(tmp_path))
     for text in (INSTANCES, SYNC):
-        assert fw4.install(config(text), str(directory)) is None
-        assert (directory / fw4.FILE).read_text().splitlines() == list(fw4.rules(config(text)))
-        assert [path.name for path in directory.iterdir()] == [fw4.FILE]
-
-
-def test_a_directory_that_can_not_be_written_is_told(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    problem = fw4.install(config(SYNC), str(tmp_path / "file/run"))
-    assert problem is not None and problem.startswith("rules for fw4: ")
+        kept.let_in(config(text), lambda name: name)
+        assert (tmp_path / fw4.FILE).read_text().splitlines() == list(fw4.rules(config(text)))
+    script = (tmp_path / ".fw4-now").read_text().splitlines()
+    assert script[0] == "flush chain inet fw4 tandem_input" and len(script) == 4
+    assert not list(tmp_path.glob("fw4*draft*")) and (tmp_path / fw4.FILE).stat().st_mode & 0o777 == 0o600
+    kept.close()
+    assert not list(tmp_path.iterdir()) and not log
+    nowhere = fw4.Fw4(Loop(), cast(Logger, logger), str(tmp_path / "nowhere"))
+    nowhere.let_in(config(SYNC), lambda name: name)
+    assert len(log) == 1 and log[0].startswith("no rules for fw4: ")
