@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The init script's decisions, with stand-ins for rc.common and procd.sh: everywhere, and in a second.
+
+test_opkg.py runs it with the real ones.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.lab.wait import wait_until
+from tests.packaging.packages import REPOSITORY
+
+SCRIPT = REPOSITORY / "files/etc/init.d/tandem"
+# The names that OpenWrt's rc.common and procd.sh give to an init script; each call is a line.
+STAND_IN = """
+call() { echo "$*"; }
+for name in open_instance close_instance set_param add_reload_trigger kill; do
+    eval "procd_$name() { call $name \\"\\$@\\"; }"
+done
+logger() { sed 's/^/log: /'; }
+running() { [ -n "$RUNNING" ]; }
+. "$1"
+PROG=$2/tandemd CLI=$2/tandem CONFIG=$2/config LOCK=$2/lock
+start() { start_service; }
+stop() { procd_kill tandem; service_stopped; }
+reload() { reload_service; }
+triggers() { service_triggers; }
+$3
+"""
+GOOD = "config globals\n\toption enabled '1'\n"
+
+
+class Service:
+    """The init script with the real tandemd --check, and a `tandem` that says what it was called with."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.write(
+            "tandemd", f'#!/bin/sh\nexec "{sys.executable}" "{REPOSITORY}/files/usr/sbin/tandemd" "$@"\n'
+        )
+        self.write("tandem", '#!/bin/sh\necho "tandem $*"\n')
+        self.configure(GOOD)
+
+    def write(self, name: str, text: str) -> None:
+        (self.directory / name).write_text(text)
+        (self.directory / name).chmod(0o755)
+
+    def configure(self, text: str) -> None:
+        (self.directory / "config").write_text(text)
+
+    def run(self, action: str, running: bool = False) -> tuple[int, list[str], str]:
+        """The exit status, what was called, and what is on the console."""
+        done = subprocess.run(
+            ["/bin/sh", "-c", STAND_IN, "sh", str(SCRIPT), str(self.directory), action],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=os.environ | {"RUNNING": "1" if running else ""},
+        )
+        return done.returncode, done.stdout.splitlines(), done.stderr
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Service:
+    return Service(tmp_path)
+
+
+def test_start(service: Service) -> None:
+    status, calls, console = service.run("start")
+    assert (status, console) == (0, "")
+    command = f"{service.directory}/tandemd --syslog -c {service.directory}/config"
+    assert calls[:2] == ["open_instance", f"set_param command {command}"]
+    assert calls[-1] == "close_instance"
+    assert {"set_param respawn 3600 5 0", "set_param stdout 1", "set_param stderr 1"} <= set(calls)
+
+
+def test_what_is_off_is_not_started(service: Service) -> None:
+    """Nor would it be started again and again."""
+    service.configure(GOOD.replace("1", "0"))
+    assert service.run("start") == (0, [], "")
+
+
+@pytest.mark.parametrize("action", ["start", "reload"])
+def test_a_bad_configuration_is_refused_with_its_reasons(service: Service, action: str) -> None:
+    service.configure(GOOD + "\toption nonsense '1'\nconfig vrrp_instance 'I1'\n\toption priority '999'\n")
+    status, calls, console = service.run(action, running=action == "reload")
+    assert status == (1 if action == "reload" else 0)
+    assert "nonsense" in console and "999" in console
+    # Every reason is in the log, and nothing else happened.
+    assert calls == [f"log: {line}" for line in console.splitlines()]
+
+
+def test_reload(service: Service) -> None:
+    assert service.run("reload", running=True) == (0, ["tandem reload"], "")
+    assert service.run("reload")[1][0] == "open_instance"
+    service.configure(GOOD.replace("1", "0"))
+    assert service.run("reload", running=True) == (0, ["kill tandem"], "")
+
+
+def test_a_reload_that_the_daemon_refuses_has_failed(service: Service) -> None:
+    service.write("tandem", "#!/bin/sh\necho why >&2\nexit 2\n")
+    status, _, console = service.run("reload", running=True)
+    assert (status, console) == (2, "why\n")
+
+
+def test_triggers(service: Service) -> None:
+    assert service.run("triggers") == (0, ["add_reload_trigger tandem network"], "")
+
+
+def test_stop_waits_until_the_daemon_has_gone(service: Service) -> None:
+    lock = service.directory / "lock"
+    holder = subprocess.Popen(
+        ["flock", str(lock), "sh", "-c", f"touch {lock}.held; read _"], stdin=subprocess.PIPE
+    )
+    assert holder.stdin is not None
+    try:
+        wait_until(lambda: Path(f"{lock}.held").exists(), 10, "the lock is held")
+        stop = subprocess.Popen(
+            ["/bin/sh", "-c", STAND_IN, "sh", str(SCRIPT), str(service.directory), "stop"],
+            stdout=subprocess.DEVNULL,
+        )
+        with pytest.raises(subprocess.TimeoutExpired):
+            stop.wait(1.5)
+        holder.stdin.close()
+        assert stop.wait(10) == 0
+    finally:
+        holder.kill()
+        holder.wait()
+    assert service.run("stop") == (0, ["kill tandem"], "")
