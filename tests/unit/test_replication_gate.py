@@ -23,6 +23,7 @@ from tandem.replication.gate_hold import (
     reply_tuple,
 )
 from tandem.replication.gate_link import _PACKAGE_DIR, _START, GateLink
+from tandem.replication.gate_rules import FIRST, iptables_rules, nft_rules
 
 MS = 1_000_000
 PORTS = struct.pack("!HH", 80, 40000)
@@ -49,10 +50,19 @@ def test_tuple_of_ipv6(packet: bytes) -> None:
     assert reply_tuple(packet) == b"\0\0\6\6" + SERVER6 + CLIENT6 + PORTS
 
 
+def test_tuple_of_udp_and_icmp() -> None:
+    assert reply_tuple(_ipv4(17)) == b"\0\0\4\x11" + SERVER4 + CLIENT4 + PORTS
+    assert reply_tuple(_ipv6(17)) == b"\0\0\6\x11" + SERVER6 + CLIENT6 + PORTS
+    echo = struct.pack("!BBHHH", 0, 0, 0xFFFF, 7, 1)  # type, code, checksum, id, sequence number
+    assert reply_tuple(_ipv4(1)[:20] + echo) == b"\0\0\4\1" + SERVER4 + CLIENT4 + b"\0\0\0\7"
+    echo = struct.pack("!BBHHH", 129, 0, 0xFFFF, 7, 1)
+    assert reply_tuple(_ipv6(58)[:40] + echo) == b"\0\0\6\x3a" + SERVER6 + CLIENT6 + b"\x81\0\0\7"
+
+
 @pytest.mark.parametrize(
     "packet",
-    [b"", bytes(60), _ipv4(protocol=17), _ipv4(fragment=1), _ipv4()[:22], b"\x44" + _ipv4()[1:],
-     _ipv6(17), _ipv6()[:42], _ipv6(0, b"\0\0"), _ipv6(44)],
+    [b"", bytes(60), _ipv4(protocol=132), _ipv4(protocol=58), _ipv4(fragment=1), _ipv4()[:22],
+     b"\x44" + _ipv4()[1:], _ipv6(1), _ipv6()[:42], _ipv6(0, b"\0\0"), _ipv6(44)],
 )  # fmt: skip
 def test_other_packets_have_none(packet: bytes) -> None:
     assert reply_tuple(packet) is None
@@ -114,6 +124,21 @@ def test_a_stall_lasts_until_something_that_waited_is_acknowledged() -> None:
     assert not waiting.stalled(200 * MS)
     assert waiting.acked(999) == b""
     assert not waiting.stalled(10_000 * MS)
+
+
+def test_what_nft_and_iptables_are_told() -> None:
+    text = nft_rules(3780, 1234)
+    lines = [line.strip() for line in text.splitlines()]
+    held = [line for line in lines if line.endswith("queue num 3780 bypass")]
+    assert [line.split()[0] for line in held] == ["tcp", "meta", "icmp", "icmpv6"]
+    assert "tcp sport != 1234" in held[0] and all(f"packets 1-{FIRST}" in line for line in held[1:])
+    assert lines.index('iifname "lo" accept') < lines.index("ct direction original accept")
+    assert lines.index("ct direction original accept") < lines.index(held[0])
+    for v6 in (False, True):
+        rules = [" ".join(rule) for rule in iptables_rules(3780, 1234, v6)]
+        assert all("--ctdir REPLY" in rule and "--queue-num 3780 --queue-bypass" in rule for rule in rules)
+        assert "! --sport 1234" in rules[0] and all(f"--connbytes 1:{FIRST} " in rule for rule in rules[1:])
+        assert ("icmpv6" in rules[2]) is v6
 
 
 class _Sink:

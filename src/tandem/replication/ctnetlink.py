@@ -42,6 +42,8 @@ Left alone: nf_conntrack_tcp_be_liberal (a flag of each restored entry does it, 
 window check), nf_conntrack_helper (gone in Linux 6.0; helpers come from rules and are replicated),
 nf_conntrack_max (an administrator's bound: `table_size` tells it).
 """
+GATE_SETTINGS: tuple[Setting, ...] = ((("net", "netfilter", "nf_conntrack_acct"), "1"),)
+"""For the gate as well: which reply is the first one of a flow."""
 
 EVENTS_BUFFER = 8 << 20  # bytes; the kernel charges an event 768 to 1280
 _EVENT_SIZE = 2048  # bytes; IPv6 with helper, labels, counters, time stamps and security context stays below

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The gate: a process that holds the first reply of each new TCP connection until a peer knows it.
+"""The gate: a process that holds the first reply of each new connection until a peer knows it.
 
     SYN,ACK -> PREROUTING -> queue -> gate: ask conntrack for the entry -> daemon: push it, urgent
                                       gate <- daemon: acknowledged, or nobody to ask
                NAT, FORWARD <- accept
 
-By then the kernel's entry is in SYN_RECV and knows the window scales of both sides, though its event is sent
-only when the packet has left the router: so the entry itself is asked for, by the packet's tuple, and the
-backup gets what it needs to let the client's ACK pass.
+Likewise the first reply of UDP and of ICMP echo. By then the kernel's entry of a TCP connection is in
+SYN_RECV and knows the window scales of both sides, though its event is sent only when the packet has left
+the router: so the entry itself is asked for, by the packet's tuple, and the backup gets what it needs to let
+the client's ACK pass.
 
 Nothing may be held for longer than the timeout, whatever happens to the daemon: the deadlines are here.
 When this process dies, the kernel drops what is held (the server repeats its SYN,ACK after a second) and lets

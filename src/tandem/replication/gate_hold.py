@@ -27,31 +27,41 @@ ACKED, TIMED_OUT, BYPASSED, UNKNOWN = range(4)
 # held, the four ways, waiting now, median, 99th percentile and maximum of the latency in µs
 FIGURES = Struct("!9Q")
 
-_IPPROTO_TCP = 6
+_IPPROTO_ICMP, _IPPROTO_TCP, _IPPROTO_UDP, _IPPROTO_ICMPV6 = 1, 6, 17, 58
 _IPV6_HEADERS = {0, 43, 60}  # hop-by-hop, routing, destination options: 8 bytes times (1 + their length)
 
 
 def reply_tuple(packet: bytes) -> bytes | None:
-    """The tuple of a TCP packet, in the form of a key in zone 0; None when it is another or malformed.
+    """The tuple of a TCP, UDP or ICMP packet, in the form of a key in zone 0; None for another or malformed.
 
-    `packet` begins with the IP header and may be cut off behind the ports.
+    `packet` begins with the IP header and may be cut off behind the ports, or the ICMP id.
     """
     if len(packet) < 24:
         return None
     if packet[0] >> 4 == 4:
-        at = 4 * (packet[0] & 15)
+        at, protocol = 4 * (packet[0] & 15), packet[9]
         fragment = packet[6] & 0x1F or packet[7]
-        if at < 20 or packet[9] != _IPPROTO_TCP or fragment or len(packet) < at + 4:
+        if at < 20 or fragment:
             return None
-        return b"\0\0\4\6" + packet[12:20] + packet[at : at + 4]
+        return _tuple(packet, at, b"\0\0\4", protocol, packet[12:20], _IPPROTO_ICMP)
     if packet[0] >> 4 != 6 or len(packet) < 44:
         return None
     header, at = packet[6], 40
     while header in _IPV6_HEADERS and at + 2 <= len(packet):
         header, at = packet[at], at + 8 * (1 + packet[at + 1])
-    if header != _IPPROTO_TCP or len(packet) < at + 4:
+    return _tuple(packet, at, b"\0\0\6", header, packet[8:40], _IPPROTO_ICMPV6)
+
+
+def _tuple(
+    packet: bytes, at: int, family: bytes, protocol: int, addresses: bytes, icmp: int
+) -> bytes | None:
+    if protocol in (_IPPROTO_TCP, _IPPROTO_UDP):
+        last = packet[at : at + 4]
+    elif protocol == icmp:
+        last = packet[at : at + 2] + packet[at + 4 : at + 6]  # type, code, id
+    else:
         return None
-    return b"\0\0\6\6" + packet[8:40] + packet[at : at + 4]
+    return family + bytes((protocol,)) + addresses + last if len(last) == 4 else None
 
 
 class Hold:

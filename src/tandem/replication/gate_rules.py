@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The firewall rules that send the first reply of a TCP connection to the gate's queue.
+"""The firewall rules that send the first reply of a connection to the gate's queue.
 
 They stand in PREROUTING at priority mangle: behind connection tracking, so that it is known what is
 a reply, and before NAT, so that the packet's tuple is the entry's reply tuple whatever is translated. In
 FORWARD the destination is translated back already and the source not yet, so that a hairpin
 connection's packets have neither tuple.
+
+TCP's first reply is known by its flags. For UDP and ICMP echo connection tracking counts (the setting
+nf_conntrack_acct, which OpenWrt has on): the first FIRST packets of the reply direction, for a server that
+answers in several packets sends them while the first one is held.
 
 `bypass`: what finds no one at the queue passes. nft is tried first; where its queue expression is
 missing (OpenWrt: kmod-nft-queue), iptables.
@@ -18,16 +22,41 @@ CHAIN = "TANDEM_GATE"
 TABLE = "tandem_gate"
 TIMEOUT = 10.0  # s
 
+FIRST = 4  # packets
 _NFT = """
 table inet {table} {{
     chain prerouting {{
         type filter hook prerouting priority mangle; policy accept;
-        iifname != "lo" tcp flags & (fin|syn|rst|ack) == syn|ack tcp sport != {port} ct direction reply \
-queue num {queue} bypass
+        iifname "lo" accept
+        ct direction original accept
+        tcp flags & (fin|syn|rst|ack) == syn|ack tcp sport != {port} {verdict}
+        meta l4proto udp ct reply packets 1-{first} {verdict}
+        icmp type echo-reply ct reply packets 1-{first} {verdict}
+        icmpv6 type echo-reply ct reply packets 1-{first} {verdict}
     }}
 }}
 """
 _IPTABLES = ("iptables-legacy", "iptables")
+
+
+def nft_rules(queue: int, channel_port: int, verdict: str = "") -> str:
+    """The table for `nft -f`; `verdict` instead of the queue is for tests."""
+    verdict = verdict or f"queue num {queue} bypass"
+    return _NFT.format(table=TABLE, port=channel_port, first=FIRST, verdict=verdict)
+
+
+def iptables_rules(queue: int, channel_port: int, v6: bool) -> list[list[str]]:
+    """What follows `iptables -t mangle -A TANDEM_GATE`, rule by rule."""
+    reply = ["-m", "conntrack", "--ctdir", "REPLY"]
+    first = ["-m", "connbytes", "--connbytes", f"1:{FIRST}"]
+    first += ["--connbytes-dir", "reply", "--connbytes-mode", "packets"]
+    echo = ["icmpv6", "--icmpv6-type"] if v6 else ["icmp", "--icmp-type"]
+    target = ["-j", "NFQUEUE", "--queue-num", str(queue), "--queue-bypass"]
+    flags = ["--tcp-flags", "FIN,SYN,RST,ACK", "SYN,ACK", "!", "--sport", str(channel_port)]
+    return [
+        ["!", "-i", "lo", "-p", *match, *reply, *target]
+        for match in (["tcp", *flags], ["udp", *first], [*echo, "echo-reply", *first])
+    ]
 
 
 class RulesError(Exception):
@@ -45,17 +74,16 @@ class Rules:
 
     def install(self) -> list[str]:
         """Install the rules; what could not be done, when something could. RulesError: nothing could."""
-        text = _NFT.format(table=TABLE, queue=self._queue, port=self._port)
-        problems = [_run(["nft", "-f", "-"], text)]
+        problems = [_run(["nft", "-f", "-"], nft_rules(self._queue, self._port))]
         if not problems[0]:
             self.backend = "nft"
             return []
         for program in _IPTABLES:
             failed = [self._install_iptables(name) for name in _both_families(program)]
-            if not all(failed):
+            if any(some for some, _ in failed):
                 self.backend = program
-                return [problem for problem in failed if problem]
-            problems += failed
+                return [problem for _, problem in failed if problem]
+            problems += [problem for _, problem in failed]
         self.clear()
         raise RulesError("; ".join(dict.fromkeys(problem for problem in problems if problem)))
 
@@ -74,15 +102,17 @@ class Rules:
             _clear_iptables(program)
         self.backend = ""
 
-    def _install_iptables(self, program: str) -> str:
-        match = ["!", "-i", "lo", "-p", "tcp", "--tcp-flags", "FIN,SYN,RST,ACK", "SYN,ACK"]
-        match += ["!", "--sport", str(self._port), "-m", "conntrack", "--ctdir", "REPLY"]
-        target = ["-j", "NFQUEUE", "--queue-num", str(self._queue), "--queue-bypass"]
-        return (
-            _mangle(program, "-N", CHAIN)
-            or _mangle(program, "-A", CHAIN, *match, *target)
-            or _mangle(program, "-I", "PREROUTING", "-j", CHAIN)
-        )
+    def _install_iptables(self, program: str) -> tuple[bool, str]:
+        """Whether some of the rules stand, and why one of them does not."""
+        if problem := _mangle(program, "-N", CHAIN):
+            return False, problem
+        rules = iptables_rules(self._queue, self._port, v6="ip6" in program)
+        problems = [_mangle(program, "-A", CHAIN, *rule) for rule in rules]
+        problem = next(filter(None, problems), "")
+        if all(problems):
+            return False, problem
+        hook = _mangle(program, "-I", "PREROUTING", "-j", CHAIN)
+        return not hook, hook or problem
 
 
 def _clear_nft() -> None:

@@ -22,7 +22,7 @@ from tandem.loop import Loop
 from tandem.replication import configured
 from tandem.replication.cache import Cache
 from tandem.replication.channel import Channel
-from tandem.replication.ctnetlink import SETTINGS
+from tandem.replication.ctnetlink import GATE_SETTINGS, SETTINGS
 from tandem.replication.health import Health
 from tandem.replication.journal import Journal
 from tandem.replication.kernel_table import OWNER, KernelTable
@@ -123,8 +123,7 @@ class Replication:
 
     def start(self) -> None:
         """Set the kernel up and look for the peers."""
-        for problem in self._sysctls.hold(OWNER, SETTINGS):
-            self._log.warning(f"{OWNER}: {problem}")
+        self._hold_sysctls()
         found = self._sysctls.read(ESTABLISHED)
         # An event may carry the short timeout of unacknowledged data.
         self._mirror.established = int(found) if found else None
@@ -181,11 +180,18 @@ class Replication:
         if (settings.guarantee, settings.guarantee_timeout_ms, settings.port) != gate:
             if self._gate:
                 self._gate.stop()
+            self._hold_sysctls()
             self._gate = self._make_gate()
             if self._gate:
                 self._gate.start()
-        self._check_rules()
+        # What is not wanted any more goes, which nobody is told one by one.
+        self._check_rules(lambda: self._channel.repeat("filter"))
         self._tell_gate()
+
+    def _hold_sysctls(self) -> None:
+        settings = SETTINGS + (GATE_SETTINGS if self.settings.guarantee else ())
+        for problem in self._sysctls.hold(OWNER, settings):
+            self._log.warning(f"{OWNER}: {problem}")
 
     def _renew_channel(self) -> None:
         position, streaming, before = self._channel.position, self._channel.streaming, self.in_step
@@ -203,15 +209,15 @@ class Replication:
         if before:
             self._synchronised(False)
 
-    def _check_rules(self) -> None:
+    def _check_rules(self, then: Callable[[], None] | None = None) -> None:
         """Other flows may be wanted since the configuration, or an address of the router, has changed."""
         rules = configured.wanted(self.settings, self._local())
         if rules == self._rules:
             return
         self._rules = rules
         self._kernel.set_filter(rules)
-        if self._active:  # what is not wanted any more goes, which nobody is told one by one
-            self._kernel.dump(lambda: self._channel.repeat("filter"))
+        if self._active:
+            self._kernel.dump(then)
 
     # Roles
 
