@@ -77,16 +77,18 @@ config vrrp_instance 'I1'
     assert messages(loaded) == []
     at = "section 'I1' (vrrp_instance), option"
     assert [str(problem) for problem in loaded.warnings] == [
-        f"f:1: {at} 'accept': strict: RFC 3768 has no accept mode",
+        f"f:5: {at} 'state', value 'MASTER': has no effect in strict mode: the RFC has MASTER at once at"
+        " priority 255, and only there",
         f"f:5: {at} 'state', value 'MASTER': keepalived would take 255 without a priority; Tandem takes 100",
-        f"f:5: {at} 'state', value 'MASTER': strict: the RFC has MASTER at once at priority 255 only",
-        f"f:6: {at} 'nopreempt', value '1': has no effect with state MASTER; use BACKUP on both routers",
-        f"f:8: {at} 'preempt_delay', value '20': has no effect with state MASTER",
+        f"f:8: {at} 'preempt_delay', value '20': has no effect with nopreempt",
         f"f:8: {at} 'preempt_delay', value '20': is given twice: this one counts, not the one at line 7",
-        f"f:10: {at} 'auth_type', value 'PASS': strict: RFC 3768 has removed authentication",
+        f"f:10: {at} 'auth_type', value 'PASS': has no effect in strict mode: RFC 3768 has removed"
+        " authentication",
         f"f:11: {at} 'auth_pass', value '***': only the first 8 bytes count",
         f"f:12: {at} 'debug', value '3': no effect, as in keepalived: use log_level in globals",
         f"f:13: {at} 'unicast_ttl': is empty, which to UCI is the same as not set",
+        f"f:14: {at} 'track_interface', value 'br-lan weight 5': the weight of 'br-lan' moves nothing while"
+        " the other router has nopreempt too; with weight 0, down is a fault",
         f"f:14: {at} 'track_interface', value 'br-lan weight 5': the weight of 'br-lan' never counts: without"
         " dont_track_primary the instance is in fault when its own interface is down",
         f"f:15: {at} 'vmac_xmit_base', value '1': has no effect without use_vmac",

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tandem.config import syntax, values
+from tandem.config import strict, syntax, values
 from tandem.config.names import Names
 from tandem.config.problem import MASK
-from tandem.config.read import Item, Parsed
+from tandem.config.read import Parsed
 from tandem.config.schema import Address, Garp, Instance, Notify, Route, Rule
 
 DEFAULT_GROUPS = {4: "224.0.0.18", 6: "ff02::12"}
@@ -118,9 +118,7 @@ class _Builder:
             garp=self._garp(),
             notify=notify(parsed),
         )
-        if self.strict:
-            self._strict(instance)
-        return instance
+        return strict.apply(instance, parsed) if self.strict else instance
 
     # family and version
 
@@ -182,7 +180,14 @@ class _Builder:
         state = parsed.get("state")
         if state == "MASTER" and not parsed.given("priority"):
             parsed.warn("keepalived would take 255 without a priority; Tandem takes 100", "state")
-        return bool(state == "MASTER" if state else parsed.get("priority") == 255)
+        owner = parsed.get("priority") == 255
+        master = bool(state == "MASTER" if state else owner)
+        if self.strict and master != owner:
+            parsed.warn(
+                "has no effect in strict mode: the RFC has MASTER at once at priority 255, and only there",
+                "state",
+            )
+        return owner if self.strict else master
 
     def _pair(self, option: str, opposite: str) -> bool:
         """The value of an option that has another one for its opposite."""
@@ -412,30 +417,3 @@ class _Builder:
             lower_prio_delay_ms=own("garp_lower_prio_delay", delay),
             lower_prio_repeat=own("garp_lower_prio_repeat", repeat),
         )
-
-    def _strict(self, instance: Instance) -> None:
-        """Warns of all that vrrp_strict is about; unlike keepalived, changes nothing."""
-        parsed = self.parsed
-        owner = instance.priority == 255
-        first: Item | None = self.virtual[0] if self.virtual else None
-        remarks = (
-            (not first, "virtual_ipaddress", "the RFC wants at least one address"),
-            (bool(instance.unicast_peers), "unicast_peer", "the RFC knows multicast only"),
-            (instance.auth_pass is not None, "auth_type", "RFC 3768 has removed authentication"),
-            (instance.initial_master != owner, "state", "the RFC has MASTER at once at priority 255 only"),
-            (bool(instance.preempt_delay_ms), "preempt_delay", "the RFC knows no preempt_delay"),
-            (
-                instance.accept and instance.version == 2 and not owner,
-                "accept",
-                "RFC 3768 has no accept mode",
-            ),
-            (instance.vmac_xmit_base, "vmac_xmit_base", "the RFC wants adverts from the virtual MAC"),
-            (
-                instance.family == 6 and first is not None and not _link_local(first.value),
-                "virtual_ipaddress",
-                "the RFC wants a link-local address first",
-            ),
-        )
-        for applies, option, remark in remarks:
-            if applies:
-                parsed.warn(f"strict: {remark}", option)

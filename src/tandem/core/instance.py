@@ -70,7 +70,10 @@ class VirtualRouter:
         self._advert_at: int | None = None
         self._asserted_at: int | None = None
         self._beats_peer_until = 0
-        self._is_heard_until: int | None = None  # by a lesser router that claims to be active, if at all
+        self._contested_at: int | None = (
+            None  # since then a lesser router claims to be active, without a pause
+        )
+        self._contest_interval = 0  # its Active_Down_Interval
         self._announce_at: int | None = None
         self._announce_again: list[int] = []  # latest first
         self._refresh_at: int | None = None
@@ -95,18 +98,18 @@ class VirtualRouter:
             self._lower_prio_at,
         )
 
-    def beats_peer(self, now: int) -> bool:
+    def beats_peer(self, now: int, patience: int = 1) -> bool:
         """Active, and of all who claimed to be active here lately none was better.
 
         Nobody need have claimed it in the first Active_Down_Interval: until a better one
         would have been heard here, no later LAN may decide. Two routers that become active
         together, each the better one on another LAN, would else yield to each other forever.
-        But a lesser one that goes on for another interval does not hear us (a LAN that
-        carries one way only), and both would stay active.
+        But a lesser one that goes on for `patience` times its Active_Down_Interval does not
+        hear us (a LAN that carries one way only), and both would stay active.
         """
         if self.role is not Role.ACTIVE or now >= self._beats_peer_until:
             return False
-        return self._is_heard_until is None or now < self._is_heard_until
+        return self._contested_at is None or now < self._contested_at + patience * self._contest_interval
 
     def overslept(self, now: int) -> bool:
         """Active, but silent for three intervals: a backup has taken over meanwhile.
@@ -145,7 +148,7 @@ class VirtualRouter:
         self.hold = False
         self.active_adver_interval_cs = self.settings.advert_int_cs  # whoever taught us another is gone
         self._clear_timers()
-        self._beats_peer_until, self._is_heard_until = now + self.active_down_interval(), None
+        self._beats_peer_until, self._contested_at = now + self.active_down_interval(), None
         garp = self.settings.garp
         if garp.delay_ms:
             self._announce_at = now + garp.delay_ms * MILLISECOND
@@ -245,10 +248,11 @@ class VirtualRouter:
             self._follow(advert, source, now)
             return True
         # The lesser router's interval, as it is that router's next advert that renews this.
-        its_interval = active_down_interval(self.settings.version, self.priority, advert.interval_cs)
-        if self._is_heard_until is None or now >= self._beats_peer_until:
-            self._is_heard_until = now + its_interval
-        self._beats_peer_until = now + its_interval
+        interval = active_down_interval(self.settings.version, self.priority, advert.interval_cs)
+        if self._contested_at is None or now >= self._beats_peer_until:
+            self._contested_at = now
+        self._contest_interval = interval
+        self._beats_peer_until = now + interval
         return False
 
     def defend(self, advert: Advertisement, now: int) -> list[Action]:

@@ -331,8 +331,10 @@ class SyncGroup:
         return [SendAdvert(member.name, 0) for member in self.members]
 
     def _earlier_member_wins(self, member: VirtualRouter, now: int) -> bool:
+        # Later members are more patient, so that two routers that do not hear each other on different
+        # LANs do not give up at the same time, again and again.
         earlier = self.members[: self.members.index(member)]
-        return any(other.beats_peer(now) for other in earlier)
+        return any(other.beats_peer(now, patience) for patience, other in enumerate(earlier, 1))
 
     # Faults of effects
 
