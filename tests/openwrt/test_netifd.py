@@ -36,7 +36,7 @@ def pair(open_lab: Open, ubusd: Ubusd, *instances: Instance, **options: Any) -> 
 
 
 def holds(router: Router, device: str, address: str = VIP) -> bool:
-    return address in router.exec("ip", "-br", "addr", "show", "dev", device)
+    return address in router.exec("ip", "-br", "addr", "show", "dev", device, check=False)
 
 
 def status(router: Router) -> dict[str, Any]:
