@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.lab import LanLab, wait_until
+from tests.lab.process import send_signal, tree
 
 from .dhcp_pair import (
     PRINTER,
@@ -37,6 +40,97 @@ def clients() -> Iterator[Callable[..., Client]]:
             return client
 
         yield make
+
+
+# What both clients' scripts do: take the address, and note what they were told.
+SCRIPT = """#!/bin/sh
+case "${{reason:-$1}}" in
+bound | renew) address=$ip told="$router $dns $serverid" ;;
+BOUND | RENEW | REBIND | REBOOT)
+    address=$new_ip_address
+    told="$new_routers $new_domain_name_servers $new_dhcp_server_identifier" ;;
+*) exit 0 ;;
+esac
+ip address replace "$address/24" dev eth0
+echo "${{reason:-$1}} $address $told" >>{file}
+"""
+
+
+class RealClient:
+    """udhcpc or dhclient on the LAN's host."""
+
+    def __init__(self, lab: LanLab, program: str) -> None:
+        self.host = lab.client
+        self.program = program
+        self.notes = self.host.file(f"{program}.notes")
+        self.script = self.host.file(f"{program}.script")
+        self.script.write_text(SCRIPT.format(file=self.notes))
+        self.script.chmod(0o755)
+        self.child: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        leases = self.host.file(f"{self.program}.leases")
+        leases.touch()
+        argv = {
+            "udhcpc": ["udhcpc", "-f", "-i", "eth0", "-s", str(self.script), "-t", "9", "-T", "1", "-A", "1"],
+            "dhclient": [
+                "dhclient",
+                "-d",
+                "-sf",
+                str(self.script),
+                "-lf",
+                str(leases),
+                "-pf",
+                "/dev/null",
+                "eth0",
+            ],
+        }[self.program]
+        self.child = self.host.popen(*argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def told(self, after: int = 0) -> list[str]:
+        """What the server said last: reason, address, router, DNS server, server; more than `after` times."""
+        lines = wait_until(
+            lambda: found if len(found := self._lines()) > after else None,
+            40,
+            f"{self.program} was told",
+            every=0.1,
+        )
+        return lines[-1].split()
+
+    def _lines(self) -> list[str]:
+        return self.notes.read_text().splitlines() if self.notes.exists() else []
+
+
+def test_real_clients_keep_their_addresses(open_lab: Open) -> None:
+    lab: LanLab = pair(open_lab)
+    r1, r2 = lab.routers
+    busybox, isc = (RealClient(lab, program) for program in ("udhcpc", "dhclient"))
+    busybox.start()
+    _, address, *rest = busybox.told()
+    assert rest == [VIP, VIP, "192.168.1.2"]
+    knows(r2, address)
+    r1.power_off()
+    wait_until(lambda: r2.active, 10, "r2 took over")
+    # It renews with the router that it knows, which is dead, and then with everybody.
+    assert busybox.child is not None
+    send_signal(tree(busybox.child.pid)[-1:], signal.SIGUSR1)
+    assert busybox.told(1)[1:] == [address, VIP, VIP, "192.168.1.3"]
+    busybox.child.kill()
+
+    # The same host, with another program (and client id), and then once more as after its reboot.
+    isc.start()
+    _, address, *rest = isc.told()
+    assert rest == [VIP, VIP, "192.168.1.3"]
+    assert isc.child is not None
+    isc.child.kill()
+    r1.power_on()
+    wait_until(lambda: r1.running and told(lab), 15, "r1 is back")
+    knows(r1, address)
+    r2.power_off()
+    wait_until(lambda: r1.active, 10, "r1 took over")
+    isc.start()
+    reason, *rest = isc.told(1)
+    assert (reason, rest) == ("REBOOT", [address, VIP, VIP, "192.168.1.2"])
 
 
 def test_leases_survive_whatever_router_reboots(open_lab: Open, clients: Callable[..., Client]) -> None:

@@ -697,3 +697,16 @@ def test_without_streams(closed: str, tmp_path: Path) -> None:
         command = f"exec {sys.executable} {STUB} check {file} {closed}"
         done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True)
         assert (done.returncode, "Traceback" in done.stderr) == (status, False), done.stderr
+
+
+def test_dhcp_is_told() -> None:
+    dhcp = {
+        "leases": 2, "answering": ["I1"], "waiting": False, "restarts": 3, "refused": 0, "problem": "",
+        "told": ["192.168.1.3"], "sent": 5, "received": 0, "malformed": 0, "resent": 0,
+    }  # fmt: skip
+    page = render_status(STATUS | {"dhcp": dhcp}, 200)
+    assert "2 leases, answered by I1, replicated to 192.168.1.3, restarts 3, sent 5" in page
+    waiting = dhcp | {"leases": 0, "answering": [], "waiting": True, "told": [], "problem": "exit status 3"}
+    page = render_status(STATUS | {"dhcp": waiting}, 200)
+    assert "no lease, silent, dnsmasq is to read leases, exit status 3, restarts 3" in page
+    assert "dhcp" not in render_status(STATUS, 200)

@@ -109,8 +109,20 @@ def _daemon(page: Page, status: Snapshot) -> None:
         late = f"{timers} later than {scheduling['late_limit_ms']:g} ms"
         page.row("late", [late], NOTE)
     page.row("counters", counters(status["counters"]))
+    if (dhcp := status["dhcp"]) is not None:
+        page.row("dhcp", _dhcp(dhcp), ALARM if dhcp["problem"] else "")
     for reason, details in status["health"].items():
         page.row("health", [f"{reason}: {detail}" for detail in details], ALARM)
+
+
+def _dhcp(found: Snapshot) -> Iterator[str]:
+    yield counted(found["leases"], "lease") or "no lease"
+    yield f"answered by {' and '.join(found['answering'])}" if found["answering"] else "silent"
+    yield "dnsmasq is to read leases" if found["waiting"] else ""
+    yield f"replicated to {' and '.join(found['told'])}" if found["told"] else ""
+    yield found["problem"]
+    shown = ("restarts", "sent", "received", "malformed", "refused")
+    yield from counters({name: found[name] for name in shown})
 
 
 def _group(page: Page, group: Snapshot, members: list[Snapshot]) -> None:

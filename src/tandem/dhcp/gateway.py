@@ -232,6 +232,7 @@ class Gateway:
 
     def _restarted(self, result: Exit) -> None:
         self._running = False
+        self._last_words()
         if not result.ok:
             self._trouble(f"{' '.join(self._settings.restart)}: {result}")
             self._evaluate()
@@ -240,14 +241,12 @@ class Gateway:
             self._log.info("dhcp: dnsmasq is restarted at last")
         self._unread = False
         self._failed, self._not_before, self.problem, self._since = 0, 0, "", None
-        self._last_words()
+        self._file.forget()
         self._read()
 
     def _last_words(self) -> None:
         """What the dnsmasq of before has granted after its file was replaced."""
-        text = self._file.before()
-        self._file.forget()
-        if text:
+        if text := self._file.before():
             left, _ = read_file(text, self._wall_offset())
             now = self.now()
             for address, lease in left.items():

@@ -77,11 +77,14 @@ class LeaseFile:
             return ""
 
     def replace(self, text: str) -> None:
-        """Put another file in its place, whole or not at all. OSError. Then `before` reads the old one."""
-        self.forget()
+        """Put another file in its place, whole or not at all. OSError.
+
+        `before` reads the one that dnsmasq has open, until `forget`.
+        """
         mode, owner = 0o644, None
         try:
-            self._before = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            if self._before < 0:
+                self._before = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
             found = os.fstat(self._before)
             mode, owner = found.st_mode & 0o777, (found.st_uid, found.st_gid)
         except FileNotFoundError:
@@ -106,7 +109,10 @@ class LeaseFile:
 
     def before(self) -> str | None:
         """What a dnsmasq that ran until now has left in the file that was replaced; None: nothing."""
-        return None if self._before < 0 else _whole(self._before)
+        try:
+            return None if self._before < 0 else _whole(self._before)
+        except OSError:  # larger than any lease file
+            return None
 
     def forget(self) -> None:
         """Close the file that was replaced."""

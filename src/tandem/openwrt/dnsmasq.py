@@ -98,7 +98,7 @@ def lease_plan(config: Config, router: Router) -> dict[str, Any] | None:
         "leasefile": settings.leasefile or next(iter(router.leasefiles), LEASEFILE),
         "snippet": (os.path.join(confdir, SNIPPET), text),
         "state_dir": STATE if os.path.isdir(f"{router.root}{STATE}") else None,
-        "force": tuple(_unforced(guarded, router)),
+        "force": tuple(dict.fromkeys(_unforced(guarded, router))),
         "networks": {instance.name: tuple(_numbers(instance)) for instance in guarded},
     }
 

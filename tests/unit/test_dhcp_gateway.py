@@ -1,0 +1,439 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""When dnsmasq is restarted, with which leases, and what the peers are told: without processes or peers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tandem.config.schema import DhcpGateway
+from tandem.dhcp import gateway as module
+from tandem.dhcp.exchange import MESSAGE_MAX, TOPIC
+from tandem.dhcp.gateway import PATIENCE, RETRY, SECOND, Gateway
+from tandem.effects.plan import LeasePlan
+from tandem.effects.process import Exit
+from tandem.log import Logger
+
+START = 1_000 * SECOND
+EPOCH = 1_700_000_000  # when the monotonic clock was 0
+NETWORKS = {
+    "I1": ((4, 0xC0A80100, 0xFFFFFF00),),  # 192.168.1.0/24
+    "I2": ((4, 0x0A000000, 0xFF000000),),  # 10.0.0.0/8
+}
+DUID = "duid 00:01:00:01:2e:aa:bb:cc:02:00:00:00:00:01"
+
+
+class Clock:
+    """A loop without descriptors whose time the test sets."""
+
+    def __init__(self) -> None:
+        self.time = START
+        self.timers: dict[Hashable, tuple[int, Callable[[int], None]]] = {}
+
+    def now(self) -> int:
+        return self.time
+
+    def call_at(self, key: Hashable, when: int | None, callback: Callable[[int], None] | None = None) -> None:
+        self.timers.pop(key, None)
+        if when is not None and callback is not None:
+            self.timers[key] = when, callback
+
+    def add_reader(self, fd: int, callback: Callable[[], None]) -> None: ...
+    def remove_reader(self, fd: int) -> None: ...
+
+    def run(self, seconds: float) -> None:
+        until = self.time + int(seconds * SECOND)
+        while self.timers:
+            key, (when, callback) = min(self.timers.items(), key=lambda item: item[1][0])
+            if when > until:
+                break
+            del self.timers[key]
+            self.time = max(self.time, when)
+            callback(self.time)
+        self.time = until
+
+
+class Guard:
+    failures = ()
+    answering = frozenset[str]()
+
+    def __init__(self) -> None:
+        self.delayed: set[str] = set()
+
+    def delay(self, names: Any) -> None:
+        self.delayed = set(names)
+
+
+class Restarts:
+    """Stands for the processes: a restart ends when the test says so, or at once."""
+
+    def __init__(self, loop: Clock, log: Logger, limit: int) -> None:
+        self.count = 0
+        self.at_once: int | None = 0  # its exit status
+        self.running: Callable[[Exit], None] | None = None
+        self.before: Callable[[], None] = lambda: None
+
+    def start(self, argv: Any, timeout: int, on_exit: Callable[[Exit], None]) -> int:
+        self.count += 1
+        self.running = on_exit
+        return 1
+
+    def end(self, status: int = 0) -> None:
+        done, self.running = self.running, None
+        assert done is not None
+        done(Exit(status, 0))
+
+    def close(self) -> None: ...
+
+
+class Channel:
+    """The replication channel: remembers what was sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self.room = True
+
+    def subscribe(self, topic: str, subscriber: Any) -> None:
+        assert topic == TOPIC
+
+    def send(self, peer: str, topic: str, data: bytes) -> bool:
+        if self.room:
+            self.sent.append(data)
+        return self.room
+
+    def lines(self) -> list[str]:
+        """What was sent since the last look."""
+        sent, self.sent = self.sent, []
+        return [line.decode() for data in sent for line in data.split(b"\n")[1:]]
+
+
+class Lines:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def write(self, level: str, line: str) -> bool:
+        self.lines.append(line)
+        return True
+
+
+class Bench:
+    """A Gateway with everything around it."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clock = Clock()
+        self.guard = Guard()
+        self.channel = Channel()
+        self.log = Lines()
+        self.file = directory / "leases"
+        self.wall = EPOCH
+        monkeypatch.setattr(module, "Processes", Restarts)
+        monkeypatch.setattr(module.time, "time", lambda: self.wall + self.clock.time / SECOND)
+        plan = LeasePlan(
+            str(self.file), (str(directory / "conf.d/tandem.conf"), "text\n"), None, (), NETWORKS
+        )
+        settings = DhcpGateway(restart=("/restart",), restart_delay_ms=1000)
+        self.gateway = Gateway(self.clock, Logger("info", self.log), settings, plan, self.guard)  # type: ignore[arg-type]
+        self.restarts: Restarts = self.gateway._processes  # type: ignore[assignment]
+
+    def start(self, *leases: str) -> None:
+        """With what dnsmasq knows already; the first restart, for the snippet, is over."""
+        self.file.write_text("".join(f"{line}\n" for line in (*leases, DUID)))
+        self.gateway.start(())
+        self.gateway.exchange.join(self.channel)  # type: ignore[arg-type]
+        self.gateway.exchange.peer_opened("r2")
+        self.channel.lines()
+        self.clock.run(2)
+        self.restarts.end()
+        self.restarts.count = 0
+
+    def now(self) -> int:
+        return self.clock.time // SECOND
+
+    def line(self, number: int, left: int = 600, name: str = "*", who: int | None = None) -> str:
+        mac = f"02:00:00:00:00:{number if who is None else who:02x}"
+        return f"{self.wall + self.now() + left} {mac} 192.168.1.{number} {name} *"
+
+    def peer(self, *lines: str) -> None:
+        self.gateway.exchange.received("r2", "\n".join(("1", *lines)).encode())
+
+    def dnsmasq(self, *lines: str) -> None:
+        """dnsmasq writes its file, in place."""
+        with self.file.open("r+") as file:
+            file.truncate()
+            file.write("".join(f"{line}\n" for line in (*lines, DUID)))
+        self.gateway._read()
+
+    def known(self) -> list[str]:
+        """Address and name of what stands in the file."""
+        lines = (line.split() for line in self.file.read_text().splitlines() if not line.startswith("duid"))
+        return [f"{words[2]} {words[3]}" for words in lines]
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return Bench(tmp_path, monkeypatch)
+
+
+def wire(number: int, left: int = 600, name: str = "*", who: int | None = None, mark: str = "=") -> str:
+    mac = f"02:00:00:00:00:{number if who is None else who:02x}"
+    return f"{mark}{left} {mac} 192.168.1.{number} {name} *"
+
+
+def test_a_backup_gathers_leases_and_restarts_once(bench: Bench) -> None:
+    bench.start()
+    for number in range(1, 6):
+        bench.peer(wire(number, name=f"host{number}"))
+    assert bench.restarts.count == 0 and bench.guard.delayed == {"I1", "I2"}
+    bench.clock.run(1.1)
+    assert bench.restarts.count == 1 and bench.guard.delayed == {"I1", "I2"}
+    assert bench.known() == [f"192.168.1.{n} host{n}" for n in range(1, 6)]
+    bench.peer(wire(6))  # while it restarts
+    bench.restarts.end()
+    assert bench.guard.delayed == {"I1", "I2"}
+    bench.clock.run(1.1)
+    assert bench.restarts.count == 2 and "192.168.1.6 *" in bench.known()
+    bench.restarts.end()
+    bench.clock.run(3)
+    assert bench.restarts.count == 2 and bench.guard.delayed == set()
+    assert DUID in bench.file.read_text()
+    assert bench.gateway.status()["leases"] == 6
+
+
+def test_other_networks_stay_as_they_are(bench: Bench) -> None:
+    guest = f"{EPOCH + 9000} 02:00:00:00:00:77 172.16.0.9 guest *"
+    bench.start(guest)
+    bench.peer(wire(1), "=600 02:00:00:00:00:78 172.16.0.10 * *")
+    bench.clock.run(1.1)
+    bench.restarts.end()
+    assert bench.known() == ["172.16.0.9 guest", "192.168.1.1 *"]
+    assert guest in bench.file.read_text()
+    assert bench.channel.lines() == []
+
+
+def test_a_prolonged_lease_waits_until_dnsmasq_would_forget_it(bench: Bench) -> None:
+    bench.start(bench.line(1, 600))
+    bench.clock.run(300)
+    bench.peer(wire(1, 600))
+    bench.clock.run(200)
+    assert bench.restarts.count == 0 and bench.guard.delayed == set()
+    bench.clock.run(60)
+    assert bench.restarts.count == 1
+    bench.restarts.end()
+    assert bench.file.read_text().startswith(str(EPOCH + START // SECOND + 2 + 900)[:8])
+    # Until then it was no reason to keep a new MASTER silent.
+
+
+def test_a_new_master_restarts_at_once_and_is_silent_until_then(bench: Bench) -> None:
+    bench.start()
+    bench.peer(wire(1))
+    bench.gateway.role("I1", "MASTER")
+    bench.clock.run(0)
+    assert bench.restarts.count == 1 and "I1" in bench.guard.delayed
+    bench.restarts.end()
+    assert bench.guard.delayed == set()
+
+
+def test_patience_ends(bench: Bench) -> None:
+    bench.start()
+    bench.peer(wire(1))
+    bench.gateway.role("I1", "MASTER")
+    bench.clock.run(PATIENCE / SECOND - 1)
+    assert "I1" in bench.guard.delayed
+    bench.clock.run(6)
+    assert bench.guard.delayed == {"I2"}  # which is not MASTER, and may yet be
+
+
+def test_a_master_tells_what_its_dnsmasq_grants_and_hears_released(bench: Bench) -> None:
+    bench.start()
+    bench.gateway.role("I1", "MASTER")
+    bench.dnsmasq(bench.line(1, 600, "laptop"))
+    assert bench.channel.lines() == [wire(1, 600, "laptop")]
+    bench.dnsmasq(bench.line(1, 600, "laptop"))
+    assert bench.channel.lines() == []
+    bench.clock.run(100)
+    bench.dnsmasq(bench.line(1, 600, "laptop"), bench.line(2))
+    assert bench.channel.lines() == [wire(1, 600, "laptop"), wire(2)]
+    bench.dnsmasq(bench.line(2))
+    assert bench.channel.lines() == ["-192.168.1.1"]
+    # It takes no news from others, except of what it does not know.
+    bench.peer(wire(2, 900, who=9), "-192.168.1.2", wire(1, 500, "laptop"))
+    assert bench.gateway.lease("192.168.1.1") is None
+    assert bench.restarts.count == 0 or bench.known() == ["192.168.1.2 *"]
+
+
+def test_what_a_backups_dnsmasq_does_is_no_news(bench: Bench) -> None:
+    bench.start(bench.line(1))
+    bench.dnsmasq()
+    assert bench.channel.lines() == []
+    bench.clock.run(1.1)
+    assert bench.restarts.count == 1 and bench.known() == ["192.168.1.1 *"]
+
+
+def test_a_master_of_one_network_is_backup_of_another(bench: Bench) -> None:
+    bench.start()
+    bench.gateway.role("I2", "MASTER")
+    bench.dnsmasq(f"{EPOCH + 9000} 02:00:00:00:00:01 10.0.0.5 * *", bench.line(7))
+    assert [line.split()[2] for line in bench.channel.lines()] == ["10.0.0.5"]
+    bench.peer(wire(8, 100))
+    assert bench.gateway.lease("192.168.1.8") is not None
+    bench.peer("=900 02:00:00:00:00:02 10.0.0.5 * *")
+    found = bench.gateway.lease("10.0.0.5")
+    assert found is not None and found.client.endswith("01")
+
+
+def no_room(*_: Any) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_what_dnsmasq_forgets_by_an_old_time_is_not_released(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.start(bench.line(1, 100))
+    bench.peer(wire(1, 600))
+    bench.gateway.role("I1", "MASTER")
+    monkeypatch.setattr(os, "rename", no_room)
+    bench.clock.run(101)
+    bench.dnsmasq()
+    assert bench.channel.lines() == []
+    assert bench.gateway.lease("192.168.1.1") is not None
+    monkeypatch.undo()
+
+
+def test_a_clock_that_is_set_releases_nothing(bench: Bench) -> None:
+    bench.start()
+    bench.gateway.role("I1", "MASTER")
+    bench.dnsmasq(bench.line(1, 3600))
+    bench.channel.lines()
+    bench.wall += 10**7  # the time server has answered
+    bench.dnsmasq()  # and dnsmasq has forgotten everything
+    assert bench.channel.lines() == []
+    bench.clock.run(2)
+    bench.restarts.end()
+    [line] = [line for line in bench.file.read_text().splitlines() if "192.168.1.1" in line]
+    assert abs(int(line.split()[0]) - (bench.wall + bench.now() + 3600)) < 5
+
+
+def test_the_last_words_of_the_dnsmasq_before_are_heard(bench: Bench) -> None:
+    bench.start()
+    bench.gateway.role("I1", "MASTER")
+    with bench.file.open("r+") as old:  # as dnsmasq holds it
+        bench.clock.run(20)
+        bench.peer(wire(1, mark="+"))
+        bench.clock.run(1.1)
+        assert bench.restarts.running is not None
+        old.write(bench.line(9, 600, "late") + "\n" + DUID + "\n")
+        old.flush()
+        bench.restarts.end()
+    assert bench.channel.lines() == [wire(9, 600, "late")]
+    bench.clock.run(1.1)
+    assert bench.known() == ["192.168.1.1 *", "192.168.1.9 late"]
+
+
+def test_a_restart_that_fails_is_tried_again_ever_less_often(bench: Bench) -> None:
+    bench.start()
+    bench.peer(wire(1))
+    bench.clock.run(1.1)
+    for delay in (RETRY, 2 * RETRY, 4 * RETRY):
+        bench.restarts.end(1)
+        assert "exit status 1" in bench.gateway.status()["problem"]
+        count = bench.restarts.count
+        bench.clock.run(delay / SECOND - 1)
+        assert bench.restarts.count == count
+        bench.clock.run(1.1)
+        assert bench.restarts.count == count + 1
+    bench.restarts.end()
+    assert bench.gateway.status()["problem"] == "" and bench.guard.delayed == set()
+    assert "dhcp: dnsmasq is restarted at last" in bench.log.lines
+
+
+def test_what_dnsmasq_grants_between_two_failed_restarts_is_heard(bench: Bench) -> None:
+    bench.start()
+    bench.gateway.role("I1", "MASTER")
+    with bench.file.open("r+") as old:  # the dnsmasq that is not restarted writes there
+        bench.clock.run(20)
+        bench.peer(wire(1, mark="+"))
+        for number in (2, 3):
+            bench.clock.run(2 * RETRY / SECOND + 2)
+            old.seek(0)
+            old.write(bench.line(number) + "\n")
+            old.truncate()
+            old.flush()
+            bench.restarts.end(1)
+            assert bench.channel.lines() == [wire(number)]
+        bench.clock.run(60)
+    assert bench.known() == ["192.168.1.1 *", "192.168.1.2 *", "192.168.1.3 *"]
+
+
+def test_a_file_that_can_not_be_written_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.start()
+    monkeypatch.setattr(os, "rename", no_room)
+    bench.peer(wire(1))
+    bench.clock.run(2)
+    assert "No space left" in bench.gateway.status()["problem"]
+    assert sorted(path.name for path in bench.file.parent.iterdir()) == ["conf.d", "leases"]
+    monkeypatch.undo()
+
+
+def test_a_file_that_is_being_written_is_read_later(bench: Bench) -> None:
+    bench.start()
+    bench.gateway.role("I1", "MASTER")
+    bench.file.write_text(bench.line(1))  # without its end
+    bench.gateway._read()
+    assert bench.channel.lines() == []
+    bench.file.write_text(bench.line(1) + "\n")
+    bench.clock.run(0.1)
+    assert bench.channel.lines() == [wire(1)]
+
+
+def test_a_peer_that_could_not_be_told_is_told_everything_later(bench: Bench) -> None:
+    bench.start(bench.line(1))
+    bench.gateway.role("I1", "MASTER")
+    bench.channel.room = False
+    bench.dnsmasq(bench.line(1), bench.line(2))
+    assert bench.gateway.status()["told"] == []
+    bench.channel.room = True
+    bench.clock.run(6)
+    assert sorted(line.split()[2] for line in bench.channel.lines()) == ["192.168.1.1", "192.168.1.2"]
+    assert bench.gateway.status()["told"] == ["r2"]
+
+
+def test_many_leases_go_in_several_messages(bench: Bench) -> None:
+    bench.start(*(bench.line(number, name="n" * 200) for number in range(1, 201)))
+    bench.gateway.exchange.peer_closed("r2")
+    bench.gateway.exchange.peer_opened("r2")
+    assert all(len(data) <= MESSAGE_MAX + 300 for data in bench.channel.sent)
+    assert len(bench.channel.sent) > 4
+    assert len(bench.channel.lines()) == 200
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"2\n=100 02:00:00:00:00:01 192.168.1.1 * *",
+        b"1\n?",
+        b"1\n=\xff\xff",
+        b"1\n-no address",
+        b"1\n=" + b"9" * 9000,
+    ],
+)
+def test_what_is_no_lease_is_counted(bench: Bench, data: bytes) -> None:
+    bench.start()
+    bench.gateway.exchange.received("r2", data)
+    assert bench.gateway.status()["malformed"] == 1
+    assert bench.gateway.status()["leases"] == 0
+    bench.clock.run(5)
+    assert bench.restarts.count == 0
+
+
+def test_the_snippet_is_written_once(bench: Bench, tmp_path: Path) -> None:
+    bench.start()
+    assert (tmp_path / "conf.d/tandem.conf").read_text() == "text\n"
+    bench.gateway.stop()
+    bench.gateway.start(("I1",))
+    bench.clock.run(5)
+    assert bench.restarts.count == 0 and bench.guard.delayed == set()
