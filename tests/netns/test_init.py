@@ -46,6 +46,18 @@ config interface 'wan6'
 	option device '@wan'
 	option proto 'dhcpv6'
 """
+DHCP = """
+config dnsmasq
+	option leasefile '/tmp/dhcp.leases'
+
+config dhcp 'lan'
+	option interface 'lan'
+	option start '100'
+
+config dhcp 'wan'
+	option interface 'wan'
+	option ignore '1'
+"""
 
 
 class Machine:
@@ -58,15 +70,21 @@ class Machine:
         self.secret = self.directory / "etc/secret"
         network = self.directory / "network"
         network.write_text(NETWORK.replace("{host}", str(number + 1)))
+        dhcp = self.directory / "dhcp"
+        dhcp.write_text(DHCP)
         files = [f"--config={self.config}", f"--network-config={network}", f"--secret-file={self.secret}"]
+        files.append(f"--dhcp-config={dhcp}")
         self.init = [sys.executable, "-IS", str(TANDEM), "init", *files]
 
     def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run([*self.init, *arguments], input=stdin, capture_output=True, text=True)
 
     def daemon(self) -> Tandem:
-        """tandemd with the configuration that was written."""
-        return Tandem(seed_instances(), text=self.config.read_text())
+        """tandemd with the configuration that was written; without netifd, devices stand for networks."""
+        text = self.config.read_text()
+        for network, device in (("lan", "br-lan"), ("wan", "eth0.2")):
+            text = text.replace(f"option interface '{network}'", f"option interface '{device}'")
+        return Tandem(seed_instances(), text=text.replace("option dhcp '1'", ""))
 
 
 @pytest.fixture
@@ -177,6 +195,7 @@ def test_questions_at_a_terminal(machines: list[Machine]) -> None:
         terminal.expect(r"both routers share.*: $")
         terminal.type("192.168.1.3")
         shown = terminal.expect(r"Write this to .*\[y\]: $")
+        assert shown.count("option dhcp '1'") == 1
         assert "src 192.168.0.4 to 0.0.0.0/0 via 192.168.0.1 metric 5" in shown
         assert not first.config.exists() and not first.secret.exists()
         terminal.type("")
@@ -211,3 +230,21 @@ def test_nothing_is_written_unless_the_person_agrees(machines: list[Machine]) ->
         terminal.expect("nothing was written")
         assert child.wait(10) == 1
     assert not first.config.exists() and not first.secret.parent.exists()
+
+
+def test_what_is_taken_already(open_lab: Open, machines: list[Machine]) -> None:
+    """Somebody has the address; somebody else's virtual router has the id."""
+    lab = open_lab(SeedLab(lambda number: Tandem(seed_instances())))
+    lab.r1.start()
+    wait_until(lambda: lab.r1.active, 15, "r1 is active")
+    second = machines[1]
+    inside = ["ip", "netns", "exec", lab.r2.namespace]
+    argv = [*inside, *second.init, "--network=lan=192.168.1.4", "--peer=192.168.1.2"]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.returncode == 2 and "192.168.1.4 is taken in lan: 02:00:00:00:03:0a answers" in done.stderr
+    argv[-2] = "--network=lan=192.168.1.5"
+    done = subprocess.run([*argv, "--vrid=51"], capture_output=True, text=True)
+    assert done.returncode == 2 and "id 51 is taken, by 192.168.1.2" in done.stderr
+    assert not second.config.exists()
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.returncode == 0 and "virtual_router_id '52'" in second.config.read_text()

@@ -20,12 +20,14 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from tandem.config.schema import Config, Instance
+from tandem.control import arp
 from tandem.control.adverts import ETH_P_IP, instances_on, listen, take_apart, verdict
 from tandem.core.packet import PROBE, Advertisement, PacketError, encode
-from tandem.doctor.facts import ClaimFacts, DeviceFacts, HeardFacts, InstanceFacts, RouterFacts
+from tandem.doctor.facts import ClaimFacts, HeardFacts, InstanceFacts, RouterFacts
 from tandem.effects.endpoint import text
 from tandem.effects.vrrp_socket import VrrpSocket, group_of, pack
 
@@ -35,8 +37,6 @@ ARP_EVERY_S = 1.0
 MOST = 256  # sources, claims or offers that are kept
 
 _PROBE_IDS = range(255, 200, -1)
-_ETH_P_ARP = 0x0806
-_ARP = struct.Struct("!HHBBH6s4s6s4s")
 _DHCP_CLIENT, _DHCP_SERVER = 68, 67
 _SO_BINDTODEVICE = 25
 
@@ -200,17 +200,16 @@ class Ears:
         mine = {device.mac for device in self.router.devices}
         for address, place in zip(facts.addresses, facts.places, strict=True):
             device = self.router.device(place)
-            if not device.mac or device.mac.count(":") != 5:
-                continue
+            if device.mac.count(":") != 5:
+                continue  # no Ethernet
             try:
-                sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
-                sock.bind((place, _ETH_P_ARP))
+                sock = arp.open_arp(place)
             except OSError:
                 continue
             sock.setblocking(False)
-            question = _arp_probe(device, address.partition("/")[0])
-            self._readers[sock] = lambda sock=sock, place=place: self._arp_answer(sock, place, mine)  # type: ignore[misc]
-            self._arp.append((sock, question))
+            self._readers[sock] = partial(self._arp_answer, sock, place, mine)
+            mac = bytes.fromhex(device.mac.replace(":", ""))
+            self._arp.append((sock, arp.probe(mac, address.partition("/")[0])))
 
     def _arp_answer(self, sock: socket.socket, place: str, mine: set[str]) -> None:
         ours = {
@@ -220,13 +219,9 @@ class Ears:
             for address in instance.addresses
         }
         for data, _ in _receive(sock):
-            if len(data) < _ARP.size:
-                continue
-            _, protocol, _, _, operation, mac, address, _, _ = _ARP.unpack_from(data)
-            by = mac.hex(":")
-            claimed = socket.inet_ntoa(address)
-            if (protocol, operation) == (ETH_P_IP, 2) and claimed in ours and by not in mine:
-                self._note(self._claims, ClaimFacts(place, claimed, by))
+            address, by = arp.answer(data) or ("", "")
+            if address in ours and by not in mine:
+                self._note(self._claims, ClaimFacts(place, address, by))
 
     def _ask_dhcp(self, interface: str) -> None:
         if any(name == interface for name in self._asked()):
@@ -257,7 +252,7 @@ class Ears:
 
     def _send_questions(self) -> None:
         for sock, question in self._arp:
-            _try_send(sock, question, (sock.getsockname()[0], _ETH_P_ARP, 0, 0, b"\xff" * 6))
+            _try_send(sock, question, (sock.getsockname()[0], arp.ETH_P_ARP, 0, 0, arp.BROADCAST))
         for sock, question in self._dhcp:
             _try_send(sock, question, ("255.255.255.255", _DHCP_SERVER))
 
@@ -288,11 +283,6 @@ def _damaged(payload: bytes) -> Advertisement:
     header = payload.ljust(8, b"\0")
     interval = struct.unpack_from("!H", header, 4)[0] & 0xFFF if header[0] >> 4 == 3 else header[5] * 100
     return Advertisement(header[0] >> 4, header[1], header[2], interval, ())
-
-
-def _arp_probe(device: DeviceFacts, address: str) -> bytes:
-    mac = bytes.fromhex(device.mac.replace(":", ""))
-    return _ARP.pack(1, ETH_P_IP, 6, 4, 1, mac, bytes(4), bytes(6), socket.inet_aton(address))
 
 
 def _discover(number: bytes) -> bytes:

@@ -3,6 +3,7 @@
 
 CONFIG = "/etc/config/tandem"
 NETWORK = "/etc/config/network"
+DHCP = "/etc/config/dhcp"
 SECRET_FILE = "/etc/tandem/secret"
 DEFAULT_VRID = 51
 DEFAULT_ADVERT_INT = "0.2"  # seconds

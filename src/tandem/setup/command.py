@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from tandem.setup import CONFIG, DEFAULT_ADVERT_INT, DEFAULT_VRID, NETWORK, SECRET_FILE
+from tandem.setup import CONFIG, DEFAULT_ADVERT_INT, DEFAULT_VRID, DHCP, NETWORK, SECRET_FILE
 
 Add = Callable[..., argparse.ArgumentParser]
 
@@ -15,6 +15,9 @@ Asks which networks have a shared gateway address, which address that is, and
 where the other router is; then writes /etc/config/tandem and /etc/tandem/secret
 and prints the line to run on the other router, which needs no questions.
 A configuration that is in use stays unless --force is given.
+
+It looks whether the shared addresses and the virtual router id are taken in these
+networks. Where dnsmasq serves a network, only the active router will answer there.
 
 With --network nothing is asked; what is not given is what the question would
 have proposed. --dry-run prints the configuration and changes nothing.
@@ -40,8 +43,8 @@ def register(add: Add) -> None:
     sub.add_argument("--peer", metavar="ADDRESS", help="the other router's own address")
     sub.add_argument("--no-sync", action="store_true", help="do not replicate connections")
     sub.add_argument(
-        "--vrid", type=int, choices=range(1, 256), default=DEFAULT_VRID, metavar="ID",
-        help=f"virtual router id, 1 to 255 (default: {DEFAULT_VRID})",
+        "--vrid", type=int, choices=range(1, 256), default=None, metavar="ID",
+        help=f"virtual router id, 1 to 255 (default: {DEFAULT_VRID}, or the next that nobody uses)",
     )  # fmt: skip
     sub.add_argument(
         "--advert-int", default=DEFAULT_ADVERT_INT, metavar="SECONDS",
@@ -53,6 +56,7 @@ def register(add: Add) -> None:
     sub.add_argument("--force", action="store_true", help="replace a configuration that is in use")
     sub.add_argument("--config", default=CONFIG, metavar="FILE", help=f"default: {CONFIG}")
     sub.add_argument("--network-config", default=NETWORK, metavar="FILE", help=f"default: {NETWORK}")
+    sub.add_argument("--dhcp-config", default=DHCP, metavar="FILE", help=f"default: {DHCP}")
     sub.add_argument("--secret-file", default=SECRET_FILE, metavar="FILE", help=f"default: {SECRET_FILE}")
 
 

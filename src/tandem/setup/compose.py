@@ -35,6 +35,8 @@ def compose(setup: Setup) -> str:
     if setup.peer:
         lines += ["", "# Connections outlive a router.", "config conntrack_sync 'sync'"]
         lines += [_list("peer", setup.peer), _option("secret_file", setup.secret_file)]
+    elif any(one.dhcp for one in setup.shared):
+        lines += ["", "config dhcp_gateway", _option("replicate", "0")]
     return "\n".join([*lines, ""])
 
 
@@ -43,7 +45,7 @@ def _instance(setup: Setup, name: str, one: Shared, family: int, addresses: Iter
         "",
         "config vrrp_instance",
         _option("name", name),
-        _option("interface", one.network.device),
+        _option("interface", one.network.name),
         _option("virtual_router_id", str(setup.virtual_router_id)),
         _option("version", "3"),
         _option("priority", str(setup.priority)),
@@ -53,6 +55,9 @@ def _instance(setup: Setup, name: str, one: Shared, family: int, addresses: Iter
     if family == 6:  # RFC 9568 section 5.2.9: the first address is a link-local one
         lines.append(_list("virtual_ipaddress", f"{_link_local(setup.virtual_router_id)}/64"))
     lines += [_list("virtual_ipaddress", f"{text}/{_length(one, text)}") for text in addresses]
+    if family == 4 and one.dhcp:
+        lines += ["\t# dnsmasq answers on the active router only, and hands out the shared address."]
+        lines.append(_option("dhcp", "1"))
     if family == 4 and one.network.gateway:
         source = next(iter(addresses))
         route = f"src {source} to 0.0.0.0/0 via {one.network.gateway} metric 5"

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TextIO
 
 from tandem.control.table import printable
+from tandem.setup import segment
 from tandem.setup.networks import Network, Networks
 from tandem.setup.pair import (
     Setup,
@@ -72,15 +73,16 @@ class Dialogue:
 _YES_NO = {"y": True, "yes": True, "n": False, "no": False}
 
 
-def interview(dialogue: Dialogue, networks: Networks, start: Setup, sync: bool) -> Setup:
+def interview(dialogue: Dialogue, networks: Networks, start: Setup, *, sync: bool, look: bool) -> Setup:
     """Ask for the networks, the shared address of each, and the other router if `start` does not say it.
 
-    `sync`: connections are to be replicated, which takes the other router's address.
+    `sync`: connections are to be replicated, which takes the other router's address. `look`: an address
+    that somebody has is no answer.
     """
     if not networks.static:
         raise SetupError(no_networks(networks))
     dialogue.say(_WELCOME)
-    shared = _ask_networks(dialogue, networks)
+    shared = _ask_networks(dialogue, networks, look)
     peer = start.peer
     if peer is None and sync:
         where = next((one for one in shared if one.network.gateway is None), shared[0]).network
@@ -92,7 +94,7 @@ def interview(dialogue: Dialogue, networks: Networks, start: Setup, sync: bool) 
     return replace(start, shared=shared, peer=peer)
 
 
-def _ask_networks(dialogue: Dialogue, networks: Networks) -> tuple[Shared, ...]:
+def _ask_networks(dialogue: Dialogue, networks: Networks, look: bool) -> tuple[Shared, ...]:
     dialogue.say("Networks of this router with a static address:")
     for network in networks.static:
         dialogue.say(f"  {describe(network)}")
@@ -108,21 +110,32 @@ def _ask_networks(dialogue: Dialogue, networks: Networks) -> tuple[Shared, ...]:
         return None if text.split() else "at least one"
 
     names = dialogue.ask("Networks with a shared address", every, wrong).split()
-    return tuple(_ask_address(dialogue, networks, name) for name in dict.fromkeys(names))
+    return tuple(_ask_address(dialogue, networks, name, look) for name in dict.fromkeys(names))
 
 
-def _ask_address(dialogue: Dialogue, networks: Networks, name: str) -> Shared:
+def _ask_address(dialogue: Dialogue, networks: Networks, name: str, look: bool) -> Shared:
     network = networks.get(name)
     assert network is not None
     own = " ".join(str(item) for item in network.addresses)
 
     def wrong(text: str) -> str | None:
         problems = [address_problem(network, word) for word in text.split()] or ["an address is needed"]
-        return "\n".join(filter(None, problems)) or None
+        if any(problems) or not look:
+            return "\n".join(filter(None, problems)) or None
+        return "\n".join(taken(network, map(str, text.split()))) or None
 
     what = "Shared address" if network.gateway else "Gateway address of the clients"
     text = dialogue.ask(f"{what} in {name} (this router is {own})", propose_address(network), wrong)
     return share(networks, name, [plain(network, word) for word in text.split()])
+
+
+def taken(network: Network, addresses: Iterable[str]) -> list[str]:
+    """A sentence about each IPv4 address that somebody in the network answers for."""
+    return [
+        f"{address} is taken in {network.name}: {mac} answers for it"
+        for address in (plain(network, text) for text in addresses)
+        if ":" not in address and (mac := segment.who_has(network.device, address))
+    ]
 
 
 def describe(network: Network) -> str:

@@ -11,6 +11,8 @@ from tandem.config import uci
 
 Interface = IPv4Interface | IPv6Interface
 
+_TRUE = ("1", "on", "true", "yes", "enabled")
+
 
 @dataclass(frozen=True, slots=True)
 class Network:
@@ -61,10 +63,21 @@ def read_networks(text: str, file: str) -> Networks:
     return Networks(tuple(static), tuple(others))
 
 
+def served_networks(text: str, file: str) -> frozenset[str]:
+    """The networks in which dnsmasq gives IPv4 leases, by a text like /etc/config/dhcp. Never raises."""
+    served = set()
+    for section in uci.read(text, file).sections:
+        if section.type == "dhcp" and (name := _value(section, "interface")):
+            off = _value(section, "ignore") in _TRUE or _value(section, "dhcpv4") in ("disabled", "relay")
+            if not off:
+                served.add(name)
+    return frozenset(served)
+
+
 def _network(name: str, section: uci.Section) -> Network | None:
     device = _device(name, section)
     addresses = tuple(_addresses(section))
-    disabled = _value(section, "disabled") in ("1", "on", "true", "yes", "enabled")
+    disabled = _value(section, "disabled") in _TRUE
     if _value(section, "proto") != "static" or disabled or not device or not addresses:
         return None
     gateway = _value(section, "gateway")

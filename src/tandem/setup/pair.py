@@ -31,6 +31,7 @@ class Shared:
 
     network: Network
     addresses: tuple[str, ...]  # without prefix length, at least one
+    dhcp: bool = False  # the active router, and only it, gives the leases
 
 
 @dataclass(frozen=True, slots=True)

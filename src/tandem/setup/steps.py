@@ -7,13 +7,15 @@ import argparse
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from getpass import getpass
 
 from tandem.control.commands import DONE, FAILED, UNUSABLE, complain, print_lines
-from tandem.setup import files, token
-from tandem.setup.dialogue import Dialogue, Ended, interview, no_networks
-from tandem.setup.networks import Networks, read_networks
+from tandem.setup import DEFAULT_VRID, files, token
+from tandem.setup.dialogue import Dialogue, Ended, interview, no_networks, taken
+from tandem.setup.networks import Networks, read_networks, served_networks
 from tandem.setup.pair import Setup, SetupError, Shared, peer_problem, propose_address, propose_peer, share
+from tandem.setup.segment import used_ids
 
 INIT_SCRIPT = "/etc/init.d/tandem"
 SHELL_LINE = 512  # characters that OpenWrt's shell takes
@@ -49,11 +51,19 @@ def _networks(path: str) -> Networks:
 def _invite(arguments: argparse.Namespace, networks: Networks) -> int:
     dialogue = Dialogue(sys.stdin, sys.stdout)
     asked = not arguments.network
+    look = not arguments.force  # a pair that runs has all of it
     setup = _given(arguments, networks)
     if asked:
         if not sys.stdin.isatty():
             raise SetupError("nobody is there to be asked: say --network NAME, and --peer ADDRESS")
-        setup = interview(dialogue, networks, setup, sync=not arguments.no_sync)
+        setup = interview(dialogue, networks, setup, sync=not arguments.no_sync, look=look)
+    elif look and (sentences := [line for one in setup.shared for line in taken(one.network, one.addresses)]):
+        raise SetupError(*sentences)
+    setup = _with_dhcp(setup, arguments.dhcp_config)
+    if look:
+        if asked:
+            dialogue.say("Listening for other virtual routers...")
+        setup = _with_free_id(setup, arguments.vrid)
     secret = files.new_secret() if setup.peer else ""
     text = files.verify(setup, secret)
     if arguments.dry_run:
@@ -97,10 +107,32 @@ def _given(arguments: argparse.Namespace, networks: Networks) -> Setup:
     return Setup(
         tuple(shared),
         None if arguments.no_sync else peer,
-        virtual_router_id=arguments.vrid,
+        virtual_router_id=arguments.vrid or DEFAULT_VRID,
         advert_int=arguments.advert_int,
         secret_file=arguments.secret_file,
     )
+
+
+def _with_dhcp(setup: Setup, path: str) -> Setup:
+    """The active router is to give the leases where this one does now."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            served = served_networks(file.read(), path)
+    except OSError:
+        return setup
+    shared = (
+        replace(one, dhcp=not one.network.gateway and one.network.name in served) for one in setup.shared
+    )
+    return replace(setup, shared=tuple(shared))
+
+
+def _with_free_id(setup: Setup, wanted: int | None) -> Setup:
+    """With a virtual router id that nobody advertises in these networks. SetupError: `wanted` is taken."""
+    used = used_ids(one.network.device for one in setup.shared)
+    if wanted in used:
+        raise SetupError(f"the virtual router id {wanted} is taken, by {used[wanted]}: choose another --vrid")
+    free = [number for number in (*range(DEFAULT_VRID, 256), *range(1, DEFAULT_VRID)) if number not in used]
+    return replace(setup, virtual_router_id=wanted or free[0]) if free else setup
 
 
 def _other_router(word: str, with_secret: bool) -> list[str]:

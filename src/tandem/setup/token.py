@@ -12,7 +12,7 @@ import binascii
 import json
 import zlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 from tandem.setup.networks import Network, Networks
@@ -30,7 +30,7 @@ class Invitation:
 
     virtual_router_id: int
     advert_int: str
-    networks: tuple[tuple[str, tuple[str, ...]], ...]  # name, shared addresses
+    networks: tuple[tuple[str, tuple[str, ...], bool], ...]  # name, shared addresses, dhcp
     secret: str = ""
     host: str = ""  # the address of the router that joins
     peer: str = ""  # of the one that invites; these three are "" when connections are not replicated
@@ -44,7 +44,7 @@ def invitation(setup: Setup, networks: Networks, secret: str) -> Invitation:
         assert network is not None  # peer_problem() saw to it
         wanted = ip_address(setup.peer)
         host, peer = setup.peer, next(str(own.ip) for own in network.addresses if wanted in own.network)
-    shared = tuple((one.network.name, one.addresses) for one in setup.shared)
+    shared = tuple((one.network.name, one.addresses, one.dhcp) for one in setup.shared)
     return Invitation(setup.virtual_router_id, setup.advert_int, shared, secret, host, peer)
 
 
@@ -71,7 +71,7 @@ def decode(text: str) -> Invitation:
         if zlib.crc32(data[5:]) != int.from_bytes(data[1:5], "big"):
             raise ValueError
         vrid, advert_int, networks, secret, host, peer = json.loads(_unpack(data[5:]))
-        found = tuple((str(name), tuple(map(str, addresses))) for name, addresses in networks)
+        found = tuple((str(name), tuple(map(str, words)), bool(dhcp)) for name, words, dhcp in networks)
         return Invitation(int(vrid), str(advert_int), found, str(secret), str(host), str(peer))
     except (ValueError, TypeError, binascii.Error, zlib.error, RecursionError):
         raise SetupError(_DAMAGED) from None
@@ -89,9 +89,9 @@ def accept(invited: Invitation, networks: Networks, secret_file: str) -> Setup:
     """The set-up of the second router. SetupError with everything that does not fit it."""
     shared: list[Shared] = []
     problems: list[str] = []
-    for name, addresses in invited.networks:
+    for name, addresses, dhcp in invited.networks:
         try:
-            shared.append(_place(networks, name, addresses))
+            shared.append(replace(_place(networks, name, addresses), dhcp=dhcp))
         except SetupError as error:
             problems += error.problems
     peer = invited.peer or None
