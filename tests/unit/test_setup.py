@@ -231,7 +231,7 @@ def test_a_token_that_unpacks_to_very_much() -> None:
 
 def test_four_networks_fit_into_the_line() -> None:
     text = "".join(
-        f"config interface network{n}\n option proto static\n option device br{n}\n option ipaddr 10.{n}.1.2/24\n"
+        f"config interface network{n}\n option proto static\n option device b\n option ipaddr 10.{n}.1.2/24\n"
         for n in range(4)
     )
     found = read_networks(text, "f")

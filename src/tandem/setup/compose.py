@@ -35,7 +35,7 @@ def compose(setup: Setup) -> str:
     if setup.peer:
         lines += ["", "# Connections outlive a router.", "config conntrack_sync 'sync'"]
         lines += [_list("peer", setup.peer), _option("secret_file", setup.secret_file)]
-    elif any(one.dhcp for one in setup.shared):
+    elif any(one.dhcp and family == 4 for _, one, family, _ in instances):
         lines += ["", "config dhcp_gateway", _option("replicate", "0")]
     return "\n".join([*lines, ""])
 
