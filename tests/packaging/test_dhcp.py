@@ -4,12 +4,20 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from tests.lab import LanLab, netns, wait_until
-from tests.netns.dhcp_pair import SECRET, V4, VIP, Client, DhcpTandem, dhcp, knows, resolve
+from scapy.layers.dhcp6 import DUID_LL, DHCP6_Solicit, DHCP6OptClientId, DHCP6OptIA_NA
+from scapy.layers.inet import UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
+
+from tests.lab import Capture, Host, LanLab, netns, wait_until
+from tests.netns.dhcp_pair import SECRET, V4, V6, VIP, Client, DhcpTandem, dhcp, knows, resolve
+from tests.netns.test_dhcp_guard import solicit
 from tests.packaging.router import OpenWrt, needs_router
 from tests.packaging.test_opkg import needs_planner
 
@@ -139,3 +147,101 @@ def test_leases_come_to_openwrts_dnsmasq_and_survive(router: OpenWrt, open_lab: 
     assert "tandem_dhcp" in router.sh("nft list tables")
     router.sh("opkg remove tandem")
     assert "tandem" not in router.sh("nft list tables; ls /tmp/dnsmasq.d; cat /var/state/dhcp", status=None)
+
+
+DHCP6 = """config dnsmasq
+	option leasefile '/tmp/dhcp.leases'
+
+config dhcp 'lan'
+	option interface 'lan'
+	option ra 'server'
+	option dhcpv6 'server'
+	option ra_default '2'
+
+config odhcpd 'odhcpd'
+	option maindhcp '0'
+	option leasefile '/tmp/hosts/odhcpd'
+	option leasetrigger '/usr/sbin/odhcpd-update'
+"""
+TANDEM6 = """config globals 'globals'
+	option enabled '1'
+
+config vrrp_instance 'V6'
+	option interface 'lan'
+	option virtual_router_id '61'
+	option priority '100'
+	option version '3'
+	option native_ipv6 '1'
+	option advert_int '0.1'
+	option nopreempt '1'
+	option dhcp '1'
+	list virtual_ipaddress 'fe80::4/64'
+	list virtual_ipaddress 'fd00:1::4/64'
+
+config dhcp_gateway
+	option replicate '0'
+"""
+
+
+def solicit_address(host: Host) -> list[str]:
+    """The link-layer addresses of the servers that answer a DHCPv6 SOLICIT within a second."""
+    mac = host.exec("cat", "/sys/class/net/eth0/address").strip()
+    source = host.exec("sh", "-c", "ip -6 -o addr show dev eth0 scope link").split()[3].partition("/")[0]
+    frame = Ether(src=mac, dst="33:33:00:01:00:02") / IPv6(src=source, dst="ff02::1:2", hlim=1)
+    frame = frame / UDP(sport=546, dport=547) / DHCP6_Solicit(trid=77)
+    frame = frame / DHCP6OptClientId(duid=DUID_LL(lladdr=mac)) / DHCP6OptIA_NA(iaid=1)
+    heard: list[str] = []
+    with host.enter(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW)) as sock:
+        sock.bind(("eth0", 0x86DD))
+        sock.send(bytes(frame))
+        deadline = time.monotonic() + 1
+        while (left := deadline - time.monotonic()) > 0:
+            sock.settimeout(left)
+            try:
+                packet = Ether(sock.recv(2000))
+            except TimeoutError:
+                break
+            if UDP in packet and packet[UDP].dport == 546:
+                heard.append(packet.src)
+    return heard
+
+
+def test_odhcpd_is_silent_until_elected_and_speaks_for_the_virtual_address(
+    router: OpenWrt, open_lab: Callable[[Any], Any]
+) -> None:
+    router.sh("opkg install tandem")
+    router.write("/etc/config/network", NETWORK + "\tlist ip6addr 'fd00:1::3/64'\n")
+    router.write("/etc/config/dhcp", DHCP6)
+    router.write("/etc/config/tandem", TANDEM6)
+    debian = DhcpTandem([replace(V6, priority=150)], 1, replicate=False)
+    lab: LanLab = open_lab(LanLab([debian], tag="odhcpd"))
+    plug(lab, router)
+    host, [other] = lab.client, lab.routers
+    mac = router.sh("cat /sys/class/net/eth0/address").strip()
+    other.start()
+    wait_until(lambda: other.active, 15, "the other router is active")
+    with Capture(lab, host.cable("eth0")) as capture:
+        boot(router)
+        router.sh("/etc/init.d/odhcpd boot")
+        solicit(host)
+        router.sh("/etc/init.d/tandem start")
+        backup = "tandem status | grep -q BACKUP && echo yes"
+        wait_until(lambda: router.sh(backup, status=None), 30, "BACKUP", every=0.5)
+        wait_until(lambda: "fd00:1::3/64" in router.sh("ip -6 addr"), 20, "netifd's address", every=0.3)
+        solicit(host)
+        assert mac not in solicit_address(host)
+        router.sh("/etc/init.d/odhcpd restart")  # with a farewell
+        solicit(host)
+        assert mac not in solicit_address(host)
+        other.power_off()
+        wait_until(lambda: "fe80::4/64" in router.sh("ip -6 addr show dev eth0"), 20, "OpenWrt took over")
+        answered = [
+            wait_until(lambda: solicit(host) or solicit_address(host), 30, "it answers DHCPv6", every=0.5)
+        ]
+        assert answered == [[mac]]
+    adverts = capture.fields("icmpv6.type == 134", "ipv6.src", "eth.src", "icmpv6.nd.ra.router_lifetime")
+    ours = [advert for advert in adverts if advert[1] == mac]
+    assert ours, adverts
+    assert {source for source, _, _ in ours} == {"fe80::4"}
+    assert "0" not in {lifetime for _, _, lifetime in ours}
+    assert capture.count("icmpv6.type == 134 and icmpv6.checksum.status != 1") == 0  # 1: good
