@@ -82,6 +82,7 @@ EQUIVALENT = """
 table inet fw4
 flush table inet fw4
 table inet fw4 {
+    # flowtable
     %(table)s
     chain input {
         type filter hook input priority filter; policy drop;
@@ -96,6 +97,7 @@ table inet fw4 {
     }
     chain forward {
         type filter hook forward priority filter; policy drop;
+        # offload
         ct state established,related accept
         ct state invalid drop
         iifname "br-lan" jump forward_lan
@@ -123,6 +125,14 @@ table inet fw4 {
     chain srcnat_wan { meta nfproto ipv4 masquerade; }
 }
 """
+
+
+def offloading(ruleset: str) -> str:
+    """The ruleset with `flow_offloading 1`: established flows bypass the forward chain."""
+    flowtable = 'flowtable ft { hook ingress priority 0; devices = { "br-lan", "wan" }; }'
+    ruleset = ruleset.replace("# flowtable", flowtable)
+    return ruleset.replace("# offload", "meta l4proto { tcp, udp } flow offload @ft")
+
 
 _BOOT = """
 set -e
