@@ -542,3 +542,14 @@ def test_no_libubus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
     with pytest.raises(OSError, match=r"invalid ELF header|file too short"):
         Ubus()
+
+
+def test_what_was_sent_before_disconnecting_arrives(ubusd: Ubusd, bus: Ubus) -> None:
+    heard: list[int] = []
+    bus.listen("last", lambda _event, data: heard.append(data["n"]))
+    for number in range(50):
+        leaving = ubusd.connect()
+        leaving.send_event("last", {"n": number})
+        leaving.disconnect()
+    wait_until(lambda: (bus.loop(0.01), len(heard) == 50)[1], 10)
+    assert heard == list(range(50))

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 METHODS = ("status", "history", "failover", "standby", "resume", "reload", "conntrack")
 ARGUMENTS_MAX = 4096  # bytes, like a request on the control socket
+CALLS_MAX = 8  # at once; all but reload are answered at once
 NEWS_MAX = 1024  # transitions that wait for a turn of the loop
 
 
@@ -44,6 +45,7 @@ class TandemObject:
         self._handler = handler
         self._object: Object | None = None
         self._news: deque[Table] = deque(maxlen=NEWS_MAX)
+        self._open_calls = 0
 
     def steps(self) -> Sequence[Callable[[], None]]:
         """Put the object on the bus."""
@@ -86,17 +88,27 @@ class TandemObject:
             check_arguments(command, arguments)
         except ValueError as error:
             raise UbusError(lib.INVALID_ARGUMENT, str(error)) from None
+        if self._open_calls >= CALLS_MAX:
+            call.reply({"error": f"tandemd already works on {CALLS_MAX} calls, try again"})
+            raise UbusError(lib.NOT_SUPPORTED)
         later = call.defer()
+        self._open_calls += 1
 
         def reply(response: Table) -> None:
+            self._open_calls -= 1
             try:
-                if response["ok"]:
-                    later.reply(response["result"])
-                else:
-                    later.reply({key: value for key, value in response.items() if key != "ok"})
+                later.reply(_reply_of(response))
             except UbusError as error:
                 later.finish(error.status)
             else:
                 later.finish(lib.OK if response["ok"] else lib.NOT_SUPPORTED)
 
         self._handler({"command": command, **arguments}, reply)
+
+
+def _reply_of(response: Table) -> Table:
+    """What the control socket would answer, as a table without "ok": the status says that."""
+    if not response["ok"]:
+        return {key: value for key, value in response.items() if key != "ok"}
+    result = response["result"]
+    return result if isinstance(result, dict) else {"result": result}

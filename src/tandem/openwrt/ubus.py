@@ -112,6 +112,7 @@ class Ubus:
         self.library = lib.load(library)
         self.context: int | None = None
         self.serial = 0  # of the connection
+        self.unread = False  # whether something was sent that ubusd may not have read yet
         self.on_end: Callable[[], None] = lambda: None  # before the descriptor of a connection is closed
         self._path = path
         self._subscriber_offset = 0 if lib.subscriber_has_list(self.library) else lib.Subscriber.obj.offset
@@ -161,6 +162,7 @@ class Ubus:
         if not context:
             raise UbusError(lib.CONNECTION_FAILED, path)
         self.context = context
+        self.unread = False
         self.serial += 1
         self._sock = lib.Context.from_address(context).sock
         self._socket = socket.socket(fileno=os.dup(self._sock.fd))
@@ -170,10 +172,18 @@ class Ubus:
             pass  # then a long message may be refused while ubusd is behind
 
     def disconnect(self) -> None:
-        """Leave the bus; what was added goes with it. Calls that wait for an answer fail."""
+        """Leave the bus; what was added goes with it. Calls that wait for an answer fail.
+
+        What was sent before arrives: ubusd does not read what a client has left behind that has hung up,
+        so this waits until it has read all, at most for `timeout`.
+        """
         if self._depth:
             self._sock.eof = True  # a callback asked: libubus still needs its context
-        else:
+            return
+        try:
+            if self.unread and self.context is not None:
+                self._wait(self.library.ubus_lookup_id, b"", byref(ctypes.c_uint32()))
+        finally:
             self._lost()
 
     def handle(self) -> None:
@@ -209,6 +219,7 @@ class Ubus:
             raise UbusError(lib.CONNECTION_FAILED)
         if not _ready(self._socket, select.POLLOUT, 0):
             raise UbusError(lib.TIMEOUT, "ubusd does not read")
+        self.unread = True
 
     # Calling
 
@@ -393,6 +404,7 @@ class Ubus:
             raise UbusError(lib.CONNECTION_FAILED)
         with _Watchdog(self._socket, self.timeout if timeout is None else timeout) as watchdog:
             status: int = self._enter(lambda: function(self.context, *arguments))
+        self.unread = False  # one message after the other
         return lib.TIMEOUT if watchdog.expired else status
 
     def _check_sent(self, status: int, what: str) -> None:

@@ -109,6 +109,7 @@ class Call:
     def finish(self, status: int = lib.OK) -> None:
         """End a deferred call. Nothing happens when its connection has gone meanwhile."""
         if self._bus.context is not None and self._bus.serial == self._serial:
+            self._bus.unread = True
             self._bus.library.ubus_complete_deferred_request(self._bus.context, byref(self._data), status)
         self._serial = 0
 
