@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.lab import Instance, Port, Router, SeedLab, Tandem, seed_instances, wait_until
 from tests.lab.router import ROOT as CHECKOUT
-from tests.openwrt_pieces import ROOT
+from tests.openwrt_pieces import ROOT, USR
 
 INCLUDES = CHECKOUT / "files/usr/share/nftables.d"
 
@@ -145,7 +145,9 @@ mkdir -p dev proc sys tmp/run/ubus tmp/run/tandem tmp/lock tmp/state tmp/lib usr
 mount --bind /dev dev
 mount -t proc proc proc
 mount -t sysfs sysfs sys
+mkdir -p "$STATE/ubus"
 mount --bind "$STATE" tmp/run/tandem
+mount --bind "$STATE/ubus" tmp/run/ubus
 cp -r "$INCLUDES/." usr/share/nftables.d/
 cp "$FILES/network" "$FILES/firewall" etc/config/
 chroot . /sbin/ubusd &
@@ -261,4 +263,9 @@ class Fw4Tandem(Tandem):
         router.file("sock").symlink_to(state_dir(router) / "control.sock")
 
     def commands(self, router: Router) -> list[list[str]]:
-        return [[*argv[:-1], str(state_dir(router) / "control.sock")] for argv in super().commands(router)]
+        (argv,) = super().commands(router)
+        argv = [*argv[:-1], str(state_dir(router) / "control.sock")]
+        if not self.firewall.genuine:
+            return [argv]
+        ubus = ["--ubus", str(state_dir(router) / "ubus/ubus.sock")]
+        return [["env", f"LD_LIBRARY_PATH={USR / 'lib'}", *argv, *ubus]]

@@ -21,10 +21,10 @@ from tests.lab import Instance, Lab, Port, Router, SeedLab, Tandem, netns, seed_
 from tests.lab.router import TANDEM
 from tests.lab.scenario import tandem_uci
 
+from .doctor import checks, doctor, visit
 from .openwrt_firewall import EQUIVALENT
 
 Open = Callable[[Any], Any]
-Finding = dict[str, str]
 
 SECRET = "for the eyes of the doctor"
 
@@ -57,30 +57,6 @@ def channel(router: Router) -> dict[str, Any]:
 def in_step(router: Router) -> bool:
     peer = channel(router)
     return bool(peer.get("in_step") or peer.get("held_in_step"))
-
-
-def visit(router: Router, *arguments: str) -> tuple[list[Finding], list[str]]:
-    """Findings and notes; the exit status must agree."""
-    control = ["--control", str(router.file("sock"))]
-    argv = ["ip", "netns", "exec", router.namespace, sys.executable, "-I", str(TANDEM), "doctor", "--json"]
-    argv += ["--listen", "1"]  # adverts come every half second
-    done = subprocess.run([*argv, *control, *arguments], capture_output=True, text=True, timeout=100)
-    assert done.returncode in (0, 1) and not done.stderr, done.stderr
-    found = json.loads(done.stdout)
-    assert done.returncode == bool(found["findings"])
-    return found["findings"], found["notes"]
-
-
-def doctor(router: Router, *arguments: str) -> list[Finding]:
-    """What the doctor finds from this router; the other one has answered."""
-    findings, notes = visit(router, *arguments)
-    assert not notes
-    return findings
-
-
-def checks(findings: list[Finding]) -> set[tuple[str, str]]:
-    """Which checks found something, and on which router."""
-    return {(finding["check"], finding["router"]) for finding in findings}
 
 
 def active_of(lab: SeedLab) -> tuple[Router, Router]:

@@ -7,19 +7,25 @@ gets in but by Tandem's own rules.
 
 from __future__ import annotations
 
+import re
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.lab import FAR, Router, SeedLab, Tandem, stays, wait_until
+from tests.lab.router import TANDEM
 from tests.lab.scenario import tandem_uci
-from tests.openwrt_pieces import ROOT, needs
+from tests.openwrt_pieces import ROOT, USR, needs
 
+from .doctor import doctor
 from .live import Connections, connections, no_resets, power_loss, settle, started, takes_over, transitions
-from .openwrt_firewall import Firewall, Fw4Lab, Fw4Tandem, fw4_instances
+from .openwrt_firewall import NETWORK, Firewall, Fw4Lab, Fw4Tandem, fw4_instances
 
 Open = Callable[[Any], Any]
 KINDS = [
@@ -127,3 +133,40 @@ def test_rules_follow_the_configuration(open_lab: Open) -> None:
         rules = let_in(r1)
         assert "224.0.0.99" in rules and "224.0.0.18" not in rules and "3780" not in rules
         firewall(r1).reload(r1)
+
+
+@needs(ROOT / "sbin/fw4", ROOT / "sbin/netifd", USR / "lib/libubus.so")
+def test_what_init_writes_on_the_genuine_fw4_and_netifd(open_lab: Open, tmp_path: Path) -> None:
+    """It names OpenWrt's networks: lan is the device br-lan. The doctor has nothing to say."""
+    texts = init_both(tmp_path)
+
+    def daemon(number: int) -> Fw4Tandem:
+        return Fw4Tandem(Tandem(fw4_instances(), text=texts[number]), Firewall(True, lan="REJECT"))
+
+    lab = open_lab(Fw4Lab(daemon))
+    for router in lab.routers:
+        router.start()
+    wait_until(lambda: all("br-lan" in let_in(router) for router in lab.routers), 20, "netifd has told")
+    active, backup = settle(lab)
+    assert "0% packet loss" in lab.client.exec("ping", "-c1", "-W2", FAR)
+    for router in lab.routers:
+        assert doctor(router) == []
+    power_loss(lab, active)
+    takes_over(lab, backup)
+    assert "0% packet loss" in lab.client.exec("ping", "-c1", "-W2", FAR)
+
+
+def init_both(directory: Path) -> dict[int, str]:
+    """The configurations that `tandem init` writes on both, by number, without DHCP."""
+    texts, token = {}, ""
+    for number in (1, 2):
+        network = directory / f"network{number}"
+        network.write_text(NETWORK % {"host": number + 1} + "\toption gateway '192.168.0.1'\n")
+        argv = [sys.executable, "-I", str(TANDEM), "init", f"--network-config={network}"]
+        argv += [f"--config={directory}/tandem{number}", f"--secret-file={directory}/secret{number}"]
+        first = ["--network=lan=192.168.1.4", "--network=wan=192.168.0.4", "--peer=192.168.1.3"]
+        argv += first if number == 1 else ["--join"]
+        done = subprocess.run(argv, input=token, capture_output=True, text=True, check=True)
+        token = token or re.findall(r"echo (\S+) \|", done.stdout)[0]
+        texts[number] = (directory / f"tandem{number}").read_text()
+    return texts
