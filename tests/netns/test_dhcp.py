@@ -4,22 +4,43 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from scapy.layers.dhcp6 import (
+    DUID_LL,
+    DHCP6_Rebind,
+    DHCP6_Request,
+    DHCP6_Solicit,
+    DHCP6OptClientFQDN,
+    DHCP6OptClientId,
+    DHCP6OptDNSServers,
+    DHCP6OptIA_NA,
+    DHCP6OptIAAddress,
+    DHCP6OptOptReq,
+    DHCP6OptServerId,
+)
+from scapy.layers.inet import UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
+from scapy.packet import Packet
 
-from tests.lab import LanLab, wait_until
+from tests.lab import Host, LanLab, wait_until
 from tests.lab.process import send_signal, tree
 
 from .dhcp_pair import (
     PRINTER,
     PRINTER_ADDRESS,
+    V6,
     VIP,
     Client,
     dhcp,
+    home,
     knows,
     leases,
     pair,
@@ -40,6 +61,46 @@ def clients() -> Iterator[Callable[..., Client]]:
             return client
 
         yield make
+
+
+class Client6:
+    """A DHCPv6 client that asks for one address."""
+
+    def __init__(self, host: Host, number: int, name: str = "") -> None:
+        self.host, self.name, self.address = host, name, ""
+        self.mac = f"02:00:00:06:00:{number:02x}"
+        self.source = next(a for a in host.addresses() if a.startswith("fe80:"))
+        self.duid = DUID_LL(lladdr=self.mac)
+
+    def until(self, kind: type[Packet], server: Packet | None) -> Packet:
+        """Say it until there is an answer with an address."""
+        answers: list[Packet] = []
+        wait_until(lambda: answers.extend(self._say(kind, server)) or answers, 10, "a DHCPv6 answer")
+        self.address = answers[0][DHCP6OptIAAddress].addr
+        return answers[0]
+
+    def _say(self, kind: type[Packet], server: Packet | None) -> list[Packet]:
+        message = kind(trid=77) / DHCP6OptClientId(duid=self.duid)
+        if server is not None:
+            message = message / DHCP6OptServerId(duid=server)
+        address = [DHCP6OptIAAddress(addr=self.address)] if self.address else []
+        message = message / DHCP6OptIA_NA(iaid=1, ianaopts=address) / DHCP6OptOptReq(reqopts=[23])
+        if self.name:
+            message = message / DHCP6OptClientFQDN(fqdn=f"{self.name}.", flags="S")
+        frame = Ether(src=self.mac, dst="33:33:00:01:00:02") / IPv6(src=self.source, dst="ff02::1:2", hlim=1)
+        with self.host.enter(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW)) as sock:
+            sock.bind(("eth0", 0x86DD))
+            sock.send(bytes(frame / UDP(sport=546, dport=547) / message))
+            deadline = time.monotonic() + 0.5
+            while (left := deadline - time.monotonic()) > 0:
+                sock.settimeout(left)
+                try:
+                    packet = Ether(sock.recv(2000))
+                except TimeoutError:
+                    break
+                if DHCP6OptIAAddress in packet and packet[UDP].dport == 546:
+                    return [packet]
+        return []
 
 
 # What both clients' scripts do: take the address, and note what they were told.
@@ -131,6 +192,32 @@ def test_real_clients_keep_their_addresses(open_lab: Open) -> None:
     isc.start()
     reason, *rest = isc.told(1)
     assert (reason, rest) == ("REBOOT", [address, VIP, VIP, "192.168.1.2"])
+
+
+def test_ipv6_leases_of_dnsmasq_survive_too(open_lab: Open) -> None:
+    lab: LanLab = pair(open_lab, V6, more="dhcp-range=set:lan,::100,::1ff,constructor:eth0,64,10m")
+    r1, r2 = lab.routers
+    client = Client6(lab.client, 1, "laptop")
+    reply = client.until(DHCP6_Solicit, server=None)
+    reply = client.until(DHCP6_Request, server=reply[DHCP6OptServerId].duid)
+    assert reply[DHCP6OptDNSServers].dnsservers == ["fd00:1::4"]
+    knows(r2, client.address)
+    r1.power_off()
+    wait_until(lambda: r2.active, 10, "r2 took over")
+    before = client.address
+    reply = client.until(DHCP6_Rebind, server=None)
+    assert client.address == before and reply[DHCP6OptIAAddress].validlft > 0
+    another = Client6(lab.client, 2)
+    another.until(DHCP6_Solicit, server=None)
+    assert another.address != before
+    r1.power_on()
+    wait_until(lambda: r1.running and told(lab), 15, "r1 is back")
+    knows(r1, before)
+    # Each has a DUID of its own, as before.
+    duids = {
+        line for r in lab.routers for line in (home(r) / "leases").read_text().splitlines() if "duid" in line
+    }
+    assert len(duids) == 2
 
 
 def test_leases_survive_whatever_router_reboots(open_lab: Open, clients: Callable[..., Client]) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -174,8 +174,10 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    return Bench(tmp_path, monkeypatch)
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    made = Bench(tmp_path, monkeypatch)
+    yield made
+    made.gateway.stop()
 
 
 def wire(number: int, left: int = 600, name: str = "*", who: int | None = None, mark: str = "=") -> str:
@@ -387,6 +389,15 @@ def test_a_file_that_is_being_written_is_read_later(bench: Bench) -> None:
     bench.file.write_text(bench.line(1) + "\n")
     bench.clock.run(0.1)
     assert bench.channel.lines() == [wire(1)]
+
+
+def test_a_change_is_found_without_inotify(bench: Bench) -> None:
+    bench.start()
+    bench.gateway.role("I1", "MASTER")
+    with bench.file.open("a") as file:  # nobody tells
+        file.write(bench.line(1) + "\n")
+    bench.clock.run(6)
+    assert [line.split()[2] for line in bench.channel.lines()] == ["192.168.1.1"]
 
 
 def test_a_peer_that_could_not_be_told_is_told_everything_later(bench: Bench) -> None:

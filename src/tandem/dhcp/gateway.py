@@ -317,6 +317,8 @@ class Gateway:
     def _tick(self, now: int) -> None:
         self._loop.call_at("dhcp tick", now + LOOK, self._tick)
         self._table.expire(self.now())
+        if abs(self._wall_offset() - self._offset) > JUMP:
+            self._unread = True  # dnsmasq will think that its leases have ended, or that they never do
         self._file.look()
         self.exchange.again()
         self._evaluate()

@@ -34,12 +34,13 @@ class LeaseFile:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._inotify = -1
         self._watched: tuple[int, int] | None = None  # device and inode
+        self._seen: tuple[int, int] | None = None  # size and time of change, at the last look
         self._before = -1  # the file that the running dnsmasq writes to, after `replace`
 
     def start(self) -> None:
         """Begin to watch."""
         self._inotify = self._libc.inotify_init1(_IN_FLAGS)
-        if self._inotify >= 0:  # else `look` has to do
+        if self._inotify >= 0:  # else `look` has to do; the kernel allows 128 of them to a user
             self._loop.add_reader(self._inotify, self._notified)
         self.look()
 
@@ -53,13 +54,19 @@ class LeaseFile:
             self._inotify = -1
 
     def look(self) -> bool:
-        """Whether it is still the file that is watched; else that of now is watched, and read soon."""
+        """Whether it is still the file that is watched; else that of now is watched, and read soon.
+
+        A change that inotify has not told is found as well.
+        """
         try:
             found = os.stat(self.path)
         except OSError:
             self._watched = None
             return False
+        seen, self._seen = self._seen, (found.st_size, found.st_mtime_ns)
         if (found.st_dev, found.st_ino) == self._watched:
+            if seen != self._seen:
+                self._soon()
             return True
         self._watched = found.st_dev, found.st_ino
         if self._inotify >= 0:
