@@ -155,7 +155,7 @@ until chroot . ubus list >/dev/null 2>&1; do sleep 0.05; done
 chroot . /sbin/netifd &
 until chroot . ubus call network.interface.wan status 2>/dev/null | grep -q '"up": true'; do sleep 0.05; done
 until chroot . ubus call network.interface.lan status 2>/dev/null | grep -q '"up": true'; do sleep 0.05; done
-chroot . fw4 start
+$LOAD && chroot . fw4 start
 touch "$FILES/ready"
 wait
 """
@@ -188,6 +188,7 @@ class Firewall:
         self.lan = lan
         self.included = included
         self.offloading = offloading
+        self.load = True  # False: only `run(router, "fw4", "print")` is wanted
         self._boot: subprocess.Popen[bytes] | None = None
 
     def start(self, router: Router) -> None:
@@ -206,6 +207,7 @@ class Firewall:
         (files / "network").write_text(NETWORK % host)
         (files / "firewall").write_text(CONFIG % {"lan": self.lan, "offloading": self.offloading})
         environment = {
+            "LOAD": "true" if self.load else "! true",
             "WORK": work, "LOWER": ROOT, "STATE": state, "FILES": files,
             "INCLUDES": INCLUDES if self.included else includes,
         }  # fmt: skip
@@ -239,6 +241,15 @@ class Firewall:
             chain = (INCLUDES / "chain-pre/input/tandem.nft").read_text()
         lan = "accept" if self.lan == "ACCEPT" else "jump handle_reject"
         router.exec("nft", "-f", "-", stdin=EQUIVALENT % {"table": table, "input": chain, "lan": lan})
+
+
+def printed() -> str:
+    """What the genuine fw4 prints for this configuration with `flow_offloading 1`, which it need not load."""
+    firewall = Firewall(True, offloading=True)
+    firewall.load = False
+    lab = Fw4Lab(lambda number: Fw4Tandem(Tandem(fw4_instances()), firewall) if number == 1 else Tandem())
+    with lab:
+        return firewall.run(lab.up().r1, "fw4", "print")
 
 
 def state_dir(router: Router) -> Path:
