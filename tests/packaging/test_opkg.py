@@ -52,6 +52,14 @@ def pid(router: OpenWrt) -> int:
     return next((instance.get("pid", 0) for instance in instances if instance["running"]), 0)
 
 
+def leave_bytecode_only(router: OpenWrt) -> None:
+    """As python3-package.mk packs it: bytecode in the place of the sources."""
+    router.sh("find /usr/lib/tandem -name __pycache__ -prune -exec rm -r {} +")
+    router.sh(
+        "python3 -m compileall -q -b /usr/lib/tandem && find /usr/lib/tandem -name '*.py' -exec rm {} +"
+    )
+
+
 def becomes_active(router: OpenWrt) -> None:
     """Each look starts a Python, so they are far between."""
     wait_until(
@@ -77,7 +85,9 @@ def traces(router: OpenWrt) -> list[str]:
 
 def test_install_and_remove(router: OpenWrt) -> None:
     before = router.sh("find / -xdev -not -path '/usr/lib/opkg/*' -not -path '/usr/lib/python*' | sort")
+    router.sh("fw4 start")
     install(router)
+    router.sh("nft list chain inet fw4 tandem_input")  # the firewall has been told
     assert router.sh("ls -l /etc/config/tandem").startswith("-rw------- ")
     assert router.sh("ls /etc/rc.d | grep tandem").split() == ["K01tandem", "S18tandem-dhcp", "S21tandem"]
     router.sh("/etc/init.d/tandem enabled")
@@ -93,6 +103,8 @@ def test_install_and_remove(router: OpenWrt) -> None:
     router.sh("/etc/init.d/tandem restart")
     stays(lambda: pid(router) == 0, 1, "enabled is 0", every=0.2)
     router.sh("opkg remove tandem")
+    ruleset = router.sh("nft list table inet fw4")
+    assert "chain input" in ruleset and "tandem" not in ruleset
     router.sh("rm -f /tmp/lock/*")
     after = router.sh("find / -xdev -not -path '/usr/lib/opkg/*' -not -path '/usr/lib/python*' | sort")
     assert set(after.splitlines()) - set(before.splitlines()) == set()
@@ -101,6 +113,7 @@ def test_install_and_remove(router: OpenWrt) -> None:
 @needs_planner
 def test_service(router: OpenWrt) -> None:
     install(router)
+    leave_bytecode_only(router)
     configure(router)
     router.sh("mkdir -p /etc/hotplug.d/tandem")
     router.write("/etc/hotplug.d/tandem/10-log", 'logger -t hotplug "$HOTPLUG_TYPE $ACTION $TYPE $NAME"\n')
