@@ -41,7 +41,8 @@ LAN = {
     "state": "MASTER",
     "since_s": 15732.5,
     "since": 1753611200,
-    "interface": "br-lan",
+    "interface": "lan",
+    "device": "br-lan",
     "family": 4,
     "version": 3,
     "virtual_router_id": 51,
@@ -67,6 +68,7 @@ LAN = {
 WAN = LAN | {
     "name": "E1",
     "interface": "eth0.2",
+    "device": "eth0.2",
     "virtual_router_id": 52,
     "advert_int_ms": 100,
     "source": "192.168.0.2",
@@ -85,7 +87,8 @@ GUEST = LAN | {
     "state": "FAULT",
     "since_s": 3.21,
     "since": None,
-    "interface": "br-guest",
+    "interface": "guest",
+    "device": None,
     "family": 6,
     "virtual_router_id": 7,
     "priority": {"base": 255, "effective": 255, "why": []},
@@ -112,6 +115,7 @@ STATUS: dict[str, Any] = {
         "late_limit_ms": 10,
     },
     "health": {},
+    "networks": {"lan": "br-lan", "guest": None},
     "dhcp": None,
     "groups": [
         {
@@ -138,6 +142,19 @@ STATUS: dict[str, Any] = {
         },
     ],
     "instances": [LAN, WAN, GUEST],
+    "history": [
+        {"time": 1753611190.5 + number, "kind": "instance", "name": "I1", "priority": 100, **entry}
+        for number, entry in enumerate(
+            (
+                {"state": "FAULT", "why": "not shown any more"},
+                {"state": "BACKUP", "why": "started"},
+                {"state": "MASTER", "why": "no advertisement from an active router"},
+                {"state": "BACKUP", "why": "a better router is active"},
+                {"state": "FAULT", "why": "interface lan down, no address on lan, and much more"},
+                {"state": "MASTER", "why": ""},
+            )
+        )
+    ],
     "counters": {"log_lines_dropped": 0, "netlink_errors": 2},
 }
 
@@ -151,7 +168,7 @@ tandemd 0.1.0 on r1, pid 1234, up 3 d 4 h
 G1     MASTER  for 4 h 22 min, since 2025-07-27 10:13:20
     failover   by command, does not preempt until: tandem resume G1
   I1   MASTER
-    link       br-lan, from 192.168.1.2, VRRPv3 IPv4, VRID 51, every 1 s
+    link       lan (br-lan), from 192.168.1.2, VRRPv3 IPv4, VRID 51, every 1 s
     priority   105 = 100 +10 script chk -5 interface wwan0
     peer       192.168.1.3, priority 101, every 1.5 s, heard 310 ms ago
     addresses  192.168.1.4/24 dev br-lan, 10.0.0.1/24 dev br-lan,
@@ -171,10 +188,19 @@ G1     MASTER  for 4 h 22 min, since 2025-07-27 10:13:20
 guest  FAULT   for 3.2 s
     standby    by command, until: tandem resume guest
     faults     interface br-guest down, no address on br-guest
-    link       br-guest, no address to send from, VRRPv3 IPv6, VRID 7, every 1 s
+    link       guest (no device), no address to send from, VRRPv3 IPv6, VRID 7,
+               every 1 s
     priority   255, nopreempt
     peer       none heard
     addresses  fe80::1/64 dev br-guest
+
+    history    2025-07-27 10:13:15 I1 MASTER
+               2025-07-27 10:13:14 I1 FAULT (interface lan down, no address on
+               lan, and much more)
+               2025-07-27 10:13:13 I1 BACKUP (a better router is active)
+               2025-07-27 10:13:12 I1 MASTER (no advertisement from an active
+               router)
+               2025-07-27 10:13:11 I1 BACKUP (started)
 """
 
 
@@ -260,7 +286,7 @@ def test_colour_changes_nothing_but_colour() -> None:
 
 
 def test_status_without_routers() -> None:
-    page = render_status(STATUS | {"groups": [], "instances": [], "counters": {}, "router_id": ""})
+    page = render_status(STATUS | {"groups": [], "instances": [], "history": [], "counters": {}, "router_id": ""})
     assert page.startswith("tandemd 0.1.0 on this router, pid 1234")
     assert page.endswith("ms\n\nNo virtual routers are configured.\n")
 

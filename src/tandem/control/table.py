@@ -14,6 +14,7 @@ _STATE_COLOURS = {"MASTER": "1;32", "BACKUP": "36", "FAULT": "1;31"}
 _OTHER_STATE = "33"
 _BOLD, _DIM, ALARM, NOTE = "1", "2", "31", "33"
 _LABEL_WIDTH = 11
+HISTORY_ROWS = 5
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
@@ -33,6 +34,7 @@ def render_status(status: Snapshot, width: int = 80, colour: bool = False) -> st
         _group(page, group, [instances[name] for name in group["members"] if name in instances])
     if not status["groups"]:
         page.lines += ["", "No virtual routers are configured."]
+    _history(page, status["history"])
     return "\n".join(page.lines) + "\n"
 
 
@@ -145,7 +147,7 @@ def _instance(page: Page, instance: Snapshot) -> None:
     source = f"from {instance['source']}" if instance["source"] else "no address to send from"
     page.row(
         "link",
-        [instance["interface"], source, f"VRRPv{version} IPv{family}", f"VRID {vrid}", _every(instance)],
+        [_interface(instance), source, f"VRRPv{version} IPv{family}", f"VRID {vrid}", _every(instance)],
     )
     page.row("priority", [_priority(instance["priority"]), "" if instance["preempt"] else "nopreempt"])
     page.row("peer", _peer(instance["peer"]))
@@ -156,6 +158,16 @@ def _instance(page: Page, instance: Snapshot) -> None:
     page.row("counters", counters({"transitions": instance["transitions"]} | instance["counters"]))
 
 
+def _history(page: Page, history: list[Snapshot]) -> None:
+    """The last transitions, the latest first; all of them are in `tandem status --json`."""
+    if history:
+        page.lines.append("")
+    for number, entry in enumerate(reversed(history[-HISTORY_ROWS:])):
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry["time"]))
+        why = f" ({entry['why']})" if entry["why"] else ""
+        page.row("" if number else "history", [f"{when} {entry['name']} {entry['state']}{why}"])
+
+
 def _since(state: Snapshot) -> str:
     """How long, and from when on; without the latter while the clock is not set."""
     parts = []
@@ -164,6 +176,12 @@ def _since(state: Snapshot) -> str:
     if state["since"] is not None:
         parts.append(time.strftime("since %Y-%m-%d %H:%M:%S", time.localtime(state["since"])))
     return ", ".join(parts)
+
+
+def _interface(instance: Snapshot) -> str:
+    """The interface as it is configured, with its device when it is one of OpenWrt's networks."""
+    name, device = instance["interface"], instance["device"]
+    return str(name) if device == name else f"{name} ({device or 'no device'})"
 
 
 def _every(advertiser: Snapshot, key: str = "advert_int_ms") -> str:

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Who may do what over HTTP: the ACL files that the package brings, read by the genuine rpcd."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+from tandem.openwrt.tandem_object import METHODS
+from tests.lab.router import ROOT as CHECKOUT
+from tests.openwrt_pieces import ROOT, needs
+
+FILES = CHECKOUT / "files/usr/share/rpcd/acl.d"
+READING = {"status", "history", "conntrack"}
+
+_USERS = "".join(
+    f"""
+config login
+	option username '{name}'
+	option password '$1$tandem$cpQd9Oyheqdeo61s7/uYe.'
+{rights}"""
+    for name, rights in (
+        ("viewer", "\tlist read 'tandem-status'\n"),
+        ("reader", "\tlist read '*'\n"),
+        ("operator", "\tlist read 'tandem-status'\n\tlist write 'tandem-control'\n"),
+        ("nobody", "\tlist read 'luci-base'\n"),
+    )
+)
+
+_SCRIPT = """
+set -e
+mount -t tmpfs tmpfs "$WORK"
+mkdir "$WORK/upper" "$WORK/work" "$WORK/root"
+mount -t overlay overlay -o "lowerdir=$LOWER,upperdir=$WORK/upper,workdir=$WORK/work" "$WORK/root"
+cd "$WORK/root"
+mkdir -p dev proc tmp/run/ubus usr/share/rpcd/acl.d
+[ -e var ] || ln -s tmp var
+mount --bind /dev dev
+mount -t proc proc proc
+cp "$FILES"/*.json usr/share/rpcd/acl.d/
+printf %s "$USERS" >etc/config/rpcd
+chroot . /sbin/ubusd &
+until chroot . ubus list >/dev/null 2>&1; do sleep 0.05; done
+chroot . /sbin/rpcd >/dev/null 2>&1 &
+until chroot . ubus list session >/dev/null 2>&1; do sleep 0.05; done
+for user in viewer reader operator nobody; do
+    chroot . ubus -S call session login "{\\"username\\": \\"$user\\", \\"password\\": \\"secret\\"}"
+done
+"""
+
+
+def test_every_method_is_in_exactly_one_file() -> None:
+    status = json.loads((FILES / "tandem-status.json").read_text())["tandem-status"]
+    control = json.loads((FILES / "tandem-control.json").read_text())["tandem-control"]
+    assert set(status) == {"description", "read"} and set(control) == {"description", "write"}
+    reading, writing = status["read"]["ubus"]["tandem"], control["write"]["ubus"]["tandem"]
+    assert set(reading) == READING and sorted(reading + writing) == sorted(METHODS)
+
+
+@needs(ROOT / "sbin/rpcd", ROOT / "sbin/ubusd")
+def test_rpcd_grants_what_they_say(tmp_path: Path) -> None:
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "WORK": str(tmp_path), "LOWER": str(ROOT)}
+    done = subprocess.run(
+        ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--net", "sh", "-c", _SCRIPT],
+        env=environment | {"FILES": str(FILES), "USERS": _USERS},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    logins = [json.loads(line)["acls"] for line in done.stdout.splitlines()]
+    viewer, reader, operator, nobody = (set(acls.get("ubus", {}).get("tandem", ())) for acls in logins)
+    assert viewer == READING and reader == READING
+    assert operator == set(METHODS)
+    assert nobody == set()
+    uci = [set(acls.get("uci", {}).get("tandem", ())) for acls in logins]
+    assert uci == [set(), set(), {"read", "write"}, set()]  # the secrets are for who may change them
