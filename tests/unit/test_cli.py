@@ -286,7 +286,8 @@ def test_colour_changes_nothing_but_colour() -> None:
 
 
 def test_status_without_routers() -> None:
-    page = render_status(STATUS | {"groups": [], "instances": [], "history": [], "counters": {}, "router_id": ""})
+    nothing = {"groups": [], "instances": [], "history": [], "counters": {}, "router_id": ""}
+    page = render_status(STATUS | nothing)
     assert page.startswith("tandemd 0.1.0 on this router, pid 1234")
     assert page.endswith("ms\n\nNo virtual routers are configured.\n")
 

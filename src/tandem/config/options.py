@@ -209,7 +209,7 @@ _TRACKS: Table = {
 
 INSTANCE: Table = {
     "name": Option(NAME, None, "name of the instance; default: the section's"),
-    "interface": Option(DEVICE, None, "where adverts go", required=True),
+    "interface": Option(DEVICE, None, "network (lan) or device (br-lan) of the adverts", required=True),
     "virtual_router_id": Option(whole(1, 255), None, "the same on all routers", required=True),
     "version": Option(_VERSION, None, "VRRP version; default: vrrp_version of globals, 3 for IPv6"),
     "state": Option(choice("MASTER", "BACKUP"), None, "role to begin with; MASTER at priority 255"),
