@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 SUMMARY = "make a configuration from those of keepalived and conntrackd"
 DETAILS = """\
-Reads keepalived.conf, OpenWrt's /etc/config/keepalived, conntrackd.conf and ucarp
-command lines (it finds out which), and prints a configuration for Tandem. Without
+Reads keepalived.conf, OpenWrt's /etc/config/keepalived and dhcp, conntrackd.conf and
+ucarp command lines (it finds out which), and prints a configuration for Tandem. Without
 FILE it takes those of this router. What has no equivalent is listed with file,
 line and reason, on the standard error and as comments in the result.
 Changes nothing but the file of -o.
@@ -122,8 +122,8 @@ def _texts(arguments: argparse.Namespace, includes: Includes) -> list[tuple[str,
     if not files:
         there = [includes.below_root(path) for path in sources.DEFAULT_FILES]
         files = [path for path in there if os.path.isfile(path)][:1]
-        conntrackd = includes.below_root(sources.DEFAULT_CONNTRACKD)
-        files += [conntrackd] if os.path.isfile(conntrackd) else []
+        more = [includes.below_root(path) for path in sources.MORE_FILES]
+        files += [path for path in more if os.path.isfile(path)] if files else []
         if not files:
             complain([f"there is neither {' nor '.join(there)}: name a file"])
     texts = []
@@ -139,23 +139,26 @@ def _texts(arguments: argparse.Namespace, includes: Includes) -> list[tuple[str,
 def _convert(
     texts: list[tuple[str, str]], draft: Draft, arguments: argparse.Namespace, includes: Includes
 ) -> None:
-    from tandem.importer import conntrackd, sources, ucarp
+    from tandem.config import uci
+    from tandem.importer import conntrackd, dhcp, sources, ucarp
 
-    last: list[tuple[str, str]] = []  # the filters of conntrackd are about addresses of the others
-    for name, text in texts:
-        match sources.kind_of(text):
-            case sources.CONNTRACKD:
-                last.append((name, text))
-            case sources.UCARP:
-                ucarp.convert(text, name, draft)
-            case sources.UCI:
-                _uci(text, name, draft, arguments, includes)
-            case _:
-                _keepalived(text, name, draft, arguments, includes)
+    kinds = [(sources.kind_of(text), name, text) for name, text in texts]
+    for kind, name, text in kinds:
+        if kind == sources.UCARP:
+            ucarp.convert(text, name, draft)
+        elif kind == sources.UCI:
+            _uci(text, name, draft, arguments, includes)
+        elif kind == sources.KEEPALIVED:
+            _keepalived(text, name, draft, arguments, includes)
+    # What is about addresses of instances comes when all of them are known.
     secret_file = arguments.secret_file or conntrackd.DEFAULT_SECRET
-    for name, text in last:
-        there = os.path.exists(secret_file)
-        conntrackd.convert(conntrackd.parse(text, name), draft, arguments.peer, secret_file, there)
+    for kind, name, text in kinds:
+        if kind == sources.UCI:
+            sections = uci.read(text, name).sections
+            dhcp.convert([section for section in sections if section.type in dhcp.SECTIONS], name, draft)
+        elif kind == sources.CONNTRACKD:
+            there = os.path.exists(secret_file)
+            conntrackd.convert(conntrackd.parse(text, name), draft, arguments.peer, secret_file, there)
 
 
 def _keepalived(

@@ -64,6 +64,7 @@ class _Converter:
             "vrrp_instance": self._instance,
             "vrrp_sync_group": self._group,
             "vrrp_script": self._script,
+            "vrrp_track_process": self._process,
             **dict.fromkeys(_STATIC, self._static),
             **dict.fromkeys(_TOP_LEVEL, self._top_option),
         }
@@ -136,9 +137,12 @@ class _Converter:
         if statement.keyword in _COMMANDS:
             self._command(section, statement)
         elif statement.keyword in _TRACKS:
+            # A process is looked for by a script of its name: see `_process`.
+            process = statement.keyword == "track_process"
+            kind = "track_script" if process else statement.keyword
             for item in statement.inside():
-                if self.draft.understood(section, statement.keyword, origin(item)):
-                    self.draft.put_item(section, statement.keyword, item.text, origin(item))
+                if self.draft.understood(section, kind, origin(item)):
+                    self.draft.put_item(section, kind, item.text, origin(item))
         else:
             return False
         return True
@@ -159,6 +163,28 @@ class _Converter:
             else:
                 self._option(section, inner)
 
+    def _process(self, statement: Statement) -> None:
+        """A process that must run, as a script that looks for it."""
+        settings = {inner.keyword: inner for inner in statement.inside()}
+        process = settings.get("process")
+        if process is None or len(process.words) != 2 or {"param_match", "full_command"} & set(settings):
+            reason = "only a process by its name can be looked for: use a vrrp_script"
+            self.draft.leave_out(origin(statement), reason)
+            return
+        name = self._name(statement)
+        if name is None:
+            return
+        section = self.draft.section("vrrp_script", origin(statement))
+        self.draft.put(section, "name", name, origin(statement))
+        program = process.words[1].rpartition("/")[2]
+        self.draft.put(section, "script", shlex.join(["/bin/pidof", program]), origin(process))
+        for keyword, inner in settings.items():
+            if keyword == "weight":
+                self.draft.put(section, "weight", " ".join(inner.words[1:3]), origin(inner))
+            elif keyword != "process":
+                self.draft.leave_out(origin(inner), "not supported: the process is looked for once a second")
+        self.draft.remark(origin(statement), "becomes a vrrp_script that looks for the process once a second")
+
     def _static(self, statement: Statement) -> None:
         section = self.draft.section(statement.keyword, origin(statement))
         for item in statement.inside():
@@ -169,8 +195,9 @@ class _Converter:
             self.draft.leave_out(origin(statement), f"{statement.keyword} needs a name")
             return None
         name = statement.words[1]
+        kind = "vrrp_script" if statement.keyword == "vrrp_track_process" else statement.keyword
         for section in self.draft.sections:
-            if section.type == statement.keyword and (entry := section.get("name")) and entry.value == name:
+            if section.type == kind and (entry := section.get("name")) and entry.value == name:
                 reason = f"there is one of this name at line {section.origin.line}, and that counts"
                 self.draft.leave_out(origin(statement), reason)
                 return None
@@ -241,6 +268,11 @@ class _Converter:
                 name = word
         self.draft.put(section, "use_vmac", name, origin(statement))
 
+    def _script_user(self) -> str:
+        settings = next((section for section in self.draft.sections if section.type == "globals"), None)
+        user = settings.get("script_user") if settings else None
+        return user.value.split()[0] if user else "root"
+
     def _command(self, section: Section, statement: Statement) -> None:
         where = origin(statement)
         try:
@@ -256,7 +288,7 @@ class _Converter:
         rest = " ".join(words[2:])
         if rest and statement.keyword == "script":
             self.draft.leave_out(where, f"'{rest}' is no argument without quotes around it all")
-        elif rest:
+        elif rest and words[2] != self._script_user():
             reason = f"the user '{rest}' is not imported: Tandem has one script_user for all, in globals"
             self.draft.leave_out(where, reason)
 

@@ -10,6 +10,7 @@ from tandem.config import options, uci
 from tandem.config.options import Option
 from tandem.config.problem import suggestion
 from tandem.config.values import FALSE, SWITCH
+from tandem.importer import dhcp
 from tandem.importer.convert import complete, set_interval, set_state
 from tandem.importer.draft import Draft, Origin, Section, masked
 
@@ -25,7 +26,6 @@ _NEED_NAME = (
 _FLAGS = (  # the script only looks whether there is any value at all (no_val_ in print_elems_indent())
     "vmac_xmit_base", "native_ipv6", "accept", "dont_track_primary", "nopreempt", "use_vmac", "no_accept",
 )  # fmt: skip
-_DHCP = ("dhcp", "dnsmasq", "odhcpd", "host", "domain")  # what people put beside it, of /etc/config/dhcp
 
 
 def alternative(document: uci.Document) -> tuple[str, int] | None:
@@ -53,9 +53,8 @@ def convert(document: uci.Document, file: str, draft: Draft) -> None:
 def _section(found: uci.Section, file: str, draft: Draft) -> None:
     kind = "globals" if found.type == "global_defs" else found.type
     begins = Origin(file, found.line, f"config {found.type}")
-    if kind in _DHCP:
-        draft.remark(begins, "stays in /etc/config/dhcp as it is")
-        return
+    if kind in dhcp.SECTIONS:
+        return  # `dhcp` looks at them when all instances are known
     if kind in options.REFUSED_SECTIONS:
         draft.leave_out(begins, options.REFUSED_SECTIONS[kind])
         return

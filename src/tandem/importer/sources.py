@@ -12,7 +12,7 @@ LARGEST = 1 << 20  # bytes of one file
 MOST_FILES = 256  # that one line may include
 
 DEFAULT_FILES = ("/etc/config/keepalived", "/etc/keepalived/keepalived.conf")  # the first that is there
-DEFAULT_CONNTRACKD = "/etc/conntrackd/conntrackd.conf"
+MORE_FILES = ("/etc/config/dhcp", "/etc/conntrackd/conntrackd.conf")  # that go with it
 
 UCI, KEEPALIVED, CONNTRACKD, UCARP = "uci", "keepalived.conf", "conntrackd.conf", "ucarp"
 
