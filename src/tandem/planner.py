@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import marshal
 import os
+import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -26,6 +27,8 @@ from tandem.plan.template import EncodeError
 
 Placed = list[tuple[Address, str]]  # with the device that the address goes on
 Numbered = list[tuple[Rule, int]]  # with its priority
+
+LIMIT_S = 50  # less than `tandem reload` waits
 
 
 def build_plan(config: Config, warnings: Sequence[str]) -> dict[str, Any]:
@@ -155,14 +158,32 @@ def _unknown_users(config: Config) -> list[str]:
     return unknown
 
 
-def main(argv: Sequence[str]) -> int:
-    """Plan the file of `-c FILE`; exit status 0, or 2 when the plan holds only errors."""
+class _OutOfTime(BaseException):
+    """Nobody waits any longer; not an Exception, because nothing on the way may handle it."""
+
+
+def _out_of_time(_number: int, _frame: object) -> None:
+    raise _OutOfTime
+
+
+def main(argv: Sequence[str], limit_s: int = LIMIT_S) -> int:
+    """Plan the file of `-c FILE`; exit status 0, or 2 when the plan holds only errors.
+
+    It takes at most `limit_s` seconds: the file may be a pipe that nobody writes to, and a reload
+    that waits for it for ever would keep all later ones waiting.
+    """
     out = os.dup(1)
     os.dup2(2, 1)  # standard output carries the plan and nothing that a library may print
     if len(argv) != 2 or argv[0] != "-c":
         plan: dict[str, Any] = {"errors": ("usage: planner -c FILE",)}
     else:
-        plan = plan_file(argv[1])
+        signal.signal(signal.SIGALRM, _out_of_time)
+        signal.alarm(limit_s)
+        try:
+            plan = plan_file(argv[1])
+        except _OutOfTime:
+            plan = {"errors": (f"{argv[1]}: could not be read and planned within {limit_s} s",)}
+        signal.alarm(0)
     with open(out, "wb") as pipe:
         pipe.write(marshal.dumps(plan))
     return 2 if "errors" in plan else 0

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import marshal
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -174,3 +176,16 @@ def test_unknown_users_are_errors_before_the_daemon_meets_them(tmp_path: Path) -
     assert plan_file(str(file)) == {
         "errors": (f"{file}: script_user: {reason}", f"{file}: user of the vrrp_script c: {reason}")
     }
+
+
+def test_a_file_that_never_ends_is_given_up(tmp_path: Path) -> None:
+    """A pipe that nobody writes to: the reload that waits for it would keep all later ones waiting."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    program = f"from tandem.planner import main; raise SystemExit(main(['-c', {str(path)!r}], 1))"
+    environment = {**os.environ, "PYTHONPATH": PACKAGE_DIR}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, env=environment)
+    assert done.returncode == 2
+    with pytest.raises(PlanError) as refused:
+        load_plan(done.stdout)
+    assert refused.value.errors == (f"{path}: could not be read and planned within 1 s",)
