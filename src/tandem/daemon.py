@@ -85,6 +85,7 @@ class Daemon:
         self._memory_locked = False
         self._doctor: Exchange | None = None
         self._history = History()
+        self._replication: Replication | None = None
 
     def run(self) -> int:
         """Start, run until stopped, clean up. The exit status."""
@@ -159,6 +160,7 @@ class Daemon:
     def _name_networks(self, devices: dict[str, str | None]) -> None:
         """Names of the configuration stand for these devices now."""
         self._interfaces.name_networks(devices)
+        self._replicate_on_devices(self.router.plan)
         self._fw4.let_in(self.router.plan.config, self._interfaces.links.device)
 
     def _replicate(self, plan: Plan) -> Replication | None:
@@ -166,12 +168,13 @@ class Daemon:
         settings = plan.config.conntrack_sync
         if settings is None:
             return None
+        from tandem.replication.configured import on_devices
         from tandem.replication.replication import Replication
 
         replication = Replication(
             self._loop,
             self._log,
-            settings,
+            on_devices(settings, self._interfaces.links.device),
             plan.config.globals.router_id,
             self._interfaces.sysctls,
             self._interfaces.local_addresses,
@@ -199,7 +202,16 @@ class Daemon:
         if self._replication is None:
             self._replication = self._replicate(plan)
         else:
-            self._replication.reload(settings, plan.config.globals.router_id)
+            self._replicate_on_devices(plan)
+
+    def _replicate_on_devices(self, plan: Plan) -> None:
+        """Let the running replication have the settings of `plan`, with the devices of now."""
+        settings = plan.config.conntrack_sync
+        if self._replication is not None and settings is not None:
+            from tandem.replication.configured import on_devices
+
+            devices = on_devices(settings, self._interfaces.links.device)
+            self._replication.reload(devices, plan.config.globals.router_id)
 
     def _follow(self, plan: Plan) -> Gateway | None:
         """DHCP that follows the role, if it is configured; else what a former life left of it goes."""

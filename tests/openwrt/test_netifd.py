@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.lab import Instance, LanLab, Router, Tandem, stays, wait_until
+from tests.lab.scenario import tandem_uci
 from tests.openwrt_pieces import USR, needs_ubus
 
 from .ubusd import FakeNetifd, Ubusd
@@ -184,3 +185,34 @@ def test_a_virtual_mac_moves_along(open_lab: Open, ubusd: Ubusd, netifd: FakeNet
     wait_until(lambda: "vrrp.51@eth1" in r1.exec("ip", "link", "show", "vrrp.51", check=False), 10)
     wait_until(lambda: holds(r1, "vrrp.51"), 10, explain=r1.log)
     assert r1.sysctl("ipv4/conf/eth0/arp_ignore") == "0" and r1.sysctl("ipv4/conf/eth1/arp_ignore") == "1"
+
+
+SYNC = """
+config conntrack_sync
+	option enabled '1'
+	list peer '{peer}'
+	option interface '{interface}'
+	option secret 'at least sixteen bytes'
+"""
+
+
+def test_replication_on_a_network(open_lab: Open, ubusd: Ubusd, netifd: FakeNetifd) -> None:
+    first = tandem_uci((LAN,)) + SYNC.format(peer="192.168.1.3", interface="lan")
+    second = tandem_uci((PEER,)) + SYNC.format(peer="192.168.1.2", interface="eth0")
+    lab: LanLab = open_lab(LanLab([on_ubus(ubusd, LAN, text=first), Tandem((PEER,), text=second)]))
+    lab.start()
+    r1, r2 = lab.routers
+
+    def connected() -> bool:
+        channels = [Tandem.request(router, "conntrack")["channel"] for router in (r1, r2)]
+        return all(channel["peers"][0]["state"] == "up" for channel in channels)
+
+    wait_until(lambda: r1.states() and r2.states(), 15)
+    assert not connected()  # netifd does not know it yet
+    netifd.set("lan", "eth0")
+    wait_until(connected, 20, explain=r1.log)
+    wait_until(lambda: r1.active, 15, explain=r1.log)
+    netifd.set("lan", "eth0", up=False)
+    wait_until(lambda: not connected(), 20, explain=r1.log)
+    netifd.set("lan", "eth0")
+    wait_until(connected, 20, explain=r1.log)

@@ -3,11 +3,19 @@
 
 from __future__ import annotations
 
-from tandem.config.schema import ConntrackSync
+from dataclasses import replace
+
+from tandem.config.schema import ConntrackSync, SyncPath
 from tandem.replication.channel import Peer
 from tandem.replication.conntrack_filter import Filter
 from tandem.replication.peer_socket import Path, pack
 from tandem.replication.session import Settings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    DeviceOf = Callable[[str], str | None]
 
 MILLISECOND = 1_000_000
 
@@ -18,6 +26,30 @@ def peers(settings: ConntrackSync) -> list[Peer]:
         Peer(peer.name, tuple(Path(p.address, p.port, p.source, p.interface) for p in peer.paths))
         for peer in settings.peers
     ]
+
+
+def on_devices(settings: ConntrackSync, device_of: DeviceOf) -> ConntrackSync:
+    """The section with devices where it names OpenWrt's networks.
+
+    A network without a device becomes "@network", which no device is called: its paths wait.
+    """
+
+    def device(name: str) -> str:
+        return device_of(name) or f"@{name}"
+
+    def scoped(address: str | None) -> str | None:
+        host, percent, scope = (address or "").partition("%")
+        return f"{host}%{device(scope)}" if percent else address
+
+    def path(found: SyncPath) -> SyncPath:
+        interface = None if found.interface is None else device(found.interface)
+        address = scoped(found.address) or found.address
+        return replace(found, address=address, source=scoped(found.source), interface=interface)
+
+    return replace(
+        settings,
+        peers=tuple(replace(peer, paths=tuple(map(path, peer.paths))) for peer in settings.peers),
+    )
 
 
 def session(settings: ConntrackSync, router_id: str) -> Settings:
