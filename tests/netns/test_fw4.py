@@ -151,6 +151,8 @@ def test_what_init_writes_on_the_genuine_fw4_and_netifd(open_lab: Open, tmp_path
     assert "0% packet loss" in lab.client.exec("ping", "-c1", "-W2", FAR)
     for router in lab.routers:
         assert doctor(router) == []
+        firewall(router).run(router, "fw4", "restart")  # it removes the table first
+        assert "br-lan" in let_in(router)
     power_loss(lab, active)
     takes_over(lab, backup)
     assert "0% packet loss" in lab.client.exec("ping", "-c1", "-W2", FAR)

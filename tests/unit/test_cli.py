@@ -580,7 +580,7 @@ def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
     assert "usage: tandem" in capsys.readouterr().err
 
 
-COMMANDS = ["status", "failover", "standby", "resume", "reload", "check", "capture", "version"]
+COMMANDS = ["init", "doctor", "status", "failover", "standby", "resume", "reload", "check", "capture"]
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

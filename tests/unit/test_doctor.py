@@ -68,6 +68,33 @@ def test_a_healthy_pair() -> None:
     assert examine(ACTIVE) == examine(BACKUP) == compare(ACTIVE, BACKUP) == compare(BACKUP, ACTIVE) == []
 
 
+def checks(router: RouterFacts) -> set[str]:
+    return {finding.check for finding in examine(router)}
+
+
+def test_what_can_not_be_broken_for_long_in_a_lab() -> None:
+    """The daemon mends it at once, or it takes an overloaded machine."""
+    lost = replace(ACTIVE.devices[0], addresses=("192.168.1.2",))
+    assert checks(replace(ACTIVE, devices=(lost,))) == {"addresses"}
+    assert checks(replace(ACTIVE, late_ms=999.0)) == set()
+    assert checks(replace(ACTIVE, late_ms=1001.0)) == {"realtime"}
+    assert checks(replace(ACTIVE, policy="OTHER", realtime=False)) == set()
+    behind = replace(ACTIVE, links=(LinkFacts("r2", True, "", False),))
+    assert checks(behind) == checks(replace(ACTIVE, stale=("r2: behind",))) == {"replication"}
+    assert checks(replace(ACTIVE, missing=("macvlan (kmod-macvlan)",))) == {"kernel"}
+    assert checks(replace(ACTIVE, daemon="", daemon_error="it did not answer")) == {"daemon"}
+
+
+def test_versions_that_differ() -> None:
+    (finding,) = compare(ACTIVE, replace(BACKUP, version="2"))
+    assert finding.check == "version" and "r1 has tandem 1, r2 2" in finding.what
+
+
+def test_a_lan_without_a_way_between_the_routers() -> None:
+    (finding,) = compare(replace(ACTIVE, heard=()), replace(BACKUP, heard=()))
+    assert finding.check == "hearing" and "neither router hears the other" in finding.what
+
+
 def test_facts_travel_unchanged() -> None:
     everything = replace(
         ACTIVE,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tandem.config.load import load_text
 from tandem.control import cli
-from tandem.setup import files, pair, token
+from tandem.setup import files, pair, steps, token
 from tandem.setup.compose import compose
 from tandem.setup.networks import Networks, read_networks, served_networks
 from tandem.setup.pair import Setup, SetupError, Shared
@@ -270,6 +270,20 @@ def test_only_the_example_is_replaced_unasked(
     for path in (config, copy, tmp_path / "etc/secret"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert sorted(path.name for path in (tmp_path / "etc").iterdir()) == [files.BACKUP, "secret"]
+
+
+@pytest.mark.parametrize("fails", ["", "restart"])
+def test_start(
+    tmp_path: Path, flags: list[str], fails: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    script = tmp_path / "tandem.init"
+    script.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/called\n[ "$1" != "{fails}" ]\n')
+    script.chmod(0o755)
+    monkeypatch.setattr(steps, "INIT_SCRIPT", str(script))
+    assert cli.main([*flags, "--start"]) == bool(fails)
+    assert (tmp_path / "called").read_text() == "enable\nrestart\n"
+    assert ("restart failed" if fails else "tandem is started") in "".join(capsys.readouterr())
 
 
 def test_dry_run_writes_nothing(tmp_path: Path, flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:

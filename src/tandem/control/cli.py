@@ -89,6 +89,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Look after tandemd: several routers that share one gateway address.",
         epilog="""\
 examples:
+  tandem init                set up two routers that share a gateway address
+  tandem doctor              what would break a takeover, and the cure
   tandem status              who is active, since when and why
   tandem status --watch      the same, redrawn every second
   tandem failover            hand every group over to the other router

@@ -25,6 +25,7 @@ _ALIKE: tuple[tuple[str, str, Callable[[InstanceFacts], str]], ...] = (
     ("preempt", "preempt", lambda item: "1" if item.preempt else "0 (nopreempt)"),
     ("group", "vrrp_sync_group", lambda item: item.group or "none"),
     ("use_vmac", "use_vmac", lambda item: "1" if item.use_vmac else "0"),
+    ("dhcp", "dhcp", lambda item: "1" if item.dhcp else "0"),
     ("snat", "snat", lambda item: item.snat or "none"),
 )
 
@@ -145,7 +146,7 @@ def leases(one: RouterFacts, other: RouterFacts) -> Iterator[Finding]:
                     "dhcp",
                     f"{there.name} is BACKUP and offers DHCP leases on {offer.interface} ({offer.by}):"
                     " clients get its own address as their gateway",
-                    "let Tandem start and stop its dnsmasq, or switch DHCP off there",
+                    "option dhcp '1' in the instance of that network, on both routers",
                 )
 
 

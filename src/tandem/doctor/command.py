@@ -30,7 +30,7 @@ It listens to the networks for some seconds and changes nothing.
 The exit status is 1 if something is wrong."""
 _EXAMPLES = """\
   tandem doctor
-  tandem doctor --json               for scripts: findings, and notes of what could not be seen"""
+  tandem doctor --json               for scripts: findings and notes"""
 
 
 def register(add: Add) -> None:

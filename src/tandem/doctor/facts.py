@@ -35,6 +35,7 @@ class InstanceFacts:
     unicast: tuple[str, ...] = ()
     group: str = ""
     use_vmac: bool = False
+    dhcp: bool = False  # leases and RAs are given by the MASTER only
     snat: str = ""  # the address, "": none
     default_route: bool = False  # a way out by this instance
     state: str = ""  # MASTER, BACKUP, FAULT, INIT; "": no daemon

@@ -16,8 +16,9 @@ where the other router is; then writes /etc/config/tandem and /etc/tandem/secret
 and prints the line to run on the other router, which needs no questions.
 A configuration that is in use stays unless --force is given.
 
-It looks whether the shared addresses and the virtual router id are taken in these
-networks. Where dnsmasq serves a network, only the active router will answer there.
+It looks whether the shared addresses and the virtual router id are taken in
+these networks. Where dnsmasq serves a network, only the active router will
+answer there.
 
 With --network nothing is asked; what is not given is what the question would
 have proposed. --dry-run prints the configuration and changes nothing.
@@ -26,7 +27,7 @@ have proposed. --dry-run prints the configuration and changes nothing.
 from the command line, which every user of a machine can see."""
 _EXAMPLES = """\
   tandem init
-  tandem init --network lan=192.168.1.1 --network wan=192.168.0.4 --peer 192.168.1.3
+  tandem init --network lan=192.168.1.1 --network wan=192.168.0.4
   tandem init --network lan --dry-run
   tandem init --join                 then paste the token"""
 
