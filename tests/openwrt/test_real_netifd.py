@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -109,3 +110,30 @@ def test_a_virtual_mac_on_a_device_of_netifd(open_lab: Open) -> None:
     wait_until(lambda: "BACKUP" in r1.log().partition("FAULT")[2], 10, explain=r1.log)
     wait_until(lambda: holds(r1, "vrrp.51"), 20, explain=r1.log)
     lab.client.exec("ping", "-c1", "-W3", VIP)
+
+
+DHCP = MACVLAN.replace("'static'\n\toption ipaddr '192.168.1.2'\n\toption netmask '255.255.255.0'", "'dhcp'")
+
+
+def test_a_network_whose_address_comes_by_dhcp(open_lab: Open) -> None:
+    """As on the WAN of most routers: the address is there later, and another one after a new lease."""
+    lab: LanLab = open_lab(LanLab([NetifdTandem(LAN, network=DHCP)]))
+    lab.start()
+    r1, client = lab.routers[0], lab.client
+    wait_until(lambda: r1.states() == {"V1": "FAULT"}, 15, explain=r1.log)
+
+    def serve(address: str) -> subprocess.Popen[bytes]:
+        argv = ["dnsmasq", "--conf-file=/dev/null", "--no-daemon", "--port=0", "--dhcp-authoritative"]
+        argv += [f"--dhcp-range={address},{address},2m", f"--dhcp-leasefile={client.file('leases')}"]
+        return client.popen(*argv, f"--pid-file={client.file('pid')}", stderr=subprocess.DEVNULL)
+
+    server = serve("192.168.1.77")
+    wait_until(lambda: lab.active is r1 and instance(r1)["source"] == "192.168.1.77", 30, explain=r1.log)
+    assert own_addresses(lab) == ["192.168.1.77"]
+    server.kill()
+    server.wait(10)
+    client.file("leases").unlink()
+    serve("192.168.1.78")
+    netifd(lab).sh("ifup lan")
+    wait_until(lambda: lab.active is r1 and instance(r1)["source"] == "192.168.1.78", 30, explain=r1.log)
+    assert own_addresses(lab) == ["192.168.1.78"]
