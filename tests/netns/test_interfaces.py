@@ -97,6 +97,26 @@ def test_virtual_mac(open_lab: Open, address: str) -> None:
     assert (before, r2.sysctl("ipv4/conf/eth0/arp_ignore")) == ("1", "0")
 
 
+def test_virtual_mac_on_a_bridge(open_lab: Open) -> None:
+    """OpenWrt's br-lan: the peer's adverts and its virtual MAC, which is ours too, come through a bridge."""
+    bridged = replace(V1, device="br-lan", vmac="vrrp.51")
+    lab = open_lab(LanLab([tandem(bridged), tandem(replace(bridged, priority=100))]))
+    r1, r2 = lab.routers
+    for number, router in enumerate(lab.routers, 2):
+        address = f"192.168.1.{number}/24"
+        router.ip("link add br-lan type bridge", "link set br-lan up", f"address delete {address} dev eth0")
+        router.ip("link set eth0 master br-lan", f"address add {address} dev br-lan")
+    lab.start()
+    wait_until(lambda: lab.active is r1 and state(r2) == "BACKUP", 15, "r1 is active")
+    for active in (r1, r2):
+        wait_until(lambda: lab.active is active, 10, "is active")  # noqa: B023
+        wait_until(
+            lambda: "1 received" in lab.client.exec("ping", "-c1", "-W1", VIP, check=False), 5, "answers"
+        )
+        assert "00:00:5e:00:01:33" in lab.client.exec("ip", "neigh", "show", VIP)
+        active.power_off()
+
+
 def test_virtual_mac_survives_its_base(open_lab: Open) -> None:
     lab = pair(open_lab, replace(V1, vmac="vrrp.51"))
     r1 = lab.routers[0]
