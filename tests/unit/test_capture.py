@@ -21,7 +21,10 @@ SOURCE, SOURCE6 = pack("192.168.1.3"), pack("fe80::3")
 LAN = Instance(
     "lan", "br-lan", 51, version=2, auth_pass=b"hunter2", virtual_addresses=(Address("192.168.1.4", 24, 4),)
 )
-LAN6 = Instance("lan6", "br-lan", 51, version=3, family=6, virtual_addresses=(Address("fe80::4", 64, 6),))
+LAN6 = Instance(
+    "lan6", "br-lan", 51, version=3, family=6, multicast_group="ff02::12",
+    virtual_addresses=(Address("fe80::4", 64, 6),),
+)  # fmt: skip
 WAN = Instance("wan", "eth1", 52, use_vmac="vrrp.52")
 CONFIG = Config(instances=(LAN, LAN6, WAN))
 ADVERT = Advertisement(2, 51, 150, 100, (pack("192.168.1.4"),), 1, b"hunter2\0")

@@ -64,11 +64,10 @@ def _adverts(instance: Instance, device_of: DeviceOf) -> Iterator[str]:
     if instance.unicast_peers:
         for peer in instance.unicast_peers:
             yield f"{where} {ip} saddr {peer} meta l4proto {PROTOCOL} accept"
-    elif instance.family == 4:
-        group = instance.multicast_group
-        yield f"{where} ip daddr {group} ip ttl {HOP_LIMIT} meta l4proto {PROTOCOL} accept"
     else:
-        yield f"{where} ip6 daddr ff02::12 ip6 hoplimit {HOP_LIMIT} meta l4proto {PROTOCOL} accept"
+        to = f"{ip} daddr {instance.multicast_group}"
+        hops = "ttl" if instance.family == 4 else "hoplimit"
+        yield f"{where} {to} {ip} {hops} {HOP_LIMIT} meta l4proto {PROTOCOL} accept"
 
 
 def _replication(path: SyncPath, device_of: DeviceOf) -> Iterator[str]:

@@ -17,7 +17,7 @@ import struct
 from collections.abc import Iterable
 
 from tandem.config.schema import Instance
-from tandem.core.packet import GROUP6, HOP_LIMIT, PROTOCOL, Expected
+from tandem.core.packet import HOP_LIMIT, PROTOCOL, Expected
 
 UNICAST_MIN_HOP_LIMIT = 1
 """For `core.packet.decode`: keepalived takes any TTL from unicast peers, and over IPv6 sends 64."""
@@ -212,9 +212,7 @@ def pack(address: str) -> bytes:
 
 def group_of(instance: Instance) -> bytes | None:
     """The packed multicast group of `instance`; None when it has unicast peers."""
-    if instance.unicast_peers:
-        return None
-    return GROUP6 if instance.family == 6 else pack(instance.multicast_group)
+    return None if instance.unicast_peers else pack(instance.multicast_group)
 
 
 def expected_of(instance: Instance, own_sources: Iterable[bytes] = ()) -> Expected:
