@@ -94,6 +94,8 @@ def test_install_and_remove(router: OpenWrt) -> None:
     assert router.sh("tandemd --version") == "tandemd 0.1.0\n"
     assert "option virtual_router_id '51'" in router.sh("tandem check /etc/config/tandem")
     assert "capture needs the Python module" in router.sh("tandem capture lan0", status=1)
+    kept = router.sh("sysupgrade -l").split()
+    assert "/etc/config/tandem" in kept
     # Sources were compiled once, and no migration is left for the next start.
     sources = router.sh("find /usr/lib/tandem -name '*.py' | wc -l")
     assert sources == router.sh("find /usr/lib/tandem -name '*.cpython-310.pyc' | wc -l")
@@ -148,7 +150,7 @@ def test_service(router: OpenWrt) -> None:
     router.sh("/etc/init.d/tandem reload")
     assert pid(router) == 0 and not traces(router)
     configure(router)
-    router.sh("/etc/init.d/tandem reload")
+    router.sh("""ubus call service event '{"type":"config.change","data":{"package":"tandem"}}'""")
     becomes_active(router)
     router.sh("/etc/init.d/tandem stop")
     assert pid(router) == 0 and not traces(router)
