@@ -442,7 +442,10 @@ class Daemon:
     def _health(self) -> dict[str, list[str]]:
         """What is wrong though every group may be fine: reasons, each with its details."""
         stale = self._replication.stale if self._replication is not None else []
-        return {"replication_stale": stale} if stale else {}
+        health = {"replication_stale": stale} if stale else {}
+        if self._dhcp is not None and self._dhcp.trouble:
+            health["dhcp"] = [self._dhcp.trouble]
+        return health
 
     def _groups(self, name: str | None) -> list[SyncGroup]:
         if name is None:

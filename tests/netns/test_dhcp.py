@@ -30,7 +30,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
-from tests.lab import Host, LanLab, wait_until
+from tests.lab import Host, LanLab, Tandem, wait_until
 from tests.lab.process import send_signal, tree
 
 from .dhcp_pair import (
@@ -192,6 +192,23 @@ def test_real_clients_keep_their_addresses(open_lab: Open) -> None:
     isc.start()
     reason, *rest = isc.told(1)
     assert (reason, rest) == ("REBOOT", [address, VIP, VIP, "192.168.1.2"])
+
+
+def test_a_lease_granted_just_before_a_handover_is_known(
+    open_lab: Open, clients: Callable[..., Client]
+) -> None:
+    lab: LanLab = pair(open_lab)
+    given: list[str] = []
+    for number in range(4):
+        before, after = lab.routers[number % 2], lab.routers[1 - number % 2]
+        client = clients(lab.client, number + 1)
+        given.append(client.lease().address)
+        Tandem.request(before, "failover")
+        wait_until(lambda after=after, before=before: after.active and before.passive, 10, "handed over")  # type: ignore[misc]
+        another = clients(lab.client, number + 101)
+        given.append(another.lease().address)
+        assert client.reboot().kind == "ack"
+    assert len(set(given)) == len(given)
 
 
 def test_ipv6_leases_of_dnsmasq_survive_too(open_lab: Open) -> None:

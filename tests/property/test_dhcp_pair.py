@@ -108,6 +108,8 @@ class Guard:
     def delay(self, names: Any) -> None:
         self.delayed = set(names)
 
+    def refresh(self) -> None: ...
+
 
 class Silent:
     def write(self, level: str, line: str) -> bool:

@@ -67,6 +67,8 @@ class Guard:
     def delay(self, names: Any) -> None:
         self.delayed = set(names)
 
+    def refresh(self) -> None: ...
+
 
 class Restarts:
     """Stands for the processes: a restart ends when the test says so, or at once."""
@@ -265,6 +267,25 @@ def test_a_master_tells_what_its_dnsmasq_grants_and_hears_released(bench: Bench)
     bench.peer(wire(2, 900, who=9), "-192.168.1.2", wire(1, 500, "laptop"))
     assert bench.gateway.lease("192.168.1.1") is None
     assert bench.restarts.count == 0 or bench.known() == ["192.168.1.2 *"]
+
+
+def test_the_last_word_of_a_master_that_gives_up_is_told(bench: Bench) -> None:
+    bench.start()
+    bench.gateway.role("I1", "MASTER")
+    with bench.file.open("a") as file:  # just now, not read yet
+        file.write(bench.line(1) + "\n")
+    bench.gateway.role("I1", "BACKUP")
+    assert bench.channel.lines() == [wire(1)]
+    with bench.file.open("a") as file:
+        file.write(bench.line(2))
+    bench.gateway._read()  # in the middle of a write
+    with bench.file.open("a") as file:
+        file.write("\n")
+    bench.clock.run(0.1)
+    assert bench.channel.lines() == [wire(2)]
+    bench.clock.run(2)
+    bench.dnsmasq(bench.line(1), bench.line(2), bench.line(3))
+    assert bench.channel.lines() == []
 
 
 def test_what_a_backups_dnsmasq_does_is_no_news(bench: Bench) -> None:

@@ -40,6 +40,7 @@ LOOK = 5 * SECOND  # at the time and at what inotify did not tell
 PATIENCE = 10 * SECOND  # that a new MASTER is silent for until its dnsmasq knows all leases
 AHEAD = 60  # s before dnsmasq would forget a lease that was prolonged
 JUMP = 30  # s by which the wall clock may move before what dnsmasq forgets does not count
+LAST_WORD = SECOND  # after giving up the role, for what dnsmasq had granted before
 RETRY, RETRY_MAX = 10 * SECOND, 300 * SECOND
 
 
@@ -62,6 +63,7 @@ class Gateway:
         self._others: list[str] = []  # lines of it that are no leases
         self._offset = self._wall_offset()
         self._masters: dict[str, int] = {}  # instances that are MASTER, and since when
+        self._left: dict[str, int] = {}  # that were MASTER, and until when our dnsmasq's last word counts
         self._unread = False  # dnsmasq must be restarted whatever the table says
         self._since: int | None = None  # when the need for a restart was first seen
         self._running = False
@@ -93,8 +95,10 @@ class Gateway:
             return
         if state == "MASTER":
             self._masters[instance] = self._loop.now()
-        else:
-            self._masters.pop(instance, None)
+            self._not_before = 0  # a restart that has failed is worth another try
+        elif self._masters.pop(instance, None) is not None:
+            self._left[instance] = self._loop.now() + LAST_WORD
+            self._read()
         self._evaluate()
 
     def _prepare(self) -> bool:
@@ -142,12 +146,12 @@ class Gateway:
             old = before.get(address)
             if lease.same(old) and old is not None and abs(old.left(now) - lease.left(now)) <= SLACK:
                 continue
-            if self._decides(address):
+            if self.grants(address):
                 changed += self._table.take(lease, now)
             elif first and self.shared(address):
                 self._table.offer(lease, now)
         for address, old in before.items():
-            if address in found or not self._decides(address):
+            if address in found or not self.grants(address):
                 continue
             known = self._table.leases.get(address)
             # dnsmasq forgets what has ended by the time it knew; that may have been prolonged since.
@@ -250,7 +254,7 @@ class Gateway:
             left, _ = read_file(text, self._wall_offset())
             now = self.now()
             for address, lease in left.items():
-                if self._decides(address) and (changed := self._table.offer(lease, now)):
+                if self.grants(address) and (changed := self._table.offer(lease, now)):
                     self.exchange.tell(changed)
 
     def _trouble(self, what: str) -> None:
@@ -270,10 +274,6 @@ class Gateway:
     def lease(self, address: str) -> Lease | None:
         """That of an address."""
         return self._table.leases.get(address)
-
-    def decides(self, address: str) -> bool:
-        """Whether this router is MASTER of the network of an address."""
-        return self._decides(address)
 
     def heard(self, lease: Lease, decided: bool) -> None:
         """A peer says so; `decided`: as MASTER of the lease's network."""
@@ -301,6 +301,13 @@ class Gateway:
         """Whether dnsmasq may have a lease that the table lacks: of another network, or the table is full."""
         return self._table.full or not self.shared(address)
 
+    def grants(self, address: str) -> bool:
+        """Whether what our dnsmasq has written was decided here, if only just before we gave up the role."""
+        now = self._loop.now()
+        return self._decides(address) or any(
+            now < self._left.get(name, 0) for name in self._instances(address)
+        )
+
     def _decides(self, address: str) -> bool:
         return any(name in self._masters for name in self._instances(address))
 
@@ -320,6 +327,9 @@ class Gateway:
         if abs(self._wall_offset() - self._offset) > JUMP:
             self._unread = True  # dnsmasq will think that its leases have ended, or that they never do
         self._file.look()
+        self._guard.refresh()  # a table that somebody flushed comes back, whatever address_lifetime is
+        for failure in self._guard.failures:
+            self._log.limited("dhcp guard", "error", f"dhcp: {failure}")
         self.exchange.again()
         self._evaluate()
 
@@ -332,6 +342,11 @@ class Gateway:
 
     # For people
 
+    @property
+    def trouble(self) -> str:
+        """What keeps DHCP from following the role; "": nothing."""
+        return self.problem or "; ".join(str(failure) for failure in self._guard.failures)
+
     def status(self) -> dict[str, Any]:
         """What `tandem status` shows."""
         return {
@@ -340,7 +355,7 @@ class Gateway:
             "waiting": self._since is not None,
             "restarts": self.restarts,
             "refused": self._table.refused,
-            "problem": self.problem or "; ".join(str(failure) for failure in self._guard.failures),
+            "problem": self.trouble,
             **self.exchange.status(),
         }
 

@@ -7,6 +7,7 @@ silent a little longer. Each change and each refresh is one small transaction of
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 
 from tandem.effects.firewall import numbered
@@ -18,13 +19,12 @@ class DhcpGuard:
     """Lets the interfaces of active instances answer; the others, and those of a dead daemon, are silent."""
 
     def __init__(self) -> None:
-        """OSError when the kernel has no nftables."""
         self.failures: tuple[Failure, ...] = ()  # of the last transaction
         self.answering: frozenset[str] = frozenset()  # instances
         self._plan = GuardPlan(b"", b"", b"", b"", {})
         self._installed: frozenset[str] = frozenset()
         self._delayed: frozenset[str] = frozenset()
-        self._commands = Commands(NETLINK_NETFILTER)
+        self._commands: Commands | None = None
 
     def hold(self, plan: GuardPlan) -> None:
         """Make the table of this plan, with everybody silent who is not active."""
@@ -64,9 +64,16 @@ class DhcpGuard:
 
     def close(self) -> None:
         """Close the socket. The table stays, and silent: whoever stops the daemon has not been elected."""
-        self._commands.close()
+        if self._commands is not None:
+            self._commands.close()
+            self._commands = None
 
     def _transact(self, batch: bytes) -> tuple[Failure, ...]:
+        if self._commands is None:
+            try:
+                self._commands = Commands(NETLINK_NETFILTER)
+            except OSError as error:
+                return (Failure("nftables (DHCP guard)", error.errno or errno.EIO),)
         errors = self._commands.transact(numbered(batch))
         return tuple(Failure("nftables (DHCP guard)", number, text) for _, number, text in errors)
 
