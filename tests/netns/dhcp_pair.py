@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Two routers with tandemd and dnsmasq on a LAN, and DHCP clients there.
 
-Each router's dnsmasq is Debian's, with a lease file that a reboot loses, as OpenWrt's in /tmp does. It gives out
-the first free address and confirms no lease that it does not know: one that knew nothing would give
-somebody's address to somebody else.
+Each router's dnsmasq is Debian's, with a lease file that a reboot loses, as OpenWrt's in /tmp does. It
+gives out the first free address and confirms no lease that it does not know: one that knew nothing would
+give somebody's address to somebody else.
 """
 
 from __future__ import annotations
