@@ -6,8 +6,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tandem.config.problem import Problem
 from tandem.control.commands import DONE, FAILED, UNUSABLE, complain, print_lines
@@ -194,25 +193,14 @@ def _uci(text: str, name: str, draft: Draft, arguments: argparse.Namespace, incl
 
 def _write(text: str, arguments: argparse.Namespace) -> bool:
     """Whether the result could be written; it may hold passwords, so that nobody else reads it."""
+    from tandem.setup.files import write
+
     if not arguments.output:
         sys.stdout.write(text)
         return True
-    path = os.path.abspath(arguments.output)
-    temporary: Any = None
     try:
-        temporary = tempfile.NamedTemporaryFile(  # noqa: SIM115 (closed before it is renamed)
-            "w", dir=os.path.dirname(path), prefix=".tandem-import-", encoding="utf-8", delete=False
-        )
-        with temporary:
-            temporary.write(text)
-        if arguments.force:
-            os.replace(temporary.name, path)
-        else:
-            os.link(temporary.name, path)  # fails if somebody made it meanwhile
-            os.unlink(temporary.name)
+        write(arguments.output, text)
     except OSError as error:
-        if temporary is not None and os.path.exists(temporary.name):
-            os.unlink(temporary.name)
         complain([f"{arguments.output}: {error.strerror or error}"])
         return False
     return True
