@@ -234,7 +234,7 @@ def test_nothing_is_written_unless_the_person_agrees(machines: list[Machine]) ->
 
 def test_what_is_taken_already(open_lab: Open, machines: list[Machine]) -> None:
     """Somebody has the address; somebody else's virtual router has the id."""
-    lab = open_lab(SeedLab(lambda number: Tandem(seed_instances())))
+    lab = open_lab(SeedLab(lambda number: Tandem(seed_instances(0.2))))
     lab.r1.start()
     wait_until(lambda: lab.r1.active, 15, "r1 is active")
     second = machines[1]
