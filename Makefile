@@ -65,8 +65,8 @@ FEED := $(CURDIR)/openwrt-feed
 IPK_DIR ?= build/ipk
 IPK_SOURCES ?= tandem python-scapy
 PYTHON3_VERSION ?= 3.11
-export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
+ipk: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 ipk: $(BIN)/python
 	@rm -rf $(IPK_DIR)
 	@for source in $(IPK_SOURCES); do $(MAKE) --silent --no-print-directory --directory $(FEED)/$$source \
