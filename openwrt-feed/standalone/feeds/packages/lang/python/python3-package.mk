@@ -12,7 +12,7 @@ ifneq ($(PYPI_NAME),)
 define Build/Install
 	$(INSTALL_DIR) $(PKG_INSTALL_DIR)$(PYTHON3_PKG_DIR)
 	echo "$(PYPI_NAME)==$(PKG_VERSION) --hash=sha256:$(PKG_HASH)" >$(PKG_BUILD_DIR)/requirements.txt
-	$(HOST_PYTHON) -m pip --quiet --disable-pip-version-check install --no-deps --no-compile --no-binary :all: \
+	umask 022 && $(HOST_PYTHON) -m pip --quiet --disable-pip-version-check install --no-deps --no-compile --no-binary :all: \
 		--target $(PKG_INSTALL_DIR)$(PYTHON3_PKG_DIR) --requirement $(PKG_BUILD_DIR)/requirements.txt
 	cd $(PKG_INSTALL_DIR)$(PYTHON3_PKG_DIR) && rm -rf bin share *.dist-info
 endef
