@@ -26,16 +26,16 @@ class Qmp:
         self._lines.readline()  # the greeting
         self.command("qmp_capabilities")
 
-    def command(self, name: str, **arguments: Any) -> Any:
+    def command(self, execute: str, /, **arguments: Any) -> Any:
         """Run a command and return its result; events in between are passed over."""
-        self._socket.sendall(json.dumps({"execute": name, "arguments": arguments}).encode() + b"\n")
+        self._socket.sendall(json.dumps({"execute": execute, "arguments": arguments}).encode() + b"\n")
         while True:
             line = self._lines.readline()
             if not line:
-                raise QmpError(f"{name}: QEMU ended")
+                raise QmpError(f"{execute}: QEMU ended")
             answer = json.loads(line)
             if "error" in answer:
-                raise QmpError(f"{name}: {answer['error']['desc']}")
+                raise QmpError(f"{execute}: {answer['error']['desc']}")
             if "return" in answer:
                 return answer["return"]
 

@@ -145,8 +145,9 @@ class LabRouter(RouterMachine):
             ip address add 192.168.1.{self.position + 1}/24 dev {LAN_DEVICE}
             ip address add 192.168.0.{self.position + 1}/24 dev {WAN_DEVICE}
             nft -f /etc/lab/firewall
-            # A datagram without an answer is forgotten after 30 s, which is short on an emulated processor.
-            sysctl -qw net.netfilter.nf_conntrack_udp_timeout=600 net.netfilter.nf_conntrack_tcp_loose=0
+            # A small machine knows 1024 connections, and forgets a datagram without an answer after 30 s.
+            sysctl -qw net.netfilter.nf_conntrack_max=65536 net.netfilter.nf_conntrack_udp_timeout=600
+            sysctl -qw net.netfilter.nf_conntrack_tcp_loose=0
         """
         files: dict[str, bytes | Path] = {
             "/etc/lab/network": network.encode(),

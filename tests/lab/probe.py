@@ -3,7 +3,7 @@
 
     probe.py echo ADDRESS PORT              UDP: sends every datagram back
     probe.py ping ADDRESS PORT INTERVAL_US  UDP: numbered datagrams, reports on stdout
-    probe.py source PORT                    TCP: sends without end to whoever connects
+    probe.py source PORT [BYTES]            TCP: sends without end to whoever connects
     probe.py download ADDRESS PORT          TCP: reads without end, reports on stdout
 
 Reports are JSON lines; times are monotonic seconds, which all namespaces share:
@@ -109,8 +109,8 @@ def ping(address: str, port: int, interval_us: int) -> None:
             report(now=now, sent=sent, answered=answered, until=settled)
 
 
-def source(port: int) -> None:
-    """Send to every client as fast as it reads, at most 2 MB/s each: what it sees is silence or data."""
+def source(port: int, size: int = 20_000) -> None:
+    """Send to every client as fast as it reads, at most `size` bytes in 10 ms: it sees silence or data."""
     listener = socket.socket(socket.AF_INET6)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
@@ -118,7 +118,7 @@ def source(port: int) -> None:
     listener.listen()
     report(ready=True)
     clients: list[socket.socket] = []
-    block = bytes(20_000)
+    block = bytes(size)
     while True:
         if select.select([listener], [], [], 0.01)[0]:
             client = listener.accept()[0]
@@ -163,7 +163,7 @@ def main() -> None:
     elif kind == "ping":
         ping(arguments[0], int(arguments[1]), int(arguments[2]))
     elif kind == "source":
-        source(int(arguments[0]))
+        source(*map(int, arguments))
     else:
         download(arguments[0], int(arguments[1]))
 

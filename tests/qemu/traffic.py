@@ -10,16 +10,18 @@ from qemu.router import Pair
 from tests.lab import FAR, Download, Outage, Pings, Service, wait_until
 
 DOWNLOADS = 5
-_PING_US = 10_000  # an emulated router takes long for a packet
+# An emulated router takes long for a packet.
+_PING_US = 10_000
 _ON_THE_WAY = 0.5  # s
-_MOVED = 100_000  # bytes
+_BYTES = "500"  # in 10 ms
+_MOVED = 50_000  # bytes
 
 
 class Traffic:
     """A client's pings and downloads."""
 
     def __init__(self, lab: Pair) -> None:
-        self.services = [Service(lab.server, "echo", FAR, "7"), Service(lab.server, "source", "80")]
+        self.services = [Service(lab.server, "echo", FAR, "7"), Service(lab.server, "source", "80", _BYTES)]
         self.pings = Pings(lab.client, FAR, interval_us=_PING_US)
         self.pings.flowing(timeout=60)
         self.downloads = [Download(lab.client, FAR) for _ in range(DOWNLOADS)]
