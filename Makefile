@@ -20,7 +20,7 @@ ARCH  ?= x86_64
 TESTS ?= tests
 ARGS  ?=
 
-.PHONY: help demo test qemu qemu-full qemu-shell qemu-figures lint bench build ipk clean
+.PHONY: help demo test qemu qemu-full qemu-shell qemu-figures qemu-pin lint bench build ipk clean
 help:
 	@echo 'make demo    two routers, one gateway, one of them dies (ARGS="--advert 0.1")'
 	@echo 'make test    all tests (TESTS=tests/unit ARGS="-k name -x")'
@@ -44,7 +44,7 @@ qemu qemu-full: $(VENV)/.test
 	@tests/tools/debian-install $(QEMU_PACKAGES)
 	TANDEM_QEMU=$(if $(filter qemu-full,$@),full,$(ARCH)) $(BIN)/python -m pytest tests/qemu -v $(ARGS)
 
-qemu-shell qemu-figures: $(VENV)/.test
+qemu-shell qemu-figures qemu-pin: $(VENV)/.test
 	@tests/tools/debian-install $(QEMU_PACKAGES)
 	@$(BIN)/python -m qemu $(subst qemu-,,$@) --arch $(ARCH) $(ARGS)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`python -m qemu shell`: a console on a fresh router. As root."""
+"""`python -m qemu shell`: a console on a fresh router; `figures`: a row of README.md; `pin`: release pins."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import select
 import sys
 import termios
 import tty
+from pathlib import Path
 
 from tests.lab import LabError
 
+from .figures import figures
 from .lab_guest import lab_guest
 from .machine import EMULATORS
+from .release_guest import ReleaseError, pin
 from .router import LabRouter, Pair
 
 ESCAPE = b"\x1d"  # Ctrl-], as telnet has it
@@ -59,12 +62,20 @@ def _terminal(router: LabRouter) -> None:
 def main() -> int:
     """Dispatch."""
     parser = argparse.ArgumentParser(prog="python -m qemu", description=__doc__)
-    parser.add_argument("command", choices=["shell"])
+    parser.add_argument("command", choices=["shell", "figures", "pin"])
     parser.add_argument("--arch", choices=sorted(EMULATORS), default="x86_64")
+    parser.add_argument("--runs", type=int, default=3, help="of each outage that is measured")
     arguments = parser.parse_args()
     try:
-        return shell(arguments)
-    except LabError as error:
+        if arguments.command == "pin":
+            pin()
+            return 0
+        if arguments.command == "shell":
+            return shell(arguments)
+        image = lab_guest(arguments.arch)
+        print(figures(image, arguments.runs, Path(f"build/qemu/logs/figures-{arguments.arch}")))
+        return 0
+    except (LabError, ReleaseError) as error:
         print(error, file=sys.stderr)
         return 1
 

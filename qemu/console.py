@@ -11,7 +11,6 @@ import socket
 import threading
 import time
 from itertools import count
-from pathlib import Path
 
 _CTRL_C, _RETYPE = 0.3, 10.0  # s
 _TAIL = 3000  # characters of the log in an error message
@@ -22,17 +21,16 @@ class ConsoleError(RuntimeError):
 
 
 class Console:
-    """The console behind a Unix socket of QEMU."""
+    """The console behind a connection to QEMU."""
 
-    def __init__(self, path: Path) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(str(path))
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
         self._text = ""
         self._from = 0  # what was read up to here has been looked at
         self._closed = False
         self._news = threading.Condition()
         self._numbers = count(1)
-        self._thread = threading.Thread(target=self._read, name=f"console {path.name}", daemon=True)
+        self._thread = threading.Thread(target=self._read, name="console", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -97,10 +95,10 @@ class Console:
 
     def run(self, command: str, timeout: float = 30.0, check: bool = True) -> str:
         """Run a shell command, in the shell itself, and return what it prints."""
-        mark = f"done{next(self._numbers)}"
-        # The quotes keep the mark out of a line that is echoed.
-        self.send(f"{{ {command}\n}} </dev/null; echo {mark[:2]}''{mark[2:]} $?\n")
-        found = self.expect(rf"(?s)(.*?)^{mark} (\d+)\r?\n", timeout)
+        number = next(self._numbers)
+        # The quotes keep the marks out of lines that the terminal echoes; all of them come before the first.
+        self.send(f"{{ echo be''gin{number}\n{command}\n}} </dev/null; s=$?; echo; echo do''ne{number} $s\n")
+        found = self.expect(rf"(?s)^begin{number}\r?\n(.*?)\r?\n?^done{number} (\d+)\r?\n", timeout)
         output = found[1].replace("\r\n", "\n").replace("\r", "")
         if check and found[2] != "0":
             raise ConsoleError(f"{command}: exit {found[2]}\n{output}")

@@ -12,12 +12,14 @@ import fcntl
 import os
 import platform
 import shutil
+import socket
 import struct
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.lab import Host, Port, netns, wait_until
+from tests.lab import Host, Lab, Port, netns, wait_until
 
 from . import cache, cpio
 from .console import Console
@@ -49,6 +51,7 @@ class Machine(Host):
         self.seed = dict(seed or {})
         self.console: Console
         self.qmp: Qmp
+        self._cables: list[Card] = []
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -65,22 +68,36 @@ class Machine(Host):
         if not disk.exists():
             options = ["-q", "-f", "qcow2", "-F", "raw", "-b", str(self.image.disk)]
             netns.run(["qemu-img", "create", *options, str(disk)])
-        taps = [self._tap(card) for card in self.cards]
+        self._cables = [self.plug_in(port) for port in self.cards]
         try:
             sockets = [self.file("console"), self.file("qmp")]
             for path in sockets:
                 path.unlink(missing_ok=True)
-            argv = ["nice", "-n", str(NICE), "setpriv", "--pdeathsig", "KILL", *self._argv(taps)]
+            argv = ["nice", "-n", str(NICE), "setpriv", "--pdeathsig", "KILL", *self._argv()]
+            inherited = [cable.descriptor for cable in self._cables]
             with self.file("qemu.log").open("ab") as log:
-                self._process = self.popen(*argv, stdout=log, stderr=log, pass_fds=taps)
+                self._process = self.popen(*argv, stdout=log, stderr=log, pass_fds=inherited)
         finally:
-            for tap in taps:
-                os.close(tap)
-        for path in sockets:
-            wait_until(lambda path=path: path.exists() or not self.running, 60, f"{self.name}: QEMU")
-        if not self.running:
-            raise RuntimeError(f"{self.name}: QEMU does not start:\n{self.file('qemu.log').read_text()}")
-        self.console, self.qmp = Console(sockets[0]), Qmp(sockets[1])
+            for cable in self._cables:
+                cable.started()
+        self.console = Console(self._connected(sockets[0]))
+        self.qmp = Qmp(self._connected(sockets[1]))
+
+    def _connected(self, path: Path) -> socket.socket:
+        """A connection to QEMU, as soon as it listens there."""
+
+        def connect() -> socket.socket | None:
+            if not self.running:
+                raise RuntimeError(f"{self.name}: QEMU does not start:\n{self.file('qemu.log').read_text()}")
+            opened = socket.socket(socket.AF_UNIX)
+            try:
+                opened.connect(str(path))
+            except OSError:
+                opened.close()
+                return None
+            return opened
+
+        return wait_until(connect, 60, f"{self.name}: QEMU listens at {path}")
 
     def wait_booted(self, timeout: float = BOOT_TIMEOUT) -> None:
         """Wait until the guest is up, and take a shell on its console."""
@@ -98,15 +115,24 @@ class Machine(Host):
             except (QmpError, OSError):
                 process.kill()
             process.wait(20)
-        self.console.close()
-        self.qmp.close()
+        self._release()
+
+    def _release(self) -> None:
+        """Close what led to a QEMU that has ended; it may have ended before they were opened."""
+        for name in ("console", "qmp"):
+            if hasattr(self, name):
+                getattr(self, name).close()
+                delattr(self, name)
+        for cable in self._cables:
+            cable.close()
+        self._cables = []
         self._process = None
 
     def forget(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.wait(20)
-            self.power_off()
+            self._release()
         super().forget()
 
     def freeze(self) -> None:
@@ -151,7 +177,7 @@ class Machine(Host):
 
     # How it is started
 
-    def _argv(self, taps: Sequence[int]) -> list[str]:
+    def _argv(self) -> list[str]:
         image = self.image
         fast = accelerated(image)
         model = "host" if fast else {"x86_64": "max", "aarch64": "cortex-a53"}[image.architecture]
@@ -167,9 +193,9 @@ class Machine(Host):
         argv += ["-chardev", self._chardev("qmp"), "-mon", "chardev=qmp,mode=control"]
         argv += ["-device", "virtio-serial-pci", "-device", "virtserialport,chardev=log,name=log"]
         argv += ["-chardev", f"file,id=log,path={self.file('log')},append=on"]
-        for number, tap in enumerate(taps):
+        for number, cable in enumerate(self._cables):
             mac = f"52:54:00:00:{self.number:02x}:{number:02x}"
-            argv += ["-netdev", f"tap,id=net{number},fd={tap}"]
+            argv += ["-netdev", cable.netdev(f"net{number}")]
             argv += ["-device", f"virtio-net-pci,netdev=net{number},id=card{number},mac={mac},romfile="]
         return argv
 
@@ -185,19 +211,63 @@ class Machine(Host):
             path.write_bytes(base.read_bytes() + (cpio.archive(files, scripts) if files else b""))
         return path
 
-    def _tap(self, card: Port) -> int:
-        """A port of the switch whose other end QEMU holds: it goes when QEMU goes."""
-        name = f"{self.name}.{card.switch}"
+    def plug_in(self, port: Port) -> Card:
+        """Lay the cable from a switch to one of the cards."""
+        return Tap(self.lab, f"{self.name}.{port.switch}", port.switch)
 
-        def body() -> int:
-            descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
-            request = struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI)
-            fcntl.ioctl(descriptor, _TUNSETIFF, request)
-            return descriptor
 
-        descriptor = netns.enter(self.lab.switch_namespace, body)
-        netns.ip_batch([f"link set {name} master {card.switch} up"], self.lab.switch_namespace)
+class Card(ABC):
+    """What QEMU needs for a network card: a descriptor to inherit, and a netdev option that names it."""
+
+    @property
+    @abstractmethod
+    def descriptor(self) -> int:
+        """Of the machine's end."""
+
+    @abstractmethod
+    def netdev(self, name: str) -> str:
+        """The value of -netdev."""
+
+    @abstractmethod
+    def started(self) -> None:
+        """QEMU has inherited it."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """The machine is off."""
+
+
+class Tap(Card):
+    """A port of a switch whose other end QEMU alone holds: it goes when QEMU goes."""
+
+    def __init__(self, lab: Lab, name: str, switch: str) -> None:
+        self._descriptor = open_tap(lab, name, switch)
+
+    @property
+    def descriptor(self) -> int:
+        return self._descriptor
+
+    def netdev(self, name: str) -> str:
+        return f"tap,id={name},fd={self._descriptor}"
+
+    def started(self) -> None:
+        os.close(self._descriptor)
+
+    def close(self) -> None:
+        pass
+
+
+def open_tap(lab: Lab, name: str, switch: str) -> int:
+    """A tap device of that name as a port of a switch; it exists as long as the descriptor is open."""
+
+    def body() -> int:
+        descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+        fcntl.ioctl(descriptor, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI))
         return descriptor
+
+    descriptor = netns.enter(lab.switch_namespace, body)
+    netns.ip_batch([f"link set {name} master {switch} up"], lab.switch_namespace)
+    return descriptor
 
 
 def accelerated(image: Image) -> bool:

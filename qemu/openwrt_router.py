@@ -107,10 +107,23 @@ class OpenWrtRouter(RouterMachine):
     def wait_booted(self, timeout: float = BOOT_TIMEOUT) -> None:
         """Until procd says "init complete" and netifd has brought up both networks."""
         super().wait_booted(timeout)
+        if not self.image.seeded and self.run("cat /first-boot", check=False) == "":
+            self._seed_by_hand()
+            super().wait_booted(timeout)
         self.run("dmesg -n 1")
+        complete = "logread 2>/dev/null | grep -c 'init complete'"
+        wait_until(lambda: int(self.run(complete, check=False)), timeout, f"{self.name}: booted", every=1)
         self.run("logread -f >$(echo /dev/vport*p1) 2>/dev/null &")
         for name in ("lan", "wan"):
             wait_until(lambda name=name: self.network_up(name), 120, f"{self.name}: {name} is up", every=0.5)
+
+    def _seed_by_hand(self) -> None:
+        """What an initramfs does for other images (guest/initramfs-init): the files, then a reboot."""
+        for name, content in self.seed.items():
+            if isinstance(content, bytes):
+                self.console.write(name, content.decode())
+        self.run("sh /first-boot; sync", 60)
+        self.console.send("reboot\n")
 
     def network_up(self, name: str) -> bool:
         """Whether netifd says that a network is up."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import socket
-from pathlib import Path
 from typing import Any
 
 _TIMEOUT = 20.0  # s
@@ -18,10 +17,9 @@ class QmpError(RuntimeError):
 class Qmp:
     """The control connection of one machine."""
 
-    def __init__(self, path: Path) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
         self._socket.settimeout(_TIMEOUT)
-        self._socket.connect(str(path))
         self._lines = self._socket.makefile("rb")
         self._lines.readline()  # the greeting
         self.command("qmp_capabilities")

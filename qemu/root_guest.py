@@ -16,7 +16,7 @@ from .image import CONSOLES, Image, ext4
 from .kernel import debian_kernel
 
 DISK_MIB = 320
-BOOTED = "init complete"  # procd
+BOOTED = "procd: - init -"  # its console is there; OpenWrtRouter waits for the rest
 
 
 def root_guest(source: Path, architecture: str) -> Image:

@@ -66,9 +66,12 @@ class RouterMachine(Machine):
     def __init__(self, number: int, image: Image, lab: SeedEnds, config: str | None = None) -> None:
         self.position = number  # Host.number counts all hosts
         self.config = pair_config(number) if config is None else config
-        cards = [Port("eth0", lab.lan), Port("eth1", lab.wan)]
-        super().__init__(f"r{number}", cards, image)
+        super().__init__(f"r{number}", self.ports(lab), image)
         self.seed = self.files()
+
+    def ports(self, lab: SeedEnds) -> Sequence[Port]:
+        """Its cards and the switches that they are connected with."""
+        return [Port("eth0", lab.lan), Port("eth1", lab.wan)]
 
     @abstractmethod
     def files(self) -> dict[str, bytes | Path]:
@@ -135,15 +138,21 @@ class RouterMachine(Machine):
 class LabRouter(RouterMachine):
     """The lab guest as a router."""
 
-    def files(self) -> dict[str, bytes | Path]:
-        network = f"""
-            hostname r{self.position}
-            sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.default.accept_dad=0
+    def links(self) -> str:
+        """Shell commands that make its interfaces and give it its own addresses."""
+        return f"""
             ip link add {LAN_DEVICE} type bridge
             ip link set eth0 master {LAN_DEVICE}
             for device in eth0 {LAN_DEVICE} eth1; do ip link set $device up; done
             ip address add 192.168.1.{self.position + 1}/24 dev {LAN_DEVICE}
             ip address add 192.168.0.{self.position + 1}/24 dev {WAN_DEVICE}
+        """
+
+    def files(self) -> dict[str, bytes | Path]:
+        network = f"""
+            hostname r{self.position}
+            sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.default.accept_dad=0
+            {self.links()}
             nft -f /etc/lab/firewall
             # A small machine knows 1024 connections, and forgets a datagram without an answer after 30 s.
             sysctl -qw net.netfilter.nf_conntrack_max=65536 net.netfilter.nf_conntrack_udp_timeout=600
@@ -193,13 +202,14 @@ def _on(wan: str, instance: Instance) -> Instance:
 
 
 class Pair(SeedEnds):
-    """Two router machines between the seed's client and provider."""
+    """Two router machines between the seed's client and provider; `extra`: more files on their disks."""
 
     def __init__(
         self,
         images: Sequence[Image],
         kind: type[RouterMachine] = LabRouter,
         configs: Mapping[int, str] | None = None,
+        extra: Mapping[str, bytes | Path] | None = None,
     ) -> None:
         super().__init__("qemu")
         self.routers = [
@@ -207,6 +217,8 @@ class Pair(SeedEnds):
             for number, image in enumerate(images, 1)
         ]
         self.r1, self.r2 = self.routers
+        for router in self.routers:
+            router.seed |= extra or {}
 
     def boot(self) -> None:
         """Start both machines, and wait until both are up."""

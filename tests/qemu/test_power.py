@@ -9,8 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from qemu.router import Pair, RouterMachine
-
-from .traffic import traffic
+from qemu.traffic import traffic
 
 PairMaker = Callable[..., Pair]
 

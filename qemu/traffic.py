@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from qemu.router import Pair
 from tests.lab import FAR, Download, Outage, Pings, Service, wait_until
+
+from .router import Pair, RouterMachine
 
 DOWNLOADS = 5
 # An emulated router takes long for a packet.
@@ -65,3 +67,32 @@ def traffic(lab: Pair) -> Iterator[Traffic]:
         yield made
     finally:
         made.stop()
+
+
+def fill(lab: Pair, router: RouterMachine, count: int, timeout: float = 300.0) -> None:
+    """Make so many connections through the active router: a datagram to as many ports, without an answer."""
+    with lab.client.enter(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sock:
+        sock.bind(("", 5000))
+        sent = 0
+
+        def known() -> bool:
+            nonlocal sent
+            # What an emulated router drops is sent again by going round.
+            for port in range(sent, sent + 500):
+                with suppress(OSError):
+                    sock.sendto(b"", (FAR, 10_000 + port % count))
+            sent += 500
+            return router.entries() >= count
+
+        wait_until(known, timeout, f"{count} connections", every=0.05)
+
+
+def told(lab: Pair, router: RouterMachine, timeout: float = 120.0) -> None:
+    """Wait until the peer of the active router has acknowledged all that it was told."""
+
+    def acked() -> bool:
+        channel = router.status("conntrack")["channel"]
+        return bool(channel["peers"][0].get("acked", 0) >= channel["position"])
+
+    lab.in_step(timeout)
+    wait_until(acked, timeout, "the other has all", every=0.5)

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What Tandem costs and how long it takes on a machine, as a row of the table in README.md."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tests.lab import wait_until
+
+from .image import Image
+from .machine import accelerated
+from .router import LabRouter, Pair
+from .traffic import Traffic, fill, told, traffic
+
+ENTRIES = 10_000
+IDLE_S = 30.0
+COLUMNS = ["guest", "boot s", "power loss ms", "cable ms", f"restore {ENTRIES} ms", "RSS MiB", "idle CPU %"]
+
+
+def figures(image: Image, runs: int, logs: Path) -> str:
+    """Measure with a pair of lab guests; two lines of Markdown, the table's head among them."""
+    with Pair([image, image], LabRouter).up() as lab:
+        try:
+            row = _measure(lab, image, runs)
+        finally:
+            for router in lab.routers:
+                router.keep_logs(logs)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (COLUMNS, ["---"] * len(COLUMNS), row))
+
+
+def _measure(lab: Pair, image: Image, runs: int) -> list[str]:
+    began = time.monotonic()
+    lab.boot()
+    boot = time.monotonic() - began
+    for router in lab.routers:
+        router.install()
+    lab.in_step(120)
+    with traffic(lab) as client:
+        power = [_outage(lab, client, _power) for _ in range(runs)]
+        cable = [_outage(lab, client, _cable) for _ in range(runs)]
+    rss, cpu = _cost(lab)
+    how = "KVM" if accelerated(image) else "TCG"
+    restore = f"{_restore(lab):.0f}"
+    return [f"{image.name}, {how}", f"{boot:.0f}", _spread(power), _spread(cable), restore, rss, cpu]
+
+
+def _outage(lab: Pair, client: Traffic, event: Callable[[Pair], None]) -> float:
+    lab.in_step(120)
+    start = time.monotonic()
+    event(lab)
+    outage = client.outage_since(start, 120)
+    client.go_on(120)
+    for router in lab.routers:
+        if not router.running:
+            router.power_on()
+            router.wait_booted()
+        for card in router.cards:
+            router.put(card.device)
+    return outage.ms
+
+
+def _power(lab: Pair) -> None:
+    lab.elected().power_off()
+
+
+def _cable(lab: Pair) -> None:
+    lab.elected().pull("eth1")
+
+
+def _cost(lab: Pair) -> tuple[str, str]:
+    """Of the active and of the backup."""
+    active = lab.in_step(120)
+    routers = (active, lab.other(active))
+    before, began = [router.cost() for router in routers], time.monotonic()
+    wait_until(lambda: time.monotonic() - began > IDLE_S, IDLE_S + 1, every=0.5)
+    after, took = [router.cost() for router in routers], time.monotonic() - began
+    cpu = [(late.cpu_s - early.cpu_s) / took * 100 for early, late in zip(before, after, strict=True)]
+    rss = [cost.rss_kib / 1024 for cost in after]
+    return " / ".join(f"{value:.1f}" for value in rss), " / ".join(f"{value:.2f}" for value in cpu)
+
+
+def _restore(lab: Pair) -> float:
+    """ms that the backup's kernel takes for all connections of a router that loses its power."""
+    active = lab.in_step(120)
+    other = lab.other(active)
+    fill(lab, active, ENTRIES)
+    told(lab, active)
+    active.power_off()
+    wait_until(lambda: other.active, 60, "the other takes over", every=0.2)
+    steps = other.status("conntrack")["restore_steps"]
+    assert sum(step["entries"] for step in steps) >= ENTRIES, steps
+    return float(sum(step["ms"] for step in steps))
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{statistics.median(values):.0f} [{min(values):.0f}-{max(values):.0f}]"
