@@ -59,6 +59,12 @@ class Machine(Host):
         """Whether QEMU runs."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid_of_qemu(self) -> int:
+        """Process id of QEMU."""
+        assert self._process
+        return self._process.pid
+
     # Power
 
     def power_on(self) -> None:

@@ -17,7 +17,8 @@ from qemu.openwrt_router import FEEDS_PORT, OpenWrtRouter
 from qemu.root_guest import root_guest
 from qemu.router import Pair
 from qemu.traffic import traffic
-from tests.lab import wait_until
+from tests.lab import LAN_GATEWAY, wait_until
+from tests.netns.dhcp_pair import Client
 from tests.openwrt_pieces import ROOT, needs
 from tests.packaging.conftest import feed, python310, router_feeds  # noqa: F401
 
@@ -62,6 +63,35 @@ def test_procd_and_ubus_know_it_x86_64(openwrt: Pair) -> None:
         status = json.loads(router.run("ubus -t 20 call tandem status", 60))
         state = "MASTER" if router is active else "BACKUP"
         assert {item["state"] for item in status["instances"]} == {state}
+
+
+def test_dhcp_clients_keep_their_leases_x86_64(openwrt: Pair) -> None:
+    """`tandem init` has seen a DHCP server on the LAN: it follows the role, and its leases are replicated."""
+    lab = openwrt
+    active = lab.in_step(120)
+    other = lab.other(active)
+    host = Client(lab.client, 7, "laptop")
+    try:
+        offer = host.until("discover", timeout=120, wait=5)
+        wanted = {"requested_addr": offer.address, "server_id": offer.server}
+        given = host.until("request", timeout=60, wait=5, **wanted)
+        assert given.kind == "ack" and given.options["router"] == LAN_GATEWAY
+        lab.client.ip(f"address add {given.address}/24 dev eth0")  # it answers ARP for it from now on
+        known = f"grep -c {given.address} /tmp/dhcp.leases"
+        wait_until(lambda: "1" in other.run(known, check=False), 120, "the backup knows it", every=1)
+
+        active.run("sync")
+        active.power_off()
+        wait_until(lambda: other.active, 60, "the other takes over", every=0.2)
+        again = host.until("request", timeout=120, wait=5, ciaddr=given.address)
+        assert (again.kind, again.address) == ("ack", given.address)
+        assert again.server != given.server
+    finally:
+        host.close()
+        if not active.running:
+            active.power_on()
+            active.wait_booted(600)
+    lab.in_step(300)
 
 
 def test_downloads_survive_upgrade_reload_and_power_loss_x86_64(openwrt: Pair) -> None:

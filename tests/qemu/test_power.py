@@ -3,13 +3,20 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from qemu.router import Pair, RouterMachine
 from qemu.traffic import traffic
+from tests.lab import netns, wait_until
+
+from .conftest import guest
 
 PairMaker = Callable[..., Pair]
 
@@ -21,7 +28,7 @@ def ready(lab: Pair) -> RouterMachine:
     return lab.in_step()
 
 
-def survives_power_loss(lab: Pair, downloads: bool = True) -> None:
+def survives_power_loss(lab: Pair) -> None:
     """The active router loses its power under traffic; the other takes over, and the first one comes back."""
     active = lab.in_step()
     other = lab.other(active)
@@ -56,3 +63,37 @@ def test_downloads_survive_power_losses_of_a_mixed_pair(pair: PairMaker) -> None
     assert lab.in_step() is not first
     survives_power_loss(lab)
     assert lab.in_step() is first
+
+
+_KILLED = """
+from qemu.lab_guest import lab_guest
+from qemu.router import Pair
+image = lab_guest("x86_64")
+lab = Pair([image, image]).up()
+lab.r1.power_on()
+print(lab.r1.pid_of_qemu, lab.prefix, flush=True)
+input()
+"""
+
+
+@pytest.mark.ci
+def test_a_run_that_is_killed_leaves_no_machine_x86_64() -> None:
+    guest("x86_64")  # skips where there is none
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": f"{root}:{root / 'src'}"}
+    argv = [sys.executable, "-c", _KILLED]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as run:
+        assert run.stdout
+        pid, prefix = run.stdout.readline().decode().split()
+        assert alive(int(pid))
+        run.kill()
+    wait_until(lambda: not alive(int(pid)), 20, "QEMU ends with the run")
+    assert any(name.startswith(prefix) for name in netns.remove_stale())
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended may wait to be reaped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
