@@ -13,11 +13,10 @@ from collections.abc import Callable
 import pytest
 
 from qemu.router import WAN_DEVICE, Pair, RouterMachine
+from qemu.traffic import DOWNLOADS, traffic
 from tests.lab import wait_until
 from tests.netns.openwrt_firewall import EQUIVALENT, offloading, printed
 from tests.openwrt_pieces import ROOT
-
-from .traffic import DOWNLOADS, traffic
 
 INCLUDED = {"table": "table-pre/tandem.nft", "input": "chain-pre/input/tandem.nft"}
 
