@@ -340,6 +340,25 @@ def test_a_clock_that_is_set_releases_nothing(bench: Bench) -> None:
     assert abs(int(line.split()[0]) - (bench.wall + bench.now() + 3600)) < 5
 
 
+@pytest.mark.parametrize("seconds", [3000, -3000])
+def test_a_clock_that_is_set_is_no_news_of_the_leases_that_stay(bench: Bench, seconds: int) -> None:
+    """dnsmasq's file says the same as before, and means another time."""
+    bench.start()
+    bench.gateway.role("I1", "MASTER")
+    first = bench.line(1, 600)
+    bench.dnsmasq(first)
+    bench.channel.lines()
+    bench.wall += seconds
+    bench.dnsmasq(first, bench.line(2, 600))
+    assert bench.channel.lines() == [wire(2, 600)]
+    lease = bench.gateway.lease("192.168.1.1")
+    assert lease is not None and lease.left(bench.now()) == 600
+    bench.clock.run(7)
+    bench.restarts.end()
+    ends = [int(line.split()[0]) for line in bench.file.read_text().splitlines() if "192.168" in line]
+    assert all(abs(end - (bench.wall + bench.now() + 593)) < 3 for end in ends)
+
+
 def test_the_last_words_of_the_dnsmasq_before_are_heard(bench: Bench) -> None:
     bench.start()
     bench.gateway.role("I1", "MASTER")

@@ -133,7 +133,11 @@ class Gateway:
         first = not self._known and not self._others
         offset = self._wall_offset()
         found, self._others = read_file(text, offset)
-        self._news(self._known, found, first, abs(offset - self._offset) > JUMP)
+        # What stands there as before is no news, though it means another time when the clock was set.
+        before = {address: lease.shifted(self._offset - offset) for address, lease in self._known.items()}
+        jumped = self._clock_was_set()
+        self._news(before, found, first, jumped)
+        self._unread |= jumped
         self._offset = offset
         self._known = found
         self._evaluate()
@@ -144,7 +148,7 @@ class Gateway:
         changed: list[str] = []
         for address, lease in found.items():
             old = before.get(address)
-            if lease.same(old) and old is not None and abs(old.left(now) - lease.left(now)) <= SLACK:
+            if lease == old or lease.left(now) <= 0:
                 continue
             if self.grants(address):
                 changed += self._table.take(lease, now)
@@ -324,8 +328,7 @@ class Gateway:
     def _tick(self, now: int) -> None:
         self._loop.call_at("dhcp tick", now + LOOK, self._tick)
         self._table.expire(self.now())
-        if abs(self._wall_offset() - self._offset) > JUMP:
-            self._unread = True  # dnsmasq will think that its leases have ended, or that they never do
+        self._unread |= self._clock_was_set()
         self._file.look()
         self._guard.refresh()  # a table that somebody flushed comes back, whatever address_lifetime is
         for failure in self._guard.failures:
@@ -336,6 +339,10 @@ class Gateway:
     def now(self) -> int:
         """Seconds of the monotonic clock."""
         return self._loop.now() // SECOND
+
+    def _clock_was_set(self) -> bool:
+        """Whether dnsmasq thinks that its leases have ended, or that they never do."""
+        return abs(self._wall_offset() - self._offset) > JUMP
 
     def _wall_offset(self) -> int:
         return int(time.time()) - self.now()
