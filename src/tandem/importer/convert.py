@@ -2,8 +2,7 @@
 """What keepalived's keywords mean to Tandem.
 
 Most keywords are options of the same name: the tables of `config.options` say which, and why not where
-Tandem refuses one. What keepalived changes by itself (vrrp_complete_instance() of its vrrp.c) is
-written out here, so that both routers of a mixed pair behave alike.
+Tandem refuses one. What keepalived changes by itself is `complete`'s.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from collections.abc import Callable
 from tandem.config import options, values
 from tandem.config.options import Option
 from tandem.config.problem import suggestion
-from tandem.config.values import decimal, fixed_point
+from tandem.importer.complete import complete, set_interval, set_state
 from tandem.importer.draft import Draft, Origin, Section, masked
 from tandem.importer.keepalived import Statement, Tree, split_command
 
@@ -291,98 +290,3 @@ class _Converter:
         elif rest and words[2] != self._script_user():
             reason = f"the user '{rest}' is not imported: Tandem has one script_user for all, in globals"
             self.draft.leave_out(where, reason)
-
-
-# What keepalived changes by itself
-
-
-def set_state(draft: Draft, section: Section, state: str, where: Origin) -> None:
-    """The initial state, which keepalived wants in capitals and takes for BACKUP otherwise."""
-    before = section.get("state")
-    if state not in ("MASTER", "BACKUP"):
-        state = "BACKUP"
-        draft.remark(where, "keepalived knows MASTER and BACKUP and takes this for BACKUP")
-    if before is not None and before.value == "MASTER":
-        draft.remark(where, "it is MASTER already, which counts")
-    else:
-        section.set("state", state, where)
-
-
-def set_interval(draft: Draft, section: Section, text: str, where: Origin) -> None:
-    """The interval of adverts; `complete` rounds it, which is different for VRRP 2 and 3."""
-    try:
-        microseconds = fixed_point(text, 6)
-    except ValueError:
-        microseconds = 0
-    if 10_000 <= microseconds <= 255_000_000:
-        section.set("advert_int", text, where)
-    else:
-        draft.leave_out(where, "must be 0.01 to 255 seconds; it is 1 then")
-
-
-def complete(draft: Draft, sections: list[Section]) -> None:
-    """What keepalived does when it has read everything, to the sections of one configuration."""
-    settings = next((section for section in draft.sections if section.type == "globals"), None)
-    for section in sections:
-        if section.type == "vrrp_instance":
-            _complete_instance(draft, section, settings)
-    _complete_groups(draft)
-
-
-def _complete_instance(draft: Draft, section: Section, settings: Section | None) -> None:
-    state = section.get("state")
-    if state is not None and state.value == "MASTER" and not section.get("priority"):
-        section.set("priority", "255", state.origin)
-        draft.remark(state.origin, "without a priority, keepalived takes 255, and so does this")
-    interval = section.get("advert_int")
-    if interval is not None:
-        step, most = (10_000, 40_950_000) if _version(section, settings) == 3 else (1_000_000, 255_000_000)
-        exact = fixed_point(interval.value, 6)
-        rounded = min(max((exact + step // 2) // step * step, step), most)
-        if rounded != exact:
-            draft.remark(interval.origin, f"is {decimal(rounded, 6)} seconds, rounded as keepalived does")
-        interval.value = decimal(rounded, 6)
-    peers = section.get("unicast_peer")
-    vmac = section.get("use_vmac")
-    if peers and vmac and not section.get("vmac_xmit_base"):
-        section.set("vmac_xmit_base", "1", vmac.origin)  # as keepalived
-    if not peers:
-        for name in ("unicast_src_ip", "unicast_ttl"):
-            if entry := section.get(name):
-                reason = "there is no unicast_peer: adverts are multicast, as keepalived does it then"
-                draft.leave_out(entry.origin, reason)
-                section.remove(name)
-
-
-def _version(section: Section, settings: Section | None) -> int:
-    first = section.get("virtual_ipaddress")
-    if section.get("native_ipv6") or (first and ":" in first.value.partition(" ")[0]):
-        return 3
-    entry = section.get("version") or (settings.get("vrrp_version") if settings else None)
-    return 3 if entry and entry.value == "3" else 2
-
-
-def _complete_groups(draft: Draft) -> None:
-    """What a sync group tracks counts once for all its members, in Tandem."""
-    instances = {
-        entry.value: section
-        for section in draft.sections
-        if section.type == "vrrp_instance" and (entry := section.get("name"))
-    }
-    for group in (section for section in draft.sections if section.type == "vrrp_sync_group"):
-        seen: dict[tuple[str, str], str] = {}
-        members = [
-            instances[entry.value]
-            for entry in group.entries
-            if entry.name == "group" and entry.value in instances
-        ]
-        for owner in (group, *members):
-            kept = []
-            for entry in owner.entries:
-                key = (entry.name, entry.value.partition(" ")[0])
-                before = seen.setdefault(key, entry.value) if entry.name.startswith("track_") else entry.value
-                if before == entry.value:
-                    kept.append(entry)
-                else:
-                    draft.leave_out(entry.origin, f"counts once in a sync group, as '{before}'")
-            owner.entries = kept

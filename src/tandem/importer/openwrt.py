@@ -11,7 +11,7 @@ from tandem.config.options import Option
 from tandem.config.problem import suggestion
 from tandem.config.values import FALSE, SWITCH
 from tandem.importer import dhcp
-from tandem.importer.convert import complete, set_interval, set_state
+from tandem.importer.complete import complete, set_interval, set_state
 from tandem.importer.draft import Draft, Origin, Section, masked
 
 _NEED_NAME = (
