@@ -112,6 +112,30 @@ def test_install_and_remove(router: OpenWrt) -> None:
     assert set(after.splitlines()) - set(before.splitlines()) == set()
 
 
+def test_install_into_an_image(router: OpenWrt) -> None:
+    """As the image builder does: what has to run on the router is left for its first start."""
+    router.sh("mkdir -p /tmp/image/etc /tmp/image/var/lock /tmp/image/usr/lib /tmp/image/etc/rc.d")
+    router.sh("cp -a /lib /tmp/image/lib && cp -a /etc/rc.common /etc/opkg* /tmp/image/etc/")
+    router.sh("mkdir -p /tmp/image/usr/share && cp -a /usr/share/libubox /tmp/image/usr/share/")
+    router.sh("cp -a /usr/lib/opkg /tmp/image/usr/lib/")
+    opkg = "IPKG_INSTROOT=/tmp/image opkg -o /tmp/image -f /tmp/image/etc/opkg.conf"
+    router.sh(f"{opkg} update && {opkg} install tandem")
+    # include/rootfs.mk runs the scripts then, as opkg runs none for another root.
+    router.sh("IPKG_INSTROOT=/tmp/image sh /tmp/image/usr/lib/opkg/info/tandem.postinst")
+    assert router.sh("ls /tmp/image/etc/rc.d | grep 'tandem$'").split() == ["K01tandem", "S21tandem"]
+    router.sh("test -f /tmp/image/etc/uci-defaults/tandem")
+    assert router.sh("find /tmp/image/usr/lib/tandem -name __pycache__") == ""
+    router.sh("test ! -e /etc/config/tandem && test ! -e /etc/rc.d/S21tandem")
+    # The first start.
+    router.sh("cp -a /tmp/image/etc/config /tmp/image/etc/init.d /tmp/image/etc/uci-defaults /etc/")
+    router.sh(
+        "cp -a /tmp/image/usr/lib/tandem /usr/lib/ && cp -a /tmp/image/usr/sbin /tmp/image/usr/bin /usr/"
+    )
+    router.sh("cd /etc/uci-defaults && . ./tandem")
+    assert "uci.cpython-310.pyc" in router.sh("ls /usr/lib/tandem/tandem/config/__pycache__")
+    router.sh("tandemd --check", status=3)
+
+
 @needs_planner
 def test_service(router: OpenWrt) -> None:
     install(router)
