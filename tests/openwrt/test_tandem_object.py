@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import time
 from collections.abc import Callable
@@ -13,10 +14,11 @@ from typing import Any
 
 import pytest
 
+from tandem.openwrt.blobmsg import encode
 from tests.lab import Instance, LanLab, Router, Tandem, stays, wait_until
 from tests.openwrt_pieces import USR, needs_ubus
 
-from .ubusd import Ubusd
+from .ubusd import RawClient, Ubusd
 
 pytestmark = needs_ubus
 
@@ -212,3 +214,20 @@ def test_without_libubus_nothing_is_loaded(open_lab: Open, tmp_path: Path) -> No
     wait_until(lambda: r1.active, 15, explain=r1.log)
     assert "libubus" not in Path(f"/proc/{r1.pid}/maps").read_text()
     assert "ubus" not in r1.log()
+
+
+def test_garbage_on_the_bus_does_not_disturb_the_gateway(r1: Router, ubusd: Ubusd) -> None:
+    """Calls and events that no library makes, while it is being called as well."""
+    found = ubusd.connect().lookup("tandem")
+    rng = random.Random(7)
+    good = encode({"group": "nobody", "data": {"id": 1, "path": "network.interface"}})[4:]
+    with RawClient(ubusd.socket) as raw:
+        for number in range(300):
+            body = bytearray(good)
+            for _ in range(rng.randrange(1, 4)):
+                body[rng.randrange(len(body))] = rng.randrange(256)
+            raw.invoke(found, rng.choice(("failover", "standby", "history", "?")), bytes(body))
+            event = encode({"id": "ubus.object.add", "data": {"path": number}})[4:]
+            raw.invoke(1, "send", event)
+    assert ubusd.call("tandem", "status")["instances"][0]["state"] == "MASTER"
+    assert r1.running

@@ -8,8 +8,6 @@ import json
 import os
 import random
 import signal
-import socket
-import struct
 import subprocess
 import sys
 import time
@@ -25,7 +23,7 @@ from tandem.openwrt.ubus import Call, Method, Object, Ubus, UbusError
 from tests.lab import wait_until
 from tests.openwrt_pieces import USR, needs_ubus
 
-from .ubusd import LIBUBUS, Ubusd
+from .ubusd import LIBUBUS, RawClient, Ubusd
 
 pytestmark = needs_ubus
 
@@ -222,31 +220,6 @@ def test_garbage_instead_of_arguments(ubusd: Ubusd, bus: Ubus, caller: Ubus) -> 
     assert all(
         isinstance(value, TYPES[name]) or name == "double" for one in called for name, value in one.items()
     )
-
-
-class RawClient:
-    """Speaks ubusd's protocol by itself (ubusmsg.h), to send what libubus would not."""
-
-    def __init__(self, path: str) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(5)
-        self.sock.connect(path)
-        self.sock.recv(65536)  # hello
-
-    def invoke(self, object_id: int, method: str, data: bytes) -> None:
-        """A call whose answer nobody waits for."""
-        attributes = b"".join(
-            struct.pack(">I", kind << 24 | 4 + len(value)) + value + bytes(-len(value) % 4)
-            for kind, value in ((3, struct.pack(">I", object_id)), (4, method.encode() + b"\0"), (7, data))
-        )
-        header = struct.pack(">BBHI", 0, 5, 1, object_id)
-        self.sock.sendall(header + struct.pack(">I", 4 + len(attributes)) + attributes)
-
-    def __enter__(self) -> RawClient:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.sock.close()
 
 
 # Large and many

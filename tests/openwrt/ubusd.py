@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -122,3 +124,28 @@ class FakeNetifd:
         """Remove a network from the configuration."""
         del self.networks[network]
         self.ubusd.call("fake", "delete", interface=network)
+
+
+class RawClient:
+    """Speaks ubusd's protocol by itself (ubusmsg.h), to send what libubus would not."""
+
+    def __init__(self, path: str) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(5)
+        self.sock.connect(path)
+        self.sock.recv(65536)  # hello
+
+    def invoke(self, object_id: int, method: str, data: bytes) -> None:
+        """A call whose answer nobody waits for."""
+        attributes = b"".join(
+            struct.pack(">I", kind << 24 | 4 + len(value)) + value + bytes(-len(value) % 4)
+            for kind, value in ((3, struct.pack(">I", object_id)), (4, method.encode() + b"\0"), (7, data))
+        )
+        header = struct.pack(">BBHI", 0, 5, 1, object_id)
+        self.sock.sendall(header + struct.pack(">I", 4 + len(attributes)) + attributes)
+
+    def __enter__(self) -> RawClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sock.close()

@@ -45,11 +45,14 @@ class FakeBus:
         self.networks: dict[str, dict[str, Any]] | None = None
         self.questions: list[tuple[str, Callable[[int, list[dict[str, Any]]], None]]] = []
         self.cancelled = 0
+        self.hangs = False
         self.notify: Callable[[str, dict[str, Any]], None] = lambda _kind, _data: None
         self.gone: Callable[[], None] = lambda: None
         self.event: Callable[[str, dict[str, Any]], None]
 
     def attempt(self, action: Callable[[], None]) -> bool:
+        if self.hangs:
+            return False
         action()
         return True
 
@@ -148,6 +151,19 @@ def test_a_question_without_an_answer_is_asked_again() -> None:
     assert case.bus.cancelled == 2
     case.bus.answer()
     assert case.told == {"lan": "br-lan"}
+
+
+def test_a_question_that_could_not_be_sent_is_asked_later() -> None:
+    case = Case(expected=True)
+    case.bus.networks, case.bus.hangs = {"lan": UP}, True
+    case.connect()
+    assert case.bus.questions == []
+    case.bus.hangs = False
+    case.loop.pass_ns(netifd.ANSWER_NS)
+    case.bus.answer()
+    assert case.told == {"lan": "br-lan"}
+    case.loop.pass_ns(10 * netifd.ANSWER_NS)
+    assert case.bus.questions == []  # nothing more to ask
 
 
 def test_the_layer_3_device_counts_and_only_while_up() -> None:

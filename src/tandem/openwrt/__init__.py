@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 
 
@@ -15,7 +14,10 @@ def find_libubus() -> str | None:
     """
     directories = [*os.environ.get("LD_LIBRARY_PATH", "").split(":"), "/lib", "/usr/lib"]
     for directory in filter(None, directories):
-        found = sorted(glob.glob(f"{glob.escape(directory)}/libubus.so*"))
+        try:
+            found = [name for name in os.listdir(directory) if name.startswith("libubus.so")]
+        except OSError:
+            continue
         if found:
-            return found[-1]  # after an upgrade of the ABI the old one may still be there
+            return f"{directory}/{max(found)}"  # after an upgrade of the ABI the old one may still be there
     return None

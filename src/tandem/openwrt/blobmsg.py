@@ -21,7 +21,6 @@ empty name: those are errors here, before anything is sent.
 from __future__ import annotations
 
 import struct
-from math import isfinite
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the resident daemon does not import typing
@@ -125,7 +124,7 @@ def _put_value(out: bytearray, value: Any, depth: int) -> int:
         kind = INT32 if -(1 << 31) <= value < 1 << 31 else INT64
     elif isinstance(value, float):
         kind = DOUBLE
-        if not isfinite(value):
+        if value - value != 0:  # infinite or no number
             raise ValueError(f"{value} has no form in JSON")
     else:
         raise TypeError(f"blobmsg has no form for {type(value).__name__}")

@@ -75,9 +75,8 @@ class Connection:
             return False
         try:
             action()
-        except UbusError as error:
-            self.count("ubus_errors")
-            self._log.limited(("ubus", str(error)), "warning", f"ubus: {error}")
+        except Exception as error:  # noqa: BLE001 - also those of handlers that ran meanwhile
+            self._failed(error)
             return False
         return True
 
@@ -155,8 +154,13 @@ class Connection:
         try:
             self.bus.handle()
         except Exception as error:  # noqa: BLE001 - a bug in a handler is not the end of the gateway
-            self.count("ubus_errors")
-            self._log.limited(("ubus", repr(error)), "error", f"ubus: {error!r}")
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        self.count("ubus_errors")
+        expected = isinstance(error, UbusError | ValueError)
+        level, text = ("warning", str(error)) if expected else ("error", repr(error))
+        self._log.limited(("ubus", text), level, f"ubus: {text}")
 
     def _ended(self) -> None:
         """Start over."""

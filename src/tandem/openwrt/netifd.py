@@ -143,8 +143,11 @@ class Networks:
         for name in names:
             if self._object is not None and name not in self._asked:
                 self._connection.attempt(lambda name=name: self._ask(name))  # type: ignore[misc]
-        if self._asked:
+        if self._object is not None and self._unanswered():
             self._loop.call_at("netifd", self._loop.now() + ANSWER_NS, self._ask_again)
+
+    def _unanswered(self) -> frozenset[str]:
+        return self._names - self._answered | self._asked.keys()
 
     def _ask(self, name: str) -> None:
         assert self._object is not None  # _ask_for has seen to it
@@ -167,7 +170,7 @@ class Networks:
             self._publish()
 
     def _ask_again(self, _now: int) -> None:
-        names = list(self._asked)
+        names = self._unanswered()
         self._forget_questions()
         self._ask_for(names)
 
