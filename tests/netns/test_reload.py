@@ -48,6 +48,14 @@ def test_added_and_removed_addresses(lab: LanLab) -> None:
     assert r1.has(VIP) and transitions(r1) == before
 
 
+def test_what_was_accepted_before_is_looked_at_anew(lab: LanLab) -> None:
+    """The active router's adverts stay the same to the byte, but r2 now expects one address more."""
+    r2 = lab.routers[1]
+    wait_until(lambda: instance(r2)["counters"].get("adverts_received", 0) > 1, 5, "r2 knows them")
+    configure(r2, tandem(replace(V1, priority=100, addresses=(*V1.addresses, "192.168.1.6/24"))))
+    wait_until(lambda: instance(r2)["counters"].get("address_mismatch"), 5, "dropped")
+
+
 def test_an_added_instance_leaves_the_other_alone(lab: LanLab) -> None:
     r1 = lab.routers[0]
     before = transitions(r1)

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 SUMMARY = "make a configuration from those of keepalived and conntrackd"
 DETAILS = """\
-Reads keepalived.conf, OpenWrt's /etc/config/keepalived and dhcp, conntrackd.conf
-and ucarp command lines (it finds out which), and prints a configuration for
-Tandem. Without FILE it takes those of this router. What has no equivalent is
-listed with file, line and reason, on the standard error and as comments in the
-result. Changes nothing but the file of -o. Stop the other programs before you
-start Tandem; routers may change over one after the other (not with ucarp).
+Reads keepalived.conf, OpenWrt's /etc/config/keepalived and dhcp,
+conntrackd.conf and ucarp command lines (it finds out which), and prints a
+configuration for Tandem. Without FILE it takes those of this router. What has
+no equivalent is listed with file, line and reason, on the standard error and as
+comments in the result. Changes nothing but the file of -o. Stop the other
+programs before you start Tandem; routers may change over one after the other
+(not with ucarp).
 
 exit status: 0 the result can be used, 1 it can't yet, 2 usage"""
 EXAMPLES = """\
