@@ -21,9 +21,10 @@ from tandem.config.load import load_text
 from tandem.config.schema import Address, Config, Instance
 from tandem.config.values import decimal
 from tandem.control import cli
-from tests.lab import Daemon, Host, Keepalived, Lab, LanLab, Port, Tandem, wait_until
+from tests.lab import Daemon, Host, Keepalived, Lab, LanLab, Port, SeedLab, Tandem, wait_until
 from tests.lab import Instance as Expected
 from tests.lab.lab import open_log
+from tests.lab.topology import KEEPALIVED_NAT, SYNC_GROUP, seed_instances
 
 from .lan import needs, settled, undisturbed
 
@@ -214,3 +215,26 @@ def test_strict_mode_agrees(
     better.power_off()
     wait_until(lambda: lab.active is other and other.all_in("MASTER"), 12, "the other one takes over")
     assert "0 received" in lab.client.exec("ping", "-c1", "-W1", "192.168.1.4", check=False)
+
+
+def test_the_seed_on_a_mixed_pair(
+    open_lab: Callable[[SeedLab], SeedLab], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """keepalived with the seed's file on r1, tandemd with the import of it on r2: each follows the other."""
+    path = DATA / "keepalived.conf"
+    daemons: dict[int, Daemon] = {
+        1: Keepalived(seed_instances(), SYNC_GROUP, text=path.read_text(), nft=KEEPALIVED_NAT),
+        2: Tandem(seed_instances(), SYNC_GROUP, text=imported(path, "r2", capsys)),
+    }
+    lab = open_lab(SeedLab(daemons.__getitem__))
+    first, second = lab.routers
+    first.start()
+    wait_until(lambda: lab.active is first, 15, "keepalived is active", explain=lab.logs)
+    second.start()
+    for active, other in ((first, second), (second, first)):
+        wait_until(lambda: other.all_in("BACKUP"), 15, "the other one is backup", explain=lab.logs)  # noqa: B023
+        assert lab.active is active, "nopreempt"
+        undisturbed(first, second)
+        active.power_off()
+        wait_until(lambda: lab.active is other, 15, "it takes over both networks", explain=lab.logs)  # noqa: B023
+        active.power_on()
