@@ -315,6 +315,25 @@ def test_port_3780_is_closed(open_lab: Open) -> None:
     assert checks(findings) == {("replication", "r1")} and "firewall" in findings[0]["advice"]
 
 
+def test_different_secrets(open_lab: Open) -> None:
+    def secretive(number: int) -> Tandem:
+        plain = daemon(number)
+        assert plain.text is not None
+        return Tandem(plain.instances, plain.groups, plain.text.replace(SECRET, f"{SECRET} {number}"))
+
+    lab = open_lab(SeedLab(secretive))
+    for router in lab.routers:
+        router.start()
+        router.wait_started()
+    errors = [lambda r=router: channel(r)["last_error"] for router in lab.routers]
+    wait_until(lambda: any("secret" in error() for error in errors), 20, "refused")
+    active_of(lab)
+    told = [finding for router in lab.routers for finding in visit(router)[0]]
+    assert checks(told) == {("replication", "r1"), ("replication", "r2")}
+    assert any("the same secret" in finding["advice"] for finding in told)
+    assert SECRET not in json.dumps(told)
+
+
 def test_unequal_configurations(open_lab: Open) -> None:
     """Everything that must be alike, except what keeps the two from hearing each other at all."""
 

@@ -248,6 +248,17 @@ def replication(router: RouterFacts) -> Iterator[Finding]:
         yield Finding("replication", f"connections: {reason}", "tandem conntrack says more")
 
 
+_SECRET = "give both routers the same secret: copy the file of one to the other (mode 0600), restart tandem"
+_ADVICE = {  # by the reason of replication/session.py and frames.py
+    "authentication": _SECRET,
+    "unknown_key": _SECRET,
+    "insecure": _SECRET,
+    "self": "conntrack_sync names this router itself as its peer: name the other one",
+    "version": "install the same version on both routers",
+    "magic": "something else listens at that port: choose another one, on both routers",
+}
+
+
 def _why_not(error: str) -> str:
     reason = error.partition(":")[0]
     if "refused" in error:
@@ -257,9 +268,7 @@ def _why_not(error: str) -> str:
         )
     if reason in ("timeout", "connect"):
         return "is the other router up, and does its firewall accept the port (3780) from here?"
-    if reason in ("auth", "mac", "key", "secret"):
-        return "copy the secret of one router to the other"
-    return "the log of both routers says more"
+    return _ADVICE.get(reason, "tandem doctor on the other router, and the log of both, say more")
 
 
 CHECKS: tuple[Check, ...] = (
