@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from tandem.config.load import load_text
+from tandem.effects import fw4
 from tests.lab import FAR, Router, SeedLab, Tandem, stays, wait_until
 from tests.lab.router import TANDEM
 from tests.lab.scenario import tandem_uci
@@ -133,6 +135,62 @@ def test_rules_follow_the_configuration(open_lab: Open) -> None:
         rules = let_in(r1)
         assert "224.0.0.99" in rules and "224.0.0.18" not in rules and "3780" not in rules
         firewall(r1).reload(r1)
+
+
+SHAPES = """
+config vrrp_instance 'I1'
+	option interface '{device}'
+	option virtual_router_id '51'
+	list virtual_ipaddress '192.168.1.4/24'
+
+config vrrp_instance 'I6'
+	option interface '{device}'
+	option virtual_router_id '51'
+	list virtual_ipaddress 'fe80::4/64'
+
+config vrrp_instance 'U1'
+	option interface '{device}'
+	option virtual_router_id '52'
+	list unicast_peer '192.168.0.3'
+	list virtual_ipaddress '192.168.0.4/24'
+
+config vrrp_instance 'U6'
+	option interface '{device}'
+	option virtual_router_id '52'
+	list unicast_peer 'fd00::3'
+	list virtual_ipaddress 'fe80::5/64'
+
+config peer 'r2'
+	list address 'fe80::3%{device}'
+	list address 'fd00::3'
+	list address '192.168.1.3'
+
+config conntrack_sync
+	option insecure '1'
+	list peer 'r2'
+"""
+
+
+def test_every_rule_is_one_that_nft_takes(open_lab: Open) -> None:
+    """One that it does not take would keep fw4 from loading anything."""
+    lab = open_lab(SeedLab(lambda number: Tandem()))
+    for device in DEVICES:
+        loaded = load_text(SHAPES.replace("{device}", device.replace("'", "'\\''")), "shapes")
+        assert loaded.config is not None, loaded.errors
+        rules = fw4.rules(loaded.config)
+        if device in ("wan*", 'a"b', "back\\"):
+            assert len(rules) == 2  # by address alone
+        else:
+            assert len(rules) == 7
+        text = "\n".join(["table inet x {", "chain tandem_input {", *rules, "}", "}"])
+        lab.r1.exec("nft", "-f", "-", stdin=text)
+        lab.r1.exec("nft", "delete", "table", "inet", "x")
+
+
+DEVICES = (
+    "br-lan.7", "pppoe-wan", "@wan", "a'b", "x;y", "$a", "#a", "{a}", "7", "lan", "drop", "größe", "wan*",
+    'a"b', "back\\",
+)  # fmt: skip
 
 
 @needs(ROOT / "sbin/fw4", ROOT / "sbin/netifd", USR / "lib/libubus.so")

@@ -148,7 +148,9 @@ def test_two_routers_elect_with_what_init_wrote(open_lab: Open, machines: list[M
     done = first.run("--network=lan=192.168.1.4,fd00:1::4", "--network=wan=192.168.0.4", "--peer=192.168.1.3")
     assert done.returncode == 0, done.stderr
     joined = second.run("--join", stdin=token(done.stdout) + "\n")
-    assert joined.returncode == 0, joined.stderr
+    assert joined.returncode == 0 and not joined.stderr, joined.stderr
+    without = second.run("--join", "--force", "--dhcp-config=/nowhere", stdin=token(done.stdout) + "\n")
+    assert without.returncode == 0 and "lan: dnsmasq gives no leases here" in without.stderr
     lab = open_lab(SeedLab(lambda number: machines[number - 1].daemon()))
     for router in lab.routers:
         router.start()

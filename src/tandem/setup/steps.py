@@ -115,15 +115,20 @@ def _given(arguments: argparse.Namespace, networks: Networks) -> Setup:
 
 def _with_dhcp(setup: Setup, path: str) -> Setup:
     """The active router is to give the leases where this one does now."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            served = served_networks(file.read(), path)
-    except OSError:
-        return setup
+    served = _served(path)
     shared = (
         replace(one, dhcp=not one.network.gateway and one.network.name in served) for one in setup.shared
     )
     return replace(setup, shared=tuple(shared))
+
+
+def _served(path: str) -> frozenset[str]:
+    """The networks that dnsmasq serves on this router."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return served_networks(file.read(), path)
+    except OSError:
+        return frozenset()
 
 
 def _with_free_id(setup: Setup, wanted: int | None) -> Setup:
@@ -172,6 +177,13 @@ def _join(arguments: argparse.Namespace, networks: Networks) -> int:
         sys.stdout.write(config)
         return DONE
     _install(arguments, setup, config, invited.secret)
+    served = _served(arguments.dhcp_config)
+    for one in setup.shared:
+        if one.dhcp and one.network.name not in served:
+            name = one.network.name
+            complain(
+                [f"{name}: dnsmasq gives no leases here (/etc/config/dhcp), as it does on the other router"]
+            )
     return _start(arguments, None)
 
 
