@@ -35,9 +35,10 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def router_feeds(feed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """/srv of a router: the feeds tandem and standin, and in next/ a feed with a later tandem."""
+    """/srv of a router: the feeds tandem and standin, in next/ a feed with a later tandem, and test.sh."""
     srv = tmp_path_factory.mktemp("srv")
     shutil.copytree(feed, srv / "tandem")
+    shutil.copy(packages.FEED / "tandem/test.sh", srv)
     packages.make_ipk(srv / "next", "PKG_RELEASE=2")
     standin = srv / "standin"
     standin.mkdir()

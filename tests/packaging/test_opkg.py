@@ -92,6 +92,8 @@ def test_install_and_remove(router: OpenWrt) -> None:
     assert router.sh("ls /etc/rc.d | grep tandem").split() == ["K01tandem", "S18tandem-dhcp", "S21tandem"]
     router.sh("/etc/init.d/tandem enabled")
     assert router.sh("tandemd --version") == "tandemd 0.1.0\n"
+    router.sh("sh /srv/test.sh tandem 0.1.0-r1")
+    router.sh("sh /srv/test.sh tandem 9.9.9-r1", status=1)
     assert "option virtual_router_id '51'" in router.sh("tandem check /etc/config/tandem")
     assert "capture needs the Python module" in router.sh("tandem capture lan0", status=1)
     kept = router.sh("sysupgrade -l").split()
@@ -137,6 +139,7 @@ def test_install_into_an_image(router: OpenWrt) -> None:
 
 
 @needs_planner
+@pytest.mark.slow
 def test_service(router: OpenWrt) -> None:
     install(router)
     leave_bytecode_only(router)
@@ -181,6 +184,7 @@ def test_service(router: OpenWrt) -> None:
 
 
 @needs_planner
+@pytest.mark.slow
 def test_upgrade_keeps_the_configuration_and_removal_leaves_nothing(router: OpenWrt) -> None:
     install(router)
     configure(router)
