@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.lab import Instance, LanLab, Router, Tandem, stays, wait_until
+from tests.lab.router import TANDEM
 from tests.lab.scenario import tandem_uci
 from tests.openwrt_pieces import USR, needs_ubus
 
@@ -216,3 +218,21 @@ def test_replication_on_a_network(open_lab: Open, ubusd: Ubusd, netifd: FakeNeti
     wait_until(lambda: not connected(), 20, explain=r1.log)
     netifd.set("lan", "eth0")
     wait_until(connected, 20, explain=r1.log)
+
+
+def test_capture_knows_networks(open_lab: Open, ubusd: Ubusd, netifd: FakeNetifd) -> None:
+    netifd.set("lan", "eth0")
+    r1, _ = pair(open_lab, ubusd, LAN).routers
+    wait_until(lambda: r1.active, 15, explain=r1.log)
+    for name in ("lan", "eth0"):
+        argv = [
+            sys.executable,
+            str(TANDEM),
+            "capture",
+            name,
+            "--count",
+            "1",
+            "--control",
+            str(r1.file("sock")),
+        ]
+        assert "sent by this router" in r1.exec("timeout", "30", *argv)

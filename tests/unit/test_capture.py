@@ -12,7 +12,7 @@ from scapy.layers.inet import IP
 from scapy.layers.inet6 import IPv6
 
 from tandem.config.schema import Address, Config, Instance
-from tandem.control.adverts import Datagram, instances_on, take_apart, verdict
+from tandem.control.adverts import Datagram, instances_on, on_devices, take_apart, verdict
 from tandem.control.capture import _Scapy
 from tandem.core.packet import GROUP4, GROUP6, Advertisement, encode
 from tandem.effects.vrrp_socket import pack
@@ -56,6 +56,15 @@ def test_instances_of_an_interface_or_of_its_macvlan() -> None:
     assert instances_on("br-lan", CONFIG) == (LAN, LAN6)
     assert instances_on("eth1", CONFIG) == instances_on("vrrp.52", CONFIG) == (WAN,)
     assert instances_on("br-lan", None) == ()
+
+
+def test_networks_are_told_by_their_device() -> None:
+    named = replace(CONFIG, instances=(replace(LAN, interface="lan"), replace(WAN, interface="wan")))
+    found = on_devices(named, {"lan": "br-lan", "wan": None})
+    assert found is not None
+    assert instances_on("br-lan", found) == (LAN,)
+    assert [item.interface for item in found.instances] == ["br-lan", "wan"]
+    assert on_devices(None, {}) is None
 
 
 def test_padding_and_options_are_taken_off() -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import ctypes
 import socket
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from tandem.config.schema import Config, Instance
 from tandem.core.packet import PROTOCOL, Advertisement, PacketError, Reason, check, decode
@@ -64,6 +64,16 @@ class Datagram:
         return decode(
             self.payload, self.family, self.hop_limit, self.source, self.destination, UNICAST_MIN_HOP_LIMIT
         )
+
+
+def on_devices(config: Config | None, networks: Mapping[str, str | None]) -> Config | None:
+    """The configuration with the devices of now instead of the networks that instances name."""
+    if config is None:
+        return None
+    instances = (
+        replace(item, interface=networks.get(item.interface) or item.interface) for item in config.instances
+    )
+    return replace(config, instances=tuple(instances))
 
 
 def instances_on(interface: str, config: Config | None) -> tuple[Instance, ...]:

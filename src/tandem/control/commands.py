@@ -171,10 +171,13 @@ def capture(arguments: argparse.Namespace) -> int:
     config = load_or_complain(path) if arguments.config or os.path.exists(path) else None
     if config is None and arguments.config:
         return UNUSABLE
+    networks = running_networks(arguments.control)
     try:
+        from tandem.control.adverts import on_devices
         from tandem.control.capture import capture as run
 
-        run(arguments.interface, config, arguments.count, sys.stdout)
+        interface = networks.get(arguments.interface) or arguments.interface
+        run(interface, on_devices(config, networks) if networks else config, arguments.count, sys.stdout)
     except ModuleNotFoundError as error:
         complain([f"capture needs the Python module {error.name} (OpenWrt: tandem-tools)"])
         return FAILED
@@ -189,6 +192,14 @@ def capture(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         pass
     return DONE
+
+
+def running_networks(control: str) -> dict[str, str | None]:
+    """The networks of OpenWrt that the running daemon knows, with their devices."""
+    try:
+        return dict(ask(control, "status")["networks"])
+    except (ControlError, KeyError, TypeError, ValueError):
+        return {}
 
 
 def running_config(control: str) -> str:
