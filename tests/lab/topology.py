@@ -95,29 +95,30 @@ class SeedEnds(Lab):
 
 
 class SeedLab(SeedEnds):
-    """Routers r1 and r2 between the seed's client and provider: the seed's last chapter."""
+    """Routers r1 and r2 between the seed's client and provider: the seed's last chapter. r3 is .5."""
 
-    def __init__(self, daemon: Callable[[int], Daemon], tag: str = "seed") -> None:
+    def __init__(self, daemon: Callable[[int], Daemon], tag: str = "seed", count: int = 2) -> None:
         super().__init__(tag)
         self.routers = []
-        for number in (1, 2):
+        for number in range(1, count + 1):
+            last = number + 1 if number < 3 else number + 2  # .4 is virtual
             ports = [
-                Port("br-lan", self.lan, f"192.168.1.{number + 1}/24", f"fd00:1::{number + 1}/64"),
-                Port("eth0.2", self.wan, f"192.168.0.{number + 1}/24", f"fd00::{number + 1}/64"),
+                Port("br-lan", self.lan, f"192.168.1.{last}/24", f"fd00:1::{last}/64"),
+                Port("eth0.2", self.wan, f"192.168.0.{last}/24", f"fd00::{last}/64"),
             ]
             self.routers.append(self.add(Router(f"r{number}", ports, daemon(number))))
-        self.r1, self.r2 = self.routers
+        self.r1, self.r2 = self.routers[:2]
 
     @property
     def active(self) -> Router | None:
-        """The one router that holds every virtual address while the other holds none; None in between."""
-        for one, other in (self.routers, self.routers[::-1]):
-            if one.active and other.passive:
+        """The one router that holds every virtual address while the others hold none; None in between."""
+        for one in self.routers:
+            if one.active and all(other.passive for other in self.routers if other is not one):
                 return one
         return None
 
     def other(self, router: Router) -> Router:
-        """The router's peer."""
+        """The router's peer, of two."""
         return self.r2 if router is self.r1 else self.r1
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from tests.lab import FAR, Router, SeedLab, Tandem, netns, wait_until
 
@@ -83,6 +84,25 @@ def test_another_secret_by_new_sessions(open_lab: Open) -> None:
         takes_over(lab, backup)
         flows.all_go_on()
         settle(lab)
+
+
+def test_a_key_is_changed_without_a_gap(open_lab: Open, tmp_path: Path) -> None:
+    """As the example file says: known to both, then used by one after the other."""
+    file = tmp_path / "secret2"
+    file.write_text("another secret, of the next month\n")
+    file.chmod(0o600)
+    second = f"2:{file}"
+    lab = open_lab(SeedLab(synced))
+    active, backup = started(lab)
+    for options in ({"key": second}, {"key": second, "key_id": "2"}):
+        for number, router in enumerate(lab.routers, 1):
+            before = sessions(router)
+            reload(router, synced(number, **options))
+            assert "key_id" in options or sessions(router) == before
+            told(lab)
+    udp_flows(lab.client, 50)
+    told(lab)
+    assert held(backup) >= 50 and lab.active is active
 
 
 def test_replication_begins_and_ends_at_a_reload(open_lab: Open) -> None:

@@ -65,6 +65,31 @@ table inet help {
 }
 """
 
+SIP_HELPER = """
+table inet help {
+    ct helper sip { type "sip" protocol udp; }
+    chain forward { type filter hook forward priority 0; udp dport 5060 ct helper set "sip"; }
+}
+"""
+SDP = """v=0\r
+o=alice 1 1 IN IP4 10.0.0.2\r
+s=-\r
+c=IN IP4 10.0.0.2\r
+t=0 0\r
+m=audio 5004 RTP/AVP 0\r
+"""
+INVITE = f"""INVITE sip:bob@192.0.2.2 SIP/2.0\r
+Via: SIP/2.0/UDP 10.0.0.2:5060;branch=z9hG4bK776asdhds\r
+From: <sip:alice@10.0.0.2>;tag=1928301774\r
+To: <sip:bob@192.0.2.2>\r
+Call-ID: a84b4c76e66710@10.0.0.2\r
+CSeq: 1 INVITE\r
+Contact: <sip:alice@10.0.0.2:5060>\r
+Content-Type: application/sdp\r
+Content-Length: {len(SDP)}\r
+\r
+{SDP}"""
+
 
 @pytest.fixture
 def lab() -> Iterator[NatLab]:
@@ -90,7 +115,8 @@ class Replica:
             self.cache.apply(record, 0)
             if record[0] == NEW and record[1][2] & EXPECTED:
                 answer = self.parser.parse(self.conntrack.ask(self.builder.get(master_key(record[1]))))
-                assert answer is not None and T_SEQ_ADJ_ORIG in tail(answer[2])
+                assert answer is not None
+                assert T_SEQ_ADJ_ORIG in tail(answer[2]) or record[1][-1] == socket.IPPROTO_UDP
                 self.cache.apply(answer, 0)
         assert not self.cache.invalid
 
@@ -242,6 +268,41 @@ def test_an_ftp_transfer_begins_on_the_other_router(lab: NatLab) -> None:
     assert here.recv(100) == b"226 done\r\n"
     here.sendall(b"PORT 10,0,0,2,19,138\r\n")  # the helper still reads
     assert there.recv(100).startswith(b"PORT 192,0,2,10,")
+
+
+def test_a_call_is_put_through_on_the_other_router(lab: NatLab) -> None:
+    """The helper has read an INVITE, translated its SDP and expects RTP and RTCP; then the table moves."""
+    replica = Replica(lab)
+    lab.rules(post=SNAT4, more=SIP_HELPER)
+    caller = lab.socket(lab.client, socket.AF_INET, socket.SOCK_DGRAM)
+    caller.bind(("10.0.0.2", 5060))
+    callee = lab.socket(lab.server, socket.AF_INET, socket.SOCK_DGRAM)
+    callee.bind((V4, 5060))
+    caller.sendto(INVITE.encode(), (V4, 5060))
+    invite = callee.recv(2000).decode()
+    assert "c=IN IP4 192.0.2.10" in invite, invite
+    port = int(invite.partition("m=audio ")[2].split()[0])
+    replica.hear()
+    expectations = replica.conntrack.run("conntrack", "-L", "expect")
+    assert expectations.count("helper=sip") >= 2, expectations  # RTP and RTCP, and the answer
+    assert replica.cache.digest() == replica.dumped().digest()
+
+    replica.move(lab, more=SIP_HELPER)
+    assert words(replica.conntrack.run("conntrack", "-L", "expect")) == words(expectations)
+    phone = lab.socket(lab.client, socket.AF_INET, socket.SOCK_DGRAM)
+    phone.bind(("10.0.0.2", 5004))
+    far_phone = lab.socket(lab.server, socket.AF_INET, socket.SOCK_DGRAM)
+    far_phone.bind((V4, 6004))
+    far_phone.sendto(b"voice", ("192.0.2.10", port))
+    data, address = phone.recvfrom(100)
+    assert data == b"voice"
+    phone.sendto(b"answer", address)
+    assert far_phone.recv(100) == b"answer"
+    replica.hear()
+    left = [key for some in replica.cache.slices() for key, _ in some if key[2] & EXPECTED]
+    assert left and replica.cache.digest() == replica.dumped().digest()
+    assert replica.conntrack.send(iterate(replica.builder.deletes(left))) == {}
+    assert not replica.conntrack.run("conntrack", "-L", "expect")
 
 
 def words(listing: str) -> list[str]:

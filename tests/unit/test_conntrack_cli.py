@@ -219,6 +219,20 @@ def test_page_at_80_columns() -> None:
     assert "\x1b[1;32min step\x1b[m" in coloured
 
 
+@pytest.mark.parametrize(
+    ("kernel", "row"),
+    [
+        ({"whole": True, "waiting": 0, "refused": 0, "forgotten": 0}, "has what is held"),
+        ({"whole": True, "waiting": 2600, "refused": 0, "forgotten": 0}, "2 600 entries behind what is held"),
+        ({"whole": False, "waiting": 0, "refused": 3}, "does not have what is held yet, refused 3"),
+    ],
+)
+def test_page_of_a_backup(kernel: dict[str, Any], row: str) -> None:
+    kernel = {"forgotten": 0} | kernel
+    assert f"    kernel     {row}\n" in render_replication({**REPLICATION, "kernel": kernel})
+    assert "kernel" not in render_replication({**REPLICATION, "kernel": None})
+
+
 def test_page_of_a_peer_that_is_down() -> None:
     status = copy.deepcopy(REPLICATION)
     status["stale"] = ["r2: not connected for 12 s"]

@@ -164,3 +164,39 @@ def test_at_most_200_bytes_an_entry() -> None:
     measured, estimated = map(float, done.stdout.split())
     assert measured <= 200
     assert abs(estimated - measured) < 30
+
+
+MILLION = """
+import sys, time
+from tandem.replication.cache import Cache
+from tandem.replication.record import DESTROY, NEW
+from tests.unit.test_replication_cache import flow
+cache = Cache(1_000_000, 1 << 30)
+records = [(NEW, *flow(number)) for number in range(1_000_100)]
+for start in range(0, len(records), 1000):
+    cache.apply_all(records[start:start + 1000], 0)
+assert len(cache) == 1_000_000 and cache.overflow == 100, (len(cache), cache.overflow)
+assert cache.memory <= 200 * 1_000_000, cache.memory
+longest = max(len(part) for part in cache.slices())
+assert longest < 1500, longest  # a slice of the loop's time, not the table
+cache.begin_bulk()
+cache.apply_all(records[:500_000], 1)
+cache.end_bulk()
+assert len(cache) == 500_000
+for second in range(40):
+    cache.work(second)
+cache.apply_all(records[500_000:], 2)
+assert len(cache) == 1_000_000
+cache.apply_all([(DESTROY, key, b"") for _, key, _ in records], 3)
+assert len(cache) == 0 and cache.digest() == Cache(1, 1).digest()
+"""
+
+
+def test_a_million_entries() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MILLION],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr

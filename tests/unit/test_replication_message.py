@@ -205,3 +205,19 @@ def test_the_empty_extensions_of_restored_entries_are_learnt_and_others_are_read
     assert parser.parse(extended(0)) == parser.parse(plain)
     assert parser.knows(extended(0)) and not parser.knows(extended(7))
     assert parser.parse(extended(7)) == message.parse(extended(7)) != parser.parse(plain)
+
+
+def test_dccp_which_linux_tracked_until_6_15() -> None:
+    """State, role and handshake sequence number go along (enum ctattr_protoinfo_dccp)."""
+    client, server = bytes((10, 0, 0, 2)), bytes((192, 0, 2, 2))
+    state, role, sequence = b"\4", b"\1", bytes.fromhex("0000123456789abc")
+    info = nest(4, nest(2, attribute(1, state), attribute(2, role), attribute(3, sequence)))
+    raw = event(client, server, protocol=33, ports=(40000, 5001), reply=(server, bytes((192, 0, 2, 10))))
+    raw = struct.pack("=I", len(raw) + len(info)) + raw[4:] + info
+    op, key, body = parse(raw)
+    assert op == NEW and key[3] == 33 and valid(key, body)
+    assert tail(body) == {record.T_DCCP: state + role + sequence}
+    assert Parser().parse(raw) == (op, key, body)
+    restored = Builder().message(key, body)
+    assert info in restored
+    assert body[0] & SNAT and bytes((192, 0, 2, 10)) in restored

@@ -776,3 +776,69 @@ def test_a_message_beyond_the_limits_is_a_mistake_of_the_caller(topic: str, data
     link = streaming()
     with pytest.raises(ValueError, match="a message of"):
         link.ends[0].session.send(topic, data)
+
+
+# A mixed pair
+
+# One record each of TCP with SNAT (IPv4) and of UDP (IPv6), as every router writes them.
+TCP_KEY = bytes.fromhex("0000" "04" "06" "c0a8010a" "cb007101" "c350" "0050")
+TCP_BODY = bytes.fromhex("05" "000e" "00001d10" "03" "07" "07" "03" "03" "c0a80004" "c350")
+UDP_KEY = bytes.fromhex(
+    "0000" "06" "11" "fd000001000000000000000000000010" "fd00000f000000000000000000000001" "1388" "0035"
+)
+UDP_BODY = bytes.fromhex("10" "000a" "0000001e")
+ON_THE_WIRE = bytes.fromhex(
+    "10" "0012" "0001" "01" "000004" "06c0a8010acb007101c3500050" "05000e00001d100307070303c0a80004c350"
+    "28" "0007" "0001" "02" "00000611fd000001000000000000000000000010fd00000f00000000000000000000000113880035"
+    "10000a0000001e"
+)  # fmt: skip
+
+
+def test_a_router_of_32_bits_and_the_other_byte_order() -> None:
+    """It says so in its hello, and what it sends is byte for byte what we would have sent."""
+    big: dict[str, object] = {"word_size": 32, "little_endian": False, "router_id": "mips"}
+    link = pair({"router_id": "x86"}, big)
+    left, right = link.ends
+    assert left.session.peer and right.session.peer
+    assert (left.session.peer.word_size, left.session.peer.little_endian) == (32, False)
+    assert (right.session.peer.word_size, right.session.peer.little_endian) == (64, True)
+    records = [(NEW, TCP_KEY, TCP_BODY), (UPDATE, UDP_KEY, UDP_BODY)]
+    assert frames.pack_records(records) == [ON_THE_WIRE]
+    assert frames.unpack_records(memoryview(ON_THE_WIRE)) == records
+    for sender, receiver in ((left, right), (right, left)):
+        sender.session.stream_on(sender.position, link.now)
+        link.settle()
+        sender.change(records, link.now)
+        link.run(MILLISECOND)
+        assert receiver.held.entries == {TCP_KEY: TCP_BODY, UDP_KEY: UDP_BODY}
+        assert sender.session.outgoing.in_step
+    assert ON_THE_WIRE in b"".join(link.carried[0]) and ON_THE_WIRE in b"".join(link.carried[1])
+
+
+def test_a_hello_of_a_big_endian_router_of_32_bits() -> None:
+    """Byte for byte: nothing in it depends on who writes it."""
+    hello = Hello(b"NODENODE", b"nonce of sixteen", 1, "mips", False, 1000, 32, False, 1, (1, 1))
+    encoded = hello.encode()
+    head = bytes.fromhex("544e444d" "01" "01" "0026") + b"NODENODE" + b"nonce of sixteen"
+    assert encoded == head + bytes.fromhex("01" "00" "20" "03e8" "00000001" "04") + b"mips"
+    assert frames.decode_hello(encoded) == (hello, len(encoded))
+
+
+# Time
+
+
+def test_a_leap_of_the_time_ends_the_session_and_the_next_one_heals() -> None:
+    """As after a suspend: what both clocks say is an hour later, at once."""
+    link = streaming(300)
+    left, right = link.ends
+    link.now += 3600 * SECOND
+    for end in link.ends:
+        end.events += end.session.handle_timer(link.now)
+    assert closed(link) == ("dead", "dead")
+    left.own.apply_all([destroy(number) for number in range(100)])
+    link.connect()
+    link.settle()
+    left.session.stream_on(left.position, link.now)
+    link.settle()
+    assert left.session.outgoing.in_step and right.held.entries == left.own.entries
+    assert len(right.held.entries) == 200

@@ -35,6 +35,7 @@ def render_replication(status: Status, width: int = 80, colour: bool = False) ->
     page.row("lost", counters(trouble), NOTE)
     page.row("listening", status["channel"]["listening"] or ["nowhere"])
     page.row("channel", counters(status["channel"]["counters"]))
+    page.row("kernel", _kernel(status.get("kernel")))
     _restore(page, status)
     for peer in peers:
         page.lines.append("")
@@ -56,6 +57,19 @@ def _events(events: Status) -> Iterator[str]:
     yield f"{_number(events['received'])} received"
     yield f"{_number(events['last_second'])} in the last second"
     yield f"{_number(events['filtered'])} filtered here"
+
+
+def _kernel(kernel: Status | None) -> Iterator[str]:
+    """How far the kernel of a backup is with what is held."""
+    if kernel is None:
+        return
+    if not kernel["whole"]:
+        yield "does not have what is held yet"
+    elif kernel["waiting"]:
+        yield f"{_number(kernel['waiting'])} entries behind what is held"
+    else:
+        yield "has what is held"
+    yield from counters({name: kernel[name] for name in ("refused", "forgotten")})
 
 
 def _restore(page: Page, status: Status) -> None:

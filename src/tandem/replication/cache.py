@@ -85,7 +85,7 @@ class Cache:
         # Of those, older than the last bulk: they go if it ends before they are heard of again.
         self._stale_entries = self._stale_bytes = self._stale_digest = 0
         self._floor = b"\0\0\0\0"  # stale is what is stamped lower
-        self._in_bulk = False
+        self.in_bulk = False
         self._tick = 1
         self._stamp = b"\0\0\0\1"
         self._confirmed = 0
@@ -97,22 +97,22 @@ class Cache:
     # --- what is in it --------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return self._entries - (0 if self._in_bulk else self._stale_entries)
+        return self._entries - (0 if self.in_bulk else self._stale_entries)
 
     @property
     def memory(self) -> int:
         """About how many bytes of memory the entries take."""
-        return self._bytes - (0 if self._in_bulk else self._stale_bytes)
+        return self._bytes - (0 if self.in_bulk else self._stale_bytes)
 
     def digest(self) -> tuple[int, bytes]:
         """(entries, 8 bytes): equal for equal tables, however they came about. Costs nothing."""
-        value = self._digest - (0 if self._in_bulk else self._stale_digest)
+        value = self._digest - (0 if self.in_bulk else self._stale_digest)
         return len(self), (value & _MASK).to_bytes(8, "big")
 
     def get(self, key: bytes) -> bytes | None:
         """The body of a flow."""
         value = self._shards[hash(key) >> 20 & (SHARDS - 1)].get(key)
-        if value is None or (value[-_STAMP:] < self._floor and not self._in_bulk):
+        if value is None or (value[-_STAMP:] < self._floor and not self.in_bulk):
             return None
         return value[:-_STAMP]
 
@@ -142,7 +142,7 @@ class Cache:
 
     def _slice(self, number: int) -> list[Entry]:
         shard = self._shards[number]
-        if self._stale_entries and not self._in_bulk:
+        if self._stale_entries and not self.in_bulk:
             floor = self._floor
             return [(key, value[:-_STAMP]) for key, value in shard.items() if value[-_STAMP:] >= floor]
         return [(key, value[:-_STAMP]) for key, value in shard.items()]
@@ -181,7 +181,7 @@ class Cache:
                     continue
                 self.inserted += 1
             else:
-                fresh = self._in_bulk or value[-_STAMP:] >= self._floor
+                fresh = self.in_bulk or value[-_STAMP:] >= self._floor
                 if op == UPDATE and fresh and (value[0] & TAIL or not complete(body)):
                     body = merge(value[:-_STAMP], body)
                 self._forget(key, value)
@@ -217,25 +217,25 @@ class Cache:
 
     def begin_bulk(self) -> None:
         """All entries are stale unless they are applied again before `end_bulk`. It may begin again."""
-        if not self._in_bulk:
+        if not self.in_bulk:
             while self._to_sweep:  # what is left of the last one must not come back
                 self._sweep_next()
         self._set_tick(self._tick + 1)
         self._floor = self._stamp
-        self._in_bulk = True
+        self.in_bulk = True
         self._stale_entries, self._stale_bytes, self._stale_digest = self._entries, self._bytes, self._digest
 
     def end_bulk(self) -> None:
         """What is stale is gone at once; `work` frees its memory."""
-        if self._in_bulk:
-            self._in_bulk = False
+        if self.in_bulk:
+            self.in_bulk = False
             self._to_sweep = SHARDS if self._stale_entries else 0
 
     def abort_bulk(self) -> None:
         """The bulk won't end: nothing is stale."""
-        if not self._in_bulk:
+        if not self.in_bulk:
             return
-        self._in_bulk = False
+        self.in_bulk = False
         self._stale_entries = self._stale_bytes = self._stale_digest = 0
         self._floor = b"\0\0\0\0"
 
@@ -276,7 +276,7 @@ class Cache:
     def _expire(self, number: int, tick: int) -> None:
         """Drop the entries of a shard that nobody has vouched for long enough."""
         oldest = tick - self.hold * _TICKS
-        if oldest <= self._confirmed or self._in_bulk:
+        if oldest <= self._confirmed or self.in_bulk:
             return
         shard, cutoff = self._shards[number], oldest.to_bytes(_STAMP, "big")
         for key, value in [item for item in shard.items() if item[1][-_STAMP:] < cutoff]:

@@ -104,6 +104,10 @@ class Channel:
         for link in self.links.values():
             link.close(reason)
 
+    def take_secrets(self, secrets: dict[int, bytes]) -> None:
+        """What later connections may use; `Settings.secrets`."""
+        self.settings = replace(self.settings, secrets=secrets)
+
     def stream_on(self, adopt: bool = False) -> None:
         """Stream our table to every peer, also to those that come later; see `Session.stream_on`."""
         self.streaming = True
@@ -152,6 +156,10 @@ class Channel:
         return [
             connection.session.heard for connection in self._sessions() if connection.session.incoming.on
         ]
+
+    def is_up(self, name: str) -> bool:
+        """Whether there is a session with that peer."""
+        return self.links[name].current is not None
 
     def is_streaming(self, name: str) -> bool:
         """Whether that peer streams."""

@@ -66,6 +66,15 @@ def session(settings: ConntrackSync, router_id: str) -> Settings:
     )
 
 
+def unlike_secrets(settings: Settings, other: Settings) -> Settings:
+    """The settings with the other's secrets, if we speak with the same secret in both.
+
+    A session knows the secrets that it began with; which others a peer may use matters to the next one.
+    """
+    same = settings.secrets.get(settings.key_id) == other.secrets.get(other.key_id)
+    return replace(settings, secrets=other.secrets) if same else settings
+
+
 def wanted(settings: ConntrackSync, local: frozenset[bytes]) -> Filter:
     """Which flows to replicate; `local`: the router's own addresses."""
     protocols = frozenset(settings.protocols) or None

@@ -54,6 +54,7 @@ MILLISECOND = 1_000_000
 WORK = SECOND
 GOODBYE_LIMIT = 2 * SECOND  # for the last records of a router that stops
 GOODBYE_LOOK = 5 * MILLISECOND
+FORMER = 60 * SECOND  # how long what a lost router told is held beside the table of another
 EVENTS_BEFORE_COMMIT = 4096
 LISTED = 250  # entries of a table in one answer, or a shard more: well under 1 ms of the loop
 ESTABLISHED = ("net", "netfilter", "nf_conntrack_tcp_timeout_established")
@@ -91,6 +92,7 @@ class Replication:
         self._own = Own(self._cache)
         self._held: dict[str, Held] = {}
         self._in_step: set[str] = set()  # peers whose whole table we hold
+        self._quiet: dict[str, int] = {}  # since when a peer that has told something does not stream
         self._restorer = Restorer()
         ports = (self._restorer.port,)
         self._kernel = KernelTable(
@@ -165,7 +167,7 @@ class Replication:
     def reload(self, settings: ConntrackSync, router_id: str) -> None:
         """Go over to other settings; sessions end and begin anew only if they are about those."""
         before, self.settings = self.settings, settings
-        talk = (configured.peers(before), configured.session(before, self._router_id))
+        talk = configured.peers(before), configured.session(before, self._router_id)
         self._router_id = router_id
         for cache in self._caches():
             cache.limit_entries, cache.limit_bytes = settings.limit_entries, settings.limit_bytes
@@ -174,8 +176,11 @@ class Replication:
         self._health.loss_limit = settings.stale_loss
         if settings.receive_buffer != before.receive_buffer:
             self._kernel.events.set_receive_buffer(settings.receive_buffer)
-        if (configured.peers(settings), configured.session(settings, router_id)) != talk:
+        peers, session = configured.peers(settings), configured.session(settings, router_id)
+        if (peers, configured.unlike_secrets(session, talk[1])) != talk:
             self._renew_channel()
+        else:
+            self._channel.take_secrets(session.secrets)
         gate = (before.guarantee, before.guarantee_timeout_ms, before.port)
         if (settings.guarantee, settings.guarantee_timeout_ms, settings.port) != gate:
             if self._gate:
@@ -197,6 +202,7 @@ class Replication:
         position, streaming, before = self._channel.position, self._channel.streaming, self.in_step
         self._channel.close("reconfigured")
         self._in_step.clear()
+        self._quiet.clear()
         for name in self._held.keys() - {peer.name for peer in self.settings.peers}:
             self._mirror.retire(self._held.pop(name).take())
         self._channel = self._make_channel()
@@ -239,9 +245,10 @@ class Replication:
     def _become_active(self) -> None:
         self._takeover.finish()
         self._mirror.leave()
-        adopted = len(self._held) == 1 and not len(self._own.cache)
+        full = [held for held in self._held.values() if len(held.cache)]
+        adopted = len(full) == 1 and not len(self._own.cache)
         if adopted:
-            [held] = self._held.values()
+            [held] = full
             self._own.cache, held.cache = held.cache, self._own.cache
         self._channel.stream_on(adopt=adopted)
         self._kernel.listen()
@@ -325,9 +332,20 @@ class Replication:
             self._mirror.follow(whole=True)
             return
         self._mirror.retire(self._own.take())
-        for other, held in self._held.items():
-            if other != name and not self._channel.is_streaming(other):
-                self._in_step.discard(other)
+
+    def _retire_former(self, now: int) -> None:
+        """Hold no more what a router told that is not active any more, when another has told everything.
+
+        One that says nothing may be active for another group, and dead: somebody will need what it told.
+        """
+        for name, held in self._held.items():
+            if not len(held.cache) or self._channel.is_streaming(name):
+                self._quiet.pop(name, None)
+                continue
+            quiet = now - self._quiet.setdefault(name, now)
+            limit = WORK if self._channel.is_up(name) else FORMER
+            if quiet >= limit and any(map(self._channel.is_streaming, self._in_step)) and not self._active:
+                self._in_step.discard(name)
                 self._mirror.retire(held.take())
 
     # The gate
@@ -364,6 +382,7 @@ class Replication:
         for cache in self._caches():
             cache.work(now)
         self._check_rules()
+        self._retire_former(now)
         self._mirror.work()
         received = self._kernel.events.received
         self._rate, self._received = received - self._received, received

@@ -29,8 +29,13 @@ class Own:
         self.cache = make()
 
     def slices(self) -> Iterator[list[Entry]]:
-        """All entries, some at a time, while the table changes."""
-        return self.cache.slices()
+        """All entries, some at a time, while the table changes; none while a dump goes on.
+
+        Before its end the table may lack what the peers' have: they must not take it for the whole.
+        """
+        while self.cache.in_bulk:
+            yield []
+        yield from self.cache.slices()
 
     def digest(self) -> Digest | None:
         """What the peer's table must equal."""
