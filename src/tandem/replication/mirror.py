@@ -23,7 +23,6 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 
 from tandem.loop import Loop
 from tandem.replication.cache import SHARDS, Cache
@@ -74,7 +73,7 @@ class Mirror:
         self._complete: Callable[[], None] | None = None
         self._began = 0
         self._touched = 0  # shard that is touched next
-        self._touch_all = 0  # shards that still have to be touched without delay
+        self._untouched = 0  # shards that are due to be touched
         self._following = False
 
     # Life
@@ -84,7 +83,7 @@ class Mirror:
         self._reset()
         self._following = True
         self._journal.start(whole)
-        self._touch_all = SHARDS if whole else 0
+        self._untouched = SHARDS if whole else 0
 
     def leave(self) -> None:
         """Do nothing any more; the kernel stays as it is."""
@@ -102,6 +101,7 @@ class Mirror:
     def work(self) -> None:
         """To be called every second: begin what has become due, unless something is under way."""
         if self._following and not self._busy and not self._hurried:
+            self._untouched = max(self._untouched, -(-SHARDS // ROUND))
             self._plan()
             self._step(self._loop.now())
 
@@ -144,17 +144,13 @@ class Mirror:
             self._rounds.append(self._everything)
         elif room and journal.changed:
             self._rounds.append(self._create)
-        if not self._hurried and any(len(table) for table in self._tables()):
-            every = self._touch_all or -(-SHARDS // ROUND)
-            self._touch_all = 0
-            for start in range(0, every, SHARDS_A_STEP):
-                count = min(SHARDS_A_STEP, every - start)
-                self._rounds.append(partial(self._touch, count))
 
     def _step(self, now: int) -> None:
         if not self._busy:
             if self._hurried and not self._rounds:
                 self._plan()
+            if not self._rounds and self._untouched and not self._hurried:
+                self._rounds.append(self._touch)  # last, and never while somebody waits
             if not self._rounds:
                 self._done(now)
                 return
@@ -216,7 +212,9 @@ class Mirror:
             self._builder.chunks(entries, established=self.established, least=LEAST), known
         )
 
-    def _touch(self, count: int) -> None:
+    def _touch(self) -> None:
+        count = min(SHARDS_A_STEP, self._untouched)
+        self._untouched -= count
         start, self._touched = self._touched, (self._touched + count) % SHARDS
         entries = (entry for table in self._tables() for entry in table.shards(start, count))
         self._restorer.touch(
