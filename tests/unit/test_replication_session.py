@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from tandem.replication import frames, session
 from tandem.replication.frames import HEAD, HELLO_MAX, MAC_SIZE, Hello, ProtocolError, Seal
-from tandem.replication.record import DESTROY, NEW, UPDATE
+from tandem.replication.record import DESTROY, NEW, UPDATE, Entry
 from tandem.replication.session import MILLISECOND, OPENED, SECOND, Settings
 from tandem.replication.session_events import (
     Acked,
@@ -776,6 +778,28 @@ def test_a_message_beyond_the_limits_is_a_mistake_of_the_caller(topic: str, data
     link = streaming()
     with pytest.raises(ValueError, match="a message of"):
         link.ends[0].session.send(topic, data)
+
+
+def test_a_source_that_gets_ready_makes_no_slow_bulk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the next one would wait nine times as long as the source took."""
+    link = pair({}, {})
+    left, right = link.ends
+    left.own.apply_all([new(number) for number in range(100)])
+    slices, ready = left.own.slices, link.now + 3 * SECOND
+
+    def later() -> Iterator[list[Entry]]:
+        while link.now < ready:
+            yield []
+        yield from slices()
+
+    monkeypatch.setattr(left.own, "slices", later)
+    left.session.stream_on(left.position, link.now)
+    link.run(4 * SECOND)
+    assert left.session.outgoing.in_step and left.session.outgoing.bulk_ns < SECOND
+    left.events += left.session.repeat("filter")
+    assert not left.session.outgoing.in_step
+    link.run(5 * SECOND)
+    assert left.session.outgoing.in_step and right.held.entries == left.own.entries
 
 
 # A mixed pair

@@ -272,6 +272,8 @@ class Outgoing:
                 size += len(frame[2])
                 yield frame
             if not entries:
+                if not self._bulk_sent:  # what the source takes to get ready is no work of the bulk
+                    self._bulk_began = now
                 self._bulk_after = now + SOURCE_PAUSE
                 return
             if size >= limit:
