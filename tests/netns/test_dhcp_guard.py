@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from scapy.layers.inet6 import ICMPv6ND_RA, ICMPv6ND_RS, IPv6
 from scapy.layers.l2 import Ether
 
@@ -153,9 +154,12 @@ def test_a_table_that_somebody_has_flushed_comes_back(open_lab: Open) -> None:
     client.close()
 
 
-def test_router_advertisements_come_from_the_virtual_address_of_the_master_only(open_lab: Open) -> None:
+@pytest.mark.parametrize("vmac", ["", "1"])
+def test_router_advertisements_come_from_the_virtual_address_of_the_master_only(
+    open_lab: Open, vmac: str
+) -> None:
     with_ra = [
-        DhcpTandem([replace(V6, priority=priority)], n, more=RA, replicate=False)
+        DhcpTandem([replace(V6, priority=priority, vmac=vmac)], n, more=RA, replicate=False)
         for n, priority in ((1, 150), (2, 100))
     ]
     lab: LanLab = open_lab(LanLab(with_ra, tag="ra"))

@@ -102,6 +102,16 @@ def test_options_by_the_networks_name_unless_the_user_has_set_them(root: Path) -
     assert lines(plan(root, without)) == []
 
 
+def test_a_virtual_mac_is_a_second_interface(root: Path) -> None:
+    text = TANDEM.replace(
+        "option virtual_router_id '52'", "option virtual_router_id '52'\n\toption use_vmac '1'"
+    )
+    assert "no-dhcp-interface=vrrp.52" in lines(plan(root, text))
+    assert "interface=vrrp.52" not in lines(plan(root, text))
+    (root / "etc/config/dhcp").write_text("config dnsmasq\n\tlist interface 'lan'\n" + DHCP)
+    assert "interface=vrrp.52" in lines(plan(root, text))
+
+
 def test_a_tag_of_ones_own(root: Path) -> None:
     text = TANDEM.replace("option interface 'br-lan'", "option interface 'eth9'\n\toption dhcp_tag 'here'")
     assert "dhcp-option=tag:here,option:dns-server,192.168.1.4" in lines(plan(root, text))

@@ -44,6 +44,7 @@ class Router:
     pools: list[uci.Section] = field(default_factory=list)  # `dhcp` sections
     leasefiles: list[str] = field(default_factory=list)
     confdirs: list[str] = field(default_factory=list)
+    listens_everywhere: bool = True  # dnsmasq, as opposed to a list of interfaces
 
     def devices(self, interface: str) -> tuple[str, ...]:
         """The devices that an instance's `interface`, a device or a UCI network, may be."""
@@ -79,6 +80,7 @@ def read_router(root: str = "") -> Router:
             found.pools.append(section)
         elif section.type == "dnsmasq":
             found.leasefiles += [text] if (text := _text(section, "leasefile")) else []
+            found.listens_everywhere &= not _words(section, "interface")
             confdir = (_text(section, "confdir") or "").partition(",")[0]
             found.confdirs += [confdir] if confdir.startswith("/") else []
     return found
@@ -134,6 +136,10 @@ def snippet(instance: Instance, settings: DhcpGateway, router: Router) -> Iterat
     same.sort(key=lambda address: host(address).is_link_local)  # resolvers like global addresses better
     if not same or not tag:
         return
+    if instance.use_vmac:  # names are resolved there; the base hears every request as well
+        yield f"no-dhcp-interface={instance.use_vmac}"
+        if not router.listens_everywhere:
+            yield f"interface={instance.use_vmac}"
     given = [] if pool is None else [*_words(pool, "dhcp_option"), *_words(pool, "dhcp_option_force")]
     if settings.router and instance.family == 4 and not _given(given, _ROUTER):
         yield f"dhcp-option=tag:{tag},option:router,{same[0]}"
