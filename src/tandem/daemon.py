@@ -362,7 +362,7 @@ class Daemon:
         leases = (before.config.dhcp_gateway, before.leases) != (plan.config.dhcp_gateway, plan.leases)
         if leases or self._replication is not replicated:
             if self._dhcp is not None:
-                self._dhcp.stop()
+                self._dhcp.stop() if plan.leases is not None else self._dhcp.release()
             self._dhcp = self._follow(plan)
         self._log.info(f"{self._config_file} reloaded")
         return True

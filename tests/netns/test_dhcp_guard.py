@@ -216,9 +216,12 @@ def test_a_reload_adds_and_takes_away_the_guard(open_lab: Open) -> None:
     r1.configure(without)
     Tandem.request(r1, "reload")
     assert "tandem_dhcp" not in r1.exec("nft", "list", "ruleset")
+    assert not (home(r1) / "conf.d/tandem.conf").exists()
+    wait_until(lambda: client.until("discover").options["router"] != VIP, 10, "as before Tandem")
     r1.configure(DhcpTandem([V4], 1, replicate=False))
     Tandem.request(r1, "reload")
-    assert dhcp(r1)["answering"] == ["V1"]
+    wait_until(lambda: dhcp(r1)["answering"] == ["V1"], 10, "it follows the role again")
+    wait_until(lambda: client.until("discover").options["router"] == VIP, 10, "with the virtual address")
     assert answers(client) == {"192.168.1.2"}
     assert r1.running
     client.close()

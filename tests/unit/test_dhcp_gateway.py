@@ -488,3 +488,16 @@ def test_the_snippet_is_written_once(bench: Bench, tmp_path: Path) -> None:
     bench.gateway.start(("I1",))
     bench.clock.run(5)
     assert bench.restarts.count == 0 and bench.guard.delayed == set()
+
+
+@pytest.mark.parametrize("end", ["stop", "release"])
+def test_after_its_end_nothing_happens_any_more(bench: Bench, end: str) -> None:
+    bench.start()
+    getattr(bench.gateway, end)()
+    count = bench.restarts.count
+    assert count == (end == "release")
+    bench.peer(wire(1))
+    bench.gateway.role("I1", "MASTER")
+    bench.clock.run(60)
+    assert bench.restarts.count == count and bench.clock.timers == {}
+    assert (bench.file.parent / "conf.d/tandem.conf").exists() == (end == "stop")

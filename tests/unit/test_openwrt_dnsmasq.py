@@ -11,7 +11,7 @@ import pytest
 from tandem.config.load import load_text
 from tandem.config.schema import Config
 from tandem.dhcp.command import _guarded, _unforce
-from tandem.dhcp.gateway import _with_forced
+from tandem.dhcp.gateway import _with_forced, without_forced
 from tandem.openwrt import dnsmasq
 
 NETWORK = """config interface 'lan'
@@ -144,6 +144,7 @@ def test_the_overlay_keeps_what_others_have_written(tmp_path: Path) -> None:
     path.write_text(text)
     assert text == "dhcp.lan.start='50'\ndhcp.lan.force='1'\ndhcp.guest.force='1'\n"
     assert _with_forced(str(path), ("lan",))[1] == text
+    assert without_forced(text, ("lan", "guest")) == "dhcp.lan.start='50'\n"
     assert _unforce(str(path)) and not _unforce(str(path))
     assert path.read_text() == "dhcp.lan.start='50'\n"
 

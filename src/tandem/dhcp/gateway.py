@@ -69,6 +69,7 @@ class Gateway:
         self._running = False
         self._failed = 0  # restarts in a row
         self._not_before = 0
+        self._over = False
         self.restarts = 0
         self.problem = ""
 
@@ -76,6 +77,7 @@ class Gateway:
 
     def start(self, masters: Iterable[str]) -> None:
         """Look at what there is; these instances are MASTER already."""
+        self._over = False
         self._masters = dict.fromkeys(masters, self._loop.now() - PATIENCE)
         self._unread = self._prepare()
         self._file.start()
@@ -84,10 +86,34 @@ class Gateway:
 
     def stop(self) -> None:
         """Leave everything as it is: whoever is not MASTER is silent, also when nobody runs."""
+        self._end()
+        self._processes.close()
+
+    def release(self) -> None:
+        """DHCP follows the role no longer: stop, and let dnsmasq go its own way."""
+        self._end()
+        path, sections = self._plan.snippet[0], self._plan.force
+        try:
+            os.unlink(path)
+            if self._plan.state_dir and sections:
+                path = f"{self._plan.state_dir}/dhcp"
+                _write(path, without_forced(_content(path) or "", sections))
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            self._log.error(f"dhcp: can't take back {path}: {error.strerror}")
+        timeout = self._settings.restart_timeout_ms * MILLISECOND
+        if self._running:  # with what was there before
+            self._processes.close()
+            self._processes = Processes(self._loop, self._log, limit=1)
+        if self._processes.start(self._settings.restart, timeout, lambda _: self._processes.close()) is None:
+            self._processes.close()
+
+    def _end(self) -> None:
+        self._over = True  # whoever still tells us something
         for key in ("dhcp tick", "dhcp restart"):
             self._loop.call_at(key, None)
         self._file.stop()
-        self._processes.close()
 
     def role(self, instance: str, state: str) -> None:
         """An instance has changed its state."""
@@ -112,8 +138,7 @@ class Gateway:
             try:
                 if _content(path) != text:
                     os.makedirs(os.path.dirname(path), exist_ok=True)
-                    with open(path, "w", encoding="utf-8") as file:
-                        file.write(text)
+                    _write(path, text)
                     changed = True
             except OSError as error:
                 self._log.error(f"dhcp: can't write {path}: {error.strerror}")
@@ -183,6 +208,8 @@ class Gateway:
 
     def _evaluate(self) -> None:
         """See whether dnsmasq must be restarted, and when; and who must be silent until then."""
+        if self._over:
+            return
         now = self._loop.now()
         urgent, later = self._needs()
         if urgent or self._running:
@@ -380,9 +407,24 @@ def _content(path: str) -> str | None:
         return None
 
 
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
 def _with_forced(path: str, sections: Iterable[str]) -> tuple[str, str]:
     """The overlay of UCI with `force` set in these sections of `dhcp`; the rest of it stays."""
     text = _content(path) or ""
-    wanted = [f"dhcp.{name}.force='1'" for name in sections]
+    wanted = [_forced(name) for name in sections]
     lines = text.splitlines()
     return path, "".join(f"{line}\n" for line in (*lines, *(one for one in wanted if one not in lines)))
+
+
+def without_forced(text: str, sections: Iterable[str]) -> str:
+    """The overlay without what `_with_forced` has put in."""
+    ours = [_forced(name) for name in sections]
+    return "".join(f"{line}\n" for line in text.splitlines() if line not in ours)
+
+
+def _forced(section: str) -> str:
+    return f"dhcp.{section}.force='1'"
