@@ -28,11 +28,12 @@ from tandem.effects.executor import Executor
 from tandem.effects.firewall import Firewall
 from tandem.effects.fw4 import Fw4
 from tandem.effects.interfaces import Interfaces
-from tandem.effects.plan import Plan, PlanError, load_plan, planner_argv
+from tandem.effects.plan import Plan, PlanError
 from tandem.effects.rtnl import Rtnl
 from tandem.log import LEVELS, Logger, StderrSink, SyslogSink
 from tandem.loop import Loop
 from tandem.openwrt import find_libubus
+from tandem.planning import Planning
 from tandem.router import Router
 from tandem.scheduling import lock_memory, set_realtime, settle_memory
 from tandem.scripts import Scripts
@@ -60,7 +61,6 @@ The Tandem daemon, in the foreground. FILE is the configuration in UCI syntax
   --version          print the version
 """
 STOP_TIMEOUT = 5_000_000_000  # ns that stop scripts get
-PLAN_MAX = 16 << 20  # bytes
 _EVENTS: dict[str, Event] = {"failover": Failover(), "standby": Standby(), "resume": Resume()}
 PACKAGE_DIR = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -80,8 +80,7 @@ class Daemon:
         self._stopping = False
         self._ending = 0  # what the end still waits for
         self._replies: list[Callable[[dict[str, object]], None]] = []
-        self._planner: tuple[int, int, list[bytes]] | None = None  # pid, pipe, output so far
-        self._plan_again = False
+        self._planning = Planning(self._loop, PACKAGE_DIR, config_file, self._planned)
         self._memory_locked = False
         self._doctor: Exchange | None = None
         self._history = History()
@@ -91,7 +90,7 @@ class Daemon:
         """Start, run until stopped, clean up. The exit status."""
         signals = self._take_signals()
         try:
-            plan = self._first_plan()
+            plan = self._planning.first()
         except PlanError as error:
             for line in error.errors:
                 self._log.error(line)
@@ -268,25 +267,6 @@ class Daemon:
 
     # The plan
 
-    def _first_plan(self) -> Plan:
-        pid, pipe = self._start_planner()
-        chunks = []
-        with open(pipe, "rb") as output:
-            while chunk := output.read(1 << 16):
-                chunks.append(chunk)
-        os.waitpid(pid, 0)
-        return load_plan(b"".join(chunks))
-
-    def _start_planner(self) -> tuple[int, int]:
-        reading, writing = os.pipe2(os.O_CLOEXEC)
-        argv = planner_argv(PACKAGE_DIR, self._config_file)
-        actions = [(os.POSIX_SPAWN_DUP2, writing, 1), (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
-        try:
-            pid = os.posix_spawn(argv[0], argv, dict(os.environ), file_actions=actions)
-        finally:
-            os.close(writing)
-        return pid, reading
-
     def _reload(self, reply: Callable[[dict[str, object]], None] | None = None) -> None:
         """Plan the configuration anew, off the loop; a bad one leaves everything as it is."""
         if reply is not None:
@@ -294,43 +274,15 @@ class Daemon:
         if self._stopping:
             self._answer({"ok": False, "error": "tandemd is stopping"})
             return
-        if self._planner is not None:
-            self._plan_again = True  # it may have read the file before it was changed
-            return
-        try:
-            pid, pipe = self._start_planner()
-        except OSError as error:
-            self._refuse_plan(PlanError((f"cannot start the planner: {error.strerror}",)))
-            return
-        self._planner = pid, pipe, []
-        self._loop.add_reader(pipe, self._read_plan)
+        self._planning.again()
 
-    def _read_plan(self) -> None:
-        assert self._planner is not None  # its pipe is what woke us
-        pid, pipe, chunks = self._planner
-        chunk = os.read(pipe, 1 << 20)
-        if chunk and sum(map(len, chunks)) < PLAN_MAX:
-            chunks.append(chunk)
-            return
-        self._loop.remove_reader(pipe)
-        os.close(pipe)
-        self._planner = None
-        self._loop.call_at("planner", self._loop.now(), lambda now: self._reap(pid, now))
-        if self._plan_again:
-            self._plan_again = False
-            self._reload()
-            return
-        try:
-            plan = load_plan(b"".join(chunks))
-        except PlanError as error:
-            self._refuse_plan(error)
-        else:
-            if not plan.config.globals.enabled:
-                # Ended by itself it would be started again: only who started it can stop it.
-                self._refuse_plan(PlanError((f"{self._config_file}: option enabled is 0: stop the service",)))
-                return
-            if not self._stopping and not self._take_plan(plan):
-                return
+    def _planned(self, outcome: Plan | PlanError) -> None:
+        if isinstance(outcome, PlanError):
+            self._refuse_plan(outcome)
+        elif not outcome.config.globals.enabled:
+            # Ended by itself it would be started again: only who started it can stop it.
+            self._refuse_plan(PlanError((f"{self._config_file}: option enabled is 0: stop the service",)))
+        elif self._stopping or self._take_plan(outcome):
             self._answer({"ok": True, "result": "reloaded"})
 
     def _refuse_plan(self, error: PlanError) -> None:
@@ -366,11 +318,6 @@ class Daemon:
             self._dhcp = self._follow(plan)
         self._log.info(f"{self._config_file} reloaded")
         return True
-
-    def _reap(self, pid: int, now: int) -> None:
-        """Collect the planner, which has closed its output and is about to end."""
-        if os.waitpid(pid, os.WNOHANG) == (0, 0):
-            self._loop.call_at("planner", now + 100_000_000, lambda later: self._reap(pid, later))
 
     def _answer(self, response: dict[str, object]) -> None:
         replies, self._replies = self._replies, []
