@@ -375,6 +375,18 @@ def test_the_last_words_of_the_dnsmasq_before_are_heard(bench: Bench) -> None:
     assert bench.known() == ["192.168.1.1 *", "192.168.1.9 late"]
 
 
+def test_what_the_file_before_said_already_is_no_last_word(bench: Bench) -> None:
+    """It would undo what a peer has told since; found by two routers played through."""
+    bench.start(bench.line(1, 600, who=3))
+    bench.peer(wire(1, 600, who=2))
+    bench.gateway.role("I1", "MASTER")
+    bench.clock.run(0)
+    bench.restarts.end()
+    assert bench.channel.lines() == []
+    found = bench.gateway.lease("192.168.1.1")
+    assert found is not None and found.client.endswith("02")
+
+
 def test_a_restart_that_fails_is_tried_again_ever_less_often(bench: Bench) -> None:
     bench.start()
     bench.peer(wire(1))

@@ -62,6 +62,8 @@ class Exchange:
     def tell(self, addresses: Iterable[str]) -> None:
         """These leases have changed, by our own decision."""
         lines = [self._line(address) for address in dict.fromkeys(addresses)]
+        if not lines:
+            return
         for peer in self._peers - self._behind:
             self._say(peer, lines)
 

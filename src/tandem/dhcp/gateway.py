@@ -62,6 +62,8 @@ class Gateway:
         self._known: dict[str, Lease] = {}  # what dnsmasq's file says, as of our last look
         self._others: list[str] = []  # lines of it that are no leases
         self._offset = self._wall_offset()
+        self._said: dict[str, Lease] = {}  # by the file that was replaced, and dnsmasq still writes to
+        self._said_offset = 0
         self._masters: dict[str, int] = {}  # instances that are MASTER, and since when
         self._left: dict[str, int] = {}  # that were MASTER, and until when our dnsmasq's last word counts
         self._unread = False  # dnsmasq must be restarted whatever the table says
@@ -196,6 +198,8 @@ class Gateway:
         ours = {a: lease for a, lease in self._table.leases.items() if lease.left(now) > 0}
         foreign = {a: lease for a, lease in self._known.items() if a not in ours and self._foreign(a)}
         lines = [file_line(lease, offset) for lease in (*foreign.values(), *ours.values())]
+        if not self._file.has_before:
+            self._said, self._said_offset = self._known, self._offset
         try:
             self._file.replace("".join(f"{line}\n" for line in (*lines, *self._others)))
         except OSError as error:
@@ -282,11 +286,13 @@ class Gateway:
     def _last_words(self) -> None:
         """What the dnsmasq of before has granted after its file was replaced."""
         if text := self._file.before():
-            left, _ = read_file(text, self._wall_offset())
-            now = self.now()
-            for address, lease in left.items():
-                if self.grants(address) and (changed := self._table.offer(lease, now)):
-                    self.exchange.tell(changed)
+            now, offset = self.now(), self._wall_offset()
+            before = {a: lease.shifted(self._said_offset - offset) for a, lease in self._said.items()}
+            self._said, _ = read_file(text, offset)
+            self._said_offset = offset
+            for address, lease in self._said.items():
+                if lease != before.get(address) and self.grants(address):
+                    self.exchange.tell(self._table.offer(lease, now))
 
     def _trouble(self, what: str) -> None:
         self.problem = what

@@ -114,6 +114,11 @@ class LeaseFile:
             raise
         self.look()
 
+    @property
+    def has_before(self) -> bool:
+        """Whether there is a file that was replaced, and not forgotten."""
+        return self._before >= 0
+
     def before(self) -> str | None:
         """What a dnsmasq that ran until now has left in the file that was replaced; None: nothing."""
         try:
