@@ -244,7 +244,7 @@ def replication(router: RouterFacts) -> Iterator[Finding]:
                 f"{link.name} does not have all connections (yet)",
                 "wait some seconds; if it stays so, tandem conntrack on both routers says what is lost",
             )
-    for reason in router.stale:
+    for reason in router.stale if all(link.up and link.in_step for link in router.links) else ():
         yield Finding("replication", f"connections: {reason}", "tandem conntrack says more")
 
 

@@ -29,6 +29,7 @@ from tandem.control.adverts import ETH_P_IP, instances_on, listen, take_apart, v
 from tandem.core.packet import PROBE, Advertisement, PacketError, encode
 from tandem.doctor.facts import ClaimFacts, HeardFacts, InstanceFacts, RouterFacts
 from tandem.effects.endpoint import text
+from tandem.effects.rtnl import dump_links
 from tandem.effects.vrrp_socket import VrrpSocket, group_of, pack
 
 PROBE_EVERY_S = 0.4
@@ -197,7 +198,7 @@ class Ears:
     # Who else has our addresses, or gives leases
 
     def _ask_arp(self, facts: InstanceFacts) -> None:
-        mine = {device.mac for device in self.router.devices}
+        mine = {link.mac.hex(":") for link in dump_links()}
         for address, place in zip(facts.addresses, facts.places, strict=True):
             device = self.router.device(place)
             if device.mac.count(":") != 5:
