@@ -32,6 +32,7 @@ class Loop:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
+        self._waits = [self._epoll.fileno()]
         self._readers: dict[int, Callable[[], None]] = {}
         self._writers: dict[int, Callable[[], None]] = {}
         self._timers: dict[Hashable, tuple[int, Callable[[int], None]]] = {}
@@ -91,7 +92,7 @@ class Loop:
         """Wait for something to do, at most `limit` ns, and do it."""
         timeout = self._timeout(limit)
         before = self.now()
-        ready, _, _ = select.select([self._epoll], [], [], timeout)
+        ready, _, _ = select.select(self._waits, [], [], timeout)
         waited = self.now() - before
         for fd, event in self._epoll.poll(0) if ready else ():
             if event & ~select.EPOLLOUT and (reader := self._readers.get(fd)):

@@ -126,7 +126,8 @@ class SyncGroup:
         """Take in one event at time `now` (monotonic ns) and return what is to be done, in order."""
         actions = self._wake_up(now) if self.overslept(now) else []
         actions += self._take_in(event, now)
-        if type(event) is AdvertReceived:  # all the time, and no rule but the ones in `_take_in` applies
+        # What comes all the time and touches no rule but those in `_take_in`.
+        if type(event) is AdvertReceived or (type(event) is Tick and self.role is Role.ACTIVE):
             return actions + self._suspicion()
         if type(event) is not Tick:
             self.faults = self._reasons()
