@@ -307,6 +307,14 @@ class TestOthers:
         assert [instance.name for instance in imported.config.instances] == ["VI_1"]
         assert "k.uci:" in imported.said("not imported")[0]
 
+    def test_hotplug_scripts_are_to_be_moved(self, imported: Imported) -> None:
+        root = imported.directory / "root"
+        for path in ("etc/config", "etc/hotplug.d/keepalived"):
+            (root / path).mkdir(parents=True)
+        (root / "etc/config/keepalived").write_text((DATA.parent / "keepalived_example.config").read_text())
+        imported.run("--root", str(root))
+        assert "etc/hotplug.d/keepalived belong into /etc/hotplug.d/tandem" in imported.err
+
     def test_openwrt_sections_without_a_name_are_ignored(self, imported: Imported) -> None:
         imported.run(k_uci="config vrrp_instance 'lan'\n\toption interface 'eth0'\n")
         assert "has no option name" in imported.err and imported.status == 1

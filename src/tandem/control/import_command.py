@@ -191,6 +191,10 @@ def _uci(text: str, name: str, draft: Draft, arguments: argparse.Namespace, incl
             _keepalived(found, path, draft, arguments, includes)
             return
     openwrt.convert(document, name, draft)
+    hotplug = includes.below_root("/etc/hotplug.d/keepalived")
+    if any(section.type == "vrrp_instance" for section in draft.sections) and os.path.isdir(hotplug):
+        reason = f"scripts in {hotplug} belong into /etc/hotplug.d/tandem, which gets the same variables"
+        draft.remarks.append(Problem(name, 0, reason))
 
 
 def _write(text: str, arguments: argparse.Namespace) -> bool:

@@ -73,6 +73,8 @@ class _Converter:
         keyword = statement.keyword
         if keyword in self._top:
             self._top[keyword](statement)
+        elif keyword in options.REFUSED_SECTIONS and statement.block == []:
+            pass  # OpenWrt's init script writes empty ones
         elif keyword in options.REFUSED_SECTIONS:
             self.draft.leave_out(origin(statement), options.REFUSED_SECTIONS[keyword])
         else:
