@@ -353,6 +353,50 @@ def test_scripts_keep_their_words(imported: Imported) -> None:
     assert config.scripts[0].interval_ms == 1000
 
 
+@pytest.mark.parametrize(
+    ("keyword", "weights"),
+    [("", [0, 0, 0]), ("global_tracking", [5, -20, 9]), ("sync_group_tracking_weight", [5, -20, 9])],
+)
+def test_weights_in_a_sync_group(imported: Imported, keyword: str, weights: list[int]) -> None:
+    """keepalived counts those of members only with one of two keywords; without, down is a fault."""
+    head = f"""vrrp_sync_group G {{ group {{ V }}
+{keyword}
+}}
+vrrp_script own {{
+ script /bin/true
+ weight -20
+}}
+vrrp_script other {{
+ script /bin/true
+}}
+"""
+    tracks = "track_interface {\n  eth1 weight 5\n }\n track_script {\n  own\n  other weight 9 reverse\n }"
+    [instance_found] = imported.run(k_conf=instance(tracks, head=head)).config.instances
+    assert [(track.weight) for track in instance_found.tracks] == weights
+    assert [track.reverse for track in instance_found.tracks] == [False, False, True]
+    assert ("ignores the weight in a sync group" in imported.err) is (not keyword)
+
+
+def test_weights_of_openwrts_sections_in_a_sync_group(imported: Imported) -> None:
+    text = """
+config vrrp_sync_group
+	option name 'G'
+	list group 'V'
+config track_interface
+	option name 'port'
+	option value 'eth1'
+	option weight '5'
+config vrrp_instance
+	option name 'V'
+	option interface 'eth0'
+	option virtual_router_id '7'
+	list virtual_ipaddress '10.0.0.1/24'
+	list track_interface 'port'
+"""
+    [found] = imported.run(k_uci=text).config.instances
+    assert [(track.name, track.weight) for track in found.tracks] == [("eth1", 0)]
+
+
 def test_a_sync_group_tracks_each_thing_once(imported: Imported) -> None:
     group = "vrrp_sync_group G {\n group { V }\n track_interface {\n  eth1\n }\n}\n"
     imported.run(k_conf=instance("track_interface {\n  eth1 weight 5\n }", head=group))

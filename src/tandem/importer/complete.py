@@ -7,7 +7,9 @@ Written out, so that the imported configuration behaves as the original did, als
 from __future__ import annotations
 
 from tandem.config.values import decimal, fixed_point
-from tandem.importer.draft import Draft, Origin, Section
+from tandem.importer.draft import Draft, Entry, Origin, Section
+
+FLOATING = ("global_tracking", "sync_group_tracking_weight")  # with these, weights count in a sync group
 
 
 def set_state(draft: Draft, section: Section, state: str, where: Origin) -> None:
@@ -107,6 +109,9 @@ def _complete_groups(draft: Draft) -> None:
             if entry.name == "group" and entry.value in instances
         ]
         _begin_as_backup(draft, members)
+        if not group.floating:
+            for member in members:
+                _weigh_nothing(draft, member)
         for owner in (group, *members):
             kept = []
             for entry in owner.entries:
@@ -117,6 +122,38 @@ def _complete_groups(draft: Draft) -> None:
                 else:
                     draft.leave_out(entry.origin, f"counts once in a sync group, as '{before}'")
             owner.entries = kept
+
+
+def _weigh_nothing(draft: Draft, member: Section) -> None:
+    """What a member of a sync group tracks counts as without a weight, unless the group says otherwise."""
+    for entry in member.entries:
+        if entry.name in ("track_interface", "track_script"):
+            what, weight, direction = _tracked(draft, entry)
+            if weight not in ("", "0"):
+                reason = "keepalived ignores the weight in a sync group: down is a fault, and so it is here"
+                draft.remark(entry.origin, reason)
+                entry.value = f"{what} weight 0 {direction}".strip()
+
+
+def _tracked(draft: Draft, entry: Entry) -> tuple[str, str, str]:
+    """What is tracked, its weight and direction: of the entry, its section, or the script itself."""
+    what, *words = entry.value.split()
+    weight = words[words.index("weight") + 1] if "weight" in words[:-1] else ""
+    direction = next((word for word in words if word in ("reverse", "noreverse")), "")
+    if section := _named(draft, entry.name, what):
+        what = value.value if (value := section.get("value")) else what
+        weight = weight or (found.value if (found := section.get("weight")) else "")
+    if not weight and entry.name == "track_script" and (script := _named(draft, "vrrp_script", what)):
+        weight, _, default = (found.value if (found := script.get("weight")) else "").partition(" ")
+        direction = direction or default
+    return what, weight, direction
+
+
+def _named(draft: Draft, kind: str, name: str) -> Section | None:
+    for section in draft.sections:
+        if section.type == kind and (entry := section.get("name")) and entry.value == name:
+            return section
+    return None
 
 
 def _begin_as_backup(draft: Draft, members: list[Section]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from tandem.config import options, values
 from tandem.config.options import Option
 from tandem.config.problem import suggestion
-from tandem.importer.complete import complete, set_interval, set_state
+from tandem.importer.complete import FLOATING, complete, set_interval, set_state
 from tandem.importer.draft import Draft, Origin, Section, masked
 from tandem.importer.keepalived import Statement, Tree, split_command
 
@@ -131,6 +131,7 @@ class _Converter:
                     for member in item.words:
                         self.draft.put_item(section, "group", member, origin(item))
             elif not self._common(section, inner):
+                section.floating |= inner.keyword in FLOATING
                 self._option(section, inner)
 
     def _common(self, section: Section, statement: Statement) -> bool:

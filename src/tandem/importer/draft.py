@@ -48,6 +48,7 @@ class Section:
     origin: Origin
     name: str | None = None
     entries: list[Entry] = field(default_factory=list)
+    floating: bool = False  # a sync group whose members' weights count in keepalived, too
 
     @property
     def table(self) -> options.Table:

@@ -11,7 +11,7 @@ from tandem.config.options import Option
 from tandem.config.problem import suggestion
 from tandem.config.values import FALSE, SWITCH
 from tandem.importer import dhcp
-from tandem.importer.complete import complete, set_interval, set_state
+from tandem.importer.complete import FLOATING, complete, set_interval, set_state
 from tandem.importer.draft import Draft, Origin, Section, masked
 
 _NEED_NAME = (
@@ -80,6 +80,7 @@ def _value(section: Section, option: uci.Option, value: uci.Value, file: str, dr
     here = Origin(file, value.line, masked([name, text]))
     if not text or name == "alt_config_file":  # the caller has looked at that
         return
+    section.floating |= name in FLOATING
     known = section.table.get(name)
     if not isinstance(known, Option):
         if known is None or text.lower() not in FALSE:
