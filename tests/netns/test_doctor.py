@@ -101,6 +101,7 @@ def test_text_for_people(pair: SeedLab) -> None:
     active, _ = active_of(pair)
     active.ip("link set dev br-lan mtu 1400")
     argv = ["ip", "netns", "exec", active.namespace, sys.executable, "-I", str(TANDEM), "doctor"]
+    argv += ["--listen", "1"]
     try:
         done = subprocess.run(
             [*argv, "--control", active.file("sock")], capture_output=True, text=True, timeout=100

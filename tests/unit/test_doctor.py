@@ -256,3 +256,10 @@ def test_a_peer_can_not_make_it_listen_for_long(channel: Channel, asked: bytes, 
     channel.other.received("one", b"?" + asked)
     channel.other.received("one", b"?5")  # it has asked already
     assert channel.other._seconds == listens and channel.other._askers == ["one"]
+
+
+def test_nothing_is_started_after_the_end(channel: Channel) -> None:
+    channel.other.received("one", b"?1")
+    channel.other.close()
+    channel.other.received("two", b"?1")
+    assert channel.other._processes is None and channel.other._askers == ["one"]

@@ -63,6 +63,7 @@ class Exchange:
         self._askers: list[str] = []  # peers that wait for our facts
         self._seconds = ""  # that we listen for them
         self._free_at = 0
+        self._closed = False
         self._present: set[str] = set()  # peers with a session
         self._parts: dict[str, bytes] = {}  # of peers that we have asked
         self._answers: dict[str, tuple[float, bytes]] = {}
@@ -132,7 +133,7 @@ class Exchange:
     # Answering
 
     def _collect(self, peer: str, seconds: bytes) -> None:
-        if peer in self._askers:
+        if self._closed or peer in self._askers:
             return
         self._askers.append(peer)
         self._seconds = seconds.decode() if seconds.isdigit() and int(seconds[:3]) in LISTEN_S else "4"
@@ -169,6 +170,9 @@ class Exchange:
             self.send(peer, _LAST + _CLOCK.pack(time.time()) + parts[-1])
 
     def close(self) -> None:
-        """End what is running."""
+        """End what is running, and start nothing any more though messages still come."""
+        self._closed = True
+        self._loop.call_at(("doctor", "collect"), None)
+        self._loop.call_at(("doctor", "answers"), None)
         if self._processes is not None:
             self._processes.close()
