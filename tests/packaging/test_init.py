@@ -26,7 +26,7 @@ done
 logger() { sed 's/^/log: /'; }
 running() { [ -n "$RUNNING" ]; }
 . "$1"
-PROG=$2/tandemd CLI=$2/tandem CONFIG=$2/config LOCK=$2/lock
+PROG=$2/tandemd CLI=$2/tandem CONFIG=$2/config LOCK=$2/lock DHCP=$2/tandem-dhcp
 start() { start_service; }
 stop() { procd_kill tandem; service_stopped; }
 reload() { reload_service; }
@@ -45,6 +45,7 @@ class Service:
             "tandemd", f'#!/bin/sh\nexec "{sys.executable}" "{REPOSITORY}/files/usr/sbin/tandemd" "$@"\n'
         )
         self.write("tandem", '#!/bin/sh\necho "tandem $*"\n')
+        self.write("tandem-dhcp", '#!/bin/sh\necho "dhcp $*"\n')
         self.configure(GOOD)
 
     def write(self, name: str, text: str) -> None:
@@ -81,9 +82,9 @@ def test_start(service: Service) -> None:
 
 
 def test_what_is_off_is_not_started(service: Service) -> None:
-    """Nor would it be started again and again."""
+    """Nor would it be started again and again; and DHCP goes on without it."""
     service.configure(GOOD.replace("1", "0"))
-    assert service.run("start") == (0, [], "")
+    assert service.run("start") == (0, ["dhcp stop"], "")
 
 
 @pytest.mark.parametrize("action", ["start", "reload"])
@@ -96,12 +97,19 @@ def test_a_bad_configuration_is_refused_with_its_reasons(service: Service, actio
     assert calls == [f"log: {line}" for line in console.splitlines()]
 
 
+def test_a_start_with_a_bad_configuration_ends_nothing(service: Service) -> None:
+    service.configure("config nonsense\n")
+    _, calls, console = service.run("start", running=True)
+    assert "nonsense" in console
+    assert "open_instance" in calls
+
+
 def test_reload(service: Service) -> None:
     assert service.run("reload", running=True) == (0, ["tandem reload"], "")
     assert service.run("reload")[1][0] == "open_instance"
     service.configure(GOOD.replace("1", "0"))
     # A service without an instance: procd ends the running one, and keeps the triggers.
-    assert service.run("reload", running=True) == (0, [], "")
+    assert service.run("reload", running=True) == (0, ["dhcp stop", "dhcp stop"], "")
 
 
 def test_a_reload_that_the_daemon_refuses_has_failed(service: Service) -> None:

@@ -138,6 +138,16 @@ def test_install_into_an_image(router: OpenWrt) -> None:
     router.sh("tandemd --check", status=3)
 
 
+def test_who_is_switched_off_holds_no_dhcp(router: OpenWrt) -> None:
+    install(router)
+    configure(router, CONFIG.format(priority=150) + "\toption dhcp '1'\n")
+    router.sh("/etc/init.d/tandem-dhcp boot")
+    assert "table inet tandem_dhcp" in router.sh("nft list tables")
+    router.sh("sed -i s/\"enabled '1'\"/\"enabled '0'\"/ /etc/config/tandem")
+    router.sh("/etc/init.d/tandem start")
+    assert "tandem" not in router.sh("nft list tables")
+
+
 @needs_planner
 @pytest.mark.slow
 def test_service(router: OpenWrt) -> None:
@@ -159,6 +169,7 @@ def test_service(router: OpenWrt) -> None:
     configure(router, CONFIG.format(priority=999))
     assert "999" in router.sh("/etc/init.d/tandem reload", status=1)
     assert re.search(r"daemon.err tandemd: .*999", router.log)
+    assert "999" in router.sh("/etc/init.d/tandem start")
     assert pid(router) == running and active(router)
     configure(router, CONFIG.format(priority=120))
     router.sh("/etc/init.d/tandem reload")
