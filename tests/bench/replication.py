@@ -3,6 +3,7 @@
 
     stream   new UDP flows through the active router, as fast as RATE or this machine goes: what got lost on
              the way to the backup, CPU of both sides, lag of a stream of a third of it
+    burst    new entries put into the active's kernel at RATE: events come as fast, without a router's work
     crowd    200 TCP connections among 100,000 other flows; the active loses its power
     gate     what `guarantee 'connection'` costs a connection
 
@@ -19,11 +20,14 @@ import socket
 import statistics
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 
+from tandem.replication.record import IPS_CONFIRMED, SNAT, Entry
+from tandem.replication.restore import Builder
+from tandem.replication.restorer import Restorer
 from tests.bench.conntrackd import KeepalivedConntrackd, ask, entries
 from tests.lab import FAR, Capture, Host, NotReached, Pings, Router, SeedLab, Service, Tandem, wait_until
 from tests.lab.netns import write_sysctls
@@ -172,6 +176,51 @@ def stream(kind: str) -> Figures:
             return figures
         overruns = live.sync(active)["events"]["overruns"]
         return figures | {f"{label}: overruns": float(overruns)} | lag(kind)
+
+
+def _entries(count: int) -> Iterator[Entry]:
+    """UDP flows of the client through SNAT."""
+    head = b"\0\0\4\x11" + socket.inet_aton("192.168.1.10")
+    for number in range(count):
+        server = bytes((203, 0, 114, number // PORTS))
+        ports = struct.pack("!HH", 1024 + number % PORTS, 53)
+        body = struct.pack("!BHI", SNAT, IPS_CONFIRMED, 600) + socket.inet_aton("192.168.0.4") + ports[:2]
+        yield head + server + ports, body
+
+
+def burst(kind: str) -> Figures:
+    """Entries at RATE, in chunks of some hundreds."""
+    with SeedLab(_daemon(kind), tag="bench") as lab:
+        active, backup = _started(lab, kind)
+        restorer = active.enter(Restorer)
+        restorer.restore(Builder(16_384).chunks(_entries(FLOWS)))
+        known = _known(backup, kind)
+        before = [_replicator(router) for router in (active, backup)]
+        began = time.monotonic()
+        while not restorer.step():
+            early = began + restorer.figures.entries / RATE - time.monotonic()
+            if early > 0:
+                time.sleep(early)
+        rate = FLOWS / (time.monotonic() - began)
+        with suppress(NotReached):
+            wait_until(lambda: _known(backup, kind) >= known + FLOWS, 20, every=0.1)
+        took = time.monotonic() - began - FLOWS / rate
+        missing = known + FLOWS - _known(backup, kind)
+        if kind == Tandem.name:
+            wait_until(lambda: _mirrored(backup), 30, "the kernel has them", every=0.2)
+        after = [_replicator(router) for router in (active, backup)]
+        restorer.close()
+        label = f"{RATE // 1000}k new entries/s"
+        figures = {
+            f"{label}: reached, entries/s": rate,
+            f"{label}: missing at the backup in the end": float(max(0, missing)),
+            f"{label}: until it has all, s": took,
+            f"{label}: active, CPU s per 100k": (after[0] - before[0]) * 100_000 / FLOWS,
+            f"{label}: backup, CPU s per 100k": (after[1] - before[1]) * 100_000 / FLOWS,
+        }
+        if kind == Tandem.name:
+            figures[f"{label}: overruns"] = float(live.sync(active)["events"]["overruns"])
+        return figures
 
 
 def lag(kind: str) -> Figures:
