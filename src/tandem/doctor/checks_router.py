@@ -251,6 +251,7 @@ def replication(router: RouterFacts) -> Iterator[Finding]:
 _SECRET = "give both routers the same secret: copy the file of one to the other (mode 0600), restart tandem"
 _ADVICE = {  # by the reason of replication/session.py and frames.py
     "authentication": _SECRET,
+    "refused": f"the other router turned this one away: name each as a peer of the other, and {_SECRET}",
     "unknown_key": _SECRET,
     "insecure": _SECRET,
     "self": "conntrack_sync names this router itself as its peer: name the other one",
@@ -261,7 +262,7 @@ _ADVICE = {  # by the reason of replication/session.py and frames.py
 
 def _why_not(error: str) -> str:
     reason = error.partition(":")[0]
-    if "refused" in error:
+    if "Connection refused" in error:
         return (
             "start tandemd on the other router, with this one as a peer in conntrack_sync;"
             " or its firewall rejects the port"
