@@ -31,6 +31,7 @@ from tandem.core.timers import (
 MILLISECOND = 1_000_000
 # A flood of lesser adverts must not make us answer each: assert our role at most this often.
 ASSERT_INTERVAL = 10 * MILLISECOND
+HICCUP = 200 * MILLISECOND  # an advert that is late by less is no sign of a long sleep
 # The loser may speak last: a router advertisement or a packet under way teaches hosts its MAC address after
 # our first announcements. So one more follows at each of these times, before `garp_master_delay`.
 ANNOUNCE_AGAIN = (10 * MILLISECOND, 100 * MILLISECOND, SECOND)
@@ -112,12 +113,16 @@ class VirtualRouter:
         return self._contested_at is None or now < self._contested_at + patience * self._contest_interval
 
     def overslept(self, now: int) -> bool:
-        """Active, but silent for three intervals: a backup has taken over meanwhile.
+        """Active, but silent for three intervals or longer: a backup has taken over meanwhile.
 
         The process was stopped, or got no processor. What it believes of its role is of the past.
+        A hiccup of less than `HICCUP` is none of that, however short the interval: who has taken over
+        will be heard at once, and where nobody has, a role that is given up is an outage.
         """
         advert_at = self._advert_at  # one interval after the last one
-        return advert_at is not None and now - advert_at >= 2 * self.settings.advert_int_cs * CENTISECOND
+        if advert_at is None:
+            return False
+        return now - advert_at >= max(2 * self.settings.advert_int_cs * CENTISECOND, HICCUP)
 
     def active_down_interval(self) -> int:
         """Active_Down_Interval with the interval learned from the active (v3) or our own (v2)."""

@@ -295,7 +295,7 @@ class SyncGroup:
         actions: list[Action] = []
         for member in self.members:
             actions += member.become_backup(now, member.listening_time())
-        return actions + self._report("silent for three intervals: it was stopped")
+        return actions + self._report("silent for too long: it was stopped")
 
     def _all_initialize(self) -> list[Action]:
         was_active = self.role is Role.ACTIVE
