@@ -288,3 +288,25 @@ def test_ftp_its_expectations_and_its_helper(open_lab: Open) -> None:
             carries(ends)
         if event is power_loss:
             active.power_on()
+
+
+def test_idle_connections_speak_first_after_the_takeover(open_lab: Open) -> None:
+    """Nothing was ever said on them; then one end speaks, on half of them the server."""
+    lab = open_lab(SeedLab(synced))
+    active, backup = started(lab)
+    with lab.server.enter(lambda: socket.create_server((FAR, 0))) as listener:
+        ends = []
+        for _ in range(10):
+            near = lab.client.enter(lambda: socket.create_connection(listener.getsockname(), 5))
+            ends.append((near, listener.accept()[0]))
+    told(lab)
+    power_loss(lab, active)
+    takes_over(lab, backup)
+    for number, (near, far) in enumerate(ends):
+        for one, other in ((far, near), (near, far))[:: 1 if number % 2 else -1]:
+            one.settimeout(10)
+            other.settimeout(10)
+            one.sendall(b"at last")
+            assert other.recv(20) == b"at last"
+        near.close()
+        far.close()
