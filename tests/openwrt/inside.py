@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The whole surface of the binding once, with nothing but what is in an OpenWrt root; prints "ok".
 
-    python3 inside.py PACKAGES     in a chroot, where ubusd runs
+    python3 inside.py PACKAGES [SOCKET]     in a chroot, where ubusd runs
 
 The tests proper need more of Python than such a root has.
 """
@@ -17,7 +17,7 @@ from tandem.openwrt.ubus import Method, Ubus, UbusError
 
 print(sys.version.split()[0], find_libubus())
 
-bus, caller = Ubus(), Ubus()
+bus, caller = Ubus(*sys.argv[2:]), Ubus(*sys.argv[2:])
 bus.connect()
 caller.connect()
 later = []

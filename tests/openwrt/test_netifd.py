@@ -213,6 +213,7 @@ def test_replication_on_a_network(open_lab: Open, ubusd: Ubusd, netifd: FakeNeti
     assert not connected()  # netifd does not know it yet
     netifd.set("lan", "eth0")
     wait_until(connected, 20, explain=r1.log)
+    assert ubusd.call("tandem", "conntrack")["channel"]["peers"][0]["state"] == "up"
     wait_until(lambda: r1.active, 15, explain=r1.log)
     netifd.set("lan", "eth0", up=False)
     wait_until(lambda: not connected(), 20, explain=r1.log)

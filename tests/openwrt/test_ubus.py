@@ -526,3 +526,21 @@ def test_what_was_sent_before_disconnecting_arrives(ubusd: Ubusd, bus: Ubus) -> 
         leaving.disconnect()
     wait_until(lambda: (bus.loop(0.01), len(heard) == 50)[1], 10)
     assert heard == list(range(50))
+
+
+def test_waiting_within_a_callback(bus: Ubus, caller: Ubus) -> None:
+    added = bus.add("nested", {"go": Method(lambda _call, _arguments: {"id": str(bus.lookup("nested"))})})
+    assert exchange(caller, bus, added.id, "go", {}) == (lib.OK, [{"id": str(added.id)}])
+
+
+def test_no_thread_is_left(ubusd: Ubusd) -> None:
+    bus = ubusd.connect()
+    for _ in range(20):
+        bus.objects()
+    bus.disconnect()
+    assert len(os.listdir("/proc/self/task")) == 1
+    bus.connect()
+    ubusd.kill()
+    with pytest.raises(UbusError):
+        bus.lookup("x")
+    assert len(os.listdir("/proc/self/task")) == 1

@@ -33,6 +33,7 @@ libubus keeps static buffers: use one thread only.
 from __future__ import annotations
 
 import _thread
+import atexit
 import ctypes
 import os
 import select
@@ -127,6 +128,7 @@ class Ubus:
         self._errors: list[BaseException] = []  # of callbacks
         self._depth = 0  # of calls into libubus
         self._stopping = False
+        self._watchdogs: list[_Watchdog] = []  # whose thread may not have ended yet
         self.on_method = lib.MethodCallback(self._method)
         self._on_event = lib.EventCallback(self._event)
         self._on_notify = lib.MethodCallback(self._notified)
@@ -164,6 +166,7 @@ class Ubus:
         self.context = context
         self.unread = False
         self.serial += 1
+        atexit.register(self.disconnect)
         self._sock = lib.Context.from_address(context).sock
         self._socket = socket.socket(fileno=os.dup(self._sock.fd))
         try:
@@ -402,8 +405,15 @@ class Ubus:
         """Call a function of libubus that waits for ubusd; the status."""
         if self.context is None:
             raise UbusError(lib.CONNECTION_FAILED)
-        with _Watchdog(self._socket, self.timeout if timeout is None else timeout) as watchdog:
-            status: int = self._enter(lambda: function(self.context, *arguments))
+        self._join()
+        watchdog = _Watchdog(self._socket, self.timeout if timeout is None else timeout)
+        try:
+            with watchdog:
+                status: int = self._enter(lambda: function(self.context, *arguments))
+        finally:
+            self._watchdogs.append(watchdog)
+            if not self.connected:
+                self._join()
         self.unread = False  # one message after the other
         return lib.TIMEOUT if watchdog.expired else status
 
@@ -426,9 +436,16 @@ class Ubus:
                 raise errors[0]
         return result
 
+    def _join(self) -> None:
+        """Wait until the threads of earlier watchdogs have ended; they nearly always have long before."""
+        while self._watchdogs:
+            self._watchdogs.pop().join()
+
     def _lost(self) -> None:
         if self.context is None:
             return
+        self._join()
+        atexit.unregister(self.disconnect)
         self._guard(self.on_end)
         waiting, self._pending = list(self._pending.values()), {}
         self.library.ubus_free(self.context)
@@ -512,6 +529,10 @@ class _Watchdog:
 
     libubus waits in poll() without a timeout, and starts again after a signal: only the end of the
     connection gets it out of there.
+
+    Its thread must have ended before the interpreter does (`join`): musl's pthread_exit crashes otherwise.
+    Nobody waits for it before: it runs without the daemon's real-time priority. (threading.Thread would
+    do the same, for 100 KiB more.)
     """
 
     def __init__(self, connection: socket.socket, timeout: float) -> None:
@@ -519,16 +540,36 @@ class _Watchdog:
         self._connection = connection
         self._timeout = timeout
         self._finished = _thread.allocate_lock()
+        self._running = _thread.allocate_lock()
+        self._ended: Any = None  # a lock that the end of the thread releases
+        self._handle: Any = None  # of the thread, from Python 3.13 on
 
     def __enter__(self) -> _Watchdog:
         self._finished.acquire()
-        _thread.start_new_thread(self._watch, ())
+        start: Any = getattr(_thread, "start_joinable_thread", None)
+        if start is not None:
+            self._handle = start(self._watch)
+        else:
+            self._running.acquire()
+            _thread.start_new_thread(self._watch, ())
         return self
 
     def __exit__(self, *_: object) -> None:
         self._finished.release()
 
+    def join(self) -> None:
+        """Wait for the end of the thread; once, and after `__exit__`."""
+        if self._handle is not None:
+            self._handle.join()
+        else:
+            self._running.acquire()
+            self._ended.acquire()
+
     def _watch(self) -> None:
+        if self._handle is None and (sentinel := getattr(_thread, "_set_sentinel", None)) is not None:
+            self._ended = sentinel()  # until Python 3.12
+            self._ended.acquire()
+            self._running.release()
         if not self._finished.acquire(timeout=self._timeout):
             self.expired = True
             try:
