@@ -17,7 +17,8 @@ from .traffic import Traffic, fill, told, traffic
 
 ENTRIES = 10_000
 IDLE_S = 30.0
-COLUMNS = ["guest", "boot s", "power loss ms", "cable ms", f"restore {ENTRIES} ms", "RSS MiB", "idle CPU %"]
+COLUMNS = ["guest", "boot s", "power loss, ms", "WAN cable, ms", f"restore of {ENTRIES}, ms"]
+COLUMNS += ["RSS MiB", "idle CPU %"]
 
 
 def figures(image: Image, runs: int, logs: Path) -> str:
@@ -38,12 +39,12 @@ def _measure(lab: Pair, image: Image, runs: int) -> list[str]:
     for router in lab.routers:
         router.install()
     lab.in_step(120)
+    rss, cpu = _cost(lab)
     with traffic(lab) as client:
         power = [_outage(lab, client, _power) for _ in range(runs)]
         cable = [_outage(lab, client, _cable) for _ in range(runs)]
-    rss, cpu = _cost(lab)
     how = "KVM" if accelerated(image) else "TCG"
-    restore = f"{_restore(lab):.0f}"
+    restore = f"{_restore(lab):.1f}"
     return [f"{image.name}, {how}", f"{boot:.0f}", _spread(power), _spread(cable), restore, rss, cpu]
 
 
