@@ -32,18 +32,17 @@ libubus keeps static buffers: use one thread only.
 
 from __future__ import annotations
 
-import _thread
 import atexit
 import ctypes
 import os
 import select
-import signal
 import socket
 import time
 from ctypes import byref
 
 from tandem.openwrt import libubus as lib
 from tandem.openwrt.blobmsg import decode
+from tandem.openwrt.ubus_guard import OwnSignals, Watchdog, await_hello, ready
 from tandem.openwrt.ubus_object import Call, Method, Object, UbusError, message_of
 
 TYPE_CHECKING = False
@@ -62,7 +61,6 @@ SOCKETS = ("/var/run/ubus/ubus.sock", "/var/run/ubus.sock")  # since 21.02; befo
 _SEND_BUFFER = 4 << 20  # bytes; the largest message then always fits behind what polls writable
 _SO_SNDBUFFORCE = 31 if os.uname().machine.startswith("mips") else 32  # asm/socket.h
 _MARGIN = 0.5  # s that libubus gets to notice the end of its own timeout
-_TAKEN_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)  # by uloop_init, where they are SIG_DFL
 
 
 def socket_path() -> str:
@@ -128,7 +126,7 @@ class Ubus:
         self._errors: list[BaseException] = []  # of callbacks
         self._depth = 0  # of calls into libubus
         self._stopping = False
-        self._watchdogs: list[_Watchdog] = []  # whose thread may not have ended yet
+        self._watchdogs: list[Watchdog] = []  # whose thread may not have ended yet
         self.on_method = lib.MethodCallback(self._method)
         self._on_event = lib.EventCallback(self._event)
         self._on_notify = lib.MethodCallback(self._notified)
@@ -159,7 +157,7 @@ class Ubus:
         path = self._path or socket_path()
         if not greeted:
             await_hello(path, self.timeout)
-        with _OwnSignals():
+        with OwnSignals():
             context = self.library.ubus_connect(path.encode())
         if not context:
             raise UbusError(lib.CONNECTION_FAILED, path)
@@ -207,7 +205,7 @@ class Ubus:
         self._stopping = False
         while self.context is not None and not self._stopping:
             wait = None if end is None else max(0.0, end - time.monotonic())
-            if _ready(self._socket, select.POLLIN, wait):
+            if ready(self._socket, select.POLLIN, wait):
                 self.handle()
             elif wait == 0:
                 return
@@ -220,7 +218,7 @@ class Ubus:
         """UbusError when ubusd does not read what it is sent: to send more could block."""
         if self.context is None:
             raise UbusError(lib.CONNECTION_FAILED)
-        if not _ready(self._socket, select.POLLOUT, 0):
+        if not ready(self._socket, select.POLLOUT, 0):
             raise UbusError(lib.TIMEOUT, "ubusd does not read")
         self.unread = True
 
@@ -406,7 +404,7 @@ class Ubus:
         if self.context is None:
             raise UbusError(lib.CONNECTION_FAILED)
         self._join()
-        watchdog = _Watchdog(self._socket, self.timeout if timeout is None else timeout)
+        watchdog = Watchdog(self._socket, self.timeout if timeout is None else timeout)
         try:
             with watchdog:
                 status: int = self._enter(lambda: function(self.context, *arguments))
@@ -522,99 +520,6 @@ class Ubus:
         # A request that newer releases end with the connection is left to _lost, as in older ones.
         if request in self._pending and not self._sock.eof:
             self._guard(run)
-
-
-class _Watchdog:
-    """Shuts a connection down when what is done within it takes longer than `timeout` seconds.
-
-    libubus waits in poll() without a timeout, and starts again after a signal: only the end of the
-    connection gets it out of there.
-
-    Its thread must have ended before the interpreter does (`join`): musl's pthread_exit crashes otherwise.
-    Nobody waits for it before: it runs without the daemon's real-time priority. (threading.Thread would
-    do the same, for 100 KiB more.)
-    """
-
-    def __init__(self, connection: socket.socket, timeout: float) -> None:
-        self.expired = False
-        self._connection = connection
-        self._timeout = timeout
-        self._finished = _thread.allocate_lock()
-        self._running = _thread.allocate_lock()
-        self._ended: Any = None  # a lock that the end of the thread releases
-        self._handle: Any = None  # of the thread, from Python 3.13 on
-
-    def __enter__(self) -> _Watchdog:
-        self._finished.acquire()
-        start: Any = getattr(_thread, "start_joinable_thread", None)
-        if start is not None:
-            self._handle = start(self._watch)
-        else:
-            self._running.acquire()
-            _thread.start_new_thread(self._watch, ())
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._finished.release()
-
-    def join(self) -> None:
-        """Wait for the end of the thread; once, and after `__exit__`."""
-        if self._handle is not None:
-            self._handle.join()
-        else:
-            self._running.acquire()
-            self._ended.acquire()
-
-    def _watch(self) -> None:
-        if self._handle is None and (sentinel := getattr(_thread, "_set_sentinel", None)) is not None:
-            self._ended = sentinel()  # until Python 3.12
-            self._ended.acquire()
-            self._running.release()
-        if not self._finished.acquire(timeout=self._timeout):
-            self.expired = True
-            try:
-                self._connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # it had ended already
-
-
-class _OwnSignals:
-    """Keeps uloop_init from taking signals whose handler is the default: it looks for just that."""
-
-    def __enter__(self) -> None:
-        self._held: list[int] = []
-        self._default: list[int] = []
-        for number in _TAKEN_SIGNALS:
-            if signal.getsignal(number) is signal.SIG_DFL:
-                try:
-                    signal.signal(number, lambda number, _frame: self._held.append(number))
-                except ValueError:
-                    return  # only the main thread may
-                self._default.append(number)
-
-    def __exit__(self, *_: object) -> None:
-        for number in self._default:
-            signal.signal(number, signal.SIG_DFL)
-        for number in self._held:
-            os.kill(os.getpid(), number)
-
-
-def await_hello(path: str, timeout: float) -> None:
-    """UbusError unless ubusd accepts and greets within `timeout` s: libubus would wait for both for ever."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
-        try:
-            probe.connect(path)
-        except OSError as error:  # BlockingIOError: so many wait already that it must be hanging
-            raise UbusError(lib.CONNECTION_FAILED, f"{path}: {error.strerror}") from None
-        if not _ready(probe, select.POLLIN, timeout):
-            raise UbusError(lib.TIMEOUT, path)
-
-
-def _ready(connection: socket.socket, event: int, timeout: float | None) -> bool:
-    """Whether `event` comes within `timeout` s; not select(), which takes no descriptor above 1023."""
-    poll = select.poll()
-    poll.register(connection, event)
-    return any(found & (event | select.POLLHUP) for _, found in poll.poll(timeout and timeout * 1000))
 
 
 def _text(name: bytes) -> str:
