@@ -147,9 +147,7 @@ class Daemon:
         from tandem.openwrt.integration import OpenWrt
 
         try:
-            openwrt = OpenWrt(
-                self._loop, self._log, self._ubus_path, self._command, self._name_networks
-            )
+            openwrt = OpenWrt(self._loop, self._log, self._ubus_path, self._command, self._name_networks)
         except OSError as error:
             self._log.warning(f"no ubus: {error}")
             return None

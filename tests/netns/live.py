@@ -228,8 +228,15 @@ class Connections:
         self._thread.start()
 
     def add(
-        self, client: Host, server: Host, address: str, count: int, server_speaks: bool, port: int = 0,
-        bind: str = "", to_port: int = 0,
+        self,
+        client: Host,
+        server: Host,
+        address: str,
+        count: int,
+        server_speaks: bool,
+        port: int = 0,
+        bind: str = "",
+        to_port: int = 0,
     ) -> None:
         """Open `count` connections from `client` to `address`, where `server` listens."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET

@@ -242,7 +242,7 @@ def test_connects_and_streams(cables: Cables) -> None:
         "0.0.0.0 port 3780 on lan",
         "0.0.0.0 port 3780 on sync",
     ]
-    # One session, and it stays. Two that crossed may have been counted as two by the one that gave up its own.
+    # One session, and it stays. The side that gave up its own when two crossed has counted two.
     links = [router.do(lambda router=router: router.channel.links["peer"]) for router in (left, right)]  # type: ignore[misc]
     wait_until(lambda: all(len(link.connections) == 1 for link in links), 5)
     counted = [router.peer["sessions"] for router in (left, right)]

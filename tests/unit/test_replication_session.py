@@ -805,12 +805,10 @@ def test_a_source_that_gets_ready_makes_no_slow_bulk(monkeypatch: pytest.MonkeyP
 # A mixed pair
 
 # One record each of TCP with SNAT (IPv4) and of UDP (IPv6), as every router writes them.
-TCP_KEY = bytes.fromhex("0000" "04" "06" "c0a8010a" "cb007101" "c350" "0050")
-TCP_BODY = bytes.fromhex("05" "000e" "00001d10" "03" "07" "07" "03" "03" "c0a80004" "c350")
-UDP_KEY = bytes.fromhex(
-    "0000" "06" "11" "fd000001000000000000000000000010" "fd00000f000000000000000000000001" "1388" "0035"
-)
-UDP_BODY = bytes.fromhex("10" "000a" "0000001e")
+TCP_KEY = bytes.fromhex("00000406c0a8010acb007101c3500050")
+TCP_BODY = bytes.fromhex("05000e00001d100307070303c0a80004c350")
+UDP_KEY = bytes.fromhex("00000611fd000001000000000000000000000010fd00000f00000000000000000000000113880035")
+UDP_BODY = bytes.fromhex("10000a0000001e")
 ON_THE_WIRE = bytes.fromhex(
     "10" "0012" "0001" "01" "000004" "06c0a8010acb007101c3500050" "05000e00001d100307070303c0a80004c350"
     "28" "0007" "0001" "02" "00000611fd000001000000000000000000000010fd00000f00000000000000000000000113880035"
@@ -843,8 +841,8 @@ def test_a_hello_of_a_big_endian_router_of_32_bits() -> None:
     """Byte for byte: nothing in it depends on who writes it."""
     hello = Hello(b"NODENODE", b"nonce of sixteen", 1, "mips", False, 1000, 32, False, 1, (1, 1))
     encoded = hello.encode()
-    head = bytes.fromhex("544e444d" "01" "01" "0026") + b"NODENODE" + b"nonce of sixteen"
-    assert encoded == head + bytes.fromhex("01" "00" "20" "03e8" "00000001" "04") + b"mips"
+    head = bytes.fromhex("544e444d01010026") + b"NODENODE" + b"nonce of sixteen"
+    assert encoded == head + bytes.fromhex("01002003e80000000104") + b"mips"
     assert frames.decode_hello(encoded) == (hello, len(encoded))
 
 

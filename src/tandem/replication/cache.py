@@ -127,9 +127,7 @@ class Cache:
 
     def shards(self, start: int, count: int) -> list[Entry]:
         """The entries of some shards, around the end of the table if need be."""
-        return [
-            entry for number in range(start, start + count) for entry in self._slice(number % SHARDS)
-        ]
+        return [entry for number in range(start, start + count) for entry in self._slice(number % SHARDS)]
 
     def page(self, start: int, count: int) -> tuple[list[Entry], int | None]:
         """`count` entries or a shard more, from a place on (0: the beginning), and the place of the rest."""

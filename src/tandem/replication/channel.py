@@ -153,9 +153,7 @@ class Channel:
 
     def streams(self) -> list[int]:
         """When each peer that streams was last heard, ns."""
-        return [
-            connection.session.heard for connection in self._sessions() if connection.session.incoming.on
-        ]
+        return [connection.session.heard for connection in self._sessions() if connection.session.incoming.on]
 
     def is_up(self, name: str) -> bool:
         """Whether there is a session with that peer."""

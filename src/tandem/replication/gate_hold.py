@@ -52,9 +52,7 @@ def reply_tuple(packet: bytes) -> bytes | None:
     return _tuple(packet, at, b"\0\0\6", header, packet[8:40], _IPPROTO_ICMPV6)
 
 
-def _tuple(
-    packet: bytes, at: int, family: bytes, protocol: int, addresses: bytes, icmp: int
-) -> bytes | None:
+def _tuple(packet: bytes, at: int, family: bytes, protocol: int, addresses: bytes, icmp: int) -> bytes | None:
     if protocol in (_IPPROTO_TCP, _IPPROTO_UDP):
         last = packet[at : at + 4]
     elif protocol == icmp:

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Replication: what conntrackd and its scripts do for keepalived, in the right order.
 
-    active   kernel events -> Own -> every peer           backup   session -> Held -> Mirror -> kernel
-    a backup becomes active:
-      Takeover  what the kernel does not have yet of Held goes there, a chunk a turn of the loop; then
-                `restored`, and only then the addresses
-      MASTER    what was held is our own table now; listen, stream, and look through the kernel's table
-                once for what neither events nor the peer told
-    an active becomes backup: the last events go out before it resigns; what was its own table is what it
-    holds, and its kernel has it.
+active   kernel events -> Own -> every peer           backup   session -> Held -> Mirror -> kernel
+a backup becomes active:
+  Takeover  what the kernel does not have yet of Held goes there, a chunk a turn of the loop; then
+            `restored`, and only then the addresses
+  MASTER    what was held is our own table now; listen, stream, and look through the kernel's table
+            once for what neither events nor the peer told
+an active becomes backup: the last events go out before it resigns; what was its own table is what it
+holds, and its kernel has it.
 """
 
 from __future__ import annotations
@@ -294,9 +294,7 @@ class Replication:
 
     def _tables(self, name: str) -> tuple[Own, Held]:
         if name not in self._held:
-            self._held[name] = Held(
-                self._own, self._cache, lambda: not self._active and len(self._held) == 1
-            )
+            self._held[name] = Held(self._own, self._cache, lambda: not self._active and len(self._held) == 1)
         return self._own, self._held[name]
 
     def _happened(self, name: str, event: Event) -> None:
@@ -305,9 +303,7 @@ class Replication:
             case Opened():
                 self._log.info(f"{OWNER}: connected with {name}")
             case Closed(reason, detail):
-                self._log.limited(
-                    (OWNER, name, reason), "warning", f"{OWNER}: {name}: {detail or reason}"
-                )
+                self._log.limited((OWNER, name, reason), "warning", f"{OWNER}: {name}: {detail or reason}")
                 self._takeover.stream_ended()
             case PeerStream(False, _):
                 self._takeover.stream_ended()

@@ -368,9 +368,7 @@ class Builder:
         for chunk in self._one_by_one(rare + late, first, purpose, floor):
             yield chunk
 
-    def _bulk(
-        self, group: list[Entry], first: int, own: bytes | None, purpose: int, least: bytes
-    ) -> Chunk:
+    def _bulk(self, group: list[Entry], first: int, own: bytes | None, purpose: int, least: bytes) -> Chunk:
         kind = group[0][1][0]
         keys = b"".join([entry[0] for entry in group])
         bodies = b"".join([entry[1] for entry in group])
