@@ -75,8 +75,7 @@ class Loop:
         known = self._timers.get(key)
         self._timers[key] = (when, callback)
         if known is None or known[0] != when:
-            self._pushed += 1
-            heapq.heappush(self._heap, (when, self._pushed, key))
+            self._push(when, key)
 
     def run(self) -> None:
         """Run until `stop()`."""
@@ -124,14 +123,21 @@ class Loop:
             if timer is not None and timer[0] == when:
                 due.append((when, key, timer))
         for when, key, timer in due:
-            if self._timers.get(key) is not timer:
-                continue  # cancelled or set anew by an earlier one of this turn
+            current = self._timers.get(key)
+            if current is not timer:  # cancelled or set anew by an earlier one of this turn
+                if current is not None and current[0] == when:
+                    self._push(when, key)  # `call_at` took it to be in the heap still
+                continue
             del self._timers[key]
             now = self.now()
             late = now - when
             self.late_max = max(self.late_max, late)
             self.late_count += late > LATE
             timer[1](now)
+
+    def _push(self, when: int, key: Hashable) -> None:
+        self._pushed += 1
+        heapq.heappush(self._heap, (when, self._pushed, key))
 
     def _timeout(self, limit: int | None) -> float | None:
         while self._heap:
