@@ -132,7 +132,7 @@ def test_more_changes_than_are_noted(backup: Backup) -> None:
     backup.second()
     assert backup.journal.whole
     backup.hold(NEW, flows(CHANGED_MAX + 100))
-    assert not backup.journal.whole and len(backup.journal.changed) <= CHANGED_MAX
+    assert not backup.journal.whole and backup.journal.waiting <= CHANGED_MAX
     backup.complete()
     assert backup.kernel().keys() == backup.held().keys()
 

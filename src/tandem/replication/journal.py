@@ -18,7 +18,8 @@ class Journal:
     def __init__(self) -> None:
         self.on = False
         self.whole = False  # but for what is noted, the kernel has everything that is held
-        self.changed: dict[bytes, bool] = {}  # by key: whether the kernel can't have an entry of it
+        self.new: dict[bytes, None] = {}  # keys of entries that the kernel can't have
+        self.changed: dict[bytes, None] = {}  # and of others
         self.gone: dict[bytes, None] = {}
         self.forgotten = 0  # ends for which there was no room
 
@@ -30,27 +31,31 @@ class Journal:
     def stop(self) -> None:
         """Note nothing any more."""
         self.on = self.whole = False
-        self.changed.clear()
+        self.forget_changes()
         self.gone.clear()
 
     @property
     def waiting(self) -> int:
         """How many entries of the kernel are to be changed."""
-        return len(self.changed) + len(self.gone)
+        return len(self.new) + len(self.changed) + len(self.gone)
 
     def change(self, key: bytes, new: bool) -> None:
         """An entry has come (`new`) or is another one now."""
-        if key in self.changed:
+        if key in self.new or key in self.changed:
             return
-        if len(self.changed) >= CHANGED_MAX:
-            self.changed.clear()
+        if len(self.new) + len(self.changed) >= CHANGED_MAX:
+            self.forget_changes()
             self.whole = False
-        self.changed[key] = self.gone.pop(key, True) is not None and new
+        if self.gone.pop(key, True) is not None and new:
+            self.new[key] = None
+        else:
+            self.changed[key] = None
 
     def remove(self, key: bytes) -> None:
         """An entry has ended."""
-        if self.changed.pop(key, False):
+        if self.new.pop(key, True) is None:
             return
+        self.changed.pop(key, None)
         if len(self.gone) < GONE_MAX:
             self.gone[key] = None
         else:
@@ -58,14 +63,20 @@ class Journal:
 
     def doubt(self) -> None:
         """The kernel may have more than was thought."""
-        self.changed = dict.fromkeys(self.changed, False)
+        self.changed |= self.new
+        self.new = {}
 
-    def take_changed(self) -> tuple[list[bytes], list[bytes]]:
+    def forget_changes(self) -> None:
+        """Note ends only, from here on."""
+        self.new, self.changed = {}, {}
+
+    def take_changed(self) -> tuple[dict[bytes, None], dict[bytes, None]]:
         """Keys that the kernel can't have, and others; they are noted no more."""
-        taken, self.changed = self.changed, {}
-        return [key for key, new in taken.items() if new], [key for key, new in taken.items() if not new]
+        taken = self.new, self.changed
+        self.forget_changes()
+        return taken
 
-    def take_gone(self) -> list[bytes]:
+    def take_gone(self) -> dict[bytes, None]:
         """Keys that have ended; they are noted no more."""
         taken, self.gone = self.gone, {}
-        return list(taken)
+        return taken

@@ -23,6 +23,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 from tandem.loop import Loop
 from tandem.replication.cache import SHARDS, Cache
@@ -41,9 +42,10 @@ MILLISECOND = 1_000_000
 REST = 4  # times as long as a step takes, after it
 LEAST, ROUND = 300, 120  # s
 SHARE = 3 / 4
-SMALL = 16 * 1024  # bytes of a chunk at rest: 0.3 ms
+SMALL = 8 * 1024  # bytes of a chunk at rest: 0.3 ms, for which what the active tells has to wait
 FULL = 64 * 1024
 SHARDS_A_STEP = SHARDS // 64
+KEYS_A_STEP = 256
 STEPS_KEPT = 8  # of one takeover
 _TIMER = "conntrack mirror"
 
@@ -137,12 +139,13 @@ class Mirror:
     def _plan(self) -> None:
         """What there is to do now, as rounds."""
         journal = self._journal
-        room = self._hurried or not (journal.changed or not journal.whole) or not self._is_crowded()
+        changed = journal.new or journal.changed
+        room = self._hurried or not (changed or not journal.whole) or not self._is_crowded()
         if journal.gone:
             self._rounds.append(self._delete)
         if room and not journal.whole:
             self._rounds.append(self._everything)
-        elif room and journal.changed:
+        elif room and changed:
             self._rounds.append(self._create)
 
     def _step(self, now: int) -> None:
@@ -183,11 +186,16 @@ class Mirror:
     # Rounds
 
     def _delete(self) -> None:
-        self._restorer.delete(self._builder.deletes(self._not_held(self._journal.take_gone())))
+        keys = iter(self._journal.take_gone())
+        self._restorer.delete(self._deletions(iter(lambda: list(islice(keys, KEYS_A_STEP)), [])))
 
     def _leftovers(self, cache: Cache) -> Iterator[Chunk]:
-        for start in range(0, SHARDS, SHARDS_A_STEP):
-            keys = self._not_held(key for key, _ in cache.shards(start, SHARDS_A_STEP))
+        parts = (cache.shards(start, SHARDS_A_STEP) for start in range(0, SHARDS, SHARDS_A_STEP))
+        return self._deletions([key for key, _ in part] for part in parts)
+
+    def _deletions(self, parts: Iterable[list[bytes]]) -> Iterator[Chunk]:
+        for part in parts:
+            keys = self._not_held(part)
             # An empty chunk is a step too: no step may look through the whole table.
             yield from self._builder.deletes(keys) if keys else (Chunk(b"", 1, []),)
 
@@ -203,7 +211,7 @@ class Mirror:
 
     def _everything(self) -> None:
         self._journal.whole = True  # once this is done, and if nothing is lost on the way
-        self._journal.changed.clear()
+        self._journal.forget_changes()
         self._put(entry for table in self._tables() for part in table.slices() for entry in part)
 
     def _put(self, entries: Iterable[Entry], known: bool = False) -> None:
