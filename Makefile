@@ -52,7 +52,7 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check --config src/pyproject.toml src tests openwrt-feed qemu
 	cd src && ../$(BIN)/mypy tandem
 
-bench: $(VENV)/.demo
+bench: $(VENV)/.test
 	@tests/tools/debian-install $(DEMO_PACKAGES) keepalived conntrackd
 	@$(BIN)/python -m tests.bench $(ARGS)
 

@@ -2,7 +2,7 @@
 """`python -m tests.bench`: keepalived and tandemd on the same lab, alternating; medians with their spread.
 
     --runs N            runs of each daemon (5)
-    --only A,B          of: power, term, wan, idle, many; restore, stream, burst, crowd, gate (replication of
+    --only A,B          of: power, term, wan, idle, many, full; restore, stream, burst, crowd, gate (replicated
                         connections, where keepalived's column is conntrackd: connections.py, replication.py)
     --advert A,B        intervals in s for power, term and wan (1,0.1,0.02; version 3 below 1 s)
     --daemon A,B        of: keepalived, tandemd
@@ -31,11 +31,11 @@ from functools import partial
 from pathlib import Path
 
 from tests.bench.connections import restore
-from tests.bench.measure import Figures, failover, idle, many
+from tests.bench.measure import Figures, failover, full, idle, many
 from tests.bench.replication import burst, crowd, gate, stream
 
 KINDS = ["keepalived", "tandemd"]
-PARTS = ["power", "term", "wan", "idle", "many", "restore", "stream", "burst", "crowd", "gate"]
+PARTS = ["power", "term", "wan", "idle", "many", "full", "restore", "stream", "burst", "crowd", "gate"]
 Values = dict[str, dict[str, list[float]]]  # figure -> daemon -> one value for each run
 
 
@@ -99,7 +99,7 @@ def main() -> int:
             for text in options.advert.split(",")
         ]
     others: dict[str, Callable[[str], Figures]] = {
-        "idle": idle, "many": many,
+        "idle": idle, "many": many, "full": full,
         "restore": restore, "stream": stream, "burst": burst, "crowd": crowd, "gate": gate,
     }  # fmt: skip
     jobs += [(name, job) for name, job in others.items() if name in chosen]

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import random
 import signal
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from tests.lab import (
     FAR,
@@ -23,6 +25,8 @@ from tests.lab import (
     wait_until,
 )
 from tests.lab.process import Cost
+from tests.openwrt import everything
+from tests.openwrt_pieces import USR
 
 Figures = dict[str, float]
 IDLE_S = 5.0  # how long CPU time is added up
@@ -104,6 +108,15 @@ def idle(kind: str) -> Figures:
         wait_until(lambda: lab.other(active).all_in("BACKUP"), 15, "a backup", explain=lab.logs)
         time.sleep(1.0)  # the start's own work is over
         return _cost_figures("2 instances, 0.1 s", active, lab.other(active))
+
+
+def full(kind: str) -> Figures:
+    """The same with all of Tandem configured, where there is a ubusd; keepalived has none of it."""
+    if kind != Tandem.name or not (USR / "sbin/ubusd").exists():
+        return {}
+    with tempfile.TemporaryDirectory() as directory, everything.pair(Path(directory)) as routers:
+        time.sleep(1.0)
+        return _cost_figures("everything on, 0.1 s", *routers)
 
 
 def many(kind: str) -> Figures:

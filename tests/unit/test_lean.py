@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The daemon's dataclasses beside the standard library's, of which they are a part."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tandem import lean
+
+SOURCE = Path(__file__).resolve().parents[2] / "src"
+# All modules of the resident daemon, with everything configured.
+RESIDENT = (
+    "tandem.daemon, tandem.replication.replication, tandem.replication.configured, tandem.dhcp.gateway, "
+    "tandem.openwrt.integration, tandem.doctor.exchange"
+)
+
+
+def classes(module: ModuleType) -> list[Any]:
+    dataclass, field = module.dataclass, module.field
+
+    @dataclass(frozen=True, slots=True)
+    class Nothing:
+        """No field."""
+
+    @dataclass(frozen=True, slots=True)
+    class One:
+        value: object
+
+    @dataclass(frozen=True, slots=True)
+    class Point:
+        """Some defaults."""
+
+        x: int
+        y: int = 5
+        secret: tuple[int, ...] = field(default=(), repr=False)
+
+        @property
+        def sum(self) -> int:
+            return self.x + self.y
+
+    @dataclass(slots=True)
+    class Box:
+        items: list[int] = field(default_factory=list)
+        count: int = 0
+
+        def __post_init__(self) -> None:
+            self.count = len(self.items)
+
+    return [Nothing, One, Point, Box]
+
+
+CALLS: list[tuple[int, tuple[Any, ...], dict[str, Any]]] = [
+    (0, (), {}), (0, (1,), {}), (1, ("a",), {}), (1, ([],), {}), (1, (), {}), (2, (1,), {}),
+    (2, (1, 2), {"secret": (3,)}), (2, (), {"y": 1}), (2, (1,), {"z": 1}), (2, (1,), {"x": 1}),
+    (3, (), {}), (3, ([1, 2],), {}), (3, (), {"count": 3}),
+]  # fmt: skip
+
+
+def outcome(kind: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """What comes of making an object and asking it all; the kind of error when there is one."""
+    try:
+        made = kind(*arguments, **named)
+    except TypeError:
+        return TypeError
+    said: list[Any] = [repr(made).split(".")[-1], made == kind(*arguments, **named), made != object()]
+    said += [made.__match_args__, made.__slots__, [getattr(made, name) for name in made.__slots__]]
+    said += [kind.__doc__ or "", made in (made,), getattr(made, "sum", None)]
+    try:
+        said.append(hash(made) == hash(kind(*arguments, **named)))
+    except TypeError:
+        said.append(TypeError)
+    with pytest.raises((AttributeError, TypeError)):  # the latter from frozen classes with slots
+        made.other = 1
+    return said
+
+
+@pytest.mark.parametrize("number", range(len(CALLS)))
+def test_objects_are_those_of_the_standard_library(number: int) -> None:
+    index, arguments, named = CALLS[number]
+    ours, theirs = (outcome(classes(module)[index], arguments, named) for module in (lean, dataclasses))
+    if ours is not TypeError:  # without a docstring the real one writes one
+        ours[6] = theirs[6] = None
+    assert ours == theirs
+
+
+def test_classes_are_different() -> None:
+    _, one, point, _ = classes(lean)
+    assert one(1) != point(1) and point(1) != point(2) and len({point(1), point(1), point(2)}) == 2
+
+
+def test_a_default_list_is_not_shared() -> None:
+    box = classes(lean)[3]
+    first, second = box(), box()
+    first.items.append(1)
+    assert second.items == [] and first != second
+
+
+@pytest.mark.parametrize("module", [lean, dataclasses])
+def test_replace_and_fields(module: Any) -> None:
+    point = classes(module)[2]
+    assert module.replace(point(1, 2, (3,)), y=7) == point(1, 7, (3,))
+    assert [item.name for item in module.fields(point)] == ["x", "y", "secret"]
+    assert [item.name for item in module.fields(point(1))] == ["x", "y", "secret"]
+    assert module.is_dataclass(point(1)) and not module.is_dataclass(5)
+    match point(1, 2):
+        case point(x, y):
+            assert (x, y) == (1, 2)
+
+
+def test_the_daemon_has_it_and_others_do_not() -> None:
+    def names(modules: str) -> list[str]:
+        program = f"import sys; sys.path.insert(0, {str(SOURCE)!r}); import {modules}\n"
+        program += "import dataclasses; print(dataclasses.__name__, *sys.modules)"
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True
+        )
+        return done.stdout.split()
+
+    resident = names(RESIDENT)
+    assert resident[0] == "tandem.lean"
+    heavy = {"inspect", "ast", "typing", "logging", "subprocess", "asyncio", "pyroute2", "scapy", "copy"}
+    assert heavy.isdisjoint(resident)
+    assert names("tandem.planner")[0] == names("tandem.control.cli")[0] == "dataclasses"
