@@ -109,6 +109,13 @@ class SeedLab(SeedEnds):
             self.routers.append(self.add(Router(f"r{number}", ports, daemon(number))))
         self.r1, self.r2 = self.routers[:2]
 
+    def start(self) -> None:
+        """Start every daemon, and wait until each tells its state."""
+        for router in self.routers:
+            router.start()
+        for router in self.routers:
+            router.wait_started()
+
     @property
     def active(self) -> Router | None:
         """The one router that holds every virtual address while the others hold none; None in between."""

@@ -20,12 +20,22 @@ def tandem(*instances: Instance, groups: dict[str, tuple[str, ...]] | None = Non
 
 
 def pair(open_lab: Callable[[Any], Any], *instances: Instance, lesser: int = 100, **options: str) -> LanLab:
-    """Two routers with these instances, r2 with priority `lesser`; r1 is active."""
+    """Two routers with these instances, r2 with priority `lesser`: r1 is active and r2 its backup."""
     second = [replace(instance, priority=lesser) for instance in instances]
     lab: LanLab = open_lab(LanLab([tandem(*instances, **options), tandem(*second, **options)]))
-    lab.start()
-    wait_until(lambda: lab.active is lab.routers[0], 15, "r1 is active")
+    elect(lab)
     return lab
+
+
+def elect(lab: LanLab) -> None:
+    """Start all routers; r1 becomes active, and the others, which may start later, are its backups."""
+    lab.start()
+    first, *others = lab.routers
+
+    def elected() -> bool:
+        return lab.active is first and all(router.all_in("BACKUP") for router in others)
+
+    wait_until(elected, 15, "r1 is active, the others are backups", explain=lab.logs)
 
 
 def status(router: Router) -> dict[str, Any]:
@@ -37,6 +47,12 @@ def status(router: Router) -> dict[str, Any]:
 def instance(router: Router, name: str = "V1") -> dict[str, Any]:
     """One instance in the daemon's snapshot."""
     return next(item for item in status(router)["instances"] if item["name"] == name)
+
+
+def peer(router: Router, name: str = "V1") -> dict[str, Any]:
+    """What the router says of the active one that it follows; empty before it has heard one."""
+    found: dict[str, Any] = instance(router, name)["peer"] or {}
+    return found
 
 
 def state(router: Router, name: str = "V1") -> str:

@@ -137,10 +137,7 @@ def settle(lab: SeedLab, timeout: float = 20) -> tuple[Router, Router]:
 
 def started(lab: SeedLab) -> tuple[Router, Router]:
     """Start both routers: (active, backup)."""
-    for router in lab.routers:
-        router.start()
-    for router in lab.routers:
-        router.wait_started()
+    lab.start()
     return settle(lab)
 
 

@@ -42,8 +42,7 @@ def daemon(number: int, *instances: Instance) -> Tandem:
 
 def running(lab: SeedLab) -> SeedLab:
     """Start both, and wait until one is active and the other in step."""
-    for router in lab.routers:
-        router.start()
+    lab.start()
     settled(lab)
     return lab
 
@@ -323,9 +322,7 @@ def test_different_secrets(open_lab: Open) -> None:
         return Tandem(plain.instances, plain.groups, plain.text.replace(SECRET, f"{SECRET} {number}"))
 
     lab = open_lab(SeedLab(secretive))
-    for router in lab.routers:
-        router.start()
-        router.wait_started()
+    lab.start()
     errors = [lambda r=router: channel(r)["last_error"] for router in lab.routers]
     wait_until(lambda: any("secret" in error() for error in errors), 20, "refused")
     active_of(lab)
@@ -349,9 +346,7 @@ def test_unequal_configurations(open_lab: Open) -> None:
         return daemon(number, lan, replace(wan, preempt=True), replace(more, preempt=True))
 
     lab = open_lab(SeedLab(unequal))
-    for router in lab.routers:
-        router.start()
-        router.wait_started()
+    lab.start()
     wait_until(lambda: all(channel(router)["state"] == "up" for router in lab.routers), 20, "connected")
     wait_until(lambda: all(router.all_in("MASTER") for router in lab.routers), 20, "two actives")
     found = doctor(lab.r1)

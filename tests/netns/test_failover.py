@@ -20,7 +20,7 @@ from tests.lab import (
     wait_until,
 )
 
-from .daemon import Tandem, status
+from .daemon import Tandem, peer, status
 
 Open = Callable[[SeedLab], SeedLab]
 
@@ -34,10 +34,16 @@ def lab(open_lab: Open) -> SeedLab:
     declared = SeedLab(tandemd)
     declared.switch("elsewhere")
     lab = open_lab(declared)
-    for router in lab.routers:
-        router.start()
-    wait_until(lambda: lab.active, 15, "one router is active")
+    lab.start()
+    wait_until(lambda: elected(lab), 15, "one router is active, the other its backup", explain=lab.logs)
     return lab
+
+
+def elected(lab: SeedLab) -> bool:
+    """Whether the one that is not active has heard the other: equals may both have been active for a moment."""
+    active = lab.active
+    backup = lab.other(active) if active else None
+    return backup is not None and backup.all_in("BACKUP") and bool(peer(backup, "I1"))
 
 
 def actors(lab: SeedLab) -> tuple[Router, Router]:

@@ -28,6 +28,7 @@ from tests.openwrt_pieces import ROOT, USR, needs
 from .doctor import doctor
 from .live import Connections, connections, no_resets, power_loss, settle, started, takes_over, transitions
 from .openwrt_firewall import NETWORK, Firewall, Fw4Lab, Fw4Tandem, fw4_instances
+from .test_init import as_init_names_them
 
 Open = Callable[[Any], Any]
 KINDS = [
@@ -97,8 +98,7 @@ def open_flows(lab: SeedLab, flows: Connections) -> None:
 def test_without_the_files_of_the_package_there_are_two_actives(open_lab: Open, genuine: bool) -> None:
     """What the files are for: the same lab without them."""
     lab = open_lab(Fw4Lab(behind(genuine, lan="REJECT", included=False)))
-    for router in lab.routers:
-        router.start()
+    lab.start()
     wait_until(lambda: all(router.all_in("MASTER") for router in lab.routers), 15, "two actives")
 
 
@@ -199,11 +199,11 @@ def test_what_init_writes_on_the_genuine_fw4_and_netifd(open_lab: Open, tmp_path
     texts = init_both(tmp_path)
 
     def daemon(number: int) -> Fw4Tandem:
-        return Fw4Tandem(Tandem(fw4_instances(), text=texts[number]), Firewall(True, lan="REJECT"))
+        instances = as_init_names_them(fw4_instances())
+        return Fw4Tandem(Tandem(instances, text=texts[number]), Firewall(True, lan="REJECT"))
 
     lab = open_lab(Fw4Lab(daemon))
-    for router in lab.routers:
-        router.start()
+    lab.start()
     wait_until(lambda: all("br-lan" in let_in(router) for router in lab.routers), 20, "netifd has told")
     active, backup = settle(lab)
     assert "0% packet loss" in lab.client.exec("ping", "-c1", "-W2", FAR)

@@ -11,12 +11,13 @@ import sys
 import termios
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.lab import Router, SeedLab, Tandem, wait_until
+from tests.lab import Instance, Router, SeedLab, Tandem, wait_until
 from tests.lab.router import TANDEM
 from tests.lab.topology import seed_instances
 
@@ -60,6 +61,11 @@ config dhcp 'wan'
 """
 
 
+def as_init_names_them(instances: list[Instance]) -> list[Instance]:
+    """The seed's instances by the names that `tandem init` gives: those of the networks."""
+    return [replace(one, name=name) for one, name in zip(instances, ("lan", "wan"), strict=True)]
+
+
 class Machine:
     """The files of one router, and `tandem init` on them."""
 
@@ -84,7 +90,7 @@ class Machine:
         text = self.config.read_text()
         for network, device in (("lan", "br-lan"), ("wan", "eth0.2")):
             text = text.replace(f"option interface '{network}'", f"option interface '{device}'")
-        return Tandem(seed_instances(), text=text.replace("option dhcp '1'", ""))
+        return Tandem(as_init_names_them(seed_instances()), text=text.replace("option dhcp '1'", ""))
 
 
 @pytest.fixture
@@ -152,8 +158,7 @@ def test_two_routers_elect_with_what_init_wrote(open_lab: Open, machines: list[M
     without = second.run("--join", "--force", "--dhcp-config=/nowhere", stdin=token(done.stdout) + "\n")
     assert without.returncode == 0 and "lan: dnsmasq gives no leases here" in without.stderr
     lab = open_lab(SeedLab(lambda number: machines[number - 1].daemon()))
-    for router in lab.routers:
-        router.start()
+    lab.start()
     active: Router = wait_until(lambda: lab.active, 15, "one is active")  # whoever was up first
     wait_until(lambda: active.has("fd00:1::4"), 5, "IPv6 too")
     for router in lab.routers:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab import LanLab, Router, wait_until
+from tests.lab import LanLab, Router, netns, wait_until
 
 from .daemon import V1, VIP, instance, ip_json, pair, state, tandem
 
@@ -24,19 +24,15 @@ def lab(open_lab: Open) -> LanLab:
 def make_anew(lab: LanLab, router: Router) -> None:
     """Delete the router's interface and connect another one of the same name."""
     cable = router.cable("eth0")
-    bridge = next(name for name in (lab.switch("lan"),))
-    switch = ["ip", "-n", lab.switch_namespace, "link"]
     router.ip("link delete eth0")
-    lab.client.exec("true")
-    run(*switch, "add", cable, "type", "veth", "peer", "name", "eth0", "netns", router.namespace)
-    run(*switch, "set", cable, "master", bridge, "up")
+    netns.ip_batch(
+        [
+            f"link add {cable} type veth peer name eth0 netns {router.namespace}",
+            f"link set {cable} master {lab.switches[0]} up",
+        ],
+        lab.switch_namespace,
+    )
     router.ip("address add 192.168.1.2/24 dev eth0", "link set eth0 up")
-
-
-def run(*argv: str) -> None:
-    import subprocess
-
-    subprocess.run(argv, check=True)
 
 
 def test_an_interface_made_anew_is_taken_up(lab: LanLab) -> None:

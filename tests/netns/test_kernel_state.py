@@ -12,7 +12,7 @@ import pytest
 
 from tests.lab import Capture, LanLab, Router, wait_until
 
-from .daemon import V1, VIP, instance, ip_json, pair, state, tandem
+from .daemon import V1, VIP, instance, ip_json, pair, peer, state, tandem
 
 ROUTE = "src 192.168.1.4 to 203.0.113.0/24 via 192.168.1.10 dev eth0 metric 5"
 FULL = replace(
@@ -77,14 +77,14 @@ def test_who_wakes_up_does_not_fight(open_lab: Open) -> None:
     r2.start()
     wait_until(lambda: r2.has(VIP), 10, "r2 is active")
     r1.start()
-    wait_until(lambda: state(r1) == "BACKUP" and instance(r1)["peer"], 10, "r1 hears it")
+    wait_until(lambda: state(r1) == "BACKUP" and peer(r1), 10, "r1 hears it")
     r2.freeze()
     wait_until(lambda: r1.has(VIP), 5, "r1 takes over")
     wait_until(lambda: not r2.has(VIP), 5, "the dead man's switch fires")
     with Capture(lab, "lan", filter="ip proto 112") as seen:
         r2.thaw()
         wait_until(lambda: state(r2) == "BACKUP", 5, "r2 has noticed")
-        wait_until(lambda: instance(r2)["peer"]["address"] == "192.168.1.2", 5, "and follows r1")
+        wait_until(lambda: peer(r2).get("address") == "192.168.1.2", 5, "and follows r1")
     assert seen.count("ip.src == 192.168.1.2") and not seen.count("ip.src == 192.168.1.3")
     assert r1.has(VIP) and not r2.has(VIP)
     assert "BACKUP" not in r1.log().partition("MASTER")[2]

@@ -79,10 +79,7 @@ def test_both_ends_of_a_cable_differ_in_index(lab: SeedLab) -> None:
 
 def test_keepalived_gives_the_gateway_and_survives_a_power_loss(lab: SeedLab) -> None:
     Service(lab.server, "echo", FAR, "7")
-    for router in lab.routers:
-        router.start()
-    for router in lab.routers:
-        router.wait_started()
+    lab.start()
     active = wait_until(lambda: lab.active, 15, "one active")
     pings = Pings(lab.client, FAR)
     pings.flowing()
@@ -103,8 +100,7 @@ def test_keepalived_gives_the_gateway_and_survives_a_power_loss(lab: SeedLab) ->
 
 def test_download_sees_bytes(lab: SeedLab) -> None:
     Service(lab.server, "source", "80")
-    for router in lab.routers:
-        router.start()
+    lab.start()
     wait_until(lambda: lab.active, 15, "one active")
     download = Download(lab.client, FAR)
     wait_until(lambda: download.bytes > 100_000, 15, "bytes")

@@ -12,7 +12,7 @@ import pytest
 
 from tests.lab import LabError, LanLab, Router, stays, wait_until
 
-from .daemon import V1, VIP, configure, instance, pair, state, status, tandem
+from .daemon import V1, VIP, configure, instance, pair, peer, state, status, tandem
 
 OTHER = replace(V1, name="V2", virtual_router_id=52, addresses=("192.168.1.5/24",))
 Open = Callable[[Any], Any]
@@ -35,7 +35,7 @@ def test_a_changed_priority_keeps_role_and_address(lab: LanLab) -> None:
     assert instance(r1)["priority"]["effective"] == 160
     stays(lambda: r1.has(VIP), 0.5, "the address stays")
     assert transitions(r1) == before and state(r2) == "BACKUP"
-    wait_until(lambda: instance(r2)["peer"]["priority"] == 160, 5, "the peer hears it")
+    wait_until(lambda: peer(r2).get("priority") == 160, 5, "the peer hears it")
 
 
 def test_added_and_removed_addresses(lab: LanLab) -> None:

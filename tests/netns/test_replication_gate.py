@@ -68,8 +68,7 @@ def lab() -> Iterator[SeedLab]:
             served = host.popen(sys.executable, "-IS", OPENER, "serve", "81", stdout=subprocess.PIPE)
             assert served.stdout
             served.stdout.readline()
-        for router in made.routers:
-            router.start()
+        made.start()
         wait_until(lambda: made.active, 15, "one active")
         _wait_on(_active(made))
         yield made
