@@ -146,7 +146,7 @@ def settled(lab: LanLab, active: Router, others: Sequence[Router]) -> None:
     wait_until(lambda: agreed() is None, 12, f"{active.name} is the active router")
     addresses = [item.split("/")[0] for vr in active.daemon.instances for item in vr.addresses]
     for address in addresses:
-        wait_until(lambda address=address: reached(address), 3, f"the client reaches {address}")
+        wait_until(lambda address=address: reached(address), 10, f"the client reaches {address}")
     # A dead active router is missed after three to four intervals: by then a hidden one has shown.
     slow = any(vr.advert_s >= 1 for vr in active.daemon.instances)
     stays(lambda: lab.active is active, 1 if slow else 4 * ADVERT_S, f"{active.name} is active")

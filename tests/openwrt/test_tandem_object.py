@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import random
 import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -52,7 +51,9 @@ def test_status_is_the_same_as_on_the_control_socket(r1: Router, ubusd: Ubusd) -
     known = Tandem.request(r1, "status")
     assert said.keys() == known.keys()
     assert said["instances"][0]["state"] == "MASTER"
-    assert said["pid"] == known["pid"] and said["history"] == known["history"]
+    assert said["pid"] == known["pid"]
+    for one, other in zip(said["history"], known["history"], strict=True):
+        assert abs(one.pop("time") - other.pop("time")) < 0.1 and one == other  # reckoned from now, each time
 
 
 @pytest.mark.parametrize(
@@ -183,20 +184,15 @@ def test_a_flood_of_calls_does_not_disturb_the_gateway(open_lab: Open, ubusd: Ub
     wait_until(lambda: published(ubusd), 10)
     before = Tandem.request(r2, "status")["instances"][0]["transitions"]
     bus = ubusd.connect()
-    found, answered = bus.lookup("tandem"), 0
-
-    def count(status: int, _replies: list[dict[str, Any]]) -> None:
-        nonlocal answered
-        answered += status == 0
-
-    deadline, asked = time.monotonic() + 2, 0
-    while time.monotonic() < deadline:
-        while asked - answered < 50:
-            bus.call_async(found, "status", {}, count)
+    found, asked = bus.lookup("tandem"), 0
+    answers: list[int] = []
+    while len(answers) < 1000:
+        while asked - len(answers) < 50:
+            bus.call_async(found, "status", {}, lambda status, _replies: answers.append(status))
             asked += 1
         bus.loop(0)
-    wait_until(lambda: (bus.loop(0.01), answered == asked)[1], 30)
-    assert answered > 200
+    wait_until(lambda: (bus.loop(0.01), len(answers) == asked)[1], 30)
+    assert not any(answers)
     assert lab.active is r1 and Tandem.request(r2, "status")["instances"][0]["transitions"] == before
 
 

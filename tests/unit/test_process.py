@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pwd
 import signal
@@ -108,7 +109,11 @@ def test_what_cant_be_executed_is_a_counted_failure(
 
 def test_timeout_ends_the_whole_group(bench: Bench, tmp_path: Path) -> None:
     pidfile = tmp_path / "pid"
-    ended = bench.run(f"sleep 60 & echo $! >{pidfile}; wait", timeout=SECOND // 5)
+    pid = bench.shell(f"sleep 60 & echo $! >{pidfile}; wait", timeout=60 * SECOND)
+    bench.run_until(lambda: pidfile.exists() and pidfile.read_text())
+    bench.processes.expire(pid, bench.loop.now())
+    bench.run_until(lambda: bench.exits)
+    [ended] = bench.exits
     assert (ended.timed_out, ended.ok, str(ended)) == (True, False, "timed out")
     bench.run_until(lambda: gone(int(pidfile.read_text())))
 
@@ -214,6 +219,7 @@ def test_the_number_of_children_is_bounded() -> None:
 
 def test_no_descriptors_are_left(bench: Bench) -> None:
     bench.run("exit 0")
+    gc.collect()  # what other tests have left
     before = os.listdir("/proc/self/fd")
     for _ in range(20):
         bench.run("exit 0")
