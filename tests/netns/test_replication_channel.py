@@ -21,6 +21,7 @@ from tandem.replication.channel import Channel, Peer
 from tandem.replication.peer_socket import Path
 from tandem.replication.session import Settings
 from tandem.replication.session_events import Acked, Closed, Event, Opened
+from tests.lab.log import Lines
 from tests.lab.netns import enter, ip_batch
 from tests.lab.wait import stays, wait_until
 from tests.property.replication_link import SECRET, Table, new
@@ -29,17 +30,6 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 T = TypeVar("T")
 _numbers = count()
-
-
-class Lines:
-    """A log that the test can read."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def write(self, level: str, line: str) -> bool:
-        self.lines.append(f"{level} {line}")
-        return True
 
 
 class Router(threading.Thread):

@@ -34,7 +34,7 @@ from tandem.replication.record import (
     pack_tail,
 )
 from tests.unit.flow_messages import event
-from tests.unit.test_cli import STATUS
+from tests.unit.status_snapshot import STATUS
 
 LAN, FAR, WAN = bytes((192, 168, 1, 10)), bytes((203, 0, 113, 1)), bytes((192, 168, 0, 4))
 SIX, OTHER_SIX = bytes.fromhex("fd000001" + "00" * 11 + "10"), bytes.fromhex("fd00000f" + "00" * 11 + "01")

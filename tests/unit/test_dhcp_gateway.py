@@ -17,6 +17,7 @@ from tandem.dhcp.gateway import PATIENCE, RETRY, SECOND, Gateway
 from tandem.effects.plan import LeasePlan
 from tandem.effects.process import Exit
 from tandem.log import Logger
+from tests.lab.log import Lines
 
 START = 1_000 * SECOND
 EPOCH = 1_700_000_000  # when the monotonic clock was 0
@@ -111,15 +112,6 @@ class Channel:
         """What was sent since the last look."""
         sent, self.sent = self.sent, []
         return [line.decode() for data in sent for line in data.split(b"\n")[1:]]
-
-
-class Lines:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def write(self, level: str, line: str) -> bool:
-        self.lines.append(line)
-        return True
 
 
 class Bench:
@@ -401,7 +393,7 @@ def test_a_restart_that_fails_is_tried_again_ever_less_often(bench: Bench) -> No
         assert bench.restarts.count == count + 1
     bench.restarts.end()
     assert bench.gateway.status()["problem"] == "" and bench.guard.delayed == set()
-    assert "dhcp: dnsmasq is restarted at last" in bench.log.lines
+    assert "info dhcp: dnsmasq is restarted at last" in bench.log.lines
 
 
 def test_what_dnsmasq_grants_between_two_failed_restarts_is_heard(bench: Bench) -> None:

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,17 +9,9 @@ import pytest
 from tandem.config.schema import Notify
 from tandem.effects.notify import GROUP, INSTANCE, Command, Notifier, commands_for
 from tandem.effects.process import MILLISECOND, Credentials, Processes, credentials_of
-from tests.unit.test_process import Bench, gone
+from tests.unit.children import Bench, gone
 
 SECOND = 1000 * MILLISECOND
-
-
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    bench = Bench()
-    yield bench
-    bench.processes.close()
-    bench.loop.close()
 
 
 class Recorder:

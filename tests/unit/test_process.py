@@ -7,72 +7,16 @@ import gc
 import os
 import pwd
 import signal
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
 from tandem.effects import process
-from tandem.effects.process import Exit, Processes, credentials_of, insecure_path
-from tandem.log import Logger
-from tandem.loop import Loop
+from tandem.effects.process import credentials_of, insecure_path
+from tests.unit.children import SECOND, Bench, gone
 
-SECOND = 1_000_000_000
 ROOT = os.geteuid() == 0
-
-
-class Lines:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def write(self, level: str, line: str) -> bool:
-        self.lines.append(f"{level} {line}")
-        return True
-
-
-class Bench:
-    """A loop with processes and a log, and a way to wait."""
-
-    def __init__(self, limit: int = 32) -> None:
-        self.loop = Loop()
-        self.sink = Lines()
-        self.log = Logger("debug", self.sink)
-        self.processes = Processes(self.loop, self.log, limit)
-        self.exits: list[Exit] = []
-
-    def run_until(self, condition: Callable[[], object], seconds: float = 10) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, "condition not reached"
-            self.loop.turn(SECOND // 50)
-
-    def shell(self, command: str, timeout: int = 10 * SECOND, **options: object) -> int | None:
-        argv = ("/bin/sh", "-c", command)
-        return self.processes.start(argv, timeout, self.exits.append, **options)  # type: ignore[arg-type]
-
-    def run(self, command: str, **options: object) -> Exit:
-        count = len(self.exits)
-        assert self.shell(command, **options) is not None  # type: ignore[arg-type]
-        self.run_until(lambda: len(self.exits) > count)
-        return self.exits[-1]
-
-
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    bench = Bench()
-    yield bench
-    bench.processes.close()
-    bench.loop.close()
-
-
-def gone(pid: int) -> bool:
-    """Whether the process has ended; one that nobody has reaped yet counts as ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except OSError:
-        return True
 
 
 def test_exit_status(bench: Bench) -> None:

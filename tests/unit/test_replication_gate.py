@@ -24,6 +24,7 @@ from tandem.replication.gate_hold import (
 )
 from tandem.replication.gate_link import _PACKAGE_DIR, _START, GateLink
 from tandem.replication.gate_rules import FIRST, iptables_rules, nft_rules
+from tests.lab.log import Lines
 
 MS = 1_000_000
 PORTS = struct.pack("!HH", 80, 40000)
@@ -141,19 +142,10 @@ def test_what_nft_and_iptables_are_told() -> None:
         assert ("icmpv6" in rules[2]) is v6
 
 
-class _Sink:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def write(self, level: str, message: str) -> bool:
-        self.lines.append(f"{level} {message}")
-        return True
-
-
 def test_without_netfilterqueue_the_guarantee_is_missing_and_said_to_be(tmp_path: Path) -> None:
     (tmp_path / "netfilterqueue.py").write_text("raise ImportError('no netfilterqueue here')")
     start = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {_START}"
-    loop, sink = Loop(), _Sink()
+    loop, sink = Loop(), Lines()
     link = GateLink(
         loop,
         Logger("info", sink),

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from tandem.config.schema import Script
 from tandem.effects.process import MILLISECOND, Exit
 from tandem.health.script import RiseFall, ScriptProbe
-from tests.unit.test_process import Bench
+from tests.unit.children import Bench
 
 
 def states(counter: RiseFall, results: str) -> str:
@@ -162,14 +161,6 @@ def test_stopped_means_silent() -> None:
     it.loop.advance(5000)
     assert it.changes == []
     assert len(it.processes.started) == 1
-
-
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    bench = Bench()
-    yield bench
-    bench.processes.close()
-    bench.loop.close()
 
 
 def test_a_real_script(bench: Bench, tmp_path: Path) -> None:

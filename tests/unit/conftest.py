@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What several unit tests ask for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.children import Bench
+from tests.unit.fake_daemon import FakeDaemon
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    """A loop with child processes, which end with the test."""
+    bench = Bench()
+    yield bench
+    bench.processes.close()
+    bench.loop.close()
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[FakeDaemon]:
+    """A daemon that answers the command line."""
+    daemon = FakeDaemon(tmp_path / "control.sock")
+    yield daemon
+    daemon.close()
+
+
+@pytest.fixture
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Times and widths are the same everywhere."""
+    for name in ("NO_COLOR", "COLUMNS", "LINES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()

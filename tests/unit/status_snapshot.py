@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A status snapshot with everything in it, and the page that `tandem status` makes of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+LAN = {
+    "name": "I1",
+    "group": "G1",
+    "state": "MASTER",
+    "since_s": 15732.5,
+    "since": 1753611200,
+    "interface": "lan",
+    "device": "br-lan",
+    "family": 4,
+    "version": 3,
+    "virtual_router_id": 51,
+    "priority": {"base": 100, "effective": 105, "why": ["script chk +10", "interface wwan0 -5"]},
+    "advert_int_ms": 1000,
+    "preempt": True,
+    "faults": [],
+    "source": "192.168.1.2",
+    "peer": {"address": "192.168.1.3", "priority": 101, "interval_ms": 1500, "last_advert_s": 0.31},
+    "addresses": ["192.168.1.4/24 dev br-lan", "10.0.0.1/24 dev br-lan", "10.0.1.1/24 dev br-lan.2"],
+    "routes": 0,
+    "rules": 0,
+    "snat": None,
+    "trackers": [
+        {"kind": "interface", "name": "br-lan", "up": True, "weight": 0},
+        {"kind": "script", "name": "chk", "up": True, "weight": 10},
+        {"kind": "interface", "name": "wwan0", "up": False, "weight": -5},
+        {"kind": "script", "name": "slow", "up": None, "weight": 0},
+    ],
+    "transitions": 3,
+    "counters": {"adverts_sent": 15731, "adverts_received": 3, "bad_ttl": 0, "bad_checksum": 7},
+}
+WAN = LAN | {
+    "name": "E1",
+    "interface": "eth0.2",
+    "device": "eth0.2",
+    "virtual_router_id": 52,
+    "advert_int_ms": 100,
+    "source": "192.168.0.2",
+    "priority": {"base": 100, "effective": 100, "why": []},
+    "peer": None,
+    "addresses": ["192.168.0.4/24 dev eth0.2"],
+    "routes": 2,
+    "rules": 1,
+    "snat": "192.168.0.4",
+    "trackers": [],
+    "counters": {"adverts_sent": 157310},
+}
+GUEST = LAN | {
+    "name": "guest",
+    "group": "guest",
+    "state": "FAULT",
+    "since_s": 3.21,
+    "since": None,
+    "interface": "guest",
+    "device": None,
+    "family": 6,
+    "virtual_router_id": 7,
+    "priority": {"base": 255, "effective": 255, "why": []},
+    "preempt": False,
+    "faults": ["interface br-guest down", "no address on br-guest", "standby"],
+    "source": None,
+    "peer": None,
+    "addresses": ["fe80::1/64 dev br-guest"],
+    "trackers": [],
+    "transitions": 0,
+    "counters": {},
+}
+STATUS: dict[str, Any] = {
+    "version": "0.1.0",
+    "pid": 1234,
+    "uptime_s": 273600.0,
+    "router_id": "r1",
+    "config_file": "/etc/config/tandem",
+    "scheduling": {
+        "policy": "FIFO 50",
+        "memory_locked": True,
+        "late_max_ms": 34.56,
+        "late_count": 2,
+        "late_limit_ms": 10,
+    },
+    "health": {},
+    "networks": {"lan": "br-lan", "guest": None},
+    "dhcp": None,
+    "groups": [
+        {
+            "name": "G1",
+            "state": "MASTER",
+            "since_s": 15732.5,
+            "since": 1753611200,
+            "members": ["I1", "E1"],
+            "implicit": False,
+            "standby": False,
+            "held": True,
+            "faults": [],
+        },
+        {
+            "name": "guest",
+            "state": "FAULT",
+            "since_s": 3.21,
+            "since": None,
+            "members": ["guest"],
+            "implicit": True,
+            "standby": True,
+            "held": False,
+            "faults": ["interface br-guest down", "no address on br-guest", "standby"],
+        },
+    ],
+    "instances": [LAN, WAN, GUEST],
+    "history": [
+        {"time": 1753611190.5 + number, "kind": "instance", "name": "I1", "priority": 100, **entry}
+        for number, entry in enumerate(
+            (
+                {"state": "FAULT", "why": "not shown any more"},
+                {"state": "BACKUP", "why": "started"},
+                {"state": "MASTER", "why": "no advertisement from an active router"},
+                {"state": "BACKUP", "why": "a better router is active"},
+                {"state": "FAULT", "why": "interface lan down, no address on lan, and much more"},
+                {"state": "MASTER", "why": ""},
+            )
+        )
+    ],
+    "counters": {"log_lines_dropped": 0, "netlink_errors": 2},
+}
+
+PAGE_80 = """\
+tandemd 0.1.0 on r1, pid 1234, up 3 d 4 h
+    file       /etc/config/tandem
+    scheduling FIFO 50, memory locked, at most 34.6 ms late
+    late       2 timers later than 10 ms
+    counters   netlink errors 2
+
+G1     MASTER  for 4 h 22 min, since 2025-07-27 10:13:20
+    failover   by command, does not preempt until: tandem resume G1
+  I1   MASTER
+    link       lan (br-lan), from 192.168.1.2, VRRPv3 IPv4, VRID 51, every 1 s
+    priority   105 = 100 +10 script chk -5 interface wwan0
+    peer       192.168.1.3, priority 101, every 1.5 s, heard 310 ms ago
+    addresses  192.168.1.4/24 dev br-lan, 10.0.0.1/24 dev br-lan,
+               10.0.1.1/24 dev br-lan.2
+    trackers   interface br-lan up, script chk up (weight +10),
+               interface wwan0 DOWN (weight -5), script slow not known yet
+    counters   transitions 3, adverts sent 15731, adverts received 3,
+               bad checksum 7
+  E1   MASTER
+    link       eth0.2, from 192.168.0.2, VRRPv3 IPv4, VRID 52, every 100 ms
+    priority   100
+    peer       none heard
+    addresses  192.168.0.4/24 dev eth0.2
+    with       2 routes, 1 rule, SNAT to 192.168.0.4
+    counters   transitions 3, adverts sent 157310
+
+guest  FAULT   for 3.2 s
+    standby    by command, until: tandem resume guest
+    faults     interface br-guest down, no address on br-guest
+    link       guest (no device), no address to send from, VRRPv3 IPv6, VRID 7,
+               every 1 s
+    priority   255, nopreempt
+    peer       none heard
+    addresses  fe80::1/64 dev br-guest
+
+    history    2025-07-27 10:13:15 I1 MASTER
+               2025-07-27 10:13:14 I1 FAULT (interface lan down, no address on
+               lan, and much more)
+               2025-07-27 10:13:13 I1 BACKUP (a better router is active)
+               2025-07-27 10:13:12 I1 MASTER (no advertisement from an active
+               router)
+               2025-07-27 10:13:11 I1 BACKUP (started)
+"""
