@@ -3,6 +3,8 @@
 
 TANDEM_OPENWRT_USR   a prefix with libubus, ubusd, ubus, uci built for this machine (/opt/openwrt/usr)
 TANDEM_OPENWRT_ROOT  an unpacked OpenWrt root file system for this architecture (/opt/openwrt/root)
+TANDEM_I386_ROOT     a 32-bit root file system with Python, pyroute2, pytest, pytest-timeout, hypothesis and,
+                     under the path that TANDEM_OPENWRT_USR names, the same as there (/opt/i386)
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import pytest
 
 USR = Path(os.environ.get("TANDEM_OPENWRT_USR", "/opt/openwrt/usr"))
 ROOT = Path(os.environ.get("TANDEM_OPENWRT_ROOT", "/opt/openwrt/root"))
+I386_ROOT = Path(os.environ.get("TANDEM_I386_ROOT", "/opt/i386"))
 
 
 def needs(*paths: Path) -> pytest.MarkDecorator:
@@ -23,5 +26,7 @@ def needs(*paths: Path) -> pytest.MarkDecorator:
     return pytest.mark.skipif(bool(missing), reason=reason)
 
 
-needs_ubus = needs(USR / "lib/libubus.so", USR / "sbin/ubusd", USR / "bin/ubus")
+_UBUS = ("lib/libubus.so", "sbin/ubusd", "bin/ubus")
+needs_ubus = needs(*(USR / path for path in _UBUS))
 needs_root = needs(ROOT / "sbin/ubusd", ROOT / "sbin/netifd", ROOT / "usr/bin/python3")
+needs_i386 = needs(I386_ROOT / "usr/bin/python3", *(I386_ROOT / str(USR / path)[1:] for path in _UBUS))
