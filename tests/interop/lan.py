@@ -7,8 +7,9 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptSrcLLAddr, IPv6
@@ -76,6 +77,12 @@ class Variant:
         )
 
 
+def both_families(ipv6: dict[str, Any] | None = None, **options: Any) -> list[Variant]:
+    """IPv4 and IPv6 the same way on one LAN; `ipv6`: options of that one alone."""
+    six = Variant("ipv6", ipv6=True, virtual_router_id=52, **options | (ipv6 or {}))
+    return [Variant("ipv4", **options), six]
+
+
 class Keepalived(LabKeepalived):
     """keepalived that tells of every priority 0 it hears."""
 
@@ -87,22 +94,12 @@ class Frr(LabFrr):
     """FRR as an administrator has to set it up to share a LAN with others.
 
     Its addresses stay on macvlans that are down while in backup: without arp_ignore the kernel
-    answers for them on the base interface. vrrpd must find zebra at once: else it tries again
-    only 10 s later.
+    answers for them on the base interface, and on the macvlans of the other family.
     """
 
     def prepare(self, router: Router) -> None:
         super().prepare(router)
-        for vr in self.instances:
-            netns.write_sysctls(router.namespace, {f"ipv4/conf/{vr.device}/arp_ignore": 1})
-
-    def commands(self, router: Router) -> Iterator[list[str]]:  # type: ignore[override]
-        zebra = router.file("frr") / "zserv.api"
-        zebra.unlink(missing_ok=True)
-        first, *rest = super().commands(router)
-        yield first
-        wait_until(zebra.exists, 10, "zebra's socket")
-        yield from rest
+        netns.write_sysctls(router.namespace, {"ipv4/conf/all/arp_ignore": 1})
 
 
 def needs(*programs: str) -> pytest.MarkDecorator:
@@ -179,8 +176,11 @@ def resigned(router: Router) -> bool:
     return True  # FRR does not tell
 
 
-def story(lab: LanLab) -> None:
-    """Election, death and return, farewell and return: r1 has the higher priority and always wins."""
+def story(lab: LanLab, *, again: bool = True) -> None:
+    """Election, death and return, farewell and return: r1 has the higher priority and always wins.
+
+    Without `again` it ends with the farewell, which is no other return than the first.
+    """
     one, other = lab.routers
     lab.start()
     settled(lab, one, [other])
@@ -192,9 +192,10 @@ def story(lab: LanLab) -> None:
     assert one.stop() == 0
     settled(lab, other, [])
     assert resigned(other)
-    one.start()
-    settled(lab, one, [other])
-    undisturbed(one, other)
+    if again:
+        one.start()
+        settled(lab, one, [other])
+    undisturbed(*lab.routers if again else [other])
 
 
 # What a client sees

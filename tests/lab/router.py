@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,8 @@ class Daemon(ABC):
         """Write the configuration."""
 
     @abstractmethod
-    def commands(self, router: Router) -> list[list[str]]:
-        """The programs to start, in order; the last one gets the signals."""
+    def commands(self, router: Router) -> Iterable[list[str]]:
+        """The programs to start, in order, each when it is asked for; the last one gets the signals."""
 
     def held(self, router: Router) -> Collection[str]:
         """The addresses that the router answers for."""
@@ -145,7 +145,10 @@ class Tandem(Daemon):
 
 
 class Frr(Daemon):
-    """FRR's zebra and vrrpd, with their sockets in the lab's directory."""
+    """FRR's zebra and vrrpd, with their sockets in the lab's directory.
+
+    vrrpd must find zebra at once: else it tries again only 10 s later.
+    """
 
     name = "frr"
 
@@ -160,14 +163,15 @@ class Frr(Daemon):
         text = self.text if self.text is not None else frr_conf(self.instances)
         router.file("conf").write_text(text)
 
-    def commands(self, router: Router) -> list[list[str]]:
+    def commands(self, router: Router) -> Iterator[list[str]]:
         directory = router.file("frr")
-        out = []
+        zebra = directory / "zserv.api"
+        zebra.unlink(missing_ok=True)
         for program in ("zebra", "vrrpd"):
-            files = [f"--pid_file={directory}/{program}.pid", f"--socket={directory}/zserv.api"]
+            files = [f"--pid_file={directory}/{program}.pid", f"--socket={zebra}"]
             files += [f"--vty_socket={directory}", f"--config_file={router.file('conf')}", "--vty_port=0"]
-            out.append([f"/usr/lib/frr/{program}", "--log=stdout", *files])
-        return out
+            yield [f"/usr/lib/frr/{program}", "--log=stdout", *files]
+            wait_until(zebra.exists, 10, "zebra's socket", explain=router.log)
 
     def held(self, router: Router) -> Collection[str]:
         # The addresses stay on macvlans, which are down (protodown) while in backup.

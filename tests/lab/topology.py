@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from .lab import Host, Lab, Port
 from .router import Daemon, Keepalived, Router, Tandem
 from .scenario import Instance, tandem_uci
+from .wait import wait_until
 
 LAN_GATEWAY = "192.168.1.4"
 WAN_ADDRESS = "192.168.0.4"
@@ -151,6 +152,16 @@ class LanLab(Lab):
         """Start every daemon."""
         for router in self.routers:
             router.start()
+
+    def elect(self, timeout: float = 15) -> None:
+        """Start every daemon, and wait until r1 is active and the others, who may be later, its backups."""
+        self.start()
+        first, *others = self.routers
+
+        def elected() -> bool:
+            return self.active is first and all(router.all_in("BACKUP") for router in others)
+
+        wait_until(elected, timeout, "r1 is active, the others are backups", explain=self.logs)
 
     @property
     def active(self) -> Router | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from tests.lab import Instance, LanLab, Router, Tandem, wait_until
+from tests.lab import Instance, LanLab, Router, Tandem
 
 VIP = "192.168.1.4"
 V1 = Instance("V1", "eth0", 51, (f"{VIP}/24",), priority=150, advert_s=0.1, version=3)
@@ -23,19 +23,8 @@ def pair(open_lab: Callable[[Any], Any], *instances: Instance, lesser: int = 100
     """Two routers with these instances, r2 with priority `lesser`: r1 is active and r2 its backup."""
     second = [replace(instance, priority=lesser) for instance in instances]
     lab: LanLab = open_lab(LanLab([tandem(*instances, **options), tandem(*second, **options)]))
-    elect(lab)
+    lab.elect()
     return lab
-
-
-def elect(lab: LanLab) -> None:
-    """Start all routers; r1 becomes active, and the others, which may start later, are its backups."""
-    lab.start()
-    first, *others = lab.routers
-
-    def elected() -> bool:
-        return lab.active is first and all(router.all_in("BACKUP") for router in others)
-
-    wait_until(elected, 15, "r1 is active, the others are backups", explain=lab.logs)
 
 
 def status(router: Router) -> dict[str, Any]:

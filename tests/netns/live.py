@@ -274,8 +274,8 @@ class Connections:
         errors = [flow.error for flow in self.flows if flow.error]
         return {error: errors.count(error) for error in set(errors)}
 
-    def all_go_on(self, timeout: float = 30) -> None:
-        """Wait until every connection has carried new data; what broke is in the message."""
+    def all_go_on(self, timeout: float = 30, why: str = "") -> None:
+        """Wait until every connection has carried new data; what broke, and after what, is in the message."""
         marks = [flow.received + 3 * _BLOCK for flow in self.flows]
 
         def moved() -> bool:
@@ -290,7 +290,8 @@ class Connections:
             ]
             return f"{len(still)} of {len(marks)} stand still: {still[:4]}; {self.broken()}"
 
-        wait_until(moved, timeout, "every connection goes on", every=0.05, explain=explain)
+        what = " after ".join(filter(None, ("every connection goes on", why)))
+        wait_until(moved, timeout, what, every=0.05, explain=explain)
 
     def close(self) -> None:
         """Close all, without a word to the other end being of interest any more."""
@@ -356,6 +357,6 @@ BACK: dict[Event, Event] = {
 }
 
 
-def takes_over(lab: SeedLab, router: Router, timeout: float = 15) -> None:
+def takes_over(lab: SeedLab, router: Router, timeout: float = 15, why: str = "") -> None:
     """Wait until the router holds all virtual addresses and the other none that anybody sees."""
-    wait_until(lambda: lab.active is router, timeout, f"{router.name} has taken over")
+    wait_until(lambda: lab.active is router, timeout, f"{router.name} has taken over {why}".rstrip())

@@ -239,7 +239,7 @@ def test_nothing_is_written_unless_the_person_agrees(machines: list[Machine]) ->
     assert not first.config.exists() and not first.secret.parent.exists()
 
 
-def test_what_is_taken_already(open_lab: Open, machines: list[Machine]) -> None:
+def test_what_is_taken_already(open_lab: Open, machines: list[Machine], tmp_path: Path) -> None:
     """Somebody has the address; somebody else's virtual router has the id."""
     lab = open_lab(SeedLab(lambda number: Tandem(seed_instances(0.2))))
     lab.r1.start()
@@ -250,8 +250,10 @@ def test_what_is_taken_already(open_lab: Open, machines: list[Machine]) -> None:
     done = subprocess.run(argv, capture_output=True, text=True)
     assert done.returncode == 2 and "192.168.1.4 is taken in lan: 02:00:00:00:03:0a answers" in done.stderr
     argv[-2] = "--network=lan=192.168.1.5"
-    done = subprocess.run([*argv, "--vrid=51"], capture_output=True, text=True)
-    assert done.returncode == 2 and "id 51 is taken, by 192.168.1.2" in done.stderr
-    assert not second.config.exists()
+    # Each listens for a while: both at once.
+    asked = lab.r2.popen(*argv[4:], "--vrid=51", f"--config={tmp_path}/asked", stderr=subprocess.PIPE)
     done = subprocess.run(argv, capture_output=True, text=True)
     assert done.returncode == 0 and "virtual_router_id '52'" in second.config.read_text()
+    complaint = asked.communicate(timeout=60)[1].decode()
+    assert asked.returncode == 2 and "id 51 is taken, by 192.168.1.2" in complaint
+    assert not (tmp_path / "asked").exists()

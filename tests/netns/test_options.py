@@ -10,7 +10,7 @@ from typing import Any
 from tests.lab import Instance, LanLab, Router, Tandem, stays, wait_until
 from tests.lab.scenario import tandem_uci
 
-from .daemon import V1, VIP, elect, ip_json, pair, peer, state, tandem
+from .daemon import V1, VIP, ip_json, pair, peer, state, tandem
 
 Open = Callable[[Any], Any]
 
@@ -56,7 +56,7 @@ def test_no_accept_drops_what_is_sent_to_the_virtual_address(open_lab: Open) -> 
 def test_sends_from_mcast_src_ip(open_lab: Open) -> None:
     elsewhere = replace(V1, options={"mcast_src_ip": "192.168.1.77"})
     lab = open_lab(LanLab([tandem(elsewhere), tandem(replace(V1, priority=100))]))
-    elect(lab)
+    lab.elect()
     wait_until(lambda: peer(lab.routers[1]).get("address") == "192.168.1.77", 5, "the backup hears it")
 
 
@@ -110,7 +110,7 @@ def test_static_addresses_and_routes_whatever_the_role(open_lab: Open) -> None:
         return Tandem([vr], text=tandem_uci([vr]) + STATIC)
 
     lab = open_lab(LanLab([with_static(V1), with_static(replace(V1, priority=100))]))
-    elect(lab)
+    lab.elect()
     for router in lab.routers:
         assert router.has("192.168.77.1") and ip_json(router, "route", "show", "198.51.100.0/24")
     r2 = lab.routers[1]

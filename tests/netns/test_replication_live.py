@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
-
 from tests.lab import FAR, SeedLab
 
 from .live import (
@@ -44,18 +42,14 @@ def survive(lab: SeedLab, *events: Event) -> None:
         for event in events:
             active, backup = settle(lab)
             event(lab, active)
-            takes_over(lab, backup)
-            flows.all_go_on()
+            takes_over(lab, backup, why=event.__name__)
+            flows.all_go_on(why=event.__name__)
             BACK[event](lab, active)
         settle(lab)
         flows.all_go_on()
 
 
-@pytest.mark.parametrize("event", [power_loss, wan_loss, term], ids=lambda event: event.__name__)
-def test_all_survive_and_so_they_do_on_the_way_back(open_lab: Open, event: Event) -> None:
-    survive(open_lab(SeedLab(synced)), event, failover)
-
-
 def test_all_survive_ten_failovers_in_a_row(open_lab: Open) -> None:
-    more = [power_loss, failover, term, wan_loss, lan_loss]
-    survive(open_lab(SeedLab(synced)), *more, *more)
+    """Whatever happens to the active router, and on the way back; then one on top of the other."""
+    there_and_back = [one for event in (power_loss, wan_loss, term, lan_loss) for one in (event, failover)]
+    survive(open_lab(SeedLab(synced)), *there_and_back, term, power_loss)

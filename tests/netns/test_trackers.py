@@ -11,7 +11,7 @@ from typing import Any
 from tests.lab import Instance, LanLab, Tandem, wait_until
 from tests.lab.scenario import tandem_uci
 
-from .daemon import V1, VIP, elect, instance, pair, state
+from .daemon import V1, VIP, instance, pair, state
 
 Open = Callable[[Any], Any]
 
@@ -34,7 +34,7 @@ def scripted(open_lab: Open, tmp_path: Path, track: str) -> tuple[LanLab, Path]:
     file.write_text("good")
     tracked = replace(V1, options={"track_script": (track,)})
     lab: LanLab = open_lab(LanLab([with_script([tracked], file), Tandem([replace(V1, priority=145)])]))
-    elect(lab)
+    lab.elect()
     return lab, file
 
 

@@ -25,9 +25,7 @@ Open = Callable[[Any], Any]
 def lab(open_lab: Open) -> LanLab:
     """r1 on netifd, active; r2 without."""
     lab: LanLab = open_lab(LanLab([NetifdTandem(LAN), Tandem((PEER,))]))
-    lab.start()
-    r1 = lab.routers[0]
-    wait_until(lambda: lab.active is r1, 20, "r1 is active", explain=r1.log)
+    lab.elect(20)
     return lab
 
 

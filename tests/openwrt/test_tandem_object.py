@@ -30,8 +30,7 @@ def pair(open_lab: Open, socket: str) -> LanLab:
     """Two routers, r1 on ubus."""
     first = Tandem((V1,), ubus=(socket, str(USR / "lib")))
     lab: LanLab = open_lab(LanLab([first, Tandem((replace(V1, priority=100),))]))
-    lab.start()
-    wait_until(lambda: lab.active is lab.routers[0], 15, "r1 is active")
+    lab.elect()
     return lab
 
 
