@@ -150,25 +150,14 @@ class NatLab:
         remove([self.client, self.router, self.server, self.fresh])
 
     def _build(self) -> None:
-        for name in (self.client, self.router, self.server, self.fresh):
-            run(["ip", "netns", "add", name])
-        for host, name in ((self.client, "lan"), (self.server, "wan")):
-            run(
-                [
-                    "ip",
-                    "link",
-                    "add",
-                    "eth0",
-                    "netns",
-                    host,
-                    "type",
-                    "veth",
-                    "peer",
-                    name,
-                    "netns",
-                    self.router,
-                ]
-            )
+        namespaces = (self.client, self.router, self.server, self.fresh)
+        ip_batch(f"netns add {name}" for name in namespaces)
+        for name in namespaces:  # link-local addresses are usable at once
+            write_sysctls(name, {"ipv6/conf/default/accept_dad": 0})
+        ip_batch(
+            f"link add eth0 netns {host} type veth peer {name} netns {self.router}"
+            for host, name in ((self.client, "lan"), (self.server, "wan"))
+        )
         ip_batch(
             ["address add 10.0.0.2/24 dev eth0", "address add fd00:a::2/64 dev eth0 nodad",
              "link set eth0 up", "link set lo up",

@@ -68,6 +68,8 @@ class NatPair:
         netns.remove(self.all)
 
     def _build(self) -> None:
+        for name in self.all:  # link-local addresses are usable at once
+            netns.write_sysctls(name, {"ipv6/conf/default/accept_dad": 0})
         for name, addresses, gateways in ((self.client, CLIENT, GATEWAY), (self.server, SERVER, {})):
             netns.ip_batch(
                 [
@@ -81,7 +83,11 @@ class NatPair:
             )
         for number, router in enumerate(self.routers, 1):
             ends = ((self.client, "lan"), (self.server, "wan"))
-            lines = [f"link add {dev} type veth peer name r{number} netns {host}" for host, dev in ends]
+            # Ends with the same index would learn of their carrier up to 1 s late, see lab.py.
+            lines = [
+                f"link add {dev} index {index} type veth peer name r{number} netns {host}"
+                for index, (host, dev) in enumerate(ends, 100 * number)
+            ]
             lines += ["link set lo up", "link set lan up", "link set wan up"]
             lines += [
                 f"address add 192.168.1.1{number}/24 dev lan",

@@ -429,6 +429,7 @@ def test_a_live_connection_moves(net: NatPair, opened, family: int, restored: bo
             assert finish(restorer).failed == 0
         net.activate(1)
         if not restored:
+            client.settimeout(2)
             with pytest.raises((ConnectionResetError, TimeoutError)):
                 server.sendall(bytes(1000))
                 assert hear(client, 1000) == 1000
