@@ -13,9 +13,9 @@ from pathlib import Path
 
 from tests.lab import LabError
 
+from .architectures import ARCHITECTURES
 from .figures import figures
 from .lab_guest import lab_guest
-from .machine import EMULATORS
 from .release_guest import ReleaseError, pin
 from .router import LabRouter, Pair
 
@@ -63,7 +63,7 @@ def main() -> int:
     """Dispatch."""
     parser = argparse.ArgumentParser(prog="python -m qemu", description=__doc__)
     parser.add_argument("command", choices=["shell", "figures", "pin"])
-    parser.add_argument("--arch", choices=sorted(EMULATORS), default="x86_64")
+    parser.add_argument("--arch", choices=sorted(ARCHITECTURES), default="x86_64")
     parser.add_argument("--runs", type=int, default=3, help="of each outage that is measured")
     arguments = parser.parse_args()
     try:

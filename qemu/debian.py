@@ -15,10 +15,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from . import cache
+from .architectures import ARCHITECTURES
 
 RELEASE = "bookworm"  # Python 3.11 as OpenWrt 24.10 has it, Linux 6.1
 MIRROR = os.environ.get("TANDEM_DEBIAN_MIRROR", "http://deb.debian.org")
-NAMES = {"x86_64": "amd64", "aarch64": "arm64"}  # Debian's names of the architectures
 
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _LISTS_AGE = 24 * 3600  # s after which the package lists are read again
@@ -33,10 +33,10 @@ class UnreachableError(DebianError):
 
 
 class Debian:
-    """The packages of one architecture ("x86_64", "aarch64")."""
+    """The packages of one architecture, a name in ARCHITECTURES."""
 
     def __init__(self, architecture: str) -> None:
-        self.name = NAMES[architecture]
+        self.name = ARCHITECTURES[architecture].debian
         self._directory = cache.ROOT / f"apt-{RELEASE}-{self.name}"
         self._options = {
             "Dir::State": self._directory / "state",
@@ -96,7 +96,9 @@ class Debian:
             try:
                 self._run("apt-get", "-qq", "update")
             except DebianError as error:
-                if not stamp.exists():  # else the lists of yesterday do
+                # The lists of yesterday do, and a mirror in the middle of its synchronisation may lack one.
+                pattern = f"state/lists/*_{RELEASE}_main_binary-{self.name}_Packages*"
+                if not any(self._directory.glob(pattern)):
                     raise UnreachableError(str(error)) from None
             stamp.touch()
 

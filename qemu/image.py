@@ -7,8 +7,6 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-CONSOLES = {"x86_64": "ttyS0", "aarch64": "ttyAMA0"}
-
 
 @dataclass(frozen=True)
 class Image:

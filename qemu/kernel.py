@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import cache, cpio
+from .architectures import ARCHITECTURES
 from .debian import Debian
-
-PACKAGES = {"x86_64": "linux-image-cloud-amd64", "aarch64": "linux-image-cloud-arm64"}
 
 # What the machine is made of, and what a router of OpenWrt has by kmod packages.
 _MODULES = """
@@ -44,7 +43,7 @@ class Kernel:
 def debian_kernel(architecture: str) -> Kernel:
     """Debian's kernel for that architecture, from the cache or newly packed."""
     debian = Debian(architecture)
-    package = debian.only(debian.kernel(PACKAGES[architecture]))
+    package = debian.only(debian.kernel(ARCHITECTURES[architecture].kernel))
     busybox = debian.only("busybox-static")
     sources = [_INIT, Path(__file__), Path(cpio.__file__)]
     name = cache.key([*package.values(), *busybox.values(), *sources])

@@ -13,8 +13,9 @@ import sys
 from pathlib import Path
 
 from . import cache
+from .architectures import ARCHITECTURES
 from .debian import RELEASE, Debian
-from .image import CONSOLES, Image, ext4
+from .image import Image, ext4
 from .kernel import debian_kernel
 
 # busybox's own shell would run busybox's programs instead of iproute2's.
@@ -43,7 +44,7 @@ def lab_guest(architecture: str) -> Image:
     debian = Debian(architecture)
     packages = debian.closure(PACKAGES, WITHOUT)
     kernel = debian_kernel(architecture)
-    console = CONSOLES[architecture]
+    console = ARCHITECTURES[architecture].console
     sources = [Path(__file__), Path(__file__).with_name("image.py"), *(_GUEST / name for name in _FILES)]
     name = cache.key([RELEASE, *sorted(packages.values()), *sources])
 

@@ -22,18 +22,17 @@ from pathlib import Path
 from tests.lab import Host, Lab, Port, netns, wait_until
 
 from . import cache, cpio
+from .architectures import ARCHITECTURES
 from .console import Console
 from .image import Image
 from .qmp import Qmp, QmpError
 
-EMULATORS = {"x86_64": "qemu-system-x86_64", "aarch64": "qemu-system-aarch64"}
 NICE = 15
 TB_SIZE_MIB = 128  # of translated code; QEMU's default is 1 GiB
 BOOT_TIMEOUT = 240.0  # s, under TCG on a busy machine
 
 _TUNSETIFF = 0x400454CA  # linux/if_tun.h
 _IFF_TAP, _IFF_NO_PI = 0x2, 0x1000
-_MACHINES = {"x86_64": ["-M", "pc"], "aarch64": ["-M", "virt,gic-version=max"]}
 
 
 class Machine(Host):
@@ -186,8 +185,8 @@ class Machine(Host):
     def _argv(self) -> list[str]:
         image = self.image
         fast = accelerated(image)
-        model = "host" if fast else {"x86_64": "max", "aarch64": "cortex-a53"}[image.architecture]
-        argv = [EMULATORS[image.architecture], *_MACHINES[image.architecture], "-cpu", model]
+        kind = ARCHITECTURES[image.architecture]
+        argv = [kind.emulator, *kind.machine, "-cpu", "host" if fast else kind.cpu]
         argv += ["-accel", "kvm" if fast else f"tcg,tb-size={TB_SIZE_MIB}", "-smp", "1"]
         argv += ["-m", str(image.memory_mib), "-nodefaults", "-display", "none", "-name", self.name]
         argv += ["-kernel", str(image.kernel), "-append", image.append]
@@ -287,7 +286,8 @@ def accelerated(image: Image) -> bool:
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     answer = cache.ROOT / f"kvm-{cache.key([boot, str(image.kernel)])}"
     if not answer.exists():
-        argv = [EMULATORS[image.architecture], *_MACHINES[image.architecture], "-accel", "kvm"]
+        kind = ARCHITECTURES[image.architecture]
+        argv = [kind.emulator, *kind.machine, "-accel", "kvm"]
         argv += ["-cpu", "host", "-m", "128", "-nodefaults", "-display", "none"]
         argv += ["-no-reboot", "-kernel", str(image.kernel), "-append", "panic=-1 quiet"]
         try:

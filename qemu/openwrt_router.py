@@ -4,15 +4,22 @@
 from __future__ import annotations
 
 import json
+import re
+from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.lab import PROVIDER, LabError, wait_until
 
 from .console import ConsoleError
+from .feeds import FeedServer
+from .image import Image
 from .machine import BOOT_TIMEOUT
-from .router import LAN_DEVICE, WAN_DEVICE, RouterMachine
+from .package_tool import PackageTool
+from .router import LAN_DEVICE, WAN_DEVICE, Pair, RouterMachine
 
 FEEDS_PORT = 8000  # of the provider, which serves feeds by HTTP
+MIRROR = "openwrt"  # its path for what OpenWrt's mirror has
 
 # One console: two shells on one terminal would share what is typed.
 _INITTAB = """::sysinit:/etc/init.d/rcS S boot
@@ -28,7 +35,7 @@ _NETWORK = """config interface 'loopback'
 config device
 	option name '{lan}'
 	option type 'bridge'
-	list ports 'eth0'
+	list ports '{port}'
 
 config interface 'lan'
 	option device '{lan}'
@@ -68,11 +75,13 @@ config forwarding
 	option src 'lan'
 	option dest 'wan'
 """
+# 1024 connections for every 16 MiB, by default; a datagram without an answer is forgotten after a minute.
+_SYSCTL = "net.netfilter.nf_conntrack_max=65536\nnet.netfilter.nf_conntrack_udp_timeout=600\n"
 # What a default OpenWrt has; a root file system of somebody's may start much more.
 _SERVICES = (
     "boot done dnsmasq firewall log network odhcpd rpcd sysctl sysfixtime system umount urandom_seed urngd"
 )
-_FIRST_BOOT = f"""
+DEFAULT_SERVICES = f"""
 for link in /etc/rc.d/[SK]*; do
 	name=${{link##*/[SK]??}}
 	case ' {_SERVICES} ' in *" $name "*) ;; *) rm "$link" ;; esac
@@ -80,48 +89,53 @@ done
 rm -f /etc/uci-defaults/*luci* /etc/uci-defaults/*mwan3* /etc/uci-defaults/*uhttpd*
 # It starts a program for each of 64 terminals.
 rm -f /etc/hotplug.d/*/*modemmanager*
-for feed in tandem standin; do
-	echo "src/gz $feed http://{PROVIDER}:{FEEDS_PORT}/$feed"
-done >/etc/opkg/customfeeds.conf
-: >/etc/opkg/distfeeds.conf
-printf 'arch all 1\\narch noarch 1\\narch x86_64 10\\n' >>/etc/opkg.conf
-sed -i /check_signature/d /etc/opkg.conf
 """
 
 
 class OpenWrtRouter(RouterMachine):
-    """Router `number` of a pair, with a default OpenWrt's network, firewall and services."""
+    """Router `number` of a pair, with a default OpenWrt's network and firewall."""
+
+    lan_port, wan_device = "eth0", WAN_DEVICE
+
+    @abstractmethod
+    def first_boot(self) -> str:
+        """A script that the machine runs once."""
 
     def files(self) -> dict[str, bytes | Path]:
-        network = _NETWORK.format(lan=LAN_DEVICE, wan=WAN_DEVICE, host=self.position + 1, provider=PROVIDER)
+        names = {"lan": LAN_DEVICE, "port": self.lan_port, "wan": self.wan_device}
+        network = _NETWORK.format(**names, host=self.position + 1, provider=PROVIDER)
         hostname = f"config system\n\toption hostname 'r{self.position}'\n\toption log_size '256'\n"
         texts = {
             "/etc/inittab": _INITTAB,
             "/etc/config/network": network,
             "/etc/config/firewall": _FIREWALL,
             "/etc/config/system": hostname,
-            "/first-boot": _FIRST_BOOT,
+            "/etc/sysctl.d/90-lab.conf": _SYSCTL,
+            "/first-boot": self.first_boot(),
         }
         return {name: text.encode() for name, text in texts.items()}
 
     def wait_booted(self, timeout: float = BOOT_TIMEOUT) -> None:
         """Until procd says "init complete" and netifd has brought up both networks."""
-        super().wait_booted(timeout)
-        if not self.image.seeded and self.run("cat /first-boot", check=False) == "":
+        self._wait_init(timeout)
+        if not self.image.seeded and "no" in self.run("[ -e /first-boot ] || echo no", check=False):
             self._seed_by_hand()
-            super().wait_booted(timeout)
-        self.run("dmesg -n 1")
-        complete = "logread 2>/dev/null | grep -c 'init complete'"
-        wait_until(lambda: int(self.run(complete, check=False)), timeout, f"{self.name}: booted", every=1)
+            self._wait_init(timeout)
         self.run("logread -f >$(echo /dev/vport*p1) 2>/dev/null &")
         for name in ("lan", "wan"):
             wait_until(lambda name=name: self.network_up(name), 120, f"{self.name}: {name} is up", every=0.5)
 
+    def _wait_init(self, timeout: float) -> None:
+        super().wait_booted(timeout)
+        self.run("dmesg -n 1")
+        complete = "logread 2>/dev/null | grep -c 'init complete'"
+        wait_until(lambda: int(self.run(complete, check=False)), timeout, f"{self.name}: booted", every=1)
+
     def _seed_by_hand(self) -> None:
         """What an initramfs does for other images (guest/initramfs-init): the files, then a reboot."""
         for name, content in self.seed.items():
-            if isinstance(content, bytes):
-                self.console.write(name, content.decode())
+            assert isinstance(content, bytes), f"{name}: only texts come through a console"
+            self.console.write(name, content.decode())
         self.run("sh /first-boot; sync", 60)
         self.console.send("reboot\n")
 
@@ -131,8 +145,29 @@ class OpenWrtRouter(RouterMachine):
         return text.startswith("{") and bool(json.loads(text)["up"])
 
     def install(self) -> None:
-        """By opkg, from the feed."""
-        self.run("opkg update && opkg install tandem", 600)
+        """From our feed and the distribution's."""
+        self.run(PackageTool.of(self).install("tandem"), 900)
+
+    def upgrade(self) -> None:
+        """To the later release in the feed `next`."""
+        tool = PackageTool.of(self)
+        self.run(tool.upgrade("tandem", "next"), 900)
+        assert re.search(r"-r?2\b", self.run(tool.version("tandem"))), "it is another version"
+        self.run("sync")
+
+    def configure(self, *, preempt: bool) -> None:
+        priority = 150 if preempt and self.position == 1 else 101
+        self.run(
+            "uci show tandem | sed -n 's/=vrrp_instance$//p' | while read -r section; do\n"
+            f"uci set $section.priority={priority}; uci set $section.nopreempt={int(not preempt)}\n"
+            "done; uci commit tandem; sync"
+        )
+        self.service("reload")
+
+    def guarantee_connections(self) -> None:
+        self.run(PackageTool.of(self).install("tandem-gate"), 600)
+        self.run("uci set tandem.sync.guarantee=connection; uci commit tandem; sync")
+        self.service("reload")
 
     def service(self, verb: str) -> None:
         self.run(f"service tandem {verb}", 120)
@@ -146,3 +181,74 @@ class OpenWrtRouter(RouterMachine):
         except (KeyError, ConsoleError):
             pass
         raise LabError(f"{self.name}: procd runs no tandemd: {text}")
+
+
+class RootRouter(OpenWrtRouter):
+    """Somebody's root file system. What its feeds would have, and we need, stands in a feed of its own."""
+
+    def first_boot(self) -> str:
+        url = f"http://{PROVIDER}:{FEEDS_PORT}"
+        return f"""
+{DEFAULT_SERVICES}
+: >/etc/opkg/distfeeds.conf
+for feed in tandem standin; do
+	echo "src/gz $feed {url}/feeds/$feed"
+done >/etc/opkg/customfeeds.conf
+printf 'arch all 1\\narch noarch 1\\narch x86_64 10\\n' >>/etc/opkg.conf
+sed -i /check_signature/d /etc/opkg.conf
+"""
+
+
+class ReleaseRouter(OpenWrtRouter):
+    """A released image. Its own feeds are behind the provider, who passes on what the mirror has."""
+
+    def first_boot(self) -> str:
+        url = f"http://{PROVIDER}:{FEEDS_PORT}"
+        return f"""
+for list in /etc/opkg/distfeeds.conf /etc/apk/repositories.d/distfeeds.list; do
+	[ -e $list ] && sed -i 's,https*://[^/]*/,{url}/{MIRROR}/,' $list
+done
+if [ -d /etc/apk ]; then
+	echo '{url}/feeds/tandem/packages.adb' >/etc/apk/repositories.d/customfeeds.list
+else
+	echo 'src/gz tandem {url}/feeds/tandem' >/etc/opkg/customfeeds.conf
+	# Our feed is not signed. The images' sha256 are pinned, what the mirror's feeds have is not.
+	sed -i /check_signature/d /etc/opkg.conf
+fi
+"""
+
+
+class OpenWrtPair(Pair):
+    """Two OpenWrt routers whose provider serves feeds by HTTP: `feeds` has tandem, next, and more."""
+
+    def __init__(
+        self, images: Sequence[Image], kind: type[OpenWrtRouter], feeds: Path, mirror: str | None = None
+    ) -> None:
+        super().__init__(images, kind)
+        self._feeds, self._mirror = feeds, mirror
+        self._server: FeedServer | None = None
+
+    def set_up(self) -> None:
+        """By the router's own opkg or apk; `tandem init` on one, the line that it prints on the other."""
+        self.serve()
+        for router in self.routers:
+            router.install()
+        networks = "--network lan=192.168.1.4 --network wan=192.168.0.4"
+        printed = self.r1.run(f"tandem init {networks} --peer 192.168.1.3 --start", 300)
+        line = re.search(r"^\s+(echo \S+ \| tandem init --join --start)$", printed, re.MULTILINE)
+        assert line, printed
+        self.r2.run(line[1], 300)
+        self.in_step(180)
+
+    def serve(self) -> None:
+        """Begin to serve the feeds."""
+        bases = {"feeds": str(self._feeds)}
+        if self._mirror:
+            bases[MIRROR] = self._mirror
+        self._server = FeedServer(self.server, FEEDS_PORT, bases)
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        super().close()

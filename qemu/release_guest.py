@@ -3,7 +3,8 @@
 
 openwrt-release.json pins version, files and their sha256. A pin that is null was never taken: no image is
 used before `python -m qemu pin` has filled it from the release's sha256sums. TANDEM_OPENWRT_MIRROR names
-another mirror, or a directory laid out like one.
+another mirror, or a directory laid out like one. TANDEM_OPENWRT_RELEASE names another file of pins; in such
+a file a kernel may have an `initrd` beside it.
 """
 
 from __future__ import annotations
@@ -11,18 +12,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import urllib.request
+import subprocess
 import zlib
 from pathlib import Path
 from typing import Any
 
 from . import cache
-from .image import CONSOLES, Image
+from .architectures import ARCHITECTURES
+from .feeds import open_at
+from .image import Image
 
-PINS = Path(__file__).with_name("openwrt-release.json")
+PINS = Path(os.environ.get("TANDEM_OPENWRT_RELEASE") or Path(__file__).with_name("openwrt-release.json"))
 BOOTED = "procd: - init -"
-DISK_MIB = 320  # the file system stays as it is; the disk has room
-_TIMEOUT = 60.0  # s without a byte
+KINDS = ("kernel", "disk", "initrd")
+DISK_MIB = 512
 
 
 class ReleaseError(RuntimeError):
@@ -32,7 +35,7 @@ class ReleaseError(RuntimeError):
 def release_guest(architecture: str, pins: Path = PINS) -> Image:
     """The guest of the pinned release. ReleaseError: not pinned, not there, or other bytes."""
     release = json.loads(pins.read_text())
-    files = {kind: release[architecture][kind] for kind in ("kernel", "disk")}
+    files = _files(release, architecture)
     for item in files.values():
         if item["sha256"] is None:
             raise ReleaseError(f"{item['file']} is not pinned: make qemu-pin (needs the network)")
@@ -45,8 +48,7 @@ def release_guest(architecture: str, pins: Path = PINS) -> Image:
                 raise ReleaseError(f"{item['file']}: sha256 {found}, pinned {item['sha256']}")
             # The images end with metadata that gzip calls trailing garbage.
             (place / kind).write_bytes(_unpacked(data) if item["file"].endswith(".gz") else data)
-        with (place / "disk").open("r+b") as disk:
-            disk.truncate(max(DISK_MIB << 20, (place / "disk").stat().st_size))
+        _grow(place / "disk")
 
     name = cache.key([item["sha256"] for item in files.values()])
     place = cache.build(f"release-{architecture}", name, make)
@@ -54,9 +56,9 @@ def release_guest(architecture: str, pins: Path = PINS) -> Image:
         f"openwrt-{release['version']}-{architecture}",
         architecture,
         place / "kernel",
-        None,
+        place / "initrd" if "initrd" in files else None,
         place / "disk",
-        f"console={CONSOLES[architecture]} root=/dev/vda rootwait rw",
+        f"console={ARCHITECTURES[architecture].console} root=/dev/vda rootwait rw",
         BOOTED,
         memory_mib=192,
         seeded=False,
@@ -70,27 +72,52 @@ def pin(pins: Path = PINS) -> None:
     with OpenWrt's keys before the result is committed.
     """
     release = json.loads(pins.read_text())
-    for architecture in CONSOLES:
+    for architecture in ARCHITECTURES.keys() & release.keys():
         lines = _fetch(release, architecture, "sha256sums").decode().splitlines()
         sums = {name.lstrip("*"): value for value, _, name in (line.partition(" ") for line in lines)}
-        for kind in ("kernel", "disk"):
-            item = release[architecture][kind]
+        for item in _files(release, architecture).values():
             if item["file"] not in sums:
                 raise ReleaseError(f"sha256sums of {architecture} does not name {item['file']}")
             item["sha256"] = sums[item["file"]]
     pins.write_text(json.dumps(release, indent=2) + "\n")
 
 
+def mirror(pins: Path = PINS) -> str:
+    """Where the release's images and packages come from: a URL or a directory."""
+    return os.environ.get("TANDEM_OPENWRT_MIRROR") or str(json.loads(pins.read_text())["mirror"])
+
+
+def has_apk(pins: Path = PINS) -> bool:
+    """Whether the release's package manager is apk: since 25.12."""
+    return int(json.loads(pins.read_text())["version"].partition(".")[0]) >= 25
+
+
+def _files(release: dict[str, Any], architecture: str) -> dict[str, dict[str, str | None]]:
+    """Name and sha256 of each file, by its kind."""
+    if architecture not in release:
+        raise ReleaseError(f"no {architecture} is pinned")
+    return {kind: release[architecture][kind] for kind in KINDS if kind in release[architecture]}
+
+
 def _fetch(release: dict[str, Any], architecture: str, name: str) -> bytes:
-    mirror = os.environ.get("TANDEM_OPENWRT_MIRROR", release["mirror"]).rstrip("/")
-    path = f"{mirror}/releases/{release['version']}/targets/{release[architecture]['target']}/{name}"
+    base = os.environ.get("TANDEM_OPENWRT_MIRROR") or release["mirror"]
+    path = f"releases/{release['version']}/targets/{release[architecture]['target']}/{name}"
     try:
-        if "://" not in mirror:
-            return Path(path).read_bytes()
-        with urllib.request.urlopen(path, timeout=_TIMEOUT) as answer:
-            return bytes(answer.read())
+        with open_at(base, path) as file:
+            return file.read()
     except OSError as error:
-        raise ReleaseError(f"{path}: {error}") from None
+        raise ReleaseError(f"{base}/{path}: {error}") from None
+
+
+def _grow(disk: Path) -> None:
+    """Room for packages: an image's file system is as large as what is in it."""
+    with disk.open("r+b") as file:
+        file.truncate(max(DISK_MIB << 20, disk.stat().st_size))
+    # It is checked first, or resize2fs refuses; 1 says that something was put right.
+    check = subprocess.run(["e2fsck", "-fp", str(disk)], capture_output=True, text=True)
+    done = subprocess.run(["resize2fs", str(disk)], capture_output=True, text=True)
+    if check.returncode > 1 or done.returncode:
+        raise ReleaseError(f"the disk is no ext4 file system: {check.stdout}{check.stderr}{done.stderr}")
 
 
 def _unpacked(data: bytes) -> bytes:

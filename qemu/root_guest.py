@@ -12,7 +12,8 @@ import subprocess
 from pathlib import Path
 
 from . import cache
-from .image import CONSOLES, Image, ext4
+from .architectures import ARCHITECTURES
+from .image import Image, ext4
 from .kernel import debian_kernel
 
 DISK_MIB = 320
@@ -38,7 +39,7 @@ def root_guest(source: Path, architecture: str) -> Image:
             shutil.rmtree(root)
 
     place = cache.build(f"root-{architecture}", name, make)
-    console = f"console={CONSOLES[architecture]}"
+    console = f"console={ARCHITECTURES[architecture].console}"
     return Image(
         f"root-{source.name}-{architecture}",
         architecture,

@@ -82,6 +82,18 @@ class RouterMachine(Machine):
         """Install our packages, and start the daemon with the configuration."""
 
     @abstractmethod
+    def upgrade(self) -> None:
+        """Install the packages again, in a later version where there is one; another daemon runs then."""
+
+    @abstractmethod
+    def configure(self, *, preempt: bool) -> None:
+        """Prefer r1, which then takes its role back, or (as at first) neither router."""
+
+    @abstractmethod
+    def guarantee_connections(self) -> None:
+        """Configure the gate. On the lab guest, what it needs is on the disk (netfilterqueue.py)."""
+
+    @abstractmethod
     def service(self, verb: str) -> None:
         """start, stop, restart or reload the daemon."""
 
@@ -172,6 +184,22 @@ class LabRouter(RouterMachine):
         self.service("start")
         self.run("sync")
 
+    def upgrade(self) -> None:
+        self.run("lab-install /root/tandem_*.ipk", 120)
+        self.service("restart")
+        self.run("sync")
+
+    def configure(self, *, preempt: bool) -> None:
+        self._reconfigure(pair_config(self.position, preempt=preempt))
+
+    def guarantee_connections(self) -> None:
+        self._reconfigure(pair_config(self.position, guarantee="connection"))
+
+    def _reconfigure(self, config: str) -> None:
+        self.console.write("/etc/config/tandem", config)
+        self.service("restart")
+        self.run("sync")
+
     def service(self, verb: str) -> None:
         self.run(f"lab-service {verb}", 60)
 
@@ -202,23 +230,28 @@ def _on(wan: str, instance: Instance) -> Instance:
 
 
 class Pair(SeedEnds):
-    """Two router machines between the seed's client and provider; `extra`: more files on their disks."""
+    """Two router machines between the seed's client and provider.
+
+    `extra`: more files on the disks, of each router, or one mapping for both.
+    """
 
     def __init__(
         self,
         images: Sequence[Image],
         kind: type[RouterMachine] = LabRouter,
-        configs: Mapping[int, str] | None = None,
-        extra: Mapping[str, bytes | Path] | None = None,
+        extra: Sequence[Mapping[str, bytes | Path]] = (),
     ) -> None:
         super().__init__("qemu")
-        self.routers = [
-            self.add(kind(number, image, self, (configs or {}).get(number)))
-            for number, image in enumerate(images, 1)
-        ]
+        self.routers = [self.add(kind(number, image, self)) for number, image in enumerate(images, 1)]
         self.r1, self.r2 = self.routers
+        for number, router in enumerate(self.routers if extra else ()):
+            router.seed |= extra[number % len(extra)]
+
+    def set_up(self) -> None:
+        """Install Tandem on both, as a user would; then one is active and the other in step with it."""
         for router in self.routers:
-            router.seed |= extra or {}
+            router.install()
+        self.in_step(180)
 
     def boot(self) -> None:
         """Start both machines, and wait until both are up."""

@@ -18,7 +18,8 @@ from tests.lab import Port, SeedEnds
 
 from .image import Image
 from .machine import Card, open_tap
-from .router import LAN_DEVICE, LabRouter, pair_config
+from .openwrt_router import RootRouter
+from .router import LAN_DEVICE, LabRouter, RouterMachine, pair_config
 
 TAG = struct.Struct("!HH")  # TPID, TCI (IEEE 802.1Q, clause 9.3)
 TPID = 0x8100
@@ -34,7 +35,7 @@ class TrunkPort(Port):
 class Trunk(Card):
     """The cable: one end is QEMU's, the other has a tap in each switch."""
 
-    def __init__(self, router: LabRouter) -> None:
+    def __init__(self, router: RouterMachine) -> None:
         self._inside, self._outside = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._outside.setblocking(False)
         self._taps = {vid: open_tap(router.lab, f"{router.name}.{name}", name) for vid, name in VLANS.items()}
@@ -81,14 +82,21 @@ class Trunk(Card):
             os.write(tap, frame[:_AT] + frame[_AT + TAG.size :])
 
 
-class TrunkRouter(LabRouter):
+class Trunked(RouterMachine):
+    """A router whose only card is a trunk."""
+
+    def ports(self, lab: SeedEnds) -> Sequence[Port]:
+        return [TrunkPort("eth0", lab.lan)]
+
+    def plug_in(self, port: Port) -> Card:
+        return Trunk(self)
+
+
+class TrunkLabRouter(Trunked, LabRouter):
     """The lab guest with eth0.1 in its bridge and eth0.2 as WAN."""
 
     def __init__(self, number: int, image: Image, lab: SeedEnds, config: str | None = None) -> None:
         super().__init__(number, image, lab, config or pair_config(number, wan="eth0.2"))
-
-    def ports(self, lab: SeedEnds) -> Sequence[Port]:
-        return [TrunkPort("eth0", lab.lan)]
 
     def links(self) -> str:
         return f"""
@@ -102,5 +110,8 @@ class TrunkRouter(LabRouter):
             ip address add 192.168.0.{self.position + 1}/24 dev eth0.2
         """
 
-    def plug_in(self, port: Port) -> Card:
-        return Trunk(self)
+
+class TrunkRootRouter(Trunked, RootRouter):
+    """An OpenWrt root with eth0.1 in its bridge and eth0.2 as WAN, made by netifd."""
+
+    lan_port, wan_device = "eth0.1", "eth0.2"

@@ -5,6 +5,10 @@ TANDEM_OPENWRT_USR   a prefix with libubus, ubusd, ubus, uci built for this mach
 TANDEM_OPENWRT_ROOT  an unpacked OpenWrt root file system for this architecture (/opt/openwrt/root)
 TANDEM_I386_ROOT     a 32-bit root file system with Python, pyroute2, pytest, pytest-timeout, hypothesis and,
                      under the path that TANDEM_OPENWRT_USR names, the same as there (/opt/i386)
+TANDEM_OPENWRT_APK   what makes it a router with apk: `apk`, and the lib/functions.sh of such a release
+                     (/opt/openwrt/apk)
+TANDEM_OPENWRT_GATE  libnetfilter_queue.so.1 and the Python module netfilterqueue, built for the root
+                     (/opt/openwrt/gate)
 """
 
 from __future__ import annotations
@@ -17,6 +21,8 @@ import pytest
 USR = Path(os.environ.get("TANDEM_OPENWRT_USR", "/opt/openwrt/usr"))
 ROOT = Path(os.environ.get("TANDEM_OPENWRT_ROOT", "/opt/openwrt/root"))
 I386_ROOT = Path(os.environ.get("TANDEM_I386_ROOT", "/opt/i386"))
+APK = Path(os.environ.get("TANDEM_OPENWRT_APK", "/opt/openwrt/apk"))
+GATE = Path(os.environ.get("TANDEM_OPENWRT_GATE", "/opt/openwrt/gate"))
 
 
 def needs(*paths: Path) -> pytest.MarkDecorator:

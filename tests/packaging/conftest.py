@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.openwrt_pieces import GATE
 from tests.packaging import packages
 from tests.packaging.router import OpenWrt
 
@@ -44,8 +45,8 @@ def router_feeds(feed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     standin.mkdir()
     for name in ("kmod-nf-conntrack-netlink", "kmod-macvlan", "kmod-nft-nat", "kmod-nft-queue"):
         packages.stand_in(standin, name)
-    for name in ("python3-netfilterqueue", "python3-scapy"):
-        packages.stand_in(standin, name)
+    packages.stand_in(standin, "python3-scapy")
+    packages.stand_in(standin, "python3-netfilterqueue", dict(netfilterqueue()))
     sqlite3 = tmp_path_factory.mktemp("sqlite3") / "sqlite3.py"
     sqlite3.write_text(SQLITE3)
     files = {f"/usr/lib/python3.10/{path}": source for path, source in stdlib()} | {
@@ -62,6 +63,13 @@ def pyroute2() -> Iterator[tuple[str, Path]]:
     package = Path(spec.origin).parent
     for path in package.rglob("*.py"):
         yield f"pyroute2/{path.relative_to(package)}", path
+
+
+def netfilterqueue() -> Iterator[tuple[str, Path]]:
+    """The module and its library, as built for the test root; none, where nobody has built them."""
+    yield from ((f"/usr/lib/{path.name}", path) for path in GATE.glob("*.so.*"))
+    for path in GATE.glob("netfilterqueue/*"):
+        yield f"/usr/lib/python3.10/site-packages/netfilterqueue/{path.name}", path
 
 
 def stdlib() -> Iterator[tuple[str, Path]]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What happens to routers short of losing their power; one pair of machines lives through all of it."""
+"""What happens to routers short of losing their power; one pair of each guest lives through all of it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import time
 
 import pytest
 
-from qemu.router import LabRouter, Pair, RouterMachine, pair_config
+from qemu.router import Pair, RouterMachine
 from qemu.traffic import Traffic, fill, told, traffic
 from tests.lab import FAR, Download, stays, wait_until
+
+from .guests import LAB, MIXED, OPENWRT, on
 
 ENTRIES = 10_000
 
 
+@on(*LAB, *OPENWRT)
 @pytest.mark.parametrize("card", ["eth0", "eth1"])
 def test_a_cable_is_pulled(standing: Pair, card: str) -> None:
     lab = standing
@@ -33,6 +36,7 @@ def test_a_cable_is_pulled(standing: Pair, card: str) -> None:
         client.go_on()
 
 
+@on(*LAB, *OPENWRT, *MIXED)
 def test_ten_thousand_connections_are_restored(standing: Pair) -> None:
     lab = standing
     active = lab.in_step()
@@ -53,6 +57,7 @@ def test_ten_thousand_connections_are_restored(standing: Pair) -> None:
     assert lab.in_step() is other
 
 
+@on(*LAB, *OPENWRT)
 @pytest.mark.parametrize("position", [1, 2])
 def test_a_router_that_stood_still_does_not_fight(standing: Pair, position: int) -> None:
     """Frozen, it says nothing and counts no time; when it goes on it believes itself active.
@@ -67,6 +72,7 @@ def test_a_router_that_stood_still_does_not_fight(standing: Pair, position: int)
     lab.in_step(120)
 
 
+@on(*LAB, *OPENWRT)
 @pytest.mark.parametrize(
     "position",
     [
@@ -108,26 +114,42 @@ def _make_active(lab: Pair, position: int) -> RouterMachine:
     return lab.in_step(120)
 
 
+@on(*LAB, *OPENWRT)
 def test_reboot_of_the_active_router_and_failback(standing: Pair) -> None:
     """r1 is preferred: it goes down properly, comes back, and takes its role back when it is in step."""
     lab = standing
+    lab.in_step(180)
     _configure(lab, preempt=True)
     wait_until(lambda: lab.active is lab.r1, 120, "the preferred router is active", every=0.2)
-    lab.in_step()
+    lab.in_step(120)
     with traffic(lab) as client:
         lab.r1.console.send("reboot\n")
         wait_until(lambda: lab.r2.active, 120, "r2 takes over", every=0.2)
-        client.go_on()
+        client.go_on(120)
         lab.r1.wait_booted()
         wait_until(lambda: lab.active is lab.r1, 180, "the preferred router is back", every=0.5)
-        client.go_on()
-    _configure(lab)
+        client.go_on(120)
+    _configure(lab, preempt=False)
     lab.in_step(120)
 
 
-def _configure(lab: Pair, **options: bool) -> None:
+@on(*LAB, *OPENWRT)
+def test_downloads_survive_an_upgrade(standing: Pair) -> None:
+    downloads_survive_an_upgrade(standing)
+
+
+def downloads_survive_an_upgrade(lab: Pair) -> None:
+    """One router after the other; the daemon that is exchanged hands over to its peer."""
+    active = lab.in_step(180)
+    with traffic(lab) as client:
+        for router in (lab.other(active), active):
+            before = router.pid()
+            router.upgrade()
+            wait_until(lambda r=router, p=before: r.pid() != p, 60, "another daemon runs", every=0.5)
+            client.go_on(120)
+            lab.in_step(180)
+
+
+def _configure(lab: Pair, *, preempt: bool) -> None:
     for router in lab.routers:
-        assert isinstance(router, LabRouter)
-        router.console.write("/etc/config/tandem", pair_config(router.position, **options))
-        router.service("restart")
-        router.run("sync")
+        router.configure(preempt=preempt)

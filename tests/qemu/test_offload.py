@@ -18,6 +18,8 @@ from tests.lab import wait_until
 from tests.netns.openwrt_firewall import EQUIVALENT, offloading, printed
 from tests.openwrt_pieces import ROOT
 
+from .guests import LAB
+
 INCLUDED = {"table": "table-pre/tandem.nft", "input": "chain-pre/input/tandem.nft"}
 
 
@@ -50,11 +52,9 @@ def offloaded(router: RouterMachine) -> int:
     return len(lines)
 
 
-@pytest.mark.parametrize("architecture", ["x86_64", "aarch64"])
-def test_offloaded_downloads_survive_a_power_loss(
-    pair: Callable[..., Pair], architecture: str, ruleset: str
-) -> None:
-    lab = pair(architecture, architecture)
+@pytest.mark.parametrize("name", LAB)
+def test_offloaded_downloads_survive_a_power_loss(pair: Callable[..., Pair], name: str, ruleset: str) -> None:
+    lab = pair(name)
     for router in lab.routers:
         router.install()
         load_firewall(router, ruleset)

@@ -7,62 +7,51 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from qemu.router import Pair, RouterMachine
+from qemu.router import Pair
 from qemu.traffic import traffic
 from tests.lab import netns, wait_until
 
-from .conftest import guest
-
-PairMaker = Callable[..., Pair]
-
-
-def ready(lab: Pair) -> RouterMachine:
-    """Install Tandem on both routers and wait until one is active and the other in step with it."""
-    for router in lab.routers:
-        router.install()
-    return lab.in_step()
+from . import guests
+from .guests import LAB, MIXED, OPENWRT, on
 
 
 def survives_power_loss(lab: Pair) -> None:
     """The active router loses its power under traffic; the other takes over, and the first one comes back."""
-    active = lab.in_step()
+    active = lab.in_step(180)
     other = lab.other(active)
+    active.run("sync")
     with traffic(lab) as client:
         assert lab.in_step() is active
         start = time.monotonic()
         active.power_off()
-        outage = client.outage_since(start)
+        outage = client.outage_since(start, 120)
         assert outage.lost > 0, "a router lost its power and nothing was lost: did it route at all?"
         client.go_on()
         assert other.active
 
         active.power_on()
         active.wait_booted()
-        assert lab.in_step() is other, "the router that came back took over although nopreempt is set"
+        assert lab.in_step(180) is other, "the router that came back took over although nopreempt is set"
         client.go_on()
 
 
-@pytest.mark.ci
-def test_downloads_survive_a_power_loss_x86_64(pair: PairMaker) -> None:
-    lab = pair("x86_64", "x86_64")
-    ready(lab)
-    survives_power_loss(lab)
+@on(pytest.param(LAB[0], marks=pytest.mark.ci), *LAB[1:], *OPENWRT)
+def test_downloads_survive_a_power_loss(standing: Pair) -> None:
+    survives_power_loss(standing)
 
 
-@pytest.mark.ci
-def test_downloads_survive_power_losses_of_a_mixed_pair(pair: PairMaker) -> None:
+@on(pytest.param(MIXED[0], marks=pytest.mark.ci), *MIXED[1:])
+def test_downloads_survive_power_losses_of_a_mixed_pair(standing: Pair) -> None:
     """Both ways: what one architecture's kernel says of its connections, the other's takes."""
-    lab = pair("aarch64", "x86_64")
-    first = ready(lab)
-    survives_power_loss(lab)
-    assert lab.in_step() is not first
-    survives_power_loss(lab)
-    assert lab.in_step() is first
+    first = standing.in_step()
+    survives_power_loss(standing)
+    assert standing.in_step() is not first
+    survives_power_loss(standing)
+    assert standing.in_step() is first
 
 
 _KILLED = """
@@ -78,7 +67,7 @@ input()
 
 @pytest.mark.ci
 def test_a_run_that_is_killed_leaves_no_machine_x86_64() -> None:
-    guest("x86_64")  # skips where there is none
+    guests.lab("x86_64")  # skips where there is none
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": f"{root}:{root / 'src'}"}
     argv = [sys.executable, "-c", _KILLED]

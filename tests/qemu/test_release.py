@@ -6,26 +6,37 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
+import socket
+import subprocess
+import threading
+from functools import partial
+from http.client import HTTPConnection
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from qemu import cache
-from qemu.release_guest import PINS, ReleaseError, pin, release_guest
+from qemu.feeds import FeedServer
+from qemu.release_guest import DISK_MIB, PINS, ReleaseError, pin, release_guest
+from tests.lab import Host, Lab
 
 pytestmark = pytest.mark.ci
-KERNEL, DISK = b"a kernel", b"a disk"
+KERNEL = b"a kernel"
 
 
 @pytest.fixture
 def pins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the pins, all open, and a directory that is laid out like the mirror, with small files."""
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", str(tmp_path / "disk"), "4M"], check=True)
+    disk = (tmp_path / "disk").read_bytes()
     release = json.loads(PINS.read_text())
     for architecture in ("x86_64", "aarch64"):
         target = tmp_path / f"mirror/releases/{release['version']}/targets/{release[architecture]['target']}"
         target.mkdir(parents=True)
         lines = []
-        for kind, data in (("kernel", KERNEL), ("disk", gzip.compress(DISK) + b"metadata")):
+        for kind, data in (("kernel", KERNEL), ("disk", gzip.compress(disk) + b"metadata")):
             item = release[architecture][kind]
             item["sha256"] = None
             (target / item["file"]).write_bytes(data)
@@ -48,7 +59,9 @@ def test_pinned_files_become_an_image(pins: Path, architecture: str) -> None:
     pin(pins)
     image = release_guest(architecture, pins)
     assert image.kernel.read_bytes() == KERNEL
-    assert image.disk.read_bytes().rstrip(b"\0") == DISK
+    described = subprocess.run(["dumpe2fs", "-h", str(image.disk)], capture_output=True, text=True).stdout
+    blocks = re.search(r"Block count: *(\d+)", described)
+    assert blocks and int(blocks[1]) == DISK_MIB * 1024, "there is no room"
 
 
 def test_other_bytes_than_pinned_are_refused(pins: Path, tmp_path: Path) -> None:
@@ -57,6 +70,39 @@ def test_other_bytes_than_pinned_are_refused(pins: Path, tmp_path: Path) -> None
         path.write_bytes(b"another kernel")
     with pytest.raises(ReleaseError, match="pinned"):
         release_guest("x86_64", pins)
+
+
+def test_feeds_from_a_directory_and_from_another_mirror(tmp_path: Path) -> None:
+    (tmp_path / "feed").mkdir()
+    (tmp_path / "feed/a b").write_bytes(b"x" * 100_000)
+    (tmp_path / "secret").write_text("of this machine")
+    with Lab("feeds") as lab:
+        host = lab.add(Host("server", []))
+        lab.up()
+
+        def get(port: int, path: str) -> tuple[int, bytes]:
+            connection = HTTPConnection("127.0.0.1")
+            connection.sock = host.enter(lambda: socket.create_connection(("127.0.0.1", port), 10))
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+
+        own = ThreadingHTTPServer(
+            ("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=tmp_path / "feed")
+        )
+        threading.Thread(target=own.serve_forever, daemon=True).start()
+        bases = {"feeds": str(tmp_path / "feed"), "openwrt": f"http://127.0.0.1:{own.server_address[1]}/"}
+        server = FeedServer(host, 8000, bases)
+        try:
+            for base in bases:
+                assert get(8000, f"/{base}/a%20b") == (200, b"x" * 100_000)
+                assert get(8000, f"/{base}/none")[0] == 404
+                assert get(8000, f"/{base}/../secret")[0] == get(8000, f"/{base}/%2e%2e/secret")[0] == 404
+            assert get(8000, "/secret")[0] == 404
+        finally:
+            server.close()
+            own.shutdown()
+            own.server_close()
 
 
 def test_a_mirror_that_lacks_a_file(pins: Path, tmp_path: Path) -> None:
