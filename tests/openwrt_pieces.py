@@ -18,6 +18,24 @@ from pathlib import Path
 
 import pytest
 
+# Shell: a throw-away overlay of ROOT in the directory $WORK, entered by `chroot .` from then on. What needs
+# a bus mounts its directory on tmp/run/ubus, and starts ubusd by UBUSD.
+OVERLAY = """
+set -e
+mount -t tmpfs tmpfs "$WORK"
+mkdir "$WORK/upper" "$WORK/work" "$WORK/root"
+mount -t overlay overlay -o "lowerdir=$LOWER,upperdir=$WORK/upper,workdir=$WORK/work" "$WORK/root"
+cd "$WORK/root"
+mkdir -p dev proc sys tmp/run/ubus tmp/lock tmp/state tmp/lib
+[ -e var ] || ln -s tmp var
+mount --bind /dev dev
+mount -t proc proc proc
+"""
+UBUSD = """
+chroot . /sbin/ubusd &
+until chroot . ubus list >/dev/null 2>&1; do sleep 0.05; done
+"""
+
 USR = Path(os.environ.get("TANDEM_OPENWRT_USR", "/opt/openwrt/usr"))
 ROOT = Path(os.environ.get("TANDEM_OPENWRT_ROOT", "/opt/openwrt/root"))
 I386_ROOT = Path(os.environ.get("TANDEM_I386_ROOT", "/opt/i386"))

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import atexit
 import itertools
-import os
 import shutil
 import signal
 import subprocess
@@ -34,7 +33,6 @@ from .rtnetlink import Addresses
 T = TypeVar("T")
 H = TypeVar("H", bound="Host")
 L = TypeVar("L", bound="Lab")
-_numbers = itertools.count(1)  # several labs in one process
 OPEN: list[Lab] = []  # for the report of a failed test, which prints their logs
 
 
@@ -137,7 +135,7 @@ class Lab:
     """A set of hosts and switches. Everything is removed on exit, whatever the reason of the exit."""
 
     def __init__(self, tag: str) -> None:
-        self.prefix = f"tandem-{tag}{next(_numbers)}-{os.getpid()}-"
+        self.prefix = netns.prefix(tag)
         self.directory = Path(tempfile.mkdtemp(prefix=self.prefix))
         self.hosts: dict[str, Host] = {}
         self.switches: list[str] = []

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Network namespaces: make, enter, empty and remove them.
 
-A namespace of the lab is named `tandem-<tag><number>-<pid>-<host>`, so that a later run can see which
-ones belong to a process that is gone (`remove_stale`) and never touches anyone else's.
+A namespace of the lab is named `tandem-<tag><number>-<pid>-<host>` (`prefix`), so that a later run can
+see which ones belong to a process that is gone (`remove_stale`) and never touches anyone else's.
 
 Two ways in: `ip netns exec` starts a program inside, and `enter` runs a Python function inside,
 in a thread of its own (setns(2) moves one thread only), which costs 0.1 ms and no process.
@@ -11,6 +11,7 @@ in a thread of its own (setns(2) moves one thread only), which costs 0.1 ms and 
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import re
 import shutil
@@ -28,7 +29,13 @@ T = TypeVar("T")
 DIRECTORY = Path("/run/netns")  # where iproute2 pins namespaces
 CLONE_NEWNET = 0x40000000
 _NAME = re.compile(r"tandem-[a-z]+\d+-(\d+)-")
+_numbers = itertools.count(1)
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def prefix(tag: str) -> str:
+    """The beginning of names of namespaces, another one at each call; the tag consists of letters."""
+    return f"tandem-{tag}{next(_numbers)}-{os.getpid()}-"
 
 
 class LabError(RuntimeError):

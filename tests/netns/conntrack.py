@@ -9,8 +9,6 @@ The router's other WAN addresses, 192.0.2.10 and fd00:b::10, are there to be tra
 
 from __future__ import annotations
 
-import itertools
-import os
 import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator
@@ -18,10 +16,9 @@ from types import TracebackType
 from typing import TypeVar
 
 from tandem.replication.message import split
-from tests.lab.netns import enter, ip_batch, remove, run, write_sysctls
+from tests.lab.netns import enter, ip_batch, prefix, remove, run, write_sysctls
 
 T = TypeVar("T")
-_numbers = itertools.count()
 _SOL_NETLINK, _ADD_MEMBERSHIP, _CAP_ACK = 270, 1, 10
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 
@@ -129,8 +126,8 @@ class NatLab:
     """The namespaces; `rules` go into the router's nat chains."""
 
     def __init__(self) -> None:
-        prefix = f"tandem-nat{next(_numbers)}-{os.getpid()}-"
-        self.client, self.router, self.server, self.fresh = (prefix + name for name in ("c", "r", "s", "f"))
+        name = prefix("nat")
+        self.client, self.router, self.server, self.fresh = (name + end for end in "crsf")
         self._sockets: list[socket.socket] = []
 
     def __enter__(self) -> NatLab:
@@ -253,6 +250,16 @@ def ping(identifier: int, v6: bool = False) -> bytes:
     total = 0x0800 + identifier + 1
     total = (total & 0xFFFF) + (total >> 16)
     return struct.pack("!BBHHH", 8, 0, ~total & 0xFFFF, identifier, 1)
+
+
+def crc32c(data: bytes) -> int:
+    """The checksum of SCTP (RFC 9260 appendix A), before it is put in little-endian order."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
 
 
 def iterate(chunks: Iterable[object]) -> Iterator[bytes]:

@@ -11,7 +11,6 @@ is rejected, as OpenWrt's firewall does.
 
 from __future__ import annotations
 
-import os
 import socket
 from functools import partial
 
@@ -49,12 +48,12 @@ table inet test {{
 
 
 class NatPair:
-    """Its namespaces are named `tandem-test-<pid>-<tag>-...`."""
+    """Its namespaces, one of them for each router."""
 
-    def __init__(self, tag: str, routers: int = 1) -> None:
-        prefix = f"tandem-test-{os.getpid()}-{tag}"
-        self.client, self.server = f"{prefix}-client", f"{prefix}-server"
-        self.routers = [f"{prefix}-r{number + 1}" for number in range(routers)]
+    def __init__(self, routers: int = 1) -> None:
+        prefix = netns.prefix("pair")
+        self.client, self.server = f"{prefix}client", f"{prefix}server"
+        self.routers = [f"{prefix}r{number + 1}" for number in range(routers)]
         self.all = [self.client, self.server, *self.routers]
         netns.ip_batch([f"netns add {name}" for name in self.all])
         try:

@@ -7,14 +7,14 @@ include in turn lies where the router's tandemd writes it.
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from tests.lab import Instance, Port, Router, SeedLab, Tandem, seed_instances, wait_until
+from tests.lab import Instance, Port, Router, SeedLab, Tandem, seed_instances
 from tests.lab.router import ROOT as CHECKOUT
-from tests.openwrt_pieces import ROOT, USR
+from tests.openwrt.booted import Booted
+from tests.openwrt_pieces import OVERLAY, UBUSD, USR
 
 INCLUDES = CHECKOUT / "files/usr/share/nftables.d"
 
@@ -134,24 +134,15 @@ def offloading(ruleset: str) -> str:
     return ruleset.replace("# offload", "meta l4proto { tcp, udp } flow offload @ft")
 
 
-_BOOT = """
-set -e
-mount -t tmpfs tmpfs "$WORK"
-mkdir "$WORK/upper" "$WORK/work" "$WORK/root"
-mount -t overlay overlay -o "lowerdir=$LOWER,upperdir=$WORK/upper,workdir=$WORK/work" "$WORK/root"
-cd "$WORK/root"
-mkdir -p dev proc sys tmp/run/ubus tmp/run/tandem tmp/lock tmp/state tmp/lib usr/share/nftables.d
-[ -e var ] || ln -s tmp var
-mount --bind /dev dev
-mount -t proc proc proc
+_BOOT = f"""{OVERLAY}
+mkdir -p tmp/run/tandem usr/share/nftables.d
 mount -t sysfs sysfs sys
 mkdir -p "$STATE/ubus"
 mount --bind "$STATE" tmp/run/tandem
 mount --bind "$STATE/ubus" tmp/run/ubus
 cp -r "$INCLUDES/." usr/share/nftables.d/
 cp "$FILES/network" "$FILES/firewall" etc/config/
-chroot . /sbin/ubusd &
-until chroot . ubus list >/dev/null 2>&1; do sleep 0.05; done
+{UBUSD}
 chroot . /sbin/netifd &
 until chroot . ubus call network.interface.wan status 2>/dev/null | grep -q '"up": true'; do sleep 0.05; done
 until chroot . ubus call network.interface.lan status 2>/dev/null | grep -q '"up": true'; do sleep 0.05; done
@@ -189,7 +180,7 @@ class Firewall:
         self.included = included
         self.offloading = offloading
         self.load = True  # False: only `run(router, "fw4", "print")` is wanted
-        self._boot: subprocess.Popen[bytes] | None = None
+        self._root: Booted | None = None
 
     def start(self, router: Router) -> None:
         """Load it, as at boot: the daemon is not there yet."""
@@ -198,36 +189,21 @@ class Firewall:
         if not self.genuine:
             self.reload(router)
             return
-        files, work, includes = (router.file(name) for name in ("fw4", "work", "includes"))
-        for directory in (files, work, includes):
+        files, includes = (router.file(name) for name in ("fw4", "includes"))
+        for directory in (files, includes):
             directory.mkdir(exist_ok=True)
-        ready = files / "ready"
-        ready.unlink(missing_ok=True)
         host = {"host": int(router.name[1:]) + 1}
         (files / "network").write_text(NETWORK % host)
         (files / "firewall").write_text(CONFIG % {"lan": self.lan, "offloading": self.offloading})
-        environment = {
-            "LOAD": "true" if self.load else "! true",
-            "WORK": work, "LOWER": ROOT, "STATE": state, "FILES": files,
-            "INCLUDES": INCLUDES if self.included else includes,
-        }  # fmt: skip
-        with router.file("fw4.log").open("ab") as log:
-            self._boot = router.popen(
-                "env", *(f"{name}={value}" for name, value in environment.items()),
-                "unshare", "--mount", "sh", "-c", _BOOT, stdout=log, stderr=log,
-            )  # fmt: skip
-
-        def booted() -> bool:
-            assert self._boot is not None and self._boot.poll() is None, router.file("fw4.log").read_text()
-            return ready.exists()
-
-        wait_until(booted, 30, "fw4 is loaded", explain=router.file("fw4.log").read_text)
+        self._root = Booted(
+            router, "fw4.log", _BOOT, files / "ready", STATE=state, FILES=files,
+            LOAD="true" if self.load else "! true", INCLUDES=INCLUDES if self.included else includes,
+        )  # fmt: skip
 
     def run(self, router: Router, *argv: str) -> str:
         """A command of the router's own, in its root file system."""
-        assert self._boot is not None
-        root = f"{router.file('work')}/root"
-        return router.exec("nsenter", f"--mount=/proc/{self._boot.pid}/ns/mnt", "chroot", root, *argv)
+        assert self._root is not None
+        return self._root.run(*argv)
 
     def reload(self, router: Router) -> None:
         """`fw4 reload`."""

@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -31,6 +29,7 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
 from tests.lab import Host, LanLab, Tandem, wait_until
+from tests.lab.frames import say
 from tests.lab.process import send_signal, tree
 
 from .dhcp_pair import (
@@ -88,18 +87,9 @@ class Client6:
         if self.name:
             message = message / DHCP6OptClientFQDN(fqdn=f"{self.name}.", flags="S")
         frame = Ether(src=self.mac, dst="33:33:00:01:00:02") / IPv6(src=self.source, dst="ff02::1:2", hlim=1)
-        with self.host.enter(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW)) as sock:
-            sock.bind(("eth0", 0x86DD))
-            sock.send(bytes(frame / UDP(sport=546, dport=547) / message))
-            deadline = time.monotonic() + 0.5
-            while (left := deadline - time.monotonic()) > 0:
-                sock.settimeout(left)
-                try:
-                    packet = Ether(sock.recv(2000))
-                except TimeoutError:
-                    break
-                if DHCP6OptIAAddress in packet and packet[UDP].dport == 546:
-                    return [packet]
+        for packet in say(self.host, frame / UDP(sport=546, dport=547) / message, 0.5):
+            if DHCP6OptIAAddress in packet and packet[UDP].dport == 546:
+                return [packet]
         return []
 
 

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import socket
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -14,6 +12,7 @@ from scapy.layers.inet6 import ICMPv6ND_RA, ICMPv6ND_RS, IPv6
 from scapy.layers.l2 import Ether
 
 from tests.lab import Capture, Host, LanLab, Tandem, stays, wait_until
+from tests.lab.frames import say
 from tests.lab.netns import write_sysctls
 
 from .daemon import ip_json, state
@@ -40,19 +39,8 @@ def answers(client: Client) -> set[str]:
 def solicit(host: Host, wait: float = 0.5) -> str | None:
     """A router solicitation of a host that has come up; who answers first, by link-layer address."""
     frame = Ether(src="02:00:00:00:01:0a", dst="33:33:00:00:00:02") / IPv6(dst="ff02::2", hlim=255, src="::")
-    with host.enter(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW)) as sock:
-        sock.bind(("eth0", 0x86DD))
-        sock.send(bytes(frame / ICMPv6ND_RS()))
-        deadline = time.monotonic() + wait
-        while (left := deadline - time.monotonic()) > 0:
-            sock.settimeout(left)
-            try:
-                packet = Ether(sock.recv(2000))
-            except TimeoutError:
-                break
-            if ICMPv6ND_RA in packet:
-                return str(packet.src)
-    return None
+    adverts = (packet for packet in say(host, frame / ICMPv6ND_RS(), wait) if ICMPv6ND_RA in packet)
+    return next((str(packet.src) for packet in adverts), None)
 
 
 def test_silent_from_boot_until_elected(open_lab: Open) -> None:

@@ -65,8 +65,9 @@ def wan(**options: Any) -> Plan:
 class Router:
     """A router between a client and a server; all three are namespaces."""
 
-    def __init__(self, tag: str) -> None:
-        self.client, self.router, self.server = (f"tandem-test-{os.getpid()}-{tag}{end}" for end in "crs")
+    def __init__(self) -> None:
+        prefix = netns.prefix("firewall")
+        self.client, self.router, self.server = (f"{prefix}{end}" for end in "crs")
         self.firewalls: list[Firewall] = []
         netns.ip_batch([f"netns add {name}" for name in (self.client, self.router, self.server)])
         netns.ip_batch(
@@ -156,8 +157,8 @@ def _sent(sender: socket.socket, receiver: socket.socket, address: str, attempts
 
 
 @pytest.fixture
-def router(request: pytest.FixtureRequest) -> Iterator[Router]:
-    made = Router(f"{abs(hash(request.node.name)) % 10**6}")
+def router() -> Iterator[Router]:
+    made = Router()
     try:
         yield made
     finally:

@@ -102,8 +102,8 @@ class Space:
 
 
 @pytest.fixture
-def space(request: pytest.FixtureRequest) -> Iterator[Space]:
-    made = Space(f"tandem-test-{os.getpid()}-{abs(hash(request.node.name)) % 10**6}")
+def space() -> Iterator[Space]:
+    made = Space(f"{netns.prefix('rtnl')}space")
     try:
         yield made
     finally:

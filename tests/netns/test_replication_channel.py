@@ -9,7 +9,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from itertools import count
 from typing import Any, TypeVar
 
 import pytest
@@ -22,14 +21,13 @@ from tandem.replication.peer_socket import Path
 from tandem.replication.session import Settings
 from tandem.replication.session_events import Acked, Closed, Event, Opened
 from tests.lab.log import Lines
-from tests.lab.netns import enter, ip_batch
+from tests.lab.netns import enter, ip_batch, prefix
 from tests.lab.wait import stays, wait_until
 from tests.property.replication_link import SECRET, Table, new
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 T = TypeVar("T")
-_numbers = count()
 
 
 class Router(threading.Thread):
@@ -136,8 +134,8 @@ class Cables:
     """Two namespaces with the cables `sync` (10.1.0.0/24, fd01::/64) and `lan` (10.2.0.0/24)."""
 
     def __init__(self) -> None:
-        prefix = f"tandem-test-{os.getpid()}-c{next(_numbers)}"
-        self.names = prefix + "l", prefix + "r"
+        name = prefix("channel")
+        self.names = name + "l", name + "r"
         self.routers: list[Router] = []
 
     def build(self) -> None:

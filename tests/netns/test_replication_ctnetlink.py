@@ -23,6 +23,7 @@ from tandem.replication.restore import Builder, Chunk
 from tandem.replication.restorer import Figures, Restorer, deletion
 from tests.lab import netns
 from tests.lab.wait import wait_until
+from tests.netns.conntrack import crc32c
 from tests.netns.nat_pair import CLIENT, OWN, SERVER, VIP, NatPair
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root for network namespaces")
@@ -32,23 +33,11 @@ TIMEOUT = slice(3, 7)  # in a body
 
 @pytest.fixture
 def net(request: pytest.FixtureRequest) -> Iterator[NatPair]:
-    made = NatPair(f"{abs(hash(request.node.name)) % 10**6}", getattr(request, "param", 1))
+    made = NatPair(getattr(request, "param", 1))
     try:
         yield made
     finally:
         made.close()
-
-
-@pytest.fixture
-def table(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A namespace with nothing but a conntrack table."""
-    name = f"tandem-test-{os.getpid()}-{abs(hash(request.node.name)) % 10**6}"
-    netns.ip_batch([f"netns add {name}"])
-    netns.write_sysctls(name, {"netfilter/nf_conntrack_events": 1})
-    try:
-        yield name
-    finally:
-        netns.remove([name])
 
 
 @pytest.fixture
@@ -110,15 +99,6 @@ def flows(
 
 
 # --- events --------------------------------------------------------------------------------
-
-
-def crc32c(data: bytes) -> int:
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-    return crc ^ 0xFFFFFFFF
 
 
 def sctp_init() -> bytes:
@@ -227,9 +207,9 @@ def test_long_lists_are_left_to_python(net: NatPair, opened) -> None:
     assert events.filtered == before
 
 
-def test_lost_events_are_noticed(table: str, opened) -> None:
-    events = opened(table, lambda: Events(Filter(), receive_buffer=4096))
-    restorer = opened(table, Restorer)
+def test_lost_events_are_noticed(where: str, opened) -> None:
+    events = opened(where, lambda: Events(Filter(), receive_buffer=4096))
+    restorer = opened(where, Restorer)
     restorer.restore(Builder().chunks(flows(200)))
     assert finish(restorer).failed == 0
     assert len(events.read()) < 100
@@ -238,11 +218,11 @@ def test_lost_events_are_noticed(table: str, opened) -> None:
     restorer.restore(Builder().chunks(flows(1, first=500)))
     finish(restorer)
     assert len(events.read()) == 1 and events.overruns == 1
-    assert len(dumped(table)) == 201
+    assert len(dumped(where)) == 201
 
 
-def test_pause_and_resume(table: str, opened) -> None:
-    events, restorer = opened(table, lambda: Events(Filter())), opened(table, Restorer)
+def test_pause_and_resume(where: str, opened) -> None:
+    events, restorer = opened(where, lambda: Events(Filter())), opened(where, Restorer)
 
     def restore(first: int) -> list[bytes]:
         restorer.restore(Builder().chunks(flows(10, first=first)))
@@ -254,30 +234,30 @@ def test_pause_and_resume(table: str, opened) -> None:
     assert restore(10) == []
     events.resume()
     assert len(restore(20)) == 10
-    assert len(dumped(table)) == 30
+    assert len(dumped(where)) == 30
 
 
 # --- dump -----------------------------------------------------------------------------------
 
 
-def test_dump_filters(table: str, opened) -> None:
-    restorer = opened(table, Restorer)
+def test_dump_filters(where: str, opened) -> None:
+    restorer = opened(where, Restorer)
     marked = [(key, bytes([body[0] | 8]) + body[1:12] + b"\0\0\0\7" + body[12:]) for key, body in flows(5)]
     restorer.restore(Builder().chunks(marked + flows(7, first=100)))
     assert finish(restorer).failed == 0
-    assert len(dumped(table)) == len(dumped(table, family=4)) == 12
-    assert dumped(table, family=6) == []
-    assert len(dumped(table, mark=(7, 0xFF))) == 5
-    assert dumped(table, expectations=True) == []
-    assert dumped(table, Filter(protocols=frozenset({17}))) == []
-    assert netns.enter(table, table_size)[0] == 12
+    assert len(dumped(where)) == len(dumped(where, family=4)) == 12
+    assert dumped(where, family=6) == []
+    assert len(dumped(where, mark=(7, 0xFF))) == 5
+    assert dumped(where, expectations=True) == []
+    assert dumped(where, Filter(protocols=frozenset({17}))) == []
+    assert netns.enter(where, table_size)[0] == 12
 
 
-def test_a_dump_comes_in_slices(table: str, opened) -> None:
-    restorer = opened(table, Restorer)
+def test_a_dump_comes_in_slices(where: str, opened) -> None:
+    restorer = opened(where, Restorer)
     restorer.restore(Builder().chunks(flows(2000)))
     finish(restorer)
-    dump = opened(table, Dump)
+    dump = opened(where, Dump)
     sizes = []
     while not dump.done:
         assert select.select([dump], [], [], 5)[0]
@@ -289,14 +269,14 @@ def test_a_dump_comes_in_slices(table: str, opened) -> None:
 # --- restore ----------------------------------------------------------------------------------
 
 
-def test_ten_thousand_entries(table: str, opened) -> None:
-    restorer = opened(table, Restorer)
+def test_ten_thousand_entries(where: str, opened) -> None:
+    restorer = opened(where, Restorer)
     wanted = flows(10_000)
     restorer.restore(Builder().chunks(wanted))
     figures = finish(restorer)
     assert (figures.entries, figures.failed, figures.updated, figures.replaced) == (10_000, 0, 0, 0)
     assert figures.steps > 20 and figures.longest < 50 * MILLISECOND
-    found = entries(dumped(table))
+    found = entries(dumped(where))
     for key, body in wanted:
         left = int.from_bytes(found[key][TIMEOUT], "big")
         assert 590 <= left <= 600
@@ -308,17 +288,17 @@ def test_ten_thousand_entries(table: str, opened) -> None:
     figures = finish(restorer)
     assert figures.failed == 0 and figures.updated + figures.replaced == 10_000
     assert figures.replaced > 9000  # it noticed
-    found = entries(dumped(table))
+    found = entries(dumped(where))
     assert len(found) == 10_000 and {body[7] for body in found.values()} == {5}
 
     restorer.delete(Builder().deletes(key for key, _ in flows(10_100)))
     figures = finish(restorer)
     assert (figures.entries, figures.gone, figures.failed) == (10_100, 100, 0)
-    assert dumped(table) == []
+    assert dumped(where) == []
 
 
-def test_entries_that_stand_in_the_way(table: str, opened) -> None:
-    restorer = opened(table, Restorer)
+def test_entries_that_stand_in_the_way(where: str, opened) -> None:
+    restorer = opened(where, Restorer)
     wanted = flows(60)
     same, other, further, clash, free = (wanted[n : n + 10] for n in (0, 10, 20, 30, 50))
     before = flows(10, state=2, timeout=10)
@@ -340,41 +320,41 @@ def test_entries_that_stand_in_the_way(table: str, opened) -> None:
     figures = finish(restorer)
     assert restorer.failures == []
     assert (figures.updated, figures.replaced, figures.clashed) == (20, 10, 10)
-    found = entries(dumped(table))
+    found = entries(dumped(where))
     assert len(found) == 90
     for key, body in same + other + further + clash + free:
         assert untimed(found[key]) == untimed(body)
         assert int.from_bytes(found[key][TIMEOUT], "big") > 500
 
 
-def test_what_cannot_be_restored_is_told_by_key(table: str, opened) -> None:
-    restorer = opened(table, Restorer)
+def test_what_cannot_be_restored_is_told_by_key(where: str, opened) -> None:
+    restorer = opened(where, Restorer)
     bad = [(key, bytes([body[0] | 0x80]) + body[1:] + b"\2\6nosuch") for key, body in flows(2)]
     restorer.restore(Builder().chunks(bad + flows(5, first=10)))
     figures = finish(restorer)
     assert figures.entries == 7 and figures.failed == 2 == sum(figures.errors.values())
     assert [key for key, _ in restorer.failures] == [key for key, _ in bad]
-    assert len(dumped(table)) == 5
+    assert len(dumped(where)) == 5
     restorer.restore([Chunk(b"x" * (4 << 20), 1, flows(1))])  # longer than any send
     assert finish(restorer).failed == 1 and restorer.failures[0][0] == b""
 
 
-def test_a_dump_can_be_deleted(table: str, opened) -> None:
-    restorer = opened(table, Restorer)
+def test_a_dump_can_be_deleted(where: str, opened) -> None:
+    restorer = opened(where, Restorer)
     zoned = [(b"\0\7" + key[2:], bytes([body[0] | 0x40]) + body[1:]) for key, body in flows(5)]
     restorer.restore(Builder().chunks(flows(5) + zoned))
     assert finish(restorer).failed == 0
-    messages = dumped(table, Filter(zones=frozenset({7})))
+    messages = dumped(where, Filter(zones=frozenset({7})))
     assert len(messages) == 5
     data = b"".join(deletion(message, number) for number, message in enumerate(messages, 1))
     restorer.delete([Chunk(data, 1, zoned)])
     figures = finish(restorer)
     assert figures.failed == figures.gone == 0
-    assert set(entries(dumped(table))) == {key for key, _ in flows(5)}
+    assert set(entries(dumped(where))) == {key for key, _ in flows(5)}
 
 
-def test_the_loop_goes_on_during_a_restore(table: str, opened) -> None:
-    restorer = opened(table, Restorer)
+def test_the_loop_goes_on_during_a_restore(where: str, opened) -> None:
+    restorer = opened(where, Restorer)
     loop, period, late = Loop(), 10 * MILLISECOND, []
 
     def advert(now: int) -> None:
@@ -447,8 +427,8 @@ def test_a_live_connection_moves(net: NatPair, opened, family: int, restored: bo
 # --- the rest ---------------------------------------------------------------------------------------
 
 
-def test_settings_are_held_and_put_back(table: str, tmp_path) -> None:
-    netns.write_sysctls(table, {"netfilter/nf_conntrack_events": 2})
+def test_settings_are_held_and_put_back(where: str, tmp_path) -> None:
+    netns.write_sysctls(where, {"netfilter/nf_conntrack_events": 2})
 
     def body() -> None:
         sysctls = Sysctls(str(tmp_path / "sysctls.json"))
@@ -457,6 +437,6 @@ def test_settings_are_held_and_put_back(table: str, tmp_path) -> None:
         assert found == [value for _, value in SETTINGS]
         assert sysctls.release("replication") == []
 
-    netns.enter(table, body)
-    assert netns.read_sysctl(table, "netfilter/nf_conntrack_events") == "2"
-    assert netns.read_sysctl(table, "netfilter/nf_conntrack_tcp_loose") == "1"
+    netns.enter(where, body)
+    assert netns.read_sysctl(where, "netfilter/nf_conntrack_events") == "2"
+    assert netns.read_sysctl(where, "netfilter/nf_conntrack_tcp_loose") == "1"

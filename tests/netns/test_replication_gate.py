@@ -313,7 +313,7 @@ def test_the_rules_go_with_the_daemon_and_leftovers_at_the_next_start(lab: SeedL
 @pytest.mark.parametrize("server_speaks", [False, True])
 def test_a_connection_is_completed_where_only_its_syn_was_known(server_speaks: bool) -> None:
     """SYN_SENT at the backup, while the connection got further: its packets must pass there."""
-    pair = NatPair("synsent", 2)
+    pair = NatPair(2)
     first, second = pair.routers
     try:
         client, server = pair.connection()

@@ -77,17 +77,6 @@ class Backup:
 
 
 @pytest.fixture
-def where(request: pytest.FixtureRequest) -> Iterator[str]:
-    name = f"tandem-test-{os.getpid()}-{abs(hash(request.node.name)) % 10**6}"
-    netns.ip_batch([f"netns add {name}"])
-    netns.write_sysctls(name, {"netfilter/nf_conntrack_events": 1})
-    try:
-        yield name
-    finally:
-        netns.remove([name])
-
-
-@pytest.fixture
 def backup(where: str) -> Iterator[Backup]:
     made = Backup(where)
     yield made

@@ -15,7 +15,7 @@ from tandem.replication.parser import Parser
 from tandem.replication.record import EXPECTED, NEW, T_LABELS, T_SCTP, T_SEQ_ADJ_ORIG, T_ZONE, tail
 from tandem.replication.restore import CHANGE, Builder
 
-from .conntrack import Conntrack, NatLab, iterate, ping, talks
+from .conntrack import Conntrack, NatLab, crc32c, iterate, ping, talks
 
 SNAT4 = "oif wan snat to 192.0.2.10;"
 SNAT6 = "oif wan snat to fd00:b::10;"
@@ -347,12 +347,3 @@ def other_packets(lab: NatLab) -> None:
     here = lab.socket(lab.client, socket.AF_INET, socket.SOCK_DGRAM)
     for port in range(1000, 1004):
         here.sendto(b"x", (V4, port))
-
-
-def crc32c(data: bytes) -> int:
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-    return crc ^ 0xFFFFFFFF

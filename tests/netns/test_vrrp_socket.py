@@ -11,7 +11,6 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ from tandem.control.capture import capture
 from tandem.core.packet import GROUP4, GROUP6, PROTOCOL, Advertisement, decode, encode
 from tandem.effects.announce import Announcer, announcement
 from tandem.effects.vrrp_socket import Received, VrrpSocket, pack
-from tests.lab.netns import enter, ip_batch, write_sysctls
+from tests.lab.netns import enter, ip_batch, prefix, write_sysctls
 from tests.lab.wait import wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -29,15 +28,14 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 VMAC = "00:00:5e:00:01:07"
 HOME = {4: (pack("10.9.0.1"), pack("10.9.0.2")), 6: (pack("fe80::1"), pack("fe80::2"))}
 GROUP = {4: GROUP4, 6: GROUP6}
-_numbers = count()
 
 
 class Wire:
     """Two namespaces, `left` and `right`, joined by a cable between their interfaces eth0."""
 
     def __init__(self) -> None:
-        prefix = f"tandem-test-{os.getpid()}-s{next(_numbers)}"
-        self.left, self.right = prefix + "l", prefix + "r"
+        name = prefix("wire")
+        self.left, self.right = name + "l", name + "r"
         self.open_sockets: list[VrrpSocket] = []
 
     def build(self) -> None:

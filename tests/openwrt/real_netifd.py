@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 from pathlib import Path
 from typing import Any
 
 from tests.lab import Router, Tandem, wait_until
-from tests.openwrt_pieces import ROOT, USR
+from tests.openwrt_pieces import OVERLAY, UBUSD, USR
+
+from .booted import Booted
 
 # A macvlan where a router would have a bridge: the build machine's kernel has bridges without VLAN filtering,
 # and netifd can't make those.
@@ -39,21 +40,11 @@ config interface 'lan'
 	option netmask '255.255.255.0'
 """
 
-_BOOT = """
-set -e
-mount -t tmpfs tmpfs "$WORK"
-mkdir "$WORK/upper" "$WORK/work" "$WORK/root"
-mount -t overlay overlay -o "lowerdir=$LOWER,upperdir=$WORK/upper,workdir=$WORK/work" "$WORK/root"
-cd "$WORK/root"
-mkdir -p dev proc sys tmp/run/ubus tmp/lock tmp/state tmp/lib
-[ -e var ] || ln -s tmp var
-mount --bind /dev dev
-mount -t proc proc proc
+_BOOT = f"""{OVERLAY}
 mount -t sysfs sysfs sys
 mount --bind "$BUS" tmp/run/ubus
 cp "$BUS/network" etc/config/network
-chroot . /sbin/ubusd &
-until chroot . ubus list >/dev/null 2>&1; do sleep 0.05; done
+{UBUSD}
 chroot . /sbin/netifd &
 echo $! >"$BUS/netifd.pid"
 until chroot . ubus call network.interface.loopback status 2>/dev/null | grep -q '"up": true'; do
@@ -69,37 +60,23 @@ class RealNetifd:
 
     def __init__(self) -> None:
         self._router: Router
-        self._boot: subprocess.Popen[bytes]
+        self._root: Booted
 
     def start(self, router: Router, network: str) -> None:
         """Boot with this /etc/config/network."""
         self._router = router
-        work, bus = router.file("work"), router.file("bus")
-        for directory in (work, bus):
-            directory.mkdir(exist_ok=True)
+        bus = router.file("bus")
+        bus.mkdir(exist_ok=True)
         (bus / "network").write_text(network)
-        environment = {"WORK": work, "LOWER": ROOT, "BUS": bus}
-        with router.file("netifd.log").open("ab") as log:
-            self._boot = router.popen(
-                "env", *(f"{name}={value}" for name, value in environment.items()),
-                "unshare", "--mount", "sh", "-c", _BOOT, stdout=log, stderr=log,
-            )  # fmt: skip
-
-        def booted() -> bool:
-            assert self._boot.poll() is None, self.log()
-            return (bus / "ready").exists()
-
-        wait_until(booted, 30, "netifd runs", explain=self.log)
+        self._root = Booted(router, "netifd.log", _BOOT, bus / "ready", BUS=bus)
 
     def log(self) -> str:
         """What netifd and ubusd wrote."""
-        return self._router.file("netifd.log").read_text(errors="replace")
+        return self._root.log()
 
     def sh(self, command: str) -> str:
         """A shell command in the root. LabError when it fails."""
-        root = f"{self._router.file('work')}/root"
-        inside = ["nsenter", f"--mount=/proc/{self._boot.pid}/ns/mnt", "chroot", root]
-        return self._router.exec(*inside, "/bin/sh", "-c", command)
+        return self._root.run("/bin/sh", "-c", command)
 
     def restart(self) -> None:
         """As `/etc/init.d/network restart` does it."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tandem.openwrt.tandem_object import METHODS
 from tests.lab.router import ROOT as CHECKOUT
-from tests.openwrt_pieces import ROOT, needs
+from tests.openwrt_pieces import OVERLAY, ROOT, UBUSD, needs
 
 FILES = CHECKOUT / "files/usr/share/rpcd/acl.d"
 READING = {"status", "history", "conntrack"}
@@ -28,24 +28,15 @@ config login
     )
 )
 
-_SCRIPT = """
-set -e
-mount -t tmpfs tmpfs "$WORK"
-mkdir "$WORK/upper" "$WORK/work" "$WORK/root"
-mount -t overlay overlay -o "lowerdir=$LOWER,upperdir=$WORK/upper,workdir=$WORK/work" "$WORK/root"
-cd "$WORK/root"
-mkdir -p dev proc tmp/run/ubus usr/share/rpcd/acl.d
-[ -e var ] || ln -s tmp var
-mount --bind /dev dev
-mount -t proc proc proc
+_SCRIPT = f"""{OVERLAY}
+mkdir -p usr/share/rpcd/acl.d
 cp "$FILES"/*.json usr/share/rpcd/acl.d/
 printf %s "$USERS" >etc/config/rpcd
-chroot . /sbin/ubusd &
-until chroot . ubus list >/dev/null 2>&1; do sleep 0.05; done
+{UBUSD}
 chroot . /sbin/rpcd >/dev/null 2>&1 &
 until chroot . ubus list session >/dev/null 2>&1; do sleep 0.05; done
 for user in viewer reader operator nobody; do
-    chroot . ubus -S call session login "{\\"username\\": \\"$user\\", \\"password\\": \\"secret\\"}"
+    chroot . ubus -S call session login "{{\\"username\\": \\"$user\\", \\"password\\": \\"secret\\"}}"
 done
 """
 

@@ -7,22 +7,13 @@ import subprocess
 from pathlib import Path
 
 from tests.lab.router import ROOT as CHECKOUT
-from tests.openwrt_pieces import ROOT, needs_root
+from tests.openwrt_pieces import OVERLAY, ROOT, UBUSD, needs_root
 
-_SCRIPT = """
-set -e
-mount -t tmpfs tmpfs "$WORK"
-mkdir "$WORK/upper" "$WORK/work" "$WORK/root"
-mount -t overlay overlay -o "lowerdir=$LOWER,upperdir=$WORK/upper,workdir=$WORK/work" "$WORK/root"
-cd "$WORK/root"
-mkdir -p dev proc tmp/run/ubus srv/src srv/tests
-[ -e var ] || ln -s tmp var
-mount --bind /dev dev
-mount -t proc proc proc
+_SCRIPT = f"""{OVERLAY}
+mkdir -p srv/src srv/tests
 mount --bind -o ro "$CHECKOUT/src" srv/src
 mount --bind -o ro "$CHECKOUT/tests/openwrt" srv/tests
-chroot . /sbin/ubusd &
-until chroot . ubus list >/dev/null 2>&1; do sleep 0.05; done
+{UBUSD}
 chroot . python3 -B /srv/tests/inside.py /srv/src
 """
 

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import json
-import socket
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -16,6 +14,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
 from tests.lab import Capture, Host, LanLab, netns, wait_until
+from tests.lab.frames import say
 from tests.netns.dhcp_pair import SECRET, V4, V6, VIP, Client, DhcpTandem, dhcp, knows, resolve
 from tests.netns.test_dhcp_guard import solicit
 from tests.packaging.router import OpenWrt, needs_router
@@ -190,20 +189,11 @@ def solicit_address(host: Host) -> dict[str, str]:
     frame = Ether(src=mac, dst="33:33:00:01:00:02") / IPv6(src=source, dst="ff02::1:2", hlim=1)
     frame = frame / UDP(sport=546, dport=547) / DHCP6_Solicit(trid=77)
     frame = frame / DHCP6OptClientId(duid=DUID_LL(lladdr=mac)) / DHCP6OptIA_NA(iaid=1)
-    heard: dict[str, str] = {}
-    with host.enter(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW)) as sock:
-        sock.bind(("eth0", 0x86DD))
-        sock.send(bytes(frame))
-        deadline = time.monotonic() + 1
-        while (left := deadline - time.monotonic()) > 0:
-            sock.settimeout(left)
-            try:
-                packet = Ether(sock.recv(2000))
-            except TimeoutError:
-                break
-            if UDP in packet and packet[UDP].dport == 546 and DHCP6OptIAAddress in packet:
-                heard[packet.src] = packet[DHCP6OptIAAddress].addr
-    return heard
+    return {
+        packet.src: packet[DHCP6OptIAAddress].addr
+        for packet in say(host, frame, 1)
+        if UDP in packet and packet[UDP].dport == 546 and DHCP6OptIAAddress in packet
+    }
 
 
 def test_odhcpd_is_silent_until_elected_and_speaks_for_the_virtual_address(
