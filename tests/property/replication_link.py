@@ -203,9 +203,21 @@ def pair(
     return link
 
 
+def streaming(entries: int = 0, **settings: object) -> Link:
+    """A pair whose left end streams and is in step."""
+    link = pair(settings, settings)
+    left = link.ends[0]
+    left.own.apply_all([new(number) for number in range(entries)])
+    left.session.stream_on(left.position, link.now)
+    link.settle()
+    assert left.session.outgoing.in_step
+    assert link.ends[1].held.entries == left.own.entries
+    return link
+
+
 def closed(link: Link) -> tuple[str | None, str | None]:
     """Why the sessions of both ends have ended."""
     return link.ends[0].closed, link.ends[1].closed
 
 
-__all__ = ["Closed", "End", "Link", "Table", "body", "closed", "destroy", "key", "new", "pair", "update"]
+__all__ = ["Closed", "End", "Link", "Table", "body", "closed", "destroy", "key", "new", "pair", "streaming", "update"]
