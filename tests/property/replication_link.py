@@ -220,4 +220,6 @@ def closed(link: Link) -> tuple[str | None, str | None]:
     return link.ends[0].closed, link.ends[1].closed
 
 
-__all__ = ["Closed", "End", "Link", "Table", "body", "closed", "destroy", "key", "new", "pair", "streaming", "update"]
+__all__ = [
+    "Closed", "End", "Link", "Table", "body", "closed", "destroy", "key", "new", "pair", "streaming", "update",
+]  # fmt: skip
