@@ -221,5 +221,6 @@ def closed(link: Link) -> tuple[str | None, str | None]:
 
 
 __all__ = [
-    "Closed", "End", "Link", "Table", "body", "closed", "destroy", "key", "new", "pair", "streaming", "update",
+    "Closed", "End", "Link", "Table", "body", "closed", "destroy", "key", "new", "pair", "streaming",
+    "update",
 ]  # fmt: skip
