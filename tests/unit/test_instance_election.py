@@ -61,6 +61,12 @@ def test_announcements_are_repeated_after_delay_and_then_refreshed() -> None:
     ]
 
 
+def test_a_late_loop_announces_once_for_all_that_was_due() -> None:
+    group = active(sync_group(instance(advert_int_cs=4000, garp=Garp(delay_ms=5000, repeat=4))))
+    assert group.handle(Tick(), 500_000_000) == [Announce("LAN", 1)]
+    assert group.next_deadline() == 1_000_000_000
+
+
 def test_announcements_end_with_the_role() -> None:
     group = active(sync_group(instance(garp=Garp(delay_ms=5000, refresh_ms=7000))))
     group.handle(heard(200), 1)

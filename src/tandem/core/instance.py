@@ -222,7 +222,8 @@ class VirtualRouter:
                 self._advert_at = in_phase
         garp = self.settings.garp
         if self._announce_again and self._announce_again[-1] <= now:
-            self._announce_again.pop()
+            while self._announce_again and self._announce_again[-1] <= now:
+                self._announce_again.pop()  # one is said for all that a late loop has missed
             actions.append(Announce(self.name, 1))
         if self._announce_at is not None and self._announce_at <= now:
             self._announce_at = None
