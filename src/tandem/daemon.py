@@ -473,12 +473,20 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _check(config_file: str) -> int:
-    """Whether a daemon would run with `config_file`, for init scripts: an exit status, see USAGE."""
+    """Whether a daemon would run with `config_file`, for init scripts: an exit status, see USAGE.
+
+    Without the planner, which would take as long again as the start itself: what is valid, and names users
+    that there are, can be planned.
+    """
     from tandem.config.load import load_file
+    from tandem.plan.accounts import unknown_accounts
 
     loaded = load_file(config_file)
-    for problem in loaded.errors:
+    problems = [str(problem) for problem in loaded.errors]
+    if loaded.config is not None:
+        problems += [f"{config_file}: {problem}" for problem in unknown_accounts(loaded.config)]
+    for problem in problems:
         print(problem, file=sys.stderr)
-    if loaded.errors or loaded.config is None:
+    if problems or loaded.config is None:
         return 2
     return 0 if loaded.config.globals.enabled else 3

@@ -19,10 +19,10 @@ from typing import Any
 from tandem.config.load import load_file
 from tandem.config.schema import Address, Config, Instance, Route, Rule, plain
 from tandem.effects.plan import PROTOCOL, STATIC_ADDRESS_PROTOCOL, Template, Watch
-from tandem.effects.process import credentials_of
 from tandem.openwrt import dnsmasq
 from tandem.plan import encode_guard, encode_nft
 from tandem.plan import encode_rtnl as rtnl
+from tandem.plan.accounts import unknown_accounts
 from tandem.plan.template import EncodeError
 
 Placed = list[tuple[Address, str]]  # with the device that the address goes on
@@ -137,7 +137,7 @@ def plan_file(path: str) -> dict[str, Any]:
     loaded = load_file(path)
     if loaded.config is None:
         return {"errors": tuple(str(problem) for problem in loaded.errors)}
-    if unknown := _unknown_users(loaded.config):
+    if unknown := unknown_accounts(loaded.config):
         return {"errors": tuple(f"{path}: {text}" for text in unknown)}
     try:
         return build_plan(loaded.config, [str(problem) for problem in loaded.warnings])
@@ -145,17 +145,15 @@ def plan_file(path: str) -> dict[str, Any]:
         return {"errors": (f"{path}: {error}",)}
 
 
-def _unknown_users(config: Config) -> list[str]:
-    """Who is to run scripts and does not exist on this router; `tandem check` may run on another one."""
-    wanted = [("script_user", config.globals.script_user, config.globals.script_group)]
-    wanted += [(f"user of the vrrp_script {item.name}", item.user, item.group) for item in config.scripts]
-    unknown = []
-    for what, user, group in wanted:
-        try:
-            credentials_of(user, group)
-        except KeyError as error:
-            unknown.append(f"{what}: {error.args[0]}")
-    return unknown
+def problems(config: Config) -> list[str]:
+    """Why a valid configuration can't be planned on this router; empty: it can."""
+    if unknown := unknown_accounts(config):
+        return unknown
+    try:
+        build_plan(config, ())
+    except EncodeError as error:
+        return [str(error)]
+    return []
 
 
 class _OutOfTime(BaseException):

@@ -97,6 +97,14 @@ def test_a_bad_configuration_is_refused_with_its_reasons(service: Service, actio
     assert calls == [f"log: {line}" for line in console.splitlines()]
 
 
+def test_users_that_do_not_exist_are_told_before_a_start(service: Service) -> None:
+    """The planner would find them, and the daemon end and be started again for ever."""
+    service.configure(GOOD + "\toption script_user 'nobody nosuchgroup'\n")
+    status, calls, console = service.run("start")
+    assert (status, calls) == (0, [f"log: {line}" for line in console.splitlines()])
+    assert "script_user" in console and "nosuchgroup" in console
+
+
 def test_a_start_with_a_bad_configuration_ends_nothing(service: Service) -> None:
     service.configure("config nonsense\n")
     _, calls, console = service.run("start", running=True)

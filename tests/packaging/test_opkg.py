@@ -86,8 +86,12 @@ def traces(router: OpenWrt) -> list[str]:
 def test_install_and_remove(router: OpenWrt) -> None:
     before = router.sh("find / -xdev -not -path '/usr/lib/opkg/*' -not -path '/usr/lib/python*' | sort")
     router.sh("fw4 start")
+    router.sh("mv /sbin/fw4 /tmp/fw4 && chmod +x /tmp/fw4")
+    router.write("/sbin/fw4", '#!/bin/sh\necho "$*" >>/tmp/fw4.calls\nexec /tmp/fw4 "$@"\n')
+    router.sh("chmod +x /sbin/fw4")
     install(router)
-    router.sh("nft list chain inet fw4 tandem_input")  # the firewall has been told
+    router.sh("nft list chain inet fw4 tandem_input")  # the firewall has been told, once
+    assert router.sh("cat /tmp/fw4.calls") == "-q reload\n"
     assert router.sh("ls -l /etc/config/tandem").startswith("-rw------- ")
     assert router.sh("ls /etc/rc.d | grep tandem").split() == ["K01tandem", "S18tandem-dhcp", "S21tandem"]
     router.sh("/etc/init.d/tandem enabled")
@@ -106,7 +110,8 @@ def test_install_and_remove(router: OpenWrt) -> None:
     assert pid(router) == 0
     router.sh("/etc/init.d/tandem restart")
     stays(lambda: pid(router) == 0, 1, "enabled is 0", every=0.2)
-    router.sh("opkg remove tandem")
+    router.sh(": >/tmp/fw4.calls; opkg remove tandem")
+    assert router.sh("cat /tmp/fw4.calls; mv /tmp/fw4 /sbin/fw4; rm /tmp/fw4.calls") == "-q reload\n"
     ruleset = router.sh("nft list table inet fw4")
     assert "chain input" in ruleset and "tandem" not in ruleset
     router.sh("rm -f /tmp/lock/*")

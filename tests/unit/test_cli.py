@@ -172,6 +172,8 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> dict[str, types.SimpleNamespace]:
     files: dict[str, types.SimpleNamespace] = {}
     install(monkeypatch, "tandem.config.load", load_file=files.__getitem__)
     install(monkeypatch, "tandem.config.effective", render=lambda config: f"config {config}\n")
+    install(monkeypatch, "tandem.planner", problems=lambda config: ["no such user"] * (config == "U"))
+    files["unknown"] = types.SimpleNamespace(config="U", errors=(), warnings=())
     files["good"] = types.SimpleNamespace(config="G", errors=(), warnings=("good:1: odd",))
     files["bad"] = types.SimpleNamespace(config=None, errors=("bad:1: x", "bad:2: y"), warnings=())
     files[cli.DEFAULT_CONFIG] = types.SimpleNamespace(config="D", errors=(), warnings=())
@@ -183,6 +185,8 @@ def test_check(loads: object, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("config G\n", "warning: good:1: odd\n")
     assert cli.main(["check", "bad"]) == 2
     assert capsys.readouterr() == ("", "bad:1: x\nbad:2: y\n")
+    assert cli.main(["check", "unknown"]) == 2
+    assert capsys.readouterr() == ("", "unknown: no such user\n")
     assert cli.main(["check"]) == 0
     assert capsys.readouterr() == ("config D\n", "")
 

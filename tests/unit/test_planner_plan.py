@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 
 import tandem
+from tandem import planner as planner_module
 from tandem.config.schema import Address, Config, Globals, Group, Instance, Route, Rule
+from tandem.control import cli
 from tandem.effects.plan import Plan, PlanError, load_plan, planner_argv
+from tandem.plan.template import EncodeError
 from tandem.planner import build_plan, plan_file
 
 PACKAGE_DIR = str(Path(tandem.__file__).parents[1])
@@ -176,6 +179,24 @@ def test_unknown_users_are_errors_before_the_daemon_meets_them(tmp_path: Path) -
     assert plan_file(str(file)) == {
         "errors": (f"{file}: script_user: {reason}", f"{file}: user of the vrrp_script c: {reason}")
     }
+
+
+def test_the_check_knows_what_the_planner_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "tandem"
+    file.write_text("config globals\n\toption script_user 'nobody nogrp'\n")
+    assert cli.main(["check", str(file)]) == 2
+    assert capsys.readouterr().err == f"{file}: script_user: getgrnam(): name not found: 'nogrp'\n"
+    file.write_text("config globals\n")
+    assert cli.main(["check", str(file)]) == 0
+
+    def refuse(*_: object) -> None:
+        raise EncodeError("no interface index fits")
+
+    monkeypatch.setattr(planner_module, "build_plan", refuse)
+    assert cli.main(["check", str(file)]) == 2
+    assert capsys.readouterr().err == f"{file}: no interface index fits\n"
 
 
 def test_a_file_that_never_ends_is_given_up(tmp_path: Path) -> None:

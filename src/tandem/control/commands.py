@@ -155,11 +155,19 @@ def version(arguments: argparse.Namespace) -> int:
 
 
 def check(arguments: argparse.Namespace) -> int:
-    """Print every error of a configuration, or what it means with all defaults."""
+    """Print every error of a configuration, or what it means with all defaults.
+
+    Also what only shows on this router, and when the messages for its kernel are made: it takes pyroute2.
+    """
     from tandem.config.effective import render
 
     config = load_or_complain(arguments.file)
     if config is None:
+        return UNUSABLE
+    from tandem.planner import problems
+
+    if found := problems(config):
+        print_lines(sys.stderr, (f"{arguments.file}: {problem}" for problem in found))
         return UNUSABLE
     sys.stdout.write(render(config))
     return DONE
