@@ -2,8 +2,8 @@
 """`python -m tests.bench`: keepalived and tandemd on the same lab, alternating; medians with their spread.
 
     --runs N            runs of each daemon (5)
-    --only A,B          of: power, term, wan, idle, many, full; restore, stream, burst, crowd, gate
-                        (of these keepalived's column is conntrackd: connections.py, replication.py)
+    --only A,B          of: power, term, wan, idle, many, full; and of replication, where keepalived's column is
+                        conntrackd: restore, stream, lag, burst, crowd, gate (connections.py, replication.py)
     --advert A,B        intervals in s for power, term and wan (1,0.1,0.02; version 3 below 1 s)
     --daemon A,B        of: keepalived, tandemd
     --json FILE         all single values as well
@@ -31,11 +31,14 @@ from functools import partial
 from pathlib import Path
 
 from tests.bench.connections import restore
+from tests.bench.lag import lag
 from tests.bench.measure import Figures, failover, full, idle, many
 from tests.bench.replication import burst, crowd, gate, stream
 
 KINDS = ["keepalived", "tandemd"]
-PARTS = ["power", "term", "wan", "idle", "many", "full", "restore", "stream", "burst", "crowd", "gate"]
+PARTS = [
+    "power", "term", "wan", "idle", "many", "full", "restore", "stream", "lag", "burst", "crowd", "gate"
+]  # fmt: skip
 Values = dict[str, dict[str, list[float]]]  # figure -> daemon -> one value for each run
 
 
@@ -100,7 +103,7 @@ def main() -> int:
         ]
     others: dict[str, Callable[[str], Figures]] = {
         "idle": idle, "many": many, "full": full,
-        "restore": restore, "stream": stream, "burst": burst, "crowd": crowd, "gate": gate,
+        "restore": restore, "stream": stream, "lag": lag, "burst": burst, "crowd": crowd, "gate": gate,
     }  # fmt: skip
     jobs += [(name, job) for name, job in others.items() if name in chosen]
 

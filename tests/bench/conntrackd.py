@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import shlex
+import socket
+import struct
+from contextlib import suppress
 
-from tests.lab import Host, Keepalived, Router, seed_instances
+from tests.lab import Host, Keepalived, NotReached, Router, seed_instances, wait_until
 from tests.lab.scenario import keepalived_conf
 from tests.lab.topology import KEEPALIVED_NAT, SYNC_GROUP
 
@@ -33,6 +36,8 @@ General {{
     Filter From Userspace {{ Protocol Accept {{ TCP UDP ICMP }} Address Ignore {{ IPv4_address 127.0.0.1 }} }}
 }}
 """
+STATS = 21  # what `conntrackd -s` sends
+ATTEMPTS = 6
 MASTER, BACKUP = ("-c", "-f", "-R", "-B"), ("-t", "-n")
 
 
@@ -60,10 +65,40 @@ def ask(host: Host, *words: str) -> str:
 
 
 def entries(host: Host, cache: str) -> int:
-    """Entries of its "internal" or "external" cache."""
-    after = ask(host, "-s").partition(f"cache {cache}:")[2]
+    """Entries of its "internal" or "external" cache; 0 when it does not answer.
+
+    What `conntrackd -s` asks, without a process that disturbs what is being measured.
+    """
+    answer = b""
+    try:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(5)
+            sock.connect(str(host.file("conntrackd.ctl")))
+            sock.send(struct.pack("i", STATS))
+            while part := sock.recv(65536):
+                answer += part
+    except OSError:
+        pass
+    after = answer.decode().partition(f"cache {cache}:")[2]
     numbers = [int(word) for word in after.split() if word.isdigit()]
     return numbers[0] if numbers else 0
+
+
+def fill(active: Host, backup: Host, count: int) -> None:
+    """Wait until the backup's conntrackd holds so many entries of the active's kernel; NotReached.
+
+    When the kernel has dropped events, conntrackd looks through the kernel's table half a minute later, and
+    does not tell its peer all of what it finds. It is asked for both again and again.
+    """
+    for _ in range(ATTEMPTS - 1):
+        with suppress(NotReached):
+            wait_until(lambda: entries(backup, "external") >= count, 10, every=0.2)
+            return
+        ask(active, "-R")
+        with suppress(NotReached):
+            wait_until(lambda: entries(active, "internal") >= count, 10, every=0.2)
+        ask(backup, "-n")
+    wait_until(lambda: entries(backup, "external") >= count, 10, "conntrackd has all entries", every=0.2)
 
 
 class KeepalivedConntrackd(Keepalived):
