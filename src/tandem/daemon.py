@@ -177,6 +177,8 @@ class Daemon:
             self._interfaces.local_addresses,
             self.router.restored,
             self.router.synchronised,
+            self.router.partner,
+            self.router.reunited,
         )
         self._executor.connections = replication
         from tandem.doctor.exchange import TOPIC, Exchange

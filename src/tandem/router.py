@@ -18,7 +18,9 @@ from tandem.core.events import (
     AdvertReceived,
     EffectFailed,
     Event,
+    Partner,
     Restored,
+    Reunited,
     SourceChanged,
     Start,
     Stop,
@@ -67,6 +69,7 @@ class Router:
         self._log = log
         self._group_of: dict[str, SyncGroup] = {}
         self._synchronised = False
+        self._partner = Partner(known=False, in_step=False)
         self._by_vrid: dict[tuple[str, int, int], Endpoint] = {}
         self._admitted: dict[tuple[VrrpSocket, Received], tuple[Endpoint, AdvertReceived]] = {}
 
@@ -118,6 +121,7 @@ class Router:
         for group in created:
             self.dispatch(self.groups[group.name], Start())
             self.dispatch(self.groups[group.name], Synchronised(self._synchronised))
+            self.dispatch(self.groups[group.name], self._partner)
         self._refresh(self._loop.now())
 
     # Events
@@ -149,6 +153,17 @@ class Router:
         """The connections that a group waits for are in the kernel."""
         if group in self.groups:
             self.dispatch(self.groups[group], Restored())
+
+    def reunited(self, group: str) -> None:
+        """What peers knew that were active as well is in the kernel."""
+        if group in self.groups:
+            self.dispatch(self.groups[group], Reunited())
+
+    def partner(self, known: bool, in_step: bool) -> None:
+        """See `Partner`."""
+        self._partner = Partner(known, in_step)
+        for group in list(self.groups.values()):
+            self.dispatch(group, self._partner)
 
     def synchronised(self, yes: bool) -> None:
         """All connections of the peers are known here, or no longer."""

@@ -58,6 +58,13 @@ class HandOver:
 
 
 @dataclass(frozen=True, slots=True)
+class Reunite:
+    """Another router is active as well: let it know our connections, learn its, and say `Reunited`."""
+
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
 class Speculate:
     """The active router may be dead: begin to restore, so that little is left to do if it is."""
 
@@ -96,6 +103,7 @@ Action = (
     | Announce
     | Restore
     | HandOver
+    | Reunite
     | Speculate
     | Calm
     | Transition

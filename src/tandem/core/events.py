@@ -72,6 +72,19 @@ class Synchronised:
 
 
 @dataclass(frozen=True, slots=True)
+class Partner:
+    """What is known of the routers that connections are replicated to and from."""
+
+    known: bool  # one was in step with us, in either direction, and has not said goodbye since
+    in_step: bool  # one holds all connections of ours, now
+
+
+@dataclass(frozen=True, slots=True)
+class Reunited:
+    """What the peers knew is in the kernel, as `Reunite` asked."""
+
+
+@dataclass(frozen=True, slots=True)
 class Failover:
     """Operator: hand the group to the peer and do not take it back by preemption."""
 
@@ -93,5 +106,5 @@ class Stop:
 
 Event = (
     Tick | Start | AdvertReceived | TrackerChanged | SourceChanged
-    | EffectFailed | Restored | Synchronised | Failover | Standby | Resume | Stop
+    | EffectFailed | Restored | Synchronised | Partner | Reunited | Failover | Standby | Resume | Stop
 )  # fmt: skip

@@ -261,13 +261,20 @@ class VirtualRouter:
         self._beats_peer_until = now + interval
         return False
 
-    def defend(self, advert: Advertisement, now: int) -> list[Action]:
-        """What an active router answers to an advertisement it does not yield to (6.4.3)."""
+    def contested_since(self, now: int) -> bool:
+        """Whether a lesser router claims to be active since `now`, and did not before."""
+        return self.role is Role.ACTIVE and self._contested_at == now
+
+    def defend(self, advert: Advertisement, now: int, announce: bool = True) -> list[Action]:
+        """What an active router answers to an advertisement it does not yield to (6.4.3).
+
+        `announce`: tell hosts as well that the addresses are here.
+        """
         if self.role is not Role.ACTIVE:
             return []
         actions = self._assert(now)
         garp = self.settings.garp
-        if advert.priority and garp.lower_prio_repeat and self._lower_prio_at is None:
+        if announce and advert.priority and garp.lower_prio_repeat and self._lower_prio_at is None:
             # The lesser router has just told the LAN its MAC address.
             actions.append(Announce(self.name, garp.lower_prio_repeat))
             self._lower_prio_at = now + max(garp.lower_prio_delay_ms * MILLISECOND, SECOND)

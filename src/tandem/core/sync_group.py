@@ -23,6 +23,12 @@ advertisements the group asks for `Restore` and installs its addresses when that
 packet that meets an address before its connection ends that connection. A backup asks for
 `Speculate` at the first advertisement that is overdue, and does not preempt before it is in step.
 Who gives the role up asks for `HandOver` between the removal of its addresses and its goodbye.
+
+Two routers that were both active know connections of their own: a partition has healed, or one of them
+stood still with its clock and does not know that the other took over. The better one stays active, as
+the RFC has it, but hosts are not told so, and the lesser one goes on, until connections are exchanged
+(`Reunite`) or the limit has passed. It takes a peer that was in step once and is not now: else the rules
+are those of the RFC.
 """
 
 from __future__ import annotations
@@ -36,6 +42,7 @@ from tandem.core.actions import (
     GroupTransition,
     HandOver,
     Restore,
+    Reunite,
     SendAdvert,
     Speculate,
     Transition,
@@ -45,8 +52,10 @@ from tandem.core.events import (
     EffectFailed,
     Event,
     Failover,
+    Partner,
     Restored,
     Resume,
+    Reunited,
     SourceChanged,
     Standby,
     Start,
@@ -61,6 +70,7 @@ from tandem.core.timers import SECOND, earliest
 from tandem.core.tracking import OWNER, Tracking
 
 RESTORE_LIMIT = 10 * SECOND  # then the addresses come, whatever is missing
+REUNION_LIMIT = 5 * SECOND  # for two active routers to tell each other their connections
 EFFECT_RETRY = 10 * SECOND
 EFFECT_RETRY_MAX = 300 * SECOND
 
@@ -87,6 +97,9 @@ class SyncGroup:
         self._synchronised = False
         self._sync_patience = sync_patience
         self._patient_until = 0
+        self._partner = Partner(known=False, in_step=False)
+        self._hold_out_until: int | None = None  # as the lesser one of two active routers, at the latest
+        self._reunion_by: int | None = None  # as the better one
         self._effect_faults: dict[str, str] = {}
         self._effect_retry = EFFECT_RETRY
         self._effect_retry_at: int | None = None
@@ -117,7 +130,7 @@ class SyncGroup:
 
     def next_deadline(self) -> int | None:
         """When `handle(Tick())` has something to do."""
-        own = earliest(self._start_at, self._effect_retry_at, self._restore_by)
+        own = earliest(self._start_at, self._effect_retry_at, self._restore_by, self._reunion_by)
         return earliest(own, *[member.next_deadline() for member in self.members])
 
     # Input
@@ -161,6 +174,7 @@ class SyncGroup:
             self._speculating = False
             if self._restore_by is not None:
                 return self._take_over(self._restore_why)
+            return self._end_reunion()
         return []
 
     def _take_in(self, event: Event, now: int) -> list[Action]:
@@ -169,8 +183,9 @@ class SyncGroup:
                 member = self._by_name[name]
                 member.patient = self._restores and not self._synchronised and now < self._patient_until
                 if member.receive(advert, source, now) and not self._earlier_member_wins(member, now):
-                    return self._all_backup(now, "a better router is active")
-                return member.defend(advert, now)
+                    return self._yield(now)
+                reunion = self._reunion(member, now)
+                return reunion + member.defend(advert, now, announce=self._reunion_by is None)
             case Tick():
                 return self._due(now)
             case TrackerChanged(kind, name, up):
@@ -183,8 +198,14 @@ class SyncGroup:
                 self._effect_failed(name, reason, now)
             case Restored() if self._restore_by is not None:
                 return self._take_over(self._restore_why)
+            case Reunited():
+                return self._end_reunion()
             case Synchronised(yes):
                 self._synchronised = yes
+            case Partner():
+                self._partner = event
+                if event.in_step:
+                    self._hold_out_until = None
             case Failover() if self.role is Role.ACTIVE:
                 return self._hand_over(now)
             case Standby():
@@ -212,7 +233,42 @@ class SyncGroup:
             actions += member.due(now)
         if self._restore_by is not None and self._restore_by <= now:
             actions += self._take_over(self._restore_why)
+        if self._reunion_by is not None and self._reunion_by <= now:
+            actions += self._end_reunion()
         return actions
+
+    # Two active routers
+
+    def _yield(self, now: int) -> list[Action]:
+        """A better router is active: become backup, or go on until it knows our connections."""
+        apart = self._partner.known and not self._partner.in_step
+        if not self._restores or not apart or self._restore_by is not None:
+            return self._all_backup(now, "a better router is active")
+        if self._hold_out_until is None:
+            self._hold_out_until = now + min(REUNION_LIMIT, self._sync_patience)
+            if now < self._hold_out_until:
+                return [Reunite(self.settings.name)]
+        if now < self._hold_out_until:
+            return []
+        return self._all_backup(now, "a better router is active")
+
+    def _reunion(self, member: VirtualRouter, now: int) -> list[Action]:
+        """Ask for the connections of a lesser router that has just begun to claim that it is active."""
+        begins = self._reunion_by is None and self._restore_by is None and member.contested_since(now)
+        if not begins or not self._restores or not self._partner.known or not self._sync_patience:
+            return []
+        self._reunion_by = now + min(REUNION_LIMIT + SECOND, self._sync_patience)
+        return [Reunite(self.settings.name)]
+
+    def _end_reunion(self) -> list[Action]:
+        if self._reunion_by is None:
+            return []
+        self._reunion_by = None
+        return [action for member in self.members for action in member.announce()]
+
+    def _part(self) -> None:
+        """Another role: whatever there was to exchange is of the past."""
+        self._restore_by = self._hold_out_until = self._reunion_by = None
 
     # The joint rules
 
@@ -279,7 +335,8 @@ class SyncGroup:
 
     def _all_backup(self, now: int, why: str) -> list[Action]:
         was_active = self.role is Role.ACTIVE
-        restoring, self._restore_by = self._restore_by is not None, None
+        restoring = self._restore_by is not None
+        self._part()
         actions: list[Action] = []
         for member in self.members:
             first_wait = member.first_wait() if member.role is Role.INITIALIZE else None
@@ -290,7 +347,7 @@ class SyncGroup:
 
     def _wake_up(self, now: int) -> list[Action]:
         """Start over as backup: whoever took over meanwhile has the connections, and hosts know it."""
-        self._restore_by = None
+        self._part()
         self._patient_until = now + self._sync_patience
         actions: list[Action] = []
         for member in self.members:
@@ -299,7 +356,7 @@ class SyncGroup:
 
     def _all_initialize(self) -> list[Action]:
         was_active = self.role is Role.ACTIVE
-        self._restore_by = None
+        self._part()
         actions: list[Action] = []
         for member in self.members:
             actions += member.become_initialize()
@@ -308,7 +365,7 @@ class SyncGroup:
         return actions + self._report("")
 
     def _hand_over(self, now: int) -> list[Action]:
-        self._restore_by = None
+        self._part()
         actions: list[Action] = []
         for member in self.members:
             actions += member.become_backup(now)

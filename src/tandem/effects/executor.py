@@ -17,6 +17,7 @@ from tandem.core.actions import (
     Install,
     Remove,
     Restore,
+    Reunite,
     SendAdvert,
     Speculate,
     Transition,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
         def restore(self, group: str, handed_over: bool) -> None: ...
         def hand_over(self, group: str) -> None: ...
+        def reunite(self, group: str) -> None: ...
         def speculate(self, group: str) -> None: ...
         def calm(self, group: str) -> None: ...
 
@@ -85,6 +87,8 @@ class Executor:
                     self.connections.restore(group, handed_over)
                 case HandOver(group):
                     self.connections.hand_over(group)
+                case Reunite(group):
+                    self.connections.reunite(group)
                 case Speculate(group):
                     self.connections.speculate(group)
                 case Calm(group):

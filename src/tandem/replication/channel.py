@@ -204,6 +204,19 @@ class Channel:
             elif isinstance(event, Closed):
                 subscriber.peer_closed(name)
 
+    def hurry(self) -> None:
+        """Look for the peers at once, and find out whether those that there is a session with are there."""
+        for link in self.links.values():
+            link.hurry()
+
+    def are_behind(self, since: int) -> bool:
+        """Whether every peer has been heard since then, holds all of our table and does not stream itself."""
+        sessions = [connection.session for connection in self._sessions()]
+        return len(sessions) == len(self.links) and all(
+            session.heard > since and session.outgoing.in_step and not session.incoming.on
+            for session in sessions
+        )
+
     def request_bulk(self, name: str) -> None:
         """Ask that peer for its whole table, if it streams."""
         connection = self.links[name].current

@@ -83,6 +83,15 @@ class Link:
         for number, connector in enumerate(self._connectors):
             connector.restart(delay + number * STAGGER)
 
+    def hurry(self) -> None:
+        """Do at once what waits for the next attempt or the next heartbeat."""
+        if self.current is not None:
+            self.current.hurry()
+        else:
+            self._short = 0
+            for number, connector in enumerate(self._connectors):
+                connector.hurry(number * STAGGER)
+
     def path_of(self, sock: socket.socket, address: bytes) -> int | None:
         """By which path a connection of `address` came; None: not from this peer."""
         try:
@@ -248,6 +257,11 @@ class Connector:
         if self._sock is None and self._connection is None:
             self._again(delay)
 
+    def hurry(self, delay: int) -> None:
+        """Try now: an attempt that is under way began when nobody could answer."""
+        self._drop()
+        self.restart(delay)
+
     def settle(self) -> None:
         """There is a session: give up, or look for something better at leisure."""
         self._backoff = PROBE
@@ -402,6 +416,12 @@ class Connection:
             due = max(due, soonest)
             when = due if when is None else min(when, due)
         self._loop.call_at(("conntrack_sync", id(self)), when, self._timer)
+
+    def hurry(self) -> None:
+        """See whether the peer is still there."""
+        now = self._loop.now()
+        self.session.beat(now)
+        self._timer(now)
 
     def close(self, reason: str) -> None:
         """Say why, and end."""

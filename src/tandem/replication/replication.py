@@ -28,6 +28,7 @@ from tandem.replication.journal import Journal
 from tandem.replication.kernel_table import OWNER, KernelTable
 from tandem.replication.mirror import Mirror
 from tandem.replication.restorer import Restorer
+from tandem.replication.reunion import Reunion
 from tandem.replication.session_events import (
     Closed,
     Event,
@@ -64,8 +65,8 @@ class Replication:
     """One router's side of connection replication.
 
     `local()` gives the router's own addresses. `restored(group)` is called when what a group waits for is in
-    the kernel, `synchronised(yes)` when taking over would lose nothing, or would again. OSError when the
-    kernel lacks what it takes.
+    the kernel, `synchronised(yes)` when taking over would lose nothing, or would again. For `partner` and
+    `reunited` see reunion.py. OSError when the kernel lacks what it takes.
     """
 
     def __init__(
@@ -78,6 +79,8 @@ class Replication:
         local: Callable[[], frozenset[bytes]],
         restored: Callable[[str], None],
         synchronised: Callable[[bool], None],
+        partner: Callable[[bool, bool], None],
+        reunited: Callable[[str], None],
     ) -> None:
         self.settings = settings
         self._loop = loop
@@ -102,6 +105,7 @@ class Replication:
             loop, self._restorer, self._journal, lambda: [held.cache for held in self._held.values()]
         )
         self._takeover = Takeover(loop, self._mirror, lambda: self._channel.streams(), restored)
+        self._reunion = Reunion(loop, lambda: self._channel, self._merge, partner, reunited)
         self._health = Health(settings.stale_lag_ms * MILLISECOND, settings.stale_loss)
         self._received = self._rate = 0  # events: in all at the last `work`, and in the second before
         self._topics: dict[str, Subscriber] = {}
@@ -141,6 +145,7 @@ class Replication:
             self._gate.stop()
         self._kernel.close()
         self._mirror.leave()
+        self._reunion.stop()
         self._loop.call_at("conntrack work", None)
         self._restorer.close()
         self._sysctls.release(OWNER)
@@ -252,23 +257,48 @@ class Replication:
             self._own.cache, held.cache = held.cache, self._own.cache
         self._channel.stream_on(adopt=adopted)
         self._kernel.listen()
+        self._reunion.tell_later()
         self._tell_gate()
 
     def _become_backup(self) -> None:
         # What came before the role was lost belongs to the table that is handed over, and must not be taken
         # for news when we are active again.
+        self._reunion.stop()
         self._kernel.deafen()
         self._channel.stream_off()
         self._mirror.follow(whole=False)
         for name in self._in_step:
             if self._channel.is_streaming(name):  # both were active
                 self._settle_tables(name, adopted=False)
+        self._reunion.tell_later()
         self._tell_gate()
 
     def hand_over(self, group: str) -> None:
         """The group is about to resign: what its last packets did goes to the peers first."""
         if self._active:
             self._kernel.drain()
+
+    def reunite(self, group: str) -> None:
+        """Another router is active as well: exchange connections and then call `reunited(group)`."""
+        if self._active:
+            self._reunion.begin(group)
+
+    def _merge(self, done: Callable[[], None]) -> None:
+        """What is held of peers that were active as well becomes ours."""
+        if self._takeover.waiting or not any(len(held.cache) for held in self._held.values()):
+            done()
+            return
+
+        def merged() -> None:
+            self._mirror.leave()
+            for held in self._held.values():
+                held.take()
+            self._in_step.clear()
+            self._synchronised(False)
+            self._kernel.dump()  # which finds and tells them
+            done()
+
+        self._mirror.complete(merged)
 
     def _push(self, records: list[Record]) -> None:
         self._channel.push(records)
@@ -305,18 +335,23 @@ class Replication:
             case Closed(reason, detail):
                 self._log.limited((OWNER, name, reason), "warning", f"{OWNER}: {name}: {detail or reason}")
                 self._takeover.stream_ended()
+                if reason == "peer_stopped":
+                    self._reunion.left(name)
             case PeerStream(False, _):
                 self._takeover.stream_ended()
             case HeldInStep(adopted):
                 self._in_step.add(name)
+                self._reunion.in_step(name)
                 self._settle_tables(name, adopted)
             case HeldOutOfStep():
                 self._in_step.discard(name)
             case PeerInStep():
+                self._reunion.in_step(name)
                 self._log.info(f"{OWNER}: {name} holds all our connections")
             case PeerOutOfStep(reason):
                 self._log.info(f"{OWNER}: {name} is out of step ({reason})")
         self._tell_gate()
+        self._reunion.tell()
         if self.in_step != before:
             self._synchronised(self.in_step)
 

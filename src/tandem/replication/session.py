@@ -253,6 +253,10 @@ class Session:
         self._count(reason)
         return [PeerOutOfStep(reason)] if was else []
 
+    def beat(self, now: int) -> None:
+        """Make the next heartbeat due; then call `handle_timer`."""
+        self._heartbeat_at = min(self._heartbeat_at, now)
+
     def close(self, reason: str = "stopped") -> list[Event]:
         """End it; a peer that has proved itself is told one of GOODBYES. Then send `data_to_send`."""
         return self._close(reason, "", tell=True)

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Two routers that were both active, each on its side of a partition: no connection of either is lost.
+
+A router that stood still together with its clock (a virtual machine that was paused) comes back the same way:
+it believes itself active and does not know what was opened meanwhile. tests/qemu has that one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+
+from tests.lab import FAR, Host, Port, Router, SeedLab, wait_until
+from tests.lab.topology import LAN_GATEWAY, PROVIDER
+
+from .live import connections, failover, no_resets, settle, started, sync, synced, told, udp_flows
+
+Open = Callable[[SeedLab], SeedLab]
+ISLANDS = {"br-lan": "lan2", "eth0.2": "wan2"}
+HOME = {"br-lan": "lan", "eth0.2": "wan"}
+FLOWS = 500
+NO_CHANNEL = """
+table inet cut {
+    chain in {
+        type filter hook input priority -10
+        tcp dport 3780 drop
+        tcp sport 3780 drop
+    }
+}
+"""
+
+
+@pytest.fixture
+def lab(open_lab: Open) -> Iterator[SeedLab]:
+    """r2 is active, the better one by its addresses; there are switches for it alone."""
+    lab = SeedLab(partial(synced, advert_s=0.1))
+    for switch in ISLANDS.values():
+        lab.switch(switch)
+    lab.add(Host("other", [Port("eth0", "lan2", "192.168.1.11/24")], gateway=LAN_GATEWAY))
+    lab = open_lab(lab)
+    active, _ = started(lab)
+    if active is lab.r1:
+        failover(lab, active)
+        wait_until(lambda: lab.active is lab.r2, 10, "handed over")
+    assert told(lab)[0] is lab.r2
+    yield lab
+
+
+def move(lab: SeedLab, switches: dict[str, str]) -> None:
+    """Put r2's cables into these switches."""
+    for device, switch in switches.items():
+        lab.partition(lab.r2, device, switch)
+
+
+def known(router: Router, source: int) -> int:
+    """How many flows with this source port the router's kernel has."""
+    return len(router.exec("conntrack", "-L", "-p", "udp", "--orig-port-src", str(source)).splitlines())
+
+
+def are_known(router: Router, source: int) -> None:
+    wait_until(
+        lambda: known(router, source) == FLOWS, 15, f"{router.name} knows {FLOWS} flows from {source}",
+        explain=lambda: f"{known(router, source)}: {sync(router)}",
+    )  # fmt: skip
+
+
+def parted(lab: SeedLab) -> None:
+    move(lab, ISLANDS)
+    wait_until(lambda: lab.r1.active, 10, "r1 is active as well", explain=lab.logs)
+
+
+def united(lab: SeedLab) -> None:
+    move(lab, HOME)
+    active, _ = settle(lab)
+    assert active is lab.r2
+
+
+def test_what_was_opened_through_the_other_router_goes_on(lab: SeedLab) -> None:
+    with connections() as flows, no_resets(lab):
+        flows.add(lab.client, lab.server, FAR, 10, server_speaks=True)
+        flows.add(lab.client, lab.server, FAR, 10, server_speaks=False)
+        flows.all_go_on()
+        told(lab)
+        parted(lab)
+        flows.all_go_on()
+        flows.add(lab.client, lab.server, FAR, 10, server_speaks=True)
+        flows.add(lab.client, lab.server, FAR, 10, server_speaks=False)
+        flows.all_go_on()
+        united(lab)
+        flows.all_go_on()
+
+
+def test_what_was_opened_on_both_sides_is_known_to_both(lab: SeedLab) -> None:
+    parted(lab)
+    provider = lab.server.exec("cat", "/sys/class/net/eth0/address").strip()
+    lab.r2.ip(f"neigh replace {PROVIDER} lladdr {provider} dev eth0.2 nud permanent")
+    udp_flows(lab.client, FLOWS, 5001)
+    udp_flows(lab["other"], FLOWS, 5002)
+    are_known(lab.r1, 5001)
+    are_known(lab.r2, 5002)
+    united(lab)
+    for router in lab.routers:
+        for source in (5001, 5002):
+            are_known(router, source)
+
+
+def test_without_a_channel_the_better_router_stays_active(lab: SeedLab) -> None:
+    """The lesser one waits for it, and gives way in the end."""
+    for router in lab.routers:
+        router.exec("nft", "-f", "-", stdin=NO_CHANNEL)
+    parted(lab)
+    move(lab, HOME)
+    wait_until(lambda: lab.active is lab.r2, 15, "r2 alone is active", explain=lab.logs)
