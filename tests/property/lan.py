@@ -17,10 +17,21 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from tandem.config.schema import Group, Instance
-from tandem.core.actions import Action, Announce, GroupTransition, Install, Remove, SendAdvert, Transition
+from tandem.core.actions import (
+    Action,
+    Announce,
+    GroupTransition,
+    Install,
+    Remove,
+    Restore,
+    SendAdvert,
+    Transition,
+)
 from tandem.core.events import (
     AdvertReceived,
     Event,
+    Partner,
+    Restored,
     SourceChanged,
     Start,
     Tick,
@@ -45,17 +56,25 @@ def replay(installed: frozenset[str], actions: Iterable[Action]) -> frozenset[st
 
 
 class Checked:
-    """A SyncGroup with a model kernel; AssertionError when an answer breaks an invariant."""
+    """A SyncGroup with a model kernel; AssertionError when an answer breaks an invariant.
 
-    def __init__(self, settings: Group, instances: Iterable[Instance]) -> None:
-        self.group = SyncGroup(settings, instances)
+    `patience`: it replicates connections, which are restored at once, and has lost its peer; 0: it does not.
+    """
+
+    def __init__(self, settings: Group, instances: Iterable[Instance], patience: int = 0) -> None:
+        self.group = SyncGroup(settings, instances, patience > 0, patience)
+        if patience:
+            self.group.handle(Partner(known=True, in_step=False), 0)
         self.kernel: frozenset[str] = frozenset()
         self.told = self.group.state
         self.names = [member.name for member in self.group.members]
 
     def handle(self, event: Event, now: int) -> list[Action]:
         before, slept = self.group.role, self.group.overslept(now)
-        return self._checked(before, slept, self.group.handle(event, now), now, isinstance(event, Tick))
+        actions = self.group.handle(event, now)
+        if any(isinstance(action, Restore) for action in actions):
+            actions += self.group.handle(Restored(), now)
+        return self._checked(before, slept, actions, now, isinstance(event, Tick))
 
     def reconfigure(self, settings: Group, instances: Iterable[Instance], now: int) -> list[Action]:
         before, slept = self.group.role, self.group.overslept(now)
@@ -137,6 +156,7 @@ class Router:
         self.instances = instances
         self.sources = sources
         self.plain = plain
+        self.patience = 0  # ns to be in step before it preempts; 0: it does not replicate
         self.offset = 0  # its clock minus the simulation's
         self.lateness = 0  # ns from a deadline to the tick, at most
         self.start_delay = 0
@@ -148,8 +168,9 @@ class Router:
     def configured(self) -> list[Checked]:
         names = tuple(instance.name for instance in self.instances)
         if self.plain:
-            return [Checked(Group(i.name, (i.name,), implicit=True), [i]) for i in self.instances]
-        return [Checked(Group("G", names, implicit=len(names) == 1), self.instances)]
+            groups = [(Group(i.name, (i.name,), implicit=True), [i]) for i in self.instances]
+            return [Checked(*group, self.patience) for group in groups]
+        return [Checked(Group("G", names, implicit=len(names) == 1), self.instances, self.patience)]
 
     def role(self, lan: int) -> Role | None:
         """The role on one LAN; None while powered off."""

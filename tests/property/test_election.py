@@ -8,6 +8,9 @@ routers has or learns, after the last fault the slowest way to the end is
   3. two that took over together and do not agree who is better: until the second LAN may decide
      because the first was silent, and the next advert there: `longest`.
 So: startup delay + preempt delay + 3 * longest. (2 * longest held in 10,000 runs of `hunt`.)
+
+Routers that replicate connections wait as well: to be in step before they preempt, and for each other when
+two were active. Here nobody ever gets in step, but by chance, so that each waits as long as it may.
 """
 
 from __future__ import annotations
@@ -18,8 +21,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tandem.config.schema import Garp, Instance
-from tandem.core.events import Failover, Resume, Standby
+from tandem.core.events import Failover, Partner, Resume, Reunited, Standby
 from tandem.core.state import Role
+from tandem.core.sync_group import REUNION_LIMIT
 from tandem.core.timers import CENTISECOND, active_down_interval
 from tests.property.lan import MILLISECOND, SECOND, Lan, Router, Wire
 
@@ -66,6 +70,7 @@ class Scenario:
     dead: frozenset[int] = frozenset()  # never come back
     unplugged: frozenset[tuple[int, int]] = frozenset()  # links that stay down
     deaf: frozenset[tuple[int, int]] = frozenset()  # who does not hear whom on the first LAN, ever
+    patience: int = 0  # ns, of routers that replicate; 0: they do not
 
     @property
     def longest(self) -> int:
@@ -82,7 +87,8 @@ class Scenario:
         """How long after the last fault one router is active, in ns."""
         start = max(setup.start_delay for setup in self.routers)
         preempt = max(setup.preempt_delay_ms for setup in self.routers) * MILLISECOND
-        return start + preempt + WAITS * self.longest
+        reunions = 2 * (REUNION_LIMIT + SECOND) + self.patience if self.patience else 0
+        return start + preempt + WAITS * self.longest + reunions
 
     @property
     def slowest(self) -> int:
@@ -107,7 +113,7 @@ def build(scenario: Scenario) -> Lan:
         sources = tuple(bytes((192, 168, lan, scenario.ranks[lan][number])) for lan in range(lans))
         router = Router(number, instances, sources, setup.plain)
         router.offset, router.start_delay = setup.offset, setup.start_delay
-        router.lateness = scenario.lateness
+        router.lateness, router.patience = scenario.lateness, scenario.patience
         routers.append(router)
     lan = Lan(routers, lans, scenario.seed)
     for wire, delay in zip(lan.wires, scenario.delays, strict=False):
@@ -146,13 +152,17 @@ def inflict(lan: Lan, fault: Fault) -> None:
             lan.tell(router, Standby())
         case "resume":
             lan.tell(router, Resume())
+        case "partner":
+            lan.tell(router, Partner(known=bool(fault.amount & 1), in_step=bool(fault.amount & 2)))
+        case "reunited":
+            lan.tell(router, Reunited())
         case _:
             raise ValueError(fault.kind)
 
 
 KINDS = (
     "crash", "restart", "link down", "link up", "partition", "heal", "loss", "duplicate", "overtake",
-    "failover", "standby", "resume",
+    "failover", "standby", "resume", "partner", "reunited",
 )  # fmt: skip
 
 
@@ -268,6 +278,13 @@ def _check_one_gateway(lan: Lan, scenario: Scenario) -> Router | None:
 
 # Tests ----------------------------------------------------------------------------------------
 
+CROSSED = Scenario(  # equal priorities, each the better one on one LAN, the first LAN the slower one
+    3, (Setup((100, 100)),) * 2, ((2, 1), (1, 2)), ((500_000, 500_000), (100_000, 100_000))
+)  # fmt: skip
+INVERTED = Scenario(
+    3, (Setup((100, 150)), Setup((150, 100))), ((2, 1), (2, 1)), ((500_000, 500_000), (100_000, 100_000))
+)  # fmt: skip
+
 
 @given(scenarios())
 def test_the_best_router_becomes_the_gateway(scenario: Scenario) -> None:
@@ -276,6 +293,36 @@ def test_the_best_router_becomes_the_gateway(scenario: Scenario) -> None:
     if gateway is not None:
         eligible = [router.instances[0].priority for router in lan.routers if router.eligible]
         assert gateway.instances[0].priority == max(eligible)
+    check_stays(lan, scenario)
+
+
+@given(scenarios(), st.sampled_from((50 * MILLISECOND, SECOND, 7 * SECOND)))
+def test_routers_that_replicate_and_never_meet_have_one_gateway(scenario: Scenario, patience: int) -> None:
+    scenario = replace(scenario, patience=patience)
+    lan = play(scenario)
+    gateway = _check_one_gateway(lan, scenario)
+    if gateway is not None:
+        eligible = [router.instances[0].priority for router in lan.routers if router.eligible]
+        assert gateway.instances[0].priority == max(eligible)
+    check_stays(lan, scenario)
+
+
+@given(scenarios(crossed=True), st.sampled_from((50 * MILLISECOND, SECOND, 7 * SECOND)))
+@example(CROSSED, 7 * SECOND)
+@example(INVERTED, 7 * SECOND)
+def test_routers_that_replicate_on_lans_that_disagree(scenario: Scenario, patience: int) -> None:
+    scenario = replace(scenario, patience=patience)
+    lan = play(scenario)
+    _check_one_gateway(lan, scenario)
+    check_stays(lan, scenario)
+
+
+@given(scenarios(plain=True), st.sampled_from((SECOND, 7 * SECOND)))
+def test_routers_that_replicate_beside_each_other_without_groups(scenario: Scenario, patience: int) -> None:
+    scenario = replace(scenario, patience=patience)
+    lan = play(scenario)
+    for number in range(len(lan.wires)):
+        assert len(actives(lan, number)) == 1, [router.number for router in actives(lan, number)]
     check_stays(lan, scenario)
 
 
@@ -288,14 +335,6 @@ def test_with_nopreempt_one_router_is_the_gateway(scenario: Scenario) -> None:
             if router.eligible and scenario.routers[router.number].preempt:
                 assert router.instances[0].priority <= gateway.instances[0].priority
     check_stays(lan, scenario)
-
-
-CROSSED = Scenario(  # equal priorities, each the better one on one LAN, the first LAN the slower one
-    3, (Setup((100, 100)),) * 2, ((2, 1), (1, 2)), ((500_000, 500_000), (100_000, 100_000))
-)  # fmt: skip
-INVERTED = Scenario(
-    3, (Setup((100, 150)), Setup((150, 100))), ((2, 1), (2, 1)), ((500_000, 500_000), (100_000, 100_000))
-)  # fmt: skip
 
 
 @given(scenarios(crossed=True))

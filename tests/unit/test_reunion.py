@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Two active routers: the lesser one goes on until its connections are known to the better one."""
+
+from __future__ import annotations
+
+import pytest
+
+from tandem.config.schema import Garp, Group
+from tandem.core.actions import Announce, HandOver, Remove, Reunite, SendAdvert
+from tandem.core.events import Partner, Restored, Reunited, Start, Tick
+from tandem.core.state import Role
+from tandem.core.sync_group import REUNION_LIMIT, SyncGroup
+from tests.unit.scenario import LOWER, heard, instance, ready, run
+
+SECOND = 1_000_000_000
+PATIENCE = 30 * SECOND
+APART, TOGETHER, ALONE = Partner(True, False), Partner(True, True), Partner(False, False)
+TELLS = Garp(delay_ms=0, repeat=5, refresh_ms=0, lower_prio_repeat=3)
+BETTER, LESSER = heard(200), heard(50, LOWER)
+
+
+def active(partner: Partner = APART, patience: int = PATIENCE, restores: bool = True) -> SyncGroup:
+    """A router alone in its group, ACTIVE since before 10 s, that has had a peer."""
+    group = SyncGroup(Group("LAN", ("LAN",), implicit=True), [instance(garp=TELLS)], restores, patience)
+    ready(group)
+    group.handle(Start(), 0)
+    while (due := group.next_deadline()) is not None and due < 10 * SECOND:
+        group.handle(Tick(), due)
+        group.handle(Restored(), due)
+    assert group.role is Role.ACTIVE
+    group.handle(partner, 10 * SECOND)
+    return group
+
+
+def test_the_lesser_one_goes_on_until_the_better_one_knows_its_connections() -> None:
+    group = active()
+    assert group.handle(BETTER, 10 * SECOND) == [Reunite("LAN")]
+    assert group.handle(BETTER, 11 * SECOND) == []
+    assert group.handle(Tick(), 11 * SECOND) == [SendAdvert("LAN", 100)]
+    assert group.handle(TOGETHER, 12 * SECOND) == []
+    assert group.handle(BETTER, 12 * SECOND)[:2] == [Remove("LAN"), HandOver("LAN")]
+    assert group.role is Role.BACKUP
+
+
+def test_but_not_for_ever() -> None:
+    group = active()
+    group.handle(BETTER, 10 * SECOND)
+    run(group, 10 * SECOND + REUNION_LIMIT - 1)
+    assert group.handle(BETTER, 10 * SECOND + REUNION_LIMIT - 1) == []
+    run(group, 10 * SECOND + REUNION_LIMIT)
+    assert Remove("LAN") in group.handle(BETTER, 10 * SECOND + REUNION_LIMIT)
+
+
+@pytest.mark.parametrize(
+    "group",
+    [active(TOGETHER), active(ALONE), active(patience=0), active(restores=False)],
+    ids=["in step", "no peer", "no patience", "no replication"],
+)
+def test_else_it_gives_way_at_once(group: SyncGroup) -> None:
+    assert Remove("LAN") in group.handle(BETTER, 10 * SECOND)
+
+
+def test_the_better_one_tells_hosts_when_it_knows_the_connections_of_the_lesser_one() -> None:
+    group = active()
+    assert group.handle(LESSER, 10 * SECOND) == [Reunite("LAN"), SendAdvert("LAN", 100)]
+    assert group.handle(LESSER, 11 * SECOND) == [SendAdvert("LAN", 100)]
+    assert group.handle(Reunited(), 12 * SECOND) == [Announce("LAN", 5)]
+    assert group.handle(LESSER, 12 * SECOND) == [SendAdvert("LAN", 100), Announce("LAN", 3)]
+    assert Reunite("LAN") not in group.handle(LESSER, 13 * SECOND)
+
+
+def test_or_when_it_has_waited_long_enough() -> None:
+    group = active()
+    group.handle(LESSER, 10 * SECOND)
+    later = run(group, 11 * SECOND + REUNION_LIMIT)
+    assert (11 * SECOND + REUNION_LIMIT, Announce("LAN", 5)) in [
+        (when, action) for when, actions in later for action in actions
+    ]
+
+
+@pytest.mark.parametrize(
+    "group",
+    [active(ALONE), active(patience=0), active(restores=False)],
+    ids=["no peer", "no patience", "no replication"],
+)
+def test_else_it_tells_them_at_once(group: SyncGroup) -> None:
+    assert group.handle(LESSER, 10 * SECOND) == [SendAdvert("LAN", 100), Announce("LAN", 3)]
