@@ -2,8 +2,8 @@
 """`python -m tests.bench`: keepalived and tandemd on the same lab, alternating; medians with their spread.
 
     --runs N            runs of each daemon (5)
-    --only A,B          of: power, term, wan, idle, many, full; and of replication, where keepalived's column is
-                        conntrackd: restore, stream, lag, burst, crowd, gate (connections.py, replication.py)
+    --only A,B          of: power, term, wan, idle, many, full; restore, stream, lag, burst, crowd, gate
+                        (of these keepalived's column is conntrackd: connections.py, replication.py)
     --advert A,B        intervals in s for power, term and wan (1,0.1,0.02; version 3 below 1 s)
     --daemon A,B        of: keepalived, tandemd
     --json FILE         all single values as well
