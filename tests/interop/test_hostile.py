@@ -95,7 +95,7 @@ class Siege:
     def wait_heard(self, adverts: int) -> None:
         """Wait until r2 has heard so many more adverts of r1."""
         goal = self.counted(self.backup)["adverts_received"] + adverts
-        wait_until(lambda: self.counted(self.backup)["adverts_received"] >= goal, 5, "r2 hears r1")
+        wait_until(lambda: self.counted(self.backup)["adverts_received"] >= goal, 10, "r2 hears r1")
 
 
 def resident(pid: int) -> int:
@@ -253,7 +253,7 @@ def test_garbage_at_the_control_socket(siege: Siege) -> None:
     finally:
         for sock in half:
             sock.close()
-    wait_until(lambda: siege.peaceful(), 5, "the daemon answers")
+    wait_until(lambda: siege.peaceful(), 10, "the daemon answers")
     siege.assert_unmoved()
 
 

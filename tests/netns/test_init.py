@@ -160,7 +160,7 @@ def test_two_routers_elect_with_what_init_wrote(open_lab: Open, machines: list[M
     lab = open_lab(SeedLab(lambda number: machines[number - 1].daemon()))
     lab.start()
     active: Router = wait_until(lambda: lab.active, 15, "one is active")  # whoever was up first
-    wait_until(lambda: active.has("fd00:1::4"), 5, "IPv6 too")
+    wait_until(lambda: active.has("fd00:1::4"), 10, "IPv6 too")
     for router in lab.routers:
         wait_until(lambda router=router: in_step(router), 20, "connections are replicated")  # type: ignore[misc]
     assert "0% packet loss" in lab.client.exec("ping", "-c1", "-W2", "203.0.113.1")

@@ -47,8 +47,8 @@ def test_an_interface_made_anew_is_taken_up(lab: LanLab) -> None:
 def test_a_renamed_interface_is_another_one(lab: LanLab) -> None:
     r1, r2 = lab.routers
     r1.ip("link set eth0 name other0")
-    wait_until(lambda: r2.has(VIP) and state(r1) == "FAULT", 5, "its name is gone")
-    wait_until(lambda: not r1.has(VIP), 5, "and the address with it")
+    wait_until(lambda: r2.has(VIP) and state(r1) == "FAULT", 10, "its name is gone")
+    wait_until(lambda: not r1.has(VIP), 10, "and the address with it")
     r1.ip("link set other0 name eth0")
     wait_until(lambda: lab.active is r1, 10, "back")
 
@@ -58,19 +58,19 @@ def test_an_interface_that_appears_later(open_lab: Open) -> None:
     lab = open_lab(LanLab([tandem(later)]))
     [r1] = lab.routers
     r1.start()
-    wait_until(lambda: state(r1) == "FAULT", 5, "waits for it")
+    wait_until(lambda: state(r1) == "FAULT", 10, "waits for it")
     assert "interface late0 down" in instance(r1)["faults"]
     r1.ip("link set eth0 name late0")
-    wait_until(lambda: r1.has(VIP), 5, "elected")
+    wait_until(lambda: r1.has(VIP), 10, "elected")
 
 
 def test_losing_the_own_address_is_a_fault(lab: LanLab) -> None:
     r1, r2 = lab.routers
     r1.ip("address delete 192.168.1.2/24 dev eth0")
-    wait_until(lambda: r2.has(VIP) and state(r1) == "FAULT", 5, "no address to send from")
+    wait_until(lambda: r2.has(VIP) and state(r1) == "FAULT", 10, "no address to send from")
     assert "no address on eth0" in instance(r1)["faults"]
     r1.ip("address add 192.168.1.2/24 dev eth0")
-    wait_until(lambda: lab.active is r1, 5, "back")
+    wait_until(lambda: lab.active is r1, 10, "back")
 
 
 @pytest.mark.parametrize("address", [f"{VIP}/24", "fd00:1::4/64"])
@@ -81,11 +81,11 @@ def test_virtual_mac(open_lab: Open, address: str) -> None:
     r1, r2 = lab.routers
     macs = [ip_json(router, "link", "show", "vrrp.51")[0]["address"] for router in lab.routers]
     assert macs == [f"00:00:5e:00:0{family}:33"] * 2
-    wait_until(lambda: "1 received" in lab.client.exec("ping", "-c1", "-W1", vip, check=False), 5, "answers")
+    wait_until(lambda: "1 received" in lab.client.exec("ping", "-c1", "-W1", vip, check=False), 10, "answers")
     assert f"00:00:5e:00:0{family}:33" in lab.client.exec("ip", "neigh", "show", vip)
     r1.power_off()
-    wait_until(lambda: r2.has(vip), 5, "taken over with the same MAC")
-    wait_until(lambda: "1 received" in lab.client.exec("ping", "-c1", "-W1", vip, check=False), 5, "answers")
+    wait_until(lambda: r2.has(vip), 10, "taken over with the same MAC")
+    wait_until(lambda: "1 received" in lab.client.exec("ping", "-c1", "-W1", vip, check=False), 10, "answers")
     assert f"00:00:5e:00:0{family}:33" in lab.client.exec("ip", "neigh", "show", vip)
     before = r2.sysctl("ipv4/conf/eth0/arp_ignore")
     r2.stop()
@@ -107,7 +107,7 @@ def test_virtual_mac_on_a_bridge(open_lab: Open) -> None:
     for active in (r1, r2):
         wait_until(lambda: lab.active is active, 10, "is active")  # noqa: B023
         wait_until(
-            lambda: "1 received" in lab.client.exec("ping", "-c1", "-W1", VIP, check=False), 5, "answers"
+            lambda: "1 received" in lab.client.exec("ping", "-c1", "-W1", VIP, check=False), 10, "answers"
         )
         assert "00:00:5e:00:01:33" in lab.client.exec("ip", "neigh", "show", VIP)
         active.power_off()

@@ -49,7 +49,7 @@ def test_installed_while_active_and_only_then(lab: LanLab) -> None:
 def test_a_deleted_address_comes_back_with_its_routes(lab: LanLab) -> None:
     r1, r2 = lab.routers
     r1.ip(f"address delete {VIP}/24 dev eth0")
-    wait_until(lambda: r1.has(VIP) and has_route(r1), 5, "restored")
+    wait_until(lambda: r1.has(VIP) and has_route(r1), 10, "restored")
     assert instance(r1)["counters"]["restored"] >= 1
     assert state(r2) == "BACKUP"
 
@@ -57,17 +57,17 @@ def test_a_deleted_address_comes_back_with_its_routes(lab: LanLab) -> None:
 def test_a_deleted_route_and_rule_come_back(lab: LanLab) -> None:
     r1 = lab.routers[0]
     r1.ip("route delete 203.0.113.0/24", "rule delete priority 1000")
-    wait_until(lambda: has_route(r1) and has_rule(r1), 5, "restored")
+    wait_until(lambda: has_route(r1) and has_rule(r1), 10, "restored")
 
 
 def test_the_kernel_takes_the_addresses_from_a_stopped_daemon(lab: LanLab) -> None:
     r1, r2 = lab.routers
     r1.freeze()
-    wait_until(lambda: r2.has(VIP), 5, "the peer takes over")
-    wait_until(lambda: not r1.has(VIP), 5, "the dead man's switch fires")
+    wait_until(lambda: r2.has(VIP), 10, "the peer takes over")
+    wait_until(lambda: not r1.has(VIP), 10, "the dead man's switch fires")
     assert not has_route(r1)
     r1.thaw()
-    wait_until(lambda: lab.active is r1, 5, "the better router takes it back when it wakes up")
+    wait_until(lambda: lab.active is r1, 10, "the better router takes it back when it wakes up")
 
 
 def test_who_wakes_up_does_not_fight(open_lab: Open) -> None:
@@ -79,12 +79,12 @@ def test_who_wakes_up_does_not_fight(open_lab: Open) -> None:
     r1.start()
     wait_until(lambda: state(r1) == "BACKUP" and peer(r1), 10, "r1 hears it")
     r2.freeze()
-    wait_until(lambda: r1.has(VIP), 5, "r1 takes over")
-    wait_until(lambda: not r2.has(VIP), 5, "the dead man's switch fires")
+    wait_until(lambda: r1.has(VIP), 10, "r1 takes over")
+    wait_until(lambda: not r2.has(VIP), 10, "the dead man's switch fires")
     with Capture(lab, "lan", filter="ip proto 112") as seen:
         r2.thaw()
-        wait_until(lambda: state(r2) == "BACKUP", 5, "r2 has noticed")
-        wait_until(lambda: peer(r2).get("address") == "192.168.1.2", 5, "and follows r1")
+        wait_until(lambda: state(r2) == "BACKUP", 10, "r2 has noticed")
+        wait_until(lambda: peer(r2).get("address") == "192.168.1.2", 10, "and follows r1")
     assert seen.count("ip.src == 192.168.1.2") and not seen.count("ip.src == 192.168.1.3")
     assert r1.has(VIP) and not r2.has(VIP)
     assert "BACKUP" not in r1.log().partition("MASTER")[2]
@@ -95,7 +95,7 @@ def test_a_start_after_kill_9_clears_what_was_left(open_lab: Open) -> None:
     lab = pair(open_lab, replace(V1, routes=(blackhole,), options={"snat": "1"}), address_lifetime="0")
     r1, r2 = lab.routers
     r1.kill()
-    wait_until(lambda: r2.has(VIP), 5, "the peer takes over")
+    wait_until(lambda: r2.has(VIP), 10, "the peer takes over")
     assert r1.has(VIP) and "tandem" in r1.exec("nft", "list", "tables")  # nobody has cleared them
     r1.start()
     wait_until(lambda: "tandemd" in r1.log() and state(r1) == "BACKUP", 10, "started")
@@ -111,7 +111,7 @@ def test_ipv6_address_is_usable_at_once(open_lab: Open) -> None:
     ]
     assert "tentative" not in address and address["nodad"]
     wait_until(
-        lambda: "1 received" in lab.client.exec("ping", "-c1", "-W1", "fd00:1::4", check=False), 5, "answers"
+        lambda: "1 received" in lab.client.exec("ping", "-c1", "-W1", "fd00:1::4", check=False), 10, "answers"
     )
 
 
@@ -121,7 +121,7 @@ def test_the_users_own_route_to_the_same_place_survives(open_lab: Open) -> None:
     for router in lab.routers:
         router.ip("route append 203.0.113.0/24 via 192.168.1.11 dev eth0")
     r1.stop()
-    wait_until(lambda: r2.has(VIP) and len(ip_json(r2, "route", "show", "203.0.113.0/24")) == 2, 5, "both")
+    wait_until(lambda: r2.has(VIP) and len(ip_json(r2, "route", "show", "203.0.113.0/24")) == 2, 10, "both")
     assert [item["gateway"] for item in ip_json(r1, "route", "show", "203.0.113.0/24")] == ["192.168.1.11"]
     assert ip_json(r2, "route", "get", "203.0.113.1")[0]["gateway"] == "192.168.1.10"
 

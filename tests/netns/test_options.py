@@ -57,7 +57,7 @@ def test_sends_from_mcast_src_ip(open_lab: Open) -> None:
     elsewhere = replace(V1, options={"mcast_src_ip": "192.168.1.77"})
     lab = open_lab(LanLab([tandem(elsewhere), tandem(replace(V1, priority=100))]))
     lab.elect()
-    wait_until(lambda: peer(lab.routers[1]).get("address") == "192.168.1.77", 5, "the backup hears it")
+    wait_until(lambda: peer(lab.routers[1]).get("address") == "192.168.1.77", 10, "the backup hears it")
 
 
 def test_promote_secondaries_is_set_and_put_back(open_lab: Open) -> None:

@@ -35,35 +35,35 @@ def test_a_changed_priority_keeps_role_and_address(lab: LanLab) -> None:
     assert instance(r1)["priority"]["effective"] == 160
     stays(lambda: r1.has(VIP), 0.5, "the address stays")
     assert transitions(r1) == before and state(r2) == "BACKUP"
-    wait_until(lambda: peer(r2).get("priority") == 160, 5, "the peer hears it")
+    wait_until(lambda: peer(r2).get("priority") == 160, 10, "the peer hears it")
 
 
 def test_added_and_removed_addresses(lab: LanLab) -> None:
     r1 = lab.routers[0]
     before = transitions(r1)
     configure(r1, tandem(replace(V1, options={"virtual_ipaddress_excluded": ("192.168.1.6/24",)})))
-    wait_until(lambda: r1.has("192.168.1.6") and r1.has(VIP), 5, "added")
+    wait_until(lambda: r1.has("192.168.1.6") and r1.has(VIP), 10, "added")
     configure(r1, tandem(V1))
-    wait_until(lambda: not r1.has("192.168.1.6"), 5, "removed")
+    wait_until(lambda: not r1.has("192.168.1.6"), 10, "removed")
     assert r1.has(VIP) and transitions(r1) == before
 
 
 def test_what_was_accepted_before_is_looked_at_anew(lab: LanLab) -> None:
     """The active router's adverts stay the same to the byte, but r2 now expects one address more."""
     r2 = lab.routers[1]
-    wait_until(lambda: instance(r2)["counters"].get("adverts_received", 0) > 1, 5, "r2 knows them")
+    wait_until(lambda: instance(r2)["counters"].get("adverts_received", 0) > 1, 10, "r2 knows them")
     configure(r2, tandem(replace(V1, priority=100, addresses=(*V1.addresses, "192.168.1.6/24"))))
-    wait_until(lambda: instance(r2)["counters"].get("address_mismatch"), 5, "dropped")
+    wait_until(lambda: instance(r2)["counters"].get("address_mismatch"), 10, "dropped")
 
 
 def test_an_added_instance_leaves_the_other_alone(lab: LanLab) -> None:
     r1 = lab.routers[0]
     before = transitions(r1)
     configure(r1, tandem(V1, OTHER))
-    wait_until(lambda: r1.has("192.168.1.5"), 5, "elected")
+    wait_until(lambda: r1.has("192.168.1.5"), 10, "elected")
     assert r1.has(VIP) and transitions(r1) == before
     configure(r1, tandem(V1))
-    wait_until(lambda: not r1.has("192.168.1.5"), 5, "given up")
+    wait_until(lambda: not r1.has("192.168.1.5"), 10, "given up")
     assert r1.has(VIP) and transitions(r1) == before
 
 
@@ -71,7 +71,7 @@ def test_another_virtual_router_id_is_another_router(lab: LanLab) -> None:
     r1, r2 = lab.routers
     configure(r1, tandem(replace(V1, virtual_router_id=99, addresses=("192.168.1.7/24",))))
     wait_until(
-        lambda: r2.has(VIP) and r1.has("192.168.1.7") and not r1.has(VIP), 5, "the peer has the old one"
+        lambda: r2.has(VIP) and r1.has("192.168.1.7") and not r1.has(VIP), 10, "the peer has the old one"
     )
 
 
@@ -89,13 +89,13 @@ def test_sighup_reloads(lab: LanLab) -> None:
     r1 = lab.routers[0]
     r1.configure(tandem(replace(V1, priority=170)))
     r1.signal(signal.SIGHUP)
-    wait_until(lambda: instance(r1)["priority"]["base"] == 170, 5, "reloaded")
+    wait_until(lambda: instance(r1)["priority"]["base"] == 170, 10, "reloaded")
 
 
 def test_a_new_sync_group_ties_what_ran_alone(lab: LanLab) -> None:
     r1 = lab.routers[0]
     configure(r1, tandem(V1, OTHER))
-    wait_until(lambda: r1.has("192.168.1.5"), 5, "elected")
+    wait_until(lambda: r1.has("192.168.1.5"), 10, "elected")
     configure(r1, tandem(V1, OTHER, groups={"G": ("V1", "V2")}))
-    wait_until(lambda: r1.has("192.168.1.5") and r1.has(VIP), 5, "active together")
+    wait_until(lambda: r1.has("192.168.1.5") and r1.has(VIP), 10, "active together")
     assert [group["name"] for group in status(r1)["groups"]] == ["G"]

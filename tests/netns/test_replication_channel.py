@@ -226,7 +226,7 @@ def test_connects_and_streams(cables: Cables) -> None:
     up(left, right, path="10.1.0")
     in_step(left, right)
     position = left.change([new(9000), new(9001)], urgent=True)
-    wait_until(lambda: left.do(left.channel.acked_position) == position, 5)
+    wait_until(lambda: left.do(left.channel.acked_position) == position, 10)
     assert left.events[-1] == Acked(position)
     in_step(left, right)
     status = left.peer
@@ -240,7 +240,7 @@ def test_connects_and_streams(cables: Cables) -> None:
         "0.0.0.0 port 3780 on sync",
     ]
     # One session, and it stays. The side that gave up its own when two crossed has counted two.
-    wait_until(lambda: connections(left, right) == [1, 1], 5)
+    wait_until(lambda: connections(left, right) == [1, 1], 10)
     counted = [router.peer["sessions"] for router in (left, right)]
     assert set(counted) <= {1, 2}
     stays(lambda: [router.peer["sessions"] for router in (left, right)] == counted, 0.7)
@@ -393,10 +393,10 @@ def test_strangers_and_crowds(cables: Cables) -> None:
             return True
 
     assert enter(cables.names[1], refused)
-    wait_until(lambda: left.counters.get("stranger") == 1, 5)
+    wait_until(lambda: left.counters.get("stranger") == 1, 10)
     with ExitStack() as stack:
         socks = [stack.enter_context(enter(cables.names[1], lambda: stranger("10.1.0.2"))) for _ in range(10)]
-        wait_until(lambda: left.counters.get("crowded") == 10 - peer_link.UNOPENED_MAX, 5)
+        wait_until(lambda: left.counters.get("crowded") == 10 - peer_link.UNOPENED_MAX, 10)
         assert connections(left) == [peer_link.UNOPENED_MAX]
         # A crowd does not keep the peer out.
         right = cables.router(1)
@@ -441,7 +441,7 @@ def test_bulk_while_records_flow(cables: Cables) -> None:
     left.own.can_digest = right.held.can_digest = False
     left.own.apply_all([new(number) for number in range(20_000)])
     up(left, right)
-    wait_until(lambda: connections(left, right) == [1, 1], 5)
+    wait_until(lambda: connections(left, right) == [1, 1], 10)
     left.do(left.channel.stream_on)
     for number in range(100):
         left.change([new(30_000 + number)])

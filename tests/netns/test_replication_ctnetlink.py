@@ -148,7 +148,7 @@ def test_events_of_real_flows(net: NatPair, opened, family: int, protocol: int) 
         found.extend(events.read())
         return any(key[2] == family and key[3] == protocol for key in entries(found))
 
-    wait_until(seen, 5, "an event of the flow")
+    wait_until(seen, 10, "an event of the flow")
     source = socket.inet_pton(socket.AF_INET if family == 4 else socket.AF_INET6, CLIENT[family])
     assert any(key[4 : 4 + len(source)] == source and key[3] == protocol for key in entries(found))
     assert events.drained and events.received == len(found)
@@ -186,7 +186,7 @@ def test_what_is_filtered_wakes_nobody(net: NatPair, opened) -> None:
     assert select.select([events], [], [], 5)[0]
     (first,) = events.read(1)
     assert parse(first)[1][3:12] == b"\x11" + socket.inet_aton(CLIENT[4]) + socket.inet_aton(SERVER[4])
-    wait_until(lambda: len(dumped(router)) == 61, 5, "50 of ours, 10 that nobody wants, and the last")
+    wait_until(lambda: len(dumped(router)) == 61, 10, "50 of ours, 10 that nobody wants, and the last")
     assert len(dumped(router, rules)) == 51  # the router's own restore, and the last
 
 
@@ -198,12 +198,12 @@ def test_long_lists_are_left_to_python(net: NatPair, opened) -> None:
         sender.sendto(b"x", (VIP[4], 5000))
     provoke(net, 4, 17)
     found: list[bytes] = []
-    wait_until(lambda: found.extend(events.read()) or (found and events.filtered), 5, "both events")
+    wait_until(lambda: found.extend(events.read()) or (found and events.filtered), 10, "both events")
     assert next(iter(entries(found)))[4:8] == socket.inet_aton(CLIENT[4])
     events.set_filter(Filter(local=frozenset({socket.inet_aton(VIP[4])})))  # back to the kernel's
     before = events.filtered
     provoke(net, 4, 17)
-    wait_until(lambda: events.read(), 5, "an event")
+    wait_until(lambda: events.read(), 10, "an event")
     assert events.filtered == before
 
 

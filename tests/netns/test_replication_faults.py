@@ -74,9 +74,9 @@ def test_a_restore_for_a_router_that_was_not_dead_does_no_harm(open_lab: Open) -
             told(lab)
             before = [transitions(router) for router in lab.routers]
             active.freeze()
-            wait_until(lambda: silence(backup) > 1.0, 5, "two intervals of silence")
+            wait_until(lambda: silence(backup) > 1.0, 10, "two intervals of silence")
             active.thaw()
-            wait_until(lambda: silence(backup) < 0.5, 5, "the active is back")
+            wait_until(lambda: silence(backup) < 0.5, 10, "the active is back")
             flows.all_go_on()
             assert [transitions(router) for router in lab.routers] == before
             assert speculated(backup) and entries(backup) >= 2000

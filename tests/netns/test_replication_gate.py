@@ -88,7 +88,7 @@ def _gate(router: Router) -> dict[str, Any]:
 def _wait_on(router: Router) -> None:
     """Until the gate is on and its rules are there."""
     wait_until(lambda: _gate(router)["state"] == "on", 15, "the gate is on", explain=router.log)
-    wait_until(lambda: _rules(router), 5, "the gate's rules")
+    wait_until(lambda: _rules(router), 10, "the gate's rules")
 
 
 def _rules(router: Router) -> bool:
@@ -122,7 +122,7 @@ def _connect(lab: SeedLab, count: int = 1, address: str = FAR, port: int = 81) -
 def _counted(router: Router, **wanted: int) -> None:
     wait_until(
         lambda: all(_gate(router)[name] >= value for name, value in wanted.items()),
-        5,
+        10,
         f"{wanted} counted",
         explain=lambda: str(_gate(router)),
     )
@@ -288,7 +288,7 @@ def test_nothing_is_held_without_a_peer(lab: SeedLab) -> None:
     active = _active(lab)
     lab.other(active).stop()
     wait_until(lambda: _gate(active)["state"] == "off", 15, "the gate is off")
-    wait_until(lambda: not _rules(active), 5, "its rules are gone")
+    wait_until(lambda: not _rules(active), 10, "its rules are gone")
     held = _gate(active)["held"]
     _connect(lab, 5)
     assert _gate(active)["held"] == held
@@ -297,7 +297,7 @@ def test_nothing_is_held_without_a_peer(lab: SeedLab) -> None:
 def test_the_rules_go_with_the_daemon_and_leftovers_at_the_next_start(lab: SeedLab) -> None:
     active = _active(lab)
     active.stop()
-    wait_until(lambda: not _rules(active), 5, "no rules")
+    wait_until(lambda: not _rules(active), 10, "no rules")
     other = lab.other(active)
     wait_until(lambda: other.active, 10, "the other one is active")
     active.start()

@@ -128,7 +128,7 @@ def test_flows_that_ended_during_a_speculation_go(open_lab: Open) -> None:
     udp_flows(lab.client, 500, 5000)
     told(lab)
     active.freeze()
-    wait_until(lambda: speculated(backup), 5, "two intervals of silence")
+    wait_until(lambda: speculated(backup), 10, "two intervals of silence")
     active.thaw()
     end(active, 5000)
     are_known(backup, 5000, 0)

@@ -129,7 +129,7 @@ def test_replication_begins_and_ends_at_a_reload(open_lab: Open) -> None:
         settle(lab)
         for number, router in enumerate(lab.routers, 1):
             reload(router, without(number))
-        wait_until(lambda: lab.active is backup, 5, "the role stays")
+        wait_until(lambda: lab.active is backup, 10, "the role stays")
         loose = netns.run(
             ["ip", "netns", "exec", backup.namespace, "cat", "/proc/sys/net/netfilter/nf_conntrack_tcp_loose"]
         )

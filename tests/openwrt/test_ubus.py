@@ -141,12 +141,12 @@ def test_a_deferred_call_is_answered_later(bus: Ubus, caller: Ubus) -> None:
     answers: list[Any] = []
     for number in range(3):
         caller.call_async(added.id, "go", {}, lambda *answer, n=number: answers.append((n, *answer)))
-    wait_until(lambda: (bus.loop(0.01), len(waiting) == 3)[1], 5)
+    wait_until(lambda: (bus.loop(0.01), len(waiting) == 3)[1], 10)
     for number, call in reversed(list(enumerate(waiting))):
         call.reply({"number": number})
         call.finish(lib.OK if number else lib.NO_DATA)
         call.finish()  # a second time does nothing
-    wait_until(lambda: (caller.loop(0.01), len(answers) == 3)[1], 5)
+    wait_until(lambda: (caller.loop(0.01), len(answers) == 3)[1], 10)
     assert sorted(answers) == [
         (0, lib.NO_DATA, [{"number": 0}]), (1, lib.OK, [{"number": 1}]), (2, lib.OK, [{"number": 2}]),
     ]  # fmt: skip
@@ -320,7 +320,7 @@ def test_events_and_patterns(ubusd: Ubusd, bus: Ubus, caller: Ubus) -> None:
     caller.send_event("two.b", {"n": 2})
     caller.send_event("two")
     ubusd.cli("send", "one.cli", '{"x": {}}')
-    wait_until(lambda: (bus.loop(0.01), len(heard) == 3)[1], 5)
+    wait_until(lambda: (bus.loop(0.01), len(heard) == 3)[1], 10)
     assert heard == [("one.a", {"n": 1}), ("two", {}), ("one.cli", {"x": {}})]
 
 
@@ -332,12 +332,12 @@ def test_notifications_from_the_subscription_to_the_end_of_the_object(bus: Ubus,
         "source", lambda kind, data: heard.append((kind, data)), lambda: heard.append("gone")
     )
     assert found == added.id
-    wait_until(lambda: (bus.loop(0.01), added.has_subscribers)[1], 5)
+    wait_until(lambda: (bus.loop(0.01), added.has_subscribers)[1], 10)
     bus.notify(added, "first", {"n": 1, "m": [True]})
     bus.notify(added, "second")
-    wait_until(lambda: (caller.loop(0.01), len(heard) == 2)[1], 5)
+    wait_until(lambda: (caller.loop(0.01), len(heard) == 2)[1], 10)
     bus.remove(added)
-    wait_until(lambda: (caller.loop(0.01), len(heard) == 3)[1], 5)
+    wait_until(lambda: (caller.loop(0.01), len(heard) == 3)[1], 10)
     assert heard == [("first", {"n": 1, "m": [True]}), ("second", {}), "gone"]
     with pytest.raises(UbusError) as failed:
         caller.subscribe("source", lambda _kind, _data: None)
@@ -350,7 +350,7 @@ def test_only_what_is_wanted_of_a_notification(bus: Ubus, caller: Ubus) -> None:
     caller.subscribe("source", lambda _kind, data: heard.append(data), only=("b",))
     bus.loop(0.05)
     bus.notify(added, "kind", {"a": {"deep": [1]}, "b": 2})
-    wait_until(lambda: (caller.loop(0.01), heard)[1], 5)
+    wait_until(lambda: (caller.loop(0.01), heard)[1], 10)
     assert heard == [{"b": 2}]
 
 
@@ -368,7 +368,7 @@ def test_what_a_callback_raises_comes_out_of_handle(bus: Ubus, caller: Ubus) -> 
     caller.call_async(added.id, "go", {}, lambda *answer: answers.append(answer))
     with pytest.raises(ZeroDivisionError):
         bus.loop(5)
-    wait_until(lambda: (caller.loop(0.01), answers)[1], 5)
+    wait_until(lambda: (caller.loop(0.01), answers)[1], 10)
     assert answers == [(lib.UNKNOWN_ERROR, [])]
 
 
@@ -485,7 +485,7 @@ def test_disconnecting_within_a_callback(bus: Ubus, caller: Ubus) -> None:
     caller.call_async(added.id, "go", {}, lambda _status, _replies: None)
     bus.loop(5)
     assert not bus.connected and bus.fileno() == -1
-    wait_until(lambda: caller.objects() == {}, 5)
+    wait_until(lambda: caller.objects() == {}, 10)
 
 
 @pytest.fixture
@@ -539,9 +539,9 @@ def test_no_thread_is_left(ubusd: Ubusd) -> None:
     for _ in range(20):
         bus.objects()
     bus.disconnect()
-    wait_until(lambda: len(os.listdir("/proc/self/task")) <= before, 5, "no more threads than before")
+    wait_until(lambda: len(os.listdir("/proc/self/task")) <= before, 10, "no more threads than before")
     bus.connect()
     ubusd.kill()
     with pytest.raises(UbusError):
         bus.lookup("x")
-    wait_until(lambda: len(os.listdir("/proc/self/task")) <= before, 5, "no more threads than before")
+    wait_until(lambda: len(os.listdir("/proc/self/task")) <= before, 10, "no more threads than before")
