@@ -58,8 +58,10 @@ The Tandem daemon, in the foreground. FILE is the configuration in UCI syntax
   --syslog           log to /dev/log instead of standard error
   --log-level LEVEL  error, warning, info or debug, instead of the configuration's
   --check            only look at FILE: status 0 usable, 2 not (it says why), 3 option enabled is 0
+  --clear            take away what a tandemd has left that was killed, and end
   --version          print the version
 """
+_OPTIONS = ("control=", "ubus=", "syslog", "log-level=", "check", "clear", "version", "help")
 STOP_TIMEOUT = 5_000_000_000  # ns that stop scripts get
 _EVENTS: dict[str, Event] = {"failover": Failover(), "standby": Standby(), "resume": Resume()}
 PACKAGE_DIR = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -449,9 +451,7 @@ class Daemon:
 def main(argv: Sequence[str]) -> int:
     """The program: `argv` without its name; returns the exit status."""
     try:
-        options, rest = getopt.getopt(
-            list(argv), "c:h", ["control=", "ubus=", "syslog", "log-level=", "check", "version", "help"]
-        )
+        options, rest = getopt.getopt(list(argv), "c:h", list(_OPTIONS))
     except getopt.GetoptError as error:
         print(f"tandemd: {error}\n{USAGE}", end="", file=sys.stderr)
         return 2
@@ -471,6 +471,10 @@ def main(argv: Sequence[str]) -> int:
         return _check(config_file)
     log = Logger(level or "info", SyslogSink() if "--syslog" in given else StderrSink())
     control = os.path.abspath(given.get("--control", DEFAULT_SOCKET))
+    if "--clear" in given:
+        from tandem.clear import clear
+
+        return clear(PACKAGE_DIR, config_file, control, log)
     return Daemon(config_file, control, log, level, given.get("--ubus")).run()
 
 

@@ -7,6 +7,7 @@ test_opkg.py runs it with the real ones.
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ done
 logger() { sed 's/^/log: /'; }
 running() { [ -n "$RUNNING" ]; }
 . "$1"
-PROG=$2/tandemd CLI=$2/tandem CONFIG=$2/config LOCK=$2/lock DHCP=$2/tandem-dhcp
+PROG=$2/tandemd CLI=$2/tandem CONFIG=$2/config SOCKET=$2/socket LOCK=$2/lock DHCP=$2/tandem-dhcp
 start() { start_service; }
 stop() { procd_kill tandem; service_stopped; }
 reload() { reload_service; }
@@ -124,6 +125,15 @@ def test_a_reload_that_the_daemon_refuses_has_failed(service: Service) -> None:
     service.write("tandem", "#!/bin/sh\necho why >&2\nexit 2\n")
     status, _, console = service.run("reload", running=True)
     assert (status, console) == (2, "why\n")
+
+
+def test_a_stop_clears_what_a_killed_daemon_has_left(service: Service) -> None:
+    """Its socket is still there; one that has ended removes it."""
+    service.write("tandemd", '#!/bin/sh\necho "tandemd $*"\n')
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(service.directory / "socket"))
+    cleared = f"tandemd --clear --syslog -c {service.directory}/config"
+    assert service.run("stop") == (0, ["kill tandem", cleared], "")
 
 
 def test_triggers(service: Service) -> None:

@@ -31,6 +31,10 @@ config vrrp_instance 'I1'
 	list virtual_ipaddress '192.168.1.4/24'
 	list virtual_routes 'src 192.168.1.4 to 0.0.0.0/0 via 192.168.1.1 dev lan0'
 """
+STATIC = """
+config static_routes
+	list route '192.168.7.0/24 via 192.168.1.1 dev lan0'
+"""
 OF_A_RUN = "192.168.1.4|vrrp|tandem"
 
 
@@ -223,3 +227,19 @@ def test_upgrade_keeps_the_configuration_and_removal_leaves_nothing(router: Open
     assert pid(router) == 0 and not traces(router)
     router.sh("test ! -e /usr/lib/tandem && test ! -e /var/run/tandem && test ! -e /etc/init.d/tandem")
     assert "tandem" not in router.sh("ls /etc/rc.d")
+
+
+@needs_planner
+@pytest.mark.slow
+def test_removal_after_a_crash_leaves_nothing(router: OpenWrt) -> None:
+    """Nobody has come after the daemon that was killed: procd waits five seconds."""
+    install(router)
+    configure(router, CONFIG.format(priority=150) + STATIC)
+    before = router.sh("cat /proc/sys/net/ipv4/conf/lan0/arp_ignore")
+    router.sh("/etc/init.d/tandem start")
+    becomes_active(router)
+    assert router.sh("cat /proc/sys/net/ipv4/conf/lan0/arp_ignore") != before
+    router.sh(f"kill -9 {pid(router)}; opkg remove tandem")
+    assert not traces(router) and "192.168.7.0" not in router.sh("ip route")
+    assert router.sh("cat /proc/sys/net/ipv4/conf/lan0/arp_ignore") == before
+    router.sh("test ! -e /var/run/tandem")

@@ -82,6 +82,21 @@ class Interfaces:
         """Learn what there is, clear what a former life left behind, install what is static."""
         self._listener = listener
         self._started = True
+        self._clear_leftovers()
+        self._note_foreign(self._plan, frozenset())
+        self._send(self._plan.static_up)
+        for problem in self.sysctls.settle():
+            self._log.warning(problem)
+        self._loop.add_reader(self._monitor.fileno(), self._readable)
+
+    def clear(self) -> None:
+        """Instead of `start`: only clear what a former life left behind."""
+        self._clear_leftovers()
+        for problem in self.sysctls.settle():
+            self._log.warning(problem)
+        self._monitor.close()
+
+    def _clear_leftovers(self) -> None:
         self._dump()
         virtual = [
             (address.family, pack(address.address))
@@ -93,15 +108,10 @@ class Interfaces:
         for problem in self.sysctls.load():
             self._log.warning(problem)
         self._adopt(self._plan)
-        self._note_foreign(self._plan, frozenset())
         for name, vmac in self._vmacs.items():
             if self.links.index(name) is not None:
                 self._send([vmac.delete])
         self._dump()
-        self._send(self._plan.static_up)
-        for problem in self.sysctls.settle():
-            self._log.warning(problem)
-        self._loop.add_reader(self._monitor.fileno(), self._readable)
 
     def stop(self) -> None:
         """Remove what is static and the virtual MACs, put the sysctls back, close the sockets."""

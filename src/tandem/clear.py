@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`tandemd --clear`: takes away what a daemon has left that was killed, when no other one comes after it.
+
+Its virtual addresses expire by themselves; macvlans, static addresses and routes, rules, SNAT and sysctls
+would stay. That DHCP is not answered here stays: `tandem dhcp release` ends it.
+"""
+
+from __future__ import annotations
+
+import os
+
+from tandem.control.server import ControlServer
+from tandem.effects.firewall import Firewall
+from tandem.effects.fw4 import Fw4
+from tandem.effects.interfaces import Interfaces
+from tandem.effects.plan import PlanError
+from tandem.effects.rtnl import Rtnl
+from tandem.loop import Loop
+from tandem.planning import Planning
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tandem.log import Logger
+
+
+def clear(package_dir: str, config_file: str, control: str, log: Logger) -> int:
+    """The exit status: 0 cleared, 1 not, as a daemon runs or the configuration says no longer what it had."""
+    loop = Loop()
+    try:
+        server = ControlServer(loop, control, lambda _request, _reply: None, log.warning)  # the lock
+    except OSError as error:
+        log.error(f"not cleared: {error}")
+        return 1
+    try:
+        plan = Planning(loop, package_dir, config_file, lambda _outcome: None).first()
+        rtnl = Rtnl()
+        Interfaces(loop, rtnl, plan, os.path.dirname(control), log).clear()
+        rtnl.close()
+        firewall = Firewall(plan)
+        firewall.clear()
+        firewall.close()
+        Fw4(loop, log, os.path.dirname(control)).close()
+    except (PlanError, OSError) as error:
+        log.error(f"not cleared: {error}")
+        return 1
+    finally:
+        server.close()
+    return 0
