@@ -20,8 +20,9 @@ PRIORITY = 110
 BASE_MAC, PEER_MAC = "02:00:00:00:02:0a", "02:00:00:00:03:0a"  # of r1 and r2; the client is host 1
 BASE_LINK_LOCAL = "fe80::ff:fe00:20a"
 CS6 = "48"  # DSCP of internetwork control, RFC 4594 section 3.1
-# keepalived's defaults, 5 at once and 5 after garp_master_delay, and those that follow in between.
-ANNOUNCED = 2 * 5 + len(ANNOUNCE_AGAIN)
+# keepalived's defaults, 5 at once and 5 after garp_master_delay, and those that follow in between: a daemon
+# that is late says one of them for all that were due.
+ANNOUNCED = range(2 * 5 + 1, 2 * 5 + len(ANNOUNCE_AGAIN) + 1)
 END = "feedc0de"
 OPTIONS = {"state": "MASTER", "garp_master_delay": "1"}
 
@@ -38,6 +39,18 @@ VARIANTS = [
     Variant("v6_unicast", ipv6=True, unicast=True, virtual_router_id=9, addresses=("fd00:1::209/64",)),
     Variant("v6_vmac", ipv6=True, vmac=True, virtual_router_id=10, addresses=("fe80::210/64",)),
 ]
+ETHERNET = ("eth.src", "eth.dst")
+IP = ("ip.src", "ip.dst", "ip.ttl", "ip.dsfield.dscp")
+IPV6 = ("ipv6.src", "ipv6.dst", "ipv6.hlim", "ipv6.tclass.dscp")
+ADVERT = (
+    "vrrp.version", "vrrp.type", "vrrp.addr_count", "vrrp.ip_addr", "vrrp.ipv6_addr", "vrrp.auth_type",
+    "vrrp.auth_string", "vrrp.adver_int", "vrrp.short_adver_int", "vrrp.prio",
+)  # fmt: skip
+GARP = (*ETHERNET, "arp.opcode", "arp.isgratuitous", "arp.src.hw_mac", "arp.dst.proto_ipv4")
+NA = (
+    *ETHERNET, "ipv6.src", "ipv6.dst", "ipv6.hlim", "icmpv6.nd.na.flag.r", "icmpv6.nd.na.flag.s",
+    "icmpv6.nd.na.flag.o", "icmpv6.opt.linkaddr",
+)  # fmt: skip
 EACH = pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
 
 
@@ -62,7 +75,7 @@ def has_spoken(router: Router) -> bool:
     status = Tandem.request(router, "status")
     return all(
         item["counters"].get("adverts_sent", 0) >= 3
-        and item["counters"].get("announcements_sent", 0) >= ANNOUNCED * len(variant.addresses)
+        and item["counters"].get("announcements_sent", 0) >= ANNOUNCED[0] * len(variant.addresses)
         for variant, item in zip(VARIANTS, status["instances"], strict=True)
     )
 
@@ -71,26 +84,43 @@ def addresses_of(variant: Variant) -> list[str]:
     return [address.split("/")[0] for address in variant.addresses]
 
 
-def adverts_of(variant: Variant) -> str:
+Packet = dict[str, str]  # fields, as tshark names them, and their text
+
+
+@pytest.fixture(scope="module")
+def adverts(wire: Capture) -> dict[str, list[Packet]]:
+    """The advertisements of each virtual router, by its id."""
+    names = ("frame.number", "vrrp.virt_rtr_id", *ETHERNET, *IP, *IPV6, *ADVERT)
     # A host that does not speak VRRP quotes what it got by unicast in its ICMP errors.
-    return f"!icmp && !icmpv6 && vrrp.virt_rtr_id == {variant.virtual_router_id}"
+    return grouped(wire, "vrrp && !icmp && !icmpv6", names, "vrrp.virt_rtr_id")
 
 
-def announcements_of(variant: Variant, address: str) -> str:
-    if variant.ipv6:
-        return f"icmpv6.type == 136 && icmpv6.nd.na.target_address == {address}"
-    return f"arp.src.proto_ipv4 == {address}"
+@pytest.fixture(scope="module")
+def announcements(wire: Capture) -> dict[str, list[Packet]]:
+    """What was said about each address, by the address."""
+    arp = grouped(wire, "arp", ("frame.number", *GARP, "arp.src.proto_ipv4"), "arp.src.proto_ipv4")
+    target = "icmpv6.nd.na.target_address"
+    return arp | grouped(wire, "icmpv6.type == 136", ("frame.number", *NA, target), target)
+
+
+def grouped(wire: Capture, filter: str, names: Sequence[str], key: str) -> dict[str, list[Packet]]:
+    found: dict[str, list[Packet]] = {}
+    for fields in wire.fields(filter, *names):
+        packet = dict(zip(names, fields, strict=True))
+        found.setdefault(packet[key], []).append(packet)
+    return found
 
 
 def virtual_mac(variant: Variant) -> str:
     return f"00:00:5e:00:0{2 if variant.ipv6 else 1}:{variant.virtual_router_id:02x}"
 
 
-def the_same(packets: Sequence[list[str]]) -> list[str]:
-    """The fields of all packets, which must not differ."""
+def the_same(packets: Sequence[Packet], *names: str) -> list[str]:
+    """These fields of all packets, which must not differ."""
     assert packets, "no packet"
-    assert all(fields == packets[0] for fields in packets), sorted({tuple(fields) for fields in packets})
-    return packets[0]
+    seen = {tuple(packet[name] for name in names) for packet in packets}
+    assert len(seen) == 1, sorted(seen)
+    return [*seen.pop()]
 
 
 def test_tshark_finds_no_fault(wire: Capture) -> None:
@@ -102,10 +132,9 @@ def test_tshark_finds_no_fault(wire: Capture) -> None:
 
 
 @EACH
-def test_headers(wire: Capture, variant: Variant) -> None:
-    ip = ("ipv6.src", "ipv6.dst", "ipv6.hlim", "ipv6.tclass.dscp") if variant.ipv6 else (
-        "ip.src", "ip.dst", "ip.ttl", "ip.dsfield.dscp")  # fmt: skip
-    fields = the_same(wire.fields(adverts_of(variant), "eth.src", "eth.dst", *ip))
+def test_headers(adverts: dict[str, list[Packet]], variant: Variant) -> None:
+    names = (*ETHERNET, *(IPV6 if variant.ipv6 else IP))
+    fields = the_same(adverts[str(variant.virtual_router_id)], *names)
     if variant.unicast:
         source, destination = ("fd00:1::2", "fd00:1::3") if variant.ipv6 else ("192.168.1.2", "192.168.1.3")
         destination_mac = PEER_MAC
@@ -118,10 +147,10 @@ def test_headers(wire: Capture, variant: Variant) -> None:
 
 
 @EACH
-def test_advertisement(wire: Capture, variant: Variant) -> None:
+def test_advertisement(adverts: dict[str, list[Packet]], variant: Variant) -> None:
     names = ["vrrp.version", "vrrp.type", "vrrp.addr_count", f"vrrp.ip{'v6' if variant.ipv6 else ''}_addr"]
     names += ["vrrp.auth_type", "vrrp.auth_string", "vrrp.adver_int", "vrrp.short_adver_int"]
-    fields = the_same(wire.fields(adverts_of(variant), *names))
+    fields = the_same(adverts[str(variant.virtual_router_id)], *names)
     addresses = addresses_of(variant)
     expected = [str(variant.version), "1", str(len(addresses)), ",".join(addresses)]
     if variant.version == 3:
@@ -132,38 +161,36 @@ def test_advertisement(wire: Capture, variant: Variant) -> None:
 
 
 @EACH
-def test_priorities(wire: Capture, variant: Variant) -> None:
+def test_priorities(adverts: dict[str, list[Packet]], variant: Variant) -> None:
     """Its own priority all the time, then one farewell."""
-    priorities = [priority for [priority] in wire.fields(adverts_of(variant), "vrrp.prio")]
+    priorities = [advert["vrrp.prio"] for advert in adverts[str(variant.virtual_router_id)]]
     assert len(priorities) >= 4
     assert set(priorities[:-1]) == {str(PRIORITY)}
     assert priorities[-1] == "0"
 
 
 @EACH
-def test_announcements(wire: Capture, variant: Variant) -> None:
+def test_announcements(announcements: dict[str, list[Packet]], variant: Variant) -> None:
     mac = virtual_mac(variant) if variant.vmac else BASE_MAC
     for address in addresses_of(variant):
         if variant.ipv6:
-            flags = ("icmpv6.nd.na.flag.r", "icmpv6.nd.na.flag.s", "icmpv6.nd.na.flag.o")
-            names = ("eth.src", "eth.dst", "ipv6.src", "ipv6.dst", "ipv6.hlim", *flags, "icmpv6.opt.linkaddr")
-            expected = [mac, "33:33:00:00:00:01", address, "ff02::1", "255", "1", "0", "1", mac]
+            names, expected = NA, [mac, "33:33:00:00:00:01", address, "ff02::1", "255", "1", "0", "1", mac]
         else:
-            names = ("eth.src", "eth.dst", "arp.opcode", "arp.isgratuitous", "arp.src.hw_mac")
-            names += ("arp.dst.proto_ipv4",)
-            expected = [mac, "ff:ff:ff:ff:ff:ff", "1", "1", mac, address]
-        packets = wire.fields(announcements_of(variant, address), *names)
-        assert [{"True": "1", "False": "0"}.get(field, field) for field in the_same(packets)] == expected
-        assert len(packets) == ANNOUNCED
+            names, expected = GARP, [mac, "ff:ff:ff:ff:ff:ff", "1", "1", mac, address]
+        fields = the_same(announcements[address], *names)
+        assert [{"True": "1", "False": "0"}.get(field, field) for field in fields] == expected
+        assert len(announcements[address]) in ANNOUNCED
 
 
 @EACH
-def test_order(wire: Capture, variant: Variant) -> None:
+def test_order(
+    adverts: dict[str, list[Packet]], announcements: dict[str, list[Packet]], variant: Variant
+) -> None:
     """The advertisement comes before the announcements: it stops a third router at once."""
-    numbers = [int(number) for [number] in wire.fields(adverts_of(variant), "frame.number")]
+    said = [int(advert["frame.number"]) for advert in adverts[str(variant.virtual_router_id)]]
     for address in addresses_of(variant):
-        announced = [int(n) for [n] in wire.fields(announcements_of(variant, address), "frame.number")]
-        assert numbers[0] < announced[0] < announced[-1] < numbers[-1]
+        announced = [int(packet["frame.number"]) for packet in announcements[address]]
+        assert said[0] < announced[0] < announced[-1] < said[-1]
 
 
 def test_both_checksums_of_version_3(open_lab: Open) -> None:
