@@ -73,15 +73,7 @@ def test_a_router_that_stood_still_does_not_fight(standing: Pair, position: int)
 
 
 @on(*LAB, *OPENWRT)
-@pytest.mark.parametrize(
-    "position",
-    [
-        1,
-        pytest.param(
-            2, marks=pytest.mark.xfail(reason="r2 takes its role back without what r1 has learnt meanwhile")
-        ),
-    ],
-)
+@pytest.mark.parametrize("position", [1, 2])
 def test_what_was_opened_while_it_stood_still_goes_on(standing: Pair, position: int) -> None:
     lab = standing
     active = _make_active(lab, position)

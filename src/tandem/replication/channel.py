@@ -209,11 +209,11 @@ class Channel:
         for link in self.links.values():
             link.hurry()
 
-    def are_behind(self, since: int) -> bool:
-        """Whether every peer has been heard since then, holds all of our table and does not stream itself."""
+    def are_behind(self) -> bool:
+        """Whether every peer is there, holds all of our table and does not stream itself."""
         sessions = [connection.session for connection in self._sessions()]
         return len(sessions) == len(self.links) and all(
-            session.heard > since and session.outgoing.in_step and not session.incoming.on
+            session.answered and session.outgoing.in_step and not session.incoming.on
             for session in sessions
         )
 

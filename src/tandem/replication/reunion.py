@@ -78,13 +78,18 @@ class Reunion:
         self._channel().hurry()
         self._loop.call_at(_TIMER, self._began + LOOK, self._look)
 
+    def stream_ended(self) -> None:
+        """A peer has ended its stream: what it told becomes ours, also where nobody waits for that."""
+        if not self._groups:
+            self._merge(lambda: None)
+
     def stop(self) -> None:
         """The role is another one, or nobody waits any more."""
         self._groups.clear()
         self._loop.call_at(_TIMER, None)
 
     def _look(self, now: int) -> None:
-        if self._channel().are_behind(self._began):
+        if self._channel().are_behind():
             self._merge(self._merged)
         elif now < self._began + LIMIT:
             self._loop.call_at(_TIMER, now + LOOK, self._look)

@@ -194,6 +194,11 @@ class Session:
         """How many bytes to read at most before the next `receive_data`."""
         return TURN_BYTES if self.state is OPENED else _UNPROVED_MAX - len(self._buffer)
 
+    @property
+    def answered(self) -> bool:
+        """Whether the peer has answered all heartbeats, and so all it said before was heard."""
+        return self._probe is None
+
     def open(self, now: int) -> list[Event]:
         """The initiator makes this connection the session; after `Authenticated`."""
         if self.state is not READY or not self.initiator:
@@ -254,8 +259,9 @@ class Session:
         return [PeerOutOfStep(reason)] if was else []
 
     def beat(self, now: int) -> None:
-        """Make the next heartbeat due; then call `handle_timer`."""
+        """Make the next heartbeat due, and wait for the answer to it; then call `handle_timer`."""
         self._heartbeat_at = min(self._heartbeat_at, now)
+        self._probe = None
 
     def close(self, reason: str = "stopped") -> list[Event]:
         """End it; a peer that has proved itself is told one of GOODBYES. Then send `data_to_send`."""
