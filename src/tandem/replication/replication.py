@@ -339,6 +339,8 @@ class Replication:
                     self._reunion.left(name)
             case PeerStream(False, _):
                 self._takeover.stream_ended()
+                if self._active:
+                    self._reunion.stream_ended()
             case HeldInStep(adopted):
                 self._in_step.add(name)
                 self._reunion.in_step(name)
@@ -456,10 +458,11 @@ class Replication:
         }
 
     def status(self) -> dict[str, Any]:
-        """Everything `tandem conntrack` shows."""
+        """Everything `tandem conntrack` shows; `at_ns` is this moment on the monotonic clock."""
         count, _ = self._own.digest() or (0, b"")
         events, steps = self._kernel.events, self._mirror.steps
         return {
+            "at_ns": self._loop.now(),
             "own": count,
             "held": {name: len(held.cache) for name, held in self._held.items()},
             "in_step": sorted(self._in_step),
