@@ -233,7 +233,7 @@ def test_a_refreshed_address_stays_without_a_gap(space: Space) -> None:
     assert space.send(part.up) == []
     stays(
         lambda: space.send(part.refresh) == [] and len(space.addresses()) == 5,
-        4.5,
+        3.5,
         "refreshed addresses",
         every=0.2,
     )
