@@ -8,7 +8,7 @@ a file that was replaced, are real. What a client believes is the truth that is 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 from unittest import mock
@@ -23,6 +23,7 @@ from tandem.dhcp.gateway import SECOND, Gateway
 from tandem.effects.plan import LeasePlan
 from tandem.effects.process import Exit
 from tandem.log import Logger
+from tests.property.dhcp_stand_ins import Guard, Timers
 
 NETWORK = {"I1": ((4, 0xC0A80100, 0xFFFFFF00),)}
 POOL = [f"192.168.1.{number}" for number in range(1, 9)]
@@ -37,23 +38,15 @@ class Time:
         self.now = 1_000 * SECOND
 
 
-class Loop:
+class Loop(Timers):
     """The timers of one router."""
 
     def __init__(self, time: Time) -> None:
+        super().__init__()
         self.time = time
-        self.timers: dict[Hashable, tuple[int, Callable[[int], None]]] = {}
 
     def now(self) -> int:
         return self.time.now
-
-    def call_at(self, key: Hashable, when: int | None, callback: Callable[[int], None] | None = None) -> None:
-        self.timers.pop(key, None)
-        if when is not None and callback is not None:
-            self.timers[key] = when, callback
-
-    def add_reader(self, fd: int, callback: Callable[[], None]) -> None: ...
-    def remove_reader(self, fd: int) -> None: ...
 
 
 class Dnsmasq:
@@ -96,19 +89,6 @@ class Dnsmasq:
         self.file.write("".join(f"{ends} {who} {a} * *\n" for a, (ends, who) in self.leases.items()))
         self.file.flush()
         self.changed()
-
-
-class Guard:
-    failures = ()
-    answering = frozenset[str]()
-
-    def __init__(self) -> None:
-        self.delayed: set[str] = set()
-
-    def delay(self, names: Any) -> None:
-        self.delayed = set(names)
-
-    def refresh(self) -> None: ...
 
 
 class Silent:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from tandem.effects.plan import LeasePlan
 from tandem.effects.process import Exit
 from tandem.log import Logger
 from tests.lab.log import Lines
+from tests.property.dhcp_stand_ins import Guard, Timers
 
 START = 1_000 * SECOND
 EPOCH = 1_700_000_000  # when the monotonic clock was 0
@@ -28,23 +29,15 @@ NETWORKS = {
 DUID = "duid 00:01:00:01:2e:aa:bb:cc:02:00:00:00:00:01"
 
 
-class Clock:
+class Clock(Timers):
     """A loop without descriptors whose time the test sets."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.time = START
-        self.timers: dict[Hashable, tuple[int, Callable[[int], None]]] = {}
 
     def now(self) -> int:
         return self.time
-
-    def call_at(self, key: Hashable, when: int | None, callback: Callable[[int], None] | None = None) -> None:
-        self.timers.pop(key, None)
-        if when is not None and callback is not None:
-            self.timers[key] = when, callback
-
-    def add_reader(self, fd: int, callback: Callable[[], None]) -> None: ...
-    def remove_reader(self, fd: int) -> None: ...
 
     def run(self, seconds: float) -> None:
         until = self.time + int(seconds * SECOND)
@@ -56,19 +49,6 @@ class Clock:
             self.time = max(self.time, when)
             callback(self.time)
         self.time = until
-
-
-class Guard:
-    failures = ()
-    answering = frozenset[str]()
-
-    def __init__(self) -> None:
-        self.delayed: set[str] = set()
-
-    def delay(self, names: Any) -> None:
-        self.delayed = set(names)
-
-    def refresh(self) -> None: ...
 
 
 class Restarts:
