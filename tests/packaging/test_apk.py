@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""apk add, upgrade and del (OpenWrt 25.12 and later), by a real apk on OpenWrt's own root file system."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from qemu.apk_feed import apk_feed
+from tests.openwrt_pieces import APK, USR, needs
+from tests.packaging import packages
+from tests.packaging.router import OpenWrt, needs_router
+from tests.packaging.test_opkg import becomes_active, configure, needs_planner, pid, traces
+
+# The router's is built without what makes packages.
+MAKER = Path(os.environ.get("TANDEM_APK") or shutil.which("apk") or USR / "bin/apk")
+
+pytestmark = [needs_router, needs_planner, needs(MAKER, APK / "apk", APK / "functions.sh")]
+
+FEEDS = ("tandem", "next", "standin")
+# The root has these, but its apk knows of no package.
+PRESENT = ("python3-light", "python3-ctypes")
+
+
+@pytest.fixture(scope="module")
+def apk_feeds(router_feeds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """/srv of a router with apk."""
+    srv, ipks = tmp_path_factory.mktemp("apk"), tmp_path_factory.mktemp("ipk")
+    shutil.copytree(router_feeds, ipks, dirs_exist_ok=True)
+    for name in PRESENT:
+        packages.stand_in(ipks / "standin", name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TANDEM_APK", str(MAKER))
+        for name in FEEDS:
+            apk_feed(ipks / name, srv / name)
+    for name in ("apk", "functions.sh"):
+        shutil.copy(APK / name, srv)
+    shutil.copy(packages.FEED / "tandem/test.sh", srv)
+    return srv
+
+
+@pytest.fixture
+def router(tmp_path: Path, apk_feeds: Path) -> Iterator[OpenWrt]:
+    """A router with apk in the place of opkg, and an interface; nothing is installed."""
+    router = OpenWrt(tmp_path, apk_feeds)
+    try:
+        router.start()
+        router.sh("rm /bin/opkg; cp /srv/apk /usr/bin/; cp /srv/functions.sh /lib/; mkdir -p /etc/apk")
+        router.write("/etc/apk/repositories", "/srv/tandem/packages.adb\n/srv/standin/packages.adb\n")
+        router.sh("apk add --initdb && apk --allow-untrusted update")
+        router.sh("ip link add lan0 type veth peer name lan1 && ip link set lan1 up && ip link set lan0 up")
+        router.sh("ip addr add 192.168.1.2/24 dev lan0")
+        yield router
+    finally:
+        router.stop()
+
+
+def test_add_upgrade_and_del(router: OpenWrt) -> None:
+    files = "find / -xdev ! -path '/lib/apk/*' ! -path '/usr/lib/python*' ! -path '/proc/*' | sort"
+    before = router.sh(files)
+    router.sh("apk --allow-untrusted add tandem tandem-tools")
+    assert router.sh("ls /etc/rc.d | grep tandem").split() == ["K01tandem", "S18tandem-dhcp", "S21tandem"]
+    assert router.sh("ls -l /etc/config/tandem").startswith("-rw------- ")
+    router.sh("sh /srv/test.sh tandem 0.1.0-r1")
+    configure(router)
+    router.sh("/etc/init.d/tandem start")
+    becomes_active(router)
+    running = pid(router)
+
+    router.sh("sed -i s,/srv/tandem/,/srv/next/, /etc/apk/repositories")
+    router.sh("apk --allow-untrusted update && apk --allow-untrusted upgrade")
+    assert "0.1.0-r2" in router.sh("apk list --installed tandem")
+    assert "priority '150'" in router.sh("cat /etc/config/tandem")
+    becomes_active(router)
+    assert pid(router) not in (0, running)
+    log = router.log
+    assert log.count("stopping: handing over") == 1 and "Traceback" not in log
+
+    router.sh("apk del tandem-tools tandem")
+    assert pid(router) == 0 and not traces(router)
+    left = set(router.sh(files).splitlines()) - set(before.splitlines())
+    assert {path for path in left if "tandem" in path} <= {"/etc/config/tandem", "/etc/config/tandem.apk-new"}
+
+
+def test_into_an_image(router: OpenWrt) -> None:
+    """As package/Makefile does it: no script runs, what has to is left for the first start."""
+    root = "--root /tmp/image --arch x86_64 --no-scripts --no-cache --repositories-file /etc/apk/repositories"
+    router.sh(f"apk --allow-untrusted --initdb {root} add tandem")
+    router.sh("test -f /tmp/image/etc/uci-defaults/tandem && test -x /tmp/image/usr/sbin/tandemd")
+    assert "/etc/config/tandem" in router.sh("cat /tmp/image/lib/apk/packages/tandem.conffiles")
+    router.sh("test ! -e /etc/init.d/tandem")
