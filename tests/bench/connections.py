@@ -19,6 +19,7 @@ from tandem.replication.record import NEW, SNAT, TCP
 from tandem.replication.restore import Builder
 from tandem.replication.restorer import Restorer
 from tests.bench.conntrackd import ask, fill, write_conf
+from tests.bench.flood import before_processes
 from tests.lab import Host, LabError, LanLab, Router, Tandem, wait_until
 
 ENTRIES = 100_000
@@ -71,11 +72,12 @@ def _tandem(host: Host) -> float:
     cache = Cache(2 * ENTRIES, 1 << 30)
     cache.apply_all([(NEW, key, body) for key, body in table()], time.monotonic_ns())
     restorer = host.enter(Restorer)
-    began = time.monotonic()
-    restorer.restore(Builder().chunks(entry for part in cache.slices() for entry in part))
-    while not restorer.step():
-        pass
-    took = time.monotonic() - began
+    with before_processes():  # as the daemon does
+        began = time.monotonic()
+        restorer.restore(Builder().chunks(entry for part in cache.slices() for entry in part))
+        while not restorer.step():
+            pass
+        took = time.monotonic() - began
     if _count(host) < ENTRIES:
         raise LabError(f"only {_count(host)} entries: {restorer.figures}")
     restorer.close()
