@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 OWNER = "conntrack_sync"
 EVENTS_A_TURN = 256
 MILLISECOND = 1_000_000
-# To be woken costs more than an event: what comes in quick succession (BUSY) is fetched each PAUSE.
-BUSY, PAUSE = MILLISECOND, 3 * MILLISECOND // 10
+# To be woken, and to send, costs more than an event: what comes in quick succession (BUSY) is fetched each
+# PAUSE, and what takes longer to tell is told in larger portions: after REST times as long, up to PAUSE_MAX.
+BUSY, PAUSE, PAUSE_MAX = MILLISECOND, 3 * MILLISECOND // 10, MILLISECOND
+REST = 2
 MASTERS_A_TURN = 16
 EXPECTATION_KIND = bytes((EXPECTATION,))
 
@@ -120,7 +122,9 @@ class KernelTable:
         if self.events.received == received or not self.events.drained:
             self._loop.add_reader(self.events.fileno(), self._readable)
         else:
-            self._loop.call_at("conntrack events", now + PAUSE, self._fetch)
+            took = self._loop.now() - now
+            pause = min(max(PAUSE, REST * took), PAUSE_MAX)
+            self._loop.call_at("conntrack events", now + pause, self._fetch)
 
     def read(self) -> None:
         """Take in some events."""

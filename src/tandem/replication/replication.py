@@ -281,6 +281,8 @@ class Replication:
     def reunite(self, group: str) -> None:
         """Another router is active as well: exchange connections and then call `reunited(group)`."""
         if self._active:
+            text = f"{OWNER}: {group}: another router is active too, they exchange connections"
+            self._log.limited((OWNER, "reunion"), "info", text)
             self._reunion.begin(group)
 
     def _merge(self, done: Callable[[], None]) -> None:
