@@ -364,7 +364,9 @@ def test_unequal_configurations(open_lab: Open) -> None:
         more = replace(lan, name="I2", virtual_router_id=60, addresses=("192.168.1.5/24",))
         lan = replace(lan, preempt=True, auth_pass="other")
         wan = replace(wan, virtual_router_id=52, advert_s=2.0, routes=(), addresses=("192.168.0.5/24",))
-        return daemon(number, lan, replace(wan, preempt=True), replace(more, preempt=True))
+        made = daemon(number, lan, replace(wan, preempt=True), replace(more, preempt=True))
+        made.text = f"{made.text}\tlist ignore_address '10.0.0.0/8'\n\toption limit_entries '1000'\n"
+        return made
 
     lab = open_lab(SeedLab(unequal))
     lab.start()
@@ -375,6 +377,8 @@ def test_unequal_configurations(open_lab: Open) -> None:
     for word in (
         "r2 has the instance I2", "E1: virtual_router_id is 51 on r1 and 52 on r2", "E1: advert_int is 1",
         "E1: virtual_ipaddress is 192.168.0.4/24", "I1: auth_pass differs", "I1: preempt", "E1: snat is",
+        "conntrack_sync: ignore_address is none on r1 and 10.0.0.0/8 on r2",
+        "conntrack_sync: limit_entries is 262144 on r1 and 1000 on r2",
     ):  # fmt: skip
         assert word in told, word
     assert "s3cret" not in json.dumps(found)

@@ -74,6 +74,19 @@ def _value(item: InstanceFacts, member: str) -> object:
     return sorted(value) if isinstance(value, tuple) else value
 
 
+def replication(one: RouterFacts, other: RouterFacts) -> Iterator[Finding]:
+    """Both replicate the same connections. A version that does not tell its options is not asked for them."""
+    here, there = (dict(text.partition(" ")[::2] for text in router.sync_options) for router in (one, other))
+    for option in here:
+        if option in there and here[option] != there[option]:
+            yield Finding(
+                "unequal",
+                f"conntrack_sync: {option} is {here[option]} on {one.name} and {there[option]} on"
+                f" {other.name}: which connections live on depends on who takes over",
+                f"make {option} alike on both routers, then reload both",
+            )
+
+
 def mtus(one: RouterFacts, other: RouterFacts) -> Iterator[Finding]:
     """The interfaces of an instance have one MTU."""
     told = set()
@@ -159,7 +172,9 @@ def _common(one: RouterFacts, other: RouterFacts) -> Iterator[tuple[InstanceFact
     return ((item, theirs[item.name]) for item in one.instances if item.name in theirs)
 
 
-CHECKS: tuple[Check, ...] = (versions, clocks, configurations, mtus, roles, hearing, leases)
+CHECKS: tuple[Check, ...] = (
+    versions, clocks, configurations, replication, mtus, roles, hearing, leases,
+)  # fmt: skip
 
 
 def compare(one: RouterFacts, other: RouterFacts) -> list[Finding]:

@@ -13,7 +13,8 @@ from typing import Any
 
 from tandem import __version__
 from tandem.config import load
-from tandem.config.schema import Address, Config, Instance
+from tandem.config.schema import Address, Config, ConntrackSync, Instance
+from tandem.config.sync_values import PROTOCOL_NAMES, STATE_NAMES
 from tandem.control.client import ControlError, NoDaemonError, ask
 from tandem.doctor import probes, ruleset
 from tandem.doctor.facts import DeviceFacts, InstanceFacts, LinkFacts, RouterFacts
@@ -35,6 +36,7 @@ def collect(config_file: str, control: str) -> tuple[RouterFacts, Config]:
         config_errors=tuple(map(str, loaded.errors)),
         realtime=config.globals.rt_priority > 0,
         sync=config.conntrack_sync is not None,
+        sync_options=tuple(_sync_options(config.conntrack_sync)),
     )
     status: Json = {}
     try:
@@ -86,6 +88,22 @@ def _of_replication(facts: RouterFacts, replication: Json) -> RouterFacts:
             )
         )
     return replace(facts, links=tuple(links), stale=tuple(map(str, replication["stale"])))
+
+
+def _sync_options(found: ConntrackSync | None) -> Iterator[str]:
+    """What decides which connections live on when the other router takes over, and how surely."""
+    if found is None:
+        return
+    yield f"address {' '.join(sorted(found.only_networks)) or 'any'}"
+    yield f"ignore_address {' '.join(sorted(found.ignore_networks)) or 'none'}"
+    for option, protocols in (("protocol", found.protocols), ("ignore_protocol", found.ignore_protocols)):
+        names = sorted(PROTOCOL_NAMES.get(number, str(number)) for number in protocols)
+        yield f"{option} {' '.join(names) or ('any' if option == 'protocol' else 'none')}"
+    yield f"tcp_state {' '.join(sorted(STATE_NAMES[number] for number in found.tcp_states)) or 'any'}"
+    yield f"zone {' '.join(map(str, sorted(found.zones))) or 'any'}"
+    yield f"local {int(found.local)}"
+    yield f"limit_entries {found.limit_entries}"
+    yield f"guarantee {found.guarantee or 'none'}"
 
 
 def _on_devices(config: Config, states: dict[str, Json]) -> Config:

@@ -132,6 +132,7 @@ class RouterFacts:
     heard: tuple[HeardFacts, ...] = ()
     links: tuple[LinkFacts, ...] = ()
     sync: bool = False  # conntrack_sync is configured
+    sync_options: tuple[str, ...] = ()  # of it, what the routers should have alike, each with its value
     stale: tuple[str, ...] = ()
     claims: tuple[ClaimFacts, ...] = ()  # of a virtual address, by a stranger
     offers: tuple[ClaimFacts, ...] = ()  # of DHCP leases
