@@ -12,8 +12,21 @@ import pytest
 from tandem.config.load import load_text
 from tandem.config.schema import Config
 from tandem.control import cli
+from tandem.importer import sources
 
 DATA = Path(__file__).parent / "data" / "import"
+
+
+# What bash makes of them.
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("x{a,b{c,d}}y", "xay xbcy xbdy"), ("{{a,b},c}", "a b c"), ("{a,b}{1,2}", "a1 a2 b1 b2"),
+        ("{}", "{}"), ("a{b", "a{b"), ("{,x}.conf", ".conf x.conf"), ("plain", "plain"),
+    ],
+)  # fmt: skip
+def test_braces(pattern: str, expected: str) -> None:
+    assert list(sources.braces(pattern)) == expected.split(" ")
 
 
 class Imported:
@@ -217,6 +230,20 @@ class TestMessages:
         (imported.directory / "part.inc").write_text("\n\nno_such_thing\n")
         imported.run(k_conf=instance("include part.inc"))
         assert imported.said("not imported") == ["part.inc:3: 'no_such_thing': unknown keyword"]
+
+    def test_includes_with_braces(self, imported: Imported) -> None:
+        """In the order of the braces, each of them sorted; what is not there is passed over."""
+        for name in ("b1", "b2", "a1"):
+            (imported.directory / f"{name}.inc").write_text(f"no_such_{name}\n")
+        imported.run(k_conf=instance("include {b[12],{x,a1}}.inc\n"))
+        told = {line.partition(":")[0] for line in imported.said("not imported")}
+        assert told == {"b1.inc", "b2.inc", "a1.inc"}
+        found = sources.Includes("")("{b[12],{x,a1}}.inc", str(imported.directory / "k.conf"))
+        assert [Path(name).name for name, _ in found] == ["b1.inc", "b2.inc", "a1.inc"]
+        imported.run(k_conf=instance("include " + "{" * 2000 + "a" + "}" * 2000))
+        assert "more than 32 braces" in imported.err
+        imported.run(k_conf=instance("include {a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}"))
+        assert "more than 256 files" in imported.err
 
     def test_include_of_itself(self, imported: Imported) -> None:
         imported.run(k_conf="include k.conf\n" + instance())

@@ -7,9 +7,11 @@ import glob
 import os
 import re
 from collections.abc import Iterator
+from itertools import islice
 
 LARGEST = 1 << 20  # bytes of one file
 MOST_FILES = 256  # that one line may include
+MOST_BRACES = 32  # in such a line
 
 DEFAULT_FILES = ("/etc/config/keepalived", "/etc/keepalived/keepalived.conf")  # the first that is there
 MORE_FILES = ("/etc/config/dhcp", "/etc/conntrackd/conntrackd.conf")  # that go with it
@@ -55,12 +57,45 @@ class Includes:
         """Name and text of each; OSError or ValueError when one that is named can't be read."""
         directory = os.path.dirname(file)
         path = self.below_root(pattern) if pattern.startswith("/") else os.path.join(directory, pattern)
-        if not glob.has_magic(pattern):
+        if pattern.count("{") > MOST_BRACES:
+            raise ValueError(f"more than {MOST_BRACES} braces")
+        patterns = list(islice(braces(path), MOST_FILES + 1))
+        if patterns == [path] and not glob.has_magic(pattern):
             yield path, read(path)
             return
-        found = sorted(glob.glob(path))
-        if len(found) > MOST_FILES:
+        found = [name for each in patterns for name in sorted(glob.glob(each))]
+        if max(len(found), len(patterns)) > MOST_FILES:
             raise ValueError(f"more than {MOST_FILES} files")
         for name in found:
             if os.path.isfile(name):
                 yield name, read(name)
+
+
+def braces(pattern: str) -> Iterator[str]:
+    """The patterns that csh's {a,b} stand for, as glob(3) has it with GLOB_BRACE, which keepalived asks for.
+
+    `{}` and a brace that is never closed stand for themselves.
+    """
+    for start, char in enumerate(pattern):
+        if char == "{" and not pattern.startswith("{}", start) and (parts := _parts(pattern, start + 1)):
+            *choices, rest = parts
+            for choice in choices:
+                yield from braces(pattern[:start] + choice + rest)
+            return
+    yield pattern
+
+
+def _parts(pattern: str, start: int) -> list[str]:
+    """What the commas behind a brace separate, and the text behind the one that closes it; empty: none."""
+    depth, begin, parts = 0, start, []
+    for at in range(start, len(pattern)):
+        if pattern[at] == "{":
+            depth += 1
+        elif pattern[at] == "}" and depth:
+            depth -= 1
+        elif pattern[at] in ",}" and not depth:
+            parts.append(pattern[begin:at])
+            begin = at + 1
+            if pattern[at] == "}":
+                return [*parts, pattern[begin:]]
+    return []
