@@ -130,6 +130,11 @@ class Tandem(Daemon):
             return {}
         return {item["name"]: item["state"] for item in status["instances"]}
 
+    def follows(self, router: Router) -> bool:
+        """Whether every instance is backup and has heard its active router."""
+        instances = self.request(router, "status")["instances"]
+        return all(item["state"] == "BACKUP" and item["peer"] for item in instances)
+
     @staticmethod
     def request(router: Router, command: str, **arguments: Any) -> Any:
         """One command over the control socket. OSError: no daemon; LabError: it refused."""

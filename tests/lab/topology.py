@@ -117,6 +117,23 @@ class SeedLab(SeedEnds):
         for router in self.routers:
             router.wait_started()
 
+    def elect(self, timeout: float = 15) -> tuple[Router, Router]:
+        """Start both tandemd, and wait until one is active and the other follows it: (active, backup).
+
+        Equals that start together may both be active for a moment: who was first is not always who stays.
+        """
+        self.start()
+
+        def elected() -> tuple[Router, Router] | None:
+            active = self.active
+            if active is None:
+                return None
+            backup = self.other(active)
+            assert isinstance(backup.daemon, Tandem)
+            return (active, backup) if backup.daemon.follows(backup) else None
+
+        return wait_until(elected, timeout, "one is active, the other follows it", explain=self.logs)
+
     @property
     def active(self) -> Router | None:
         """The one router that holds every virtual address while the others hold none; None in between."""

@@ -42,7 +42,7 @@ def daemon(number: int, *instances: Instance) -> Tandem:
 
 def running(lab: SeedLab) -> SeedLab:
     """Start both, and wait until one is active and the other in step."""
-    lab.start()
+    lab.elect()
     settled(lab)
     return lab
 

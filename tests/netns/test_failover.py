@@ -20,7 +20,7 @@ from tests.lab import (
     wait_until,
 )
 
-from .daemon import Tandem, peer, status
+from .daemon import Tandem, status
 
 Open = Callable[[SeedLab], SeedLab]
 
@@ -34,16 +34,8 @@ def lab(open_lab: Open) -> SeedLab:
     declared = SeedLab(tandemd)
     declared.switch("elsewhere")
     lab = open_lab(declared)
-    lab.start()
-    wait_until(lambda: elected(lab), 15, "one router is active, the other its backup", explain=lab.logs)
+    lab.elect()
     return lab
-
-
-def elected(lab: SeedLab) -> bool:
-    """Whether one is active and the other has heard it: equals may both be active for a moment."""
-    active = lab.active
-    backup = lab.other(active) if active else None
-    return backup is not None and backup.all_in("BACKUP") and bool(peer(backup, "I1"))
 
 
 def actors(lab: SeedLab) -> tuple[Router, Router]:

@@ -48,9 +48,7 @@ def test_the_seed_elects_fails_over_and_keeps_its_connections(
         return Tandem(seed_instances(), SYNC_GROUP, text=ours.read_text())
 
     lab = open_lab(SeedLab(daemon))
-    lab.start()
-    active = wait_until(lambda: lab.active, 15, "one router is active", explain=lab.logs)
-    backup = lab.other(active)
+    active, backup = lab.elect()
     wait_until(lambda: in_step(active, backup), 15, "connections are replicated", explain=lab.logs)
     service, pings = Service(lab.server, "echo", FAR, "7"), Pings(lab.client, FAR)
     try:

@@ -158,14 +158,13 @@ def test_two_routers_elect_with_what_init_wrote(open_lab: Open, machines: list[M
     without = second.run("--join", "--force", "--dhcp-config=/nowhere", stdin=token(done.stdout) + "\n")
     assert without.returncode == 0 and "lan: dnsmasq gives no leases here" in without.stderr
     lab = open_lab(SeedLab(lambda number: machines[number - 1].daemon()))
-    lab.start()
-    active: Router = wait_until(lambda: lab.active, 15, "one is active")  # whoever was up first
+    active, backup = lab.elect()
     wait_until(lambda: active.has("fd00:1::4"), 10, "IPv6 too")
     for router in lab.routers:
         wait_until(lambda router=router: in_step(router), 20, "connections are replicated")  # type: ignore[misc]
     assert "0% packet loss" in lab.client.exec("ping", "-c1", "-W2", "203.0.113.1")
     active.power_off()
-    wait_until(lambda: lab.active is lab.other(active), 15, "the other one takes over")
+    wait_until(lambda: lab.active is backup, 15, "the other one takes over")
     assert "0% packet loss" in lab.client.exec("ping", "-c1", "-W2", "203.0.113.1")
 
 

@@ -144,9 +144,7 @@ def test_preemption_does_not_wait_for_ever(open_lab: Open) -> None:
 def test_a_wrong_secret_is_counted_and_takes_no_addresses_away(open_lab: Open) -> None:
     secrets = {1: "a secret of one router", 2: "a secret of the other"}
     lab = open_lab(SeedLab(lambda number: synced(number, secret=secrets[number])))
-    lab.start()
-    active = wait_until(lambda: lab.active, 15, "one is active")
-    backup = lab.other(active)
+    active, backup = lab.elect()
     udp_flows(lab.client, 10)
     for router in lab.routers:
         wait_until(

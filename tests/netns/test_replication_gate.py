@@ -68,9 +68,8 @@ def lab() -> Iterator[SeedLab]:
             served = host.popen(sys.executable, "-IS", OPENER, "serve", "81", stdout=subprocess.PIPE)
             assert served.stdout
             served.stdout.readline()
-        made.start()
-        wait_until(lambda: made.active, 15, "one active")
-        _wait_on(_active(made))
+        active, _ = made.elect()
+        _wait_on(active)
         yield made
 
 

@@ -115,8 +115,7 @@ def test_replication_begins_and_ends_at_a_reload(open_lab: Open) -> None:
         return daemon
 
     lab = open_lab(SeedLab(without))
-    lab.start()
-    active = wait_until(lambda: lab.active, 15, "one is active")
+    lab.elect()
     with connections() as flows:
         flows.add(lab.client, lab.server, FAR, 20, server_speaks=True)
         for number, router in enumerate(lab.routers, 1):
