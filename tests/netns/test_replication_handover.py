@@ -59,8 +59,11 @@ def ask_failover(router: Router) -> None:
 
 @pytest.mark.parametrize("event", [failover, term, wan_loss], ids=lambda event: event.__name__)
 def test_flows_of_the_last_moment_arrive(open_lab: Open, event: Event) -> None:
-    """What is to happen is there before any of the events has been read."""
-    lab = open_lab(SeedLab(partial(synced, advert_s=0.5)))
+    """What is to happen is there before any of the events has been read.
+
+    The freeze must be over before the peer takes the router for dead, also on a slow machine.
+    """
+    lab = open_lab(SeedLab(partial(synced, advert_s=0.9, heartbeat="1")))
     active, backup = started(lab)
     for number in range(10 if event is failover else 3):
         source = 5000 + number
@@ -83,7 +86,7 @@ def test_flows_of_the_last_moment_arrive(open_lab: Open, event: Event) -> None:
 
 
 def test_a_preferred_router_waits_for_the_last_words(open_lab: Open) -> None:
-    lab = open_lab(SeedLab(partial(synced, advert_s=0.3, preempt=True)))
+    lab = open_lab(SeedLab(partial(synced, advert_s=0.5, preempt=True, heartbeat="0.5")))
     started(lab)
     takes_over(lab, lab.r1)
     for source in (5000, 5001, 5002):
@@ -123,7 +126,7 @@ def test_ended_flows_do_not_come_back(open_lab: Open) -> None:
 
 
 def test_flows_that_ended_during_a_speculation_go(open_lab: Open) -> None:
-    lab = open_lab(SeedLab(partial(synced, advert_s=0.5)))
+    lab = open_lab(SeedLab(partial(synced, advert_s=0.9)))
     active, backup = started(lab)
     udp_flows(lab.client, 500, 5000)
     told(lab)
