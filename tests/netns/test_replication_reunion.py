@@ -33,9 +33,15 @@ table inet cut {
 
 
 @pytest.fixture
-def lab(open_lab: Open) -> Iterator[SeedLab]:
+def heartbeat() -> str:
+    """s; three of them without an answer end the session."""
+    return "0.2"
+
+
+@pytest.fixture
+def lab(open_lab: Open, heartbeat: str) -> Iterator[SeedLab]:
     """r2 is active, the better one by its addresses; there are switches for it alone."""
-    lab = SeedLab(partial(synced, advert_s=0.1))
+    lab = SeedLab(partial(synced, advert_s=0.1, heartbeat=heartbeat))
     for switch in ISLANDS.values():
         lab.switch(switch)
     lab.add(Host("other", [Port("eth0", "lan2", "192.168.1.11/24")], gateway=LAN_GATEWAY))
@@ -77,6 +83,7 @@ def united(lab: SeedLab) -> None:
     assert active is lab.r2
 
 
+@pytest.mark.parametrize("heartbeat", ["0.2", "5"], ids=["a new session", "the same session"])
 def test_what_was_opened_through_the_other_router_goes_on(lab: SeedLab) -> None:
     with connections() as flows, no_resets(lab):
         flows.add(lab.client, lab.server, FAR, 10, server_speaks=True)

@@ -209,11 +209,13 @@ class Channel:
         for link in self.links.values():
             link.hurry()
 
-    def are_behind(self) -> bool:
-        """Whether every peer is there, holds all of our table and does not stream itself."""
+    def are_equal(self) -> bool:
+        """Whether every peer is there and holds all of our table, and we all of its, if it streams."""
         sessions = [connection.session for connection in self._sessions()]
         return len(sessions) == len(self.links) and all(
-            session.answered and session.outgoing.in_step and not session.incoming.on
+            session.answered
+            and session.outgoing.in_step
+            and (session.incoming.in_step or not session.incoming.on)
             for session in sessions
         )
 

@@ -286,17 +286,21 @@ class Replication:
             self._reunion.begin(group)
 
     def _merge(self, done: Callable[[], None]) -> None:
-        """What is held of peers that were active as well becomes ours."""
+        """What is held of peers that are active as well, or were, becomes ours."""
         if self._takeover.waiting or not any(len(held.cache) for held in self._held.values()):
             done()
             return
 
         def merged() -> None:
-            self._mirror.leave()
-            for held in self._held.values():
-                held.take()
-            self._in_step.clear()
-            self._synchronised(False)
+            before = self.in_step
+            streaming = {name for name in self._held if self._channel.is_streaming(name)}
+            for name in self._held.keys() - streaming:
+                self._in_step.discard(name)
+                self._held[name].take()
+            if not streaming:
+                self._mirror.leave()
+            if self.in_step != before:
+                self._synchronised(self.in_step)
             self._kernel.dump()  # which finds and tells them
             done()
 

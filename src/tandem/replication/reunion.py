@@ -3,8 +3,8 @@
 
 After a partition, or when a router stood still with its clock, both have opened connections. The election
 leaves one active; the other one gives way only when its connections are there (core/sync_group.py). They
-look for each other at once, tell each other their tables, and when the lesser one has ended its stream,
-the better one puts what it holds of it into its kernel, beside its own.
+look for each other at once and tell each other their tables. The better one puts what it holds of the lesser
+one into its kernel, beside its own; and once more what is new when the lesser one has ended its stream.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Reunion:
         self._loop.call_at(_TIMER, None)
 
     def _look(self, now: int) -> None:
-        if self._channel().are_behind():
+        if self._channel().are_equal():
             self._merge(self._merged)
         elif now < self._began + LIMIT:
             self._loop.call_at(_TIMER, now + LOOK, self._look)
