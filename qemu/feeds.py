@@ -7,7 +7,6 @@ mirror that only this machine can reach, and nothing else there.
 
 from __future__ import annotations
 
-import shutil
 import socket
 import threading
 import urllib.error
@@ -45,9 +44,12 @@ class FeedServer:
                 base, _, path = unquote(self.path).lstrip("/").partition("/")
                 try:
                     with open_at(bases[base], path) as file:
-                        self.send_response(200)
-                        self.end_headers()
-                        shutil.copyfileobj(file, self.wfile)
+                        data = file.read()
+                    self.send_response(200)
+                    # uclient-fetch takes the end of a connection for a failure when it does not know this.
+                    self.send_header("Content-Length", str(len(data)))
+                    self.end_headers()
+                    self.wfile.write(data)
                 except (KeyError, OSError) as error:
                     code = error.code if isinstance(error, urllib.error.HTTPError) else 404
                     self.send_error(code)

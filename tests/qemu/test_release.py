@@ -85,6 +85,7 @@ def test_feeds_from_a_directory_and_from_another_mirror(tmp_path: Path) -> None:
             connection.sock = host.enter(lambda: socket.create_connection(("127.0.0.1", port), 10))
             connection.request("GET", path)
             answer = connection.getresponse()
+            assert answer.getheader("Content-Length"), "uclient-fetch fails without it"
             return answer.status, answer.read()
 
         own = ThreadingHTTPServer(
