@@ -79,11 +79,15 @@ class Console:
         first shell may be lost. A shell that reads the terminal as if it were a script is not interactive.
         """
         deadline = time.monotonic() + timeout
+        again = False
         while True:
             mark = f"ready{next(self._numbers)}"
-            # The terminal throws away what it has not passed on when it takes Ctrl-C.
-            self.send("\x03")
-            time.sleep(_CTRL_C)
+            if again:
+                # The terminal throws away what it has not passed on when it takes Ctrl-C. Not the first
+                # time: a shell that just starts may not survive it.
+                self.send("\x03")
+                time.sleep(_CTRL_C)
+            again = True
             self.send("\nstty -echo; exec sh /proc/self/fd/0\n")
             self.send(f"case $- in *i*) ;; *) echo {mark} ;; esac\n")
             try:
