@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -141,8 +140,10 @@ class OpenWrtRouter(RouterMachine):
 
     def network_up(self, name: str) -> bool:
         """Whether netifd says that a network is up."""
-        text = self.run(f"ubus call network.interface.{name} status", check=False)
-        return text.startswith("{") and bool(json.loads(text)["up"])
+        try:
+            return bool(self.parsed(f"ubus call network.interface.{name} status")["up"])
+        except ConsoleError:
+            return False
 
     def install(self) -> None:
         """From our feed and the distribution's."""
@@ -173,14 +174,11 @@ class OpenWrtRouter(RouterMachine):
         self.run(f"service tandem {verb}", 120)
 
     def pid(self) -> int:
-        text = self.run("""ubus call service list '{"name":"tandem"}'""")
-        try:
-            for instance in json.loads(text)["tandem"]["instances"].values():
-                if instance["running"]:
-                    return int(instance["pid"])
-        except (KeyError, ConsoleError):
-            pass
-        raise LabError(f"{self.name}: procd runs no tandemd: {text}")
+        listed = self.parsed("""ubus call service list '{"name":"tandem"}'""")
+        for instance in listed.get("tandem", {}).get("instances", {}).values():
+            if instance["running"]:
+                return int(instance["pid"])
+        raise LabError(f"{self.name}: procd runs no tandemd: {listed}")
 
 
 class RootRouter(OpenWrtRouter):

@@ -125,9 +125,19 @@ class RouterMachine(Machine):
     def status(self, *words: str) -> Any:
         """`tandem WORDS --json`, "status" by default. LabError: the daemon does not answer."""
         try:
-            return json.loads(self.run(f"tandem {' '.join(words) or 'status'} --json", 120))
+            return self.parsed(f"tandem {' '.join(words) or 'status'} --json", 120)
         except ConsoleError as error:
             raise LabError(str(error)) from None
+
+    def parsed(self, command: str, timeout: float = 60.0) -> Any:
+        """What a command prints in JSON. An emulated serial line may double a character."""
+        for _ in range(3):
+            text = self.run(command, timeout)
+            try:
+                return json.loads(text)
+            except ValueError:
+                continue
+        raise ConsoleError(f"{command}: no JSON: {text}")
 
     def states(self) -> dict[str, str]:
         """Each instance's state: MASTER, BACKUP, FAULT or INIT; empty while the daemon does not answer."""

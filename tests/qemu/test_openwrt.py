@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import json
-
 from qemu.router import Pair
 from qemu.traffic import traffic
 from tests.lab import LAN_GATEWAY, wait_until
@@ -19,7 +17,7 @@ def test_procd_and_ubus_know_it(standing: Pair) -> None:
     active = lab.in_step(120)
     for router in lab.routers:
         assert "running" in router.run("service tandem status", 60)
-        status = json.loads(router.run("ubus -t 20 call tandem status", 60))
+        status = router.parsed("ubus -t 20 call tandem status")
         state = "MASTER" if router is active else "BACKUP"
         assert {item["state"] for item in status["instances"]} == {state}
 
