@@ -15,11 +15,15 @@ from tandem.core.events import (
     EffectFailed,
     Event,
     Failover,
+    Partner,
+    Restored,
     Resume,
+    Reunited,
     SourceChanged,
     Standby,
     Start,
     Stop,
+    Synchronised,
     Tick,
     TrackerChanged,
 )
@@ -95,6 +99,9 @@ def events(names: tuple[str, ...]) -> st.SearchStrategy[Event]:
         st.builds(EffectFailed, name, st.sampled_from(("refused", "no such device"))),
         st.builds(Start, st.sampled_from((0, 0, 1_000_000_000))),
         st.sampled_from((Failover(), Standby(), Resume(), Resume())),
+        st.builds(Synchronised, st.booleans()),
+        st.builds(Partner, st.booleans(), st.booleans()),
+        st.sampled_from((Restored(), Reunited())),
     )
 
 
