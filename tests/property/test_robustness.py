@@ -154,11 +154,13 @@ def play(checked: Checked, steps: list[Step], now: int) -> list[Action]:
     return [*actions, *checked.handle(Stop(), now)]
 
 
-@given(histories(), st.booleans())
-def test_any_history_keeps_the_invariants(history: tuple[Configuration, list[Step]], settled: bool) -> None:
+@given(histories(), st.booleans(), st.sampled_from((0, 0, 500_000_000, 60_000_000_000)))
+def test_any_history_keeps_the_invariants(
+    history: tuple[Configuration, list[Step]], settled: bool, patience: int
+) -> None:
     (settings, instances), steps = history
     now = 1_000_000_000
-    checked = Checked(settings, instances)
+    checked = Checked(settings, instances, patience)
     if settled:  # else the steps have to bring it there
         for track in checked.group.tracking.tracks:
             checked.handle(TrackerChanged(track.kind, track.name, not track.reverse), now)
