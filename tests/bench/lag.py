@@ -48,7 +48,7 @@ def lag(kind: str) -> Figures:
         with before_processes():
             while os.waitpid(sender, os.WNOHANG) == (0, 0):
                 holds, when = _held_at(backup, kind)
-                sent = sent_at[max(0, holds - had) // BURST]
+                sent = sent_at[min(max(0, holds - had), COUNT) // BURST]
                 ages.append(1000 * max(0.0, when - sent) if sent else 0.0)
                 if kind == Tandem.name:
                     lags.append(live.peer(active)["lag_ms"])
