@@ -67,7 +67,8 @@ class OpenWrt:
         namespaces = [*_NAMESPACES, "--fork", "--kill-child=KILL"]
         setup = ["sh", "-c", _SETUP, "sh", str(self._directory), str(ROOT), str(self._srv)]
         self._unshare = subprocess.Popen(
-            ["unshare", *namespaces, *setup],
+            # Also when this process is killed: it would run for an hour, and nobody would find it.
+            ["setpriv", "--pdeathsig", "KILL", "unshare", *namespaces, *setup],
             stdin=subprocess.DEVNULL,
             text=True,
         )
