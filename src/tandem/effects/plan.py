@@ -117,7 +117,8 @@ class Plan:
 
 def planner_argv(package_dir: str, config_file: str) -> list[str]:
     """The command that plans `config_file`; `package_dir` is the directory that holds `tandem/`."""
-    return [sys.executable, "-I", "-c", _START, package_dir, "-c", config_file]
+    flags = "-IB" if sys.dont_write_bytecode else "-I"
+    return [sys.executable, flags, "-c", _START, package_dir, "-c", config_file]
 
 
 def load_plan(data: bytes) -> Plan:
