@@ -36,8 +36,7 @@ def _measure(lab: Pair, image: Image, runs: int) -> list[str]:
     began = time.monotonic()
     lab.boot()
     boot = time.monotonic() - began
-    for router in lab.routers:
-        router.install()
+    lab.install()
     lab.in_step(120)
     rss, cpu = _cost(lab)
     with traffic(lab) as client:

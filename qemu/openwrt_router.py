@@ -229,8 +229,7 @@ class OpenWrtPair(Pair):
     def set_up(self) -> None:
         """By the router's own opkg or apk; `tandem init` on one, the line that it prints on the other."""
         self.serve()
-        for router in self.routers:
-            router.install()
+        self.install()
         networks = "--network lan=192.168.1.4 --network wan=192.168.0.4"
         printed = self.r1.run(f"tandem init {networks} --peer 192.168.1.3 --start", 300)
         line = re.search(r"^\s+(echo \S+ \| tandem init --join --start)$", printed, re.MULTILINE)

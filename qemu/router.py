@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -259,9 +260,13 @@ class Pair(SeedEnds):
 
     def set_up(self) -> None:
         """Install Tandem on both, as a user would; then one is active and the other in step with it."""
-        for router in self.routers:
-            router.install()
+        self.install()
         self.in_step(180)
+
+    def install(self) -> None:
+        """On both at once: each has a processor to keep busy."""
+        with ThreadPoolExecutor(len(self.routers)) as pool:
+            list(pool.map(lambda router: router.install(), self.routers))
 
     def boot(self) -> None:
         """Start both machines, and wait until both are up."""

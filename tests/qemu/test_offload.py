@@ -55,8 +55,8 @@ def offloaded(router: RouterMachine) -> int:
 @pytest.mark.parametrize("name", LAB)
 def test_offloaded_downloads_survive_a_power_loss(pair: Callable[..., Pair], name: str, ruleset: str) -> None:
     lab = pair(name)
+    lab.install()
     for router in lab.routers:
-        router.install()
         load_firewall(router, ruleset)
     active = lab.in_step()
     other = lab.other(active)
