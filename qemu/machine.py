@@ -29,7 +29,7 @@ from .qmp import Qmp, QmpError
 
 NICE = 15
 TB_SIZE_MIB = 128  # of translated code; QEMU's default is 1 GiB
-BOOT_TIMEOUT = 240.0  # s, under TCG on a busy machine
+BOOT_TIMEOUT = 600.0  # s; an OpenWrt under TCG takes three minutes on a busy machine
 
 _TUNSETIFF = 0x400454CA  # linux/if_tun.h
 _IFF_TAP, _IFF_NO_PI = 0x2, 0x1000

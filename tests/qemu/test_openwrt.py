@@ -48,7 +48,7 @@ def test_dhcp_clients_keep_their_leases(standing: Pair) -> None:
         host.close()
         if not active.running:
             active.power_on()
-            active.wait_booted(600)
+            active.wait_booted()
     lab.in_step(300)
 
 
