@@ -31,7 +31,6 @@ from tests.packaging import packages
 from . import guests
 from .guests import LOGS, booted
 from .test_faults import downloads_survive_an_upgrade
-from .test_power import survives_power_loss
 
 pytestmark = needs(ROOT / "sbin/procd", ROOT / "bin/opkg", ROOT / "usr/bin/python3")
 TARGET = "x86/64"
@@ -56,9 +55,10 @@ def test_a_root_in_a_tarball_x86_64(tmp_path: Path) -> None:
 def test_a_release_from_its_mirror_x86_64(
     tmp_path: Path, router_feeds: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The genuine root as if it were a released image: downloaded by HTTP, checked, seeded by its console.
+    """The genuine root as if it were a released image: downloaded by HTTP, checked, set up by its console.
 
-    Its packages come from its own feeds. Only the kernel is not OpenWrt's: it takes an initramfs.
+    What our package depends on comes from its own feeds. Only the kernel is not OpenWrt's: it takes an
+    initramfs.
     """
     guests.usable("x86_64")
     mirror, pins = _lay_out(tmp_path, router_feeds / "standin")
@@ -66,10 +66,16 @@ def test_a_release_from_its_mirror_x86_64(
         monkeypatch.setenv("TANDEM_OPENWRT_MIRROR", url)
         monkeypatch.setattr(cache, "ROOT", tmp_path / "cache")
         image = release_guest("x86_64", pins)
-        pair = OpenWrtPair([image, image], ReleaseRouter, router_feeds, url)
-        with booted("release-from-mirror", pair) as lab:
-            lab.set_up()
-            survives_power_loss(lab)
+        with OpenWrtPair([image, image], ReleaseRouter, router_feeds, url).up() as lab:
+            try:
+                lab.r1.power_on()
+                lab.r1.wait_booted()
+                lab.serve()
+                lab.r1.install()
+                assert lab.r1.run("opkg list-installed python3-pyroute2"), "it is not from the mirror's feeds"
+                assert int(lab.r1.run("df -m / | sed 1d").split()[1]) > 400, "its disk did not grow"
+            finally:
+                lab.r1.keep_logs(LOGS / "mirror")
 
 
 class ApkRouter(RootRouter):
