@@ -37,7 +37,7 @@ def _measure(lab: Pair, image: Image, runs: int) -> list[str]:
     lab.boot()
     boot = time.monotonic() - began
     lab.install()
-    lab.in_step(120)
+    lab.in_step()
     rss, cpu = _cost(lab)
     with traffic(lab) as client:
         power = [_outage(lab, client, _power) for _ in range(runs)]
@@ -48,7 +48,7 @@ def _measure(lab: Pair, image: Image, runs: int) -> list[str]:
 
 
 def _outage(lab: Pair, client: Traffic, event: Callable[[Pair], None]) -> float:
-    lab.in_step(120)
+    lab.in_step()
     start = time.monotonic()
     event(lab)
     outage = client.outage_since(start, 120)
@@ -72,7 +72,7 @@ def _cable(lab: Pair) -> None:
 
 def _cost(lab: Pair) -> tuple[str, str]:
     """Of the active and of the backup."""
-    active = lab.in_step(120)
+    active = lab.in_step()
     routers = (active, lab.other(active))
     before, began = [router.cost() for router in routers], time.monotonic()
     wait_until(lambda: time.monotonic() - began > IDLE_S, IDLE_S + 1, every=0.5)
@@ -87,7 +87,7 @@ def _restore(lab: Pair) -> float:
 
     The backup's kernel has most of them before (tandem.replication's mirror): then it is next to nothing.
     """
-    active = lab.in_step(120)
+    active = lab.in_step()
     other = lab.other(active)
     fill(lab, active, ENTRIES)
     told(lab, active)

@@ -235,7 +235,7 @@ class OpenWrtPair(Pair):
         line = re.search(r"^\s+(echo \S+ \| tandem init --join --start)$", printed, re.MULTILINE)
         assert line, printed
         self.r2.run(line[1], 300)
-        self.in_step(180)
+        self.in_step()
 
     def serve(self) -> None:
         """Begin to serve the feeds."""

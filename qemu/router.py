@@ -261,7 +261,7 @@ class Pair(SeedEnds):
     def set_up(self) -> None:
         """Install Tandem on both, as a user would; then one is active and the other in step with it."""
         self.install()
-        self.in_step(180)
+        self.in_step()
 
     def install(self) -> None:
         """On both at once: each has a processor to keep busy."""
@@ -287,13 +287,13 @@ class Pair(SeedEnds):
         """The router's peer."""
         return self.r2 if router is self.r1 else self.r1
 
-    def elected(self, timeout: float = 60.0) -> RouterMachine:
+    def elected(self, timeout: float = 180.0) -> RouterMachine:
         """Wait until one of the two is active."""
         return wait_until(
             lambda: self.active, timeout, "one router is active", every=0.2, explain=self.explain
         )
 
-    def in_step(self, timeout: float = 60.0) -> RouterMachine:
+    def in_step(self, timeout: float = 180.0) -> RouterMachine:
         """Wait until one is active and says that the other knows all its connections."""
 
         def settled() -> RouterMachine | None:

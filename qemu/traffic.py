@@ -87,7 +87,7 @@ def fill(lab: Pair, router: RouterMachine, count: int, timeout: float = 300.0) -
         wait_until(known, timeout, f"{count} connections", every=0.05)
 
 
-def told(lab: Pair, router: RouterMachine, timeout: float = 120.0) -> None:
+def told(lab: Pair, router: RouterMachine, timeout: float = 180.0) -> None:
     """Wait until the peer of the active router has acknowledged all that it was told."""
 
     def acked() -> bool:

@@ -69,7 +69,7 @@ def test_a_router_that_stood_still_does_not_fight(standing: Pair, position: int)
     with traffic(lab) as client:
         _stand_still(lab, active, client)
         client.go_on()
-    lab.in_step(120)
+    lab.in_step()
 
 
 @on(*LAB, *OPENWRT)
@@ -99,21 +99,21 @@ def _stand_still(lab: Pair, active: RouterMachine, client: Traffic, opened_meanw
 
 def _make_active(lab: Pair, position: int) -> RouterMachine:
     wanted = lab.routers[position - 1]
-    active = lab.in_step(120)
+    active = lab.in_step()
     if active is not wanted:
         active.run("tandem failover", 60)
         wait_until(lambda: lab.active is wanted, 60, "handed over", every=0.2)
-    return lab.in_step(120)
+    return lab.in_step()
 
 
 @on(*LAB, *OPENWRT)
 def test_reboot_of_the_active_router_and_failback(standing: Pair) -> None:
     """r1 is preferred: it goes down properly, comes back, and takes its role back when it is in step."""
     lab = standing
-    lab.in_step(180)
+    lab.in_step()
     _configure(lab, preempt=True)
     wait_until(lambda: lab.active is lab.r1, 120, "the preferred router is active", every=0.2)
-    lab.in_step(120)
+    lab.in_step()
     with traffic(lab) as client:
         lab.r1.console.send("reboot\n")
         wait_until(lambda: lab.r2.active, 120, "r2 takes over", every=0.2)
@@ -122,7 +122,7 @@ def test_reboot_of_the_active_router_and_failback(standing: Pair) -> None:
         wait_until(lambda: lab.active is lab.r1, 180, "the preferred router is back", every=0.5)
         client.go_on(120)
     _configure(lab, preempt=False)
-    lab.in_step(120)
+    lab.in_step()
 
 
 @on(*LAB, *OPENWRT)
@@ -132,14 +132,14 @@ def test_downloads_survive_an_upgrade(standing: Pair) -> None:
 
 def downloads_survive_an_upgrade(lab: Pair) -> None:
     """One router after the other; the daemon that is exchanged hands over to its peer."""
-    active = lab.in_step(180)
+    active = lab.in_step()
     with traffic(lab) as client:
         for router in (lab.other(active), active):
             before = router.pid()
             router.upgrade()
             wait_until(lambda r=router, p=before: r.pid() != p, 60, "another daemon runs", every=0.5)
             client.go_on(120)
-            lab.in_step(180)
+            lab.in_step()
 
 
 def _configure(lab: Pair, *, preempt: bool) -> None:

@@ -45,7 +45,7 @@ def test_no_connection_is_lost_behind_the_gate(pair: Callable[..., Pair], name: 
     lab.set_up()
     for router in lab.routers:
         router.guarantee_connections()
-    active = lab.in_step(120)
+    active = lab.in_step()
     wait_until(lambda: active.status("conntrack")["gate"]["state"] == "on", 60, "the gate is on", every=0.5)
     assert TABLE in active.run("nft list tables") and "queue" in active.run("nft list ruleset")
 

@@ -14,7 +14,7 @@ from .guests import OPENWRT, on
 @on(*OPENWRT)
 def test_procd_and_ubus_know_it(standing: Pair) -> None:
     lab = standing
-    active = lab.in_step(120)
+    active = lab.in_step()
     for router in lab.routers:
         assert "running" in router.run("service tandem status", 60)
         status = router.parsed("ubus -t 20 call tandem status")
@@ -26,7 +26,7 @@ def test_procd_and_ubus_know_it(standing: Pair) -> None:
 def test_dhcp_clients_keep_their_leases(standing: Pair) -> None:
     """`tandem init` has seen a DHCP server on the LAN: it follows the role, and its leases are replicated."""
     lab = standing
-    active = lab.in_step(120)
+    active = lab.in_step()
     other = lab.other(active)
     host = Client(lab.client, 7, "laptop")
     try:
@@ -49,16 +49,16 @@ def test_dhcp_clients_keep_their_leases(standing: Pair) -> None:
         if not active.running:
             active.power_on()
             active.wait_booted()
-    lab.in_step(300)
+    lab.in_step()
 
 
 @on(*OPENWRT)
 def test_downloads_survive_a_network_reload(standing: Pair) -> None:
     lab = standing
-    active = lab.in_step(120)
+    active = lab.in_step()
     with traffic(lab) as client:
         for verb in ("reload", "restart"):
             active.run(f"service network {verb}", 180)
             client.go_on(120)
-            active = lab.in_step(180)
+            active = lab.in_step()
         client.go_on(120)

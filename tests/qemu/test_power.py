@@ -21,7 +21,7 @@ from .guests import LAB, MIXED, OPENWRT, on
 
 def survives_power_loss(lab: Pair) -> None:
     """The active router loses its power under traffic; the other takes over, and the first one comes back."""
-    active = lab.in_step(180)
+    active = lab.in_step()
     other = lab.other(active)
     active.run("sync")
     with traffic(lab) as client:
@@ -35,7 +35,7 @@ def survives_power_loss(lab: Pair) -> None:
 
         active.power_on()
         active.wait_booted()
-        assert lab.in_step(180) is other, "the router that came back took over although nopreempt is set"
+        assert lab.in_step() is other, "the router that came back took over although nopreempt is set"
         client.go_on()
 
 

@@ -29,5 +29,5 @@ def test_the_only_cable_is_pulled(pair: Callable[..., Pair], name: str) -> None:
         client.go_on()
         wait_until(lambda: set(active.states().values()) == {"FAULT"}, 60, "both are in FAULT", every=0.5)
         active.put("eth0")
-        assert lab.in_step(120) is other
+        assert lab.in_step() is other
         client.go_on()
