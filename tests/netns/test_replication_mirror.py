@@ -102,6 +102,32 @@ def test_the_kernel_follows(backup: Backup) -> None:
     assert not backup.mirror.refused and backup.mirror.steps[-1]["failed"] == 0
 
 
+def test_what_came_back_while_its_end_was_under_way_and_ends_again_goes(backup: Backup) -> None:
+    """The deletion left out what was held again: the kernel has it, unlike other entries that are new."""
+    backup.hold(NEW, flows(1000))
+    backup.second()
+    backup.hold(DESTROY, flows(1000))
+    netns.enter(backup.where, backup.mirror.work)  # the first step of several
+    backup.hold(NEW, flows(1000))
+    backup.until(backup.idle)
+    backup.hold(DESTROY, flows(1000))
+    backup.second(2)
+    assert backup.kernel() == backup.held() == {}
+
+
+def test_what_ends_during_the_walk_through_everything_goes(backup: Backup) -> None:
+    """The walk has put it there, although it was noted as new."""
+    backup.hold(NEW, flows(5000))
+    backup.journal.doubt()
+    backup.journal.whole = False
+    netns.enter(backup.where, backup.mirror.work)
+    backup.hold(NEW, flows(1000, first=5000))
+    backup.until(backup.idle)
+    backup.hold(DESTROY, flows(1000, first=5000))
+    backup.second(2)
+    assert backup.kernel() == backup.held() and len(backup.kernel()) == 5000
+
+
 def test_a_bulk_that_brings_nothing_new_is_no_work(backup: Backup) -> None:
     backup.hold(NEW, flows(500))
     backup.second()

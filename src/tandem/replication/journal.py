@@ -18,6 +18,7 @@ class Journal:
     def __init__(self) -> None:
         self.on = False
         self.whole = False  # but for what is noted, the kernel has everything that is held
+        self.unsure = False  # the kernel may have, or get, an entry that comes now: none is noted as new
         self.new: dict[bytes, None] = {}  # keys of entries that the kernel can't have
         self.changed: dict[bytes, None] = {}  # and of others
         self.gone: dict[bytes, None] = {}
@@ -26,7 +27,7 @@ class Journal:
     def start(self, whole: bool) -> None:
         """Begin to note."""
         self.stop()
-        self.on, self.whole = True, whole
+        self.on, self.whole, self.unsure = True, whole, not whole
 
     def stop(self) -> None:
         """Note nothing any more."""
@@ -46,7 +47,7 @@ class Journal:
         if len(self.new) + len(self.changed) >= CHANGED_MAX:
             self.forget_changes()
             self.whole = False
-        if self.gone.pop(key, True) is not None and new:
+        if self.gone.pop(key, True) is not None and new and not self.unsure:
             self.new[key] = None
         else:
             self.changed[key] = None
@@ -62,9 +63,10 @@ class Journal:
             self.forgotten += 1
 
     def doubt(self) -> None:
-        """The kernel may have more than was thought."""
+        """The kernel may have more than was thought, until what is under way has ended."""
         self.changed |= self.new
         self.new = {}
+        self.unsure = True
 
     def forget_changes(self) -> None:
         """Note ends only, from here on."""

@@ -186,6 +186,7 @@ class Mirror:
     # Rounds
 
     def _delete(self) -> None:
+        self._journal.unsure = True  # what is held again is left out
         keys = iter(self._journal.take_gone())
         self._restorer.delete(self._deletions(iter(lambda: list(islice(keys, KEYS_A_STEP)), [])))
 
@@ -212,6 +213,7 @@ class Mirror:
     def _everything(self) -> None:
         self._journal.whole = True  # once this is done, and if nothing is lost on the way
         self._journal.forget_changes()
+        self._journal.unsure = True  # what comes meanwhile may be put there, too
         self._put(entry for table in self._tables() for part in table.slices() for entry in part)
 
     def _put(self, entries: Iterable[Entry], known: bool = False) -> None:
@@ -243,6 +245,7 @@ class Mirror:
                     break
 
     def _ended_round(self) -> None:
+        self._journal.unsure = bool(self._rounds) or not self._journal.whole
         for key in self._restorer.missing:
             self._journal.change(key, new=True)
         figures = self._restorer.figures
