@@ -12,7 +12,8 @@ from functools import partial
 
 import pytest
 
-from tests.lab import FAR, Host, Port, Router, SeedLab, wait_until
+from tandem.core.instance import HICCUP
+from tests.lab import FAR, Host, Port, Router, SeedLab, stays, wait_until
 from tests.lab.topology import LAN_GATEWAY, PROVIDER
 
 from .live import connections, failover, no_resets, settle, started, sync, synced, told, udp_flows
@@ -75,6 +76,7 @@ def are_known(router: Router, source: int) -> None:
 def parted(lab: SeedLab) -> None:
     move(lab, ISLANDS)
     wait_until(lambda: lab.r1.active, 10, "r1 is active as well", explain=lab.logs)
+    stays(lambda: lab.r1.active, 2 * HICCUP / 1e9, "r2 is not only late")
 
 
 def united(lab: SeedLab) -> None:

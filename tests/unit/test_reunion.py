@@ -60,6 +60,20 @@ def test_else_it_gives_way_at_once(group: SyncGroup) -> None:
     assert Remove("LAN") in group.handle(BETTER, 10 * SECOND)
 
 
+def test_one_that_has_just_become_active_gives_way_at_once() -> None:
+    """The better one was late by a little, and both hold the addresses now."""
+    group = SyncGroup(Group("LAN", ("LAN",), implicit=True), [instance(garp=TELLS)], True, PATIENCE)
+    ready(group)
+    group.handle(Start(), 0)
+    group.handle(APART, 0)
+    due = group.next_deadline()
+    assert due is not None
+    group.handle(Tick(), due)
+    group.handle(Restored(), due)
+    assert group.role is Role.ACTIVE
+    assert Remove("LAN") in group.handle(BETTER, due + SECOND // 10)
+
+
 def test_the_better_one_tells_hosts_when_it_knows_the_connections_of_the_lesser_one() -> None:
     group = active()
     assert group.handle(LESSER, 10 * SECOND) == [Reunite("LAN"), SendAdvert("LAN", 100)]

@@ -64,7 +64,7 @@ from tandem.core.events import (
     Tick,
     TrackerChanged,
 )
-from tandem.core.instance import VirtualRouter
+from tandem.core.instance import HICCUP, VirtualRouter
 from tandem.core.state import Role, user_state
 from tandem.core.timers import SECOND, earliest
 from tandem.core.tracking import OWNER, Tracking
@@ -98,6 +98,7 @@ class SyncGroup:
         self._sync_patience = sync_patience
         self._patient_until = 0
         self._partner = Partner(known=False, in_step=False)
+        self._active_since = 0
         self._hold_out_until: int | None = None  # as the lesser one of two active routers, at the latest
         self._reunion_by: int | None = None  # as the better one
         self._effect_faults: dict[str, str] = {}
@@ -242,7 +243,9 @@ class SyncGroup:
     def _yield(self, now: int) -> list[Action]:
         """A better router is active: become backup, or go on until it knows our connections."""
         apart = self._partner.known and not self._partner.in_step
-        if not self._restores or not apart or self._restore_by is not None:
+        # A better one that was only late, on a busy machine, is back before there is much to tell.
+        young = now - self._active_since < HICCUP
+        if not self._restores or not apart or young or self._restore_by is not None:
             return self._all_backup(now, "a better router is active")
         if self._hold_out_until is None:
             self._hold_out_until = now + min(REUNION_LIMIT, self._sync_patience)
@@ -305,6 +308,7 @@ class SyncGroup:
 
     def _all_active(self, now: int, why: str, handed_over: bool = False) -> list[Action]:
         # Step by step for the whole group: traffic needs every member, so none is served first.
+        self._active_since = now
         actions: list[Action] = []
         for member in self.members:
             actions += member.advertise_first(now)

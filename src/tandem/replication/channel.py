@@ -209,14 +209,11 @@ class Channel:
         for link in self.links.values():
             link.hurry()
 
-    def are_equal(self) -> bool:
-        """Whether every peer is there and holds all of our table, and we all of its, if it streams."""
+    def are_known(self) -> bool:
+        """Whether every peer is there, and we hold all of its table if it streams."""
         sessions = [connection.session for connection in self._sessions()]
         return len(sessions) == len(self.links) and all(
-            session.answered
-            and session.outgoing.in_step
-            and (session.incoming.in_step or not session.incoming.on)
-            for session in sessions
+            session.answered and (session.incoming.in_step or not session.incoming.on) for session in sessions
         )
 
     def request_bulk(self, name: str) -> None:

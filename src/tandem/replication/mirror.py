@@ -73,6 +73,7 @@ class Mirror:
         self._creating = False  # and puts entries into the kernel
         self._hurried = False
         self._complete: Callable[[], None] | None = None
+        self._differs: Callable[[Entry], bool] | None = None  # which entries of a walk are of interest
         self._began = 0
         self._touched = 0  # shard that is touched next
         self._untouched = 0  # shards that are due to be touched
@@ -97,7 +98,7 @@ class Mirror:
         self._restorer.stop()
         self._rounds.clear()
         self._busy = self._hurried = False
-        self._complete = None
+        self._complete = self._differs = None
         self._loop.call_at(_TIMER, None)
 
     def work(self) -> None:
@@ -124,8 +125,12 @@ class Mirror:
             self._began = self._loop.now()
             self._loop.call_at(_TIMER, self._began, self._step)
 
-    def complete(self, done: Callable[[], None]) -> None:
-        """Call `done`, from the loop, when the kernel has everything that is held."""
+    def complete(self, done: Callable[[], None], differs: Callable[[Entry], bool] | None = None) -> None:
+        """Call `done`, from the loop, when the kernel has everything that is held.
+
+        `differs`: whether it does not have an entry already, as far as the caller knows.
+        """
+        self._differs = differs
         if not self._journal.on:
             self._journal.start(whole=False)
         if not self._hurried:
@@ -174,6 +179,7 @@ class Mirror:
         done, self._complete = self._complete, None
         if done is not None:
             self._hurried = False
+            self._differs = None
             done()
 
     def _is_crowded(self) -> bool:
@@ -214,7 +220,19 @@ class Mirror:
         self._journal.whole = True  # once this is done, and if nothing is lost on the way
         self._journal.forget_changes()
         self._journal.unsure = True  # what comes meanwhile may be put there, too
+        if self._differs is not None:
+            self._creating = True
+            self._restorer.restore(self._differing(self._differs))
+            return
         self._put(entry for table in self._tables() for part in table.slices() for entry in part)
+
+    def _differing(self, differs: Callable[[Entry], bool]) -> Iterator[Chunk]:
+        for table in self._tables():
+            for part in table.slices():
+                entries = list(filter(differs, part))
+                # An empty chunk is a step too: no step may look through the whole table.
+                chunks = self._builder.chunks(entries, established=self.established, least=LEAST)
+                yield from chunks if entries else (Chunk(b"", 1, []),)
 
     def _put(self, entries: Iterable[Entry], known: bool = False) -> None:
         self._creating = True

@@ -89,7 +89,7 @@ class Reunion:
         self._loop.call_at(_TIMER, None)
 
     def _look(self, now: int) -> None:
-        if self._channel().are_equal():
+        if self._channel().are_known():
             self._merge(self._merged)
         elif now < self._began + LIMIT:
             self._loop.call_at(_TIMER, now + LOOK, self._look)

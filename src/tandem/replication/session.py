@@ -196,8 +196,8 @@ class Session:
 
     @property
     def answered(self) -> bool:
-        """Whether the peer has answered all heartbeats, and so all it said before was heard."""
-        return self._probe is None
+        """Whether the peer has answered our last heartbeat, so that all it said before was heard."""
+        return self._probe is None and self.rtt > 0
 
     def open(self, now: int) -> list[Event]:
         """The initiator makes this connection the session; after `Authenticated`."""
