@@ -139,7 +139,7 @@ class Tandem(Daemon):
     def request(router: Router, command: str, **arguments: Any) -> Any:
         """One command over the control socket. OSError: no daemon; LabError: it refused."""
         with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(5)
+            sock.settimeout(30 if command == "reload" else 5)  # a reload starts the planner
             sock.connect(str(router.file("sock")))
             sock.sendall(json.dumps({"command": command, **arguments}).encode() + b"\n")
             line = sock.makefile("rb").readline()

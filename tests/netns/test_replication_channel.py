@@ -429,7 +429,7 @@ def test_a_peer_that_never_reads(cables: Cables) -> None:
     assert worst <= 500_000
     hold.set()
     up(left, right)
-    wait_until(lambda: left.peer.get("in_step") and left.own.entries == right.held.entries, 20)
+    wait_until(lambda: left.peer.get("in_step") and left.own.entries == right.held.entries, 60)
     assert left.peer["sessions"] > 1
     # It never waited in a send: that would have lasted until the other one read again.
     assert left.do(lambda: left.loop.late_max) < 1500 * MILLISECOND

@@ -71,14 +71,18 @@ class Checked:
 
     def handle(self, event: Event, now: int) -> list[Action]:
         before, slept = self.group.role, self.group.overslept(now)
-        actions = self.group.handle(event, now)
-        if any(isinstance(action, Restore) for action in actions):
-            actions += self.group.handle(Restored(), now)
+        actions = self._restored(self.group.handle(event, now), now)
         return self._checked(before, slept, actions, now, isinstance(event, Tick))
 
     def reconfigure(self, settings: Group, instances: Iterable[Instance], now: int) -> list[Action]:
         before, slept = self.group.role, self.group.overslept(now)
-        return self._checked(before, slept, self.group.reconfigure(settings, instances, now), now, False)
+        actions = self._restored(self.group.reconfigure(settings, instances, now), now)
+        return self._checked(before, slept, actions, now, False)
+
+    def _restored(self, actions: list[Action], now: int) -> list[Action]:
+        """What was to be restored is there at once."""
+        asked = any(isinstance(action, Restore) for action in actions)
+        return actions + self.group.handle(Restored(), now) if asked else actions
 
     def _checked(
         self, before: Role, slept: bool, actions: list[Action], now: int, ticked: bool
