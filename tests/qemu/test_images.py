@@ -93,8 +93,11 @@ mkdir -p /etc/apk/repositories.d
 for feed in tandem standin; do
 	echo "{url}/$feed/packages.adb"
 done >/etc/apk/repositories.d/customfeeds.list
-apk add --initdb
 """
+
+    def install(self) -> None:
+        self.run("apk add --initdb")  # here: part of what it makes is in /tmp, which a boot empties
+        super().install()
 
 
 @needs(APK / "apk", APK / "functions.sh")
