@@ -35,7 +35,6 @@ from tandem.replication.session_events import (
     Event,
     HeldInStep,
     HeldOutOfStep,
-    Opened,
     PeerInStep,
     PeerOutOfStep,
     PeerStream,
@@ -338,10 +337,7 @@ class Replication:
     def _happened(self, name: str, event: Event) -> None:
         before = self.in_step
         match event:
-            case Opened():
-                self._log.info(f"{OWNER}: connected with {name}")
-            case Closed(reason, detail):
-                self._log.limited((OWNER, name, reason), "warning", f"{OWNER}: {name}: {detail or reason}")
+            case Closed(reason, _):
                 self._takeover.stream_ended()
                 if reason == "peer_stopped":
                     self._reunion.left(name)
