@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import compileall
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import tandem
 from tests.lab import Router, SeedLab, Tandem, seed_instances, wait_until
 from tests.lab.scenario import tandem_uci
 from tests.lab.topology import SYNC_GROUP, SYNC_SECRET
@@ -43,7 +45,11 @@ def configuration(number: int, directory: Path) -> str:
 
 @contextmanager
 def pair(directory: Path) -> Iterator[tuple[Router, Router]]:
-    """(active, backup) in step, each with a ubusd and a netifd of its own in `directory`."""
+    """(active, backup) in step, each with a ubusd and a netifd of its own in `directory`.
+
+    Tandem is compiled, as on a router: a daemon that compiles itself at the start needs 2 MiB more for that.
+    """
+    compileall.compile_dir(Path(tandem.__file__).parent, quiet=2)
 
     def daemon(number: int) -> Tandem:
         text = configuration(number, directory / str(number))
