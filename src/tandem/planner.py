@@ -137,23 +137,26 @@ def plan_file(path: str) -> dict[str, Any]:
     loaded = load_file(path)
     if loaded.config is None:
         return {"errors": tuple(str(problem) for problem in loaded.errors)}
-    if unknown := unknown_accounts(loaded.config):
-        return {"errors": tuple(f"{path}: {text}" for text in unknown)}
     try:
-        return build_plan(loaded.config, [str(problem) for problem in loaded.warnings])
+        return _plan(loaded.config, [str(problem) for problem in loaded.warnings])
     except EncodeError as error:
-        return {"errors": (f"{path}: {error}",)}
+        return {"errors": tuple(f"{path}: {text}" for text in error.args)}
 
 
-def problems(config: Config) -> list[str]:
+def problems(config: Config) -> tuple[str, ...]:
     """Why a valid configuration can't be planned on this router; empty: it can."""
-    if unknown := unknown_accounts(config):
-        return unknown
     try:
-        build_plan(config, ())
+        _plan(config, [])
     except EncodeError as error:
-        return [str(error)]
-    return []
+        return error.args
+    return ()
+
+
+def _plan(config: Config, warnings: Sequence[str]) -> dict[str, Any]:
+    """`build_plan` for this router; EncodeError, with a text for each thing that is wrong."""
+    if unknown := unknown_accounts(config):
+        raise EncodeError(*unknown)
+    return build_plan(config, warnings)
 
 
 class _OutOfTime(BaseException):
