@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -100,6 +101,7 @@ class Debian:
                 pattern = f"state/lists/*_{RELEASE}_main_binary-{self.name}_Packages*"
                 if not any(self._directory.glob(pattern)):
                     raise UnreachableError(str(error)) from None
+                print(f"package lists of {self.name} may be old: {error}", file=sys.stderr)
             stamp.touch()
 
     def _files(self, *words: str) -> dict[str, str]:
