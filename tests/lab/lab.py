@@ -169,6 +169,7 @@ class Lab:
         netns.ip_batch([f"netns add {self.switch_namespace}"])
         lines = [f"link add {name} type bridge mcast_snooping 0" for name in self.switches]
         netns.ip_batch([*lines, *(f"link set {name} up" for name in self.switches)], self.switch_namespace)
+        netns.enter(self.switch_namespace, _without_netfilter)
         self._build(list(self.hosts.values()))
         return self
 
@@ -278,3 +279,9 @@ def _uninterrupted() -> Iterator[None]:
 def open_log(host: Host) -> IO[bytes]:
     """The host's log file, for appending."""
     return host.file("log").open("ab")
+
+
+def _without_netfilter() -> None:
+    """A switch shows its frames to no firewall: bridges do, where br_netfilter is loaded."""
+    for setting in Path("/proc/sys/net/bridge").glob("bridge-nf-call-*"):
+        setting.write_text("0")
