@@ -65,6 +65,7 @@ from .record import (
 
 SHAPES = 64  # that a parser keeps in all
 SHAPES_OF_A_LENGTH = 6
+FRONTS = 16  # of bodies, that are kept for each shape
 
 _ATTRIBUTE = Struct("=HH")
 _TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
@@ -223,8 +224,14 @@ def _decoder(
     timeout = (OFFLOADED_TCP_TIMEOUT if protocol == IPPROTO_TCP else OFFLOADED_TIMEOUT).to_bytes(4, "big")
     info = b"\0\0\0\0\0" if protocol == IPPROTO_TCP else b""
     state, scale_original, scale_reply, flags_original, flags_reply = tcp or (0, 0, 0, 0, 0)
+    # All that `front` reads lies here, and is the same for most flows.
+    places = [at for at in (*offsets, *(tcp or ())) if at]
+    start, end = (min(places), max(places) + 4) if places else (0, 4)
+    fronts: dict[tuple[int, bytes], bytes] = {}
+    known = fronts.get
 
-    def body(message: bytes, nat: int, changed: bytes) -> bytes:
+    def front(message: bytes, nat: int) -> bytes:
+        """A body but for the addresses that NAT has changed; it is kept."""
         kind = base | nat
         if message[high] & 4:
             kind |= TAIL
@@ -242,7 +249,11 @@ def _decoder(
             if mark != _NOTHING:
                 kind |= MARK
                 extra += mark
-        return bytes((kind, message[high] & 4, message[low] & 7 | 8)) + told + extra + changed
+        if len(fronts) == FRONTS:
+            fronts.clear()
+        made = bytes((kind, message[high] & 4, message[low] & 7 | 8)) + told + extra
+        fronts[nat, message[start:end]] = made
+        return made
 
     def destroy_ports(message: bytes) -> Record:
         source, destination, sport, dport, *_ = unpack(message)
@@ -260,7 +271,8 @@ def _decoder(
         if from_ != destination or from_port != dport:
             nat |= DNAT
             changed += from_ + from_port
-        return op, prefix + source + destination + sport + dport, body(message, nat, changed)
+        body = (known((nat, message[start:end])) or front(message, nat)) + changed
+        return op, prefix + source + destination + sport + dport, body
 
     def icmps(message: bytes) -> Record:
         source, destination, id_, type_, code, from_, to, reply_id, _, _ = unpack(message)
@@ -270,7 +282,8 @@ def _decoder(
         if from_ != destination:
             nat |= DNAT
             changed += from_ + reply_id
-        return op, prefix + source + destination + type_ + code + id_, body(message, nat, changed)
+        body = (known((nat, message[start:end])) or front(message, nat)) + changed
+        return op, prefix + source + destination + type_ + code + id_, body
 
     if op == DESTROY:
         return destroy_icmp if icmp else destroy_ports
