@@ -13,6 +13,7 @@ import os
 import resource
 
 MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4  # asm-generic/mman-common.h, mman.h
+M_MMAP_THRESHOLD = -3  # malloc.h: from this size on a block is a mapping of its own
 # A daemon that spins for this long without sleeping is broken: the kernel then ends it (SIGXCPU),
 # its addresses expire, and procd starts another one. keepalived's vrrp_rlimit_rttime.
 RT_TIME_LIMIT_US = 2_000_000
@@ -75,6 +76,13 @@ def _sched_param(priority: int) -> ctypes.Array[ctypes.c_int]:
 
 
 def settle_memory() -> None:
-    """Take what lives for ever out of the garbage collector's work. Call when set-up is done."""
+    """Take what lives for ever out of the garbage collector's work. Call when set-up is done.
+
+    And have large blocks given back to the kernel when they are freed: glibc stops to do so after the first
+    one, and would keep what a flood of connections took for a moment. Other libraries never keep them.
+    """
     gc.collect()
     gc.freeze()
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, 128 * 1024)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from platform import libc_ver
 
 import pytest
 
@@ -30,3 +31,29 @@ def test_fifo() -> None:
         "True 7",
         "no real-time scheduling: Invalid argument",
     ]
+
+
+STORM = """
+import sys
+from tandem.scheduling import settle_memory
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4
+
+if sys.argv[1] == "settled":
+    settle_memory()
+bytearray(8 << 20)
+before = resident()
+block = bytearray(4 << 20)  # below the top of the heap, if it is in the heap
+above = [bytearray(1 << 10) for _ in range(256)]
+del block
+print(resident() - before)
+"""
+
+
+def test_memory_of_a_storm_goes_back_to_the_kernel() -> None:
+    def kept(how: str) -> int:
+        done = subprocess.run([sys.executable, "-c", STORM, how], capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    assert kept("settled") < 1024 < (kept("as it was") if libc_ver()[0] == "glibc" else 2048)
