@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A guest of an official OpenWrt release: its own kernel, its own root file system.
 
-openwrt-release.json pins a version, and of each target the sha256 of the file sha256sums, which has those of the
-images: nothing else is used. TANDEM_OPENWRT_MIRROR names another mirror, or a directory laid out like one.
+openwrt-release.json pins a version, and of each target the sha256 of the file sha256sums, which has those of
+the images: nothing else is used. TANDEM_OPENWRT_MIRROR names another mirror, or a directory laid out like it.
 TANDEM_OPENWRT_RELEASE names another file of pins; in such a file a kernel may have an `initrd` beside it.
 """
 
