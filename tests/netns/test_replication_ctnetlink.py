@@ -17,7 +17,7 @@ from tandem.loop import MILLISECOND, Loop
 from tandem.replication.conntrack_filter import Filter
 from tandem.replication.ctnetlink import SETTINGS, Dump, Events, table_size
 from tandem.replication.message import parse
-from tandem.replication.record import Entry
+from tandem.replication.record import T_HELPER, T_MASTER, TAIL, Entry, pack_tail, tail
 from tandem.replication.restore import Builder, Chunk
 from tandem.replication.restorer import Figures, Restorer, deletion
 from tests.lab import netns
@@ -328,7 +328,14 @@ def test_entries_that_stand_in_the_way(where: str, opened) -> None:
 
 def test_what_cannot_be_restored_is_told_by_key(where: str, opened) -> None:
     restorer = opened(where, Restorer)
-    bad = [(key, bytes([body[0] | 0x80]) + body[1:] + b"\2\6nosuch") for key, body in flows(2)]
+    # Their masters, of which they are a part, are not there.
+    bad = [
+        (
+            key[:2] + b"\x44" + key[3:] + key[4:] + b"\6",
+            b"\xff" + struct.pack("!III", 300, 0, 0) + bytes(12) + b"\xff" * 16 + b"ftp\0\0",
+        )
+        for key, _ in flows(2)
+    ]
     restorer.restore(Builder().chunks(bad + flows(5, first=10)))
     figures = finish(restorer)
     assert figures.entries == 7 and figures.failed == 2 == sum(figures.errors.values())
@@ -336,6 +343,66 @@ def test_what_cannot_be_restored_is_told_by_key(where: str, opened) -> None:
     assert len(dumped(where)) == 5
     restorer.restore([Chunk(b"x" * (4 << 20), 1, flows(1))])  # longer than any send
     assert finish(restorer).failed == 1 and restorer.failures[0][0] == b""
+
+
+def with_tail(entry: Entry, **values: bytes) -> Entry:
+    """The entry with a helper or a master."""
+    key, body = entry
+    kinds = {"master": T_MASTER, "helper": T_HELPER}
+    rare = {kinds[name]: value for name, value in values.items()}
+    return key, bytes((body[0] | TAIL,)) + body[1:] + pack_tail(rare)
+
+
+def nat(body: bytes) -> bytes:
+    """What a TCP connection goes by: its state and its translation."""
+    return body[7:18]
+
+
+def test_a_helper_that_this_kernel_lacks_costs_the_helper_only(where: str, opened) -> None:
+    """The other router had it. Nobody asks for it more than once, which takes a program each time."""
+    restorer = opened(where, Restorer)
+    wanted = [with_tail(entry, helper=b"nosuch") for entry in flows(300)]
+    wanted += [with_tail(entry, helper=b"ftp") for entry in flows(300, first=300)]
+    wanted += [with_tail(entry, master=wanted[299][0]) for entry in flows(20, first=600)]
+    restorer.restore(Builder().chunks(wanted))
+    figures = finish(restorer)
+    assert (figures.entries, figures.failed, figures.alone) == (620, 0, 1)
+    found = entries(dumped(where))
+    assert {key: nat(body) for key, body in found.items()} == {key: nat(body) for key, body in wanted}
+    assert sum(tail(body).get(T_HELPER) == b"ftp" for body in found.values()) == 300
+    assert sum(T_MASTER in tail(body) for body in found.values()) == 20
+    before = restorer.figures.chunks
+    restorer.restore(Builder().chunks([with_tail(entry, helper=b"nosuch") for entry in flows(9, first=900)]))
+    assert finish(restorer).failed == 0 and restorer.figures.chunks < before
+    assert restorer.figures.chunks == 1
+
+    # The same once more: they are there, with and without.
+    restorer.restore(Builder().chunks(wanted))
+    figures = finish(restorer)
+    assert (figures.failed, figures.updated + figures.replaced) == (0, 620)
+    assert len(dumped(where)) == 629
+
+
+def test_many_helpers_that_nobody_has_take_a_step_each(where: str, opened) -> None:
+    restorer = opened(where, Restorer)
+    wanted = [with_tail(entry, helper=b"none%d" % number) for number, entry in enumerate(flows(200))]
+    restorer.restore(Builder().chunks(wanted))
+    figures = finish(restorer)
+    assert (figures.failed, figures.alone) == (0, 200) and figures.steps > 200
+    assert len(dumped(where)) == 200
+
+
+def test_what_outlives_its_master_is_restored_without(where: str, opened) -> None:
+    """A transfer whose control connection is closed, a call whose INVITE is long ago."""
+    restorer = opened(where, Restorer)
+    gone = flows(1, first=5000)[0][0]
+    wanted = [with_tail(entry, master=gone, helper=b"ftp") for entry in flows(2)]
+    wanted += [with_tail(entry, master=gone) for entry in flows(300, first=10)]
+    for _ in range(2):
+        restorer.restore(Builder().chunks(wanted))
+        assert finish(restorer).failed == 0
+        found = entries(dumped(where))
+        assert {key: nat(body) for key, body in found.items()} == {key: nat(body) for key, body in wanted}
 
 
 def test_a_dump_can_be_deleted(where: str, opened) -> None:

@@ -8,14 +8,11 @@ two flows share a source port, and the second one's NAT is one that would not co
 
 from __future__ import annotations
 
-import re
 import socket
 import struct
 import time
 from collections.abc import Callable
 from functools import partial
-
-import pytest
 
 from tests.lab import FAR, LAN_GATEWAY, WAN_ADDRESS, Host, SeedLab
 
@@ -51,15 +48,6 @@ table ip forwards {{
         oifname "br-lan" ct status dnat ip saddr 192.168.1.0/24 snat to {LAN_GATEWAY}
     }}
 }}
-"""
-FTP = """
-table inet ftp {
-    ct helper ftp { type "ftp" protocol tcp; l3proto ip; }
-    chain prerouting {
-        type filter hook prerouting priority filter
-        tcp dport 21 ct helper set "ftp"
-    }
-}
 """
 
 
@@ -222,84 +210,6 @@ def test_tcp_with_every_kind_of_nat(open_lab: Open) -> None:
             flows.add(lab.server, lab.client, WAN_ADDRESS, 5, server_speaks, **forwarded)
             flows.add(lab.client, lab.client, WAN_ADDRESS, 5, server_speaks, **forwarded)  # hairpin
         everything(lab, {"TCP": flows.all_go_on})
-
-
-class Ftp:
-    """An active FTP client and its server: the client says where it listens, the server connects."""
-
-    def __init__(self, lab: SeedLab) -> None:
-        self.lab = lab
-        with lab.server.enter(lambda: socket.create_server((FAR, 21))) as listener:
-            self.client = lab.client.enter(lambda: socket.create_connection((FAR, 21), 5))
-            self.server = listener.accept()[0]
-        self.server.settimeout(10)
-        self.say(self.server, "220 ready")
-        self.say(self.client, "USER anonymous")  # the helper believes nothing that does not follow a newline
-
-    def say(self, speaker: socket.socket, line: str) -> str:
-        """The line as it arrives at the other end."""
-        other = self.client if speaker is self.server else self.server
-        speaker.sendall(line.encode() + b"\r\n")
-        data = b""
-        while not data.endswith(b"\n"):
-            part = other.recv(1000)
-            assert part, "the control connection is closed"
-            data += part
-        return data.decode().strip()
-
-    def port(self) -> tuple[socket.socket, tuple[str, int]]:
-        """The client listens, and says so; where the server is told to connect to."""
-        listener = self.lab.client.enter(lambda: socket.create_server((CLIENT, 0)))
-        listener.settimeout(5)
-        number = listener.getsockname()[1]
-        told = self.say(self.client, f"PORT {CLIENT.replace('.', ',')},{number >> 8},{number & 255}")
-        assert self.say(self.server, "200 PORT command successful") == "200 PORT command successful"
-        found = re.fullmatch(r"PORT (\d+),(\d+),(\d+),(\d+),(\d+),(\d+)", told)
-        assert found, told
-        *address, high, low = found.groups()
-        return listener, (".".join(address), int(high) << 8 | int(low))
-
-    def transfer(
-        self, listener: socket.socket, where: tuple[str, int]
-    ) -> tuple[socket.socket, socket.socket]:
-        """The server connects to where it was told."""
-        assert where[0] == WAN_ADDRESS
-        far = self.lab.server.enter(lambda: socket.create_connection(where, 5, (FAR, 0)))
-        near = listener.accept()[0]
-        listener.close()
-        near.settimeout(10)
-        return far, near
-
-
-def carries(ends: tuple[socket.socket, socket.socket]) -> None:
-    far, near = ends
-    far.sendall(b"data")
-    assert near.recv(10) == b"data"
-
-
-def test_ftp_its_expectations_and_its_helper(open_lab: Open) -> None:
-    """A data connection goes on; one that was announced to the other router can be made; so can new ones."""
-    lab = open_lab(SeedLab(partial(synced, rules=FTP)))
-    started(lab)
-    ftp = Ftp(lab)
-    try:
-        where = ftp.port()
-    except AssertionError as error:
-        pytest.skip(f"no FTP helper: {error}")
-    open_data = [ftp.transfer(*where)]
-    for event in (power_loss, failover):
-        expected = ftp.port()
-        active, backup = told(lab)
-        event(lab, active)
-        takes_over(lab, backup)
-        for ends in open_data:
-            carries(ends)
-        open_data.append(ftp.transfer(*expected))
-        open_data.append(ftp.transfer(*ftp.port()))
-        for ends in open_data:
-            carries(ends)
-        if event is power_loss:
-            active.power_on()
 
 
 def test_idle_connections_speak_first_after_the_takeover(open_lab: Open) -> None:

@@ -167,7 +167,7 @@ PEER: dict[str, Any] = {
     "resyncs": 3,
 }  # fmt: skip
 PASS = {
-    "entries": 100000, "updated": 0, "replaced": 1, "clashed": 0, "failed": 2,
+    "entries": 100000, "updated": 0, "replaced": 1, "clashed": 0, "alone": 0, "failed": 2,
     "errors": {"Invalid argument": 2},
     "ms": 287.4, "busy_ms": 250.0, "longest_step_ms": 1.2, "speculative": True,
 }  # fmt: skip

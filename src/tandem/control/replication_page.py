@@ -83,6 +83,7 @@ def _restore(page: Page, status: Status) -> None:
     page.row("restore", [f"{_number(total)} entries in {_ms(spent)}", ago])
     for number, item in enumerate(steps, 1):
         results = {name: item[name] for name in ("updated", "replaced", "clashed", "failed")}
+        results["without helper or master"] = item["alone"]
         page.row(
             f"  step {number}",
             [

@@ -279,6 +279,7 @@ class Mirror:
             "updated": figures.updated,
             "replaced": figures.replaced,
             "clashed": figures.clashed,
+            "alone": figures.alone,
             "failed": figures.failed,
             "errors": {os.strerror(number): count for number, count in figures.errors.items()},
             "ms": round((now - self._began) / MILLISECOND, 2),

@@ -10,6 +10,11 @@ dealt with in later steps. By errno:
     EEXIST      another flow has the reply tuple: a clash. The table is what clients were promised by the
                 router that is gone, so that the other one goes. It is nearly always the same
                 connection, picked up from its middle, without NAT or from the wrong end.
+    ENOENT      its master is gone: a transfer outlives what announced it, a call the INVITE. It is created
+                without. Likewise where EOPNOTSUPP stays: the kernel lacks the helper.
+
+For a helper that it lacks, the kernel starts modprobe and waits. So a helper's first entry is a step on its own,
+and where it was missed, the others go without for a while.
 
 Where most entries of a chunk were there, those of the next are deleted together before they are
 created: 5 us an entry instead of 18. Not so entries with tails: others may belong to them.
@@ -32,6 +37,8 @@ from tandem.replication.restore import Chunk
 FAILURES_MAX = 1000
 _AGAIN_MAX = 1000  # messages that wait for another attempt, before there are new chunks
 _AGAIN_AT_ONCE = 64  # of them in one step: 1 ms
+_HELPERS_MISSED = 64  # names that are remembered
+_HELPER_MISSED = 60_000_000_000  # ns until one is asked for again
 
 _SEND_BUFFER = 1 << 20
 _RECEIVE_BUFFER = 4 << 20  # an error is charged 768 to 1280 bytes, and a chunk of deletions has 800 messages
@@ -51,7 +58,7 @@ _TUPLE_ORIG, _TUPLE_REPLY, _STATUS, _HELP, _NAT_SRC, _NAT_DST, _TUPLE_MASTER, _Z
     14,
     18,
 )
-_TUPLE_IP, _TUPLE_PROTO = 1, 2
+_TUPLE_IP, _TUPLE_PROTO, _HELP_NAME = 1, 2, 1
 _SOURCES, _DESTINATIONS = (1, 3), (2, 4)  # V4, V6
 _SOURCE_PORT, _DESTINATION_PORT, _ICMP_ID, _ICMPV6_ID = 2, 3, 4, 7
 _NAT_V4_MINIP, _NAT_PROTO, _NAT_V6_MINIP = 1, 3, 4
@@ -62,7 +69,7 @@ _ZONE_HEADER = _ATTRIBUTE.pack(6, _ZONE)
 _WITHOUT_ANSWER = 0xFFFFFFFF  # sequence number of deletions that may find nothing
 
 # What is being tried with a message.
-_CREATE, _UPDATE, _UPDATE_REST, _REPLACE, _EVICT, _DELETE, _TOUCH, _OTHER = range(8)
+_CREATE, _UPDATE, _UPDATE_REST, _REPLACE, _EVICT, _ALONE, _DELETE, _TOUCH, _OTHER = range(9)
 _NEXT = {
     (_CREATE, errno.EOPNOTSUPP): _UPDATE,
     (_CREATE, errno.EEXIST): _EVICT,
@@ -71,6 +78,8 @@ _NEXT = {
     (_UPDATE_REST, errno.ENOENT): _REPLACE,
     (_REPLACE, errno.EEXIST): _EVICT,
     (_REPLACE, errno.EOPNOTSUPP): _EVICT,  # a packet has made it anew in between
+    (_EVICT, errno.EOPNOTSUPP): _ALONE,
+    **{(what, errno.ENOENT): _ALONE for what in (_CREATE, _REPLACE, _EVICT)},
 }
 
 
@@ -85,6 +94,7 @@ class Figures:
     updated: int = 0  # were in the table with the same NAT
     replaced: int = 0  # were in the table with another, or among many that were
     clashed: int = 0  # another flow had their place, and lost it
+    alone: int = 0  # without their master, or their helper
     gone: int = 0  # to delete or to touch, and not there
     failed: int = 0
     errors: dict[int, int] = field(default_factory=dict)  # of those that failed, by errno
@@ -107,9 +117,12 @@ class Restorer:
         self._commands = Commands(NETLINK_NETFILTER, _SEND_BUFFER, _RECEIVE_BUFFER)
         self.port = self._commands.port
         self._chunks: Iterator[Chunk] = iter(())
+        self._rest: Chunk | None = None  # of the last one, that waits for what is learnt of a helper
         self._again: deque[_Attempt] = deque()
         self._first = _CREATE
         self._crowded = False  # most entries of the last chunk were in the table
+        self._there: set[bytes] = set()  # helpers that the kernel has
+        self._missed: dict[bytes, int] = {}  # others, and until when they are not asked for
         self.figures = Figures()
         self.failures: list[tuple[bytes, int]] = []
         self.missing: list[bytes] = []  # keys of entries to touch that are not there
@@ -136,14 +149,16 @@ class Restorer:
 
     def stop(self) -> None:
         """Drop what is under way; the entries that are in the table stay there."""
-        self._chunks = iter(())
+        self._chunks, self._rest = iter(()), None
         self._again.clear()
 
     def step(self) -> bool:
         """Send one chunk and see what became of it, in about a millisecond; True when all is done."""
         began = time.monotonic_ns()
         # What is to be tried again is held as messages: not more of them than need be.
-        chunk = next(self._chunks, None) if len(self._again) < _AGAIN_MAX else None
+        chunk, self._rest = self._rest, None
+        if chunk is None and len(self._again) < _AGAIN_MAX:
+            chunk = next(self._chunks, None)
         done = chunk is None and not self._again
         if chunk is not None:
             self._send(chunk)
@@ -173,6 +188,9 @@ class Restorer:
         return errors, sum(sequence == _WITHOUT_ANSWER for sequence, _, _ in answers)
 
     def _send(self, chunk: Chunk) -> None:
+        asked = None
+        if self._first == _CREATE and not chunk.simple:
+            chunk, asked = self._helped(chunk)
         count = len(chunk.entries)
         if not count:
             return
@@ -185,6 +203,8 @@ class Restorer:
             self._crowded = absent < len(flows) / 2
         else:
             errors, absent = self._transact(chunk.data)
+        if asked is not None:
+            self._ask(chunk.entries[-1][0], asked, errors.pop(_sequence(asked), 0))
         if not errors:
             return
         existing = 0
@@ -199,26 +219,63 @@ class Restorer:
         for number in errors.values():
             self._fail(b"", number)
 
+    def _helped(self, chunk: Chunk) -> tuple[Chunk, bytes | None]:
+        """A chunk as far as the first message whose helper is not known, and that message; the rest waits.
+
+        Without the helpers that the kernel lacks.
+        """
+        parts, read, now = bytearray(), 0, time.monotonic_ns()
+        for number, (kind, _, message) in enumerate(_split(chunk.data), 1):
+            name = _helper(message) if kind == _CT_NEW else b""
+            missed = name and now < self._missed.get(name, 0)
+            read += len(message)
+            parts += _without(message, _HELP) if missed else message
+            if name and not missed and name not in self._there:
+                rest = Chunk(chunk.data[read:], chunk.first + number, chunk.entries[number:])
+                self._rest = rest if rest.entries else None
+                return Chunk(parts, chunk.first, chunk.entries[:number]), message
+        return Chunk(parts, chunk.first, chunk.entries), None
+
     def _retry(self) -> None:
-        parts: list[bytes] = []
-        tried: dict[int, _Attempt] = {}
-        while self._again and len(parts) < _AGAIN_AT_ONCE:
-            attempt = self._again.popleft()
-            tried[_sequence(attempt[2])] = attempt
-            parts.append(_messages_for(attempt[0], attempt[2]))
-        errors, _ = self._transact(b"".join(parts))
-        figures = self.figures
-        for sequence, (what, key, message) in tried.items():
-            if sequence in errors:
-                self._dealt_with(what, key, errors.pop(sequence), message)
-            elif what == _EVICT:
-                figures.clashed += 1
-            elif what == _REPLACE:
-                figures.replaced += 1
+        tried = [self._again.popleft() for _ in range(min(len(self._again), _AGAIN_AT_ONCE))]
+        errors, _ = self._transact(b"".join(_messages_for(what, message) for what, _, message in tried))
+        for what, key, message in tried:
+            number = errors.pop(_sequence(message), 0)
+            if number:
+                self._dealt_with(what, key, number, message)
             else:
-                figures.updated += 1
+                self._done(what)
         for number in errors.values():
             self._fail(b"", number)
+
+    def _ask(self, key: bytes, message: bytes, number: int) -> None:
+        """Find out about the helper of a message that was sent, with which errno."""
+        what = _CREATE
+        while number and (following := _NEXT.get((what, number))) is not None:
+            what = following
+            if (what, number) == (_ALONE, errno.EOPNOTSUPP):
+                if len(self._missed) >= _HELPERS_MISSED:
+                    self._missed.clear()
+                self._missed[_helper(message)] = time.monotonic_ns() + _HELPER_MISSED
+            errors, _ = self._transact(_messages_for(what, message))
+            number = errors.get(_sequence(message), 0)
+        if number:
+            self._fail(key, number)
+            return
+        self._done(what)
+        if what in (_CREATE, _REPLACE, _EVICT):
+            self._there.add(_helper(message))
+
+    def _done(self, what: int) -> None:
+        figures = self.figures
+        if what == _EVICT:
+            figures.clashed += 1
+        elif what == _REPLACE:
+            figures.replaced += 1
+        elif what == _ALONE:
+            figures.alone += 1
+        elif what != _CREATE:
+            figures.updated += 1
 
     def _dealt_with(self, what: int, key: bytes, number: int, message: bytes) -> None:
         following = _NEXT.get((what, number))
@@ -258,7 +315,11 @@ def _messages_for(what: int, message: bytes) -> bytes:
     if what in (_UPDATE, _UPDATE_REST):
         return _update(message, found, status=what == _UPDATE)
     delete = deletion(message, _WITHOUT_ANSWER)
-    if what == _EVICT:
+    if what == _ALONE:
+        message = _without(message, _HELP, _TUPLE_MASTER)
+    if what == _CREATE:
+        return message
+    if what != _REPLACE:
         reply = _named(found, _TUPLE_REPLY, _reply_of(found))
         delete += _request(_CT_DELETE, message, _WITHOUT_ANSWER, reply)
     return delete + message
@@ -272,6 +333,20 @@ def _update(message: bytes, found: dict[int, bytes], *, status: bool) -> bytes:
         if kind not in left_out and (status or kind != _STATUS):
             body += _attribute(kind, value)
     return _request(_CT_NEW, message, _sequence(message), body)
+
+
+def _helper(message: bytes) -> bytes:
+    """The name of a flow's helper, or b""."""
+    nest = attributes(message, 20).get(_HELP, b"")
+    return attributes(nest, 0).get(_HELP_NAME, b"")
+
+
+def _without(message: bytes, *kinds: int) -> bytes:
+    """The message without these attributes."""
+    kept = [_attribute(kind, value) for kind, value in attributes(message, 20).items() if kind not in kinds]
+    body = message[16:20] + b"".join(kept)
+    _, kind, flags, sequence, port = _HEADER.unpack_from(message)
+    return _HEADER.pack(16 + len(body), kind, flags, sequence, port) + body
 
 
 def _reply_of(found: dict[int, bytes]) -> bytes:
