@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A guest of an official OpenWrt release: its own kernel, its own root file system.
 
-openwrt-release.json pins version, files and their sha256. A pin that is null was never taken: no image is
-used before `python -m qemu pin` has filled it from the release's sha256sums. TANDEM_OPENWRT_MIRROR names
-another mirror, or a directory laid out like one. TANDEM_OPENWRT_RELEASE names another file of pins; in such
-a file a kernel may have an `initrd` beside it.
+openwrt-release.json pins a version, and of each target the sha256 of the file sha256sums, which has those of
+the images: nothing else is used. TANDEM_OPENWRT_MIRROR names another mirror, or a directory laid out like it.
+TANDEM_OPENWRT_RELEASE names another file of pins; in such a file a kernel may have an `initrd` beside it.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from .image import Image
 
 PINS = Path(os.environ.get("TANDEM_OPENWRT_RELEASE") or Path(__file__).with_name("openwrt-release.json"))
 BOOTED = "procd: - init -"
+SUMS = "sha256sums"
 KINDS = ("kernel", "disk", "initrd")
 DISK_MIB = 512
 
@@ -35,28 +35,28 @@ class ReleaseError(RuntimeError):
 def release_guest(architecture: str, pins: Path = PINS) -> Image:
     """The guest of the pinned release. ReleaseError: not pinned, not there, or other bytes."""
     release = json.loads(pins.read_text())
-    files = _files(release, architecture)
-    for item in files.values():
-        if item["sha256"] is None:
-            raise ReleaseError(f"{item['file']} is not pinned: make qemu-pin (needs the network)")
+    if architecture not in release:
+        raise ReleaseError(f"no {architecture} is pinned")
+    target = release[architecture]
+    names = {kind: _name(release, target[kind]) for kind in KINDS if kind in target}
 
     def make(place: Path) -> None:
-        for kind, item in files.items():
-            data = _fetch(release, architecture, item["file"])
+        sums = _sums(release, architecture)
+        for kind, name in names.items():
+            data = _fetch(release, architecture, name)
             found = hashlib.sha256(data).hexdigest()
-            if found != item["sha256"]:
-                raise ReleaseError(f"{item['file']}: sha256 {found}, pinned {item['sha256']}")
+            if found != sums.get(name):
+                raise ReleaseError(f"{name}: sha256 {found}, {SUMS} has {sums.get(name)}")
             # The images end with metadata that gzip calls trailing garbage.
-            (place / kind).write_bytes(_unpacked(data) if item["file"].endswith(".gz") else data)
+            (place / kind).write_bytes(_unpacked(data) if name.endswith(".gz") else data)
         _grow(place / "disk")
 
-    name = cache.key([item["sha256"] for item in files.values()])
-    place = cache.build(f"release-{architecture}", name, make)
+    place = cache.build(f"release-{architecture}", cache.key([target[SUMS], *names.values()]), make)
     return Image(
         f"openwrt-{release['version']}-{architecture}",
         architecture,
         place / "kernel",
-        place / "initrd" if "initrd" in files else None,
+        place / "initrd" if "initrd" in names else None,
         place / "disk",
         f"console={ARCHITECTURES[architecture].console} root=/dev/vda rootwait rw",
         BOOTED,
@@ -66,19 +66,15 @@ def release_guest(architecture: str, pins: Path = PINS) -> Image:
 
 
 def pin(pins: Path = PINS) -> None:
-    """Fill in the sha256 of every file from the release's sha256sums.
+    """Pin what the mirror has of the version that the file names.
 
     It is as good as the connection to the mirror: compare sha256sums.asc (gpg) or sha256sums.sig (usign)
     with OpenWrt's keys before the result is committed.
     """
     release = json.loads(pins.read_text())
     for architecture in ARCHITECTURES.keys() & release.keys():
-        lines = _fetch(release, architecture, "sha256sums").decode().splitlines()
-        sums = {name.lstrip("*"): value for value, _, name in (line.partition(" ") for line in lines)}
-        for item in _files(release, architecture).values():
-            if item["file"] not in sums:
-                raise ReleaseError(f"sha256sums of {architecture} does not name {item['file']}")
-            item["sha256"] = sums[item["file"]]
+        data = _fetch(release, architecture, SUMS)
+        release[architecture][SUMS] = hashlib.sha256(data).hexdigest()
     pins.write_text(json.dumps(release, indent=2) + "\n")
 
 
@@ -92,11 +88,18 @@ def has_apk(pins: Path = PINS) -> bool:
     return int(json.loads(pins.read_text())["version"].partition(".")[0]) >= 25
 
 
-def _files(release: dict[str, Any], architecture: str) -> dict[str, dict[str, str | None]]:
-    """Name and sha256 of each file, by its kind."""
-    if architecture not in release:
-        raise ReleaseError(f"no {architecture} is pinned")
-    return {kind: release[architecture][kind] for kind in KINDS if kind in release[architecture]}
+def _sums(release: dict[str, Any], architecture: str) -> dict[str, str]:
+    """sha256 by file name, of a target's images."""
+    data = _fetch(release, architecture, SUMS)
+    found, pinned = hashlib.sha256(data).hexdigest(), release[architecture][SUMS]
+    if found != pinned:
+        raise ReleaseError(f"{SUMS} of {architecture}: sha256 {found}, pinned {pinned}")
+    lines = (line.partition(" ") for line in data.decode().splitlines())
+    return {name.lstrip(" *"): value for value, _, name in lines}
+
+
+def _name(release: dict[str, Any], file: str) -> str:
+    return file.format(version=release["version"])
 
 
 def _fetch(release: dict[str, Any], architecture: str, name: str) -> bytes:

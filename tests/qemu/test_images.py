@@ -21,7 +21,7 @@ from qemu.apk_feed import ApkError, apk_feed
 from qemu.image import ext4
 from qemu.kernel import debian_kernel
 from qemu.openwrt_router import DEFAULT_SERVICES, FEEDS_PORT, OpenWrtPair, ReleaseRouter, RootRouter
-from qemu.release_guest import release_guest
+from qemu.release_guest import pin, release_guest
 from qemu.root_guest import root_guest
 from qemu.router import Pair
 from tests.lab import PROVIDER
@@ -65,6 +65,7 @@ def test_a_release_from_its_mirror_x86_64(
     with _served(mirror) as url:
         monkeypatch.setenv("TANDEM_OPENWRT_MIRROR", url)
         monkeypatch.setattr(cache, "ROOT", tmp_path / "cache")
+        pin(pins)
         image = release_guest("x86_64", pins)
         with OpenWrtPair([image, image], ReleaseRouter, router_feeds, url).up() as lab:
             try:
@@ -142,12 +143,14 @@ def _lay_out(directory: Path, packages_feed: Path) -> tuple[Path, Path]:
     target = mirror / f"releases/{version[1]}/targets/{TARGET}"
     target.mkdir(parents=True)
     release: dict[str, object] = {"version": version[1], "mirror": "http://nowhere.invalid"}
-    files: dict[str, object] = {"target": TARGET}
+    lines = []
     for name, data in contents.items():
         (target / name).write_bytes(data)
-        files[name.partition(".")[0]] = {"file": name, "sha256": hashlib.sha256(data).hexdigest()}
+        lines.append(f"{hashlib.sha256(data).hexdigest()} *{name}\n")
+    (target / "sha256sums").write_text("".join(lines))
+    files = {name.partition(".")[0]: name for name in contents}
     pins = directory / "pins.json"
-    pins.write_text(json.dumps(release | {"x86_64": files}))
+    pins.write_text(json.dumps(release | {"x86_64": {"target": TARGET, **files}}))
     for path in re.findall(r"https?://[^/]+/(\S+)", lists):
         (mirror / path).parent.mkdir(parents=True, exist_ok=True)
         if path.endswith("/base"):

@@ -28,7 +28,7 @@ KERNEL = b"a kernel"
 
 @pytest.fixture
 def pins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the pins, all open, and a directory that is laid out like the mirror, with small files."""
+    """A directory that is laid out like the mirror, with small files, and a copy of the pins."""
     subprocess.run(["mke2fs", "-q", "-t", "ext4", str(tmp_path / "disk"), "4M"], check=True)
     disk = (tmp_path / "disk").read_bytes()
     release = json.loads(PINS.read_text())
@@ -37,10 +37,9 @@ def pins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         target.mkdir(parents=True)
         lines = []
         for kind, data in (("kernel", KERNEL), ("disk", gzip.compress(disk) + b"metadata")):
-            item = release[architecture][kind]
-            item["sha256"] = None
-            (target / item["file"]).write_bytes(data)
-            lines.append(f"{hashlib.sha256(data).hexdigest()} *{item['file']}\n")
+            name = release[architecture][kind].format(version=release["version"])
+            (target / name).write_bytes(data)
+            lines.append(f"{hashlib.sha256(data).hexdigest()} *{name}\n")
         (target / "sha256sums").write_text("".join(lines))
     copy = tmp_path / "pins.json"
     copy.write_text(json.dumps(release))
@@ -49,9 +48,16 @@ def pins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return copy
 
 
-def test_nothing_is_used_that_is_not_pinned(pins: Path) -> None:
-    with pytest.raises(ReleaseError, match="is not pinned"):
+def test_another_list_than_pinned_is_refused(pins: Path) -> None:
+    with pytest.raises(ReleaseError, match=r"sha256sums of x86_64: sha256 \w{64}, pinned \w{64}"):
         release_guest("x86_64", pins)
+
+
+@pytest.mark.parametrize("architecture", ["x86_64", "aarch64"])
+def test_what_is_pinned(architecture: str) -> None:
+    release = json.loads(PINS.read_text())
+    assert re.fullmatch("[0-9a-f]{64}", release[architecture]["sha256sums"])
+    assert re.fullmatch(r"\d\d\.\d\d\.\d+", release["version"])
 
 
 @pytest.mark.parametrize("architecture", ["x86_64", "aarch64"])
@@ -64,11 +70,11 @@ def test_pinned_files_become_an_image(pins: Path, architecture: str) -> None:
     assert blocks and int(blocks[1]) == DISK_MIB * 1024, "there is no room"
 
 
-def test_other_bytes_than_pinned_are_refused(pins: Path, tmp_path: Path) -> None:
+def test_other_bytes_than_listed_are_refused(pins: Path, tmp_path: Path) -> None:
     pin(pins)
     for path in tmp_path.rglob("*-kernel.bin"):
         path.write_bytes(b"another kernel")
-    with pytest.raises(ReleaseError, match="pinned"):
+    with pytest.raises(ReleaseError, match=r"kernel.bin: sha256 \w{64}, sha256sums has \w{64}"):
         release_guest("x86_64", pins)
 
 

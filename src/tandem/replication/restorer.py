@@ -13,8 +13,8 @@ dealt with in later steps. By errno:
     ENOENT      its master is gone: a transfer outlives what announced it, a call the INVITE. It is created
                 without. Likewise where EOPNOTSUPP stays: the kernel lacks the helper.
 
-For a helper that it lacks, the kernel starts modprobe and waits. So a helper's first entry is a step on its own,
-and where it was missed, the others go without for a while.
+For a helper that it lacks, the kernel starts modprobe and waits. So a helper's first entry is a step of its
+own, and where it was missed, the others go without for a while.
 
 Where most entries of a chunk were there, those of the next are deleted together before they are
 created: 5 us an entry instead of 18. Not so entries with tails: others may belong to them.
