@@ -12,7 +12,7 @@ from tests.lab import wait_until
 
 from .image import Image
 from .machine import accelerated
-from .router import LabRouter, Pair
+from .router import Pair
 from .traffic import Traffic, fill, told, traffic
 
 ENTRIES = 10_000
@@ -21,11 +21,11 @@ COLUMNS = ["guest", "boot s", "power loss, ms", "WAN cable, ms", f"restore of {E
 COLUMNS += ["RSS MiB", "idle CPU %"]
 
 
-def figures(image: Image, runs: int, logs: Path) -> str:
-    """Measure with a pair of lab guests; two lines of Markdown, the table's head among them."""
-    with Pair([image, image], LabRouter).up() as lab:
+def figures(pair: Pair, runs: int, logs: Path) -> str:
+    """Measure with a pair that is not started; three lines of Markdown, the table's head among them."""
+    with pair.up() as lab:
         try:
-            row = _measure(lab, image, runs)
+            row = _measure(lab, lab.r1.image, runs)
         finally:
             for router in lab.routers:
                 router.keep_logs(logs)
@@ -36,8 +36,7 @@ def _measure(lab: Pair, image: Image, runs: int) -> list[str]:
     began = time.monotonic()
     lab.boot()
     boot = time.monotonic() - began
-    lab.install()
-    lab.in_step()
+    lab.set_up()
     rss, cpu = _cost(lab)
     with traffic(lab) as client:
         power = [_outage(lab, client, _power) for _ in range(runs)]

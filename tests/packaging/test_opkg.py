@@ -9,8 +9,8 @@ import re
 import pytest
 
 from tests.lab.wait import stays, wait_until
-from tests.packaging.conftest import python310
 from tests.packaging.router import OpenWrt, needs_router
+from tests.packaging.router_feeds import python310
 
 pytestmark = needs_router
 needs_planner = pytest.mark.skipif(

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The feeds of a router: our packages, a later release of them, and what stands in for OpenWrt's own."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.openwrt_pieces import GATE
+from tests.packaging import packages
+
+# What the test root has no package for: the parts of Python's standard library that pyroute2 imports, from
+# another Python 3.10. sqlite3 is only imported, never used.
+STDLIB = ("asyncio", "logging", "multiprocessing", "unittest", "uuid.py")
+SQLITE3 = """
+def __getattr__(name):
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return (lambda *_: None) if name.startswith("register") else type(name, (Exception,), {})
+"""
+
+
+def build(feed: Path, srv: Path) -> None:
+    """Make in `srv` the feeds tandem (a copy of `feed`) and standin, in next/ a later tandem, and test.sh."""
+    shutil.copytree(feed, srv / "tandem")
+    shutil.copy(packages.FEED / "tandem/test.sh", srv)
+    packages.make_ipk(srv / "next", "PKG_RELEASE=2")
+    standin = srv / "standin"
+    standin.mkdir()
+    for name in ("kmod-nf-conntrack-netlink", "kmod-macvlan", "kmod-nft-nat", "kmod-nft-queue"):
+        packages.stand_in(standin, name)
+    packages.stand_in(standin, "python3-scapy")
+    packages.stand_in(standin, "python3-netfilterqueue", dict(netfilterqueue()))
+    sqlite3 = srv / "sqlite3.py"
+    sqlite3.write_text(SQLITE3)
+    files = {f"/usr/lib/python3.10/{path}": source for path, source in stdlib()} | {
+        f"/usr/lib/python3.10/site-packages/{path}": source for path, source in pyroute2()
+    }
+    packages.stand_in(standin, "python3-pyroute2", files | {"/usr/lib/python3.10/sqlite3.py": sqlite3})
+    packages.packer().index(standin)
+
+
+def pyroute2() -> Iterator[tuple[str, Path]]:
+    spec = importlib.util.find_spec("pyroute2")
+    assert spec is not None and spec.origin is not None
+    package = Path(spec.origin).parent
+    for path in package.rglob("*.py"):
+        yield f"pyroute2/{path.relative_to(package)}", path
+
+
+def netfilterqueue() -> Iterator[tuple[str, Path]]:
+    """The module and its library, as built for the test root; none, where nobody has built them."""
+    yield from ((f"/usr/lib/{path.name}", path) for path in GATE.glob("*.so.*"))
+    for path in GATE.glob("netfilterqueue/*"):
+        yield f"/usr/lib/python3.10/site-packages/netfilterqueue/{path.name}", path
+
+
+def stdlib() -> Iterator[tuple[str, Path]]:
+    """Modules of a Python 3.10 on this machine; none when there is none: then nothing can be planned."""
+    library = python310()
+    for name in STDLIB if library else ():
+        assert library is not None
+        path = library / name
+        for source in path.rglob("*.py") if path.is_dir() else [path]:
+            if "test" not in source.relative_to(library).parts:
+                yield str(source.relative_to(library)), source
+
+
+def python310() -> Path | None:
+    for program in [shutil.which("python3.10"), *Path("/root/.pyenv/versions").glob("3.10.*/bin/python3.10")]:
+        if program is None:
+            continue
+        done = subprocess.run(
+            [program, "-c", "import os; print(os.path.dirname(os.__file__))"], capture_output=True, text=True
+        )
+        if done.returncode == 0:
+            return Path(done.stdout.strip())
+    return None
