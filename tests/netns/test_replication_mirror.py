@@ -157,10 +157,41 @@ def test_entries_that_the_kernel_lost_come_back_and_none_times_out(backup: Backu
     backup.second()
     left = [int.from_bytes(body[3:7], "big") for body in entries(dumped(backup.where)).values()]
     assert min(left) > LEAST - 5
-    netns.run(["ip", "netns", "exec", backup.where, "conntrack", "-F"])
-    assert not backup.kernel()
+    delete = ["ip", "netns", "exec", backup.where, "conntrack", "-D", "-p", "tcp", "--orig-port-src"]
+    for key in list(backup.held())[:10]:
+        netns.run([*delete, str(int.from_bytes(key[12:14], "big"))])
+    assert len(backup.kernel()) == 290
     backup.second(ROUND)
     assert backup.kernel() == backup.held()
+
+
+def flush(backup: Backup) -> None:
+    netns.run(["ip", "netns", "exec", backup.where, "conntrack", "-F"])
+    assert not backup.kernel()
+
+
+def test_a_table_that_was_flushed_is_there_again(backup: Backup) -> None:
+    """Within a second, and when a takeover needs it before that."""
+    backup.hold(NEW, flows(300))
+    backup.second()
+    flush(backup)
+    backup.second()
+    assert backup.kernel() == backup.held()
+    flush(backup)
+    backup.complete()
+    assert backup.kernel().keys() == backup.held().keys()
+
+
+def test_what_the_kernel_does_not_take_is_not_offered_every_second(
+    backup: Backup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tandem.replication.mirror.table_size", lambda: (0, 1000))
+    backup.hold(NEW, flows(300))
+    backup.second(3)
+    begun: list[bool] = []
+    monkeypatch.setattr(backup.restorer, "restore", lambda *_: begun.append(True))
+    backup.second(3)
+    assert backup.journal.whole and not begun
 
 
 def test_a_kernel_that_is_nearly_full_is_left_room(backup: Backup, monkeypatch: pytest.MonkeyPatch) -> None:

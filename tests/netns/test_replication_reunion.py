@@ -16,7 +16,7 @@ from tandem.core.instance import HICCUP
 from tests.lab import FAR, Host, Port, Router, SeedLab, stays, wait_until
 from tests.lab.topology import LAN_GATEWAY, PROVIDER
 
-from .live import connections, failover, no_resets, settle, started, sync, synced, told, udp_flows
+from .live import connections, failover, no_resets, peer, settle, started, sync, synced, told, udp_flows
 
 Open = Callable[[SeedLab], SeedLab]
 ISLANDS = {"br-lan": "lan2", "eth0.2": "wan2"}
@@ -28,6 +28,14 @@ table inet cut {
         type filter hook input priority -10
         tcp dport 3780 drop
         tcp sport 3780 drop
+    }
+}
+"""
+NO_ADVERTS = """
+table inet deaf {
+    chain in {
+        type filter hook input priority -10
+        meta l4proto 112 drop
     }
 }
 """
@@ -122,3 +130,20 @@ def test_without_a_channel_the_better_router_stays_active(lab: SeedLab) -> None:
     parted(lab)
     move(lab, HOME)
     wait_until(lambda: lab.active is lab.r2, 15, "r2 alone is active", explain=lab.logs)
+
+
+def test_what_both_know_is_left_alone(lab: SeedLab) -> None:
+    """The lesser router heard no adverts for a while; what it tells then is what the better one has."""
+    with connections() as flows, no_resets(lab):
+        flows.add(lab.client, lab.server, FAR, 10, server_speaks=True)
+        udp_flows(lab.client, FLOWS, 5001)
+        told(lab)
+        lab.r1.exec("nft", "-f", "-", stdin=NO_ADVERTS)
+        wait_until(lambda: lab.r1.active and peer(lab.r1).get("in_step"), 10, "both tell each other")
+        udp_flows(lab.client, FLOWS, 5002)
+        lab.r1.exec("nft", "delete", "table", "inet", "deaf")
+        assert settle(lab)[0] is lab.r2
+        are_known(lab.r2, 5001)
+        are_known(lab.r2, 5002)
+        flows.all_go_on()
+    assert [step["replaced"] for step in sync(lab.r2)["restore_steps"] if step["replaced"]] == []

@@ -12,7 +12,8 @@ the time. In a hurry (the active may be dead, or is) there is a step in every tu
 
 Nobody's packets refresh the entries, so that their timeouts run down. They get LEAST at least, and are all
 touched once a ROUND; what the kernel has lost meanwhile comes back by that. After a takeover a dead entry
-stays LEAST at most.
+stays LEAST at most. A table that somebody has flushed (`conntrack -F`) is noticed sooner, by its size: every
+second, and before a takeover ends.
 
 Nothing is put there at rest while the kernel's table is fuller than SHARE of its limit: the kernel makes room
 by dropping entries of its own.
@@ -29,6 +30,7 @@ from tandem.loop import Loop
 from tandem.replication.cache import SHARDS, Cache
 from tandem.replication.ctnetlink import table_size
 from tandem.replication.journal import Journal
+from tandem.replication.record import same_flow
 from tandem.replication.restore import TOUCH, Builder, Chunk
 from tandem.replication.restorer import Figures, Restorer
 
@@ -42,6 +44,7 @@ MILLISECOND = 1_000_000
 REST = 4  # times as long as a step takes, after it
 LEAST, ROUND = 300, 120  # s
 SHARE = 3 / 4
+LACKING, LACKING_SHARE = 4, 8  # entries, and which part of all, it may lack before all are put there
 SMALL = 8 * 1024  # bytes of a chunk at rest: 0.3 ms, for which what the active tells has to wait
 FULL = 64 * 1024
 SHARDS_A_STEP = SHARDS // 64
@@ -73,11 +76,13 @@ class Mirror:
         self._creating = False  # and puts entries into the kernel
         self._hurried = False
         self._complete: Callable[[], None] | None = None
-        self._differs: Callable[[Entry], bool] | None = None  # which entries of a walk are of interest
+        self._own: Callable[[bytes], bytes | None] | None = None  # while the kernel has flows of its own
         self._began = 0
         self._touched = 0  # shard that is touched next
         self._untouched = 0  # shards that are due to be touched
         self._following = False
+        self._lacked = 0  # entries that the kernel lacked when they were counted last
+        self._counted = True  # for the present takeover
 
     # Life
 
@@ -98,13 +103,16 @@ class Mirror:
         self._restorer.stop()
         self._rounds.clear()
         self._busy = self._hurried = False
-        self._complete = self._differs = None
+        self._complete = self._own = None
         self._loop.call_at(_TIMER, None)
 
     def work(self) -> None:
         """To be called every second: begin what has become due, unless something is under way."""
         if self._following and not self._busy and not self._hurried:
             self._untouched = max(self._untouched, -(-SHARDS // ROUND))
+            before = self._lacked
+            if self._journal.whole and self._lacks() and self._lacked > before:
+                self._journal.whole = False  # what it does not take is not offered every second
             self._plan()
             self._step(self._loop.now())
 
@@ -125,18 +133,22 @@ class Mirror:
             self._began = self._loop.now()
             self._loop.call_at(_TIMER, self._began, self._step)
 
-    def complete(self, done: Callable[[], None], differs: Callable[[Entry], bool] | None = None) -> None:
+    def complete(
+        self, done: Callable[[], None], own: Callable[[bytes], bytes | None] | None = None
+    ) -> None:
         """Call `done`, from the loop, when the kernel has everything that is held.
 
-        `differs`: whether it does not have an entry already, as far as the caller knows.
+        `own(key)`: what an active router knows of a flow itself. What is known alike is left alone, and
+        nothing that is known is taken out.
         """
-        self._differs = differs
+        self._own = own
         if not self._journal.on:
             self._journal.start(whole=False)
         if not self._hurried:
             self.steps.clear()
         self._began = self._loop.now()
         self._hurried, self._complete = True, done
+        self._counted = own is not None  # what is its own does not tell
         self._loop.call_at(_TIMER, self._began, self._step)
 
     # Steps
@@ -144,6 +156,9 @@ class Mirror:
     def _plan(self) -> None:
         """What there is to do now, as rounds."""
         journal = self._journal
+        if not self._counted:
+            self._counted = True
+            journal.whole &= not self._lacks()
         changed = journal.new or journal.changed
         room = self._hurried or not (changed or not journal.whole) or not self._is_crowded()
         if journal.gone:
@@ -179,8 +194,18 @@ class Mirror:
         done, self._complete = self._complete, None
         if done is not None:
             self._hurried = False
-            self._differs = None
+            self._own = None
             done()
+
+    def _lacks(self) -> bool:
+        """Whether the kernel has too few entries for all that it was thought to have."""
+        held = max((len(table) for table in self._tables()), default=0)
+        try:
+            entries, _ = table_size()
+        except OSError:
+            return False
+        self._lacked = held - len(self._journal.new) - entries
+        return self._lacked > max(LACKING, held // LACKING_SHARE)
 
     def _is_crowded(self) -> bool:
         try:
@@ -207,11 +232,18 @@ class Mirror:
             yield from self._builder.deletes(keys) if keys else (Chunk(b"", 1, []),)
 
     def _not_held(self, keys: Iterable[bytes]) -> list[bytes]:
-        tables = list(self._tables())
-        return [key for key in keys if all(table.get(key) is None for table in tables)]
+        tables: list[Callable[[bytes], bytes | None]] = [table.get for table in self._tables()]
+        if self._own is not None:
+            tables.append(self._own)
+        return [key for key in keys if all(get(key) is None for get in tables)]
 
     def _create(self) -> None:
         new, known = self._journal.take_changed()
+        if self._own is not None:
+            keys = iter([*new, *known])
+            parts = iter(lambda: list(islice(keys, KEYS_A_STEP)), [])
+            self._put_unlike(self._own, (list(self._entries(part)) for part in parts))
+            return
         if known:
             self._rounds.appendleft(lambda: self._put(self._entries(known), known=True))
         self._put(self._entries(new))
@@ -220,19 +252,24 @@ class Mirror:
         self._journal.whole = True  # once this is done, and if nothing is lost on the way
         self._journal.forget_changes()
         self._journal.unsure = True  # what comes meanwhile may be put there, too
-        if self._differs is not None:
-            self._creating = True
-            self._restorer.restore(self._differing(self._differs))
-            return
-        self._put(entry for table in self._tables() for part in table.slices() for entry in part)
+        parts = (part for table in self._tables() for part in table.slices())
+        if self._own is not None:
+            self._put_unlike(self._own, parts)
+        else:
+            self._put(entry for part in parts for entry in part)
 
-    def _differing(self, differs: Callable[[Entry], bool]) -> Iterator[Chunk]:
-        for table in self._tables():
-            for part in table.slices():
-                entries = list(filter(differs, part))
+    def _put_unlike(self, own: Callable[[bytes], bytes | None], parts: Iterable[list[Entry]]) -> None:
+        """Put there what is not known alike."""
+
+        def chunks() -> Iterator[Chunk]:
+            for part in parts:
+                entries = [entry for entry in part if not same_flow(own(entry[0]), entry[1])]
                 # An empty chunk is a step too: no step may look through the whole table.
-                chunks = self._builder.chunks(entries, established=self.established, least=LEAST)
-                yield from chunks if entries else (Chunk(b"", 1, []),)
+                built = self._builder.chunks(entries, established=self.established, least=LEAST)
+                yield from built if entries else (Chunk(b"", 1, []),)
+
+        self._creating = True
+        self._restorer.restore(chunks())
 
     def _put(self, entries: Iterable[Entry], known: bool = False) -> None:
         self._creating = True

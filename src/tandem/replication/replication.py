@@ -27,7 +27,6 @@ from tandem.replication.health import Health
 from tandem.replication.journal import Journal
 from tandem.replication.kernel_table import OWNER, KernelTable
 from tandem.replication.mirror import Mirror
-from tandem.replication.record import same_flow
 from tandem.replication.restorer import Restorer
 from tandem.replication.reunion import Reunion
 from tandem.replication.session_events import (
@@ -304,8 +303,7 @@ class Replication:
             self._kernel.dump()  # which finds and tells them
             done()
 
-        own = self._own.cache.get
-        self._mirror.complete(merged, lambda entry: not same_flow(own(entry[0]), entry[1]))
+        self._mirror.complete(merged, self._own.cache.get)
 
     def _push(self, records: list[Record]) -> None:
         self._channel.push(records)
