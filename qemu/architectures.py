@@ -51,4 +51,14 @@ ARCHITECTURES = {
         ("-M", "virt,highmem=off"),
         "cortex-a15",
     ),
+    # 64 bits, big-endian, as many of OpenWrt's MIPS routers are: nothing else here shows that this works.
+    "s390x": Architecture(
+        "s390x",
+        "linux-image-s390x",
+        "s390x-linux-gnu",
+        "ttysclp0",
+        "qemu-system-s390x",
+        ("-M", "s390-ccw-virtio"),
+        "max",
+    ),
 }

@@ -16,9 +16,9 @@ from qemu.router import Pair
 
 LOGS = Path(__file__).resolve().parents[2] / "build/qemu/logs"
 
-LAB = ["lab-x86_64", "lab-aarch64", "lab-armv7"]
+LAB = ["lab-x86_64", "lab-aarch64", "lab-armv7", "lab-s390x"]
 OPENWRT = ["root-x86_64", "release-x86_64", "release-aarch64"]
-MIXED = ["mixed-aarch64-x86_64", "mixed-armv7-x86_64"]  # r1 is the first
+MIXED = ["mixed-aarch64-x86_64", "mixed-armv7-x86_64", "mixed-s390x-x86_64"]  # r1 is the first
 
 
 def make(name: str, request: pytest.FixtureRequest, **options: Any) -> Pair:
