@@ -12,7 +12,10 @@ import gc
 import os
 import resource
 
-MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4  # asm-generic/mman-common.h, mman.h
+# asm/mman.h
+MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = (
+    (0x2000, 0x4000, 0x8000) if os.uname().machine.startswith("ppc") else (1, 2, 4)
+)
 M_MMAP_THRESHOLD = -3  # malloc.h: from this size on a block is a mapping of its own
 # A daemon that spins for this long without sleeping is broken: the kernel then ends it (SIGXCPU),
 # its addresses expire, and procd starts another one. keepalived's vrrp_rlimit_rttime.

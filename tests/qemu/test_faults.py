@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -145,3 +146,30 @@ def downloads_survive_an_upgrade(lab: Pair) -> None:
 def _configure(lab: Pair, *, preempt: bool) -> None:
     for router in lab.routers:
         router.configure(preempt=preempt)
+
+
+@on(*MIXED)
+def test_a_label_means_the_same_on_both(standing: Pair) -> None:
+    """Set by nft on one, known to nft on the other after a takeover; both ways."""
+    for _ in range(2):
+        _labels_go_over(standing)
+
+
+def _labels_go_over(lab: Pair) -> None:
+    active = lab.in_step()
+    other = lab.other(active)
+    # A kernel keeps labels for conntrack only when a rule sets one.
+    other.run("nft insert rule inet lab forward udp dport 9 ct label set 7")
+    other.run("nft insert rule inet lab forward ct label 5 counter")
+    active.run("nft insert rule inet lab forward ct label set 5")
+    with traffic(lab) as client:
+        told(lab, active)
+        active.run("tandem failover", 60)
+        wait_until(lambda: other.active, 60, "handed over", every=0.2)
+        client.go_on()
+        rules = other.run("nft list chain inet lab forward")
+        counted = re.search(r"ct label 5 counter packets (\d+)", rules)
+        assert counted and int(counted[1]) > 0, rules
+    for router in lab.routers:
+        router.run("nft delete table inet lab; nft -f /etc/lab/firewall", 60)
+    lab.in_step()

@@ -3,13 +3,14 @@
 faster, restore.py goes back.
 
 include/uapi/linux/netfilter/nfnetlink_conntrack.h; net/netfilter/nf_conntrack_netlink.c. Headers of
-messages and attributes are in the byte order of this machine, values in network byte order.
+messages and attributes are in the byte order of this machine, values in network byte order but for labels.
 
 What the walk doesn't understand is left out, what contradicts itself is no record: None.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from struct import Struct
 
@@ -150,6 +151,15 @@ class Flow:
         return self.protocol + self.source + self.destination + last
 
 
+def labels(value: bytes, order: str = sys.byteorder) -> bytes:
+    """CTA_LABELS as a record has them, and back.
+
+    The kernel tells them as they lie in memory, where nft(8) puts label n at bit n of a number of 128 bits
+    in the machine's own byte order.
+    """
+    return value if order == "little" else value[::-1]
+
+
 def attribute(type_: int, value: bytes) -> bytes:
     """One attribute, padded."""
     return _ATTRIBUTE.pack(4 + len(value), type_) + value + bytes(-len(value) % 4)
@@ -283,9 +293,9 @@ def _tail(
             if 0 < len(name) < 16:
                 rare[T_HELPER] = name
     if CTA_LABELS in found:
-        labels = value(message, found, CTA_LABELS, 16)
-        if any(labels):
-            rare[T_LABELS] = labels
+        flags = value(message, found, CTA_LABELS, 16)
+        if any(flags):
+            rare[T_LABELS] = labels(flags)
     for type_, kept in (
         (CTA_SEQ_ADJ_ORIG, T_SEQ_ADJ_ORIG),
         (CTA_SEQ_ADJ_REPLY, T_SEQ_ADJ_REPLY),

@@ -60,7 +60,7 @@ TCP_FLAG_WINDOW_SCALE, TCP_FLAG_SACK, TCP_FLAG_BE_LIBERAL = 0x01, 0x02, 0x08
 # Types in a tail.
 T_MASTER = 1  # the master's key
 T_HELPER = 2  # name
-T_LABELS = 3  # 16 bytes, as the kernel has them
+T_LABELS = 3  # 16 bytes, label 0 in the lowest bit of the first
 T_SEQ_ADJ_ORIG, T_SEQ_ADJ_REPLY = 4, 5  # position, offset before, offset after: u32 each
 T_SCTP = 6  # state u8, verification tags u32 of both directions
 T_DCCP = 7  # state u8, role u8, handshake sequence number u64

@@ -70,6 +70,7 @@ from .message import (
     NLM_F_REQUEST,
     SUBSYS_CTNETLINK,
     attribute,
+    labels,
     nest,
     tuple_attribute,
 )
@@ -462,7 +463,7 @@ def _rare(type_: int, value: bytes, purpose: int) -> bytes:
         name = attribute(CTA_HELP_NAME, value + b"\0")
         return nest(CTA_HELP, name) if purpose == CREATE else b""
     if type_ == T_LABELS:
-        return attribute(CTA_LABELS, value)
+        return attribute(CTA_LABELS, labels(value))
     if type_ in _THREE:
         return nest(_THREE[type_], *(attribute(n + 1, value[4 * n : 4 * n + 4]) for n in range(3)))
     if type_ == T_SCTP:
