@@ -16,8 +16,11 @@ TEST_PACKAGES := $(DEMO_PACKAGES) iputils-ping iputils-arping keepalived frr tsh
 QEMU_PACKAGES := qemu-system-x86 qemu-system-arm qemu-utils e2fsprogs util-linux iproute2
 # NetfilterQueue for their processors; make test runs no scenario that needs it.
 QEMU_GATE_PACKAGES := gcc gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
+# Both for the big-endian ones; only where such a router is asked for.
+QEMU_S390X_PACKAGES = $(if $(filter s390x,$(ARCH))$(filter qemu-full,$@),\
+	qemu-system-misc gcc-s390x-linux-gnu libc6-dev-s390x-cross)
 
-# Of the routers that qemu, qemu-shell and qemu-figures start: x86_64, aarch64 or armv7.
+# Of the routers that qemu, qemu-shell and qemu-figures start: x86_64, aarch64, armv7 or s390x.
 ARCH  ?= x86_64
 TESTS ?= tests
 ARGS  ?=
@@ -28,7 +31,7 @@ help:
 	@echo 'make test    all tests (TESTS=tests/unit ARGS="-k name -x")'
 	@echo 'make lint    ruff, mypy'
 	@echo 'make bench   tandemd beside keepalived (ARGS="--runs 20 --only power")'
-	@echo 'make qemu    the same in virtual machines (ARCH=aarch64, armv7; qemu-full, qemu-shell, see qemu/README.md)'
+	@echo 'make qemu    the same in virtual machines (ARCH=aarch64, armv7, s390x; qemu-full, qemu-shell: qemu/README.md)'
 	@echo 'make build   sdist and wheel in build/'
 	@echo 'make ipk     packages for OpenWrt and their index in build/ipk/'
 	@echo 'make clean   removes what these made'
@@ -45,10 +48,12 @@ test: $(VENV)/.test
 qemu qemu-full: $(VENV)/.test
 	@tests/tools/debian-install $(QEMU_PACKAGES)
 	-@tests/tools/debian-install $(QEMU_GATE_PACKAGES)
+	-@tests/tools/debian-install $(QEMU_S390X_PACKAGES)
 	TANDEM_QEMU=$(if $(filter qemu-full,$@),full,$(ARCH)) $(BIN)/python -m pytest tests/qemu -v $(ARGS)
 
 qemu-shell qemu-figures qemu-pin: $(VENV)/.test
 	@tests/tools/debian-install $(QEMU_PACKAGES)
+	-@tests/tools/debian-install $(QEMU_S390X_PACKAGES)
 	@$(BIN)/python -m qemu $(subst qemu-,,$@) --arch $(ARCH) $(ARGS)
 
 lint: $(VENV)/.test

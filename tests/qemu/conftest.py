@@ -2,7 +2,7 @@
 """Which scenarios run, and on which routers.
 
 TANDEM_QEMU says which guests: "ci" (the default) runs the scenarios marked `ci` alone, for `make test`;
-"x86_64", "aarch64" and "armv7" run every scenario with that in its name; "full" runs all.
+"x86_64", "aarch64", "armv7" and "s390x" run every scenario with that in its name; "full" runs all.
 """
 
 from __future__ import annotations
