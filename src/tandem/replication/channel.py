@@ -193,7 +193,8 @@ class Channel:
         if isinstance(event, Message):
             subscriber = self._subscribers.get(event.topic)
             if subscriber is None:
-                self.count("unknown_topic", "info", f"{name} speaks of {event.topic}, which is not used here")
+                text = f"{name} speaks of {event.topic}, which is not used here"
+                self.count("unknown_topic", "info", text, name)
             else:
                 subscriber.received(name, event.data)
             return
@@ -233,10 +234,10 @@ class Channel:
             "peers": [link.status() for link in self.links.values()],
         }
 
-    def count(self, name: str, level: str, message: str) -> None:
-        """Count something, and log the first of it in a while."""
+    def count(self, name: str, level: str, message: str, of: str = "") -> None:
+        """Count something, and log the first of it in a while, for each of whom it is about."""
         self.counters[name] = self.counters.get(name, 0) + 1
-        self.log.limited(("conntrack_sync", name, message), level, f"conntrack_sync: {message}")
+        self.log.limited(("conntrack_sync", name, of), level, f"conntrack_sync: {message}")
 
     def accepted(self, sock: socket.socket, address: bytes) -> None:
         """A connection came in."""
@@ -246,9 +247,8 @@ class Channel:
                 return
         dismiss(sock)
         family = socket.AF_INET6 if len(address) == 16 else socket.AF_INET
-        self.count(
-            "stranger", "warning", f"refused {socket.inet_ntop(family, address)}, no peer has this address"
-        )
+        text = socket.inet_ntop(family, address)
+        self.count("stranger", "warning", f"refused {text}, no peer has this address", text)
 
     def _sessions(self) -> list[Connection]:
         return [link.current for link in self.links.values() if link.current is not None]
@@ -297,7 +297,8 @@ class _Listener:
             self._sock = listen(*self._where)
         except OSError as error:
             self._shut()
-            self._channel.count("listen", "warning", f"can't listen at {self}: {error.strerror or error}")
+            text = f"can't listen at {self}: {error.strerror or error}"
+            self._channel.count("listen", "warning", text, str(self))
             return
         self._ifindex = index
         loop.add_reader(self._sock.fileno(), self._acceptable)

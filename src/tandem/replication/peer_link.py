@@ -40,6 +40,7 @@ PROBE = 10 * SECOND  # between attempts on a better path; doubles, up to
 PROBE_MAX = 60 * SECOND
 STEADY = 10 * SECOND  # a session that lasted as long is no failure
 UNOPENED_MAX = 4  # accepted connections of one peer that are not the session (yet); the oldest goes
+SESSIONS_TOLD = 8  # of one peer in a minute, in the log
 NOTHING = 10 * MILLISECOND  # until the session is asked again when it promised output and had none
 
 _REPLACED = ("duplicate", "peer_duplicate")  # ends that are no failure
@@ -107,7 +108,7 @@ class Link:
         """The peer connected to us."""
         unopened = [one for one in self.connections if not one.initiator and one is not self.current]
         if len(unopened) >= UNOPENED_MAX:
-            self.channel.count("crowded", "warning", f"too many connections of {self.name}")
+            self.channel.count("crowded", "warning", f"too many connections of {self.name}", self.name)
             unopened[0].close("duplicate")
         self.begin(sock, index, initiator=False)
 
@@ -141,7 +142,7 @@ class Link:
         self.last_error = ""
         for connector in self._connectors:
             connector.settle()
-        self.channel.log.info(f"conntrack_sync: connected with {self.name} ({self.paths[connection.index]})")
+        self.tell("connected", f"connected with {self.name} ({self.paths[connection.index]})")
         return True
 
     def ended(self, connection: Connection, closed: Closed) -> None:
@@ -169,10 +170,15 @@ class Link:
             self._short = 0 if lasted else min(self._short + 1, 8)
             self.look_out()
 
-    def failed(self, reason: str, detail: str) -> None:
-        """Remember and count what went wrong with this peer."""
+    def failed(self, reason: str, detail: str, path: str = "") -> None:
+        """Remember and count what went wrong with this peer, or with one of the ways to it."""
         self.last_error = f"{reason}: {detail}" if detail else reason
-        self.channel.count(reason, "warning", f"{self.name}: {detail or reason}")
+        self.channel.count(reason, "warning", f"{self.name}: {detail or reason}", f"{self.name} {path}")
+
+    def tell(self, what: str, text: str) -> None:
+        """Log something that a peer may bring about as often as it likes."""
+        key = "conntrack_sync", self.name, what, self.sessions % SESSIONS_TOLD
+        self.channel.log.limited(key, "info", f"conntrack_sync: {text}")
 
     def close(self, reason: str) -> None:
         """End all connections, for good."""
@@ -325,7 +331,7 @@ class Connector:
 
     def _fail(self, reason: str, detail: str) -> None:
         self._drop()
-        self._link.failed(reason, detail)
+        self._link.failed(reason, detail, str(self.path))
         self._failed()
 
     def _failed(self) -> None:

@@ -351,9 +351,9 @@ class Replication:
                 self._in_step.discard(name)
             case PeerInStep():
                 self._reunion.in_step(name)
-                self._log.info(f"{OWNER}: {name} holds all our connections")
+                self._channel.links[name].tell("in step", f"{name} holds all our connections")
             case PeerOutOfStep(reason):
-                self._log.info(f"{OWNER}: {name} is out of step ({reason})")
+                self._channel.links[name].tell(reason, f"{name} is out of step ({reason})")
         self._tell_gate()
         self._reunion.tell()
         if self.in_step != before:
@@ -431,9 +431,10 @@ class Replication:
         lost += sum(peer["totals"].get(name, 0) for peer in peers for name in ("dropped", "oversized"))
         if self._health.judge(now, map(_peer_health, peers), lost):
             if self.stale:
-                self._log.warning(f"{OWNER}: replication_stale: {', '.join(self.stale)}")
+                text = f"{OWNER}: replication_stale: {', '.join(self.stale)}"
+                self._log.limited((OWNER, "stale"), "warning", text)
             else:
-                self._log.info(f"{OWNER}: no longer replication_stale")
+                self._log.limited((OWNER, "not stale"), "info", f"{OWNER}: no longer replication_stale")
 
     # For people
 
