@@ -42,7 +42,7 @@ from tandem.replication.record import (
     Record,
     pack_tail,
 )
-from tandem.replication.session import OPENED, Session, Settings
+from tandem.replication.session import MINUTE, OPENED, Session, Settings
 from tandem.replication.session_events import Authenticated
 from tandem.replication.stream import BULK_BEGIN_BODY, BULK_END_BODY, POSITION, STREAM_BODY
 from tests.lab import Router
@@ -53,12 +53,16 @@ ON, ADOPTED = 1, 2
 
 
 class Rogue:
-    """A session with the daemon at `address`, from the namespace of `router`. OSError when it is refused."""
+    """A session with the daemon at `address`, from the namespace of `router`. OSError when it is refused.
+
+    It need not give signs of life: its heartbeats are said to come once a minute.
+    """
 
     def __init__(self, router: Router, address: str, secret: str, timeout: float = 5) -> None:
         self._sock = router.enter(lambda: socket.create_connection((address, 3780), timeout))
         self._sock.settimeout(timeout)
-        settings = Settings(secrets={1: secret.encode()}, key_id=1, node=os.urandom(8), router_id="rogue")
+        secrets = {1: secret.encode()}
+        settings = Settings(secrets, key_id=1, node=os.urandom(8), router_id="rogue", heartbeat=MINUTE)
         self._session = Session(True, settings, os.urandom(16), Table(), Table(), time.monotonic_ns())
         try:
             while self._session.state is not OPENED:
@@ -176,15 +180,17 @@ def nonsense(chance: random.Random) -> Iterator[Frame]:
             yield from bulk([*found.values()], chance.randrange(1, 1 << 32), position)
         elif what == 2:
             position += chance.choice((0, 1, 1000, 1 << 40))
-            ops = [(chance.randrange(256), *record(chance)[1:]) for _ in range(30)]
-            yield from records([*{op[1]: op for op in ops}.values()], position, chance.randrange(4))
+            ops = [(chance.randrange(chance.choice((5, 256))), *record(chance)[1:]) for _ in range(30)]
+            flags = chance.choice((0, 0, 0, 2, 2, BULK))
+            yield from records([*{op[1]: op for op in ops}.values()], position, flags)
         elif what == 3:
             code = bytes((chance.randrange(256),))
             yield from [(RESYNC, 0, code)] * chance.randrange(1, 500)
         elif what == 4:
             yield from [(HEARTBEAT, 0, chance.randbytes(4))] * chance.randrange(1, 500)
         elif what == 5:
-            yield ACK, 0, struct.pack("!QII", chance.choice((0, 1)), chance.randrange(3), chance.randrange(9))
+            wrong = chance.random() < 0.1
+            yield ACK, 0, struct.pack("!QII", wrong, wrong and chance.randrange(3), chance.randrange(9))
         elif what == 6:
             digest = struct.pack("!IB", chance.randrange(1 << 32), 8) + chance.randbytes(8)
             yield DIGEST, 0, POSITION.pack(position) + digest
@@ -192,5 +198,7 @@ def nonsense(chance: random.Random) -> Iterator[Frame]:
             topic = chance.choice((b"dhcp", b"doctor", b"x%d" % chance.randrange(10_000)))
             yield TOPIC, 0, bytes((len(topic),)) + topic + chance.randbytes(chance.choice((0, 9, 16_000)))
         else:
-            yield stream(position, chance.randrange(9), chance.choice((0, ON, ON | ADOPTED)), position)
+            yield stream(position, chance.randrange(9), chance.choice((ON, ON, ON | ADOPTED)), position)
+            if chance.random() < 0.1:
+                yield stream(position, flags=0)
     yield chance.randrange(256), chance.randrange(256), chance.randbytes(chance.randrange(300))
