@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Options of `conntrack_sync` end to end: what the filters let through, what is set in the kernel, what is said."""
+"""Options of `conntrack_sync` end to end: filters, settings of the kernel, what is said of it."""
 
 from __future__ import annotations
 
