@@ -42,7 +42,7 @@ table inet fw4 {
         iif "lo" accept
         ct state established,related accept
         ct state invalid drop
-        iifname "br-lan" accept
+        iifname { "br-lan", "eth3" } accept
         meta l4proto 112 accept
         icmp type echo-request accept
         icmpv6 type { echo-request, nd-neighbor-solicit, nd-neighbor-advert } accept
