@@ -13,7 +13,7 @@ from functools import partial
 
 import pytest
 
-from tests.lab import FAR, Router, SeedLab, Tandem, stays, wait_until
+from tests.lab import FAR, Capture, Router, SeedLab, Tandem, stays, wait_until
 
 from .daemon import status
 from .live import (
@@ -153,6 +153,11 @@ def test_a_wrong_secret_is_counted_and_takes_no_addresses_away(open_lab: Open) -
         )  # fmt: skip
     assert any("authentication" in turned_away(router) for router in lab.routers)
     assert not sync(backup)["in_step"] and held(backup) == 0
+    wait_until(lambda: sum(turned_away(active).values()) >= 5, 20, "it is tried again and again")
+    for router in lab.routers:  # each kind of trouble once, and no secret
+        lines = [line for line in router.log().splitlines() if line.startswith("warning conntrack_sync")]
+        assert len(lines) <= len(turned_away(router)) + 1 and len(set(lines)) == len(lines), lines
+        assert "a secret of" not in router.log()
     power_loss(lab, active)
     takes_over(lab, backup)
     active.power_on()
@@ -242,6 +247,45 @@ def test_an_impostor_at_the_peers_address(open_lab: Open, talk: Callable[[socket
         failover(lab, active)
         takes_over(lab, backup)
         flows.all_go_on()
+
+
+def recorded(capture: Capture, source: str) -> list[bytes]:
+    """What the router at this address said on each connection of a capture, with most of it first."""
+    found: dict[str, bytearray] = {}
+    fields = capture.fields(f"ip.src == {source} && tcp.len > 0", "tcp.stream", "tcp.payload")
+    for stream, payload in fields:
+        found.setdefault(stream, bytearray()).extend(bytes.fromhex(payload.replace(":", "")))
+    return sorted(map(bytes, found.values()), key=len, reverse=True)
+
+
+def test_a_recorded_session_is_no_use(open_lab: Open) -> None:
+    """Everything that the backup said is said once more, whoever connects: it opens no session."""
+    lab = open_lab(SeedLab(synced))
+    with Capture(lab, "lan", filter="tcp port 3780") as capture:
+        active, backup = started(lab)
+        udp_flows(lab.client, 200)
+        told(lab)
+    addresses = {lab.r1: "192.168.1.2", lab.r2: "192.168.1.3"}
+    said = recorded(capture, addresses[backup])
+    assert said and said[0].startswith(b"TNDM") and len(said[0]) > 200
+    assert backup.stop() == 0
+    wait_until(lambda: peer(active)["state"] == "down", 10, "the backup has gone")
+    sessions, before = peer(active)["sessions"], turned_away(active)
+
+    def again(sock: socket.socket) -> None:
+        sock.settimeout(1)
+        sock.sendall(said[0])
+        sock.recv(100)
+
+    with Impostor(backup, addresses[active], again) as impostor:
+        wait_until(lambda: impostor.talks > 20, 20, "20 connections")
+        wait_until(
+            lambda: turned_away(active).get("authentication", 0) >= before.get("authentication", 0) + 10,
+            20, "they are turned away", explain=lambda: str(turned_away(active)),
+        )  # fmt: skip
+        assert peer(active)["sessions"] == sessions
+    backup.start()
+    settle(lab)
 
 
 def test_a_peer_that_stops_reading_costs_nothing_and_comes_back(open_lab: Open) -> None:
