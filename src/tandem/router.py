@@ -159,9 +159,9 @@ class Router:
         if group in self.groups:
             self.dispatch(self.groups[group], Reunited())
 
-    def partner(self, known: bool, in_step: bool) -> None:
-        """See `Partner`."""
-        self._partner = Partner(known, in_step)
+    def partner(self, partner: Partner) -> None:
+        """What is known of the peers has changed."""
+        self._partner = partner
         for group in list(self.groups.values()):
             self.dispatch(group, self._partner)
 

@@ -27,6 +27,7 @@ from tests.lab import (
     SeedLab,
     Tandem,
     seed_instances,
+    stays,
     wait_until,
 )
 from tests.lab.scenario import tandem_uci
@@ -42,7 +43,7 @@ table inet fw4 {
         iif "lo" accept
         ct state established,related accept
         ct state invalid drop
-        iifname { "br-lan", "eth3" } accept
+        iifname { "br-lan", "eth3", "br-guest" } accept
         meta l4proto 112 accept
         icmp type echo-request accept
         icmpv6 type { echo-request, nd-neighbor-solicit, nd-neighbor-advert } accept
@@ -53,7 +54,7 @@ table inet fw4 {
         type filter hook forward priority filter; policy drop
         ct state established,related accept
         ct state invalid drop
-        iifname "br-lan" accept
+        iifname { "br-lan", "br-guest" } accept
         ct status dnat accept
         meta l4proto tcp reject with tcp reset
         reject
@@ -167,6 +168,17 @@ def udp_flows(client: Host, count: int, source: int = 5000) -> None:
         for port in range(10_000, 10_000 + count):
             with suppress(OSError):  # ICMP errors of earlier ones
                 sock.sendto(b"", (FAR, port))
+
+
+def at_rest(*routers: Router) -> None:
+    """No table is sent, or found to differ, while all digests are compared three times."""
+
+    def resyncs() -> list[tuple[int, int]]:
+        peers = [peer for router in routers for peer in sync(router)["channel"]["peers"]]
+        return [(peer["totals"].get("bulks", 0), peer["totals"].get("drifts", 0)) for peer in peers]
+
+    before = resyncs()
+    stays(lambda: resyncs() == before, 3.5, f"at rest with {before}", every=0.1)
 
 
 def transitions(router: Router) -> int:

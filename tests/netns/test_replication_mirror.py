@@ -232,6 +232,26 @@ def test_a_table_that_is_retired_leaves_the_kernel_but_for_what_is_held(where: s
     backup.close()
 
 
+def test_what_the_first_table_says_of_a_flow_counts(where: str) -> None:
+    """The others are of routers that were active before."""
+    backup = Backup(where, peers=3)
+    for peer in (2, 1):
+        backup.hold(NEW, flows(500, first=200 * peer, state=4 + peer), peer=peer)
+    backup.hold(NEW, flows(300, state=3))
+    backup.complete()
+    assert len(backup.kernel()) == 900
+    expected: dict[bytes, bytes] = {}
+    for cache in backup.caches:
+        expected = {key: untimed(body) for part in cache.slices() for key, body in part} | expected
+    assert backup.kernel() == expected
+    backup.hold(UPDATE, flows(300, state=4))
+    backup.hold(UPDATE, flows(500, first=200, state=7), peer=1)
+    backup.second()
+    known = backup.kernel()
+    assert all(known[key] == untimed(body) for part in backup.caches[0].slices() for key, body in part)
+    backup.close()
+
+
 def test_no_step_looks_through_all_that_was_noted(where: str) -> None:
     """What the active tells waits while a step goes on: 20,000 new flows a second cost 3 ms at once."""
     backup = Backup(where, peers=2)

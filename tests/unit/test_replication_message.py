@@ -22,6 +22,7 @@ from tandem.replication.record import (
     TCP,
     UPDATE,
     ZONED,
+    further,
     merge,
     tail,
     valid,
@@ -41,6 +42,19 @@ def parse(raw: bytes) -> record.Record:
     found = parse_expectation(raw) if subsystem(raw) == 2 else message.parse(raw)
     assert found is not None
     return found
+
+
+def test_which_of_two_knows_more_of_a_connection() -> None:
+    def tcp(state: int) -> bytes:
+        return bytes((TCP, 0, 8, 0, 0, 0, 9, state, 0, 0, 0, 0))
+
+    order = [0, 1, 2, 3, 4, 5, 6, 7, 8]
+    assert all(further(tcp(a), tcp(b)) == (a > b > 0) for a in order for b in order)
+    assert not further(tcp(9), tcp(1)) and not further(tcp(1), tcp(9)) and further(tcp(2), tcp(9))
+    udp = bytes((0, 0, 8, 0, 0, 0, 9))
+    assert not further(udp, udp) and not further(tcp(3), udp) and not further(udp, tcp(3))
+    expectation = bytes((EXPECTATION, *range(30)))
+    assert not further(expectation, expectation)
 
 
 @pytest.mark.parametrize("case", sorted({case for case, _ in vectors()}))

@@ -12,8 +12,10 @@ from tandem.replication.record import DESTROY, NEW, UPDATE, Entry
 from tandem.replication.session import MILLISECOND, SECOND
 from tandem.replication.session_events import (
     Acked,
+    Event,
     HeldInStep,
     HeldOutOfStep,
+    PeerHandedOver,
     PeerInStep,
     PeerOutOfStep,
     PeerStream,
@@ -307,6 +309,38 @@ def test_both_stream() -> None:
     assert all(end.session.outgoing.in_step for end in link.ends)
     assert link.ends[0].held.entries == link.ends[1].own.entries
     assert link.ends[1].held.entries == link.ends[0].own.entries
+
+
+def test_the_last_of_a_group_is_told_while_the_stream_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    link = streaming(5)
+    left, right = link.ends
+    equal: list[bool] = []
+    take = right.take
+
+    def taken(events: list[Event], now: int) -> None:
+        equal.extend(right.held.entries == left.own.entries for e in events if isinstance(e, PeerHandedOver))
+        take(events, now)
+
+    monkeypatch.setattr(right, "take", taken)
+    left.change([new(1000 + number) for number in range(3000)], link.now)
+    left.session.hand_over()
+    link.settle()  # no time passes
+    assert equal == [True]
+    link.run(3 * left.session._settings.digest_interval)
+    assert equal == [True] and left.session.outgoing.in_step
+    right.session.hand_over()  # it does not stream
+    link.run(SECOND)
+    assert left.last(PeerHandedOver) is None
+
+
+def test_the_last_of_a_group_is_told_behind_a_bulk() -> None:
+    link = streaming(2000)
+    left, right = link.ends
+    right.session.request_bulk()
+    link.run(SECOND)
+    left.session.hand_over()
+    link.run(SECOND)
+    assert isinstance(right.last(PeerHandedOver), PeerHandedOver) and right.session.incoming.in_step
 
 
 def test_off_and_on_before_anything_was_sent() -> None:

@@ -51,6 +51,13 @@ def test_but_not_for_ever() -> None:
     assert Remove("LAN") in group.handle(BETTER, 10 * SECOND + REUNION_LIMIT)
 
 
+def test_that_another_one_knows_them_is_not_enough() -> None:
+    group = active(Partner(True, False, near=frozenset([LOWER])))
+    assert group.handle(BETTER, 10 * SECOND) == [Reunite("LAN")]
+    group = active(Partner(True, False, near=frozenset([BETTER.source])))
+    assert Remove("LAN") in group.handle(BETTER, 10 * SECOND)
+
+
 @pytest.mark.parametrize(
     "group",
     [active(TOGETHER), active(ALONE), active(patience=0), active(restores=False)],

@@ -37,7 +37,8 @@ class FakeMirror:
         self.done: Callable[[], None] | None = None
         self.asked = 0
 
-    def complete(self, done: Callable[[], None]) -> None:
+    def complete(self, done: Callable[[], None], own: object) -> None:
+        assert own is None
         self.done = done
         self.asked += 1
 
@@ -52,7 +53,9 @@ class Scene:
         self.loop, self.mirror = FakeLoop(), FakeMirror()
         self.heard: list[int] = []  # of the peers that stream
         self.restored: list[str] = []
-        self.takeover = Takeover(self.loop, self.mirror, lambda: self.heard, self.restored.append)
+        self.takeover = Takeover(
+            self.loop, self.mirror, lambda: self.heard, lambda: None, self.restored.append
+        )
 
 
 def test_nobody_waits_for_a_dead_router() -> None:
@@ -84,6 +87,38 @@ def test_the_last_words_of_a_router_that_resigned() -> None:
     assert scene.restored == ["G"]
     scene.loop.advance(10 * SILENCE)
     assert scene.restored == ["G"]
+
+
+def test_one_that_goes_on_with_another_group_says_when_it_has_told_all() -> None:
+    scene = Scene()
+    scene.heard = [scene.loop.now()]  # and so on, for ever
+    scene.takeover.begin("G", handed_over=True)
+    scene.mirror.ready()
+    assert scene.restored == []
+    scene.takeover.handed_over()
+    assert scene.restored == [] and scene.mirror.done is not None  # what came last goes to the kernel first
+    scene.mirror.ready()
+    assert scene.restored == ["G"]
+    scene.takeover.begin("H", handed_over=True)
+    scene.mirror.ready()
+    assert scene.restored == ["G"]  # that was about G
+
+
+def test_it_may_say_so_before_we_take_over() -> None:
+    scene = Scene()
+    scene.heard = [scene.loop.now()]
+    scene.takeover.handed_over()
+    scene.loop.advance(900 * MILLISECOND)  # the skew time
+    scene.heard = [scene.loop.now()]
+    scene.takeover.begin("G", handed_over=True)
+    scene.mirror.ready()
+    assert scene.restored == ["G"]
+    scene.takeover.handed_over()
+    scene.loop.advance(LIMIT)
+    scene.heard = [scene.loop.now()]
+    scene.takeover.begin("H", handed_over=True)
+    scene.mirror.ready()
+    assert scene.restored == ["G"]  # that was too long ago
 
 
 def test_the_path_was_what_it_lost() -> None:

@@ -76,7 +76,8 @@ class Partner:
     """What is known of the routers that connections are replicated to and from."""
 
     known: bool  # one was in step with us, in either direction, and has not said goodbye since
-    in_step: bool  # one holds all connections of ours, now
+    in_step: bool  # the one that is active as well holds all connections of ours, now; or all hold them
+    near: frozenset[bytes] = frozenset()  # packed addresses of those that do
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,7 +184,7 @@ class SyncGroup:
                 member = self._by_name[name]
                 member.patient = self._restores and not self._synchronised and now < self._patient_until
                 if member.receive(advert, source, now) and not self._earlier_member_wins(member, now):
-                    return self._yield(now)
+                    return self._yield(source, now)
                 reunion = self._reunion(member, now)
                 return reunion + member.defend(advert, now, announce=self._reunion_by is None)
             case Tick():
@@ -240,9 +240,10 @@ class SyncGroup:
 
     # Two active routers
 
-    def _yield(self, now: int) -> list[Action]:
+    def _yield(self, source: bytes, now: int) -> list[Action]:
         """A better router is active: become backup, or go on until it knows our connections."""
-        apart = self._partner.known and not self._partner.in_step
+        partner = self._partner
+        apart = partner.known and not partner.in_step and source not in partner.near
         # A better one that was only late, on a busy machine, is back before there is much to tell.
         young = now - self._active_since < HICCUP
         if not self._restores or not apart or young or self._restore_by is not None:

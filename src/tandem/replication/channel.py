@@ -136,6 +136,12 @@ class Channel:
             connection.service(now)
         return self.position
 
+    def hand_over(self) -> None:
+        """Tell every peer, behind what was pushed, that a group was given up; see `Session.hand_over`."""
+        for connection in self._sessions():
+            connection.session.hand_over()
+            connection.service(self.loop.now())
+
     def repeat(self, reason: str) -> None:
         """Send every peer the whole table once more, see `Session.repeat`."""
         for connection in self._sessions():
@@ -211,11 +217,26 @@ class Channel:
             link.hurry()
 
     def are_known(self) -> bool:
-        """Whether every peer is there, and we hold all of its table if it streams."""
+        """Whether we hold all that peers stream; where none does, whether every peer is there."""
         sessions = [connection.session for connection in self._sessions()]
-        return len(sessions) == len(self.links) and all(
-            session.answered and (session.incoming.in_step or not session.incoming.on) for session in sessions
-        )
+        streaming = [session for session in sessions if session.incoming.on]
+        if not all(session.answered for session in sessions):
+            return False
+        if streaming:
+            return all(session.incoming.in_step for session in streaming)
+        return len(sessions) == len(self.links)
+
+    def in_step(self) -> set[str]:
+        """The peers that hold our whole table."""
+        return {
+            name
+            for name, link in self.links.items()
+            if link.current is not None and link.current.session.outgoing.in_step
+        }
+
+    def addresses(self, names: set[str]) -> frozenset[bytes]:
+        """Packed addresses by which these peers are reached."""
+        return frozenset(path.packed for name in names for path in self.links[name].paths)
 
     def request_bulk(self, name: str) -> None:
         """Ask that peer for its whole table, if it streams."""

@@ -52,6 +52,8 @@ AUTH, OPEN, HEARTBEAT, ACK, STREAM, RECORDS = range(1, 7)
 BULK_BEGIN, BULK_END, DIGEST, RESYNC, GOODBYE, TOPIC = range(7, 13)
 # Flags of RECORDS
 BULK, ACK_NOW = 1, 2
+# Flag of DIGEST
+HANDED_OVER = 1  # the peer has given a group up, and has told the last of it
 # Capabilities in a hello
 TOPICS = 1  # takes TOPIC frames
 

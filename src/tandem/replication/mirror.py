@@ -23,14 +23,14 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 from tandem.loop import Loop
 from tandem.replication.cache import SHARDS, Cache
 from tandem.replication.ctnetlink import table_size
 from tandem.replication.journal import Journal
-from tandem.replication.record import same_flow
+from tandem.replication.record import further, same_flow
 from tandem.replication.restore import TOUCH, Builder, Chunk
 from tandem.replication.restorer import Figures, Restorer
 
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tandem.replication.record import Entry
+
+    Lookup = Callable[[bytes], bytes | None]
 
 MILLISECOND = 1_000_000
 REST = 4  # times as long as a step takes, after it
@@ -56,7 +58,8 @@ _TIMER = "conntrack mirror"
 class Mirror:
     """Works between `follow` and `leave`; `complete` also without, for a takeover beside an active group.
 
-    `tables()` are the held ones. `established`: s, the timeout of established TCP connections.
+    `tables()` are the held ones, the one that was told last first. `established`: s, the timeout of
+    established TCP connections.
     """
 
     def __init__(
@@ -76,7 +79,7 @@ class Mirror:
         self._creating = False  # and puts entries into the kernel
         self._hurried = False
         self._complete: Callable[[], None] | None = None
-        self._own: Callable[[bytes], bytes | None] | None = None  # while the kernel has flows of its own
+        self._own: Lookup | None = None  # while the kernel has flows of its own
         self._began = 0
         self._touched = 0  # shard that is touched next
         self._untouched = 0  # shards that are due to be touched
@@ -133,13 +136,11 @@ class Mirror:
             self._began = self._loop.now()
             self._loop.call_at(_TIMER, self._began, self._step)
 
-    def complete(
-        self, done: Callable[[], None], own: Callable[[bytes], bytes | None] | None = None
-    ) -> None:
+    def complete(self, done: Callable[[], None], own: Lookup | None = None) -> None:
         """Call `done`, from the loop, when the kernel has everything that is held.
 
-        `own(key)`: what an active router knows of a flow itself. What is known alike is left alone, and
-        nothing that is known is taken out.
+        `own(key)`: what an active router knows of a flow itself. What is known alike, or better, is left
+        alone, and nothing that is known is taken out.
         """
         self._own = own
         if not self._journal.on:
@@ -232,7 +233,7 @@ class Mirror:
             yield from self._builder.deletes(keys) if keys else (Chunk(b"", 1, []),)
 
     def _not_held(self, keys: Iterable[bytes]) -> list[bytes]:
-        tables: list[Callable[[bytes], bytes | None]] = [table.get for table in self._tables()]
+        tables: list[Lookup] = [table.get for table in self._tables()]
         if self._own is not None:
             tables.append(self._own)
         return [key for key in keys if all(get(key) is None for get in tables)]
@@ -242,7 +243,8 @@ class Mirror:
         if self._own is not None:
             keys = iter([*new, *known])
             parts = iter(lambda: list(islice(keys, KEYS_A_STEP)), [])
-            self._put_unlike(self._own, (list(self._entries(part)) for part in parts))
+            self._creating = True
+            self._restorer.restore(self._news(list(self._entries(part)) for part in parts))
             return
         if known:
             self._rounds.appendleft(lambda: self._put(self._entries(known), known=True))
@@ -252,30 +254,36 @@ class Mirror:
         self._journal.whole = True  # once this is done, and if nothing is lost on the way
         self._journal.forget_changes()
         self._journal.unsure = True  # what comes meanwhile may be put there, too
-        parts = (part for table in self._tables() for part in table.slices())
-        if self._own is not None:
-            self._put_unlike(self._own, parts)
-        else:
-            self._put(entry for part in parts for entry in part)
-
-    def _put_unlike(self, own: Callable[[bytes], bytes | None], parts: Iterable[list[Entry]]) -> None:
-        """Put there what is not known alike."""
-
-        def chunks() -> Iterator[Chunk]:
-            for part in parts:
-                entries = [entry for entry in part if not same_flow(own(entry[0]), entry[1])]
-                # An empty chunk is a step too: no step may look through the whole table.
-                built = self._builder.chunks(entries, established=self.established, least=LEAST)
-                yield from built if entries else (Chunk(b"", 1, []),)
-
         self._creating = True
-        self._restorer.restore(chunks())
+        self._restorer.restore(self._all())
+
+    def _all(self) -> Iterator[Chunk]:
+        """Everything that is news to the kernel; of a flow in several tables, what the first of them says."""
+        first: list[Cache] = []
+        for table in self._tables():
+            if self._own is None and not first:
+                yield from self._chunks(entry for part in table.slices() for entry in part)
+            else:
+                yield from self._news(table.slices(), first)
+            if len(table):
+                first.append(table)
+
+    def _news(self, parts: Iterable[list[Entry]], first: Sequence[Cache] = ()) -> Iterator[Chunk]:
+        """What of these entries no table of `first` has, and our own kernel has not got as far with."""
+        own = self._own
+        for part in parts:
+            entries = [entry for entry in part if all(table.get(entry[0]) is None for table in first)]
+            if own is not None:
+                entries = [entry for entry in entries if _is_news(own(entry[0]), entry[1])]
+            # An empty chunk is a step too: no step may look through the whole table.
+            yield from self._chunks(entries) if entries else (Chunk(b"", 1, []),)
+
+    def _chunks(self, entries: Iterable[Entry]) -> Iterator[Chunk]:
+        return self._builder.chunks(entries, established=self.established, least=LEAST)
 
     def _put(self, entries: Iterable[Entry], known: bool = False) -> None:
         self._creating = True
-        self._restorer.restore(
-            self._builder.chunks(entries, established=self.established, least=LEAST), known
-        )
+        self._restorer.restore(self._chunks(entries), known)
 
     def _touch(self) -> None:
         count = min(SHARDS_A_STEP, self._untouched)
@@ -339,3 +347,8 @@ class Mirror:
             "refused": self.refused,
             "forgotten": journal.forgotten,
         }
+
+
+def _is_news(ours: bytes | None, theirs: bytes) -> bool:
+    """Whether our own kernel does not know this of a flow, nor more."""
+    return ours is None or not (same_flow(ours, theirs) or further(ours, theirs))

@@ -54,7 +54,7 @@ TCP_STATES = (
     "NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT", "LAST_ACK", "TIME_WAIT", "CLOSE",
     "SYN_SENT2",
 )  # fmt: skip
-TCP_ESTABLISHED = 3
+TCP_ESTABLISHED, TCP_SYN_SENT2 = 3, 9
 TCP_FLAG_WINDOW_SCALE, TCP_FLAG_SACK, TCP_FLAG_BE_LIBERAL = 0x01, 0x02, 0x08
 
 # Types in a tail.
@@ -199,6 +199,20 @@ def merge(old: bytes, new: bytes) -> bytes:
             size = FIXED_SIZE[new[0]]
             new = bytes((new[0] | TAIL,)) + new[1:size] + pack_tail({**known, **tail(new)})
     return new
+
+
+_FLOW_OF_TCP = TCP | ICMP  # the bits of a kind: neither of a flow of another protocol, both of an expectation
+
+
+def further(ours: bytes, theirs: bytes) -> bool:
+    """Whether `ours` is a later stage of a TCP connection than `theirs`; other flows have no stages."""
+    if ours[0] & _FLOW_OF_TCP != TCP or theirs[0] & _FLOW_OF_TCP != TCP:
+        return False
+    return _stage(ours[TCP_AT]) > _stage(theirs[TCP_AT]) > 0
+
+
+def _stage(state: int) -> int:
+    return 1 if state == TCP_SYN_SENT2 else state
 
 
 def same_flow(old: bytes | None, new: bytes) -> bool:

@@ -7,6 +7,9 @@ a backup becomes active:
             `restored`, and only then the addresses
   MASTER    what was held is our own table now; listen, stream, and look through the kernel's table
             once for what neither events nor the peer told
+an active of one group becomes active of another:
+  Takeover  what our own table does not know of Held, or not as well, goes to the kernel; then `restored`,
+            and the kernel's table is looked through
 an active becomes backup: the last events go out before it resigns; what was its own table is what it
 holds, and its kernel has it.
 """
@@ -30,10 +33,12 @@ from tandem.replication.mirror import Mirror
 from tandem.replication.restorer import Restorer
 from tandem.replication.reunion import Reunion
 from tandem.replication.session_events import (
+    Acked,
     Closed,
     Event,
     HeldInStep,
     HeldOutOfStep,
+    PeerHandedOver,
     PeerInStep,
     PeerOutOfStep,
     PeerStream,
@@ -45,7 +50,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from tandem.core.events import Partner
     from tandem.replication.gate_link import GateLink
+    from tandem.replication.mirror import Lookup
     from tandem.replication.record import Record
     from tandem.replication.topics import Subscriber
 
@@ -54,9 +61,11 @@ MILLISECOND = 1_000_000
 WORK = SECOND
 GOODBYE_LIMIT = 2 * SECOND  # for the last records of a router that stops
 GOODBYE_LOOK = 5 * MILLISECOND
+SURPLUS = 5 * SECOND  # for a better router that was active as well: to tell what it has learned from us
 FORMER = 60 * SECOND  # how long what a lost router told is held beside the table of another
 EVENTS_BEFORE_COMMIT = 4096
 LISTED = 250  # entries of a table in one answer, or a shard more: well under 1 ms of the loop
+_SURPLUS = "conntrack surplus"
 ESTABLISHED = ("net", "netfilter", "nf_conntrack_tcp_timeout_established")
 
 
@@ -78,7 +87,7 @@ class Replication:
         local: Callable[[], frozenset[bytes]],
         restored: Callable[[str], None],
         synchronised: Callable[[bool], None],
-        partner: Callable[[bool, bool], None],
+        partner: Callable[[Partner], None],
         reunited: Callable[[str], None],
     ) -> None:
         self.settings = settings
@@ -92,8 +101,9 @@ class Replication:
         self._active: set[str] = set()  # instances that are MASTER
         self._journal = Journal()
         self._own = Own(self._cache)
-        self._held: dict[str, Held] = {}
+        self._held: dict[str, Held] = {}  # first that of the peer that began to stream last
         self._in_step: set[str] = set()  # peers whose whole table we hold
+        self._sharing: set[str] = set()  # peers that gave a group up and are active for another
         self._quiet: dict[str, int] = {}  # since when a peer that has told something does not stream
         self._restorer = Restorer()
         ports = (self._restorer.port,)
@@ -103,8 +113,12 @@ class Replication:
         self._mirror = Mirror(
             loop, self._restorer, self._journal, lambda: [held.cache for held in self._held.values()]
         )
-        self._takeover = Takeover(loop, self._mirror, lambda: self._channel.streams(), restored)
+        self._takeover = Takeover(
+            loop, self._mirror, lambda: self._channel.streams(), self._known, self._restored
+        )
+        self._tell_restored = restored
         self._reunion = Reunion(loop, lambda: self._channel, self._merge, partner, reunited)
+        self._merging: list[Callable[[], None]] = []  # whom to tell when what is held has become ours
         self._health = Health(settings.stale_lag_ms * MILLISECOND, settings.stale_loss)
         self._received = self._rate = 0  # events: in all at the last `work`, and in the second before
         self._topics: dict[str, Subscriber] = {}
@@ -145,7 +159,8 @@ class Replication:
         self._kernel.close()
         self._mirror.leave()
         self._reunion.stop()
-        self._loop.call_at("conntrack work", None)
+        for timer in ("conntrack work", "conntrack handed over", _SURPLUS):
+            self._loop.call_at(timer, None)
         self._restorer.close()
         self._sysctls.release(OWNER)
         limit = self._loop.now() + GOODBYE_LIMIT
@@ -207,7 +222,9 @@ class Replication:
         self._channel.close("reconfigured")
         self._in_step.clear()
         self._quiet.clear()
-        for name in self._held.keys() - {peer.name for peer in self.settings.peers}:
+        names = {peer.name for peer in self.settings.peers}
+        self._reunion.forget_but(names)
+        for name in self._held.keys() - names:
             self._mirror.retire(self._held.pop(name).take())
         self._channel = self._make_channel()
         self._channel.position = position
@@ -243,17 +260,19 @@ class Replication:
                 self._become_active()
             else:
                 self._become_backup()
-        elif self._active and not self._takeover.waiting:
-            self._mirror.leave()  # a second group has its connections; our own table tells the rest
 
     def _become_active(self) -> None:
+        self._loop.call_at(_SURPLUS, None)
         self._takeover.finish()
         self._mirror.leave()
-        full = [held for held in self._held.values() if len(held.cache)]
-        adopted = len(full) == 1 and not len(self._own.cache)
+        full = [name for name, held in self._held.items() if len(held.cache)]
+        adopted = len(full) == 1 and not len(self._own.cache) and full[0] not in self._sharing
         if adopted:
-            [held] = full
+            held = self._held[full[0]]
             self._own.cache, held.cache = held.cache, self._own.cache
+        for name, held in self._held.items():
+            if not self._channel.is_streaming(name):
+                held.take()  # the kernel has it
         self._channel.stream_on(adopt=adopted)
         self._kernel.listen()
         self._reunion.tell_later()
@@ -263,12 +282,12 @@ class Replication:
         # What came before the role was lost belongs to the table that is handed over, and must not be taken
         # for news when we are active again.
         self._reunion.stop()
+        self._merging.clear()
         self._kernel.deafen()
         self._channel.stream_off()
         self._mirror.follow(whole=False)
-        for name in self._in_step:
-            if self._channel.is_streaming(name):  # both were active
-                self._settle_tables(name, adopted=False)
+        if any(map(self._channel.is_streaming, self._in_step)):  # both were active
+            self._loop.call_at(_SURPLUS, self._loop.now() + SURPLUS, self._retire_own)
         self._reunion.tell_later()
         self._tell_gate()
 
@@ -276,6 +295,11 @@ class Replication:
         """The group is about to resign: what its last packets did goes to the peers first."""
         if self._active:
             self._kernel.drain()
+            self._loop.call_at("conntrack handed over", self._loop.now(), self._handed_over)
+
+    def _handed_over(self, now: int) -> None:
+        if self._active:  # for another group: else the end of our stream says it
+            self._channel.hand_over()
 
     def reunite(self, group: str) -> None:
         """Another router is active as well: exchange connections and then call `reunited(group)`."""
@@ -284,26 +308,30 @@ class Replication:
             self._log.limited((OWNER, "reunion"), "info", text)
             self._reunion.begin(group)
 
-    def _merge(self, done: Callable[[], None]) -> None:
-        """What is held of peers that are active as well, or were, becomes ours."""
+    def _merge(self, done: Callable[[], None], last: bool) -> None:
+        """What is held of peers that are active as well, or were, becomes ours; `last`: nothing follows."""
         if self._takeover.waiting or not any(len(held.cache) for held in self._held.values()):
             done()
             return
+        self._merging.append(done)
+        self._mirror.complete(lambda: self._have_all(last), self._own.cache.get)
 
-        def merged() -> None:
-            before = self.in_step
-            streaming = {name for name in self._held if self._channel.is_streaming(name)}
-            for name in self._held.keys() - streaming:
-                self._in_step.discard(name)
-                self._held[name].take()
-            if not streaming:
-                self._mirror.leave()
-            if self.in_step != before:
-                self._synchronised(self.in_step)
-            self._kernel.dump()  # which finds and tells them
+    def _have_all(self, last: bool) -> None:
+        """All that is held is in the kernel, and so it is ours; only what peers stream is held on."""
+        before = self.in_step
+        streaming = {name for name in self._held if self._channel.is_streaming(name)}
+        for name in self._held.keys() - streaming:
+            self._in_step.discard(name)
+            self._held[name].take()
+        if last or not streaming:
+            self._mirror.leave()
+        if self.in_step != before:
+            self._synchronised(self.in_step)
+        self._kernel.dump()  # which finds and tells it
+        merging, self._merging = self._merging, []
+        for done in merging:
             done()
 
-        self._mirror.complete(merged, self._own.cache.get)
 
     def _push(self, records: list[Record]) -> None:
         self._channel.push(records)
@@ -316,6 +344,16 @@ class Replication:
         `handed_over`: by a router that is alive, and tells the last of it.
         """
         self._takeover.begin(group, handed_over)
+
+    def _known(self) -> Lookup | None:
+        """What our own kernel knows already when a group becomes active beside another."""
+        return self._own.cache.get if self._channel.streaming else None
+
+    def _restored(self, group: str) -> None:
+        beside = self._channel.streaming
+        self._tell_restored(group)
+        if beside:
+            self._have_all(last=True)
 
     def speculate(self, group: str) -> None:
         """The active may be dead: get ready."""
@@ -336,13 +374,21 @@ class Replication:
         before = self.in_step
         match event:
             case Closed(reason, _):
+                self._sharing.discard(name)
                 self._takeover.stream_ended()
                 if reason == "peer_stopped":
                     self._reunion.left(name)
             case PeerStream(False, _):
                 self._takeover.stream_ended()
+                self._sharing.discard(name)
                 if self._active:
                     self._reunion.stream_ended()
+            case PeerStream(True, _):
+                self._held = {name: self._held[name]} | self._held
+            case PeerHandedOver():
+                self._sharing.add(name)
+                self._takeover.handed_over()
+                self._reunion.handed_over()
             case HeldInStep(adopted):
                 self._in_step.add(name)
                 self._reunion.in_step(name)
@@ -355,7 +401,8 @@ class Replication:
             case PeerOutOfStep(reason):
                 self._channel.links[name].tell(reason, f"{name} is out of step ({reason})")
         self._tell_gate()
-        self._reunion.tell()
+        if not isinstance(event, Acked):  # there are many
+            self._reunion.tell()
         if self.in_step != before:
             self._synchronised(self.in_step)
 
@@ -366,6 +413,11 @@ class Replication:
         if adopted:
             self._mirror.follow(whole=True)
             return
+        self._retire_own(self._loop.now())
+
+    def _retire_own(self, now: int) -> None:
+        """Hold no more what was our own table, and was not adopted, when we were active."""
+        self._loop.call_at(_SURPLUS, None)
         self._mirror.retire(self._own.take())
 
     def _retire_former(self, now: int) -> None:
@@ -378,8 +430,11 @@ class Replication:
                 self._quiet.pop(name, None)
                 continue
             quiet = now - self._quiet.setdefault(name, now)
-            limit = WORK if self._channel.is_up(name) else FORMER
-            if quiet >= limit and any(map(self._channel.is_streaming, self._in_step)) and not self._active:
+            up = self._channel.is_up(name)
+            if self._active:
+                if up and quiet >= FORMER:  # it is active for nothing
+                    held.take()
+            elif quiet >= (WORK if up else FORMER) and any(map(self._channel.is_streaming, self._in_step)):
                 self._in_step.discard(name)
                 self._mirror.retire(held.take())
 

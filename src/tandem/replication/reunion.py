@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tandem.core.events import Partner
 from tandem.loop import Loop
 
 TYPE_CHECKING = False
@@ -24,17 +25,18 @@ _TIMER = "conntrack reunion"
 
 
 class Reunion:
-    """Keeps `partner(known, in_step)` told, and works between `begin` and `reunited(group)`.
+    """Keeps `partner(Partner)` told, and works between `begin` and `reunited(group)`.
 
-    `merge(done)` puts what is held of the peers into the kernel of this active router.
+    `merge(done, last)` puts what is held of the peers into the kernel of this active router; `last`: nothing
+    more is waited for.
     """
 
     def __init__(
         self,
         loop: Loop,
         channel: Callable[[], Channel],
-        merge: Callable[[Callable[[], None]], None],
-        partner: Callable[[bool, bool], None],
+        merge: Callable[[Callable[[], None], bool], None],
+        partner: Callable[[Partner], None],
         reunited: Callable[[str], None],
     ) -> None:
         self._loop = loop
@@ -43,8 +45,9 @@ class Reunion:
         self._partner = partner
         self._reunited = reunited
         self._known: set[str] = set()  # peers that were in step with us and have not said goodbye
-        self._told = False, False
+        self._told = Partner(known=False, in_step=False)
         self._groups: list[str] = []
+        self._open = False  # what is new is waited for
         self._began = 0
 
     # Who is known
@@ -57,12 +60,23 @@ class Reunion:
         """That peer has said goodbye: it gave up its role before, and its connections with it."""
         self._known.discard(name)
 
+    def forget_but(self, names: set[str]) -> None:
+        """Only these are peers now."""
+        self._known &= names
+
     def tell(self) -> None:
-        """Say what has changed."""
-        told = bool(self._known), self._channel().acked_position() is not None
+        """Say what has changed.
+
+        That some peer holds all of our connections is not enough: it may follow us, while the router that
+        is active as well lacks them. That one streams, as soon as we speak to it.
+        """
+        channel = self._channel()
+        near = channel.in_step()
+        settled = bool(near) and (self._known <= near or any(map(channel.is_streaming, near)))
+        told = Partner(bool(self._known), settled, channel.addresses(near))
         if told != self._told:
             self._told = told
-            self._partner(*told)
+            self._partner(told)
 
     def tell_later(self) -> None:
         """Say it in the next turn of the loop: a role is just changing."""
@@ -74,27 +88,35 @@ class Reunion:
         """Another router says that it is active as well."""
         if group not in self._groups:
             self._groups.append(group)
-        self._began = self._loop.now()
+        self._began, self._open = self._loop.now(), True
         self._channel().hurry()
         self._loop.call_at(_TIMER, self._began + LOOK, self._look)
 
     def stream_ended(self) -> None:
         """A peer has ended its stream: what it told becomes ours, also where nobody waits for that."""
-        if not self._groups:
-            self._merge(lambda: None)
+        self._loop.call_at(_TIMER, None)
+        self._open = False
+        self._merge(self._merged, True)
+
+    def handed_over(self) -> None:
+        """A peer has told the last of a group, and goes on with another one."""
+        if self._open:
+            self.stream_ended()
 
     def stop(self) -> None:
         """The role is another one, or nobody waits any more."""
         self._groups.clear()
+        self._open = False
         self._loop.call_at(_TIMER, None)
 
     def _look(self, now: int) -> None:
         if self._channel().are_known():
-            self._merge(self._merged)
+            self._loop.call_at(_TIMER, now + LIMIT, lambda _now: self.stream_ended())  # it may never say so
+            self._merge(self._merged, False)
         elif now < self._began + LIMIT:
             self._loop.call_at(_TIMER, now + LOOK, self._look)
         else:
-            self.stop()
+            self.stream_ended()
 
     def _merged(self) -> None:
         groups, self._groups = self._groups, []

@@ -35,6 +35,7 @@ from tandem.replication.frames import (
     BULK_END,
     DIGEST,
     GOODBYE,
+    HANDED_OVER,
     HEAD,
     HEARTBEAT,
     HELLO_MAX,
@@ -64,6 +65,7 @@ from tandem.replication.session_events import (
     HeldOutOfStep,
     Message,
     Opened,
+    PeerHandedOver,
     PeerInStep,
     PeerOutOfStep,
     PeerStream,
@@ -240,6 +242,10 @@ class Session:
         if self._lag_probe is None and now >= self._lag_after and outgoing.in_step:
             self._lag_probe = position, now
         return []
+
+    def hand_over(self) -> None:
+        """A group was given up, and our stream goes on: tell the peer when it has the last of it."""
+        self.outgoing.hand_over()
 
     def request_bulk(self) -> list[Event]:
         """Ask the peer for its whole table."""
@@ -477,6 +483,8 @@ class Session:
         elif kind == DIGEST:
             if (reason := incoming.compare(payload, now)) is not None:
                 self._held(reason, now, events)
+            if flags & HANDED_OVER:
+                events.append(PeerHandedOver())
         elif kind == RESYNC:
             self._asked(payload, events)
         elif kind == TOPIC:

@@ -37,6 +37,11 @@ class PeerStream:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerHandedOver:
+    """The peer has given a group up and told the last of it, but its stream goes on: it has others."""
+
+
+@dataclass(frozen=True, slots=True)
 class HeldInStep:
     """We hold all of the peer's table; `adopted`: what was our own, so no bulk was needed."""
 
@@ -82,6 +87,7 @@ Event = (
     | Opened
     | Closed
     | PeerStream
+    | PeerHandedOver
     | HeldInStep
     | HeldOutOfStep
     | PeerInStep

@@ -29,6 +29,7 @@ from tandem.replication.frames import (
     BULK_BEGIN,
     BULK_END,
     DIGEST,
+    HANDED_OVER,
     KEY_MAX,
     RECORDS,
     STREAM,
@@ -156,6 +157,7 @@ class Outgoing:
         self._pause = RESYNC_PAUSE
         self._bulk_after = 0  # ns: no bulk begins earlier
         self._digest_at = 0
+        self._handed_over = False  # and the peer was not told yet
 
     @property
     def in_step(self) -> bool:
@@ -187,6 +189,7 @@ class Outgoing:
         self._needs_bulk = basis is None
         self._bulk_after = now
         self._digest_at = now
+        self._handed_over = False
 
     def stop(self) -> None:
         """End the stream once what is pending is sent; a bulk is broken off."""
@@ -223,6 +226,10 @@ class Outgoing:
             return False
         return True
 
+    def hand_over(self) -> None:
+        """Say, behind what was pushed so far, that this was the last of a group."""
+        self._handed_over = self.wanted
+
     def resync(self) -> None:
         """The peer asks for a bulk; it begins when the last one is long enough ago."""
         if not self.on:
@@ -246,7 +253,9 @@ class Outgoing:
             return self._bulk_after
         if self._needs_bulk and self.wanted:
             return self._bulk_after
-        return self._digest_at if self.in_step else None
+        if self.in_step:
+            return 0 if self._handed_over else self._digest_at
+        return None
 
     def frames(self, limit: int, now: int) -> Iterator[Frame]:
         """Frames to send, until about `limit` bytes; more may wait."""
@@ -284,7 +293,9 @@ class Outgoing:
             if not due:
                 return
             yield self._end_bulk(now)
-        elif now >= self._digest_at and (self.in_step or self._basis is not None):
+        elif (self._handed_over and self.in_step) or (
+            now >= self._digest_at and (self.in_step or self._basis is not None)
+        ):
             yield from self._digest(now)
         if not self.wanted:
             if self.in_step:
@@ -360,8 +371,10 @@ class Outgoing:
         if self.in_step:  # the last one matched
             self._pause = RESYNC_PAUSE
         digest = self._source.digest()
+        flags = HANDED_OVER if self._handed_over else 0
+        self._handed_over = False
         if digest is not None:
-            yield DIGEST, 0, POSITION.pack(self.sent) + pack_digest(digest)
+            yield DIGEST, flags, POSITION.pack(self.sent) + pack_digest(digest)
 
     def _forget(self) -> None:
         self._pending.clear()
