@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable
 
 import pytest
 
-from tests.lab import FAR, SeedLab, netns, wait_until
+from tests.lab import FAR, Router, SeedLab, netns, wait_until
+from tests.lab.router import TANDEM
 
 from .live import (
     BACK,
@@ -31,6 +34,15 @@ Open = Callable[[SeedLab], SeedLab]
 OTHERS = 100_000
 
 
+def listed(router: Router) -> int:
+    """How many flows `tandem conntrack list` prints, one a line."""
+    command = [sys.executable, "-IS", str(TANDEM), "--control", str(router.file("sock")), "conntrack", "list"]
+    lines = router.exec(*command).splitlines()
+    assert lines[0] == "# own" or lines[0].startswith("# held for ")
+    flow = re.compile(r"(tcp|udp) +\d+ .*src=192\.168\.1\.10 dst=203\.0\.113\.1 sport=\d+ dport=\d+ .*")
+    return sum(bool(flow.fullmatch(line)) for line in lines)
+
+
 @pytest.mark.slow
 def test_two_hundred_among_a_hundred_thousand_others(open_lab: Open) -> None:
     lab = open_lab(SeedLab(synced))
@@ -46,6 +58,9 @@ def test_two_hundred_among_a_hundred_thousand_others(open_lab: Open) -> None:
             wait_until(lambda: equal(lab), 60, "both have the same table")
             active, backup = told(lab)
             before = transitions(active), transitions(backup)
+            if event is power_loss:
+                assert min(map(listed, lab.routers)) >= OTHERS + 200
+            assert (transitions(active), transitions(backup)) == before
             event(lab, active)
             takes_over(lab, backup)
             flows.all_go_on()
