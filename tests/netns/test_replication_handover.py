@@ -17,6 +17,7 @@ from .live import (
     Event,
     failover,
     held,
+    peer,
     settle,
     started,
     sync,
@@ -123,6 +124,24 @@ def test_ended_flows_do_not_come_back(open_lab: Open) -> None:
     settle(lab)
     assert [known(active, source) for source in (5000, 5001, 5002)] == [0, 0, 500]
     wait_until(lambda: held(backup) == sync(active)["own"], 10, "both have the same table")
+
+
+def test_no_table_crosses_the_network_when_the_roles_turn_round(open_lab: Open) -> None:
+    """The new active goes on from what both hold; the digests say that this is so."""
+    lab = open_lab(SeedLab(synced))
+    active, backup = started(lab)
+    udp_flows(lab.client, FLOWS)
+    told(lab)
+    before = [peer(router)["totals"].get("bulks", 0) for router in lab.routers]
+    for number in range(4):
+        failover(lab, active)
+        takes_over(lab, backup)
+        active, backup = settle(lab)
+        udp_flows(lab.client, 100, 6000 + number)
+        told(lab)
+        assert held(backup) == sync(active)["own"] >= FLOWS
+    assert [peer(router)["totals"].get("bulks", 0) for router in lab.routers] == before
+    assert not any(peer(router)["totals"].get("drifts") for router in lab.routers)
 
 
 def test_flows_that_ended_during_a_speculation_go(open_lab: Open) -> None:
