@@ -425,14 +425,14 @@ def test_a_peer_that_never_reads(cables: Cables) -> None:
 
     right._work.put(hang)  # the whole router hangs
     os.write(right._bell, b"!")
-    for number in range(300):
+    for number in range(80):
         left.change([new(100_000 + 1000 * number + i) for i in range(1000)])
         connection = left.channel.links["peer"].current
         if connection is not None:
             worst = max(worst, connection.session.outgoing.queued)
     wait_until(lambda: any(isinstance(event, Closed) for event in left.events), 20)
     assert not reads.is_set()  # we never waited in a send: that would have lasted until the other one reads
-    assert worst <= 500_000
+    assert 250_000 < worst <= 500_000
     hold.set()
     up(left, right)
     wait_until(lambda: left.peer.get("in_step") and left.own.entries == right.held.entries, 60)
