@@ -168,7 +168,7 @@ def _out_of_time(_number: int, _frame: object) -> None:
 
 
 def main(argv: Sequence[str], limit_s: int = LIMIT_S) -> int:
-    """Plan the file of `-c FILE`; exit status 0, or 2 when the plan holds only errors.
+    """Plan the file of `-c FILE`; exit status 0, 2 when the plan holds only errors, 1: nobody reads it.
 
     It takes at most `limit_s` seconds: the file may be a pipe that nobody writes to, and a reload
     that waits for it for ever would keep all later ones waiting.
@@ -185,8 +185,11 @@ def main(argv: Sequence[str], limit_s: int = LIMIT_S) -> int:
         except _OutOfTime:
             plan = {"errors": (f"{argv[1]}: could not be read and planned within {limit_s} s",)}
         signal.alarm(0)
-    with open(out, "wb") as pipe:
-        pipe.write(marshal.dumps(plan))
+    try:
+        with open(out, "wb") as pipe:
+            pipe.write(marshal.dumps(plan))
+    except BrokenPipeError:
+        return 1  # who asked for it has ended meanwhile
     return 2 if "errors" in plan else 0
 
 

@@ -167,6 +167,15 @@ def test_planner_process_without_a_file(tmp_path: Path) -> None:
         load_plan(done.stdout)
 
 
+def test_planner_process_whose_daemon_has_ended(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    argv = planner_argv(PACKAGE_DIR, str(tmp_path / "missing"))
+    with os.fdopen(writing) as pipe:
+        done = subprocess.run(argv, stdout=pipe, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 def test_unknown_users_are_errors_before_the_daemon_meets_them(tmp_path: Path) -> None:
     file = tmp_path / "tandem"
     file.write_text(
