@@ -6,11 +6,12 @@ from __future__ import annotations
 import signal
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
 
-from tests.lab import Router, SeedLab, Tandem, netns, wait_until
+from tests.lab import FAR, Router, SeedLab, Tandem, netns, wait_until
 
 from .live import (
     BACK,
@@ -187,3 +188,35 @@ def test_timeouts_do_not_run_down_while_a_flow_lives_elsewhere(open_lab: Open) -
         for line in backup.exec("conntrack", "-L", "-p", "udp", "--orig-port-src", "5000").splitlines()
     ]
     assert min(left) > 200
+
+
+def carry(speaker: socket.socket, listener: socket.socket, size: int) -> None:
+    """Send so many bytes from one end to the other; OSError when they do not come through."""
+    with ThreadPoolExecutor(1) as thread:
+        sent = thread.submit(speaker.sendall, bytes(size))
+        while size:
+            part = len(listener.recv(1 << 16))
+            if not part:
+                raise ConnectionError("closed")
+            size -= part
+        sent.result()
+
+
+@pytest.mark.parametrize("server_speaks", [True, False])
+def test_a_connection_comes_back_after_more_than_a_window(open_lab: Open, server_speaks: bool) -> None:
+    """The entry of a router that was active before has seen nothing of what went through the other one."""
+    lab = open_lab(SeedLab(synced))
+    active, backup = started(lab)
+    listener = lab.server.enter(lambda: socket.create_server(("", 81)))
+    client = lab.client.enter(lambda: socket.create_connection((FAR, 81), 5))
+    server, _ = listener.accept()
+    server.settimeout(5)
+    with listener, client, server:
+        ends = (server, client) if server_speaks else (client, server)
+        for one, other in ((active, backup), (backup, active)):
+            carry(*ends, 1000)
+            told(lab)
+            failover(lab, one)
+            takes_over(lab, other)
+            settle(lab)
+            carry(*ends, 2 << 20)

@@ -35,11 +35,13 @@ SETTINGS: tuple[Setting, ...] = (
     # 1 takes a packet in mid-stream for a new connection. On a router that has just become active that
     # entry would have no NAT, and stand where the restored one belongs.
     (("net", "netfilter", "nf_conntrack_tcp_loose"), "0"),
+    # A connection goes on through the other router, which no event tells. When it comes back, the window that
+    # this router remembers of it is long past. A restored entry has a flag that says so, its own have none.
+    (("net", "netfilter", "nf_conntrack_tcp_be_liberal"), "1"),
 )
 """Kernel settings to hold while replication runs, on the active and on the backup.
 
-Left alone: nf_conntrack_tcp_be_liberal (a flag of each restored entry does it, and new connections keep their
-window check), nf_conntrack_helper (gone in Linux 6.0; helpers come from rules and are replicated),
+Left alone: nf_conntrack_helper (gone in Linux 6.0; helpers come from rules and are replicated),
 nf_conntrack_max (an administrator's bound: `table_size` tells it).
 """
 GATE_SETTINGS: tuple[Setting, ...] = ((("net", "netfilter", "nf_conntrack_acct"), "1"),)
