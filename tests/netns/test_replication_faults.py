@@ -23,6 +23,7 @@ from .live import (
     failover,
     held,
     in_step,
+    lan_loss,
     no_resets,
     peer,
     power_loss,
@@ -124,6 +125,32 @@ def test_preemption_waits_until_in_step_and_loses_nothing(open_lab: Open) -> Non
             stays(lambda: lab.active is backup, 1.5, "the lesser router stays active")
         takes_over(lab, active, 30)
         assert "preempts" in active.log()
+        flows.all_go_on()
+
+
+def test_a_router_that_was_cut_off_waits_as_well(open_lab: Open) -> None:
+    """It was in step once, and is not any more."""
+    lab = open_lab(SeedLab(partial(synced, preempt=True, preempt_sync_timeout="60")))
+    active, backup = preferred(lab)
+    failover(lab, active)
+    takes_over(lab, backup)
+    told(lab)
+    Tandem.request(active, "resume")
+    takes_over(lab, active)
+    with connections() as flows, no_resets(lab):
+        flows.add(lab.client, lab.server, FAR, 10, server_speaks=True)
+        told(lab)
+        lan_loss(lab, active)
+        takes_over(lab, backup)
+        flows.add(lab.client, lab.server, FAR, 50, server_speaks=True)
+        flows.add(lab.client, lab.server, FAR, 50, server_speaks=False)
+        flows.all_go_on()
+        with no_channel(backup):
+            wait_until(lambda: peer(active)["state"] == "down", 10, "no session that could go on")
+            lab.plug(active, "br-lan")
+            wait_until(lambda: active.all_in("BACKUP"), 10, "it is well again")
+            stays(lambda: lab.active is backup, 1.5, "the lesser router stays active")
+        takes_over(lab, active, 30)
         flows.all_go_on()
 
 

@@ -16,7 +16,16 @@ from tandem.core.actions import (
     Speculate,
     Transition,
 )
-from tandem.core.events import Failover, Restored, Start, Stop, Synchronised, Tick
+from tandem.core.events import (
+    Failover,
+    Restored,
+    Resume,
+    Standby,
+    Start,
+    Stop,
+    Synchronised,
+    Tick,
+)
 from tandem.core.state import Role
 from tandem.core.sync_group import RESTORE_LIMIT, SyncGroup
 from tests.unit.scenario import LOWER, feed, heard, instance, ready, run
@@ -120,7 +129,46 @@ def test_the_patience_ends() -> None:
     feed(group, 1 * SECOND, *lesser)
     for second in (2, 3, 4):
         feed(group, second * SECOND, *lesser)
-    assert Restore("G", handed_over=True) in group.handle(Tick(), 1 * SECOND + DOWN)
+    assert Restore("G", handed_over=True) in group.handle(Tick(), 2 * SECOND + DOWN)
+
+
+def patient(group: SyncGroup, since: int, seconds: int) -> bool:
+    """Whether the group follows a lesser router for so long and not longer."""
+    lesser = [heard(50, LOWER, "LAN"), heard(50, LOWER, "WAN")]
+    for second in range(seconds + 1):
+        if feed(group, since + second * SECOND, *lesser) or group.handle(Tick(), since + second * SECOND + 1):
+            return False
+    for half in range(2 * seconds, 2 * seconds + 8):
+        feed(group, since + half * SECOND // 2, *lesser)
+    return Restore("G", handed_over=True) in group.handle(Tick(), since + (seconds - 1) * SECOND + DOWN)
+
+
+def test_the_patience_begins_anew_when_connections_are_no_longer_known() -> None:
+    group = restoring(patience=5 * SECOND)
+    group.handle(Synchronised(True), SECOND)
+    group.handle(Synchronised(False), SECOND)
+    assert patient(group, 2 * SECOND, 5)
+
+
+def test_the_patience_begins_anew_after_a_fault() -> None:
+    group = restoring(patience=5 * SECOND)
+    assert patient(group, SECOND, 5)
+    group.handle(Restored(), 20 * SECOND)
+    group.handle(Standby(), 30 * SECOND)
+    group.handle(Resume(), 100 * SECOND)
+    assert group.role is Role.BACKUP and patient(group, 100 * SECOND, 5)
+
+
+def test_the_patience_begins_when_an_operator_allows_to_preempt() -> None:
+    group = restoring(patience=5 * SECOND)
+    group.handle(Tick(), DOWN)
+    group.handle(Restored(), DOWN)
+    group.handle(Failover(), DOWN + SECOND)
+    lesser = [heard(50, LOWER, "LAN"), heard(50, LOWER, "WAN")]
+    for second in range(5, 100):
+        assert feed(group, second * SECOND, *lesser) == []
+    group.handle(Resume(), 100 * SECOND)
+    assert patient(group, 100 * SECOND, 5)
 
 
 def active() -> SyncGroup:

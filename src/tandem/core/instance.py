@@ -128,6 +128,11 @@ class VirtualRouter:
         """Active_Down_Interval with the interval learned from the active (v3) or our own (v2)."""
         return active_down_interval(self.settings.version, self.priority, self.active_adver_interval_cs)
 
+    def preempts(self, priority: int) -> bool:
+        """Backup, and not to stay so while the active router has this priority."""
+        lesser = 0 < priority < self.priority
+        return lesser and self.role is Role.BACKUP and self.settings.preempt and not self.hold
+
     # Transitions, called by the group
 
     def become_backup(self, now: int, first_wait: int | None = None) -> list[Action]:

@@ -81,7 +81,7 @@ class SyncGroup:
     def __init__(
         self, settings: Group, instances: Iterable[Instance], restores: bool = False, sync_patience: int = 0
     ) -> None:
-        """`sync_patience`: how long, in ns, a started router waits to be in step before it preempts."""
+        """`sync_patience`: how long, in ns, a router that would preempt waits until it is in step."""
         self.settings = settings
         self.members = tuple(VirtualRouter(instance, restores) for instance in instances)
         self.tracking = Tracking(self._tracks())
@@ -96,7 +96,7 @@ class SyncGroup:
         self._speculating = False
         self._synchronised = False
         self._sync_patience = sync_patience
-        self._patient_until = 0
+        self._patient_until: int | None = None  # None: there was nobody to preempt
         self._partner = Partner(known=False, in_step=False)
         self._active_since = 0
         self._hold_out_until: int | None = None  # as the lesser one of two active routers, at the latest
@@ -182,7 +182,7 @@ class SyncGroup:
         match event:
             case AdvertReceived(name, advert, source):
                 member = self._by_name[name]
-                member.patient = self._restores and not self._synchronised and now < self._patient_until
+                member.patient = self._is_patient(member, advert.priority, now)
                 if member.receive(advert, source, now) and not self._earlier_member_wins(member, now):
                     return self._yield(source, now)
                 reunion = self._reunion(member, now)
@@ -203,6 +203,8 @@ class SyncGroup:
                 return self._end_reunion()
             case Synchronised(yes):
                 self._synchronised = yes
+                if yes:
+                    self._patient_until = None
             case Partner():
                 self._partner = event
                 if event.in_step:
@@ -226,7 +228,6 @@ class SyncGroup:
         if self._start_at is not None and self._start_at <= now:
             self._start_at = None
             self._started = True
-            self._patient_until = now + self._sync_patience
         if self._effect_retry_at is not None and self._effect_retry_at <= now:
             self._retry_effects()
         actions: list[Action] = []
@@ -237,6 +238,17 @@ class SyncGroup:
         if self._reunion_by is not None and self._reunion_by <= now:
             actions += self._end_reunion()
         return actions
+
+    def _is_patient(self, member: VirtualRouter, priority: int, now: int) -> bool:
+        """Whether the connections of a lesser active router are waited for before it is preempted.
+
+        Not only after the start: this router may have been cut off, or out of service, and know less again.
+        """
+        if not self._restores or self._synchronised or not member.preempts(priority):
+            return False
+        if self._patient_until is None:
+            self._patient_until = now + self._sync_patience
+        return now < self._patient_until
 
     # Two active routers
 
@@ -272,7 +284,7 @@ class SyncGroup:
 
     def _part(self) -> None:
         """Another role: whatever there was to exchange is of the past."""
-        self._restore_by = self._hold_out_until = self._reunion_by = None
+        self._restore_by = self._hold_out_until = self._reunion_by = self._patient_until = None
 
     # The joint rules
 
@@ -353,7 +365,6 @@ class SyncGroup:
     def _wake_up(self, now: int) -> list[Action]:
         """Start over as backup: whoever took over meanwhile has the connections, and hosts know it."""
         self._part()
-        self._patient_until = now + self._sync_patience
         actions: list[Action] = []
         for member in self.members:
             actions += member.become_backup(now, member.listening_time())

@@ -275,6 +275,10 @@ class Replication:
                 held.take()  # the kernel has it
         self._channel.stream_on(adopt=adopted)
         self._kernel.listen()
+        # What a peer told that has given the role up is of the past when it is active again.
+        self._in_step = {name for name in self._in_step if self._channel.is_streaming(name)}
+        later = self._loop.now()  # in the next turn of the loop: a role is just changing
+        self._loop.call_at("conntrack in step", later, lambda _now: self._synchronised(self.in_step))
         self._reunion.tell_later()
         self._tell_gate()
 
@@ -375,6 +379,7 @@ class Replication:
         match event:
             case Closed(reason, _):
                 self._sharing.discard(name)
+                self._in_step.discard(name)  # it may go on without us
                 self._takeover.stream_ended()
                 if reason == "peer_stopped":
                     self._reunion.left(name)
@@ -382,8 +387,10 @@ class Replication:
                 self._takeover.stream_ended()
                 self._sharing.discard(name)
                 if self._active:
+                    self._in_step.discard(name)
                     self._reunion.stream_ended()
             case PeerStream(True, _):
+                self._in_step.discard(name)  # until it has told everything, or that we know it already
                 self._held = {name: self._held[name]} | self._held
             case PeerHandedOver():
                 self._sharing.add(name)
