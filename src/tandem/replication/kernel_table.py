@@ -5,6 +5,9 @@ A dump looks for what no event has said: entries that are older than we listen, 
 What it finds new or changed is pushed like an event. What it does not find is gone, which no peer is told:
 its digest says so. The kernel writes a piece of a dump when the one before it is read: of flows that an
 event has told something since then, the piece may know less, and is not believed.
+
+No event says that a helper has changed an expectation (Linux 6.18): the answer to a telephone's registration
+makes it count, each new registration prolongs it. While there are some, they are looked through now and then.
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ MILLISECOND = 1_000_000
 BUSY, PAUSE, PAUSE_MAX = MILLISECOND, 3 * MILLISECOND // 10, MILLISECOND
 REST = 2
 MASTERS_A_TURN = 16
+EXPECTATIONS_AGAIN = 5_000 * MILLISECOND
+LONGER = 5  # s, by which an expectation has been prolonged
 EXPECTATION_KIND = bytes((EXPECTATION,))
 
 
@@ -72,6 +77,8 @@ class KernelTable:
         self._touched: set[bytes] = set()  # keys that events have named since a piece was last read
         self._undumped = False
         self._dumped: Callable[[], None] | None = None
+        self._expected = 0  # expectations that were seen since all were looked through
+        self._expected_at = 0  # when that was
 
     # Life
 
@@ -157,10 +164,20 @@ class KernelTable:
         self._take_in(records)
         return records
 
+    def work(self, now: int) -> None:
+        """To be called every second: look for what no event says."""
+        due = now - self._expected_at >= EXPECTATIONS_AGAIN
+        if due and self._expected and self._listening and self._dump is None:
+            self._open_dump(expectations=True)
+
     def _take_in(self, records: list[Record]) -> None:
         self._own.cache.apply_all(records, self._loop.now())
+        self._count_expected(records)
         if self._dump is not None:
             self._touched.update(key for _, key, _ in records)
+
+    def _count_expected(self, records: list[Record]) -> None:
+        self._expected += sum(body[:1] == EXPECTATION_KIND for _, _, body in records)
 
     def _parse(self, messages: Iterable[bytes]) -> list[Record]:
         parse = self._parser.parse
@@ -199,6 +216,8 @@ class KernelTable:
             self._log.error(f"{OWNER}: {error}")
             return False
         self._expectations_next = not expectations
+        if expectations:
+            self._expected, self._expected_at = 0, self._loop.now()
         self._touched.clear()
         self._loop.add_reader(self._dump.fileno(), self._read_dump)
         return True
@@ -215,8 +234,9 @@ class KernelTable:
         records = [record for record in self._parse(messages) if record[1] not in self._touched]
         self._touched.clear()
         own = self._own.cache
-        news = [record for record in records if not same_flow(own.get(record[1]), record[2])]
+        news = [record for record in records if _is_news(own.get(record[1]), record[2])]
         own.apply_all(records, self._loop.now())
+        self._count_expected(records)
         if news:
             self._push(news)
         if dump.done:
@@ -248,3 +268,15 @@ class KernelTable:
         if self._dump is not None:
             self._close_dump()
             self._own.cache.abort_bulk()
+
+
+def _is_news(known: bytes | None, found: bytes) -> bool:
+    """Whether a dump says something that nobody was told."""
+    if not same_flow(known, found):
+        return True
+    return known is not None and found[:1] == EXPECTATION_KIND and _left(found) > _left(known) + LONGER
+
+
+def _left(body: bytes) -> int:
+    """Seconds until an expectation ends."""
+    return int.from_bytes(body[1:5], "big")

@@ -479,6 +479,7 @@ class Replication:
         for cache in self._caches():
             cache.work(now)
         self._check_rules()
+        self._kernel.work(now)
         self._retire_former(now)
         self._mirror.work()
         received = self._kernel.events.received

@@ -45,7 +45,8 @@ _RECEIVE_BUFFER = 4 << 20  # an error is charged 768 to 1280 bytes, and a chunk 
 
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _ATTRIBUTE = struct.Struct("=HH")
-_CT_NEW, _CT_DELETE, _EXP_NEW = 0x100, 0x102, 0x200  # nlmsg_type
+_CT_NEW, _CT_DELETE, _EXP_NEW, _EXP_DELETE = 0x100, 0x102, 0x200, 0x202  # nlmsg_type
+_EXP_TUPLE, _EXP_ZONE = 2, 7  # enum ctattr_expect
 
 # enum ctattr_type, ctattr_tuple, ctattr_ip, ctattr_l4proto, ctattr_nat, ctattr_protonat
 _TUPLE_ORIG, _TUPLE_REPLY, _STATUS, _HELP, _NAT_SRC, _NAT_DST, _TUPLE_MASTER, _ZONE = (
@@ -222,14 +223,17 @@ class Restorer:
     def _helped(self, chunk: Chunk) -> tuple[Chunk, bytes | None]:
         """A chunk as far as the first message whose helper is not known, and that message; the rest waits.
 
-        Without the helpers that the kernel lacks.
+        Without the helpers that the kernel lacks, and with what an expectation takes.
         """
         parts, read, now = bytearray(), 0, time.monotonic_ns()
         for number, (kind, _, message) in enumerate(_split(chunk.data), 1):
             name = _helper(message) if kind == _CT_NEW else b""
             missed = name and now < self._missed.get(name, 0)
             read += len(message)
-            parts += _without(message, _HELP) if missed else message
+            if kind == _EXP_NEW:
+                parts += _expectation(message)
+            else:
+                parts += _without(message, _HELP) if missed else message
             if name and not missed and name not in self._there:
                 rest = Chunk(chunk.data[read:], chunk.first + number, chunk.entries[number:])
                 self._rest = rest if rest.entries else None
@@ -333,6 +337,17 @@ def _update(message: bytes, found: dict[int, bytes], *, status: bool) -> bytes:
         if kind not in left_out and (status or kind != _STATUS):
             body += _attribute(kind, value)
     return _request(_CT_NEW, message, _sequence(message), body)
+
+
+def _expectation(message: bytes) -> bytes:
+    """What makes an expectation, whether there is one or not.
+
+    The kernel changes nothing but the timeout of one that is there, and gives a new one the timeout of its
+    helper.
+    """
+    found = attributes(message, 20)
+    names = b"".join(_attribute(kind, found[kind]) for kind in (_EXP_TUPLE, _EXP_ZONE) if kind in found)
+    return _request(_EXP_DELETE, message, _WITHOUT_ANSWER, names) + message + message
 
 
 def _helper(message: bytes) -> bytes:
