@@ -16,7 +16,19 @@ from tandem.core.instance import HICCUP
 from tests.lab import FAR, Host, Port, Router, SeedLab, stays, wait_until
 from tests.lab.topology import LAN_GATEWAY, PROVIDER
 
-from .live import connections, failover, no_resets, peer, settle, started, sync, synced, told, udp_flows
+from .live import (
+    FastDownload,
+    connections,
+    failover,
+    no_resets,
+    peer,
+    settle,
+    started,
+    sync,
+    synced,
+    told,
+    udp_flows,
+)
 
 Open = Callable[[SeedLab], SeedLab]
 ISLANDS = {"br-lan": "lan2", "eth0.2": "wan2"}
@@ -107,6 +119,17 @@ def test_what_was_opened_through_the_other_router_goes_on(lab: SeedLab) -> None:
         flows.all_go_on()
         united(lab)
         flows.all_go_on()
+
+
+def test_what_the_other_router_carried_on_goes_on(lab: SeedLab) -> None:
+    """A fast download: the better router saw nothing of it for more than a TCP window."""
+    with no_resets(lab):
+        download = FastDownload(lab)
+        told(lab)
+        parted(lab)
+        download.goes_on()
+        united(lab)
+        download.goes_on()
 
 
 def test_what_was_opened_on_both_sides_is_known_to_both(lab: SeedLab) -> None:
