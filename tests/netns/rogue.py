@@ -202,3 +202,4 @@ def nonsense(chance: random.Random) -> Iterator[Frame]:
             if chance.random() < 0.1:
                 yield stream(position, flags=0)
     yield chance.randrange(256), chance.randrange(256), chance.randbytes(chance.randrange(300))
+    yield 200, 0, b""  # which no version knows

@@ -21,6 +21,7 @@ from .live import (
     CLIENT,
     CLIENT6,
     FAR6,
+    WAN_ADDRESS6,
     connections,
     failover,
     no_resets,
@@ -37,6 +38,12 @@ Check = Callable[[], None]
 
 SECOND_CLIENT = "192.168.1.11"
 FORWARDED = f"""
+table ip6 forwards {{
+    chain dstnat {{
+        type nat hook prerouting priority dstnat
+        ip6 daddr {WAN_ADDRESS6} tcp dport 8080 dnat to [{CLIENT6}]:80
+    }}
+}}
 table ip forwards {{
     chain dstnat {{
         type nat hook prerouting priority dstnat
@@ -162,6 +169,38 @@ def echo(lab: SeedLab) -> Check:
     return check
 
 
+def echo6(lab: SeedLab) -> Check:
+    """The server's answers come in only where the ping is known: it sends one that nobody has asked for."""
+    make = partial(socket.socket, socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+    client, server = lab.client.enter(make), lab.server.enter(make)
+    client.bind((CLIENT6, 0))
+    server.bind((FAR6, 0))
+    client.settimeout(0.5)
+
+    def answered() -> bool:
+        while True:
+            try:
+                packet, address = client.recvfrom(200)
+            except TimeoutError:
+                return False
+            if packet[0] == 129 and packet[4:6] == b"\x43\x21" and address[0] == FAR6:
+                return True
+
+    def check() -> None:
+        answer = b"\x81" + ping(0x4321, v6=True)[1:]
+        for _ in range(10):
+            server.sendto(answer, (CLIENT6, 0))
+            if answered():
+                return
+        raise AssertionError("no answer comes in")
+
+    for _ in range(10):
+        client.sendto(ping(0x4321, v6=True), (FAR6, 0))
+        if answered():
+            return check
+    raise AssertionError("no answer to pings")
+
+
 def both_families(open_lab: Open, rules: str = "") -> SeedLab:
     lab = SeedLab(partial(synced, ipv6=True, rules=rules))
     for router in lab.routers:
@@ -197,6 +236,7 @@ def test_datagrams_and_pings(open_lab: Open) -> None:
         "UDP, the client speaks first": udp_flows(lab, client_first=True),
         "UDP without NAT, IPv6": udp_without_nat(lab),
         "ICMP echo": echo(lab),
+        "ICMPv6 echo": echo6(lab),
     }
     everything(lab, checks)
 
@@ -209,6 +249,8 @@ def test_tcp_with_every_kind_of_nat(open_lab: Open) -> None:
             forwarded = {"port": 80, "bind": CLIENT, "to_port": 8080}
             flows.add(lab.server, lab.client, WAN_ADDRESS, 5, server_speaks, **forwarded)
             flows.add(lab.client, lab.client, WAN_ADDRESS, 5, server_speaks, **forwarded)  # hairpin
+            forwarded = {"port": 80, "bind": CLIENT6, "to_port": 8080}
+            flows.add(lab.server, lab.client, WAN_ADDRESS6, 5, server_speaks, **forwarded)
         everything(lab, {"TCP": flows.all_go_on})
 
 
