@@ -16,6 +16,8 @@ from tests.lab import (
     Port,
     Router,
     SeedLab,
+    Tandem,
+    netns,
     seed_instances,
     stays,
     wait_until,
@@ -23,7 +25,8 @@ from tests.lab import (
 from tests.lab.scenario import tandem_uci
 
 from .live import Connections, SyncedTandem, at_rest, connections, no_resets, peer, sync, udp_flows
-from .test_replication_handover import are_known
+from .test_replication_faults import no_channel
+from .test_replication_handover import are_known, known
 
 Open = Callable[[SeedLab], SeedLab]
 ADVERT = 0.1
@@ -117,6 +120,12 @@ def has_both(lab: SeedLab, router: Router) -> None:
     wait_until(lambda: holds(router) == {"G1", "G2"}, 15, f"{router.name} has both groups")
 
 
+def timeouts(router: Router, source: int) -> list[int]:
+    """s, of the flows with this source port in the router's kernel."""
+    found = router.exec("conntrack", "-L", "-p", "udp", "--orig-port-src", str(source))
+    return [int(line.split()[2]) for line in found.splitlines()]
+
+
 def open_all(lab: SeedLab, flows: Connections, count: int) -> None:
     for host in (lab.client, lab["guest"]):
         for server_speaks in (True, False):
@@ -150,6 +159,34 @@ def test_each_takes_over_from_the_other_and_gives_back(lab: SeedLab) -> None:
             flows.all_go_on(why=f"{dead.name} is back")
             for source in (5001, 5002):
                 are_known(dead, source, 300)
+
+
+def test_timeouts_that_ran_down_beside_the_other_router_are_set_anew(lab: SeedLab) -> None:
+    """What it knows already of the other one's connections is not put there once more."""
+    r1, r2 = lab.routers
+    r2.power_off()
+    has_both(lab, r1)
+    netns.write_sysctls(r1.namespace, {"netfilter/nf_conntrack_udp_timeout": 60})
+    udp_flows(lab["guest"], 100, 5002)
+    r2.power_on()
+    shared(lab)
+    assert max(timeouts(r1, 5002)) <= 60
+    r2.power_off()
+    has_both(lab, r1)
+    wait_until(lambda: min(timeouts(r1, 5002)) > 200, 10, "set anew", explain=lambda: str(timeouts(r1, 5002)))
+
+
+def test_who_gives_up_its_only_group_keeps_what_it_knew(lab: SeedLab) -> None:
+    """Until the other one, which has a table of its own, has told all of that; here it dies before."""
+    r1, r2 = lab.routers
+    udp_flows(lab.client, 300, 5001)
+    shared(lab)
+    with no_channel(r1):
+        Tandem.request(r1, "failover", group="G1")
+        has_both(lab, r2)
+        r2.power_off()
+        has_both(lab, r1)
+        assert known(r1, 5001) == 300
 
 
 def test_a_partition_heals(lab: SeedLab) -> None:

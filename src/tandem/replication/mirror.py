@@ -126,6 +126,12 @@ class Mirror:
             self._rounds.append(lambda: self._restorer.delete(self._leftovers(cache)))
             self._loop.call_at(_TIMER, self._loop.now(), self._step)
 
+    def refresh(self, cache: Cache) -> None:
+        """Set the timeouts of what is in this table: in our kernel they ran down while it was of a peer."""
+        if len(cache):
+            self._rounds.append(lambda: self._restorer.touch(self._touches(cache.slices())))
+            self._loop.call_at(_TIMER, self._loop.now(), self._step)
+
     def hurry(self, on: bool) -> None:
         """The active may be dead: get ready at full speed. Or it is alive: back to rest."""
         if on == self._hurried or self._complete is not None or not self._following:
@@ -289,10 +295,11 @@ class Mirror:
         count = min(SHARDS_A_STEP, self._untouched)
         self._untouched -= count
         start, self._touched = self._touched, (self._touched + count) % SHARDS
-        entries = (entry for table in self._tables() for entry in table.shards(start, count))
-        self._restorer.touch(
-            self._builder.chunks(entries, established=self.established, purpose=TOUCH, least=LEAST)
-        )
+        self._restorer.touch(self._touches(table.shards(start, count) for table in self._tables()))
+
+    def _touches(self, parts: Iterable[list[Entry]]) -> Iterator[Chunk]:
+        entries = (entry for part in parts for entry in part)
+        return self._builder.chunks(entries, established=self.established, purpose=TOUCH, least=LEAST)
 
     @property
     def _builder(self) -> Builder:
@@ -309,7 +316,7 @@ class Mirror:
 
     def _ended_round(self) -> None:
         self._journal.unsure = bool(self._rounds) or not self._journal.whole
-        for key in self._restorer.missing:
+        for key in self._restorer.missing if self._following else ():
             self._journal.change(key, new=True)
         figures = self._restorer.figures
         if not self._hurried:

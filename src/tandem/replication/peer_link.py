@@ -58,6 +58,7 @@ class Link:
         self.current: Connection | None = None
         self.node: bytes | None = None  # of the daemon of the present or last session
         self.sessions = 0
+        self.heard = 0  # when the last session that has ended was last heard of, ns
         self.connections: list[Connection] = []  # accepted or connected, the oldest first
         self.last_error = ""
         self.totals: dict[str, int] = {}  # of the sessions that have ended
@@ -165,6 +166,7 @@ class Link:
         if not current:
             return
         self.current = None
+        self.heard = session.heard
         if closed.reason != "duplicate" and not self._closed:  # else another takes its place
             lasted = self.channel.loop.now() - connection.opened_at >= STEADY
             self._short = 0 if lasted else min(self._short + 1, 8)

@@ -103,6 +103,7 @@ class Replication:
         self._own = Own(self._cache)
         self._held: dict[str, Held] = {}  # first that of the peer that began to stream last
         self._in_step: set[str] = set()  # peers whose whole table we hold
+        self._taken: dict[str, int] = {}  # when what a peer had told, who still streamed, became ours
         self._sharing: set[str] = set()  # peers that gave a group up and are active for another
         self._quiet: dict[str, int] = {}  # since when a peer that has told something does not stream
         self._restorer = Restorer()
@@ -271,7 +272,9 @@ class Replication:
             held = self._held[full[0]]
             self._own.cache, held.cache = held.cache, self._own.cache
         for name, held in self._held.items():
-            if not self._channel.is_streaming(name):
+            if self._channel.is_streaming(name):
+                self._taken[name] = self._loop.now()
+            else:
                 held.take()  # the kernel has it
         self._channel.stream_on(adopt=adopted)
         self._kernel.listen()
@@ -291,7 +294,7 @@ class Replication:
         self._channel.stream_off()
         self._mirror.follow(whole=False)
         if any(map(self._channel.is_streaming, self._in_step)):  # both were active
-            self._loop.call_at(_SURPLUS, self._loop.now() + SURPLUS, self._retire_own)
+            self._loop.call_at(_SURPLUS, self._loop.now() + SURPLUS, self._retire_surplus)
         self._reunion.tell_later()
         self._tell_gate()
 
@@ -324,11 +327,13 @@ class Replication:
         """All that is held is in the kernel, and so it is ours; only what peers stream is held on."""
         before = self.in_step
         streaming = {name for name in self._held if self._channel.is_streaming(name)}
-        for name in self._held.keys() - streaming:
-            self._in_step.discard(name)
-            self._held[name].take()
         if last or not streaming:
             self._mirror.leave()
+        for name in self._held:
+            if name in streaming:
+                self._taken[name] = self._loop.now()
+            else:
+                self._let_go(name)
         if self.in_step != before:
             self._synchronised(self.in_step)
         self._kernel.dump()  # which finds and tells it
@@ -336,6 +341,11 @@ class Replication:
         for done in merging:
             done()
 
+
+    def _let_go(self, name: str) -> None:
+        """What this peer has told is ours now, and it tells nothing any more."""
+        self._in_step.discard(name)
+        self._mirror.refresh(self._held[name].take())
 
     def _push(self, records: list[Record]) -> None:
         self._channel.push(records)
@@ -381,6 +391,8 @@ class Replication:
                 self._sharing.discard(name)
                 self._in_step.discard(name)  # it may go on without us
                 self._takeover.stream_ended()
+                if self._active and self._channel.links[name].heard < self._taken.get(name, 0):
+                    self._let_go(name)  # it was dead when we took over from it
                 if reason == "peer_stopped":
                     self._reunion.left(name)
             case PeerStream(False, _):
@@ -420,12 +432,12 @@ class Replication:
         if adopted:
             self._mirror.follow(whole=True)
             return
-        self._retire_own(self._loop.now())
-
-    def _retire_own(self, now: int) -> None:
-        """Hold no more what was our own table, and was not adopted, when we were active."""
-        self._loop.call_at(_SURPLUS, None)
         self._mirror.retire(self._own.take())
+
+    def _retire_surplus(self, now: int) -> None:
+        """A peer that was active as well has had the time to tell what it has learned from us."""
+        if any(map(self._channel.is_streaming, self._in_step)):
+            self._mirror.retire(self._own.take())
 
     def _retire_former(self, now: int) -> None:
         """Hold no more what a router told that is not active any more, when another has told everything.
