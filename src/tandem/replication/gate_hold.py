@@ -34,6 +34,8 @@ _IPV6_HEADERS = {0, 43, 60}  # hop-by-hop, routing, destination options: 8 bytes
 def reply_tuple(packet: bytes) -> bytes | None:
     """The tuple of a TCP, UDP or ICMP packet, in the form of a key in zone 0; None for another or malformed.
 
+    A packet does not say its zone: flows in others are not found, and pass without being held.
+
     `packet` begins with the IP header and may be cut off behind the ports, or the ICMP id.
     """
     if len(packet) < 24:
