@@ -316,15 +316,18 @@ def test_a_recorded_session_is_no_use(open_lab: Open) -> None:
 
 
 def test_a_peer_that_stops_reading_costs_nothing_and_comes_back(open_lab: Open) -> None:
-    lab = open_lab(SeedLab(partial(synced, queue_limit="64K", stall_timeout="1")))
+    lab = open_lab(SeedLab(partial(synced, queue_limit="64K", stall_timeout="4", heartbeat="2")))
     active, backup = started(lab)
     with connections() as flows:
         flows.add(lab.client, lab.server, FAR, 10, server_speaks=True)
         told(lab)
         before = active.cost().rss_kib
         backup.freeze()
-        udp_flows(lab.client, 5000)
+        # More than two sockets' buffers and the queue hold.
+        for part in range(3):
+            udp_flows(lab.client, 10_000, source=5000 + part)
         wait_until(lambda: not peer(active).get("in_step"), 15, "the active notices")
+        wait_until(lambda: peer(active)["totals"].get("dropped", 0) > 1000, 10, "what is too much is dropped")
         flows.all_go_on()
         assert active.all_in("MASTER")
         assert active.cost().rss_kib < before + 8000
