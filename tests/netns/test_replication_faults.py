@@ -128,6 +128,22 @@ def test_preemption_waits_until_in_step_and_loses_nothing(open_lab: Open) -> Non
         flows.all_go_on()
 
 
+def test_who_preempts_has_everything_in_its_kernel_before(open_lab: Open) -> None:
+    """What it had to put there would be missed: the other one gives the addresses up at once."""
+    lab = open_lab(SeedLab(partial(synced, advert_s=0.05, preempt=True, preempt_sync_timeout="60")))
+    active, backup = preferred(lab)
+    udp_flows(lab.client, 20_000)
+    told(lab)
+    power_loss(lab, active)
+    takes_over(lab, backup)
+    active.power_on()
+    takes_over(lab, active, 30)
+    wait_until(lambda: sync(active)["last_restore"], 10, "it tells of its restore")
+    steps = sync(active)["restore_steps"]
+    assert sum(step["entries"] for step in steps) < 2000, steps
+    assert entries(active) >= 20_000
+
+
 def test_a_router_that_was_cut_off_waits_as_well(open_lab: Open) -> None:
     """It was in step once, and is not any more."""
     lab = open_lab(SeedLab(partial(synced, preempt=True, preempt_sync_timeout="60")))

@@ -165,6 +165,27 @@ def test_entries_that_the_kernel_lost_come_back_and_none_times_out(backup: Backu
     assert backup.kernel() == backup.held()
 
 
+def test_it_says_when_the_kernel_has_caught_up(backup: Backup, monkeypatch: pytest.MonkeyPatch) -> None:
+    backup.second()
+    backup.until(lambda: backup.mirror.caught_up)
+    backup.hold(NEW, flows(3000))
+    backup.mirror.catch_up()
+    netns.enter(backup.where, backup.mirror.work)  # the first step of several
+    assert not backup.mirror.caught_up
+    backup.until(lambda: backup.mirror.caught_up)
+    assert len(backup.kernel()) == 3000
+    backup.mirror.catch_up()
+    with monkeypatch.context() as patch:
+        patch.setattr("tandem.replication.mirror.table_size", lambda: (80, 100))
+        backup.hold(NEW, flows(100, first=3000))
+        backup.second(2)
+        assert not backup.mirror.caught_up
+    backup.second()
+    backup.until(lambda: backup.mirror.caught_up)
+    backup.mirror.leave()
+    assert not backup.mirror.caught_up
+
+
 def flush(backup: Backup) -> None:
     netns.run(["ip", "netns", "exec", backup.where, "conntrack", "-F"])
     assert not backup.kernel()

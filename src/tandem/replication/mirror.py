@@ -84,6 +84,8 @@ class Mirror:
         self._touched = 0  # shard that is touched next
         self._untouched = 0  # shards that are due to be touched
         self._following = False
+        self._planned = False  # since `catch_up`
+        self.caught_up = False
         self._lacked = 0  # entries that the kernel lacked when they were counted last
         self._counted = True  # for the present takeover
 
@@ -105,7 +107,7 @@ class Mirror:
     def _reset(self) -> None:
         self._restorer.stop()
         self._rounds.clear()
-        self._busy = self._hurried = False
+        self._busy = self._hurried = self._planned = self.caught_up = False
         self._complete = self._own = None
         self._loop.call_at(_TIMER, None)
 
@@ -118,6 +120,10 @@ class Mirror:
                 self._journal.whole = False  # what it does not take is not offered every second
             self._plan()
             self._step(self._loop.now())
+
+    def catch_up(self) -> None:
+        """Say by `caught_up` when the kernel, at rest, has got everything that is held now."""
+        self._planned = self.caught_up = False
 
     def retire(self, cache: Cache) -> None:
         """What is in this table, but not held, is to leave the kernel: the table is held no more."""
@@ -168,6 +174,7 @@ class Mirror:
             journal.whole &= not self._lacks()
         changed = journal.new or journal.changed
         room = self._hurried or not (changed or not journal.whole) or not self._is_crowded()
+        self._planned |= room
         if journal.gone:
             self._rounds.append(self._delete)
         if room and not journal.whole:
@@ -194,6 +201,7 @@ class Mirror:
 
     def _done(self, now: int) -> None:
         self._loop.call_at(_TIMER, None)
+        self.caught_up = self._planned and self._journal.whole
         if not self._hurried:
             return
         if not self.steps or self.steps[-1]["speculative"] != (self._complete is None):

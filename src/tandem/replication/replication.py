@@ -103,6 +103,7 @@ class Replication:
         self._own = Own(self._cache)
         self._held: dict[str, Held] = {}  # first that of the peer that began to stream last
         self._in_step: set[str] = set()  # peers whose whole table we hold
+        self._told_in_step = False
         self._taken: dict[str, int] = {}  # when what a peer had told, who still streamed, became ours
         self._sharing: set[str] = set()  # peers that gave a group up and are active for another
         self._quiet: dict[str, int] = {}  # since when a peer that has told something does not stream
@@ -219,7 +220,7 @@ class Replication:
             self._log.warning(f"{OWNER}: {problem}")
 
     def _renew_channel(self) -> None:
-        position, streaming, before = self._channel.position, self._channel.streaming, self.in_step
+        position, streaming = self._channel.position, self._channel.streaming
         self._channel.close("reconfigured")
         self._in_step.clear()
         self._quiet.clear()
@@ -234,8 +235,7 @@ class Replication:
         self._channel.start()
         if streaming:
             self._channel.stream_on()
-        if before:
-            self._synchronised(False)
+        self._tell_synchronised()
 
     def _check_rules(self, then: Callable[[], None] | None = None) -> None:
         """Other flows may be wanted since the configuration, or an address of the router, has changed."""
@@ -281,7 +281,7 @@ class Replication:
         # What a peer told that has given the role up is of the past when it is active again.
         self._in_step = {name for name in self._in_step if self._channel.is_streaming(name)}
         later = self._loop.now()  # in the next turn of the loop: a role is just changing
-        self._loop.call_at("conntrack in step", later, lambda _now: self._synchronised(self.in_step))
+        self._loop.call_at("conntrack in step", later, lambda _now: self._tell_synchronised())
         self._reunion.tell_later()
         self._tell_gate()
 
@@ -325,7 +325,6 @@ class Replication:
 
     def _have_all(self, last: bool) -> None:
         """All that is held is in the kernel, and so it is ours; only what peers stream is held on."""
-        before = self.in_step
         streaming = {name for name in self._held if self._channel.is_streaming(name)}
         if last or not streaming:
             self._mirror.leave()
@@ -334,8 +333,7 @@ class Replication:
                 self._taken[name] = self._loop.now()
             else:
                 self._let_go(name)
-        if self.in_step != before:
-            self._synchronised(self.in_step)
+        self._tell_synchronised()
         self._kernel.dump()  # which finds and tells it
         merging, self._merging = self._merging, []
         for done in merging:
@@ -385,7 +383,6 @@ class Replication:
         return self._own, self._held[name]
 
     def _happened(self, name: str, event: Event) -> None:
-        before = self.in_step
         match event:
             case Closed(reason, _):
                 self._sharing.discard(name)
@@ -412,6 +409,7 @@ class Replication:
                 self._in_step.add(name)
                 self._reunion.in_step(name)
                 self._settle_tables(name, adopted)
+                self._mirror.catch_up()
             case HeldOutOfStep():
                 self._in_step.discard(name)
             case PeerInStep():
@@ -422,8 +420,7 @@ class Replication:
         self._tell_gate()
         if not isinstance(event, Acked):  # there are many
             self._reunion.tell()
-        if self.in_step != before:
-            self._synchronised(self.in_step)
+        self._tell_synchronised()
 
     def _settle_tables(self, name: str, adopted: bool) -> None:
         """This peer has told everything: what we were told before, by others or our own kernel, is over."""
@@ -482,8 +479,17 @@ class Replication:
 
     @property
     def in_step(self) -> bool:
-        """Whether we hold everything of every peer that streams."""
-        return bool(self._in_step)
+        """Whether we hold everything of every peer that streams, and a backup's kernel has it.
+
+        Who preempts need not hurry: what its kernel lacks would have to be put there while nobody has the
+        addresses.
+        """
+        return bool(self._in_step) and (bool(self._active) or self._mirror.caught_up)
+
+    def _tell_synchronised(self) -> None:
+        if self.in_step != self._told_in_step:
+            self._told_in_step = self.in_step
+            self._synchronised(self._told_in_step)
 
     # Every second
 
@@ -494,6 +500,7 @@ class Replication:
         self._kernel.work(now)
         self._retire_former(now)
         self._mirror.work()
+        self._tell_synchronised()
         received = self._kernel.events.received
         self._rate, self._received = received - self._received, received
         self._judge(now)
