@@ -123,6 +123,11 @@ class TwoRouters(RuleBasedStateMachine):
         is_.session.stream_on(is_.position, self.link.now, adopt=True)
 
     @rule(who=st.integers(0, 1))
+    def hand_over(self, who: int) -> None:
+        """A group is given up, and the stream goes on for another one."""
+        self.link.ends[who].session.hand_over()
+
+    @rule(who=st.integers(0, 1))
     def stop(self, who: int) -> None:
         self.streams[who] = False
         self.link.ends[who].session.stream_off()
