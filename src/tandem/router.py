@@ -154,10 +154,11 @@ class Router:
         if group in self.groups:
             self.dispatch(self.groups[group], Restored())
 
-    def reunited(self, group: str) -> None:
-        """What peers knew that were active as well is in the kernel."""
-        if group in self.groups:
-            self.dispatch(self.groups[group], Reunited())
+    def reunited(self, group: str | None) -> None:
+        """What peers knew that were active as well is in the kernel; None: for every group."""
+        for name in list(self.groups):
+            if group in (None, name):
+                self.dispatch(self.groups[name], Reunited())
 
     def partner(self, partner: Partner) -> None:
         """What is known of the peers has changed."""

@@ -13,9 +13,10 @@ from functools import partial
 import pytest
 
 from tandem.core.instance import HICCUP
-from tests.lab import FAR, Host, Port, Router, SeedLab, stays, wait_until
+from tests.lab import FAR, Host, Port, Router, SeedLab, netns, stays, wait_until
 from tests.lab.topology import LAN_GATEWAY, PROVIDER
 
+from .daemon import status
 from .live import (
     FastDownload,
     connections,
@@ -34,6 +35,7 @@ Open = Callable[[SeedLab], SeedLab]
 ISLANDS = {"br-lan": "lan2", "eth0.2": "wan2"}
 HOME = {"br-lan": "lan", "eth0.2": "wan"}
 FLOWS = 500
+SECOND_BURST_S = 6  # after its takeover a router has announced itself for the last time
 NO_CHANNEL = """
 table inet cut {
     chain in {
@@ -170,3 +172,24 @@ def test_what_both_know_is_left_alone(lab: SeedLab) -> None:
         are_known(lab.r2, 5002)
         flows.all_go_on()
     assert [step["replaced"] for step in sync(lab.r2)["restore_steps"] if step["replaced"]] == []
+
+
+def test_hosts_come_back_to_a_router_that_did_not_hear_the_other(lab: SeedLab) -> None:
+    """The lesser router hears the better one first, and then says nothing more that could be heard."""
+    mac = lab.r2.exec("cat", "/sys/class/net/br-lan/address").strip()
+    # What a host believes of a router that does not answer any more, it believes for longer than the test.
+    netns.write_sysctls(lab.client.namespace, {"ipv4/neigh/eth0/delay_first_probe_time": 600})
+
+    def believes(address: str) -> bool:
+        return address in lab.client.exec("ip", "neigh", "show", LAN_GATEWAY)
+
+    lab.client.exec("ping", "-c1", LAN_GATEWAY)
+    assert believes(mac)
+    wait_until(lambda: min(one["since_s"] for one in status(lab.r2)["instances"]) > SECOND_BURST_S, 20)
+    for router in lab.routers:
+        router.exec("nft", "-f", "-", stdin=NO_ADVERTS)
+    wait_until(lambda: lab.r1.active and peer(lab.r1).get("in_step"), 10, "both tell each other")
+    wait_until(lambda: not believes(mac), 10, "the client has heard of r1")
+    lab.r1.exec("nft", "delete", "table", "inet", "deaf")
+    wait_until(lambda: lab.active is lab.r2, 10, "r1 gives way", explain=lab.logs)
+    wait_until(lambda: believes(mac), 10, "the client has heard of r2")

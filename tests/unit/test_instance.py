@@ -93,7 +93,7 @@ EVENTS: dict[str, Callable[[int, int], Event]] = {
     "restored": lambda v, f: Restored(),
     "synchronised": lambda v, f: Synchronised(True),
     "partner": lambda v, f: Partner(known=True, in_step=True),
-    "reunited": lambda v, f: Reunited(),  # without a reunion, see test_reunion.py
+    "reunited": lambda v, f: Reunited(),  # with a router that was not heard; else see test_reunion.py
     "standby": lambda v, f: Standby(),
     "resume": lambda v, f: Resume(),
     "stop": lambda v, f: Stop(),
@@ -204,7 +204,7 @@ TABLE: dict[Role, dict[str, Row]] = {
         "restored": GO_ON,
         "synchronised": GO_ON,
         "partner": GO_ON,
-        "reunited": GO_ON,
+        "reunited": Row(ACTIVE, [Announce("VI", 5)], 1_000_000_000),
         "standby": Row(INITIALIZE, [Remove("VI"), _says(0), _to("FAULT", "standby")], None),
         "resume": GO_ON,
         "stop": Row(INITIALIZE, [Remove("VI"), _says(0), _to("STOP", "stopped")], None),

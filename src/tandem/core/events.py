@@ -82,7 +82,7 @@ class Partner:
 
 @dataclass(frozen=True, slots=True)
 class Reunited:
-    """What the peers knew is in the kernel, as `Reunite` asked."""
+    """What peers knew that were active as well is in the kernel: as `Reunite` asked, or one has given up."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,7 +200,7 @@ class SyncGroup:
             case Restored() if self._restore_by is not None:
                 return self._take_over(self._restore_why)
             case Reunited():
-                return self._end_reunion()
+                return self._reunited()
             case Synchronised(yes):
                 self._synchronised = yes
                 if yes:
@@ -276,11 +276,15 @@ class SyncGroup:
         self._reunion_by = now + min(REUNION_LIMIT + SECOND, self._sync_patience)
         return [Reunite(self.settings.name)]
 
-    def _end_reunion(self) -> list[Action]:
-        if self._reunion_by is None:
-            return []
+    def _reunited(self) -> list[Action]:
+        """Nobody else is active any more. Hosts may have another one's MAC address, also if it was not heard."""
         self._reunion_by = None
+        if self.role is not Role.ACTIVE or self._restore_by is not None:
+            return []
         return [action for member in self.members for action in member.announce()]
+
+    def _end_reunion(self) -> list[Action]:
+        return [] if self._reunion_by is None else self._reunited()
 
     def _part(self) -> None:
         """Another role: whatever there was to exchange is of the past."""

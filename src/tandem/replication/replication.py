@@ -88,7 +88,7 @@ class Replication:
         restored: Callable[[str], None],
         synchronised: Callable[[bool], None],
         partner: Callable[[Partner], None],
-        reunited: Callable[[str], None],
+        reunited: Callable[[str | None], None],
     ) -> None:
         self.settings = settings
         self._loop = loop

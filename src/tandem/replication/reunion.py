@@ -18,14 +18,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tandem.replication.channel import Channel
 
-MILLISECOND = 1_000_000
+MILLISECOND, SECOND = 1_000_000, 1_000_000_000
 LOOK = 10 * MILLISECOND
 LIMIT = 8_000 * MILLISECOND  # longer than anybody waits for it
-_TIMER = "conntrack reunion"
+_TIMER, _ENDED = "conntrack reunion", "conntrack reunited"
 
 
 class Reunion:
-    """Keeps `partner(Partner)` told, and works between `begin` and `reunited(group)`.
+    """Keeps `partner(Partner)` told, and works between `begin` and `reunited(group)`; None: all groups.
 
     `merge(done, last)` puts what is held of the peers into the kernel of this active router; `last`: nothing
     more is waited for.
@@ -37,7 +37,7 @@ class Reunion:
         channel: Callable[[], Channel],
         merge: Callable[[Callable[[], None], bool], None],
         partner: Callable[[Partner], None],
-        reunited: Callable[[str], None],
+        reunited: Callable[[str | None], None],
     ) -> None:
         self._loop = loop
         self._channel = channel
@@ -49,6 +49,7 @@ class Reunion:
         self._groups: list[str] = []
         self._open = False  # what is new is waited for
         self._began = 0
+        self._ended_at = 0  # when all groups were told last
 
     # Who is known
 
@@ -93,10 +94,13 @@ class Reunion:
         self._loop.call_at(_TIMER, self._began + LOOK, self._look)
 
     def stream_ended(self) -> None:
-        """A peer has ended its stream: what it told becomes ours, also where nobody waits for that."""
+        """A peer has ended its stream: what it told becomes ours, also where nobody waits for that.
+
+        Its adverts may be what was lost: then hosts that it has told its MAC address hear of ours by this.
+        """
         self._loop.call_at(_TIMER, None)
         self._open = False
-        self._merge(self._merged, True)
+        self._merge(self._ended, True)
 
     def handed_over(self) -> None:
         """A peer has told the last of a group, and goes on with another one."""
@@ -117,6 +121,16 @@ class Reunion:
             self._loop.call_at(_TIMER, now + LOOK, self._look)
         else:
             self.stream_ended()
+
+    def _ended(self) -> None:
+        self._groups.clear()
+        now = self._loop.now()
+        due = max(now, self._ended_at + SECOND)  # a peer may end as many streams as it likes
+        self._loop.call_at(_ENDED, due, self._tell_all)
+
+    def _tell_all(self, now: int) -> None:
+        self._ended_at = now
+        self._reunited(None)
 
     def _merged(self) -> None:
         groups, self._groups = self._groups, []
