@@ -277,7 +277,7 @@ class SyncGroup:
         return [Reunite(self.settings.name)]
 
     def _reunited(self) -> list[Action]:
-        """Nobody else is active any more. Hosts may have another one's MAC address, also if it was not heard."""
+        """Nobody else is active any more; hosts may have the MAC address of one that was not even heard."""
         self._reunion_by = None
         if self.role is not Role.ACTIVE or self._restore_by is not None:
             return []
