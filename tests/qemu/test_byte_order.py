@@ -76,6 +76,7 @@ def test_netlink_s390x(machine: Machine, files: str) -> None:
     assert machine.run(f"python3 -c '{order}'").strip() == "big"
     machine.run("sysctl -qw net.netfilter.nf_conntrack_max=65536")
     options = "-p pytest_timeout -o timeout=600 -p no:cacheprovider -q --tb=short"
-    command = f"cd /root/tandem/tests && python3 -B -m pytest {options} {files}"
+    lacking = "not a_call_is_put_through"  # Debian's kernel as it is packed here has no helper for SIP
+    command = f"cd /root/tandem/tests && python3 -B -m pytest {options} -k '{lacking}' {files}"
     machine.run(f"({command}) >/tmp/report 2>&1 || (tail -n 100 /tmp/report; false)", TIMEOUT)
     assert " passed" in machine.run("tail -n 1 /tmp/report")
