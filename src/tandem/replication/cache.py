@@ -92,6 +92,8 @@ class Cache:
         self._stamp = b"\0\0\0\1"
         self._confirmed = 0
         self._hand, self._hand_at = 0, 0
+        self._since = 0  # the tick when the first of the entries came
+        self._oldest = [0] * SHARDS  # no entry of a shard is stamped lower
         self._to_sweep = 0  # shards that may still have stale entries
         self.inserted = self.updated = self.destroyed = self.unknown = 0
         self.invalid = self.overflow = self.expired = self.swept = 0
@@ -158,6 +160,8 @@ class Cache:
         tick = now // _TICK
         if tick > self._tick:
             self._set_tick(tick)
+        if not self._entries:
+            self._since = self._tick
         journal = self._journal if self._journal.on else None
         for op, key, body in records:
             shard = self._shards[hash(key) >> 20 & (SHARDS - 1)]
@@ -274,9 +278,9 @@ class Cache:
             self._to_sweep = 0
 
     def _expire(self, number: int, tick: int) -> None:
-        """Drop the entries of a shard that nobody has vouched for long enough."""
+        """Drop the entries of a shard that nobody has vouched for long enough, if there may be any."""
         oldest = tick - self.hold * _TICKS
-        if oldest <= self._confirmed or self.in_bulk:
+        if oldest <= max(self._confirmed, self._since, self._oldest[number]) or self.in_bulk:
             return
         shard, cutoff = self._shards[number], oldest.to_bytes(_STAMP, "big")
         for key, value in [item for item in shard.items() if item[1][-_STAMP:] < cutoff]:
@@ -287,6 +291,8 @@ class Cache:
                 self.expired += 1
                 if self._journal.on:
                     self._journal.remove(key)
+        stamps = [value[-_STAMP:] for value in shard.values()]
+        self._oldest[number] = int.from_bytes(min(stamps), "big") if stamps else self._tick
 
 
 def _timeout(body: bytes) -> int:

@@ -75,6 +75,7 @@ class Mirror:
         self._tables = tables
         self._small, self._full = Builder(SMALL), Builder(FULL)
         self._rounds: deque[Callable[[], None]] = deque()
+        self._known: dict[bytes, None] = {}  # keys of entries that have changed, whose round waits
         self._busy = False  # a round is under way
         self._creating = False  # and puts entries into the kernel
         self._hurried = False
@@ -107,6 +108,7 @@ class Mirror:
     def _reset(self) -> None:
         self._restorer.stop()
         self._rounds.clear()
+        self._known = {}
         self._busy = self._hurried = self._planned = self.caught_up = False
         self._complete = self._own = None
         self._loop.call_at(_TIMER, None)
@@ -119,7 +121,7 @@ class Mirror:
             if self._journal.whole and self._lacks() and self._lacked > before:
                 self._journal.whole = False  # what it does not take is not offered every second
             self._plan()
-            self._step(self._loop.now())
+            self._loop.call_at(_TIMER, self._loop.now(), self._step)  # what the active tells comes first
 
     def catch_up(self) -> None:
         """Say by `caught_up` when the kernel, at rest, has got everything that is held now."""
@@ -219,7 +221,7 @@ class Mirror:
             entries, _ = table_size()
         except OSError:
             return False
-        self._lacked = held - len(self._journal.new) - entries
+        self._lacked = held - len(self._journal.new) - len(self._journal.changed) - entries
         return self._lacked > max(LACKING, held // LACKING_SHARE)
 
     def _is_crowded(self) -> bool:
@@ -261,8 +263,13 @@ class Mirror:
             self._restorer.restore(self._news(list(self._entries(part)) for part in parts))
             return
         if known:
-            self._rounds.appendleft(lambda: self._put(self._entries(known), known=True))
+            self._known = known
+            self._rounds.appendleft(self._put_known)
         self._put(self._entries(new))
+
+    def _put_known(self) -> None:
+        known, self._known = self._known, {}
+        self._put(self._entries(known), known=True)
 
     def _everything(self) -> None:
         self._journal.whole = True  # once this is done, and if nothing is lost on the way
@@ -323,7 +330,9 @@ class Mirror:
                     break
 
     def _ended_round(self) -> None:
-        self._journal.unsure = bool(self._rounds) or not self._journal.whole
+        # What comes while those wait that changed is none of them.
+        doubtful = any(one != self._put_known for one in self._rounds)
+        self._journal.unsure = doubtful or not self._journal.whole
         for key in self._restorer.missing if self._following else ():
             self._journal.change(key, new=True)
         figures = self._restorer.figures
