@@ -203,6 +203,19 @@ def test_a_table_that_was_flushed_is_there_again(backup: Backup) -> None:
     assert backup.kernel().keys() == backup.held().keys()
 
 
+def test_what_is_noted_is_not_lacking(backup: Backup) -> None:
+    """What comes while everything is put there is noted as changed, and may be in the kernel or not."""
+    backup.hold(NEW, flows(100))
+    backup.second()
+    backup.journal.unsure = True
+    backup.hold(NEW, flows(200)[100:])
+    assert len(backup.journal.changed) == 100
+    netns.enter(backup.where, backup.mirror.work)
+    assert backup.journal.whole
+    backup.second()
+    assert backup.kernel() == backup.held()
+
+
 def test_what_the_kernel_does_not_take_is_not_offered_every_second(
     backup: Backup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
