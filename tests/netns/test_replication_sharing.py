@@ -46,7 +46,13 @@ def daemon(number: int) -> SyncedTandem:
     second = [
         Instance("I2", "br-guest", 52, (f"{GUEST_GATEWAY}/24",), **common),  # type: ignore[arg-type]
         Instance(
-            "E2", "eth0.3", 52, (f"{GUEST_WAN}/24",), routes=routes, options=rules, **common  # type: ignore[arg-type]
+            "E2",
+            "eth0.3",
+            52,
+            (f"{GUEST_WAN}/24",),
+            routes=routes,
+            options=rules,
+            **common,  # type: ignore[arg-type]
         ),
     ]
     made = SyncedTandem(first, number, "")

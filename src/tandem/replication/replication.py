@@ -339,7 +339,6 @@ class Replication:
         for done in merging:
             done()
 
-
     def _let_go(self, name: str) -> None:
         """What this peer has told is ours now, and it tells nothing any more."""
         self._in_step.discard(name)
