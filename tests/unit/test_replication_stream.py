@@ -379,6 +379,18 @@ def test_a_source_that_gets_ready_makes_no_slow_bulk(monkeypatch: pytest.MonkeyP
     assert left.session.outgoing.in_step and right.held.entries == left.own.entries
 
 
+def test_filters_may_change_as_often_as_an_administrator_likes() -> None:
+    """What the peer asks for again and again comes more and more seldom; what we repeat does not."""
+    link = pair({}, {})
+    left = link.ends[0]
+    left.session.stream_on(left.position, link.now)
+    link.run(SECOND)
+    for _ in range(6):
+        left.events += left.session.repeat("filter")
+        link.run(2 * SECOND)
+        assert left.session.outgoing.in_step
+
+
 # A mixed pair
 
 # One record each of TCP with SNAT (IPv4) and of UDP (IPv6), as every router writes them.

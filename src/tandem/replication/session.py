@@ -260,7 +260,7 @@ class Session:
         """Send the peer our whole table once more: it has changed in ways that were not pushed."""
         outgoing = self.outgoing
         was = outgoing.in_step
-        outgoing.resync()
+        outgoing.repeat()
         self._count(reason)
         return [PeerOutOfStep(reason)] if was else []
 

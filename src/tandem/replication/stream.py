@@ -230,13 +230,17 @@ class Outgoing:
         """Say, behind what was pushed so far, that this was the last of a group."""
         self._handed_over = self.wanted
 
+    def repeat(self) -> None:
+        """Send a bulk; it begins when the last one is long enough ago."""
+        if self.on:
+            self._needs_bulk = True
+            self._bulk = None
+
     def resync(self) -> None:
-        """The peer asks for a bulk; it begins when the last one is long enough ago."""
-        if not self.on:
-            return
-        self._needs_bulk = True
-        self._bulk = None
-        self._pause = min(2 * self._pause, RESYNC_PAUSE_MAX)
+        """The peer asks for a bulk: if that helps no more than the last one, the next comes later."""
+        if self.on:
+            self.repeat()
+            self._pause = min(2 * self._pause, RESYNC_PAUSE_MAX)
 
     def acknowledged(self, position: int, generation: int) -> None:
         """The peer has applied everything up to `position`. ProtocolError for what was never sent."""
