@@ -111,7 +111,8 @@ class Reunion:
         """The role is another one, or nobody waits any more."""
         self._groups.clear()
         self._open = False
-        self._loop.call_at(_TIMER, None)
+        for timer in (_TIMER, _ENDED):
+            self._loop.call_at(timer, None)
 
     def _look(self, now: int) -> None:
         if self._channel().are_known():
