@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import socket
 import struct
 import time
@@ -111,7 +112,7 @@ class Rogue:
             try:
                 data = data[self._sock.send(data) :]
             except BlockingIOError:
-                time.sleep(0.001)
+                select.select([self._sock], [self._sock], [], max(0.0, until - time.monotonic()))
 
 
 def stream(position: int = 0, generation: int = 1, flags: int = ON, basis: int = 0) -> Frame:
