@@ -13,10 +13,10 @@ from tandem.control.server import ControlServer
 from tandem.effects.firewall import Firewall
 from tandem.effects.fw4 import Fw4
 from tandem.effects.interfaces import Interfaces
-from tandem.effects.plan import PlanError
 from tandem.effects.rtnl import Rtnl
 from tandem.loop import Loop
-from tandem.planning import Planning
+from tandem.plan.result import PlanError
+from tandem.plan.runner import Planning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

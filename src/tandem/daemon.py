@@ -28,12 +28,12 @@ from tandem.effects.executor import Executor
 from tandem.effects.firewall import Firewall
 from tandem.effects.fw4 import Fw4
 from tandem.effects.interfaces import Interfaces
-from tandem.effects.plan import Plan, PlanError
 from tandem.effects.rtnl import Rtnl
 from tandem.log import LEVELS, Logger, StderrSink, SyslogSink
 from tandem.loop import Loop
 from tandem.openwrt import find_libubus
-from tandem.planning import Planning
+from tandem.plan.result import Plan, PlanError
+from tandem.plan.runner import Planning
 from tandem.router import Router
 from tandem.scheduling import lock_memory, set_realtime, settle_memory
 from tandem.scripts import Scripts

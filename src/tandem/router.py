@@ -34,10 +34,10 @@ from tandem.effects.endpoint import Endpoint, text
 from tandem.effects.executor import Executor
 from tandem.effects.interfaces import Interfaces
 from tandem.effects.links import Links
-from tandem.effects.plan import Plan, Template
 from tandem.effects.vrrp_socket import UNICAST_MIN_HOP_LIMIT, Received, VrrpSocket
 from tandem.log import Logger
 from tandem.loop import Loop
+from tandem.plan.result import Plan, Template
 from tandem.scripts import Scripts
 
 MILLISECOND = 1_000_000

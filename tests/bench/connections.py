@@ -14,10 +14,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tandem.conntrack.encode import Builder
+from tandem.conntrack.record import NEW, SNAT, TCP
+from tandem.conntrack.writer import Restorer
 from tandem.replication.cache import Cache
-from tandem.replication.record import NEW, SNAT, TCP
-from tandem.replication.restore import Builder
-from tandem.replication.restorer import Restorer
 from tests.bench.conntrackd import ask, fill, write_conf
 from tests.bench.flood import before_processes
 from tests.lab import Host, LabError, LanLab, Router, Tandem, wait_until

@@ -24,9 +24,9 @@ from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 
-from tandem.replication.record import IPS_CONFIRMED, SNAT, Entry
-from tandem.replication.restore import Builder
-from tandem.replication.restorer import Restorer
+from tandem.conntrack.encode import Builder
+from tandem.conntrack.record import IPS_CONFIRMED, SNAT, Entry
+from tandem.conntrack.writer import Restorer
 from tests.bench.conntrackd import KeepalivedConntrackd, entries, fill
 from tests.bench.flood import PORTS, Flood
 from tests.lab import (

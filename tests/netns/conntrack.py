@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TypeVar
 
-from tandem.replication.message import split
+from tandem.conntrack.message import split
 from tests.lab.netns import enter, ip_batch, prefix, remove, run, write_sysctls
 
 T = TypeVar("T")

@@ -12,7 +12,8 @@ import time
 from collections.abc import Iterator
 from types import TracebackType
 
-from tandem.replication.frames import (
+from tandem.channel.events import Authenticated
+from tandem.channel.frames import (
     ACK,
     BULK,
     BULK_BEGIN,
@@ -25,7 +26,9 @@ from tandem.replication.frames import (
     TOPIC,
     pack_records,
 )
-from tandem.replication.record import (
+from tandem.channel.session import MINUTE, OPENED, Session, Settings
+from tandem.channel.stream import BULK_BEGIN_BODY, BULK_END_BODY, POSITION, STREAM_BODY
+from tandem.conntrack.record import (
     EXPECTATION,
     FIXED_SIZE,
     ICMP,
@@ -43,9 +46,6 @@ from tandem.replication.record import (
     Record,
     pack_tail,
 )
-from tandem.replication.session import MINUTE, OPENED, Session, Settings
-from tandem.replication.session_events import Authenticated
-from tandem.replication.stream import BULK_BEGIN_BODY, BULK_END_BODY, POSITION, STREAM_BODY
 from tests.lab import Router
 from tests.property.replication_link import Table
 

@@ -16,9 +16,9 @@ import pytest
 from tandem.config.schema import Address, Config, Instance
 from tandem.effects.firewall import Firewall
 from tandem.effects.netlink import Batch, bind
-from tandem.effects.plan import Plan, load_plan
 from tandem.effects.rtnl import Rtnl, dump_links
-from tandem.planner import build_plan
+from tandem.plan.process import build_plan
+from tandem.plan.result import Plan, load_plan
 from tests.lab import netns
 from tests.lab.wait import wait_until
 

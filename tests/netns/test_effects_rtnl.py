@@ -14,7 +14,6 @@ import pytest
 
 from tandem.config.schema import Address, Config, Globals, Instance, Nexthop, Route, Rule
 from tandem.effects.netlink import Batch, bind
-from tandem.effects.plan import InstancePlan, Plan, Template, load_plan
 from tandem.effects.rtnl import (
     AddressMessage,
     LinkMessage,
@@ -29,7 +28,8 @@ from tandem.effects.rtnl import (
     foreign_addresses,
     leftovers,
 )
-from tandem.planner import build_plan
+from tandem.plan.process import build_plan
+from tandem.plan.result import InstancePlan, Plan, Template, load_plan
 from tests.lab import netns
 from tests.lab.wait import stays, wait_until
 

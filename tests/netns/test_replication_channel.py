@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 
 import pytest
 
+from tandem.channel import channel, peer_link
+from tandem.channel.channel import Channel, Peer
+from tandem.channel.events import Acked, Closed, Event, Opened
+from tandem.channel.peer_socket import Path
+from tandem.channel.session import Settings
 from tandem.log import Logger
 from tandem.loop import MILLISECOND, Loop
-from tandem.replication import channel, peer_link
-from tandem.replication.channel import Channel, Peer
-from tandem.replication.peer_socket import Path
-from tandem.replication.session import Settings
-from tandem.replication.session_events import Acked, Closed, Event, Opened
 from tests.lab.log import Lines
 from tests.lab.netns import enter, ip_batch, prefix
 from tests.lab.wait import stays, wait_until

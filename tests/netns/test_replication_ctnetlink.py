@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from tandem.conntrack.ctnetlink import SETTINGS, Dump, Events, table_size
+from tandem.conntrack.encode import Builder, Chunk
+from tandem.conntrack.filter import Filter
+from tandem.conntrack.message import parse
+from tandem.conntrack.record import T_HELPER, T_MASTER, TAIL, Entry, pack_tail, tail
+from tandem.conntrack.writer import Figures, Restorer, deletion
 from tandem.effects.sysctl import Sysctls
 from tandem.loop import MILLISECOND, Loop
-from tandem.replication.conntrack_filter import Filter
-from tandem.replication.ctnetlink import SETTINGS, Dump, Events, table_size
-from tandem.replication.message import parse
-from tandem.replication.record import T_HELPER, T_MASTER, TAIL, Entry, pack_tail, tail
-from tandem.replication.restore import Builder, Chunk
-from tandem.replication.restorer import Figures, Restorer, deletion
 from tests.lab import netns
 from tests.lab.wait import wait_until
 from tests.netns.conntrack import crc32c

@@ -20,10 +20,10 @@ from typing import Any
 
 import pytest
 
-from tandem.replication.gate_rules import CHAIN, FIRST, TABLE, nft_rules
-from tandem.replication.parser import Parser
-from tandem.replication.record import IPS_ASSURED, IPS_SEEN_REPLY, TCP_AT
-from tandem.replication.restore import Builder
+from tandem.conntrack.encode import Builder
+from tandem.conntrack.parser import Parser
+from tandem.conntrack.record import IPS_ASSURED, IPS_SEEN_REPLY, TCP_AT
+from tandem.gate.rules import CHAIN, FIRST, TABLE, nft_rules
 from tests.lab import FAR, Router, SeedLab, Service, Tandem, wait_until
 from tests.lab.process import tree
 from tests.lab.scenario import tandem_uci
@@ -97,7 +97,7 @@ def _rules(router: Router) -> bool:
 
 def _gate_pid(router: Router) -> int:
     for pid in tree(router.pid):
-        if b"replication.gate" in Path(f"/proc/{pid}/cmdline").read_bytes():
+        if b"gate.process" in Path(f"/proc/{pid}/cmdline").read_bytes():
             return pid
     raise AssertionError("no gate process")
 

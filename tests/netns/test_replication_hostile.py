@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import chain
 
-from tandem.replication.record import NEW, SNAT, Record
+from tandem.conntrack.record import NEW, SNAT, Record
 from tests.lab import FAR, WAN_ADDRESS, Router, SeedLab, Tandem, wait_until
 
 from .live import (

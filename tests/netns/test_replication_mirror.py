@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tandem.conntrack.encode import Builder
+from tandem.conntrack.filter import Filter
+from tandem.conntrack.kernel_table import KernelTable
+from tandem.conntrack.record import DESTROY, NEW, UPDATE, Record
+from tandem.conntrack.writer import Restorer
 from tandem.log import Logger, StderrSink
 from tandem.loop import Loop
 from tandem.replication.cache import Cache
-from tandem.replication.conntrack_filter import Filter
 from tandem.replication.journal import CHANGED_MAX, Journal
-from tandem.replication.kernel_table import KernelTable
 from tandem.replication.mirror import KEYS_A_STEP, LEAST, ROUND, Mirror
-from tandem.replication.record import DESTROY, NEW, UPDATE, Record
-from tandem.replication.restore import Builder
-from tandem.replication.restorer import Restorer
 from tandem.replication.tables import Own
 from tests.lab import netns
 from tests.netns.test_replication_ctnetlink import dumped, entries, finish, flows, untimed

@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from tandem.replication.message import parse
-from tandem.replication.record import MARK as MARKED
-from tandem.replication.record import T_LABELS, TCP, TCP_AT, TCP_SIZE, ZONED, tail
+from tandem.conntrack.message import parse
+from tandem.conntrack.record import MARK as MARKED
+from tandem.conntrack.record import T_LABELS, TCP, TCP_AT, TCP_SIZE, ZONED, tail
 from tests.lab import FAR, WAN_ADDRESS, Host, Router, SeedLab
 
 from .conntrack import Conntrack, crc32c

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from tandem.conntrack.encode import CHANGE, Builder
+from tandem.conntrack.expectation import master_key
+from tandem.conntrack.parser import Parser
+from tandem.conntrack.record import EXPECTED, NEW, T_LABELS, T_SCTP, T_SEQ_ADJ_ORIG, T_ZONE, tail
 from tandem.replication.cache import Cache
-from tandem.replication.expectation import master_key
-from tandem.replication.parser import Parser
-from tandem.replication.record import EXPECTED, NEW, T_LABELS, T_SCTP, T_SEQ_ADJ_ORIG, T_ZONE, tail
-from tandem.replication.restore import CHANGE, Builder
 
 from .conntrack import Conntrack, NatLab, crc32c, iterate, ping, talks
 

@@ -12,7 +12,7 @@ from functools import partial
 
 import pytest
 
-from tandem.core.instance import HICCUP
+from tandem.core.virtual_router import HICCUP
 from tests.lab import FAR, Host, Port, Router, SeedLab, netns, stays, wait_until
 from tests.lab.topology import LAN_GATEWAY, PROVIDER
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tandem.core.instance import HICCUP
+from tandem.core.virtual_router import HICCUP
 from tests.lab import (
     FAR,
     Host,

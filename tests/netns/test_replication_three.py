@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tandem.core.instance import HICCUP
+from tandem.core.virtual_router import HICCUP
 from tests.lab import FAR, Router, SeedLab, seed_instances, stays, wait_until
 
 from .live import SyncedTandem, at_rest, connections, no_resets, sync, takes_over, udp_flows

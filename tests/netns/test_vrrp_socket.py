@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from tandem.config.schema import Address, Config, Instance
-from tandem.control.capture import capture
 from tandem.core.packet import GROUP4, GROUP6, PROTOCOL, Advertisement, decode, encode
 from tandem.effects.announce import Announcer, announcement
 from tandem.effects.vrrp_socket import Received, VrrpSocket, pack
+from tandem.listen.capture import capture
 from tests.lab.netns import enter, ip_batch, prefix, write_sysctls
 from tests.lab.wait import wait_until
 

@@ -52,7 +52,7 @@ def test_every_file_is_in_exactly_one_package(built: dict[str, Package]) -> None
     expected += ["/usr/lib/tandem" + path.removeprefix("src") for path in repository_files("src/tandem")]
     packed = [path for package in built.values() for path in package.files]
     assert sorted(packed) == sorted(expected)
-    assert list(built["tandem-tools"].files) == ["/usr/lib/tandem/tandem/control/capture.py"]
+    assert list(built["tandem-tools"].files) == ["/usr/lib/tandem/tandem/listen/capture.py"]
     for package in built.values():
         for path, content in package.files.items():
             source = "src" + path.removeprefix("/usr/lib/tandem") if "/usr/lib/" in path else "files" + path

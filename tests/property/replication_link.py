@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from itertools import count
 
-from tandem.replication.frames import Digest
-from tandem.replication.record import DESTROY, NEW, UPDATE, Entry, Record, merge
-from tandem.replication.session import MILLISECOND, Session, Settings
-from tandem.replication.session_events import Authenticated, Closed, Event, Opened
+from tandem.channel.events import Authenticated, Closed, Event, Opened
+from tandem.channel.frames import Digest
+from tandem.channel.session import MILLISECOND, Session, Settings
+from tandem.conntrack.record import DESTROY, NEW, UPDATE, Entry, Record, merge
 
 SECRET = b"a secret of 24 bytes ..."
 _nonces = count(1)

@@ -20,9 +20,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tandem.config.schema import DhcpGateway
 from tandem.dhcp import gateway as module
 from tandem.dhcp.gateway import SECOND, Gateway
-from tandem.effects.plan import LeasePlan
 from tandem.effects.process import Exit
 from tandem.log import Logger
+from tandem.plan.result import LeasePlan
 from tests.property.dhcp_stand_ins import Guard, Timers
 
 NETWORK = {"I1": ((4, 0xC0A80100, 0xFFFFFF00),)}

@@ -6,8 +6,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tandem.conntrack.record import DESTROY, NEW, TCP_ESTABLISHED, UPDATE, merge
 from tandem.replication.cache import ENTRY_COST, Cache, entry_digest
-from tandem.replication.record import DESTROY, NEW, TCP_ESTABLISHED, UPDATE, merge
 
 SECOND = 1_000_000_000
 LIMIT = 12

@@ -15,8 +15,8 @@ from flow_messages import DELETE, NEW, event
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tandem.conntrack.filter import LOCAL_MAX, NETWORKS_MAX, SYN_SENT, Filter, checker, program
 from tandem.effects.bpf import assemble, attach
-from tandem.replication.conntrack_filter import LOCAL_MAX, NETWORKS_MAX, SYN_SENT, Filter, checker, program
 
 OURS = 4711
 V4 = [ip_address(text).packed for text in (

@@ -8,10 +8,11 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem.replication.expectation import parse_expectation
-from tandem.replication.message import parse, split
-from tandem.replication.parser import Parser
-from tandem.replication.record import (
+from tandem.conntrack.encode import CHANGE, Builder
+from tandem.conntrack.expectation import parse_expectation
+from tandem.conntrack.message import parse, split
+from tandem.conntrack.parser import Parser
+from tandem.conntrack.record import (
     DNAT,
     FIXED_SIZE,
     ICMP,
@@ -33,7 +34,6 @@ from tandem.replication.record import (
     tail,
     valid,
 )  # fmt: skip
-from tandem.replication.restore import CHANGE, Builder
 from tests.unit.vectors import subsystem, translated, vectors
 
 MESSAGES = [raw for _, raw in vectors()]

@@ -7,8 +7,9 @@ import hypothesis.strategies as st
 from hypothesis import given
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from tandem.replication import frames
-from tandem.replication.frames import (
+from tandem.channel import frames
+from tandem.channel.events import Closed, Message, PeerInStep
+from tandem.channel.frames import (
     HELLO_MAX,
     Hello,
     ProtocolError,
@@ -16,10 +17,9 @@ from tandem.replication.frames import (
     pack_records,
     unpack_records,
 )
-from tandem.replication.record import DESTROY, NEW, UPDATE
-from tandem.replication.session import MILLISECOND, OPENED, SECOND
-from tandem.replication.session_events import Closed, Message, PeerInStep
-from tandem.replication.topics import DATA_MAX, OUTBOX_MAX, Outbox, unpack_message
+from tandem.channel.session import MILLISECOND, OPENED, SECOND
+from tandem.channel.topics import DATA_MAX, OUTBOX_MAX, Outbox, unpack_message
+from tandem.conntrack.record import DESTROY, NEW, UPDATE
 from tests.property.replication_link import End, Link, destroy, key, new, pair, update
 
 QUEUE = 30_000

@@ -14,7 +14,7 @@ import pytest
 
 from qemu.netfilterqueue import CompileError, netfilterqueue
 from qemu.router import Pair
-from tandem.replication.gate_rules import TABLE
+from tandem.gate.rules import TABLE
 from tests.lab import FAR, wait_until
 from tests.openwrt_pieces import GATE
 

@@ -12,10 +12,10 @@ from scapy.layers.inet import IP
 from scapy.layers.inet6 import IPv6
 
 from tandem.config.schema import Address, Config, Instance
-from tandem.control.adverts import Datagram, instances_on, on_devices, take_apart, verdict
-from tandem.control.capture import _Scapy
 from tandem.core.packet import GROUP4, GROUP6, Advertisement, encode
 from tandem.effects.vrrp_socket import pack
+from tandem.listen.adverts import Datagram, instances_on, on_devices, take_apart, verdict
+from tandem.listen.capture import _Scapy
 
 SOURCE, SOURCE6 = pack("192.168.1.3"), pack("fe80::3")
 LAN = Instance(

@@ -172,7 +172,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> dict[str, types.SimpleNamespace]:
     files: dict[str, types.SimpleNamespace] = {}
     install(monkeypatch, "tandem.config.load", load_file=files.__getitem__)
     install(monkeypatch, "tandem.config.effective", render=lambda config: f"config {config}\n")
-    install(monkeypatch, "tandem.planner", problems=lambda config: ["no such user"] * (config == "U"))
+    install(monkeypatch, "tandem.plan.process", problems=lambda config: ["no such user"] * (config == "U"))
     files["unknown"] = types.SimpleNamespace(config="U", errors=(), warnings=())
     files["good"] = types.SimpleNamespace(config="G", errors=(), warnings=("good:1: odd",))
     files["bad"] = types.SimpleNamespace(config=None, errors=("bad:1: x", "bad:2: y"), warnings=())
@@ -195,7 +195,7 @@ def test_capture(loads: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     def capture(interface: str, config: object, count: int | None, out: Any) -> None:
         out.write(f"{interface} {config} {count}\n")
 
-    install(monkeypatch, "tandem.control.capture", capture=capture)
+    install(monkeypatch, "tandem.listen.capture", capture=capture)
     monkeypatch.setattr(os.path, "exists", lambda path: False)
     assert cli.main(["capture", "br-lan"]) == 0
     assert cli.main(["capture", "br-lan", "--count", "3", "-c", "good"]) == 0
@@ -227,7 +227,7 @@ def test_capture_ends(
     def capture(*arguments: object) -> None:
         raise error
 
-    install(monkeypatch, "tandem.control.capture", capture=capture)
+    install(monkeypatch, "tandem.listen.capture", capture=capture)
     assert cli.main(["capture", "eth9", "-c", "good"]) == status
     assert capsys.readouterr().err.replace("warning: good:1: odd\n", "") == text
 

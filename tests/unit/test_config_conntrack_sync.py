@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tandem.channel.session import Settings
 from tandem.config import conntrack_sync, options
 from tandem.config.effective import render
 from tandem.config.load import Loaded, load_text
 from tandem.config.problem import SECRET_OPTIONS
 from tandem.config.schema import Config, ConntrackSync, Instance, SyncPath, SyncPeer
-from tandem.replication import conntrack_filter
-from tandem.replication.session import Settings
+from tandem.conntrack import filter as conntrack_filter
 
 SECRET = "correct horse battery staple"
 HEAD = "config conntrack_sync 'sync'\n"

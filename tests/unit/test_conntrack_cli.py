@@ -10,14 +10,8 @@ from typing import Any
 
 import pytest
 
-from tandem.control import cli, commands
-from tandem.control.client import ControlError
-from tandem.control.flows import decode, line
-from tandem.control.replication_page import render_replication, size, step
-from tandem.control.table import render_status
-from tandem.replication.cache import SHARDS, Cache
-from tandem.replication.parser import Parser
-from tandem.replication.record import (
+from tandem.conntrack.parser import Parser
+from tandem.conntrack.record import (
     DNAT,
     EXPECTATION,
     EXPECTED,
@@ -33,6 +27,12 @@ from tandem.replication.record import (
     ZONED,
     pack_tail,
 )
+from tandem.control import cli, commands
+from tandem.control.client import ControlError
+from tandem.control.flows import decode, line
+from tandem.control.replication_page import render_replication, size, step
+from tandem.control.table import render_status
+from tandem.replication.cache import SHARDS, Cache
 from tests.unit.flow_messages import event
 from tests.unit.status_snapshot import STATUS
 

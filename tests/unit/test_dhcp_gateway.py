@@ -14,9 +14,9 @@ from tandem.config.schema import DhcpGateway
 from tandem.dhcp import gateway as module
 from tandem.dhcp.exchange import MESSAGE_MAX, TOPIC
 from tandem.dhcp.gateway import PATIENCE, RETRY, SECOND, Gateway
-from tandem.effects.plan import LeasePlan
 from tandem.effects.process import Exit
 from tandem.log import Logger
+from tandem.plan.result import LeasePlan
 from tests.lab.log import Lines
 from tests.property.dhcp_stand_ins import Guard, Timers
 

@@ -9,7 +9,7 @@ import pytest
 
 from tandem.effects import dhcp_guard
 from tandem.effects.dhcp_guard import DhcpGuard, clear_guard
-from tandem.effects.plan import GuardPlan
+from tandem.plan.result import GuardPlan
 
 PLAN = GuardPlan(b"hold;", b"empty;", b"tail;", b"clear;", {"I1": b"+I1;", "I2": b"+I2;"})
 

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tandem.channel.topics import DATA_MAX
 from tandem.doctor import ruleset
 from tandem.doctor.checks_pair import compare
 from tandem.doctor.checks_router import examine
@@ -37,7 +38,6 @@ from tandem.doctor.finding import Finding
 from tandem.effects.process import Exit
 from tandem.log import Logger
 from tandem.loop import Loop
-from tandem.replication.topics import DATA_MAX
 
 LAN = InstanceFacts(
     name="lan", interface="br-lan", virtual_router_id=51, addresses=("192.168.1.4/24",), places=("br-lan",),

@@ -127,4 +127,4 @@ def test_the_daemon_has_it_and_others_do_not() -> None:
     assert resident[0] == "tandem.lean"
     heavy = {"inspect", "ast", "typing", "logging", "subprocess", "asyncio", "pyroute2", "scapy", "copy"}
     assert heavy.isdisjoint(resident)
-    assert names("tandem.planner")[0] == names("tandem.control.cli")[0] == "dataclasses"
+    assert names("tandem.plan.process")[0] == names("tandem.control.cli")[0] == "dataclasses"

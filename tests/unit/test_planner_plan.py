@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 import tandem
-from tandem import planner as planner_module
 from tandem.config.schema import Address, Config, Globals, Group, Instance, Route, Rule
 from tandem.control import cli
-from tandem.effects.plan import Plan, PlanError, load_plan, planner_argv
+from tandem.plan import process as planner_module
+from tandem.plan.process import build_plan, plan_file
+from tandem.plan.result import Plan, PlanError, load_plan, planner_argv
 from tandem.plan.template import EncodeError
-from tandem.planner import build_plan, plan_file
 
 PACKAGE_DIR = str(Path(tandem.__file__).parents[1])
 
@@ -212,7 +212,7 @@ def test_a_file_that_never_ends_is_given_up(tmp_path: Path) -> None:
     """A pipe that nobody writes to: the reload that waits for it would keep all later ones waiting."""
     path = tmp_path / "pipe"
     os.mkfifo(path)
-    program = f"from tandem.planner import main; raise SystemExit(main(['-c', {str(path)!r}], 1))"
+    program = f"from tandem.plan.process import main; raise SystemExit(main(['-c', {str(path)!r}], 1))"
     environment = {**os.environ, "PYTHONPATH": PACKAGE_DIR}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, env=environment)
     assert done.returncode == 2

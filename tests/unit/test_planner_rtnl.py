@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pyroute2.netlink.rtnl import fibmsg, ifinfmsg, rtmsg
 
 from tandem.config.schema import Address, Nexthop, Route, Rule
-from tandem.effects.plan import Template
 from tandem.plan import encode_rtnl as rtnl
+from tandem.plan.result import Template
 from tandem.plan.template import EncodeError, template
 
 FOREVER = 0xFFFFFFFF

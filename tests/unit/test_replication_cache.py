@@ -7,8 +7,8 @@ import gc
 import subprocess
 import sys
 
+from tandem.conntrack.record import DESTROY, NEW, UPDATE
 from tandem.replication.cache import SHARDS, Cache, entry_digest
-from tandem.replication.record import DESTROY, NEW, UPDATE
 
 SECOND = 1_000_000_000
 
@@ -141,7 +141,7 @@ def test_nothing_for_the_garbage_collector() -> None:
 MEASURE = """
 import sys
 from tandem.replication.cache import Cache
-from tandem.replication.record import NEW
+from tandem.conntrack.record import NEW
 from tests.unit.test_replication_cache import flow
 def rss():
     return next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith("VmRSS"))
@@ -169,7 +169,7 @@ def test_at_most_200_bytes_an_entry() -> None:
 MILLION = """
 import sys, time
 from tandem.replication.cache import Cache
-from tandem.replication.record import DESTROY, NEW
+from tandem.conntrack.record import DESTROY, NEW
 from tests.unit.test_replication_cache import flow
 cache = Cache(1_000_000, 1 << 30)
 records = [(NEW, *flow(number)) for number in range(1_000_100)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What ctnetlink.py and restorer.py do where the kernel can't, or answers oddly."""
+"""What ctnetlink.py and writer.py do where the kernel can't, or answers oddly."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import struct
 import pytest
 from flow_messages import AF, attribute, direction, event, nest
 
+from tandem.conntrack import ctnetlink
+from tandem.conntrack.ctnetlink import Dump, Events, table_size
+from tandem.conntrack.filter import Filter
+from tandem.conntrack.writer import _reply_of, deletion
 from tandem.effects.netlink import attributes
-from tandem.replication import ctnetlink
-from tandem.replication.conntrack_filter import Filter
-from tandem.replication.ctnetlink import Dump, Events, table_size
-from tandem.replication.restorer import _reply_of, deletion
 
 V4 = bytes([10, 0, 0, 2]), bytes([203, 0, 113, 5]), bytes([192, 168, 0, 4]), bytes([10, 0, 0, 9])
 V6 = tuple(bytes([0x20, 1] + [0] * 13 + [n]) for n in range(4))

@@ -11,9 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tandem.log import Logger
-from tandem.loop import Loop
-from tandem.replication.gate_hold import (
+from tandem.gate.hold import (
     ACKED,
     BYPASSED,
     TIMED_OUT,
@@ -22,8 +20,10 @@ from tandem.replication.gate_hold import (
     read_figures,
     reply_tuple,
 )
-from tandem.replication.gate_link import _PACKAGE_DIR, _START, GateLink
-from tandem.replication.gate_rules import FIRST, iptables_rules, nft_rules
+from tandem.gate.link import _PACKAGE_DIR, _START, GateLink
+from tandem.gate.rules import FIRST, iptables_rules, nft_rules
+from tandem.log import Logger
+from tandem.loop import Loop
 from tests.lab.log import Lines
 
 MS = 1_000_000

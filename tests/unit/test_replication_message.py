@@ -8,10 +8,11 @@ import sys
 
 import pytest
 
-from tandem.replication import message, record
-from tandem.replication.expectation import master_key, parse_expectation
-from tandem.replication.parser import Parser
-from tandem.replication.record import (
+from tandem.conntrack import message, record
+from tandem.conntrack.encode import CHANGE, Builder
+from tandem.conntrack.expectation import master_key, parse_expectation
+from tandem.conntrack.parser import Parser
+from tandem.conntrack.record import (
     DESTROY,
     DNAT,
     EXPECTATION,
@@ -27,7 +28,6 @@ from tandem.replication.record import (
     tail,
     valid,
 )  # fmt: skip
-from tandem.replication.restore import CHANGE, Builder
 
 from .flow_messages import attribute, event, nest
 from .vectors import NATIVE, reordered, subsystem, translated, tree, vectors, with_attributes

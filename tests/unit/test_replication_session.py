@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import pytest
 
-from tandem.replication import frames, session
-from tandem.replication.frames import HEAD, HELLO_MAX, MAC_SIZE, Hello, ProtocolError, Seal
-from tandem.replication.session import MILLISECOND, OPENED, SECOND, Settings
-from tandem.replication.session_events import (
+from tandem.channel import frames, session
+from tandem.channel.events import (
     Closed,
 )
-from tandem.replication.topics import DATA_MAX
+from tandem.channel.frames import HEAD, HELLO_MAX, MAC_SIZE, Hello, ProtocolError, Seal
+from tandem.channel.session import MILLISECOND, OPENED, SECOND, Settings
+from tandem.channel.topics import DATA_MAX
 from tests.property.replication_link import (
     SECRET,
     End,

@@ -7,10 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tandem.replication import frames, session
-from tandem.replication.record import DESTROY, NEW, UPDATE, Entry
-from tandem.replication.session import MILLISECOND, SECOND
-from tandem.replication.session_events import (
+from tandem.channel import frames, session
+from tandem.channel.events import (
     Acked,
     Event,
     HeldInStep,
@@ -20,7 +18,9 @@ from tandem.replication.session_events import (
     PeerOutOfStep,
     PeerStream,
 )
-from tandem.replication.stream import coalesce
+from tandem.channel.session import MILLISECOND, SECOND
+from tandem.channel.stream import coalesce
+from tandem.conntrack.record import DESTROY, NEW, UPDATE, Entry
 from tests.property.replication_link import (
     Link,
     closed,

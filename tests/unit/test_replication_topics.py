@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import pytest
 
-from tandem.replication.frames import Hello
-from tandem.replication.session import OPENED
-from tandem.replication.session_events import (
+from tandem.channel.events import (
     Message,
 )
-from tandem.replication.topics import DATA_MAX, OUTBOX_MAX
+from tandem.channel.frames import Hello
+from tandem.channel.session import OPENED
+from tandem.channel.topics import DATA_MAX, OUTBOX_MAX
 from tests.property.replication_link import (
     End,
     Link,

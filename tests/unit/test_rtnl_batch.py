@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from tandem.config.schema import Address
 from tandem.effects import netlink
 from tandem.effects.netlink import Batch, Failure, Unbound, attributes, bind, messages
-from tandem.effects.plan import Template
 from tandem.effects.rtmessages import FOREVER, AddressMessage, LinkMessage, parse
 from tandem.effects.rtnl import foreign_addresses
 from tandem.plan import encode_rtnl
+from tandem.plan.result import Template
 
 INDEXES = {"v0": 7, "v1": 8}
 

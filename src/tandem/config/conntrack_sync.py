@@ -19,7 +19,7 @@ from tandem.config.sync_values import STATE_NAMES, read_secret
 from tandem.config.values import decimal
 
 MOST_PEERS = 16
-# As many the kernel's filter holds (tandem.replication.conntrack_filter), and as many are reasonable.
+# As many the kernel's filter holds (tandem.conntrack.filter), and as many are reasonable.
 KERNEL_NETWORKS, KERNEL_ZONES = 32, 128
 MOST_NETWORKS, MOST_ZONES = 256, 1024
 

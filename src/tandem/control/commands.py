@@ -164,7 +164,7 @@ def check(arguments: argparse.Namespace) -> int:
     config = load_or_complain(arguments.file)
     if config is None:
         return UNUSABLE
-    from tandem.planner import problems
+    from tandem.plan.process import problems
 
     if found := problems(config):
         print_lines(sys.stderr, (f"{arguments.file}: {problem}" for problem in found))
@@ -181,8 +181,8 @@ def capture(arguments: argparse.Namespace) -> int:
         return UNUSABLE
     networks = running_networks(arguments.control)
     try:
-        from tandem.control.adverts import on_devices
-        from tandem.control.capture import capture as run
+        from tandem.listen.adverts import on_devices
+        from tandem.listen.capture import capture as run
 
         interface = networks.get(arguments.interface) or arguments.interface
         run(interface, on_devices(config, networks) if networks else config, arguments.count, sys.stdout)

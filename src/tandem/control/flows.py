@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from typing import Any
 
-from tandem.replication.record import (
+from tandem.conntrack.record import (
     DNAT,
     EXPECTATION,
     EXPECTED,

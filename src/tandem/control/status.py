@@ -7,9 +7,9 @@ import os
 import time
 
 from tandem import __version__
-from tandem.core.instance import VirtualRouter
 from tandem.core.state import Role
 from tandem.core.sync_group import SyncGroup
+from tandem.core.virtual_router import VirtualRouter
 from tandem.effects.endpoint import Endpoint, text
 from tandem.loop import LATE, MILLISECOND, Loop
 from tandem.router import Router

@@ -64,10 +64,10 @@ from tandem.core.events import (
     Tick,
     TrackerChanged,
 )
-from tandem.core.instance import HICCUP, VirtualRouter
 from tandem.core.state import Role, user_state
 from tandem.core.timers import SECOND, earliest
 from tandem.core.tracking import OWNER, Tracking
+from tandem.core.virtual_router import HICCUP, VirtualRouter
 
 RESTORE_LIMIT = 10 * SECOND  # then the addresses come, whatever is missing
 REUNION_LIMIT = 5 * SECOND  # for two active routers to tell each other their connections

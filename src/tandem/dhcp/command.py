@@ -18,9 +18,9 @@ from tandem.config import uci
 from tandem.config.load import load_file
 from tandem.config.schema import Config, DhcpGateway
 from tandem.config.values import TRUE
+from tandem.dhcp import dnsmasq
 from tandem.effects.firewall import numbered
 from tandem.effects.netlink import NETLINK_NETFILTER, Commands
-from tandem.openwrt import dnsmasq
 
 DEFAULT_CONFIG = "/etc/config/tandem"
 DONE, FAILED = 0, 1

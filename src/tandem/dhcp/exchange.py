@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Leases between routers: a topic on the replication channel (replication/topics.py).
+"""Leases between routers: a topic on the replication channel (channel/topics.py).
 
 A message is lines of text, the first one the version of what follows:
 

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
     from tandem.config.schema import DhcpGateway
     from tandem.effects.dhcp_guard import DhcpGuard
-    from tandem.effects.plan import LeasePlan
     from tandem.log import Logger
     from tandem.loop import Loop
+    from tandem.plan.result import LeasePlan
 
 SECOND = 1_000_000_000
 MILLISECOND = 1_000_000

@@ -249,7 +249,7 @@ def replication(router: RouterFacts) -> Iterator[Finding]:
 
 
 _SECRET = "give both routers the same secret: copy the file of one to the other (mode 0600), restart tandem"
-_ADVICE = {  # by the reason of replication/session.py and frames.py
+_ADVICE = {  # by the reason of channel/session.py and frames.py
     "authentication": _SECRET,
     "refused": f"the other router turned this one away: name each as a peer of the other, and {_SECRET}",
     "unknown_key": _SECRET,

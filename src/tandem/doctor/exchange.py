@@ -18,8 +18,8 @@ import struct
 import sys
 import time
 
+from tandem.channel.topics import DATA_MAX
 from tandem.effects.process import Processes
-from tandem.replication.topics import DATA_MAX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -24,13 +24,13 @@ from functools import partial
 from typing import Any
 
 from tandem.config.schema import Config, Instance
-from tandem.control import arp
-from tandem.control.adverts import ETH_P_IP, instances_on, listen, take_apart, verdict
 from tandem.core.packet import PROBE, Advertisement, PacketError, encode
 from tandem.doctor.facts import ClaimFacts, HeardFacts, InstanceFacts, RouterFacts
 from tandem.effects.endpoint import text
 from tandem.effects.rtnl import dump_links
 from tandem.effects.vrrp_socket import VrrpSocket, group_of, pack
+from tandem.listen import arp
+from tandem.listen.adverts import ETH_P_IP, instances_on, listen, take_apart, verdict
 
 PROBE_EVERY_S = 0.4
 FIRST_PROBE_S = 0.3

@@ -2,7 +2,7 @@
 """Classic BPF programs that decide in the kernel which netlink notifications matter.
 
 Here are the assembler and the program for rtnetlink; that for conntrack's events stands in
-`tandem.replication.conntrack_filter`. Of rtnetlink these wake the daemon:
+`tandem.conntrack.filter`. Of rtnetlink these wake the daemon:
 
 * RTM_NEWADDR: not when IFA_PROTO is Tandem's or the sender is Tandem (that is our refresh).
 * RTM_DELROUTE: when its protocol is one of ours.

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from tandem.effects.firewall import numbered
 from tandem.effects.netlink import NETLINK_NETFILTER, Commands, Failure
-from tandem.effects.plan import GuardPlan
+from tandem.plan.result import GuardPlan
 
 
 class DhcpGuard:

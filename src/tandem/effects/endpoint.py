@@ -13,9 +13,9 @@ from collections.abc import Callable
 from tandem.config.schema import Instance
 from tandem.core.packet import AUTH_NONE, AUTH_PASSWORD, Advertisement, Expected, auth_field, encode
 from tandem.effects.announce import announcement
-from tandem.effects.plan import InstancePlan
 from tandem.effects.rtnl import Batch, Unbound, bind
 from tandem.effects.vrrp_socket import VrrpSocket, expected_of, group_of, pack
+from tandem.plan.result import InstancePlan
 
 EMPTY = Unbound(("nothing bound yet",))
 

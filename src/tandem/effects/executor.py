@@ -27,8 +27,8 @@ from tandem.effects.announce import Announcer
 from tandem.effects.endpoint import Endpoint
 from tandem.effects.firewall import Firewall
 from tandem.effects.interfaces import Interfaces
-from tandem.effects.plan import Plan, Template
 from tandem.effects.rtnl import Batch, Failure, Rtnl, Unbound, bind
+from tandem.plan.result import Plan, Template
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

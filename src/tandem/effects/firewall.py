@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable, Iterable
 
 from tandem.effects.netlink import NETLINK_NETFILTER, Commands, Failure
-from tandem.effects.plan import Plan
+from tandem.plan.result import Plan
 
 # Bytes. A transaction has to be one send: room for 255 instances with 8 refused IPv6 addresses each.
 _SEND_BUFFER = 4 << 20

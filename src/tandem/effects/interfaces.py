@@ -14,7 +14,6 @@ from dataclasses import replace
 from tandem.core.tracking import OWNER
 from tandem.effects.endpoint import Endpoint
 from tandem.effects.links import Links, What
-from tandem.effects.plan import Plan, Template, Vmac
 from tandem.effects.rtnl import (
     AddressMessage,
     LinkMessage,
@@ -36,6 +35,7 @@ from tandem.effects.vmac import settings_of
 from tandem.effects.vrrp_socket import VrrpSocket, group_of, pack
 from tandem.log import Logger
 from tandem.loop import Loop
+from tandem.plan.result import Plan, Template, Vmac
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

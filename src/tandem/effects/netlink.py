@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from tandem.effects.plan import Template
+from tandem.plan.result import Template
 
 NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
 NLMSG_ERROR = 2

@@ -24,7 +24,6 @@ from tandem.effects.netlink import (
     bind,
     messages,
 )
-from tandem.effects.plan import PROTOCOL, STATIC_ADDRESS_PROTOCOL, Template
 from tandem.effects.rtmessages import (
     AF,
     FIB_RULE_HDR,
@@ -45,6 +44,7 @@ from tandem.effects.rtmessages import (
     RuleMessage,
     parse,
 )
+from tandem.plan.result import PROTOCOL, STATIC_ADDRESS_PROTOCOL, Template
 
 __all__ = [
     "FOREVER", "PROTOCOL", "AddressMessage", "Batch", "Failure", "LinkMessage", "Message", "Monitor",

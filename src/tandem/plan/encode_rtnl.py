@@ -36,7 +36,7 @@ from pyroute2.netlink.rtnl import (
 )
 
 from tandem.config.schema import Address, Nexthop, Route, Rule
-from tandem.effects.plan import PROTOCOL, Template
+from tandem.plan.result import PROTOCOL, Template
 from tandem.plan.template import (
     NLM_F_CREATE,
     NLM_F_EXCL,

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from tandem.effects.plan import Template
+from tandem.plan.result import Template
 
 IndexOf = Callable[[str], int]
 

@@ -19,8 +19,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from zlib import crc32
 
-from .journal import Journal
-from .record import (
+from tandem.conntrack.record import (
     DESTROY,
     EXPECTATION,
     FIXED_SIZE,
@@ -36,6 +35,7 @@ from .record import (
     merge,
     valid,
 )
+from tandem.replication.journal import Journal
 
 SHARDS = 1024
 # Bytes of memory beside key and body: two objects and a dict slot (measured with 64 and with 32 bit).

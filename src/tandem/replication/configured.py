@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tandem.channel.channel import Peer
+from tandem.channel.peer_socket import Path, pack
+from tandem.channel.session import Settings
 from tandem.config.schema import ConntrackSync, SyncPath
-from tandem.replication.channel import Peer
-from tandem.replication.conntrack_filter import Filter
-from tandem.replication.peer_socket import Path, pack
-from tandem.replication.session import Settings
+from tandem.conntrack.filter import Filter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

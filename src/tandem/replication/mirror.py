@@ -26,19 +26,19 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
+from tandem.conntrack.ctnetlink import table_size
+from tandem.conntrack.encode import TOUCH, Builder, Chunk
+from tandem.conntrack.record import further, same_flow
+from tandem.conntrack.writer import Figures, Restorer
 from tandem.loop import Loop
 from tandem.replication.cache import SHARDS, Cache
-from tandem.replication.ctnetlink import table_size
 from tandem.replication.journal import Journal
-from tandem.replication.record import further, same_flow
-from tandem.replication.restore import TOUCH, Builder, Chunk
-from tandem.replication.restorer import Figures, Restorer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from tandem.replication.record import Entry
+    from tandem.conntrack.record import Entry
 
     Lookup = Callable[[bytes], bytes | None]
 

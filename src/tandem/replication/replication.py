@@ -18,21 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tandem.config.schema import ConntrackSync
-from tandem.effects.sysctl import Sysctls
-from tandem.log import Logger
-from tandem.loop import Loop
-from tandem.replication import configured
-from tandem.replication.cache import Cache
-from tandem.replication.channel import Channel
-from tandem.replication.ctnetlink import GATE_SETTINGS, SETTINGS
-from tandem.replication.health import Health
-from tandem.replication.journal import Journal
-from tandem.replication.kernel_table import OWNER, KernelTable
-from tandem.replication.mirror import Mirror
-from tandem.replication.restorer import Restorer
-from tandem.replication.reunion import Reunion
-from tandem.replication.session_events import (
+from tandem.channel.channel import Channel
+from tandem.channel.events import (
     Acked,
     Closed,
     Event,
@@ -43,6 +30,19 @@ from tandem.replication.session_events import (
     PeerOutOfStep,
     PeerStream,
 )
+from tandem.config.schema import ConntrackSync
+from tandem.conntrack.ctnetlink import GATE_SETTINGS, SETTINGS
+from tandem.conntrack.kernel_table import OWNER, KernelTable
+from tandem.conntrack.writer import Restorer
+from tandem.effects.sysctl import Sysctls
+from tandem.log import Logger
+from tandem.loop import Loop
+from tandem.replication import configured
+from tandem.replication.cache import Cache
+from tandem.replication.health import Health
+from tandem.replication.journal import Journal
+from tandem.replication.mirror import Mirror
+from tandem.replication.reunion import Reunion
 from tandem.replication.tables import Held, Own
 from tandem.replication.takeover import Takeover
 
@@ -50,11 +50,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from tandem.channel.topics import Subscriber
+    from tandem.conntrack.record import Record
     from tandem.core.events import Partner
-    from tandem.replication.gate_link import GateLink
+    from tandem.gate.link import GateLink
     from tandem.replication.mirror import Lookup
-    from tandem.replication.record import Record
-    from tandem.replication.topics import Subscriber
 
 SECOND = 1_000_000_000
 MILLISECOND = 1_000_000
@@ -135,7 +135,7 @@ class Replication:
     def _make_gate(self) -> GateLink | None:
         if not self.settings.guarantee:
             return None
-        from tandem.replication.gate_link import GateLink
+        from tandem.gate.link import GateLink
 
         timeout = self.settings.guarantee_timeout_ms * MILLISECOND
         return GateLink(self._loop, self._log, timeout, self.settings.port, self._commit)

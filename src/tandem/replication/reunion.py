@@ -16,7 +16,7 @@ from tandem.loop import Loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tandem.replication.channel import Channel
+    from tandem.channel.channel import Channel
 
 MILLISECOND, SECOND = 1_000_000, 1_000_000_000
 LOOK = 10 * MILLISECOND

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tandem.conntrack.record import Record
 from tandem.replication.cache import Cache
-from tandem.replication.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tandem.replication.record import Entry
+    from tandem.conntrack.record import Entry
 
     Digest = tuple[int, bytes]
 

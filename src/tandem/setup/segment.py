@@ -11,8 +11,8 @@ import socket
 import time
 from collections.abc import Iterable
 
-from tandem.control import arp
-from tandem.control.adverts import ETH_P_IP, listen, take_apart
+from tandem.listen import arp
+from tandem.listen.adverts import ETH_P_IP, listen, take_apart
 
 ARP_S = 1.0
 ADVERTS_S = 3.5  # three adverts of a router with keepalived's defaults

@@ -14,19 +14,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from tandem.conntrack.ctnetlink import Dump, Events, lookup
+from tandem.conntrack.encode import Builder
+from tandem.conntrack.expectation import master_key
+from tandem.conntrack.filter import Filter, checker
+from tandem.conntrack.parser import Parser
+from tandem.conntrack.record import EXPECTATION, NEW, same_flow
 from tandem.log import Logger
 from tandem.loop import Loop
-from tandem.replication.conntrack_filter import Filter, checker
-from tandem.replication.ctnetlink import Dump, Events, lookup
-from tandem.replication.expectation import master_key
-from tandem.replication.parser import Parser
-from tandem.replication.record import EXPECTATION, NEW, same_flow
-from tandem.replication.restore import Builder
 from tandem.replication.tables import Own
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tandem.replication.record import Record
+    from tandem.conntrack.record import Record
 
 OWNER = "conntrack_sync"
 EVENTS_A_TURN = 256

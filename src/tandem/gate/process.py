@@ -35,9 +35,9 @@ import sys
 import time
 from array import array
 
-from tandem.replication.gate_hold import ACKED, BYPASSED, UNKNOWN, Hold, reply_tuple
-from tandem.replication.gate_rules import Rules, RulesError
-from tandem.replication.message import CTA_TUPLE_REPLY, HEADER, split, tuple_attribute
+from tandem.conntrack.message import CTA_TUPLE_REPLY, HEADER, split, tuple_attribute
+from tandem.gate.hold import ACKED, BYPASSED, UNKNOWN, Hold, reply_tuple
+from tandem.gate.rules import Rules, RulesError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ after `Opened`, and then what changes. A topic that nobody has subscribed to is 
 
 from __future__ import annotations
 
-from tandem.replication.frames import ProtocolError
+from tandem.channel.frames import ProtocolError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the resident daemon does not import typing

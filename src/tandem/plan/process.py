@@ -2,7 +2,7 @@
 """The planner process: from the configuration file to encoded netlink messages.
 
 It is short-lived because pyroute2 costs more memory than the whole daemon may take. The
-daemon starts it (`tandem.effects.plan.planner_argv`), reads the plan from its standard
+daemon starts it (`tandem.plan.result.planner_argv`), reads the plan from its standard
 output, and keeps only the bytes.
 """
 
@@ -18,11 +18,11 @@ from typing import Any
 
 from tandem.config.load import load_file
 from tandem.config.schema import Address, Config, Instance, Route, Rule, plain
-from tandem.effects.plan import PROTOCOL, STATIC_ADDRESS_PROTOCOL, Template, Watch
-from tandem.openwrt import dnsmasq
+from tandem.dhcp import dnsmasq
 from tandem.plan import encode_guard, encode_nft
 from tandem.plan import encode_rtnl as rtnl
 from tandem.plan.accounts import unknown_accounts
+from tandem.plan.result import PROTOCOL, STATIC_ADDRESS_PROTOCOL, Template, Watch
 from tandem.plan.template import EncodeError
 
 Placed = list[tuple[Address, str]]  # with the device that the address goes on
@@ -32,7 +32,7 @@ LIMIT_S = 50  # less than `tandem reload` waits
 
 
 def build_plan(config: Config, warnings: Sequence[str]) -> dict[str, Any]:
-    """The plan of a valid configuration, as plain values (see `tandem.effects.plan`).
+    """The plan of a valid configuration, as plain values (see `tandem.plan.result`).
 
     Rules that state no priority get 16384 and up, counted over the whole configuration: so
     they stand before the main table (32766), in their own order, and two are never equal.

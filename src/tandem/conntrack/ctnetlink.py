@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Conntrack's netlink: events as they happen, and the whole table.
 
-`Events` listens and `Dump` reads the table in slices; restorer.py puts entries in or takes them out.
-Messages pass through as bytes: message.py reads them, restore.py makes them.
+`Events` listens and `Dump` reads the table in slices; writer.py puts entries in or takes them out.
+Messages pass through as bytes: message.py reads them, encode.py makes them.
 
 How to begin, and how to begin again after an overrun: read events until `drained`, then dump. Only then
 nothing is missed: after an overrun the kernel drops everything until the queue is empty, and says so
@@ -17,6 +17,7 @@ import socket
 import struct
 from collections.abc import Callable
 
+from tandem.conntrack.filter import Filter, checker, program
 from tandem.effects.bpf import assemble, attach
 from tandem.effects.netlink import (
     NETLINK_NETFILTER,
@@ -27,7 +28,6 @@ from tandem.effects.netlink import (
     messages,
 )
 from tandem.effects.sysctl import Setting
-from tandem.replication.conntrack_filter import Filter, checker, program
 
 SETTINGS: tuple[Setting, ...] = (
     # 2 (auto) gives an entry that is older than the first listener no events, not even its end.

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from tandem.config.schema import Config, Instance
-from tandem.control.adverts import ETH_P_IP, Datagram, instances_on, listen, take_apart, verdict
 from tandem.core.packet import PacketError
 from tandem.effects.vrrp_socket import pack
+from tandem.listen.adverts import ETH_P_IP, Datagram, instances_on, listen, take_apart, verdict
 
 
 def capture(interface: str, config: Config | None, count: int | None, out: TextIO) -> int:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """ctnetlink messages, from events and dumps alike, to records (record.py). parser.py does the same
-faster, restore.py goes back.
+faster, encode.py goes back.
 
 include/uapi/linux/netfilter/nfnetlink_conntrack.h; net/netfilter/nf_conntrack_netlink.c. Headers of
 messages and attributes are in the byte order of this machine, values in network byte order but for labels.

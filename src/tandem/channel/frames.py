@@ -31,7 +31,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # the resident daemon does not import typing
     from collections.abc import Mapping, Sequence
 
-    from tandem.replication.record import Record
+    from tandem.conntrack.record import Record
 
 Digest = tuple[int, bytes]
 """Number of entries, and at most `DIGEST_MAX` bytes that stand for what they are."""

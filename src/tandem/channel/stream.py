@@ -22,7 +22,7 @@ from __future__ import annotations
 from itertools import islice
 from struct import Struct
 
-from tandem.replication.frames import (
+from tandem.channel.frames import (
     ACK_NOW,
     BODY_MAX,
     BULK,
@@ -40,16 +40,16 @@ from tandem.replication.frames import (
     unpack_digest,
     unpack_records,
 )
-from tandem.replication.record import DESTROY as GONE
-from tandem.replication.record import NEW, UPDATE, merge
+from tandem.conntrack.record import DESTROY as GONE
+from tandem.conntrack.record import NEW, UPDATE, merge
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the resident daemon does not import typing
     from collections.abc import Iterator, Sequence
     from typing import Protocol
 
-    from tandem.replication.frames import Digest
-    from tandem.replication.record import Entry, Record
+    from tandem.channel.frames import Digest
+    from tandem.conntrack.record import Entry, Record
 
     class Source(Protocol):
         """Our own table, which the caller changes before it pushes the change.

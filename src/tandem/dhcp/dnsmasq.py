@@ -87,7 +87,7 @@ def read_router(root: str = "") -> Router:
 
 
 def lease_plan(config: Config, router: Router) -> dict[str, Any] | None:
-    """`effects.plan.LeasePlan` as plain values; None when no instance has `dhcp`."""
+    """`plan.result.LeasePlan` as plain values; None when no instance has `dhcp`."""
     settings = config.dhcp_gateway
     if settings is None:
         return None

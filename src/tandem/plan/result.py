@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The plan as the resident daemon sees it, and how it starts the planner process.
 
-The planner (`tandem.planner`) reads the configuration and writes the plan to its standard
+The planner (`tandem.plan.process`) reads the configuration and writes the plan to its standard
 output with marshal. Both processes run the same interpreter, so the format is the same.
 """
 
@@ -30,7 +30,7 @@ STATIC_ADDRESS_PROTOCOL = 113
 _START = """\
 import sys
 sys.path.insert(0, sys.argv[1])
-from tandem.planner import main
+from tandem.plan.process import main
 sys.exit(main(sys.argv[2:]))
 """
 
@@ -82,7 +82,7 @@ class GuardPlan:
 
 @dataclass(frozen=True, slots=True)
 class LeasePlan:
-    """Where dnsmasq keeps what `dhcp_gateway` shares, see `openwrt.dnsmasq`."""
+    """Where dnsmasq keeps what `dhcp_gateway` shares, see `dhcp.dnsmasq`."""
 
     leasefile: str
     snippet: tuple[str, str]  # path and content

@@ -18,25 +18,25 @@ import struct
 import sys
 from dataclasses import dataclass, replace
 
-from tandem.replication.frames import NODE_SIZE
-from tandem.replication.peer_link import Link
-from tandem.replication.peer_socket import Path, accept, dismiss, listen
-from tandem.replication.session import SECOND
-from tandem.replication.session_events import Closed, Message, Opened
+from tandem.channel.events import Closed, Message, Opened
+from tandem.channel.frames import NODE_SIZE
+from tandem.channel.peer_link import Link
+from tandem.channel.peer_socket import Path, accept, dismiss, listen
+from tandem.channel.session import SECOND
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the resident daemon does not import typing
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from tandem.channel.events import Event
+    from tandem.channel.peer_link import Connection
+    from tandem.channel.session import Settings
+    from tandem.channel.stream import Source, Store
+    from tandem.channel.topics import Subscriber
+    from tandem.conntrack.record import Record
     from tandem.log import Logger
     from tandem.loop import Loop
-    from tandem.replication.peer_link import Connection
-    from tandem.replication.record import Record
-    from tandem.replication.session import Settings
-    from tandem.replication.session_events import Event
-    from tandem.replication.stream import Source, Store
-    from tandem.replication.topics import Subscriber
 
     Tables = Callable[[str], tuple[Source, Store]]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The daemon's end of the gate (gate.py): starts the process, answers it, starts it again.
+"""The daemon's end of the gate (process.py): starts the process, answers it, starts it again.
 
 Whatever fails here costs the guarantee and never a connection: without the process the rules let pass.
 """
@@ -13,8 +13,8 @@ import struct
 import sys
 from array import array
 
-from tandem.replication.gate_hold import FIGURES as _LAYOUT
-from tandem.replication.gate_hold import Waiting, read_figures
+from tandem.gate.hold import FIGURES as _LAYOUT
+from tandem.gate.hold import Waiting, read_figures
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ REAP_PAUSE = SECOND // 10
 SILENCE = 3 * SECOND  # the gate speaks every second while it is on
 _BUFFER = 1 << 20  # bytes of the socket
 _START = "import sys; sys.path.insert(0, sys.argv.pop(1)); import tandem.lean; \
-from tandem.replication.gate import main; sys.exit(main(sys.argv[1:]))"
+from tandem.gate.process import main; sys.exit(main(sys.argv[1:]))"
 _PACKAGE_DIR = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _LENGTH = struct.Struct("=I")
 _TIMER, _WATCH = "conntrack gate", "conntrack gate watch"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Entries put into the kernel's table, or taken out of it, one chunk a turn of the loop.
 
-A restore message creates its entry (restore.py). What stands in its way answers with an error, and is
+A restore message creates its entry (encode.py). What stands in its way answers with an error, and is
 dealt with in later steps. By errno:
 
     EOPNOTSUPP  the flow is there. An update that names it by its reply tuple says whether with the same
@@ -31,8 +31,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from tandem.conntrack.encode import Chunk
 from tandem.effects.netlink import NETLINK_NETFILTER, NLM_F_REQUEST, Commands, attributes
-from tandem.replication.restore import Chunk
 
 FAILURES_MAX = 1000
 _AGAIN_MAX = 1000  # messages that wait for another attempt, before there are new chunks

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tandem.replication.frames import Hello
+from tandem.channel.frames import Hello
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from struct import Struct
 
-from tandem.core.timers import earliest
-from tandem.replication.frames import (
+from tandem.channel.events import (
+    Acked,
+    Authenticated,
+    Closed,
+    Event,
+    HeldInStep,
+    HeldOutOfStep,
+    Message,
+    Opened,
+    PeerHandedOver,
+    PeerInStep,
+    PeerOutOfStep,
+    PeerStream,
+)
+from tandem.channel.frames import (
     ACK,
     ACK_NOW,
     AUTH,
@@ -56,29 +69,16 @@ from tandem.replication.frames import (
     decode_hello,
     unpack,
 )
-from tandem.replication.session_events import (
-    Acked,
-    Authenticated,
-    Closed,
-    Event,
-    HeldInStep,
-    HeldOutOfStep,
-    Message,
-    Opened,
-    PeerHandedOver,
-    PeerInStep,
-    PeerOutOfStep,
-    PeerStream,
-)
-from tandem.replication.stream import Incoming, Outgoing
-from tandem.replication.topics import Outbox, unpack_message
+from tandem.channel.stream import Incoming, Outgoing
+from tandem.channel.topics import Outbox, unpack_message
+from tandem.core.timers import earliest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the resident daemon does not import typing
     from collections.abc import Sequence
 
-    from tandem.replication.record import Record
-    from tandem.replication.stream import Source, Store
+    from tandem.channel.stream import Source, Store
+    from tandem.conntrack.record import Record
 
 MILLISECOND = 1_000_000
 SECOND = 1_000_000_000

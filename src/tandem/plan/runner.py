@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Runs the planner process (`tandem.planner`) for the daemon: once at the start, then at every reload."""
+"""Runs the planner process (`tandem.plan.process`): once at the start of the daemon, then at every reload."""
 
 from __future__ import annotations
 
 import os
 
-from tandem.effects.plan import Plan, PlanError, load_plan, planner_argv
+from tandem.plan.result import Plan, PlanError, load_plan, planner_argv
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,24 +13,24 @@ from __future__ import annotations
 import os
 import socket
 
-from tandem.replication.frames import NONCE_SIZE
-from tandem.replication.peer_socket import Path, begin_connect, pack
-from tandem.replication.session import (
+from tandem.channel.events import Authenticated, Closed, Opened
+from tandem.channel.frames import NONCE_SIZE
+from tandem.channel.peer_socket import Path, begin_connect, pack
+from tandem.channel.session import (
     MILLISECOND,
     OPENED,
     SECOND,
     Session,
 )
-from tandem.replication.session_events import Authenticated, Closed, Opened
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the resident daemon does not import typing
     from collections.abc import Sequence
     from typing import Any
 
-    from tandem.replication.channel import Channel, Peer
-    from tandem.replication.session_events import Event
-    from tandem.replication.stream import Source, Store
+    from tandem.channel.channel import Channel, Peer
+    from tandem.channel.events import Event
+    from tandem.channel.stream import Source, Store
 
 CONNECT_TIMEOUT = 3 * SECOND
 STAGGER = 300 * MILLISECOND  # between the first attempts on one path and the next
