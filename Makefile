@@ -24,6 +24,8 @@ QEMU_S390X_PACKAGES = $(if $(filter s390x,$(ARCH))$(filter qemu-full,$@),\
 ARCH  ?= x86_64
 TESTS ?= tests
 ARGS  ?=
+# Tests without a network share the cores; one that starts daemons on the real kernel has the machine to itself.
+ON_BOTH_CORES := tests/unit tests/property
 
 .PHONY: help demo test qemu qemu-full qemu-shell qemu-figures qemu-pin lint bench build ipk clean
 help:
@@ -43,7 +45,12 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	@tests/tools/debian-install $(TEST_PACKAGES)
 	-@tests/tools/debian-install $(QEMU_PACKAGES)
+ifeq ($(TESTS),tests)
+	@$(BIN)/python -m pytest -n 2 $(ON_BOTH_CORES) $(ARGS); fast=$$?; \
+	$(BIN)/python -m pytest tests $(ON_BOTH_CORES:%=--ignore=%) $(ARGS) && [ $$fast = 0 ]
+else
 	$(BIN)/python -m pytest $(TESTS) $(ARGS)
+endif
 
 qemu qemu-full: $(VENV)/.test
 	@tests/tools/debian-install $(QEMU_PACKAGES)
