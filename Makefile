@@ -10,7 +10,7 @@ DEMO_PACKAGES := iproute2 nftables
 # NetfilterQueue is built from source.
 GATE_PACKAGES := libnetfilter-queue-dev libnfnetlink-dev gcc python3-dev
 TEST_PACKAGES := $(DEMO_PACKAGES) iputils-ping iputils-arping keepalived frr tshark tcpdump \
-	conntrack dnsmasq-base udhcpc isc-dhcp-client procps iptables shellcheck $(GATE_PACKAGES)
+	conntrack dnsmasq-base udhcpc isc-dhcp-client procps iptables shellcheck openssl signify-openbsd $(GATE_PACKAGES)
 
 # Virtual machines; where these can't be had their tests are skipped, and say so.
 QEMU_PACKAGES := qemu-system-x86 qemu-system-arm qemu-utils e2fsprogs util-linux iproute2
@@ -27,7 +27,7 @@ ARGS  ?=
 # Tests without a network share the cores; one that starts daemons on the real kernel has the machine to itself.
 ON_BOTH_CORES := tests/unit tests/property
 
-.PHONY: help demo test qemu qemu-full qemu-shell qemu-figures qemu-pin lint bench build ipk clean
+.PHONY: help demo test qemu qemu-full qemu-shell qemu-figures qemu-pin lint bench build ipk apk feed-key feed clean
 help:
 	@echo 'make demo    two routers, one gateway, one of them dies (ARGS="--advert 0.1")'
 	@echo 'make test    all tests (TESTS=tests/unit ARGS="-k name -x")'
@@ -35,7 +35,8 @@ help:
 	@echo 'make bench   tandemd beside keepalived (ARGS="--runs 20 --only power")'
 	@echo 'make qemu    the same in virtual machines (ARCH=aarch64, armv7, s390x; qemu-full, qemu-shell: qemu/README.md)'
 	@echo 'make build   sdist and wheel in build/'
-	@echo 'make ipk     packages for OpenWrt and their index in build/ipk/'
+	@echo 'make apk     packages for OpenWrt 25.12 and main, and their indexes, in build/apk/ (make ipk: for older ones)'
+	@echo 'make feed    all that a web server has to publish, signed (make feed-key), in build/feed/'
 	@echo 'make clean   removes what these made'
 
 demo: $(VENV)/.demo
@@ -75,21 +76,46 @@ build: $(VENV)/.build
 	$(BIN)/python -m build --outdir build/python src
 
 # The packages of openwrt-feed/ that run on every processor, built from the feed's own Makefiles. Files have the
-# time of the last commit, unless SOURCE_DATE_EPOCH says another.
+# time of the last commit, unless SOURCE_DATE_EPOCH says another. What is signed is signed with the keys in FEED_KEYS.
 FEED := $(CURDIR)/openwrt-feed
+FEED_KEYS ?= $(HOME)/.config/tandem-feed
 IPK_DIR ?= build/ipk
-IPK_SOURCES ?= tandem python-scapy
-PYTHON3_VERSION ?= 3.11
+APK_DIR ?= build/apk
+PACKAGE_SOURCES ?= tandem python-scapy
 
-ipk: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+# $(1): ipk or apk, $(2): the directory to fill, $(3): the version of the routers' Python.
+define make-packages
+@rm -rf $(2) && mkdir -p $(2)
+@for source in $(PACKAGE_SOURCES); do $(MAKE) --silent --no-print-directory --directory $(FEED)/$$source \
+	TOPDIR=$(FEED)/standalone BUILD_DIR=$(abspath $(2)) HOST_PYTHON=$(abspath $(BIN))/python \
+	FORMAT=$(1) PYTHON3_VERSION=$(3) FEED_KEYS=$(FEED_KEYS) || exit; done
+@FEED_KEYS=$(FEED_KEYS) $(BIN)/python $(FEED)/standalone/$(1).py index $(2)
+@rm -rf $(2)/tmp
+endef
+
+ipk apk: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+
+# For opkg: OpenWrt 24.10 and older. Python 3.11 is that of 23.05 and 24.10.
+ipk: PYTHON3_VERSION ?= 3.11
 ipk: $(BIN)/python
-	@rm -rf $(IPK_DIR)
-	@for source in $(IPK_SOURCES); do $(MAKE) --silent --no-print-directory --directory $(FEED)/$$source \
-		TOPDIR=$(FEED)/standalone BUILD_DIR=$(abspath $(IPK_DIR)) HOST_PYTHON=$(abspath $(BIN))/python \
-		PYTHON3_VERSION=$(PYTHON3_VERSION) || exit; done
-	@$(BIN)/python $(FEED)/standalone/ipk.py index $(IPK_DIR)
-	@rm -rf $(IPK_DIR)/tmp
-	@echo "The router's /etc/opkg/customfeeds.conf: src/gz tandem file:///... or http://..., for $(IPK_DIR)"
+	$(call make-packages,ipk,$(IPK_DIR),$(PYTHON3_VERSION))
+
+# For apk: OpenWrt 25.12 (Python 3.13) and main (3.14).
+apk: $(BIN)/python
+	$(call make-packages,apk,$(APK_DIR)/25.12,3.13)
+	$(call make-packages,apk,$(APK_DIR)/main,3.14)
+
+# The keys that sign packages, and their public halves; nothing that exists is made anew.
+feed-key:
+	@tests/tools/debian-install openssl signify-openbsd
+	@$(FEED)/standalone/feed-key $(FEED_KEYS)
+
+# All that a web server has to publish.
+FEED_DIR ?= build/feed
+feed: feed-key
+	@$(MAKE) --no-print-directory ipk IPK_DIR=$(FEED_DIR)/opkg
+	@$(MAKE) --no-print-directory apk APK_DIR=$(FEED_DIR)/apk
+	@$(BIN)/python $(FEED)/standalone/feed_page.py $(FEED_KEYS) $(FEED_DIR)
 
 clean:
 	rm -rf $(VENV) build src/*.egg-info src/build .mypy_cache src/.mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -23,7 +23,7 @@ def built(python: str, sources: str = "tandem") -> Path:
     directory = Path(tempfile.mkdtemp(prefix="tandem-ipk-"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     variables = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
-    argv = ["make", "ipk", f"IPK_DIR={directory}", f"IPK_SOURCES={sources}", f"PYTHON3_VERSION={python}"]
+    argv = ["make", "ipk", f"IPK_DIR={directory}", f"PACKAGE_SOURCES={sources}", f"PYTHON3_VERSION={python}"]
     done = subprocess.run(argv, cwd=ROOT, env=variables, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(argv)}: {done.stderr or done.stdout}")

@@ -13,7 +13,7 @@ from tests.openwrt_pieces import ROOT
 from tests.packaging.router_feeds import python310
 
 from . import release_guest
-from .apk_feed import ApkError, apk_feed
+from .apk_feed import apk_feed
 from .architectures import ARCHITECTURES
 from .debian import UnreachableError
 from .image import Image
@@ -50,7 +50,7 @@ def pair(name: str, feeds: Callable[[], Path], *, trunk: bool = False, **options
         directory = feeds()
         for feed in ("tandem", "next") if release_guest.has_apk() else ():
             apk_feed(directory / feed, directory / feed)
-    except (ReleaseError, ApkError) as error:
+    except ReleaseError as error:
         raise MissingError(str(error)) from None
     return OpenWrtPair([image, image], ReleaseRouter, directory, release_guest.mirror())
 

@@ -2,9 +2,10 @@
 """Packs .ipk files as OpenWrt's scripts/ipkg-build does, and indexes them for opkg.
 
     ipk.py pack STAGE OUTPUT    STAGE becomes OUTPUT/NAME_VERSION_ARCH.ipk
-    ipk.py index OUTPUT         writes OUTPUT/Packages and Packages.gz
+    ipk.py index OUTPUT         writes OUTPUT/Packages and Packages.gz, and signs them
 
 IPK_CONTROL, IPK_DESCRIPTION, IPK_PRERM and the like (see PARTS) hold the text that goes with STAGE.
+FEED_KEYS is the directory of the keys that `make feed-key` makes; without them nothing is signed.
 The same input gives the same bytes: members are sorted, root's, and of the time SOURCE_DATE_EPOCH.
 """
 
@@ -16,6 +17,7 @@ import io
 import os
 import re
 import stat
+import subprocess
 import sys
 import tarfile
 from collections.abc import Mapping
@@ -145,6 +147,11 @@ def index(output: Path) -> None:
     packages = "".join(stanzas).encode()
     (output / "Packages").write_bytes(packages)
     (output / "Packages.gz").write_bytes(compressed(packages))
+    key = Path(os.environ.get("FEED_KEYS", ""), "opkg.sec")
+    if key.is_file():
+        # usign's signatures are signify's.
+        files = ["-m", str(output / "Packages"), "-x", str(output / "Packages.sig")]
+        subprocess.run(["signify-openbsd", "-S", "-s", str(key), *files], check=True)
 
 
 def control_of(package: Path) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# Stands in for OpenWrt's rules.mk, so that `make ipk` can build the packages of this feed from the
+# Stands in for OpenWrt's rules.mk, so that `make ipk` and `make apk` can build the packages of this feed from the
 # same Makefiles as the buildroot: the names that they use, and no more.
 
 SHELL := /bin/sh
@@ -16,4 +16,4 @@ INSTALL_BIN := install -m0755
 INSTALL_DATA := install -m0644
 INSTALL_CONF := install -m0600
 
-export SOURCE_DATE_EPOCH
+export SOURCE_DATE_EPOCH FEED_KEYS

@@ -19,11 +19,16 @@ EPOCH = "1700000000"
 
 
 def make_ipk(output: Path, *arguments: str, repository: Path = REPOSITORY, epoch: str = EPOCH) -> str:
-    """Run `make ipk` and return what it prints. Without scapy, which takes ten seconds and the network."""
+    """Run `make ipk` and return what it prints."""
+    return make_target("ipk", f"IPK_DIR={output}", *arguments, repository=repository, epoch=epoch)
+
+
+def make_target(target: str, *arguments: str, repository: Path = REPOSITORY, epoch: str = EPOCH) -> str:
+    """Make packages, and return what make prints. Without scapy, which takes ten seconds and the network."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
-    settings = [f"IPK_DIR={output}", f"VENV={venv()}", "IPK_SOURCES=tandem", *arguments]
+    settings = [f"VENV={venv()}", "PACKAGE_SOURCES=tandem", "FEED_KEYS=/nowhere", *arguments]
     done = subprocess.run(
-        ["make", "--no-print-directory", "ipk", *settings],
+        ["make", "--no-print-directory", target, *settings],
         cwd=repository,
         env=environment | {"SOURCE_DATE_EPOCH": epoch},
         capture_output=True,

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,15 +10,12 @@ from pathlib import Path
 import pytest
 
 from qemu.apk_feed import apk_feed
-from tests.openwrt_pieces import APK, USR, needs
+from tests.openwrt_pieces import APK, needs
 from tests.packaging import packages
 from tests.packaging.router import OpenWrt, needs_router
 from tests.packaging.test_opkg import becomes_active, configure, needs_planner, pid, traces
 
-# The router's is built without what makes packages.
-MAKER = Path(os.environ.get("TANDEM_APK") or shutil.which("apk") or USR / "bin/apk")
-
-pytestmark = [needs_router, needs_planner, needs(MAKER, APK / "apk", APK / "functions.sh")]
+pytestmark = [needs_router, needs_planner, needs(APK / "apk", APK / "functions.sh")]
 
 FEEDS = ("tandem", "next", "standin")
 # The root has these, but its apk knows of no package.
@@ -33,10 +29,8 @@ def apk_feeds(router_feeds: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     shutil.copytree(router_feeds, ipks, dirs_exist_ok=True)
     for name in PRESENT:
         packages.stand_in(ipks / "standin", name)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TANDEM_APK", str(MAKER))
-        for name in FEEDS:
-            apk_feed(ipks / name, srv / name)
+    for name in FEEDS:
+        apk_feed(ipks / name, srv / name)
     for name in ("apk", "functions.sh"):
         shutil.copy(APK / name, srv)
     shutil.copy(packages.FEED / "tandem/test.sh", srv)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Stands in for OpenWrt's include/package.mk: Build/* prepares, BuildPackage stages with the Makefile's
-# own Package/NAME/install and hands over to ipk.py. Only packages that run on every processor are built.
+# own Package/NAME/install and hands over to ipk.py or apk.py. Only packages that run on every processor are built.
 
 PKG_BUILD_DIR ?= $(BUILD_DIR)/tmp/$(PKG_NAME)
-STAGE_DIR ?= $(PKG_BUILD_DIR)/ipkg-all
+FORMAT ?= ipk
+STAGE_DIR ?= $(PKG_BUILD_DIR)/$(FORMAT)-all
 PKG_INSTALL_DIR ?= $(PKG_BUILD_DIR)/ipkg-install
 NOTHING :=
 SPACE := $(NOTHING) $(NOTHING)
@@ -49,17 +50,17 @@ define Standalone/Skip
 endef
 
 define Standalone/Rules
-  .PHONY: ipk-$(1)
-  all: ipk-$(1)
-  ipk-$(1): export IPK_CONTROL := $$(call Standalone/Control,$(1))
-  ipk-$(1): export IPK_DESCRIPTION = $$(Package/$(1)/description)
-  ipk-$(1): export IPK_CONFFILES = $$(Package/$(1)/conffiles)
-  ipk-$(1): export IPK_PREINST = $$(Package/$(1)/preinst)
-  ipk-$(1): export IPK_POSTINST = $$(Package/$(1)/postinst)
-  ipk-$(1): export IPK_PRERM = $$(Package/$(1)/prerm)
-  ipk-$(1): export IPK_POSTRM = $$(Package/$(1)/postrm)
-  ipk-$(1): prepare
+  .PHONY: $(FORMAT)-$(1)
+  all: $(FORMAT)-$(1)
+  $(FORMAT)-$(1): export IPK_CONTROL := $$(call Standalone/Control,$(1))
+  $(FORMAT)-$(1): export IPK_DESCRIPTION = $$(Package/$(1)/description)
+  $(FORMAT)-$(1): export IPK_CONFFILES = $$(Package/$(1)/conffiles)
+  $(FORMAT)-$(1): export IPK_PREINST = $$(Package/$(1)/preinst)
+  $(FORMAT)-$(1): export IPK_POSTINST = $$(Package/$(1)/postinst)
+  $(FORMAT)-$(1): export IPK_PRERM = $$(Package/$(1)/prerm)
+  $(FORMAT)-$(1): export IPK_POSTRM = $$(Package/$(1)/postrm)
+  $(FORMAT)-$(1): prepare
 	$(INSTALL_DIR) $(STAGE_DIR)/$(1) $(OUTPUT_DIR)
 	$(call Package/$(1)/install,$(STAGE_DIR)/$(1))
-	$(HOST_PYTHON) $(STANDALONE)/ipk.py pack $(STAGE_DIR)/$(1) $(OUTPUT_DIR)
+	$(HOST_PYTHON) $(STANDALONE)/$(FORMAT).py pack $(STAGE_DIR)/$(1) $(OUTPUT_DIR)
 endef

@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Stands in for the packages feed's python3-package.mk. There, bytecode of the target's Python replaces
-# the sources. Here no target is known: the sources are shipped.
+# the sources. A feed for apk is one of one release, so the same happens here where this machine has that
+# Python. Without it, and for opkg, the sources are shipped, and the router compiles them.
 
 PYTHON3_VERSION ?= 3.11
 PYTHON3_PKG_DIR := /usr/lib/python$(PYTHON3_VERSION)/site-packages
+TARGET_PYTHON := $(if $(filter apk,$(FORMAT)),$(shell python$(PYTHON3_VERSION) -c 'import sys; print(sys.executable)' 2>/dev/null))
+ifeq ($(TARGET_PYTHON),)
 Python3/CompileAll = :
 Python3/DeleteSourceFiles = :
+else
+Python3/CompileAll = PYTHONHASHSEED=0 $(TARGET_PYTHON) -m compileall -q -b -d / -s $(1) $(1)
+Python3/DeleteSourceFiles = $(FIND) $(1) -name '*.py' -delete
+endif
 
 # Modules in pure Python from the source archive with the hash that the Makefile states.
 ifneq ($(PYPI_NAME),)
