@@ -25,6 +25,7 @@ LATE = 10 * MILLISECOND  # a timer that runs later than this is counted
 BUSY = 50 * MILLISECOND  # perhaps without a sleep; then there is one
 ASLEEP = MILLISECOND  # who waited so long for something to be ready has slept
 NAP = 5e-5  # s; a shorter one may be over before the kernel has put the task to sleep
+STALE = 64  # entries that the heap may hold beside two for each timer
 
 
 class Loop:
@@ -138,6 +139,12 @@ class Loop:
     def _push(self, when: int, key: Hashable) -> None:
         self._pushed += 1
         heapq.heappush(self._heap, (when, self._pushed, key))
+        if len(self._heap) > 2 * len(self._timers) + STALE:
+            # A timer that moves again and again, as with every advertisement, leaves old deadlines behind.
+            self._heap = [
+                (due, number, timer) for number, (timer, (due, _)) in enumerate(self._timers.items())
+            ]
+            heapq.heapify(self._heap)
 
     def _timeout(self, limit: int | None) -> float | None:
         while self._heap:

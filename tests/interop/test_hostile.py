@@ -215,6 +215,17 @@ def test_strangers_resign(siege: Siege) -> None:
     siege.assert_unmoved()
 
 
+def test_long_intervals_take_no_memory(siege: Siege) -> None:
+    """Each accepted advertisement moves a deadline that lies minutes away; the old ones must not pile up."""
+    frames = [bytes(attacks.ip4() / attacks.v3(priority=200, adv=4095)) for _ in range(50)] * 1200
+    before = [resident(router.pid) for router in siege.lab.routers]
+    siege.attack(frames)
+    siege.drained()
+    for router, was in zip(siege.lab.routers, before, strict=True):
+        assert siege.counted(router)["adverts_received"] >= len(frames), router.name
+        assert resident(router.pid) - was < RSS_GROWTH_KIB, router.name
+
+
 # The control socket
 
 
