@@ -13,6 +13,7 @@ from tests.openwrt_pieces import OVERLAY, ROOT, UBUSD, needs
 
 FILES = CHECKOUT / "files/usr/share/rpcd/acl.d"
 READING = {"status", "history", "conntrack"}
+OPERATING = {"failover", "standby", "resume"}
 
 _USERS = "".join(
     f"""
@@ -23,7 +24,8 @@ config login
     for name, rights in (
         ("viewer", "\tlist read 'tandem-status'\n"),
         ("reader", "\tlist read '*'\n"),
-        ("operator", "\tlist read 'tandem-status'\n\tlist write 'tandem-control'\n"),
+        ("operator", "\tlist read 'tandem-status'\n\tlist write 'tandem-operate'\n"),
+        ("admin", "\tlist read 'tandem-status'\n\tlist write 'tandem-configure'\n"),
         ("nobody", "\tlist read 'luci-base'\n"),
     )
 )
@@ -35,18 +37,34 @@ printf %s "$USERS" >etc/config/rpcd
 {UBUSD}
 chroot . /sbin/rpcd >/dev/null 2>&1 &
 until chroot . ubus list session >/dev/null 2>&1; do sleep 0.05; done
-for user in viewer reader operator nobody; do
+for user in viewer reader operator admin nobody; do
     chroot . ubus -S call session login "{{\\"username\\": \\"$user\\", \\"password\\": \\"secret\\"}}"
 done
 """
 
 
 def test_every_method_is_in_exactly_one_file() -> None:
-    status = json.loads((FILES / "tandem-status.json").read_text())["tandem-status"]
-    control = json.loads((FILES / "tandem-control.json").read_text())["tandem-control"]
-    assert set(status) == {"description", "read"} and set(control) == {"description", "write"}
-    reading, writing = status["read"]["ubus"]["tandem"], control["write"]["ubus"]["tandem"]
-    assert set(reading) == READING and sorted(reading + writing) == sorted(METHODS)
+    groups = {
+        name: json.loads((FILES / f"{name}.json").read_text())[name]
+        for name in ("tandem-status", "tandem-operate", "tandem-configure")
+    }
+    assert {path.stem for path in FILES.iterdir()} == set(groups)
+    status, operate, configure = groups.values()
+    assert set(status) == {"description", "read"}
+    assert set(operate) == set(configure) == {"description", "write"}
+    methods = [status["read"], operate["write"], configure["write"]]
+    every = [method for part in methods for method in part["ubus"]["tandem"]]
+    assert sorted(every) == sorted(METHODS)
+    assert set(status["read"]["ubus"]["tandem"]) == READING
+
+
+def test_only_who_may_become_root_may_configure() -> None:
+    """The configuration names scripts that run as root: the group that may write it says so."""
+    for path in FILES.iterdir():
+        group = json.loads(path.read_text())[path.stem]
+        configures = "uci" in group.get("write", {}) or "uci" in group.get("read", {})
+        assert configures == ("can run commands as root" in group["description"]), path.name
+        assert configures == (path.stem == "tandem-configure")
 
 
 @needs(ROOT / "sbin/rpcd", ROOT / "sbin/ubusd")
@@ -61,9 +79,10 @@ def test_rpcd_grants_what_they_say(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     logins = [json.loads(line)["acls"] for line in done.stdout.splitlines()]
-    viewer, reader, operator, nobody = (set(acls.get("ubus", {}).get("tandem", ())) for acls in logins)
+    viewer, reader, operator, admin, nobody = (set(acls.get("ubus", {}).get("tandem", ())) for acls in logins)
     assert viewer == READING and reader == READING
-    assert operator == set(METHODS)
+    assert operator == READING | OPERATING
+    assert admin == READING | {"reload"}
     assert nobody == set()
     uci = [set(acls.get("uci", {}).get("tandem", ())) for acls in logins]
-    assert uci == [set(), set(), {"read", "write"}, set()]  # the secrets are for who may change them
+    assert uci == [set(), set(), set(), {"read", "write"}, set()]  # the secrets are for who may change them
