@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`tandemd --clear`: takes away what a daemon has left that was killed, when no other one comes after it.
 
-Its virtual addresses expire by themselves; macvlans, static addresses and routes, rules, SNAT and sysctls
+Its virtual addresses expire by themselves; macvlans, static addresses and routes, rules, nftables and sysctls
 would stay. That DHCP is not answered here stays: `tandem dhcp release` ends it.
 """
 
@@ -37,7 +37,7 @@ def clear(package_dir: str, config_file: str, control: str, log: Logger) -> int:
         Interfaces(loop, rtnl, plan, os.path.dirname(control), log).clear()
         rtnl.close()
         firewall = Firewall(plan)
-        firewall.clear()
+        firewall.clear_former()
         firewall.close()
         Fw4(loop, log, os.path.dirname(control)).close()
     except (PlanError, OSError) as error:

@@ -28,7 +28,9 @@ from tandem.effects.executor import Executor
 from tandem.effects.firewall import Firewall
 from tandem.effects.fw4 import Fw4
 from tandem.effects.interfaces import Interfaces
+from tandem.effects.nftables import Nftables
 from tandem.effects.rtnl import Rtnl
+from tandem.effects.table_watch import TableWatch
 from tandem.log import LEVELS, Logger, StderrSink, SyslogSink
 from tandem.loop import Loop
 from tandem.openwrt import find_libubus
@@ -132,12 +134,17 @@ class Daemon:
         state_dir = os.path.dirname(self._control_path)
         self._interfaces = Interfaces(self._loop, rtnl, plan, state_dir, self._log)
         self._fw4 = Fw4(self._loop, self._log, state_dir)
-        firewall = Firewall(plan, self._interfaces.links.device)
+        self._nftables = Nftables()
+        firewall = Firewall(plan, self._interfaces.links.device, self._nftables)
         self._executor = Executor(rtnl, firewall, Announcer(), self._interfaces, self._told)
         self.router = Router(self._loop, plan, self._executor, self._interfaces, self._scripts, self._log)
         self._scripts.on_change = self.router.tracker_changed
         self._openwrt = self._integrate(plan)
+        self._table_watch = TableWatch(self._loop, self._log, self._restore_tables)
         self._interfaces.start(self.router)
+        firewall.clear_former()
+        firewall.set_active(())
+        self._table_watch.start(self._nftables.port)
         self._fw4.let_in(plan.config, self._interfaces.links.device)
         self._replication = self._replicate(plan)
         self._dhcp = self._follow(plan)
@@ -161,6 +168,12 @@ class Daemon:
         self._interfaces.name_networks(devices)
         self._replicate_on_devices(self.router.plan)
         self._fw4.let_in(self.router.plan.config, self._interfaces.links.device)
+
+    def _restore_tables(self) -> list[str]:
+        """Somebody has changed nftables: put back what was ours; its names."""
+        if self._replication is not None:
+            self._replication.check_gate()
+        return self.router.restore_tables()
 
     def _replicate(self, plan: Plan) -> Replication | None:
         """Replication of connections, if it is configured: it costs nothing where it is not."""
@@ -223,7 +236,7 @@ class Daemon:
             return None
         from tandem.dhcp.gateway import Gateway
 
-        guard = self._executor.guard or DhcpGuard()
+        guard = self._executor.guard or DhcpGuard(self._nftables)
         guard.hold(plan.guard)
         self._executor.take_guard(guard)
         gateway = Gateway(self._loop, self._log, settings, plan.leases, guard)
@@ -359,7 +372,10 @@ class Daemon:
                 "dhcp": self._dhcp.status() if self._dhcp is not None else None,
                 "history": self._history.entries(self._loop.now()),
             }
-            counters = self._control.counters | {"log_lines_dropped": self._log.dropped}
+            counters = self._control.counters | {
+                "log_lines_dropped": self._log.dropped,
+                "tables_restored": self._table_watch.restored,
+            }
             if self._openwrt is not None:
                 counters |= self._openwrt.counters
             return snapshot(self.router, self._loop, counters, facts)
@@ -436,6 +452,7 @@ class Daemon:
             self._doctor.close()
         self._fw4.close()
         self._interfaces.stop()
+        self._table_watch.close()
         self._executor.close()
         if self._openwrt is not None:
             self._openwrt.stop()

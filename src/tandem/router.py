@@ -192,6 +192,12 @@ class Router:
             endpoint.count("restored")
             self.reinstall(name)
 
+    def restore_tables(self) -> list[str]:
+        """Put back the nftables that somebody else has changed; their names. OSError: they can't be read."""
+        restored, failed = self._executor.restore_tables()
+        self._failed(failed)
+        return restored
+
     def packets(self, sock: VrrpSocket) -> None:
         """Read what has arrived on a socket, a bounded number of packets at a time."""
         for packet in sock.receive(PACKETS_A_TURN):

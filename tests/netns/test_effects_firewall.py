@@ -255,6 +255,61 @@ def test_set_active_is_silent_when_nothing_changes(router: Router) -> None:
     assert VIP4 in router.ruleset()
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "flush ruleset",
+        "delete table inet tandem",
+        "flush table inet tandem",
+        "flush chain inet tandem postrouting; delete chain inet tandem postrouting",
+        "flush chain inet tandem input; add rule inet tandem input counter",
+        "insert rule inet tandem input accept",
+        "add chain inet tandem other",
+        "add table inet tandem { flags dormant; }",
+    ],
+)
+def test_what_somebody_else_has_changed_is_put_back(router: Router, damage: str) -> None:
+    firewall = router.firewall(wan(accept=False))
+
+    def restore() -> bool:
+        return netns.enter(router.router, firewall.restore)
+
+    for active in (["wan4", "wan6"], []):
+        assert firewall.set_active(active) == ()
+        before = router.ruleset()
+        assert not restore()
+        if "insert" in damage or active:
+            router.nft("\n".join(damage.split(";") if "{" not in damage else [damage]))
+            assert restore()
+        assert router.ruleset() == before
+        assert not restore()
+
+
+def test_another_table_is_nobodys_business(router: Router) -> None:
+    firewall = router.firewall(load_plan(marshal.dumps(build_plan(Config(), ()))))
+    router.nft(FW4 + "table inet tandem { }")
+    assert not netns.enter(router.router, firewall.restore)
+    assert "table inet tandem" in router.ruleset()
+
+
+def test_networks_that_are_called_as_another_ones_device(router: Router) -> None:
+    """`lan` is the device wan's, and `wan` the device dmz's: each rule names its own device."""
+    devices = {"lan": "wan", "wan": "dmz", "dmz": "lan"}
+    addresses = tuple(Address(f"192.168.{n}.4", 24, 4, device=name) for n, name in enumerate(devices, 1))
+    instances = (Instance("I", "lan", 10, virtual_addresses=addresses, snat=addresses[0].address),)
+    plan = load_plan(marshal.dumps(build_plan(Config(instances=instances), ())))
+    for part in plan.instances.values():  # a rule for each of the names, in one instance
+        rules = [
+            part.nft.replace(b"lan".ljust(16, b"\0"), name.encode().ljust(16, b"\0")) for name in devices
+        ]
+        object.__setattr__(part, "nft", b"".join(rules))
+    firewall = Firewall(plan, devices.get)
+    assert netns.enter(router.router, lambda: firewall.set_active(["I"])) == ()
+    router.firewalls.append(firewall)
+    found = [line.split('"')[1] for line in router.ruleset().splitlines() if "oifname" in line]
+    assert found == ["wan", "dmz", "lan"]
+
+
 def test_a_reload_that_needs_no_rules_removes_the_table(router: Router) -> None:
     firewall = router.firewall(wan())
     firewall.take_plan(load_plan(marshal.dumps(build_plan(Config(), ()))))

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tandem.config.schema import Address, Config, Globals, Instance, Nexthop, Route, Rule
+from tandem.effects.leftovers import foreign_addresses, leftovers
 from tandem.effects.netlink import Batch, bind
 from tandem.effects.rtnl import (
     AddressMessage,
@@ -25,8 +26,6 @@ from tandem.effects.rtnl import (
     RuleMessage,
     dump_addresses,
     dump_links,
-    foreign_addresses,
-    leftovers,
 )
 from tandem.plan.process import build_plan
 from tandem.plan.result import InstancePlan, Plan, Template, load_plan

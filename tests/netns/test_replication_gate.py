@@ -263,6 +263,18 @@ def test_connections_pass_when_the_gate_is_killed(lab: SeedLab) -> None:
     _counted(active, held=held + 1)
 
 
+def test_rules_that_somebody_has_removed_are_put_back(lab: SeedLab) -> None:
+    active = _active(lab)
+    _wait_on(active)
+    active.exec("iptables-legacy", "-t", "mangle", "-F", "PREROUTING")
+    active.exec("nft", "add", "table", "inet", "something")  # as a reload of the firewall does
+    wait_until(lambda: _rules(active), 10, "the rules are back", explain=active.log)
+    wait_until(lambda: "somebody had removed the rules" in active.log(), 10, "it is said")
+    held = _gate(active)["held"]
+    _connect(lab)
+    _counted(active, held=held + 1)
+
+
 def test_a_gate_that_hangs_is_ended(lab: SeedLab) -> None:
     active = _active(lab)
     os.kill(_gate_pid(active), signal.SIGSTOP)

@@ -7,7 +7,7 @@ import errno
 
 import pytest
 
-from tandem.effects import dhcp_guard
+from tandem.effects import dhcp_guard, nftables
 from tandem.effects.dhcp_guard import DhcpGuard, clear_guard
 from tandem.plan.result import GuardPlan
 
@@ -42,8 +42,10 @@ class Kernel:
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     made = Kernel()
-    monkeypatch.setattr(dhcp_guard, "Commands", lambda protocol: made)
-    monkeypatch.setattr(dhcp_guard, "numbered", lambda batch: batch)
+    monkeypatch.setattr(nftables, "Commands", lambda protocol, size: made)
+    monkeypatch.setattr(nftables, "numbered", lambda batch: batch)
+    monkeypatch.setattr(dhcp_guard, "shape_of", lambda batch: True)
+    monkeypatch.setattr(dhcp_guard, "shape_found", lambda name: made.table)
     return made
 
 
@@ -90,6 +92,19 @@ def test_a_table_that_is_gone_is_made_again(kernel: Kernel) -> None:
     assert guard.failures == () and guard.answering == {"I1"}
 
 
+def test_a_table_that_somebody_removed_is_made_again_at_once(kernel: Kernel) -> None:
+    guard = DhcpGuard()
+    assert not guard.restore()  # nobody wants one
+    guard.hold(PLAN)
+    guard.set_active(["I1"])
+    kernel.take()
+    assert not guard.restore() and kernel.take() == []
+    kernel.table = False
+    assert guard.restore()
+    assert kernel.take() == ["hold;", "empty;+I1;tail;"]
+    assert guard.answering == {"I1"}
+
+
 def test_a_plan_without_dhcp_takes_the_table_away(kernel: Kernel) -> None:
     guard = DhcpGuard()
     guard.hold(PLAN)
@@ -104,10 +119,10 @@ def test_a_plan_without_dhcp_takes_the_table_away(kernel: Kernel) -> None:
 
 
 def test_a_kernel_without_nftables_is_told_and_kills_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(protocol: int) -> Kernel:
+    def refuse(protocol: int, size: int) -> Kernel:
         raise OSError(errno.EPROTONOSUPPORT, "Protocol not supported")
 
-    monkeypatch.setattr(dhcp_guard, "Commands", refuse)
+    monkeypatch.setattr(nftables, "Commands", refuse)
     guard = DhcpGuard()
     guard.hold(PLAN)
     guard.set_active(["I1"])

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from tandem.config.schema import Address
 from tandem.effects import netlink
+from tandem.effects.leftovers import foreign_addresses
 from tandem.effects.netlink import Batch, Failure, Unbound, attributes, bind, messages
 from tandem.effects.rtmessages import FOREVER, AddressMessage, LinkMessage, parse
-from tandem.effects.rtnl import foreign_addresses
 from tandem.plan import encode_rtnl
 from tandem.plan.result import Template
 

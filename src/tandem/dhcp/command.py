@@ -19,8 +19,8 @@ from tandem.config.load import load_file
 from tandem.config.schema import Config, DhcpGateway
 from tandem.config.values import TRUE
 from tandem.dhcp import dnsmasq
-from tandem.effects.firewall import numbered
 from tandem.effects.netlink import NETLINK_NETFILTER, Commands
+from tandem.effects.nftables import numbered
 
 DEFAULT_CONFIG = "/etc/config/tandem"
 DONE, FAILED = 0, 1

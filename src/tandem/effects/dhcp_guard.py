@@ -7,24 +7,26 @@ silent a little longer. Each change and each refresh is one small transaction of
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterable
 
-from tandem.effects.firewall import numbered
-from tandem.effects.netlink import NETLINK_NETFILTER, Commands, Failure
+from tandem.effects.netlink import Failure
+from tandem.effects.nftables import Nftables, shape_found, shape_of
 from tandem.plan.result import GuardPlan
+
+TABLE = "tandem_dhcp"  # as in plan/encode_guard.py
+LABEL = "nftables (DHCP guard)"
 
 
 class DhcpGuard:
     """Lets the interfaces of active instances answer; the others, and those of a dead daemon, are silent."""
 
-    def __init__(self) -> None:
+    def __init__(self, nftables: Nftables | None = None) -> None:
         self.failures: tuple[Failure, ...] = ()  # of the last transaction
         self.answering: frozenset[str] = frozenset()  # instances
         self._plan = GuardPlan(b"", b"", b"", b"", {})
         self._installed: frozenset[str] = frozenset()
         self._delayed: frozenset[str] = frozenset()
-        self._commands: Commands | None = None
+        self._nftables = nftables or Nftables()
 
     def hold(self, plan: GuardPlan) -> None:
         """Make the table of this plan, with everybody silent who is not active."""
@@ -62,27 +64,26 @@ class DhcpGuard:
         self.failures = failures
         self.answering = frozenset() if failures else frozenset(names)
 
+    def restore(self) -> bool:
+        """Make the table as it was again if somebody else has changed it; whether that was so.
+
+        OSError when the kernel does not say.
+        """
+        if not self._plan.hold or shape_found(TABLE) == shape_of(self._plan.hold):
+            return False
+        self.hold(self._plan)
+        return True
+
     def close(self) -> None:
         """Close the socket. The table stays, and silent: whoever stops the daemon has not been elected."""
-        if self._commands is not None:
-            self._commands.close()
-            self._commands = None
+        self._nftables.close()
 
     def _transact(self, batch: bytes) -> tuple[Failure, ...]:
-        if self._commands is None:
-            try:
-                self._commands = Commands(NETLINK_NETFILTER)
-            except OSError as error:
-                return (Failure("nftables (DHCP guard)", error.errno or errno.EIO),)
-        errors = self._commands.transact(numbered(batch))
-        return tuple(Failure("nftables (DHCP guard)", number, text) for _, number, text in errors)
+        return self._nftables.transact(batch, LABEL)
 
 
 def clear_guard(plan: GuardPlan) -> None:
     """Remove the table that a former life left, where the kernel has tables at all."""
-    try:
-        commands = Commands(NETLINK_NETFILTER)
-    except OSError:
-        return
-    commands.transact(numbered(plan.clear))
-    commands.close()
+    nftables = Nftables()
+    nftables.transact(plan.clear)
+    nftables.close()

@@ -23,7 +23,9 @@ from tandem.core.actions import (
     Transition,
 )
 from tandem.core.events import EffectFailed
+from tandem.effects import dhcp_guard, firewall
 from tandem.effects.announce import Announcer
+from tandem.effects.dhcp_guard import DhcpGuard
 from tandem.effects.endpoint import Endpoint
 from tandem.effects.firewall import Firewall
 from tandem.effects.interfaces import Interfaces
@@ -33,8 +35,6 @@ from tandem.plan.result import Plan, Template
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
-
-    from tandem.effects.dhcp_guard import DhcpGuard
 
     class Connections(Protocol):
         """What the peers have told of their connections: `replication.Replication`."""
@@ -115,6 +115,22 @@ class Executor:
         if self.guard is not None:
             self.guard.refresh()
         return self._send_for_active(lambda endpoint: endpoint.refresh)
+
+    def restore_tables(self) -> tuple[list[str], list[EffectFailed]]:
+        """Put back the tables that somebody else has changed: their names, and what the kernel refuses now.
+
+        OSError when the kernel does not say what stands in them.
+        """
+        restored: list[str] = []
+        failed: list[EffectFailed] = []
+        if self._firewall.restore():
+            restored.append(f"table inet {firewall.TABLE}")
+            for endpoint in self.endpoints.values():
+                if endpoint.installed and endpoint.plan.nft:
+                    failed += _failures(endpoint, self._firewall.failures)
+        if self.guard is not None and self.guard.restore():
+            restored.append(f"table inet {dhcp_guard.TABLE}")
+        return restored, failed
 
     def reinstall(self, name: str) -> list[EffectFailed]:
         """Send everything of an instance again, if it is active."""

@@ -3,29 +3,33 @@
 
 from __future__ import annotations
 
-import errno
 import struct
 from collections.abc import Callable, Iterable
 
-from tandem.effects.netlink import NETLINK_NETFILTER, Commands, Failure
+from tandem.effects.netlink import Failure
+from tandem.effects.nftables import Nftables, shape_found, shape_of
 from tandem.plan.result import Plan
 
-# Bytes. A transaction has to be one send: room for 255 instances with 8 refused IPv6 addresses each.
-_SEND_BUFFER = 4 << 20
+TABLE = "tandem"  # as in plan/encode_nft.py
 
 
 class Firewall:
     """The rules of the instances that are active now.
 
     `device_of` says what device an interface name of the configuration stands for.
-    After `take_plan` the next `set_active` makes the table anew, even if nothing has changed: it mends
-    what `nft flush ruleset` has removed.
+    After `take_plan` the next `set_active` makes the table anew, even if nothing has changed. `restore` mends
+    what somebody else has changed, see table_watch.py.
     """
 
-    def __init__(self, plan: Plan, device_of: Callable[[str], str | None] = lambda name: name) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        device_of: Callable[[str], str | None] = lambda name: name,
+        nftables: Nftables | None = None,
+    ) -> None:
         self.plan = plan
         self._device_of = device_of
-        self._commands: Commands | None = None
+        self._nftables = nftables or Nftables()
         self._sent: bytes | None = None  # the last batch, and what the kernel said to it
         self._failures: tuple[Failure, ...] = ()
         self._anew = False
@@ -35,11 +39,15 @@ class Firewall:
         self.plan = plan
         self._anew = True
 
+    def clear_former(self) -> None:
+        """Remove what a daemon that was killed may have left: this table, and the one of its gate."""
+        self._nftables.transact(self.plan.nft_former)  # a kernel without nftables has no tables either
+
     def set_active(self, names: Iterable[str], *, force: bool = False) -> tuple[Failure, ...]:
         """Make the table hold the rules of exactly these instances; the kernel's refusals.
 
         Nothing has changed since the last call: no system call, the same answer. `force` when
-        somebody else may have touched the table. The first call replaces what a former life left.
+        somebody else may have touched the table.
         """
         plan = self.plan
         if not plan.nft_head:
@@ -56,38 +64,51 @@ class Firewall:
         """Remove the table."""
         return self._send(self.plan.nft_clear, True)
 
+    def restore(self) -> bool:
+        """Make the table as it was again if somebody else has changed it; whether that was so.
+
+        OSError when the kernel does not say. What the kernel refused before is not tried again.
+        """
+        if not self.plan.nft_head or self._sent is None or self._failures:
+            return False
+        if shape_found(TABLE) == shape_of(self._sent):
+            return False
+        self._failures = self._nftables.transact(self._sent)
+        return True
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """What the kernel said to the last batch."""
+        return self._failures
+
     def close(self) -> None:
         """Close the socket; the table stays as it is."""
-        if self._commands is not None:
-            self._commands.close()
-            self._commands = None
+        self._nftables.close()
 
     def _on_devices(self, name: str, nft: bytes) -> bytes:
-        """The rules of an instance with devices instead of networks."""
+        """The rules of an instance with devices instead of networks.
+
+        In two steps, for a network may be called as another one's device.
+        """
+        devices: list[str] = []
         for instance in self.plan.config.instances if nft else ():
             if instance.name == name:
                 addresses = instance.virtual_addresses + instance.excluded_addresses
                 for interface in {instance.interface, *(address.device for address in addresses)}:
                     device = interface and self._device_of(interface)
                     if interface and device and device != interface:
-                        nft = nft.replace(_name(interface), _name(device))
+                        nft = nft.replace(_name(interface), _place(len(devices)))
+                        devices.append(device)
+        for number, device in enumerate(devices):
+            nft = nft.replace(_place(number), _name(device))
         return nft
 
     def _send(self, batch: bytes, force: bool) -> tuple[Failure, ...]:
         if batch != self._sent or force or self._anew:
             self._sent = batch
             self._anew = False
-            self._failures = self._transact(batch)
+            self._failures = self._nftables.transact(batch)
         return self._failures
-
-    def _transact(self, batch: bytes) -> tuple[Failure, ...]:
-        if self._commands is None:
-            try:
-                self._commands = Commands(NETLINK_NETFILTER, _SEND_BUFFER)
-            except OSError as error:
-                return (Failure("nftables", error.errno or errno.EIO),)
-        errors = self._commands.transact(numbered(batch))
-        return tuple(Failure("nftables", number, text) for _, number, text in errors)
 
 
 def _name(interface: str) -> bytes:
@@ -95,13 +116,6 @@ def _name(interface: str) -> bytes:
     return struct.pack("=HH16s", 20, 1, interface.encode())
 
 
-def numbered(batch: bytes) -> bytes:
-    """The messages of the batch with sequence numbers from 1."""
-    numbered = bytearray(batch)
-    offset, sequence = 0, 1
-    while offset + 16 <= len(numbered):
-        struct.pack_into("=I", numbered, offset + 8, sequence)
-        length = struct.unpack_from("=I", numbered, offset)[0]
-        offset += length + -length % 4
-        sequence += 1
-    return bytes(numbered)
+def _place(number: int) -> bytes:
+    """What no interface can be called, of the same size."""
+    return struct.pack("=HHIIII", 20, 1, 0, number, 0, 0)

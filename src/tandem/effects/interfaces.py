@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from tandem.core.tracking import OWNER
 from tandem.effects.endpoint import Endpoint
+from tandem.effects.leftovers import foreign_addresses, leftovers, routes_of
 from tandem.effects.links import Links, What
 from tandem.effects.rtnl import (
     AddressMessage,
@@ -27,8 +28,6 @@ from tandem.effects.rtnl import (
     bind,
     dump_addresses,
     dump_links,
-    foreign_addresses,
-    leftovers,
 )
 from tandem.effects.sysctl import Sysctls
 from tandem.effects.vmac import settings_of
@@ -103,7 +102,7 @@ class Interfaces:
             for instance in self._plan.config.instances
             for address in instance.virtual_addresses + instance.excluded_addresses
         ]
-        self._send(leftovers(virtual))
+        self._send(leftovers(virtual) + routes_of(self._plan))
         self._dump()
         for problem in self.sysctls.load():
             self._log.warning(problem)

@@ -124,6 +124,14 @@ def _finish(chunk: bytearray, last: int) -> bytes:
     return bytes(chunk)
 
 
+def open_netlink(protocol: int) -> socket.socket:
+    """A socket that does not block, with a port id of its own. OSError: the kernel has no such protocol."""
+    flags = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    opened = socket.socket(socket.AF_NETLINK, flags, protocol)
+    opened.bind((0, 0))
+    return opened
+
+
 class Commands:
     """A netlink socket for requests. It never blocks longer than the kernel takes to obey."""
 
@@ -133,9 +141,7 @@ class Commands:
 
         OSError when the kernel has no such protocol, or for the buffers without CAP_NET_ADMIN.
         """
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
-        self._socket.setblocking(False)
-        self._socket.bind((0, 0))
+        self._socket = open_netlink(protocol)
         self.port = int(self._socket.getsockname()[0])
         for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK):
             self._socket.setsockopt(_SOL_NETLINK, option, 1)

@@ -25,7 +25,7 @@ FIB_RULE_HDR = struct.Struct("=BBBBBxxBI")  # family, dst_len, src_len, tos, tab
 IFA_LOCAL = 2
 _IFF_UP = 0x1
 _FAMILY = {int(number): family for family, number in AF.items()}
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_OPERSTATE, _IFLA_CARRIER = 1, 3, 4, 16, 33
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_OPERSTATE, _IFLA_IFALIAS, _IFLA_CARRIER = 1, 3, 4, 16, 20, 33
 _IFA_ADDRESS, _IFA_CACHEINFO, _IFA_FLAGS, _IFA_PROTO = 1, 6, 8, 11
 _RTA_DST, _RTA_PRIORITY, _RTA_TABLE = 1, 6, 15
 _FRA_PRIORITY, _FRA_TABLE, _FRA_PROTOCOL = 6, 15, 21
@@ -44,6 +44,7 @@ class LinkMessage:
     operstate: int  # RFC 2863: 0 unknown, 6 up
     mac: bytes
     mtu: int
+    alias: str = ""  # a text that somebody has given it
 
     @property
     def is_up(self) -> bool:
@@ -124,6 +125,7 @@ def _parse_link(is_new: bool, body: bytes) -> Message | None:
         operstate=found.get(_IFLA_OPERSTATE, b"\0")[0],
         mac=found.get(_IFLA_ADDRESS, b""),
         mtu=_number(found, _IFLA_MTU, 0),
+        alias=found.get(_IFLA_IFALIAS, b"").rstrip(b"\0").decode(errors="replace"),
     )
 
 

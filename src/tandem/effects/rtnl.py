@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """rtnetlink: what the kernel says about links, addresses, routes and rules.
 
-`Rtnl` sends batches, `Monitor` reads notifications, the `dump_` functions ask for all there
-is, and `leftovers` finds what a former life of the daemon installed.
+`Rtnl` sends batches, `Monitor` reads notifications, and the `dump_` functions ask for all there is.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 
 from tandem.effects.bpf import attach_filter
 from tandem.effects.netlink import (
@@ -28,7 +27,6 @@ from tandem.effects.rtmessages import (
     AF,
     FIB_RULE_HDR,
     FOREVER,
-    IFA_LOCAL,
     IFADDRMSG,
     IFINFOMSG,
     RTM_NEWADDR,
@@ -44,12 +42,12 @@ from tandem.effects.rtmessages import (
     RuleMessage,
     parse,
 )
-from tandem.plan.result import PROTOCOL, STATIC_ADDRESS_PROTOCOL, Template
+from tandem.plan.result import PROTOCOL
 
 __all__ = [
     "FOREVER", "PROTOCOL", "AddressMessage", "Batch", "Failure", "LinkMessage", "Message", "Monitor",
     "Overrun", "RouteMessage", "Rtnl", "RuleMessage", "Unbound", "bind", "dump_addresses", "dump_links",
-    "dump_routes", "dump_rules", "foreign_addresses", "leftovers", "parse",
+    "dump_routes", "dump_rules", "parse",
 ]  # fmt: skip
 
 # RTNLGRP_*: link, IPv4 and IPv6 addresses; IPv4 and IPv6 routes and rules.
@@ -158,59 +156,6 @@ def dump_rules(protocol: int = PROTOCOL) -> list[tuple[RuleMessage, bytes]]:
             if isinstance(message, RuleMessage) and message.protocol == protocol:
                 found.append((message, body))
     return found
-
-
-def leftovers(virtual: Collection[tuple[int, bytes]]) -> tuple[Template, ...]:
-    """Messages that delete what a former life of the daemon left in the kernel.
-
-    Rules, routes and addresses with Tandem's protocol number; and of the addresses in
-    `virtual` (family, packed) those that expire, for kernels that don't keep IFA_PROTO.
-    """
-    found: list[Template] = []
-    for rule, body in dump_rules():
-        found.append((f"rule priority {rule.priority} left behind", _request(RTM_NEWRULE + _DEL, body), ()))
-    for route, body in dump_routes():
-        label = f"route {_text(route.family, route.destination)}/{route.prefixlen} left behind"
-        found.append((label, _request(RTM_NEWROUTE + _DEL, body), ()))
-    for address in dump_addresses():
-        expires = address.valid_s != FOREVER and (address.family, address.address) in virtual
-        if expires or address.protocol in (PROTOCOL, STATIC_ADDRESS_PROTOCOL):
-            label = f"address {_text(address.family, address.address)}/{address.prefixlen} left behind"
-            found.append((label, _request(RTM_NEWADDR + _DEL, _address_body(address)), ()))
-    return tuple(found)
-
-
-def foreign_addresses(
-    templates: Iterable[Template], existing: Iterable[AddressMessage], index_of: Callable[[str], int | None]
-) -> frozenset[str]:
-    """Labels of the templates whose address is on its interface already and isn't Tandem's.
-
-    The owner of an address (priority 255) may have it from /etc/config/network. To send such
-    a template would put the dead man's lifetime on somebody else's address, or delete it.
-    """
-    known = {
-        (address.ifindex, address.family, address.address, address.prefixlen)
-        for address in existing
-        if address.valid_s == FOREVER and address.protocol not in (PROTOCOL, STATIC_ADDRESS_PROTOCOL)
-    }
-    found = set()
-    for label, message, relocations in templates:
-        for kind, _, _, body in messages(message):
-            wanted = parse(kind, body)
-            if isinstance(wanted, AddressMessage) and relocations:
-                ifindex = index_of(relocations[0][1])
-                if (ifindex, wanted.family, wanted.address, wanted.prefixlen) in known:
-                    found.add(label)
-    return frozenset(found)
-
-
-def _address_body(address: AddressMessage) -> bytes:
-    header = IFADDRMSG.pack(AF[address.family], address.prefixlen, 0, 0, address.ifindex)
-    return header + struct.pack("=HH", 4 + len(address.address), IFA_LOCAL) + address.address
-
-
-def _text(family: int, address: bytes) -> str:
-    return socket.inet_ntop(AF[family], address)
 
 
 def _request(kind: int, body: bytes, flags: int = 0) -> bytes:

@@ -131,6 +131,11 @@ class GateLink:
             self._log.error("conntrack_sync: gate: hangs, ending it")
             os.kill(self._pid, signal.SIGKILL)
 
+    def check(self) -> None:
+        """Somebody has changed the firewall: let the process look whether its rules still stand."""
+        if self._ready and self._on:
+            self._send(b"C")
+
     def acked(self, position: int | None) -> None:
         """A peer has everything up to this position; None: none is in step."""
         if position is None:

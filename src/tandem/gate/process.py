@@ -17,7 +17,8 @@ what a full queue can't take.
 
 The daemon is at the other end of a SOCK_SEQPACKET socket; every message begins with one of these bytes:
 
-    to the gate     ON, OFF; ACK or PASS with ids: release them, a peer has them or nobody was asked
+    to the gate     ON, OFF; ACK or PASS with ids: release them, a peer has them or nobody was asked;
+                    CHECK: somebody may have removed the rules
     to the daemon   READY; FLOWS: (id, ctnetlink message)*; FIGURES; WARN or UNABLE with a text for people
 
 This is the only part of Tandem that needs NetfilterQueue.
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-ON, OFF, ACK, PASS = b"+", b"-", b"A", b"P"
+ON, OFF, ACK, PASS, CHECK = b"+", b"-", b"A", b"P", b"C"
 READY, FLOWS, FIGURES, WARN, UNABLE = b"R", b"F", b"S", b"W", b"U"
 MESSAGE_MAX = 1 << 16  # bytes
 FLOWS_A_MESSAGE = 64
@@ -73,6 +74,8 @@ class Gate:
         self._on = False
         self._arrived: list[tuple[int, bytes]] = []  # id, request for its entry
         self._tell_at = 0
+        self._check_at: int | None = None  # when to look for the rules
+        self._checked = 0
         self._conntrack = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
         self._conntrack.bind((0, 0))
         self._conntrack.setblocking(False)
@@ -96,12 +99,16 @@ class Gate:
                     accept()
                 if now >= self._tell_at:
                     self._tell(now)
+                if self._check_at is not None and now >= self._check_at:
+                    self._check(now)
         finally:
             self._off()
             self._queue.unbind()
 
     def _wait(self) -> float | None:
         times = [self._tell_at] if self._on else []
+        if self._check_at is not None:
+            times.append(self._check_at)
         if (deadline := self._hold.deadline()) is not None:
             times.append(deadline)
         return max(0, min(times) - time.monotonic_ns()) / SECOND if times else None
@@ -174,9 +181,16 @@ class Gate:
                 self._say(UNABLE + f"gate: no way to queue packets ({error})".encode())
                 return False
             self._on = True
+        elif what == CHECK and self._on:
+            self._check_at = max(time.monotonic_ns(), self._checked + SECOND)  # to look takes some ms
         elif what == OFF:
             self._off()
         return bool(message)
+
+    def _check(self, now: int) -> None:
+        self._check_at, self._checked = None, now
+        for problem in self._rules.restore() if self._on else ():
+            self._say(WARN + f"gate: {problem}".encode())
 
     def _off(self) -> None:
         for accept in self._hold.release_all(BYPASSED, time.monotonic_ns()):

@@ -69,11 +69,39 @@ class Rules:
     def __init__(self, queue: int, channel_port: int) -> None:
         """`channel_port`: TCP port of the replication itself, which must not wait for itself."""
         self.backend = ""
+        self._stood: object = None  # what stood there when they were installed
         self._queue = queue
         self._port = channel_port
 
     def install(self) -> list[str]:
         """Install the rules; what could not be done, when something could. RulesError: nothing could."""
+        problems = self._install()
+        self._stood = self._standing()
+        return problems
+
+    def restore(self) -> list[str]:
+        """Install the rules again if somebody else has changed them; what there is to say of it."""
+        if self._standing() == self._stood:
+            return []
+        self.clear()
+        try:
+            return ["somebody had removed the rules: they are put back", *self.install()]
+        except RulesError as error:
+            return [f"somebody has removed the rules, and they cannot be put back ({error})"]
+
+    def _standing(self) -> object:
+        """The rules as they are in the kernel now."""
+        if self.backend != "nft":
+            listed = (["-C", "PREROUTING", "-j", CHAIN], ["-S", CHAIN])
+            return [_output(name, *some) for name in _both_families(self.backend) for some in listed]
+        from tandem.effects.nftables import shape_found
+
+        try:
+            return shape_found(TABLE)
+        except OSError:
+            return self._stood  # not told: as it was
+
+    def _install(self) -> list[str]:
         problems = [_run(["nft", "-f", "-"], nft_rules(self._queue, self._port))]
         if not problems[0]:
             self.backend = "nft"
@@ -133,6 +161,16 @@ def _both_families(program: str) -> tuple[str, str]:
 
 def _mangle(program: str, *arguments: str) -> str:
     return _run([program, "-w", "-t", "mangle", *arguments])
+
+
+def _output(program: str, *arguments: str) -> str:
+    """What `iptables -t mangle` prints; "" when it fails."""
+    try:
+        argv = [program, "-w", "-t", "mangle", *arguments]
+        done = subprocess.run(argv, capture_output=True, timeout=TIMEOUT)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.decode(errors="replace") if not done.returncode else "absent"
 
 
 def _run(argv: list[str], text: str = "") -> str:

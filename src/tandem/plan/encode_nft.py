@@ -30,7 +30,7 @@ from tandem.config.schema import Instance
 from tandem.plan import nft
 from tandem.plan.nft import Expressions
 
-TABLE = "tandem"
+TABLE, GATE_TABLE = "tandem", "tandem_gate"  # the gate's as in gate/rules.py
 POSTROUTING, INPUT = "postrouting", "input"
 
 _PRIORITY_SRCNAT, _PRIORITY_FILTER = 100, 0
@@ -42,7 +42,7 @@ _ADDRESS_AT = {nft.IPV4: (12, 16, 4), nft.IPV6: (8, 24, 16)}
 
 
 def frame(instances: Sequence[Instance]) -> dict[str, bytes]:
-    """What stands before and after the rules in a batch, and the batch that removes the table.
+    """What stands before and after the rules in a batch; batches that remove the table, or a former life's.
 
     Only the chains that one of the instances needs; head and tail are empty when none needs any.
     The kernel does all of a batch or nothing.
@@ -58,6 +58,7 @@ def frame(instances: Sequence[Instance]) -> dict[str, bytes]:
         "head": begin + gone + nft.new_table(TABLE) + chains if chains else b"",
         "tail": end if chains else b"",
         "clear": begin + gone + end,
+        "former": begin + gone + nft.no_table(GATE_TABLE) + end,
     }
 
 

@@ -36,7 +36,7 @@ from pyroute2.netlink.rtnl import (
 )
 
 from tandem.config.schema import Address, Nexthop, Route, Rule
-from tandem.plan.result import PROTOCOL, Template
+from tandem.plan.result import ALIAS, PROTOCOL, Template
 from tandem.plan.template import (
     NLM_F_CREATE,
     NLM_F_EXCL,
@@ -321,8 +321,8 @@ def vmac(name: str, base: str, virtual_router_id: int, family: int) -> dict[str,
     In bridge mode adverts from the peer's macvlan, which has the same MAC address, arrive on the
     base interface; in private mode on the macvlan, where strict rp_filter makes a backup deaf
     (drivers/net/macvlan.c, macvlan_handle_frame; tests/netns/test_vmac_sysctls.py).
-    All but `create` name the device, whose index nobody knows yet. `configure` forbids the
-    kernel to give it a link-local address of its own: RTM_NEWLINK ignores IFLA_AF_SPEC.
+    All but `create` name the device, whose index nobody knows yet. `configure` marks it as Tandem's and
+    forbids the kernel to give it a link-local address of its own: RTM_NEWLINK ignores both attributes.
     """
     mac = virtual_mac(virtual_router_id, family)
 
@@ -348,12 +348,13 @@ def vmac(name: str, base: str, virtual_router_id: int, family: int) -> dict[str,
         {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", _IN6_ADDR_GEN_MODE_NONE)]})]},
     )
     named = [("IFLA_IFNAME", name)]
+    marked = [*named, ("IFLA_IFALIAS", ALIAS), no_link_local]
     return {
         "name": name,
         "base": base,
         "mac": mac,
         "create": template(f"macvlan {name} on {base}", create),
-        "configure": (f"settings of {name}", _link(RTM_SETLINK, NLM_F_REQUEST, [*named, no_link_local]), ()),
+        "configure": (f"settings of {name}", _link(RTM_SETLINK, NLM_F_REQUEST, marked), ()),
         "up": (f"link {name} up", _link(RTM_SETLINK, NLM_F_REQUEST, named, _IFF_UP), ()),
         "down": (f"link {name} down", _link(RTM_SETLINK, NLM_F_REQUEST, named, 0), ()),
         "delete": (f"macvlan {name}", _link(RTM_DELLINK, NLM_F_REQUEST, named), ()),

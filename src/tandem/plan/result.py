@@ -26,6 +26,7 @@ Watch = tuple[str | int | bytes, ...]
 # that of VRRP in IP. Static addresses, which are there whatever the role, have another one.
 PROTOCOL = 112
 STATIC_ADDRESS_PROTOCOL = 113
+ALIAS = "tandem"  # IFLA_IFALIAS of its macvlans
 
 _START = """\
 import sys
@@ -103,6 +104,7 @@ class Plan:
     nft_head: bytes
     nft_tail: bytes
     nft_clear: bytes
+    nft_former: bytes  # removes what a daemon that was killed may have left
     guard: GuardPlan
     leases: LeasePlan | None  # None: no instance has `dhcp`
 
@@ -155,6 +157,7 @@ def _plan(plain: dict) -> Plan:  # type: ignore[type-arg]
         nft_head=plain["nft"]["head"],
         nft_tail=plain["nft"]["tail"],
         nft_clear=plain["nft"]["clear"],
+        nft_former=plain["nft"]["former"],
         guard=GuardPlan(**plain["guard"]),
         leases=None if plain["leases"] is None else LeasePlan(**plain["leases"]),
     )

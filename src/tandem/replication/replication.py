@@ -462,6 +462,11 @@ class Replication:
             self._gate.switch(position is not None)
             self._gate.acked(position)
 
+    def check_gate(self) -> None:
+        """Somebody has changed the firewall, the gate's rules perhaps."""
+        if self._gate:
+            self._gate.check()
+
     def _commit(self, messages: list[bytes]) -> int | None:
         """Make flows known whose first reply the gate holds; the position to wait for.
 

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""nftables as the daemon uses it: prebuilt transactions, and whether a table still stands as it was made.
+
+Each of Tandem's tables is made whole by one batch, so that the batch itself says what must stand in the
+kernel: how many chains and sets, and how many rules in which chain. The kernel numbers everything in a
+table as it comes, from 1 on; a higher number belongs to something that was put there later.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from dataclasses import dataclass
+
+from tandem.effects.netlink import (
+    NETLINK_NETFILTER,
+    NLM_F_REQUEST,
+    NLMSG_ERROR,
+    Commands,
+    Failure,
+    attributes,
+    messages,
+    open_netlink,
+)
+
+# Bytes. A transaction has to be one send: room for 255 instances with 8 refused IPv6 addresses each.
+_SEND_BUFFER = 4 << 20
+_ANSWER_SIZE = 1 << 16
+_NLMSG_DONE, _NLM_F_DUMP = 3, 0x300
+_INET = 1  # NFPROTO_INET
+
+# NFNL_SUBSYS_NFTABLES, then enum nf_tables_msg_types
+_NEWTABLE, _GETTABLE, _NEWCHAIN, _NEWRULE, _GETRULE, _NEWSET = 0xA00, 0xA01, 0xA03, 0xA06, 0xA07, 0xA09
+_TABLE_NAME, _TABLE_FLAGS, _TABLE_USE = 1, 2, 3  # NFTA_TABLE_*
+_RULE_TABLE, _RULE_CHAIN, _RULE_HANDLE = 1, 2, 3  # NFTA_RULE_*
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What stands in a table."""
+
+    objects: int  # chains and sets
+    rules: tuple[tuple[bytes, int], ...]  # the name of each chain that has rules, and how many
+    last: int  # the highest number of a rule
+    flags: int = 0  # NFT_TABLE_F_*: a table may be dormant
+
+
+class Nftables:
+    """The socket for transactions; it is opened at the first one."""
+
+    def __init__(self) -> None:
+        self._commands: Commands | None = None
+
+    @property
+    def port(self) -> int:
+        """The netlink port id of our own transactions; 0: there has been none."""
+        return self._commands.port if self._commands is not None else 0
+
+    def transact(self, batch: bytes, label: str = "nftables") -> tuple[Failure, ...]:
+        """Let the kernel do all of a batch or nothing; why it did nothing, under this label."""
+        if self._commands is None:
+            try:
+                self._commands = Commands(NETLINK_NETFILTER, _SEND_BUFFER)
+            except OSError as error:
+                return (Failure(label, error.errno or errno.EIO),)
+        errors = self._commands.transact(numbered(batch))
+        return tuple(Failure(label, number, text) for _, number, text in errors)
+
+    def close(self) -> None:
+        """Close the socket; the tables stay as they are."""
+        if self._commands is not None:
+            self._commands.close()
+            self._commands = None
+
+
+def numbered(batch: bytes) -> bytes:
+    """The messages of the batch with sequence numbers from 1."""
+    numbered = bytearray(batch)
+    offset, sequence = 0, 1
+    while offset + 16 <= len(numbered):
+        struct.pack_into("=I", numbered, offset + 8, sequence)
+        length = struct.unpack_from("=I", numbered, offset)[0]
+        offset += length + -length % 4
+        sequence += 1
+    return bytes(numbered)
+
+
+def shape_of(batch: bytes) -> Shape | None:
+    """What stands in the one table that a batch makes anew; None: it makes none."""
+    objects, rules, anew = 0, dict[bytes, int](), False
+    for kind, _, _, body in messages(batch):
+        if kind == _NEWTABLE:
+            objects, rules, anew = 0, {}, True
+        elif kind in (_NEWCHAIN, _NEWSET):
+            objects += 1
+        elif kind == _NEWRULE:
+            chain = attributes(body, 4)[_RULE_CHAIN]
+            rules[chain] = rules.get(chain, 0) + 1
+    if not anew or not objects:
+        return None
+    return Shape(objects, tuple(sorted(rules.items())), objects + sum(rules.values()) if rules else 0)
+
+
+def shape_found(table: str) -> Shape | None:
+    """What stands in the kernel's table `inet NAME` now; None: there is none. OSError: it does not say."""
+    name = table.encode() + b"\0"
+    found = [attributes(body, 4) for kind, body in _ask(_GETTABLE, _TABLE_NAME, name) if kind == _NEWTABLE]
+    if not found:
+        return None
+    rules, last = dict[bytes, int](), 0
+    for kind, body in _ask(_GETRULE, _RULE_TABLE, name, _NLM_F_DUMP):
+        if kind == _NEWRULE:
+            rule = attributes(body, 4)
+            if rule.get(_RULE_TABLE) == name:  # old kernels tell all tables
+                rules[rule[_RULE_CHAIN]] = rules.get(rule[_RULE_CHAIN], 0) + 1
+                last = max(last, int.from_bytes(rule[_RULE_HANDLE], "big"))
+    use, flags = (int.from_bytes(found[0].get(kind, b""), "big") for kind in (_TABLE_USE, _TABLE_FLAGS))
+    return Shape(use, tuple(sorted(rules.items())), last, flags)
+
+
+def _ask(kind: int, attribute: int, name: bytes, flags: int = 0) -> list[tuple[int, bytes]]:
+    """(type, body) of the answers; the kernel gives them while it is asked, and as they are read."""
+    body = struct.pack("=BBH", _INET, 0, 0) + struct.pack("=HH", 4 + len(name), attribute)
+    body += name + bytes(-len(name) % 4)
+    found: list[tuple[int, bytes]] = []
+    with open_netlink(NETLINK_NETFILTER) as asked:
+        asked.send(struct.pack("=IHHII", 16 + len(body), kind, NLM_F_REQUEST | flags, 0, 0) + body)
+        while True:
+            try:
+                datagram = asked.recv(_ANSWER_SIZE)
+            except BlockingIOError:
+                return found
+            for answer, _, _, content in messages(datagram):
+                if answer == NLMSG_ERROR:
+                    number = -struct.unpack_from("=i", content)[0]
+                    if number in (0, errno.ENOENT):
+                        return found
+                    raise OSError(number, "nftables")
+                if answer == _NLMSG_DONE:
+                    return found
+                found.append((answer, content))
