@@ -42,6 +42,7 @@ from tandem.scripts import Scripts
 
 MILLISECOND = 1_000_000
 PACKETS_A_TURN = 64
+START_GRACE = 10_000 * MILLISECOND  # for interfaces and networks to come up when the router boots
 ADMITTED_MAX = 512  # accepted packets that are remembered: what comes next is nearly always the same
 
 
@@ -92,7 +93,7 @@ class Router:
         self._connect()
         delay = self.plan.config.globals.startup_delay_ms * MILLISECOND
         for running in self.groups.values():
-            self.dispatch(running, Start(delay))
+            self.dispatch(running, Start(delay, START_GRACE))
         self._refresh(self._loop.now())
 
     def stop(self) -> None:

@@ -56,6 +56,7 @@ def test_a_network_stands_for_its_device(open_lab: Open, ubusd: Ubusd, netifd: F
     netifd.set("lan", "eth0")
     r1, _ = pair(open_lab, ubusd, LAN).routers
     wait_until(lambda: r1.active, 15, "r1 is active", explain=r1.log)
+    assert "FAULT" not in r1.log()  # a healthy router's start is no fault
     assert holds(r1, "eth0")
     assert (instance(r1)["interface"], instance(r1)["device"]) == ("lan", "eth0")
     assert instance(r1)["addresses"] == [f"{VIP}/24 dev eth0"]

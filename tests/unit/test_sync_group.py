@@ -112,6 +112,54 @@ def test_a_fault_that_heals_before_the_first_result_of_a_script_says_what_it_wai
     assert group.handle(SourceChanged("WAN", OURS), 1) == told(2, "INIT", "waiting for script chk")
 
 
+GRACE = 10 * SECOND
+
+
+def test_interfaces_that_come_up_after_the_start_are_no_fault(size: int) -> None:
+    """A router that boots starts the daemon before its networks are up: no script hears of a fault."""
+    group = sync_group(*(instance(name) for name in NAMES[:size]))
+    feed(group, 0, *(TrackerChanged("interface", name.lower(), False) for name in NAMES[:size]))
+    assert group.handle(Start(0, GRACE), 0) == []
+    assert (group.state, group.next_deadline()) == ("INIT", GRACE)
+    for name in NAMES[: size - 1]:
+        for event in (TrackerChanged("interface", name.lower(), True), SourceChanged(name, OURS)):
+            assert group.handle(event, 1) == []
+    last = NAMES[size - 1]
+    assert group.handle(TrackerChanged("interface", last.lower(), True), SECOND) == []
+    assert group.handle(SourceChanged(last, OURS), SECOND) == told(size, "BACKUP", "started")
+    down = TrackerChanged("interface", last.lower(), False)
+    assert group.handle(down, 2 * SECOND) == told(size, "FAULT", f"interface {last.lower()} down")
+
+
+def test_what_has_not_come_up_in_time_is_a_fault() -> None:
+    group = ready(sync_group(instance("LAN"), instance("WAN")))
+    group.handle(SourceChanged("WAN", None), 0)
+    assert group.handle(Start(SECOND, GRACE), 0) == []
+    assert group.handle(Tick(), SECOND) == []
+    assert group.next_deadline() == SECOND + GRACE
+    assert group.handle(Tick(), SECOND + GRACE - 1) == []
+    assert group.handle(Tick(), SECOND + GRACE) == told(2, "FAULT", "no address on wan")
+    assert group.handle(SourceChanged("WAN", OURS), 20 * SECOND) == told(2, "BACKUP", "started")
+
+
+@pytest.mark.parametrize(
+    ("event", "why"),
+    [
+        (TrackerChanged("script", "chk", False), "script chk down"),
+        (Standby(), "standby"),
+        (EffectFailed("LAN", "no route"), "LAN: no route"),
+    ],
+)
+def test_other_faults_are_told_at_once_after_the_start(event: Event, why: str) -> None:
+    group = ready(sync_group(instance("LAN"), tracks=(Track("script", "chk", 0),)))
+    feed(group, 0, TrackerChanged("script", "chk", True))
+    assert group.handle(SourceChanged("LAN", None), 0) == []
+    assert group.handle(Start(0, GRACE), 0) == []
+    told_of = group.handle(event, 1)
+    assert [action.state for action in told_of if isinstance(action, Transition)] == ["FAULT"]
+    assert why in group.faults
+
+
 def test_all_owners_are_active_at_once(size: int) -> None:
     group = ready(pack(size, priority=255))
     assert group.handle(Start(), 0) == becomes_active(size, "owner of the addresses", 255)

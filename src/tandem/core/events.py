@@ -20,9 +20,13 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The daemon is set up; leave the Initialize state (RFC 9568 section 6.4.1) after `delay` ns."""
+    """The daemon is set up; leave the Initialize state (RFC 9568 section 6.4.1) after `delay` ns.
+
+    Interfaces and addresses may come up for `grace` ns more before their absence is a fault.
+    """
 
     delay: int = 0
+    grace: int = 0
 
 
 @dataclass(frozen=True, slots=True)

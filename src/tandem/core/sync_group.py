@@ -88,6 +88,7 @@ class SyncGroup:
         self.standby = False
         self._by_name = {member.name: member for member in self.members}
         self._start_at: int | None = None
+        self._grace_until: int | None = None  # after the start: interfaces may come up until then
         self._started = False
         self._stopped = False
         self._restores = restores
@@ -123,7 +124,8 @@ class SyncGroup:
     @property
     def state(self) -> str:
         """keepalived's word for the state of the group."""
-        return user_state(self.role, self._started and bool(self.faults), self._stopped)
+        faulty = self._started and bool(self.faults) and not self._comes_up()
+        return user_state(self.role, faulty, self._stopped)
 
     def overslept(self, now: int) -> bool:
         """Whether the next event finds a group that has lost its role while the process was stopped."""
@@ -132,6 +134,7 @@ class SyncGroup:
     def next_deadline(self) -> int | None:
         """When `handle(Tick())` has something to do."""
         own = earliest(self._start_at, self._effect_retry_at, self._restore_by, self._reunion_by)
+        own = earliest(own, self._grace_until)
         return earliest(own, *[member.next_deadline() for member in self.members])
 
     # Input
@@ -217,8 +220,9 @@ class SyncGroup:
                 self.standby = False
                 for member in self.members:
                     member.hold = False
-            case Start(delay):
+            case Start(delay, grace):
                 self._start_at = now + delay
+                self._grace_until = self._start_at + grace if grace else None
                 return self._due(now)
             case Stop():
                 self._stopped = True
@@ -228,6 +232,8 @@ class SyncGroup:
         if self._start_at is not None and self._start_at <= now:
             self._start_at = None
             self._started = True
+        if self._grace_until is not None and self._grace_until <= now:
+            self._grace_until = None
         if self._effect_retry_at is not None and self._effect_retry_at <= now:
             self._retry_effects()
         actions: list[Action] = []
@@ -287,7 +293,8 @@ class SyncGroup:
         return [] if self._reunion_by is None else self._reunited()
 
     def _part(self) -> None:
-        """Another role: whatever there was to exchange is of the past."""
+        """Another role: whatever there was to exchange, or to come up, is of the past."""
+        self._grace_until = None
         self._restore_by = self._hold_out_until = self._reunion_by = self._patient_until = None
 
     # The joint rules
@@ -441,6 +448,14 @@ class SyncGroup:
         if self.standby:
             reasons.append("standby")
         return tuple(dict.fromkeys(reasons))
+
+    def _comes_up(self) -> bool:
+        """Whether the daemon has just started, and only interfaces or their addresses are missing.
+
+        A router brings its networks up one after the other when it boots: that is no fault to tell of.
+        """
+        others = [track for track in self.tracking.failed if track.kind != "interface"]
+        return self._grace_until is not None and not (self.standby or self._effect_faults or others)
 
     # Reports
 

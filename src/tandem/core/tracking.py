@@ -57,9 +57,14 @@ class Tracking:
         )
 
     @property
+    def failed(self) -> tuple[Track, ...]:
+        """The trackers of weight 0 that are down."""
+        return tuple(track for track in self.tracks if self._bad(track))
+
+    @property
     def faults(self) -> tuple[str, ...]:
         """A reason for every tracker of weight 0 that is down."""
-        return tuple(f"{track.kind} {track.name} down" for track in self.tracks if self._bad(track))
+        return tuple(f"{track.kind} {track.name} down" for track in self.failed)
 
     @property
     def changes(self) -> tuple[tuple[str, int], ...]:
