@@ -11,6 +11,7 @@ import pytest
 
 from tests.unit.children import Bench
 from tests.unit.fake_daemon import FakeDaemon
+from tests.unit.importing import Imported
 
 
 @pytest.fixture
@@ -40,3 +41,9 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     monkeypatch.undo()
     time.tzset()
+
+
+@pytest.fixture
+def imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Imported:
+    """A run of `tandem import` to be made."""
+    return Imported(tmp_path, capsys)

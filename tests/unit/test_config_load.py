@@ -146,7 +146,17 @@ def test_an_instance_without_a_group_is_one() -> None:
         ("option snat '1'", "snat", "192.168.1.4"),
         ("list virtual_routes 'default via 192.168.1.1'", "snat", "192.168.1.4"),
         ("list virtual_routes 'default via 192.168.1.1'\n\toption snat '0'", "snat", None),
+        ("list virtual_routes 'default via 192.168.1.1 dev br-lan'", "snat", "192.168.1.4"),
         ("list virtual_routes 'blackhole default'", "snat", None),
+        ("list virtual_routes 'default via 192.168.1.1 table 100'", "snat", None),
+        ("list virtual_routes 'default via 192.168.1.1 tos 0x10'", "snat", None),
+        ("list virtual_routes 'default via 10.0.0.1 dev eth1'", "snat", None),
+        ("list virtual_routes 'default nexthop via 192.168.1.1 nexthop via 10.0.0.1 dev eth1'", "snat", None),
+        (
+            "list virtual_routes 'default nexthop via 192.168.1.1 nexthop via 192.168.1.2 dev br-lan'",
+            "snat",
+            "192.168.1.4",
+        ),
         ("list virtual_ipaddress '192.168.1.5/24'\n\toption snat '192.168.1.5'", "snat", "192.168.1.5"),
         (
             "list virtual_ipaddress '192.168.1.5/24'\n"

@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tandem.config.load import load_text
-from tandem.config.schema import Config
 from tandem.control import cli
 from tandem.importer import sources
+from tests.unit.importing import Imported, instance
 
 DATA = Path(__file__).parent / "data" / "import"
 
@@ -29,53 +30,6 @@ def test_braces(pattern: str, expected: str) -> None:
     assert list(sources.braces(pattern)) == expected.split(" ")
 
 
-class Imported:
-    """One run of the command over texts that become files."""
-
-    def __init__(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.directory, self._capsys = tmp_path, capsys
-        self.status, self.out, self.err = -1, "", ""
-
-    def run(self, *arguments: str, **files: str) -> Imported:
-        """Import the files `name=text`; a name ends in _conf or _uci, which becomes its suffix."""
-        names = []
-        for name, text in files.items():
-            path = self.directory / name.replace("_", ".")
-            path.write_text(text)
-            names.append(str(path))
-        self.status = cli.main(["import", *names, "--id", "r1", *arguments])
-        captured = self._capsys.readouterr()
-        self.out, self.err = captured.out, captured.err.replace(f"{self.directory}/", "")
-        return self
-
-    @property
-    def config(self) -> Config:
-        loaded = load_text(self.out, "imported")
-        assert loaded.config is not None, [str(problem) for problem in loaded.errors]
-        return loaded.config
-
-    def said(self, kind: str) -> list[str]:
-        """The messages of a kind, without it."""
-        return [line.partition(": ")[2] for line in self.err.splitlines() if line.startswith(f"{kind}: ")]
-
-
-@pytest.fixture
-def imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Imported:
-    return Imported(tmp_path, capsys)
-
-
-INSTANCE = """\
-vrrp_instance V {
-    interface eth0
-    virtual_router_id 7
-    virtual_ipaddress {
-        10.0.0.1/24
-    }
-    %s
-}
-"""
-
-
 def data(name: str) -> str:
     return (DATA / name).read_text()
 
@@ -88,7 +42,8 @@ class TestSeed:
         seed = load_text((DATA.parent / "seed.config").read_text(), "seed")
         assert imported.status == 0 and imported.said("not imported") == []
         assert seed.config is not None
-        assert (config.instances, config.groups) == (seed.config.instances, seed.config.groups)
+        untranslated = tuple(replace(instance, snat=None) for instance in seed.config.instances)
+        assert (config.instances, config.groups) == (untranslated, seed.config.groups)
 
     def test_two_pages(self, imported: Imported) -> None:
         """The end of the page tears the last block apart: what keepalived makes of that, with the lines."""
@@ -149,11 +104,6 @@ class TestOutput:
             "k.conf:1: section 'V' (vrrp_instance), option 'virtual_router_id': is missing:"
             " a whole number from 1 to 255"
         ]
-
-
-def instance(lines: str = "", head: str = "") -> str:
-    """A keepalived.conf with one instance."""
-    return head + INSTANCE % lines
 
 
 class TestMessages:

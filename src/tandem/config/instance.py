@@ -360,7 +360,7 @@ class _Builder:
         carried: list[Address] = [item.value for item in (*self.virtual, *self.excluded)]
         usable = [a.address for a in carried if a.family == self.family and not _link_local(a)]
         if text is None:
-            return self._default_snat(usable)
+            return self._default_snat()
         if text.lower() in values.FALSE:
             return None
         if text.lower() in values.TRUE:
@@ -376,13 +376,26 @@ class _Builder:
             parsed.error("must be one of the instance's own virtual addresses", "snat")
         return wanted
 
-    def _default_snat(self, usable: list[str]) -> str | None:
-        """On for an IPv4 instance that carries a default route: its source, or the first address."""
-        if self.family == 6 or not usable:
+    def _default_snat(self) -> str | None:
+        """Return the source of the IPv4 default route, or the first address; None without such a route.
+
+        The route must be in the main table and lead over the instance's own interface. Any other route is
+        there for some of the traffic (policy routing) or belongs to another network, and says nothing about
+        translation here.
+        """
+        own = (None, self.parsed.get("interface"), _vmac_name(self.parsed))
+        usable = [item.value for item in (*self.virtual, *self.excluded) if item.value.family == 4]
+        here = [address.address for address in usable if address.device in own]
+        if self.family == 6 or not here:
             return None
         for route in self.routes:
-            if route.destination == "0.0.0.0/0" and route.kind == "unicast":
-                return route.source if route.source in usable else usable[0]
+            devices = [hop.device for hop in route.nexthops] or [route.device]
+            if (
+                route.destination == "0.0.0.0/0"
+                and (route.kind, route.table, route.tos) == ("unicast", syntax.TABLES["main"], 0)
+                and all(device in own for device in devices)
+            ):
+                return route.source if route.source in here else here[0]
         return None
 
     def _tracks(self) -> Any:

@@ -242,7 +242,7 @@ INSTANCE: Table = {
     "snat": Option(
         Kind("0, 1 or one of the virtual addresses", str),
         None,
-        "SNAT what leaves by the interface to a virtual address; default: 1 with an IPv4 default route",
+        "SNAT what leaves by the interface to a virtual address; 1 with a default route over it",
     ),
     "dhcp": _switch("0", "DHCP servers and RA daemons on the interface are heard while MASTER only"),
     "dhcp_tag": Option(NAME, None, "dnsmasq's tag of the network; default: the name of the UCI network"),

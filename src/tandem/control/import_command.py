@@ -57,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Import, print what does not come over, and write the result."""
+    from tandem.importer import complete
     from tandem.importer.draft import Draft
     from tandem.importer.sources import Includes
 
@@ -67,6 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
     draft = Draft()
     _convert(texts, draft, arguments, includes)
     errors = draft.settle()
+    if complete.keep_untranslated(draft):
+        errors = draft.settle()
     if not draft.sections:
         complain(["there is nothing in it that could be imported"])
     _explain(draft)
@@ -82,13 +85,6 @@ def _explain(draft: Draft) -> None:
     """Say what Tandem does beyond what was imported."""
     if draft.config is None:
         return
-    for instance in draft.config.instances:
-        if instance.snat:
-            reason = (
-                f"{instance.name}: while active, what leaves by {instance.interface} is translated (SNAT)"
-                f" to {instance.snat}, so that connections can outlive the router; snat 0 ends that"
-            )
-            draft.remarks.append(Problem("tandem", 0, reason))
     sync = next((section for section in draft.sections if section.type == "conntrack_sync"), None)
     if sync is not None and draft.config.conntrack_sync is None and (secret := sync.get("secret_file")):
         reason = (

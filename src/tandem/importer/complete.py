@@ -86,6 +86,26 @@ def _complete_announcements(section: Section, settings: Section | None) -> None:
             section.set(lower, value, entry.origin)
 
 
+def keep_untranslated(draft: Draft) -> bool:
+    """Write `snat '0'` where Tandem would translate by itself, which no imported program does.
+
+    Return whether anything was written; the draft has to be settled again then.
+    """
+    derived = [instance.name for instance in draft.config.instances if instance.snat] if draft.config else []
+    changed = False
+    for section in draft.sections:
+        name = section.get("name") if section.type == "vrrp_instance" else None
+        if name is not None and name.value in derived and section.get("snat") is None:
+            section.set("snat", "0", section.origin)
+            reason = (
+                "addresses are not translated, as before (snat 0). With snat 1 on both routers, what leaves"
+                " by the interface is translated to the virtual address, and connections outlive a router"
+            )
+            draft.remark(section.origin, reason)
+            changed = True
+    return changed
+
+
 def _version(section: Section, settings: Section | None) -> int:
     first = section.get("virtual_ipaddress")
     if section.get("native_ipv6") or (first and ":" in first.value.partition(" ")[0]):
