@@ -44,6 +44,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from tandem.control.peer_roles import PeerRoles
     from tandem.dhcp.gateway import Gateway
     from tandem.doctor.exchange import Exchange
     from tandem.openwrt.integration import OpenWrt
@@ -87,6 +88,7 @@ class Daemon:
         self._planning = Planning(self._loop, PACKAGE_DIR, config_file, self._planned)
         self._memory_locked = False
         self._doctor: Exchange | None = None
+        self._peer_roles: PeerRoles | None = None
         self._history = History()
         self._replication: Replication | None = None
 
@@ -202,6 +204,11 @@ class Daemon:
         doctor.send = lambda peer, data: replication.send(peer, TOPIC, data)
         replication.subscribe(TOPIC, doctor)
         self._doctor = doctor
+        from tandem.control.peer_roles import TOPIC as ROLES
+        from tandem.control.peer_roles import PeerRoles
+
+        self._peer_roles = PeerRoles(self._states, lambda peer, data: replication.send(peer, ROLES, data))
+        replication.subscribe(ROLES, self._peer_roles)
         replication.start()
         for group in self.router.groups.values():
             for member in group.members if group.state == "MASTER" else ():
@@ -322,7 +329,7 @@ class Daemon:
         self._fw4.let_in(plan.config, self._interfaces.links.device)
         if plan.config.conntrack_sync is None and self._replication is not None:
             self._replication.stop(lambda: None)
-            self._replication = None
+            self._replication = self._peer_roles = None
             if self._doctor is not None:
                 self._doctor.close()
                 self._doctor = None
@@ -353,12 +360,12 @@ class Daemon:
             if command.startswith("conntrack"):
                 result = self._connections(request)
             else:
-                result = self._do(command, request.get("group"))
+                result = self._do(command, request.get("group"), forced="force" in request)
             reply({"ok": True, "result": result})
         except ValueError as error:
             reply({"ok": False, "error": str(error)})
 
-    def _do(self, command: str, group: str | None) -> object:
+    def _do(self, command: str, group: str | None, forced: bool) -> object:
         if command == "version":
             return {"version": __version__}
         if command == "examine":
@@ -392,10 +399,22 @@ class Daemon:
                         f"{running.settings.name} owns its addresses (priority 255): use standby"
                     )
             groups = active
+        if command != "resume" and not forced:
+            self._check_successor(groups)
         for running in groups:
             self._log.info(f"{running.settings.name}: {command} asked for")
             self.router.dispatch(running, _EVENTS[command])
         return {"groups": {running.settings.name: running.state for running in groups}}
+
+    def _check_successor(self, groups: list[SyncGroup]) -> None:
+        """ValueError when these groups would leave nobody active, as far as the peers tell."""
+        active = [running.settings.name for running in groups if running.role is Role.ACTIVE]
+        refusal = self._peer_roles.refusal(active) if active and self._peer_roles is not None else None
+        if refusal is not None:
+            raise ValueError(f"nobody would take over ({refusal}); with --force it happens all the same")
+
+    def _states(self) -> dict[str, str]:
+        return {name: running.state for name, running in self.router.groups.items()}
 
     def _connections(self, request: dict[str, str]) -> object:
         if self._replication is None:
@@ -432,6 +451,9 @@ class Daemon:
                 self._dhcp.role(transition.instance, transition.state)
             why = f" ({transition.why})" if transition.why else ""
             self._log.info(f"{transition.instance}: {transition.state}{why}, priority {transition.priority}")
+        name = transition.instance if isinstance(transition, Transition) else transition.group
+        if self._peer_roles is not None and name in self.router.groups:
+            self._peer_roles.tell(name, transition.state)
         self._scripts.notify(transition)
 
     # The end

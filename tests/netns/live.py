@@ -373,7 +373,7 @@ def lan_loss(lab: SeedLab, active: Router) -> None:
 
 
 def failover(lab: SeedLab, active: Router) -> None:
-    Tandem.request(active, "failover")
+    Tandem.request(active, "failover", force="yes")  # some tests break the channel before
 
 
 Event = Callable[[SeedLab, Router], None]

@@ -11,7 +11,7 @@ from functools import partial
 
 import pytest
 
-from tests.lab import FAR, Router, SeedLab, Tandem, netns, wait_until
+from tests.lab import FAR, LabError, Router, SeedLab, Tandem, netns, wait_until
 
 from .live import (
     BACK,
@@ -102,6 +102,28 @@ def test_a_preferred_router_waits_for_the_last_words(open_lab: Open) -> None:
         Tandem.request(lab.r1, "resume")
         takes_over(lab, lab.r1)
         assert known(lab.r1, source) == FLOWS, sync(lab.r1)
+
+
+def test_nobody_is_handed_over_to_unless_asked_for_by_force(open_lab: Open) -> None:
+    """The gateway stays where it is while the other router is out of service, or gone."""
+    lab = open_lab(SeedLab(partial(synced, advert_s=0.2)))
+    active, backup = started(lab)
+    Tandem.request(backup, "standby")
+    wait_until(lambda: backup.all_in("FAULT"), 10, "standby")
+    for command in ("failover", "standby"):
+        with pytest.raises(LabError, match="nobody would take over"):
+            Tandem.request(active, command)
+    Tandem.request(backup, "resume")
+    wait_until(lambda: backup.all_in("BACKUP"), 10, "ready again")
+    failover(lab, active)
+    takes_over(lab, backup)
+    active.kill()
+    wait_until(lambda: sync(backup)["channel"]["peers"][0]["state"] != "up", 20, "the session has ended")
+    with pytest.raises(LabError, match="no peer is connected"):
+        Tandem.request(backup, "failover")
+    assert backup.all_in("MASTER")
+    Tandem.request(backup, "failover", force="yes")
+    assert backup.all_in("BACKUP")
 
 
 def test_ended_flows_do_not_come_back(open_lab: Open) -> None:

@@ -164,6 +164,8 @@ peer is behind. Lost: what the kernel or a full table could not take.
         sub.add_argument(
             "group", nargs="?", metavar="GROUP", help="sync group or single instance (default: all)"
         )
+        if name != "resume":
+            sub.add_argument("--force", action="store_true", help="also when nobody would take over")
 
     add(
         "reload",
@@ -274,7 +276,8 @@ The router stays ready and takes over again when the other one fails, but does
 not preempt it until `tandem resume`. Run it on the router that is MASTER.""",
         """\
   tandem failover                    every group
-  tandem failover G1                 only that group""",
+  tandem failover G1                 only that group
+  tandem failover --force            also when nobody would take over""",
     ),
     (
         "standby",

@@ -129,7 +129,8 @@ def _flows(control: str, peer: str | None, limit: int) -> Iterator[dict[str, Any
 
 def command(arguments: argparse.Namespace) -> int:
     """Have the daemon do `failover`, `standby` or `resume`."""
-    _say(ask(arguments.control, arguments.command, group=arguments.group))
+    force = "yes" if getattr(arguments, "force", False) else None
+    _say(ask(arguments.control, arguments.command, group=arguments.group, force=force))
     return DONE
 
 

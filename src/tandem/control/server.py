@@ -46,8 +46,8 @@ MAX_REQUEST = 4096  # bytes of one request line, newline included
 COMMANDS: dict[str, tuple[str, ...]] = {
     "status": (),
     "history": (),
-    "failover": ("group",),
-    "standby": ("group",),
+    "failover": ("group", "force"),
+    "standby": ("group", "force"),
     "resume": ("group",),
     "reload": (),
     "conntrack": (),

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What state the peers' groups are in: a topic of the channel (channel/topics.py).
+
+A message is one line of JSON: [1, {group: state}], with keepalived's words for the states. A router sends
+all of its groups when a session opens, and then those that change. With that a router knows who would take
+over from it.
+"""
+
+from __future__ import annotations
+
+import json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+TOPIC = "roles"
+VERSION = 1
+READY = ("BACKUP", "MASTER")
+GROUPS_MAX = 512  # of a peer that are remembered
+
+
+class PeerRoles:
+    """The subscriber of the topic. `states` gives this router's groups, `send(peer, data)` sends."""
+
+    def __init__(self, states: Callable[[], dict[str, str]], send: Callable[[str, bytes], object]) -> None:
+        self._states = states
+        self._send = send
+        self._peers: dict[str, dict[str, str] | None] = {}  # None: an older release, which tells nothing
+
+    def tell(self, group: str, state: str) -> None:
+        """A group of this router has changed its state."""
+        for peer in self._peers:
+            self._send(peer, _message({group: state}))
+
+    def peer_opened(self, peer: str) -> None:
+        """There is a session with `peer`."""
+        self._peers[peer] = None
+        self._send(peer, _message(self._states()))
+
+    def peer_closed(self, peer: str) -> None:
+        """The session has ended: what the peer said is of the past."""
+        self._peers.pop(peer, None)
+
+    def received(self, peer: str, data: bytes) -> None:
+        """Take what a peer says. What is not understood counts as if the peer told nothing at all."""
+        try:
+            version, states = json.loads(data)
+            news = {str(name): str(state) for name, state in states.items()} if version == VERSION else {}
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            self._peers[peer] = None
+            return
+        known = (self._peers.get(peer) or {}) | news
+        self._peers[peer] = dict(list(known.items())[:GROUPS_MAX])
+
+    def refusal(self, groups: Iterable[str]) -> str | None:
+        """Why nobody would take over one of the groups, as far as the peers say; None: somebody would.
+
+        A peer that does not know a group of that name, or tells nothing, is taken to be ready.
+        """
+        if not self._peers:
+            return "no peer is connected"
+        for group in groups:
+            told = {peer: (states or {}).get(group, "BACKUP") for peer, states in self._peers.items()}
+            if not any(state in READY for state in told.values()):
+                return f"{group}: {', '.join(f'{peer} is {state}' for peer, state in sorted(told.items()))}"
+        return None
+
+
+def _message(states: dict[str, str]) -> bytes:
+    return json.dumps([VERSION, states]).encode()
