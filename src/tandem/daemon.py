@@ -450,7 +450,8 @@ class Daemon:
             if self._dhcp is not None:
                 self._dhcp.role(transition.instance, transition.state)
             why = f" ({transition.why})" if transition.why else ""
-            self._log.info(f"{transition.instance}: {transition.state}{why}, priority {transition.priority}")
+            text = f"{transition.instance}: {transition.state}{why}, priority {transition.priority}"
+            self._log.change(("role", transition.instance), "info", text)
         name = transition.instance if isinstance(transition, Transition) else transition.group
         if self._peer_roles is not None and name in self.router.groups:
             self._peer_roles.tell(name, transition.state)

@@ -13,6 +13,8 @@ import socket
 import time
 from collections.abc import Callable, Hashable
 
+from tandem.core.budget import Budget
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
@@ -30,6 +32,8 @@ LINE_MAX = 1024  # characters; below PIPE_BUF bytes in any encoding, so a line i
 _FACILITY = 3 << 3  # daemon
 
 _SECOND = 1_000_000_000
+_SUBSYSTEMS_MAX = 32  # that have a budget of their own
+_CHANGES_BURST, _CHANGES_REFILL, _CHANGES_MAX = 6, 10 * _SECOND, 1024
 
 
 def printable(text: str) -> str:
@@ -115,9 +119,7 @@ class RateLimiter:
     ) -> None:
         self._period = period
         self._keys = keys
-        self._burst = burst
-        self._refill = refill  # ns per token
-        self._full_at = 0  # when the bucket is full again; it holds burst - (full_at - now) / refill
+        self._budget = Budget(burst, refill)
         self._table: dict[Hashable, list[int]] = {}  # key -> [end of period, suppressed], oldest first
         self._others = 0  # suppressed events of keys that are not in the table
         self._others_until: int | None = None
@@ -128,13 +130,11 @@ class RateLimiter:
         if entry is not None:
             entry[1] += 1
             return False
-        full_at = max(self._full_at, now) + self._refill
-        if len(self._table) >= self._keys or full_at > now + self._burst * self._refill:
+        if len(self._table) >= self._keys or not self._budget.take(now):
             self._others += 1
             if self._others_until is None:
                 self._others_until = now + self._period
             return False
-        self._full_at = full_at
         self._table[key] = [now + self._period, 0]
         return True
 
@@ -172,7 +172,7 @@ class Logger:
     """Writes the messages of `level` and above to `sink`.
 
     `dropped` counts lines that the sink did not take; the next line that it takes says so.
-    With a loop, the summaries of `limited` come by themselves when their period ends;
+    With a loop, the summaries of `limited` and `change` come by themselves when they are due;
     without, together with the next limited message.
     """
 
@@ -180,16 +180,19 @@ class Logger:
         self,
         level: str,
         sink: Sink,
-        limiter: RateLimiter | None = None,
+        limits: Callable[[], RateLimiter] = RateLimiter,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
+        """`limits` makes the budget of a subsystem."""
         self.level = level
         self.dropped = 0
         self._unreported = 0
         self._sink = sink
-        self._limiter = limiter or RateLimiter()
+        self._limits = limits
         self._clock = clock
-        self._told: dict[Hashable, tuple[str, str]] = {}  # limited key -> its level and message
+        self._limiters: dict[tuple[str, bool], RateLimiter] = {}
+        self._told: dict[tuple[tuple[str, bool], Hashable], tuple[str, str]] = {}  # its level and message
+        self._changes: dict[Hashable, _Change] = {}
         self._loop: Loop | None = None
 
     def error(self, message: str) -> None:
@@ -209,37 +212,78 @@ class Logger:
         self._log("debug", message)
 
     def attach(self, loop: Loop) -> None:
-        """Let `loop` flush the summaries of `limited` when they are due."""
+        """Let `loop` flush the summaries of `limited` and `change` when they are due."""
         self._loop = loop
         self._arm()
 
     def limited(self, key: Hashable, level: str, message: str) -> None:
         """Log the first message of `key` in a period and count the others.
 
-        For whatever the network can cause at will: `key` is, say, (source, reason).
+        For whatever the network can cause at will: `key` is, say, ("adverts", source, reason). Its first
+        word names the subsystem. Every subsystem has a budget of its own, and its errors have another one,
+        so that a flood of one kind hides nothing of another kind.
         """
         if LEVELS[level] > LEVELS[self.level]:
             return
         now = self._clock()
         self.flush(now)
-        if self._limiter.allow(key, now):
-            self._told[key] = (level, message)
+        budget = _subsystem(key), level == "error"
+        if budget not in self._limiters and len(self._limiters) >= _SUBSYSTEMS_MAX:
+            budget = "others", level == "error"
+        limiter = self._limiters.get(budget)
+        if limiter is None:
+            limiter = self._limiters[budget] = self._limits()
+        if limiter.allow(key, now):
+            self._told[budget, key] = (level, message)
             self._log(level, message)
+        self._arm()
+
+    def change(self, key: Hashable, level: str, message: str) -> None:
+        """Log that something has another state now; of many changes, some and the last one.
+
+        `key` names whose state it is. After `_CHANGES_BURST` lines there is one in `_CHANGES_REFILL` ns.
+        """
+        if LEVELS[level] > LEVELS[self.level]:
+            return
+        now = self._clock()
+        self.flush(now)
+        found = self._changes.get(key)
+        if found is None:
+            if len(self._changes) >= _CHANGES_MAX:
+                self._changes = {name: one for name, one in self._changes.items() if one.left_out}
+            found = self._changes[key] = _Change()
+        if not found.left_out and found.budget.take(now):
+            self._log(level, message)
+            return
+        found.left_out += 1
+        found.last = level, message
         self._arm()
 
     def flush(self, now: int) -> None:
         """Say how many messages were suppressed in the periods that have ended."""
-        for key, suppressed in self._limiter.expire(now):
-            if key is None:
-                self._log("warning", f"{suppressed} more messages of other kinds suppressed")
-                continue
-            level, message = self._told.pop(key)
-            if suppressed:
-                self._log(level, f"{suppressed} more suppressed: {message}")
+        for budget, limiter in self._limiters.items():
+            for key, suppressed in limiter.expire(now):
+                if key is None:
+                    of = f" ({budget[0]})" if budget[0] else ""
+                    self._log("warning", f"{suppressed} more messages of other kinds suppressed{of}")
+                    continue
+                level, message = self._told.pop((budget, key))
+                if suppressed:
+                    self._log(level, f"{suppressed} more suppressed: {message}")
+        for change in self._changes.values():
+            if change.left_out and change.budget.take(now):
+                level, message = change.last
+                before, change.left_out = change.left_out - 1, 0
+                self._log(
+                    level, f"{message}; {before} changes before it are not logged" if before else message
+                )
 
     def _arm(self) -> None:
         if self._loop is not None:
-            self._loop.call_at(("log", id(self)), self._limiter.next_deadline(), self._on_timer)
+            deadlines = [limiter.next_deadline() for limiter in self._limiters.values()]
+            deadlines += [change.budget.ready_at for change in self._changes.values() if change.left_out]
+            first = min((deadline for deadline in deadlines if deadline is not None), default=None)
+            self._loop.call_at(("log", id(self)), first, self._on_timer)
 
     def _on_timer(self, now: int) -> None:
         self.flush(now)
@@ -253,3 +297,20 @@ class Logger:
         if not self._sink.write(level, printable(message)):
             self.dropped += 1
             self._unreported += 1
+
+
+class _Change:
+    """The log budget of one thing whose states are logged, and what was left out."""
+
+    __slots__ = ("budget", "last", "left_out")
+
+    def __init__(self) -> None:
+        self.budget = Budget(_CHANGES_BURST, _CHANGES_REFILL)
+        self.left_out = 0
+        self.last = "", ""
+
+
+def _subsystem(key: Hashable) -> str:
+    """The first word of a key, "" when the key begins with none."""
+    first = key[0] if isinstance(key, tuple) and key else key
+    return first.partition(" ")[0] if isinstance(first, str) else ""

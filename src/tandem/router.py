@@ -43,6 +43,7 @@ from tandem.scripts import Scripts
 MILLISECOND = 1_000_000
 PACKETS_A_TURN = 64
 START_GRACE = 10_000 * MILLISECOND  # for interfaces and networks to come up when the router boots
+AUTHENTICATION = (Reason.AUTH_TYPE_MISMATCH, Reason.AUTH_FAILURE)  # have a log budget of their own
 ADMITTED_MAX = 512  # accepted packets that are remembered: what comes next is nearly always the same
 
 
@@ -134,7 +135,7 @@ class Router:
             actions = group.handle(events.pop(0), self._loop.now())
             failures = self._executor.execute(actions)
             for failure in failures:
-                self._log.error(f"{failure.instance}: {failure.reason}")
+                self._log_failure(failure)
             events += failures[:1]  # one reason is enough to give up
         self._arm(group)
 
@@ -241,7 +242,8 @@ class Router:
     def _drop(self, counters: dict[str, int], sock: VrrpSocket, source: bytes, error: PacketError) -> None:
         counter = error.reason.counter
         counters[counter] = counters.get(counter, 0) + 1
-        key = (sock.interface, source, counter)
+        area = "advert-authentication" if error.reason in AUTHENTICATION else "adverts"
+        key = (area, sock.interface, source, counter)
         self._log.limited(key, "warning", f"{sock.interface}: packet from {text(source)} dropped: {error}")
 
     def _tick(self, group: SyncGroup) -> None:
@@ -267,8 +269,12 @@ class Router:
 
     def _failed(self, failures: Iterable[EffectFailed]) -> None:
         for failure in failures:
-            self._log.error(f"{failure.instance}: {failure.reason}")
+            self._log_failure(failure)
             self.dispatch(self._group_of[failure.instance], failure)
+
+    def _log_failure(self, failure: EffectFailed) -> None:
+        key = ("effects", failure.instance, failure.reason)
+        self._log.limited(key, "error", f"{failure.instance}: {failure.reason}")
 
     # Groups
 

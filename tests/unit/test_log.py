@@ -183,11 +183,62 @@ def test_what_was_suppressed_is_told_when_the_period_ends() -> None:
 
 def test_the_loop_ends_the_period_by_itself() -> None:
     sink, loop = Lines(), Loop()
-    log = Logger("info", sink, RateLimiter(period=SECOND // 100))
+    log = Logger("info", sink, lambda: RateLimiter(period=SECOND // 100))
     log.attach(loop)
     log.limited("key", "info", "first")
     log.limited("key", "info", "second")
     while len(sink.lines) < 2:
         loop.turn(5 * SECOND)
     assert sink.lines == ["info first", "info 1 more suppressed: first"]
+    loop.close()
+
+
+def test_a_flood_of_junk_hides_no_error_and_no_failed_authentication() -> None:
+    sink, clock = Lines(), Clock()
+    log = Logger("info", sink, clock=clock)
+    for number in range(5000):
+        log.limited(("adverts", number, "bad_checksum"), "warning", f"junk from {number}")
+    log.limited(("adverts", 1, "no socket"), "error", "adverts: an error")
+    log.limited(("advert-authentication", 1, "auth_failure"), "warning", "wrong password from 10.0.0.1")
+    log.limited("dhcp restart", "warning", "dnsmasq")
+    assert sink.lines[-3:] == [
+        "error adverts: an error", "warning wrong password from 10.0.0.1", "warning dnsmasq",
+    ]  # fmt: skip
+    for number in range(5000):
+        log.limited(("advert-authentication", number, "auth_failure"), "warning", "wrong password")
+    log.limited("conntrack_sync", "warning", "channel")
+    assert sink.lines[-1] == "warning channel"
+
+
+def test_subsystems_beyond_the_most_share_a_budget() -> None:
+    sink = Lines()
+    log = Logger("info", sink, clock=Clock())
+    for number in range(10_000):
+        log.limited((f"subsystem{number}", 1), "warning", "text")
+    assert len(sink.lines) < 100
+
+
+def test_of_many_changes_some_and_the_last_one_are_logged() -> None:
+    sink, clock = Lines(), Clock()
+    log = Logger("info", sink, clock=clock)
+    for number in range(80):  # 40 carrier changes in 4 s
+        clock.now = number * SECOND // 20
+        log.change(("role", "lan"), "info", f"lan: {'FAULT' if number % 2 else 'BACKUP'} {number}")
+    log.change(("role", "wan"), "info", "wan: MASTER")
+    assert len(sink.lines) < 10
+    assert sink.lines[-1] == "info wan: MASTER"
+    log.flush(100 * SECOND)
+    log.flush(200 * SECOND)
+    assert sink.lines[-1] == "info lan: FAULT 79; 73 changes before it are not logged"
+
+
+def test_the_loop_says_the_last_change_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tandem.log._CHANGES_REFILL", SECOND // 100)
+    sink, loop = Lines(), Loop()
+    log = Logger("info", sink)
+    log.attach(loop)
+    for number in range(20):
+        log.change("lan", "info", f"{number}")
+    while not sink.lines[-1].startswith("info 19"):
+        loop.turn(5 * SECOND)
     loop.close()

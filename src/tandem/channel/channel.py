@@ -42,6 +42,11 @@ if TYPE_CHECKING:  # the resident daemon does not import typing
 
 LISTEN_CHECK = 5 * SECOND
 ACCEPTS = 4  # in one turn
+# What has a log budget apart from the channel's own, so that no flood of strangers hides a wrong key.
+LOG_BUDGETS = {
+    "stranger": "channel-strangers",
+    **dict.fromkeys(("authentication", "unknown_key", "insecure", "mac"), "channel-authentication"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +263,8 @@ class Channel:
     def count(self, name: str, level: str, message: str, of: str = "") -> None:
         """Count something, and log the first of it in a while, for each of whom it is about."""
         self.counters[name] = self.counters.get(name, 0) + 1
-        self.log.limited(("conntrack_sync", name, of), level, f"conntrack_sync: {message}")
+        key = LOG_BUDGETS.get(name, "conntrack_sync"), name, of
+        self.log.limited(key, level, f"conntrack_sync: {message}")
 
     def accepted(self, sock: socket.socket, address: bytes) -> None:
         """A connection came in."""

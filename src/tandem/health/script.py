@@ -117,5 +117,6 @@ class ScriptProbe:
             key = ("script", self.script.name, str(result))
             self._log.limited(key, level, f"script {self.script.name}: {result}")
         if self._state.result(result.ok):
-            self._log.info(f"script {self.script.name} is {'up' if result.ok else 'down'} ({result})")
+            text = f"script {self.script.name} is {'up' if result.ok else 'down'} ({result})"
+            self._log.change(("script", self.script.name), "info", text)
             self._on_change(self.script.name, result.ok)

@@ -200,6 +200,7 @@ class Networks:
             return
         for name, device in devices.items():
             if device != self.devices.get(name, "") and name in self._known:
-                self._log.info(f"network {name}: {f'device {device}' if device else 'down'}")
+                text = f"network {name}: {f'device {device}' if device else 'down'}"
+                self._log.change(("network", name), "info", text)
         self.devices = devices
         self._on_change(devices)
