@@ -27,7 +27,7 @@ ARGS  ?=
 # Tests without a network share the cores; one that starts daemons on the real kernel has the machine to itself.
 ON_BOTH_CORES := tests/unit tests/property
 
-.PHONY: help demo test qemu qemu-full qemu-shell qemu-figures qemu-pin lint bench build ipk apk feed-key feed clean
+.PHONY: help demo test qemu qemu-full qemu-shell qemu-figures qemu-pin lint bench build ipk apk feed-key feed release clean
 help:
 	@echo 'make demo    two routers, one gateway, one of them dies (ARGS="--advert 0.1")'
 	@echo 'make test    all tests (TESTS=tests/unit ARGS="-k name -x")'
@@ -37,6 +37,7 @@ help:
 	@echo 'make build   sdist and wheel in build/'
 	@echo 'make apk     packages for OpenWrt 25.12 and main, and their indexes, in build/apk/ (make ipk: for older ones)'
 	@echo 'make feed    all that a web server has to publish, signed (make feed-key), in build/feed/'
+	@echo 'make release VERSION=1.2.3   the version, CHANGELOG.md, a commit and a tag'
 	@echo 'make clean   removes what these made'
 
 demo: $(VENV)/.demo
@@ -116,6 +117,9 @@ feed: feed-key
 	@$(MAKE) --no-print-directory ipk IPK_DIR=$(FEED_DIR)/opkg
 	@$(MAKE) --no-print-directory apk APK_DIR=$(FEED_DIR)/apk
 	@$(BIN)/python $(FEED)/standalone/feed_page.py $(FEED_KEYS) $(FEED_DIR)
+
+release:
+	@tests/tools/release '$(VERSION)'
 
 clean:
 	rm -rf $(VENV) build src/*.egg-info src/build .mypy_cache src/.mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-import tandem
 from tests.packaging import packages
 from tests.packaging.packages import REPOSITORY, Package
 
@@ -87,12 +86,6 @@ def test_control_fields(built: dict[str, Package], feed: Path) -> None:
         text = package.control["./control"][1].decode()
         assert re.search(r"^Description:  \S.*\n( \S.*\n)*\Z", text, re.MULTILINE), text
         assert re.fullmatch(r"[^<>]+ <[^@ ]+@[^ ]+>", package.fields["Maintainer"])
-
-
-def test_the_version_is_stated_alike_everywhere(built: dict[str, Package]) -> None:
-    project = (REPOSITORY / "src/pyproject.toml").read_text()
-    assert f'version = "{tandem.__version__}"' in project
-    assert built["tandem"].fields["Version"] == f"{tandem.__version__}-r1"
 
 
 def test_scripts_and_conffiles(built: dict[str, Package]) -> None:
