@@ -20,6 +20,9 @@ QEMU_GATE_PACKAGES := gcc gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-li
 QEMU_S390X_PACKAGES = $(if $(filter s390x,$(ARCH))$(filter qemu-full,$@),\
 	qemu-system-misc gcc-s390x-linux-gnu libc6-dev-s390x-cross)
 
+# What OpenWrt 22.03, and 23.05 to 25.12 have, beside the newest one in the venv.
+PYROUTE2 := 0.5.16 0.7.9
+
 # Of the routers that qemu, qemu-shell and qemu-figures start: x86_64, aarch64, armv7 or s390x.
 ARCH  ?= x86_64
 TESTS ?= tests
@@ -137,6 +140,8 @@ $(VENV)/.demo: src/pyproject.toml | $(BIN)/python
 $(VENV)/.test: src/pyproject.toml | $(BIN)/python
 	@tests/tools/debian-install $(GATE_PACKAGES)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable 'src[test,gate]'
+	@for version in $(PYROUTE2); do $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+		--target $(VENV)/pyroute2/$$version pyroute2==$$version || exit; done
 	@touch $@ $(VENV)/.demo
 
 $(VENV)/.build: | $(BIN)/python

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.openwrt_pieces import ROOT
-from tests.packaging.router_feeds import python310
+from tests.packaging.router_feeds import no_planner
 
 from . import release_guest
 from .apk_feed import apk_feed
@@ -77,6 +77,6 @@ def _root(architecture: str) -> Image:
     missing = [name for name in ("sbin/procd", "bin/opkg", "usr/bin/python3") if not (ROOT / name).exists()]
     if missing:
         raise MissingError(f"no {missing[0]} in {ROOT} (see tests/openwrt_pieces.py)")
-    if python310() is None:
-        raise MissingError("no python3.10: the root lacks what pyroute2 imports")
+    if reason := no_planner():
+        raise MissingError(reason)
     return root_guest(ROOT, architecture)

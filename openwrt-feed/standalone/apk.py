@@ -81,7 +81,7 @@ def pack(stage: Path, output: Path, epoch: int, key: Path | None) -> None:
         "origin": fields.get("Source", ""),
         "url": fields.get("URL", ""),
         "maintainer": fields.get("Maintainer", ""),
-        "depends": " ".join(fields.get("Depends", "").replace(",", " ").split()),
+        "depends": " ".join(re.sub(r"[ ()]", "", item) for item in fields.get("Depends", "").split(",")),
     }
     target = output / f"{name}-{fields['Version']}.apk"
     texts = scripts(name)

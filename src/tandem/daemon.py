@@ -522,15 +522,18 @@ def _check(config_file: str) -> int:
     """Whether a daemon would run with `config_file`, for init scripts: an exit status, see USAGE.
 
     Without the planner, which would take as long again as the start itself: what is valid, and names users
-    that there are, can be planned.
+    that there are, can be planned, where there is a pyroute2.
     """
     from tandem.config.load import load_file
     from tandem.plan.accounts import unknown_accounts
+    from tandem.plan.requirement import ask
 
     loaded = load_file(config_file)
     problems = [str(problem) for problem in loaded.errors]
     if loaded.config is not None:
         problems += [f"{config_file}: {problem}" for problem in unknown_accounts(loaded.config)]
+        if loaded.config.globals.enabled and (problem := ask(PACKAGE_DIR)):
+            problems.append(problem)
     for problem in problems:
         print(problem, file=sys.stderr)
     if problems or loaded.config is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.packaging import packages
+from tests.packaging.parts import absent
 from tests.packaging.router import OpenWrt
 from tests.packaging.router_feeds import build
 
@@ -29,12 +30,21 @@ def router_feeds(feed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return srv
 
 
+def leave_declared_parts(router: OpenWrt) -> None:
+    """Remove what the root has of Python's standard library and no package that we depend on brings."""
+    library = "/usr/lib/python3.10"
+    for module in sorted(absent(planner=True)):
+        paths = f"{library}/{module} {library}/{module}.pyc {library}/lib-dynload/{module}.*.so"
+        router.sh(f"rm -rf {paths}")
+
+
 @pytest.fixture
 def router(tmp_path: Path, router_feeds: Path) -> Iterator[OpenWrt]:
     """A router with the feeds in its opkg configuration, and nothing installed."""
     router = OpenWrt(tmp_path, router_feeds)
     try:
         router.start()
+        leave_declared_parts(router)
         router.sh("sed -i /check_signature/d /etc/opkg.conf && : >/etc/opkg/distfeeds.conf")
         router.write(
             "/etc/opkg/customfeeds.conf",

@@ -91,7 +91,11 @@ def _members(data: bytes) -> dict[str, tuple[tarfile.TarInfo, bytes]]:
 
 
 def stand_in(
-    output: Path, name: str, files: dict[str, Path] | None = None, architecture: str = "all"
+    output: Path,
+    name: str,
+    files: dict[str, Path] | None = None,
+    architecture: str = "all",
+    version: str = "1",
 ) -> None:
     """A package of OpenWrt's feeds that the test root lacks: empty, or with files from this machine."""
     stage = output / f".{name}"
@@ -100,7 +104,7 @@ def stand_in(
         target = stage / path.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(source.read_bytes())
-    os.environ["IPK_CONTROL"] = f"Package: {name}\nVersion: 1\nDepends: libc\nArchitecture: all"
+    os.environ["IPK_CONTROL"] = f"Package: {name}\nVersion: {version}\nDepends: libc\nArchitecture: all"
     os.environ["IPK_DESCRIPTION"] = "stands in"
     try:
         packer().pack(stage, output, int(EPOCH))

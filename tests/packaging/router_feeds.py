@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -12,9 +11,10 @@ from pathlib import Path
 from tests.openwrt_pieces import GATE
 from tests.packaging import packages
 
-# What the test root has no package for: the parts of Python's standard library that pyroute2 imports, from
-# another Python 3.10. sqlite3 is only imported, never used.
-STDLIB = ("asyncio", "logging", "multiprocessing", "unittest", "uuid.py")
+# The pyroute2 of the test root's release, 22.03, and what that release has of Python's standard library for
+# it, which the root has not: from another Python 3.10. sqlite3 is only imported, never used.
+PYROUTE2 = packages.venv() / "pyroute2/0.5.16/pyroute2"
+STDLIB = ("distutils", "logging", "multiprocessing")
 SQLITE3 = """
 def __getattr__(name):
     if name.startswith("__"):
@@ -39,16 +39,14 @@ def build(feed: Path, srv: Path) -> None:
     files = {f"/usr/lib/python3.10/{path}": source for path, source in stdlib()} | {
         f"/usr/lib/python3.10/site-packages/{path}": source for path, source in pyroute2()
     }
-    packages.stand_in(standin, "python3-pyroute2", files | {"/usr/lib/python3.10/sqlite3.py": sqlite3})
+    files["/usr/lib/python3.10/sqlite3.py"] = sqlite3
+    packages.stand_in(standin, "python3-pyroute2", files, version="0.5.16-r2")
     packages.packer().index(standin)
 
 
 def pyroute2() -> Iterator[tuple[str, Path]]:
-    spec = importlib.util.find_spec("pyroute2")
-    assert spec is not None and spec.origin is not None
-    package = Path(spec.origin).parent
-    for path in package.rglob("*.py"):
-        yield f"pyroute2/{path.relative_to(package)}", path
+    for path in PYROUTE2.rglob("*.py"):
+        yield f"pyroute2/{path.relative_to(PYROUTE2)}", path
 
 
 def netfilterqueue() -> Iterator[tuple[str, Path]]:
@@ -67,6 +65,13 @@ def stdlib() -> Iterator[tuple[str, Path]]:
         for source in path.rglob("*.py") if path.is_dir() else [path]:
             if "test" not in source.relative_to(library).parts:
                 yield str(source.relative_to(library)), source
+
+
+def no_planner() -> str | None:
+    """Why a router of the test root can't have a planner; None: it can."""
+    if not PYROUTE2.exists():
+        return f"no {PYROUTE2}: remove .venv/.test, make test"
+    return None if python310() else "no python3.10: the test root lacks parts of it that pyroute2 imports"
 
 
 def python310() -> Path | None:

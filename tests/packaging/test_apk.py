@@ -12,6 +12,7 @@ import pytest
 from qemu.apk_feed import apk_feed
 from tests.openwrt_pieces import APK, needs
 from tests.packaging import packages
+from tests.packaging.conftest import leave_declared_parts
 from tests.packaging.router import OpenWrt, needs_router
 from tests.packaging.test_opkg import becomes_active, configure, needs_planner, pid, traces
 
@@ -43,6 +44,7 @@ def router(tmp_path: Path, apk_feeds: Path) -> Iterator[OpenWrt]:
     router = OpenWrt(tmp_path, apk_feeds)
     try:
         router.start()
+        leave_declared_parts(router)
         router.sh("rm /bin/opkg; cp /srv/apk /usr/bin/; cp /srv/functions.sh /lib/; mkdir -p /etc/apk")
         router.write("/etc/apk/repositories", "/srv/tandem/packages.adb\n/srv/standin/packages.adb\n")
         router.sh("apk add --initdb && apk --allow-untrusted update")

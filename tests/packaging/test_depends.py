@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The packages depend on what their modules import, and on nothing else.
-
-OpenWrt splits Python's standard library (openwrt/packages, lang/python/python3/files/python3-package-*.mk);
-what is in no part of its own is in python3-light, which needs python3-base.
-"""
+"""The packages depend on what their modules import, and on nothing else (tests/packaging/parts.py)."""
 
 from __future__ import annotations
 
@@ -17,28 +13,8 @@ import pytest
 
 from tests.packaging import packages
 from tests.packaging.packages import REPOSITORY
+from tests.packaging.parts import PACKAGE
 
-SPLIT = {
-    "asyncio": ("asyncio",),
-    "codecs": ("unicodedata", "_multibytecodec"),
-    "ctypes": ("ctypes", "_ctypes"),
-    "dbm": ("dbm", "_dbm", "_gdbm", "shelve"),
-    "decimal": ("decimal", "_decimal", "_pydecimal"),
-    "distutils": ("distutils",),  # until Python 3.11
-    "logging": ("logging",),
-    "lzma": ("lzma", "_lzma"),
-    "multiprocessing": ("multiprocessing", "_multiprocessing"),
-    "ncurses": ("curses", "_curses"),
-    "openssl": ("ssl", "_ssl"),
-    "pydoc": ("pydoc", "doctest", "pydoc_data"),
-    "readline": ("readline",),
-    "sqlite3": ("sqlite3", "_sqlite3"),
-    "unittest": ("unittest",),
-    "urllib": ("urllib", "email"),
-    "uuid": ("uuid", "_uuid"),
-    "xml": ("xml", "xmlrpc", "pyexpat"),
-}
-PACKAGE = {module: f"python3-{part}" for part, modules in SPLIT.items() for module in modules}
 FOREIGN = {"pyroute2", "scapy", "netfilterqueue"}
 
 
@@ -73,7 +49,8 @@ def package_of(module: str) -> str | None:
 
 def depends(feed: Path, name: str) -> set[str]:
     (path,) = feed.glob(f"{name}_*.ipk")
-    return {item for item in packages.read(path).fields["Depends"].split(", ") if item.startswith("python3-")}
+    stated = packages.read(path).fields["Depends"].split(", ")
+    return {item.split(" (")[0] for item in stated if item.startswith("python3-")}
 
 
 def sources(feed: Path, name: str) -> list[Path]:

@@ -10,12 +10,10 @@ import pytest
 
 from tests.lab.wait import stays, wait_until
 from tests.packaging.router import OpenWrt, needs_router
-from tests.packaging.router_feeds import python310
+from tests.packaging.router_feeds import no_planner
 
 pytestmark = needs_router
-needs_planner = pytest.mark.skipif(
-    python310() is None, reason="no python3.10: its asyncio is what the test root lacks for pyroute2"
-)
+needs_planner = pytest.mark.skipif(no_planner() is not None, reason=str(no_planner()))
 
 CONFIG = """config globals 'globals'
 	option enabled '1'
@@ -60,9 +58,9 @@ def pid(router: OpenWrt) -> int:
 def leave_bytecode_only(router: OpenWrt) -> None:
     """As python3-package.mk packs it: bytecode in the place of the sources."""
     router.sh("find /usr/lib/tandem -name __pycache__ -prune -exec rm -r {} +")
-    router.sh(
-        "python3 -m compileall -q -b /usr/lib/tandem && find /usr/lib/tandem -name '*.py' -exec rm {} +"
-    )
+    program = "import py_compile, sys; [py_compile.compile(path, path + 'c') for path in sys.argv[1:]]"
+    router.sh(f'find /usr/lib/tandem -name "*.py" -exec python3 -c "{program}" {{}} +')
+    router.sh("find /usr/lib/tandem -name '*.py' -exec rm {} +")
 
 
 def becomes_active(router: OpenWrt) -> None:

@@ -23,7 +23,7 @@ prepare:
 define Standalone/Control
 Package: $(1)
 Version: $(PKG_VERSION)-r$(PKG_RELEASE)
-Depends: $(subst $(SPACE),$(COMMA) ,libc $(strip $(patsubst +%,%,$(filter-out @%,$(DEPENDS)))))
+Depends: $(subst $(SPACE),$(COMMA) ,libc $(strip $(patsubst +%,%,$(filter-out @%,$(DEPENDS)))))$(if $(EXTRA_DEPENDS),$(COMMA) $(EXTRA_DEPENDS))
 Source: feeds/tandem/openwrt-feed/$(notdir $(CURDIR))
 SourceName: $(PKG_NAME)
 License: $(PKG_LICENSE)
@@ -37,7 +37,7 @@ endef
 
 # Expanded, not evaluated line by line: each $(eval) is done before the next is looked at.
 define BuildPackage
-$(foreach field,SECTION DEPENDS URL PKGARCH,$(eval $(field):=))\
+$(foreach field,SECTION DEPENDS EXTRA_DEPENDS URL PKGARCH,$(eval $(field):=))\
 $(eval $(call Package/$(1)))\
 $(eval $(call Standalone/$(if $(filter all,$(PKGARCH)),Rules,Skip),$(1)))
 endef

@@ -165,6 +165,11 @@ def check(arguments: argparse.Namespace) -> int:
     config = load_or_complain(arguments.file)
     if config is None:
         return UNUSABLE
+    from tandem.plan.requirement import problem as unusable_here
+
+    if why := unusable_here():
+        complain([f"{arguments.file} is valid, but this router can't use it: {why}"])
+        return FAILED
     from tandem.plan.process import problems
 
     if found := problems(config):

@@ -15,7 +15,7 @@ _OTHER_STATE = "33"
 _BOLD, _DIM, ALARM, NOTE = "1", "2", "31", "33"
 _LABEL_WIDTH = 11
 HISTORY_ROWS = 5
-_NO_BREAK = "\N{NO-BREAK SPACE}"
+_NO_BREAK = "\u00a0"  # by its name it would take unicodedata, which is not in python3-light
 
 
 def render_status(status: Snapshot, width: int = 80, colour: bool = False) -> str:

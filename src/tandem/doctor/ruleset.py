@@ -15,7 +15,7 @@ Json = dict[str, Any]
 Chain = tuple[str, str, str]  # family, table, chain
 
 _NFT = "/usr/sbin/nft"
-OUR_TABLE, OUR_PRIORITY = "tandem", 99  # as in plan/encode_nft.py, which needs pyroute2
+OUR_TABLE, OUR_PRIORITY = "tandem", 99  # as in plan/encode_nft.py
 _TRANSLATES = ("snat", "masquerade")
 
 

@@ -29,12 +29,10 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import ip_address
 
-from pyroute2.nftables.expressions import genex
-
 from tandem.config.schema import Instance
 from tandem.plan import nft
 from tandem.plan.nft import Expressions
-from tandem.plan.template import NLM_F_CREATE, NLM_F_REQUEST
+from tandem.plan.template import NLM_F_CREATE
 
 DevicesOf = Callable[[str], tuple[str, ...]]  # what an instance's `interface` may be called in the kernel
 
@@ -47,7 +45,6 @@ _DHCP, _DHCPV6 = 67, 547
 _ROUTER_SOLICIT, _ROUTER_ADVERT = 133, 134
 _UDP, _ICMPV6 = 17, 58
 _SADDR6 = (8, 16)  # offset and length of the source in an IPv6 header
-_NEWSET, _NEWSETELEM, _DELSETELEM = 9, 12, 14  # NFT_MSG_*
 _TIMEOUT = 0x10  # NFT_SET_TIMEOUT
 # What nft(8) needs to print a name; the kernel does not look at it.
 _IFNAME = 41
@@ -67,7 +64,7 @@ def guard(instances: Sequence[Instance], devices_of: DevicesOf) -> dict[str, byt
         table += b"".join(nft.rule(TABLE, OUTPUT, rule) for rule in _virtual_source(instance, device))
     return {
         "hold": begin + table + end if guarded else b"",
-        "empty": begin + b"".join(_elements(_DELSETELEM, name, b"") for name in SETS.values()),
+        "empty": begin + b"".join(_elements(nft.DELSETELEM, name, b"") for name in SETS.values()),
         "tail": end,
         "clear": begin + nft.no_table(TABLE) + end,
     }
@@ -93,7 +90,7 @@ def _silence(interface: str, family: int) -> bytes:
         (INPUT, nft.META_IIFNAME, 2, _ROUTER_SOLICIT),
         (OUTPUT, nft.META_OIFNAME, 0, _ROUTER_ADVERT),
     ):
-        quiet = [*nft.matches(name, _key(interface)), nft.meta(name), _not_in(SETS[family])]
+        quiet = [*nft.matches(name, _key(interface)), nft.meta(name), nft.not_in(SETS[family])]
         port = _DHCP if family == 4 else _DHCPV6
         kinds = [_udp(port_at, port)] if family == 4 else [_udp(port_at, port), _icmpv6(message)]
         for kind in kinds:
@@ -106,11 +103,11 @@ def answer(devices: Iterable[str], family: int, lifetime_s: int) -> bytes:
     """The elements that let these devices answer, for so long; 0: for ever."""
     elements = b""
     for device in devices:
-        element = _attribute(1, _attribute(1, _key(device)))  # NFTA_SET_ELEM_KEY, NFTA_DATA_VALUE
+        element = nft.attribute(1, nft.attribute(1, _key(device)))  # NFTA_SET_ELEM_KEY, NFTA_DATA_VALUE
         if lifetime_s:
-            element += _attribute(4, struct.pack("!Q", lifetime_s * 1000))  # NFTA_SET_ELEM_TIMEOUT, ms
-        elements += _attribute(1, element)  # NFTA_LIST_ELEM
-    return _elements(_NEWSETELEM, SETS[family], elements)
+            element += nft.attribute(4, struct.pack("!Q", lifetime_s * 1000))  # NFTA_SET_ELEM_TIMEOUT, ms
+        elements += nft.attribute(1, element)  # NFTA_LIST_ELEM
+    return _elements(nft.NEWSETELEM, SETS[family], elements)
 
 
 def _virtual_source(instance: Instance, device: str) -> Iterator[Expressions]:
@@ -119,15 +116,12 @@ def _virtual_source(instance: Instance, device: str) -> Iterator[Expressions]:
     for address in addresses:
         if instance.family == 6 and address.is_link_local:
             offset, length = _SADDR6
-            write = {"sreg": 1, "base": nft.NETWORK_HEADER, "offset": offset, "len": length}
-            # ICMPv6's checksum covers the source: this mends it.
-            mend = {"csum_type": 0, "csum_offset": 0, "csum_flags": ("NFT_PAYLOAD_L4CSUM_PSEUDOHDR",)}
             yield [
                 *nft.matches(nft.META_OIFNAME, _key(device)),
                 *nft.matches(nft.META_NFPROTO, bytes([nft.IPV6])),
                 *_icmpv6(_ROUTER_ADVERT),
-                dict(genex("immediate", {"dreg": 1, "data": nft.data(address.packed)})),
-                dict(genex("payload", {**write, **mend})),
+                nft.load(address.packed),
+                nft.write_payload(nft.NETWORK_HEADER, offset, length),
             ]
             return
 
@@ -152,45 +146,22 @@ def _icmpv6(kind: int) -> Expressions:
     ]
 
 
-def _not_in(name: str) -> dict[str, object]:
-    return dict(genex("lookup", {"set": name, "sreg": 1, "flags": ("NFT_LOOKUP_F_INV",)}))
-
-
-# Messages about sets, by hand: not every pyroute2 that we run with can write them.
-
-
 def _set(number: int, name: str) -> bytes:
-    return _message(
-        _NEWSET,
-        _text(1, TABLE)  # NFTA_SET_TABLE
-        + _text(2, name)  # NFTA_SET_NAME
-        + _number(3, _TIMEOUT)  # NFTA_SET_FLAGS
-        + _number(4, _IFNAME)  # NFTA_SET_KEY_TYPE
-        + _number(5, 16)  # NFTA_SET_KEY_LEN
-        + _number(10, number)  # NFTA_SET_ID
-        + _attribute(13, _HOST_ENDIAN),  # NFTA_SET_USERDATA
+    return nft.message(
+        nft.NEWSET,
+        NLM_F_CREATE,
+        nft.text(1, TABLE),  # NFTA_SET_TABLE
+        nft.text(2, name),  # NFTA_SET_NAME
+        nft.number(3, _TIMEOUT),  # NFTA_SET_FLAGS
+        nft.number(4, _IFNAME),  # NFTA_SET_KEY_TYPE
+        nft.number(5, 16),  # NFTA_SET_KEY_LEN
+        nft.number(10, number),  # NFTA_SET_ID
+        nft.attribute(13, _HOST_ENDIAN),  # NFTA_SET_USERDATA
     )
 
 
 def _elements(kind: int, name: str, elements: bytes) -> bytes:
     """To add elements, or to delete them: all when there are none."""
-    which = _text(1, TABLE) + _text(2, name)  # NFTA_SET_ELEM_LIST_TABLE, _SET
-    return _message(kind, which + (_attribute(3, elements) if elements else b""))  # ..._ELEMENTS
-
-
-def _message(kind: int, attributes: bytes) -> bytes:
-    create = NLM_F_CREATE if kind != _DELSETELEM else 0
-    header = struct.pack("=IHHII", 20 + len(attributes), 10 << 8 | kind, NLM_F_REQUEST | create, 0, 0)
-    return header + struct.pack("=BBH", nft.INET, 0, 0) + attributes  # struct nfgenmsg
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
-
-
-def _text(kind: int, value: str) -> bytes:
-    return _attribute(kind, value.encode() + b"\0")
-
-
-def _number(kind: int, value: int) -> bytes:
-    return _attribute(kind, struct.pack("!I", value))
+    which = nft.text(1, TABLE), nft.text(2, name)  # NFTA_SET_ELEM_LIST_TABLE, _SET
+    flags = NLM_F_CREATE if kind == nft.NEWSETELEM else 0
+    return nft.message(kind, flags, *which, nft.attribute(3, elements) if elements else b"")  # ..._ELEMENTS

@@ -24,8 +24,6 @@ import struct
 from collections.abc import Sequence
 from ipaddress import ip_address
 
-from pyroute2.nftables.expressions import genex
-
 from tandem.config.schema import Instance
 from tandem.plan import nft
 from tandem.plan.nft import Expressions
@@ -111,8 +109,8 @@ def _snat(device: str, address: str) -> Expressions:
         *multicast,
         nft.payload(nft.NETWORK_HEADER, source, length),
         nft.compare(nft.NEQ, value),
-        genex("immediate", {"dreg": 1, "data": nft.data(value)}),
-        genex("nat", {"type": 0, "family": family, "reg_addr_min": 1, "reg_addr_max": 1}),  # 0: NFT_NAT_SNAT
+        nft.load(value),
+        nft.snat(family),
     ]
 
 

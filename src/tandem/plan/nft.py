@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Expressions and messages of nftables: what `encode_nft` and `encode_guard` build their tables of."""
+"""Expressions and messages of nftables: what `encode_nft` and `encode_guard` build their tables of.
+
+They are written by hand, because pyroute2 below 0.7.6 can't write nftables' integers. The numbers are
+those of include/uapi/linux/netfilter/nf_tables.h; an integer in an attribute is big-endian.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import struct
 
-from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES, nfgen_msg, nftsocket
-from pyroute2.nftables.expressions import genex
-
-from tandem.plan.template import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, encode
+from tandem.plan.template import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST
 
 BATCH_BEGIN, BATCH_END = 0x10, 0x11  # NFNL_MSG_BATCH_*, include/uapi/linux/netfilter/nfnetlink.h
 INET, IPV4, IPV6 = 1, 2, 10  # NFPROTO_*
@@ -18,90 +19,142 @@ META_IIF, META_IIFNAME, META_OIFNAME, META_NFPROTO, META_L4PROTO = 4, 6, 7, 15, 
 NETWORK_HEADER, TRANSPORT_HEADER = 1, 2
 DROP, ACCEPT = 0, 1
 
+NEWTABLE, DELTABLE, NEWCHAIN, NEWRULE, NEWSET, NEWSETELEM, DELSETELEM = 0, 2, 3, 6, 9, 12, 14  # NFT_MSG_*
+
+_SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
 _NLM_F_APPEND = 0x800
+_REGISTER, _VERDICT_REGISTER = 1, 0  # NFT_REG_1, NFT_REG_VERDICT
+_PSEUDO_HEADER = 1  # NFT_PAYLOAD_L4CSUM_PSEUDOHDR
+_SET_INVERTED = 1  # NFT_LOOKUP_F_INV
+_SNAT = 0  # NFT_NAT_SNAT
 
-Expressions = list[dict[str, Any]]
-
-
-def data(value: bytes) -> dict[str, Any]:
-    return {"attrs": [("NFTA_DATA_VALUE", value)]}
-
-
-def meta(key: int) -> dict[str, Any]:
-    return dict(genex("meta", {"dreg": 1, "key": key}))
+Expressions = list[bytes]
 
 
-def payload(base: int, offset: int, length: int) -> dict[str, Any]:
-    return dict(genex("payload", {"dreg": 1, "base": base, "offset": offset, "len": length}))
+# --- attributes ----------------------------------------------------------------------
 
 
-def mask(bits: bytes) -> dict[str, Any]:
-    how = {"len": len(bits), "mask": data(bits), "xor": data(bytes(len(bits)))}
-    return dict(genex("bitwise", {"sreg": 1, "dreg": 1, **how}))
+def attribute(kind: int, value: bytes) -> bytes:
+    """One netlink attribute, padded to 4 bytes."""
+    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
-def compare(operator: int, value: bytes) -> dict[str, Any]:
-    return dict(genex("cmp", {"sreg": 1, "op": operator, "data": data(value)}))
+def text(kind: int, value: str) -> bytes:
+    """An attribute that holds a string."""
+    return attribute(kind, value.encode() + b"\0")
+
+
+def number(kind: int, value: int) -> bytes:
+    """An attribute that holds a 32-bit integer, signed or not."""
+    return attribute(kind, struct.pack("!I", value & 0xFFFFFFFF))
+
+
+def nested(kind: int, *attributes: bytes) -> bytes:
+    """An attribute that holds attributes."""
+    return attribute(kind, b"".join(attributes))
+
+
+# --- expressions ---------------------------------------------------------------------
+
+
+def expression(name: str, *attributes: bytes) -> bytes:
+    """One element of a rule's list of expressions."""
+    return nested(1, text(1, name), nested(2, *attributes))  # NFTA_LIST_ELEM: NFTA_EXPR_NAME, NFTA_EXPR_DATA
+
+
+def meta(key: int) -> bytes:
+    return expression("meta", number(1, _REGISTER), number(2, key))
+
+
+def payload(base: int, offset: int, length: int) -> bytes:
+    where = number(2, base), number(3, offset), number(4, length)
+    return expression("payload", number(1, _REGISTER), *where)
+
+
+def write_payload(base: int, offset: int, length: int) -> bytes:
+    """Write the register into the packet, and mend the transport header's checksum, which covers it."""
+    where = number(2, base), number(3, offset), number(4, length)
+    checksum = number(6, 0), number(7, 0), number(8, _PSEUDO_HEADER)
+    return expression("payload", number(5, _REGISTER), *where, *checksum)
+
+
+def mask(bits: bytes) -> bytes:
+    registers = number(1, _REGISTER), number(2, _REGISTER)
+    return expression("bitwise", *registers, number(3, len(bits)), _data(4, bits), _data(5, bytes(len(bits))))
+
+
+def compare(operator: int, value: bytes) -> bytes:
+    return expression("cmp", number(1, _REGISTER), number(2, operator), _data(3, value))
 
 
 def matches(key: int, value: bytes) -> Expressions:
     return [meta(key), compare(EQ, value)]
 
 
-def verdict(code: int) -> dict[str, Any]:
-    what = {"attrs": [("NFTA_DATA_VERDICT", {"attrs": [("NFTA_VERDICT_CODE", code)]})]}
-    return dict(genex("immediate", {"dreg": 0, "data": what}))
+def not_in(set_name: str) -> bytes:
+    """The register is no element of this set."""
+    return expression("lookup", text(1, set_name), number(2, _REGISTER), number(5, _SET_INVERTED))
 
 
-def message(body: Any, kind: int, flags: int, attributes: list[tuple[str, Any]]) -> bytes:
-    body["nfgen_family"] = INET
-    body["version"] = 0
-    body["res_id"] = 0
-    body["attrs"] = attributes
-    return encode(body, NFNL_SUBSYS_NFTABLES << 8 | kind, NLM_F_REQUEST | flags)
+def load(value: bytes) -> bytes:
+    """Put a value into the register."""
+    return expression("immediate", number(1, _REGISTER), _data(2, value))
+
+
+def snat(family: int) -> bytes:
+    """Translate the source address to the one in the register."""
+    addresses = number(3, _REGISTER), number(4, _REGISTER)
+    return expression("nat", number(1, _SNAT), number(2, family), *addresses)
+
+
+def verdict(code: int) -> bytes:
+    decision = nested(2, number(1, code))  # NFTA_DATA_VERDICT: NFTA_VERDICT_CODE
+    return expression("immediate", number(1, _VERDICT_REGISTER), nested(2, decision))
+
+
+def _data(kind: int, value: bytes) -> bytes:
+    return nested(kind, attribute(1, value))  # NFTA_DATA_VALUE
+
+
+# --- messages ------------------------------------------------------------------------
+
+
+def message(kind: int, flags: int, *attributes: bytes) -> bytes:
+    """A message about something in a table of the family inet, with sequence number and port id 0."""
+    body = b"".join(attributes)
+    header = struct.pack("=IHHII", 20 + len(body), _SUBSYSTEM << 8 | kind, NLM_F_REQUEST | flags, 0, 0)
+    return header + struct.pack("=BBH", INET, 0, 0) + body  # struct nfgenmsg
 
 
 def batch(kind: int) -> bytes:
     """One of the two messages around a transaction."""
-    body = nfgen_msg()
-    body["nfgen_family"] = 0
-    body["version"] = 0
-    body["res_id"] = NFNL_SUBSYS_NFTABLES
-    return encode(body, kind, NLM_F_REQUEST)
+    header = struct.pack("=IHHII", 20, kind, NLM_F_REQUEST, 0, 0)
+    return header + struct.pack("!BBH", 0, 0, _SUBSYSTEM)
 
 
 def new_table(name: str, exclusive: bool = False) -> bytes:
     """Make a table, there or not; `exclusive`: EEXIST when there is one."""
     flags = NLM_F_CREATE | (NLM_F_EXCL if exclusive else 0)
-    return message(nftsocket.nft_table_msg(), nftsocket.NFT_MSG_NEWTABLE, flags, _named(name))
+    return message(NEWTABLE, flags, text(1, name))
 
 
 def no_table(name: str) -> bytes:
     """Remove a table, there or not: creating it before makes the deletion succeed."""
-    gone = message(nftsocket.nft_table_msg(), nftsocket.NFT_MSG_DELTABLE, 0, _named(name))
-    return new_table(name) + gone
-
-
-def _named(table: str) -> list[tuple[str, Any]]:
-    return [("NFTA_TABLE_NAME", table)]
+    return new_table(name) + message(DELTABLE, 0, text(1, name))
 
 
 def chain(table: str, name: str, kind: str, hook: int, priority: int) -> bytes:
-    attributes = [
-        ("NFTA_CHAIN_TABLE", table),
-        ("NFTA_CHAIN_NAME", name),
-        ("NFTA_CHAIN_HOOK", {"attrs": [("NFTA_HOOK_HOOKNUM", hook), ("NFTA_HOOK_PRIORITY", priority)]}),
-        ("NFTA_CHAIN_POLICY", ACCEPT),
-        ("NFTA_CHAIN_TYPE", kind),
-    ]
-    return message(nftsocket.nft_chain_msg(), nftsocket.NFT_MSG_NEWCHAIN, NLM_F_CREATE, attributes)
+    return message(
+        NEWCHAIN,
+        NLM_F_CREATE,
+        text(1, table),  # NFTA_CHAIN_TABLE
+        text(3, name),  # NFTA_CHAIN_NAME
+        nested(4, number(1, hook), number(2, priority)),  # NFTA_CHAIN_HOOK: NFTA_HOOK_HOOKNUM, _PRIORITY
+        number(5, ACCEPT),  # NFTA_CHAIN_POLICY
+        text(7, kind),  # NFTA_CHAIN_TYPE
+    )
 
 
 def rule(table: str, chain: str, expressions: Expressions) -> bytes:
-    attributes = [
-        ("NFTA_RULE_TABLE", table),
-        ("NFTA_RULE_CHAIN", chain),
-        ("NFTA_RULE_EXPRESSIONS", expressions),
-    ]
-    flags = NLM_F_CREATE | _NLM_F_APPEND
-    return message(nftsocket.nft_rule_msg(), nftsocket.NFT_MSG_NEWRULE, flags, attributes)
+    what = text(1, table), text(2, chain), nested(4, *expressions)  # NFTA_RULE_TABLE, _CHAIN, _EXPRESSIONS
+    return message(NEWRULE, NLM_F_CREATE | _NLM_F_APPEND, *what)

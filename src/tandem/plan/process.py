@@ -159,6 +159,15 @@ def _plan(config: Config, warnings: Sequence[str]) -> dict[str, Any]:
     return build_plan(config, warnings)
 
 
+def _mistake(error: Exception) -> str:
+    """One line about an exception that nobody expected, and where it was raised."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place else "?"
+    return f"{type(error).__name__}: {error} ({where})"
+
+
 class _OutOfTime(BaseException):
     """Nobody waits any longer; not an Exception, because nothing on the way may handle it."""
 
@@ -184,6 +193,8 @@ def main(argv: Sequence[str], limit_s: int = LIMIT_S) -> int:
             plan = plan_file(argv[1])
         except _OutOfTime:
             plan = {"errors": (f"{argv[1]}: could not be read and planned within {limit_s} s",)}
+        except Exception as error:  # noqa: BLE001 - who asked gets one line, whatever it is
+            plan = {"errors": (f"{argv[1]}: could not be planned: {_mistake(error)}",)}
         signal.alarm(0)
     try:
         with open(out, "wb") as pipe:

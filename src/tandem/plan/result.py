@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The plan as the resident daemon sees it, and how it starts the planner process.
 
-The planner (`tandem.plan.process`) reads the configuration and writes the plan to its standard
+The planner (`tandem.plan.start`, `process`) reads the configuration and writes the plan to its standard
 output with marshal. Both processes run the same interpreter, so the format is the same.
 """
 
@@ -31,7 +31,7 @@ ALIAS = "tandem"  # IFLA_IFALIAS of its macvlans
 _START = """\
 import sys
 sys.path.insert(0, sys.argv[1])
-from tandem.plan.process import main
+from tandem.plan.start import main
 sys.exit(main(sys.argv[2:]))
 """
 

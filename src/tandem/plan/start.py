@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The start of the planner process: without a usable pyroute2 the plan holds one line that says so."""
+
+from __future__ import annotations
+
+import marshal
+
+from tandem.plan.requirement import problem
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(argv: Sequence[str]) -> int:
+    """As `tandem.plan.process.main`."""
+    why = problem()
+    if why is None:
+        try:
+            from tandem.plan.process import main as plan
+        except ImportError as error:
+            why = f"the planner can't be loaded: {error} (OpenWrt: is all of python3-pyroute2 installed?)"
+        else:
+            return plan(argv)
+    with open(1, "wb", closefd=False) as pipe:
+        pipe.write(marshal.dumps({"errors": (why,)}))
+    return 2
