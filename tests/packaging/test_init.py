@@ -26,6 +26,7 @@ for name in open_instance close_instance set_param add_reload_trigger kill; do
 done
 logger() { sed 's/^/log: /'; }
 running() { [ -n "$RUNNING" ]; }
+enabled() { [ -z "$DISABLED" ]; }
 . "$1"
 PROG=$2/tandemd CLI=$2/tandem CONFIG=$2/config SOCKET=$2/socket LOCK=$2/lock DHCP=$2/tandem-dhcp
 start() { start_service; }
@@ -56,14 +57,14 @@ class Service:
     def configure(self, text: str) -> None:
         (self.directory / "config").write_text(text)
 
-    def run(self, action: str, running: bool = False) -> tuple[int, list[str], str]:
+    def run(self, action: str, running: bool = False, disabled: bool = False) -> tuple[int, list[str], str]:
         """The exit status, what was called, and what is on the console."""
         done = subprocess.run(
             ["/bin/sh", "-c", STAND_IN, "sh", str(SCRIPT), str(self.directory), action],
             capture_output=True,
             text=True,
             timeout=60,
-            env=os.environ | {"RUNNING": "1" if running else ""},
+            env=os.environ | {"RUNNING": "1" if running else "", "DISABLED": "1" if disabled else ""},
         )
         return done.returncode, done.stdout.splitlines(), done.stderr
 
@@ -83,9 +84,18 @@ def test_start(service: Service) -> None:
 
 
 def test_what_is_off_is_not_started(service: Service) -> None:
-    """Nor would it be started again and again; and DHCP goes on without it."""
+    """Nor is it started again and again, and DHCP goes on without it. Who asked learns what is missing."""
     service.configure(GOOD.replace("1", "0"))
-    assert service.run("start") == (0, ["dhcp stop"], "")
+    status, calls, console = service.run("start")
+    assert (status, calls) == (0, ["dhcp stop"])
+    assert console.count("\n") == 1
+    assert "not set up" in console and "Run: tandem init" in console
+
+
+def test_a_start_says_that_the_next_boot_will_not(service: Service) -> None:
+    status, calls, console = service.run("start", disabled=True)
+    assert status == 0 and calls[0] == "open_instance"
+    assert console == "tandem is disabled: it will not start at boot. Run: /etc/init.d/tandem enable\n"
 
 
 @pytest.mark.parametrize("action", ["start", "reload"])
@@ -118,7 +128,8 @@ def test_reload(service: Service) -> None:
     assert service.run("reload")[1][0] == "open_instance"
     service.configure(GOOD.replace("1", "0"))
     # A service without an instance: procd ends the running one, and keeps the triggers.
-    assert service.run("reload", running=True) == (0, ["dhcp stop", "dhcp stop"], "")
+    status, calls, _ = service.run("reload", running=True)
+    assert (status, calls) == (0, ["dhcp stop", "dhcp stop"])
 
 
 def test_a_reload_that_the_daemon_refuses_has_failed(service: Service) -> None:

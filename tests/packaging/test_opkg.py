@@ -158,6 +158,37 @@ def test_who_is_switched_off_holds_no_dhcp(router: OpenWrt) -> None:
 
 @needs_planner
 @pytest.mark.slow
+def test_the_first_steps_after_an_installation(router: OpenWrt) -> None:
+    """`tandem init --start` says that tandem runs when it does; the first reload_config is not ignored."""
+    assert "Run: tandem init" in router.sh("opkg install tandem")
+    router.sh("ip link add lan0 type veth peer name lan1 && ip link set lan1 up && ip link set lan0 up")
+    router.sh("ip addr add 192.168.1.2/24 dev lan0")
+    assert "not set up" in router.sh("tandem doctor --listen 1", status=1)
+
+    # A configuration by hand, and the commands of README.
+    configure(router)
+    router.sh("uci set tandem.I1.priority=140; uci commit tandem; reload_config")
+    becomes_active(router)
+    assert "140" in router.sh("tandem status")
+    router.sh("/etc/init.d/tandem disable")
+    assert "the service is disabled" in router.sh("tandem doctor --listen 1", status=1)
+    assert "will not start at boot" in router.sh("/etc/init.d/tandem start")
+    router.sh("/etc/init.d/tandem stop")
+
+    # By init: netifd does not run here, so the network has the name of its device.
+    network = "config interface 'lan0'\n\toption device 'lan0'\n\toption proto 'static'\n"
+    router.write("/etc/config/network", network + "\toption ipaddr '192.168.1.2/24'\n")
+    init = "tandem init --force --network lan0=192.168.1.4 --no-sync --start"
+    assert "tandem runs here" in router.sh(init)
+    becomes_active(router)
+    # What can't run is not said to run.
+    router.sh("mv /usr/lib/python3.10/site-packages/pyroute2 /tmp/")
+    said = router.sh(init, status=1)
+    assert "tandemd does not run" in said and "has no module pyroute2" in said and "runs here" not in said
+
+
+@needs_planner
+@pytest.mark.slow
 def test_service(router: OpenWrt) -> None:
     install(router)
     leave_bytecode_only(router)

@@ -263,3 +263,36 @@ def test_nothing_is_started_after_the_end(channel: Channel) -> None:
     channel.other.close()
     channel.other.received("two", b"?1")
     assert channel.other._processes is None and channel.other._askers == ["one"]
+
+
+# What keeps a router from its job without a fault
+
+
+def found(router: RouterFacts) -> dict[str, str]:
+    """What each check found, and its advice."""
+    return {finding.check: f"{finding.what} -> {finding.advice}" for finding in examine(router)}
+
+
+def test_a_router_that_is_not_set_up() -> None:
+    """The shipped example names devices and addresses that nobody wanted: only what to do is told."""
+    broken = replace(ACTIVE, daemon="", devices=(), forwarding4=False, missing=("macvlan",), boot="no")
+    findings = found(replace(broken, enabled=False))
+    assert list(findings) == ["daemon"] and "not set up" in findings["daemon"]
+    assert "tandem init" in findings["daemon"]
+    assert {"boot", "daemon", "kernel", "forwarding"} <= found(broken).keys()
+    assert "does not run" in found(broken)["daemon"]
+
+
+def test_a_service_that_is_disabled() -> None:
+    """It may run all the same, until the next boot."""
+    findings = found(replace(ACTIVE, boot="no"))
+    assert list(findings) == ["boot"] and "/etc/init.d/tandem enable" in findings["boot"]
+    assert found(replace(ACTIVE, boot="yes")) == found(replace(ACTIVE, boot="")) == {}
+
+
+def test_standby_is_told_with_the_way_out_of_it() -> None:
+    fault = replace(ACTIVE.instances[0], state="FAULT", faults=("standby",))
+    findings = found(replace(ACTIVE, standby=("G1",), instances=(fault,)))
+    assert list(findings) == ["standby"] and "tandem resume G1" in findings["standby"]
+    fault = replace(fault, faults=("interface br-lan", "standby"))
+    assert found(replace(ACTIVE, standby=("G1",), instances=(fault,))).keys() == {"standby", "fault"}

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,11 @@ from hypothesis import strategies as st
 
 from tandem.config.load import load_text
 from tandem.control import cli
-from tandem.setup import files, pair, steps, token
+from tandem.setup import files, pair, service, token
 from tandem.setup.compose import compose
 from tandem.setup.networks import Networks, read_networks, served_networks
 from tandem.setup.pair import Setup, SetupError, Shared
+from tests.unit.fake_daemon import FakeDaemon
 
 NETWORK = """
 config interface 'loopback'
@@ -272,18 +275,69 @@ def test_only_the_example_is_replaced_unasked(
     assert sorted(path.name for path in (tmp_path / "etc").iterdir()) == [files.BACKUP, "secret"]
 
 
-@pytest.mark.parametrize("fails", ["", "restart"])
-def test_start(
-    tmp_path: Path, flags: list[str], fails: str, monkeypatch: pytest.MonkeyPatch,
+@pytest.fixture
+def init_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """/etc/init.d/tandem, whose action `fails` fails, and logread; the file says what was called."""
+
+    def make(fails: str = "") -> Path:
+        script, called = tmp_path / "tandem.init", tmp_path / "called"
+        script.write_text(f'#!/bin/sh\necho "$@" >>{called}\n[ "$1" != "{fails}" ]\n')
+        (tmp_path / "bin").mkdir()
+        logread = tmp_path / "bin/logread"
+        logread.write_text(f'#!/bin/sh\necho "logread $@" >>{called}\necho "daemon.err tandemd: no way"\n')
+        for program in (script, logread):
+            program.chmod(0o755)
+        monkeypatch.setattr(service, "INIT_SCRIPT", str(script))
+        monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+        return called
+
+    return make
+
+
+def test_a_start_has_seen_the_daemon_run(
+    tmp_path: Path, flags: list[str], init_script: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    called = init_script("")
+    daemon = FakeDaemon(tmp_path / "sock")
+    daemon.answers["status"] = {"config_file": f"{tmp_path}/config"}
+    try:
+        assert cli.main([*flags, "--start", f"--control={tmp_path}/sock"]) == 0
+    finally:
+        daemon.close()
+    assert called.read_text() == "enable\nrestart\n"
+    assert "tandem runs here" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("fails", ["enable", "restart", "running"])
+def test_a_start_that_fails_is_no_start(
+    tmp_path: Path, flags: list[str], fails: str, init_script: Callable[[str], Path],
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    script = tmp_path / "tandem.init"
-    script.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/called\n[ "$1" != "{fails}" ]\n')
-    script.chmod(0o755)
-    monkeypatch.setattr(steps, "INIT_SCRIPT", str(script))
-    assert cli.main([*flags, "--start"]) == bool(fails)
-    assert (tmp_path / "called").read_text() == "enable\nrestart\n"
-    assert ("restart failed" if fails else "tandem is started") in "".join(capsys.readouterr())
+    """`restart` succeeds also where the init script refuses the configuration, or the daemon ends at once."""
+    called = init_script(fails)
+    assert cli.main([*flags, "--start", f"--control={tmp_path}/sock"]) == 1
+    said = capsys.readouterr()
+    assert "tandem runs here" not in said.out
+    assert called.read_text().splitlines()[-1] == (fails if fails != "running" else "logread -e tandemd")
+    if fails == "running":
+        expected = "tandemd does not run: it was not started, or has ended", "log: daemon.err tandemd: no way"
+        assert said.err.splitlines() == [f"tandem: {line}" for line in expected]
+
+
+def test_a_start_ends_with_the_daemon_of_this_configuration(
+    tmp_path: Path, flags: list[str], init_script: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """And not with any that answers."""
+    init_script("")
+    monkeypatch.setattr(service, "APPEARS_S", 0.0)
+    daemon = FakeDaemon(tmp_path / "sock")
+    daemon.answers["status"] = {"config_file": "/etc/config/another"}
+    try:
+        assert cli.main([*flags, "--start", f"--control={tmp_path}/sock"]) == 1
+    finally:
+        daemon.close()
+    assert "the one that runs uses /etc/config/another" in capsys.readouterr().err
 
 
 def test_dry_run_writes_nothing(tmp_path: Path, flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:

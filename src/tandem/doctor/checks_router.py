@@ -11,14 +11,38 @@ from tandem.doctor.finding import Finding
 
 Check = Callable[[RouterFacts], Iterator[Finding]]
 
+RESTART = "/etc/init.d/tandem restart"
 LATE_ADVERTS = 2.2  # advert intervals of silence; a backup takes over after three and some more
 
 
 def daemon(router: RouterFacts) -> Iterator[Finding]:
     """It runs."""
-    if not router.daemon:
-        what = router.daemon_error or "tandemd does not run"
-        yield Finding("daemon", what, "look for the reason in the log, then: /etc/init.d/tandem restart")
+    if router.daemon:
+        return
+    if not router.enabled:
+        yield Finding(
+            "daemon",
+            f"tandem is not set up here: {router.config_file} has option enabled '0'",
+            "tandem init sets this router up; with a configuration by hand: option enabled '1' in globals,"
+            f" then: {RESTART}",
+        )
+        return
+    what = router.daemon_error or "tandemd does not run"
+    yield Finding("daemon", what, f"look for the reason in the log (logread -e tandemd), then: {RESTART}")
+
+
+def boot(router: RouterFacts) -> Iterator[Finding]:
+    """It will also run after the next boot."""
+    if router.boot == "no" and router.enabled:
+        what = "the service is disabled: tandemd does not start when this router boots"
+        yield Finding("boot", what, "/etc/init.d/tandem enable")
+
+
+def standby(router: RouterFacts) -> Iterator[Finding]:
+    """Nobody has forgotten that he took it out of service."""
+    for group in router.standby:
+        what = f"{group} is in standby by command: this router never takes over"
+        yield Finding("standby", what, f"tandem resume {group}")
 
 
 def configuration(router: RouterFacts) -> Iterator[Finding]:
@@ -38,10 +62,10 @@ def reloaded(router: RouterFacts) -> Iterator[Finding]:
 def faults(router: RouterFacts) -> Iterator[Finding]:
     """No instance is in FAULT."""
     for instance in router.instances:
-        if instance.faults:
+        if faults := [reason for reason in instance.faults if reason != "standby"]:
             yield Finding(
                 "fault",
-                f"{instance.name} can't take its addresses: {', '.join(instance.faults)}",
+                f"{instance.name} can't take its addresses: {', '.join(faults)}",
                 "see to what is named; tandem status shows when it is over",
             )
 
@@ -273,11 +297,12 @@ def _why_not(error: str) -> str:
 
 
 CHECKS: tuple[Check, ...] = (
-    daemon, configuration, reloaded, faults, kernel, forwarding, realtime, addresses, silence, strangers,
-    deaf, firewall, translation, arp, replication,
+    daemon, boot, configuration, reloaded, standby, faults, kernel, forwarding, realtime, addresses, silence,
+    strangers, deaf, firewall, translation, arp, replication,
 )  # fmt: skip
 
 
 def examine(router: RouterFacts) -> list[Finding]:
-    """Everything that is wrong with a router."""
-    return [replace(finding, router=router.name) for check in CHECKS for finding in check(router)]
+    """Everything that is wrong with a router; an example of a configuration tells nothing about one."""
+    checks = CHECKS if router.enabled or router.daemon else (daemon, configuration)
+    return [replace(finding, router=router.name) for check in checks for finding in check(router)]

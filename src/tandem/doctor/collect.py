@@ -20,6 +20,7 @@ from tandem.doctor import probes, ruleset
 from tandem.doctor.facts import DeviceFacts, InstanceFacts, LinkFacts, RouterFacts
 from tandem.effects.endpoint import text
 from tandem.effects.rtnl import dump_addresses, dump_links
+from tandem.setup import service
 
 Json = dict[str, Any]
 
@@ -34,6 +35,8 @@ def collect(config_file: str, control: str) -> tuple[RouterFacts, Config]:
         version=__version__,
         config_file=config_file,
         config_errors=tuple(map(str, loaded.errors)),
+        enabled=config.globals.enabled,
+        boot=("yes" if service.starts_at_boot() else "no") if service.installed() else "",
         realtime=config.globals.rt_priority > 0,
         sync=config.conntrack_sync is not None,
         sync_options=tuple(_sync_options(config.conntrack_sync)),
@@ -60,6 +63,7 @@ def collect(config_file: str, control: str) -> tuple[RouterFacts, Config]:
         facts,
         name=config.globals.router_id or str(status.get("router_id", "")) or socket.gethostname(),
         daemon=str(status.get("version", "")),
+        standby=tuple(str(group["name"]) for group in status.get("groups", ()) if group["standby"]),
         edited=edited,
         policy=_policy(int(status["pid"])) if status else "",
         late_ms=float(scheduling.get("late_max_ms", 0.0)),

@@ -118,6 +118,9 @@ class RouterFacts:
     clock: float = 0.0  # seconds since the epoch, when these facts were complete
     config_file: str = ""
     config_errors: tuple[str, ...] = ()
+    enabled: bool = True  # by `option enabled` of the file
+    boot: str = ""  # whether the service starts at boot: yes, no; "": there is none
+    standby: tuple[str, ...] = ()  # the groups that are, by command
     daemon: str = ""  # its version; "": it does not run
     daemon_error: str = ""  # why it can't be asked
     edited: bool = False  # the file is not what the daemon runs with

@@ -4,20 +4,17 @@
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
 from dataclasses import replace
 from getpass import getpass
 
 from tandem.control.commands import DONE, FAILED, UNUSABLE, complain, print_lines
-from tandem.setup import DEFAULT_VRID, files, token
+from tandem.setup import DEFAULT_VRID, files, service, token
 from tandem.setup.dialogue import Dialogue, Ended, interview, no_networks, taken
 from tandem.setup.networks import Networks, read_networks, served_networks
 from tandem.setup.pair import Setup, SetupError, Shared, peer_problem, propose_address, propose_peer, share
 from tandem.setup.segment import used_ids
 
-INIT_SCRIPT = "/etc/init.d/tandem"
 SHELL_LINE = 512  # characters that OpenWrt's shell takes
 
 
@@ -198,18 +195,17 @@ def _install(arguments: argparse.Namespace, setup: Setup, text: str, secret: str
 
 
 def _start(arguments: argparse.Namespace, dialogue: Dialogue | None) -> int:
-    """Start the service if that is wanted, or say how."""
+    """Start the service if that is wanted, and see it run; otherwise say how to start it."""
     print()
-    there = os.access(INIT_SCRIPT, os.X_OK)
     wanted = arguments.start
-    if there and dialogue is not None and not wanted:
+    if service.installed() and dialogue is not None and not wanted:
         wanted = dialogue.confirm("Start tandem on this router now?")
     if not wanted:
-        print_lines(sys.stdout, [f"To start it here: {INIT_SCRIPT} enable; {INIT_SCRIPT} restart"])
+        script = service.INIT_SCRIPT
+        print_lines(sys.stdout, [f"To start it here: {script} enable; {script} restart"])
         return DONE
-    for verb in ("enable", "restart"):
-        if subprocess.run([INIT_SCRIPT, verb], check=False).returncode:
-            complain([f"{INIT_SCRIPT} {verb} failed"])
-            return FAILED
-    print_lines(sys.stdout, ["tandem is started: tandem status, and tandem doctor when both routers run"])
+    if problems := service.start(arguments.config, arguments.control):
+        complain(problems)
+        return FAILED
+    print_lines(sys.stdout, ["tandem runs here: tandem status, and tandem doctor when both routers run"])
     return DONE
