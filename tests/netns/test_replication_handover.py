@@ -16,6 +16,7 @@ from tests.lab import FAR, LabError, Router, SeedLab, Tandem, netns, wait_until
 from .live import (
     BACK,
     Event,
+    connections,
     failover,
     held,
     peer,
@@ -33,6 +34,14 @@ from .test_replication_faults import no_channel, speculated
 
 Open = Callable[[SeedLab], SeedLab]
 FLOWS = 3000
+MASQUERADE = """
+table ip own {
+    chain srcnat {
+        type nat hook postrouting priority srcnat; policy accept;
+        oifname "eth0.2" masquerade
+    }
+}
+"""
 
 
 def known(router: Router, source: int) -> int:
@@ -147,6 +156,29 @@ def test_ended_flows_do_not_come_back(open_lab: Open) -> None:
     settle(lab)
     assert [known(active, source) for source in (5000, 5001, 5002)] == [0, 0, 500]
     wait_until(lambda: held(backup) == sync(active)["own"], 10, "both have the same table")
+
+
+def test_what_a_backup_forwards_itself_outlives_the_copies_of_its_peer(open_lab: Open) -> None:
+    """The host's gateway is the backup's own address, and the backup was active in between."""
+    lab = open_lab(SeedLab(partial(synced, rules=MASQUERADE)))
+    active, backup = started(lab)
+    own = "192.168.1.2" if backup is lab.r1 else "192.168.1.3"
+    backup.ip("route add default via 192.168.0.1 metric 10")
+    lab.client.ip(f"route add {FAR}/32 via {own}")
+    with connections() as made:
+        for server_speaks in (True, False):
+            made.add(lab.client, lab.server, FAR, 3, server_speaks)
+        for one, other in ((active, backup), (backup, active)):
+            failover(lab, one)
+            takes_over(lab, other)
+            told(lab)
+        copies = ("conntrack", "-L", "-p", "tcp", "--orig-dst", FAR)
+        assert len(active.exec(*copies).splitlines()) >= 6
+        active.exec("conntrack", "-D", *copies[2:])  # as their timeouts do in the end
+        wait_until(
+            lambda: sync(backup)["kernel"]["kept"] >= 6, 20, "asked", explain=lambda: str(sync(backup))
+        )
+        made.all_go_on()
 
 
 def test_no_table_crosses_the_network_when_the_roles_turn_round(open_lab: Open) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -18,6 +19,7 @@ from tandem.loop import Loop
 from tandem.replication.cache import Cache
 from tandem.replication.journal import CHANGED_MAX, Journal
 from tandem.replication.mirror import KEYS_A_STEP, LEAST, ROUND, Mirror
+from tandem.replication.survey import Survey
 from tandem.replication.tables import Own
 from tests.lab import netns
 from tests.netns.test_replication_ctnetlink import dumped, entries, finish, flows, untimed
@@ -25,16 +27,27 @@ from tests.netns.test_replication_ctnetlink import dumped, entries, finish, flow
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root for network namespaces")
 
 
+TRACK = """
+table ip track {
+    chain output {
+        type filter hook output priority filter; policy accept;
+        ct state new accept
+    }
+}
+"""
+
+
 class Backup:
     """A mirror of one held table, in a namespace, on a loop that is turned by hand."""
 
-    def __init__(self, where: str, peers: int = 1) -> None:
+    def __init__(self, where: str, peers: int = 1, settle: int | None = None) -> None:
         self.where = where
         self.loop = Loop()
         self.journal = Journal()
         self.caches = [Cache(200_000, 1 << 30, journal=self.journal) for _ in range(peers)]
         self.restorer = netns.enter(where, Restorer)
-        self.mirror = Mirror(self.loop, self.restorer, self.journal, lambda: self.caches)
+        self.survey = None if settle is None else Survey(self.loop, settle)
+        self.mirror = Mirror(self.loop, self.restorer, self.journal, lambda: self.caches, self.survey)
         self.mirror.established = 7440
         self.mirror.follow(whole=False)
 
@@ -386,3 +399,40 @@ def test_what_a_dump_finds_changed_is_pushed(where: str, table: tuple[KernelTabl
     while kernel._dump is not None:
         netns.enter(where, kernel._read_dump)
     assert not told and len(own.cache) == 30
+
+
+def test_what_packets_of_this_router_use_is_left_there(where: str) -> None:
+    """What had packets before the survey and none since goes; nothing goes before."""
+    netns.write_sysctls(where, {"netfilter/nf_conntrack_acct": 1})
+    netns.ip_batch(["link set lo up"], where)
+    netns.run(["ip", "netns", "exec", where, "nft", "-f", "-"], stdin=TRACK)
+    backup = Backup(where, settle=3600_000_000_000)
+
+    def send(*ports: int) -> None:
+        def body() -> None:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.bind(("127.0.0.1", 999))
+                for port in ports:
+                    sock.sendto(b"", ("127.0.0.1", port))
+
+        netns.enter(where, body)
+
+    send(1001, 1002)
+    backup.hold(NEW, flows(10))
+    backup.second()
+    tracked = {key[-2:]: (key, body) for key, body in entries(dumped(where)).items() if key[4] == 127}
+    assert len(tracked) == 2
+    backup.hold(NEW, list(tracked.values()))
+    assert backup.survey is not None and not backup.survey.ready
+    backup.hold(DESTROY, flows(1))
+    backup.second()
+    assert len(backup.kernel()) == 12
+    netns.enter(where, lambda: backup.survey and backup.survey._begin(backup.loop.now()))
+    backup.until(lambda: backup.survey is not None and backup.survey.ready)
+    send(1002, 1003)
+    backup.hold(DESTROY, [*tracked.values(), *flows(9)])
+    backup.second()
+    left = {key[-2:] for key in backup.kernel()}
+    assert (1002).to_bytes(2, "big") in left and (1003).to_bytes(2, "big") in left
+    assert len(left) == 3 and backup.mirror.kept == 1
+    backup.close()

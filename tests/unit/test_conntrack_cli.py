@@ -228,7 +228,7 @@ def test_page_at_80_columns() -> None:
     ],
 )
 def test_page_of_a_backup(kernel: dict[str, Any], row: str) -> None:
-    kernel = {"forgotten": 0} | kernel
+    kernel = {"forgotten": 0, "kept": 0} | kernel
     assert f"    kernel     {row}\n" in render_replication({**REPLICATION, "kernel": kernel})
     assert "kernel" not in render_replication({**REPLICATION, "kernel": None})
 

@@ -38,18 +38,20 @@ SETTINGS: tuple[Setting, ...] = (
     # A connection goes on through the other router, which no event tells. When it comes back, the window that
     # this router remembers of it is long past. A restored entry has a flag that says so, its own have none.
     (("net", "netfilter", "nf_conntrack_tcp_be_liberal"), "1"),
+    # Which entries this router's own packets use (own_traffic.py); for the gate, which reply is the first.
+    (("net", "netfilter", "nf_conntrack_acct"), "1"),
 )
 """Kernel settings to hold while replication runs, on the active and on the backup.
 
 Left alone: nf_conntrack_helper (gone in Linux 6.0; helpers come from rules and are replicated),
 nf_conntrack_max (an administrator's bound: `table_size` tells it).
 """
-GATE_SETTINGS: tuple[Setting, ...] = ((("net", "netfilter", "nf_conntrack_acct"), "1"),)
-"""For the gate as well: which reply is the first one of a flow."""
 
 EVENTS_BUFFER = 8 << 20  # bytes; the kernel charges an event 768 to 1280
 _EVENT_SIZE = 2048  # bytes; IPv6 with helper, labels, counters, time stamps and security context stays below
 _DUMP_SIZE = 1 << 16  # bytes; the kernel fills at most 32 KiB
+
+ASKED_AT_ONCE = 64  # entries in one `lookups`
 
 _GROUPS = (1, 2, 3)  # NFNLGRP_CONNTRACK_NEW, _UPDATE, _DESTROY
 _EXPECTATION_GROUPS = (4, 5, 6)  # NFNLGRP_CONNTRACK_EXP_*
@@ -251,6 +253,24 @@ def lookup(request: bytes) -> bytes | None:
     for kind, _, _, _ in messages(answer):
         return None if kind == NLMSG_ERROR else answer
     return None
+
+
+def lookups(requests: bytes) -> dict[int, bytes]:
+    """The messages about the entries that `requests` ask for, by sequence number; those that are there.
+
+    At most ASKED_AT_ONCE, so that the answers fit into the socket's buffer.
+    """
+    found: dict[int, bytes] = {}
+    with _open() as asked:
+        asked.send(requests)
+        while True:
+            try:
+                answer = asked.recv(_EVENT_SIZE)  # sendmsg has put it there
+            except BlockingIOError:
+                return found
+            for kind, _, sequence, _ in messages(answer):
+                if kind != NLMSG_ERROR:
+                    found[sequence] = answer
 
 
 def table_size() -> tuple[int, int]:

@@ -436,6 +436,22 @@ class Builder:
             yield Chunk(data, first, some)
             first += len(some)
 
+    def asks(self, keys: Iterable[bytes]) -> tuple[bytes, list[bytes]]:
+        """Messages that ask for entries, and their keys: number n, from 1 on, asks for the nth of these.
+
+        Expectations are left out: they have no entries.
+        """
+        groups: dict[int, list[bytes]] = {}
+        for key in keys:
+            if not key[2] & EXPECTED:
+                groups.setdefault(_kind_of(key), []).append(key)
+        data, order = bytearray(), list[bytes]()
+        for kind, group in groups.items():
+            template = self.template(kind, GET)
+            data += template.fill(b"".join(group), b"", len(group), len(order) + 1, None)
+            order += group
+        return bytes(data), order
+
     def _delete_all(self, kind: int, group: list[Entry], first: int) -> Chunk:
         keys = b"".join([entry[0] for entry in group])
         return Chunk(self.template(kind, REMOVE).fill(keys, b"", len(group), first, None), first, group)

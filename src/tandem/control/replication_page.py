@@ -69,7 +69,7 @@ def _kernel(kernel: Status | None) -> Iterator[str]:
         yield f"{_number(kernel['waiting'])} entries behind what is held"
     else:
         yield "has what is held"
-    yield from counters({name: kernel[name] for name in ("refused", "forgotten")})
+    yield from counters({name: kernel[name] for name in ("refused", "kept", "forgotten")})
 
 
 def _restore(page: Page, status: Status) -> None:

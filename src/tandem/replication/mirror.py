@@ -15,6 +15,9 @@ touched once a ROUND; what the kernel has lost meanwhile comes back by that. Aft
 stays LEAST at most. A table that somebody has flushed (`conntrack -F`) is noticed sooner, by its size: every
 second, and before a takeover ends.
 
+What packets of this router use itself stays, whatever a peer says of its end: see conntrack/own_traffic.py.
+Until the survey knows what that is, nothing is taken out at rest.
+
 Nothing is put there at rest while the kernel's table is fuller than SHARE of its limit: the kernel makes room
 by dropping entries of its own.
 """
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tandem.conntrack.record import Entry
+    from tandem.replication.survey import Survey
 
     Lookup = Callable[[bytes], bytes | None]
 
@@ -59,20 +63,28 @@ class Mirror:
     """Works between `follow` and `leave`; `complete` also without, for a takeover beside an active group.
 
     `tables()` are the held ones, the one that was told last first. `established`: s, the timeout of
-    established TCP connections.
+    established TCP connections. `survey` knows what our own traffic uses; None: it uses nothing.
     """
 
     def __init__(
-        self, loop: Loop, restorer: Restorer, journal: Journal, tables: Callable[[], Iterable[Cache]]
+        self,
+        loop: Loop,
+        restorer: Restorer,
+        journal: Journal,
+        tables: Callable[[], Iterable[Cache]],
+        survey: Survey | None = None,
     ) -> None:
         self.established: int | None = None
         self.steps: list[dict[str, Any]] = []  # of the last takeover or speculation, for people
         self.ended_at = 0  # the last of them
         self.refused = 0  # entries that the kernel did not take at rest
+        self.kept = 0  # entries that have ended for a peer, and stay for our own traffic
         self._loop = loop
         self._restorer = restorer
         self._journal = journal
         self._tables = tables
+        self._survey = survey
+        self._retired: list[Cache] = []  # tables that wait for the survey
         self._small, self._full = Builder(SMALL), Builder(FULL)
         self._rounds: deque[Callable[[], None]] = deque()
         self._known: dict[bytes, None] = {}  # keys of entries that have changed, whose round waits
@@ -98,6 +110,8 @@ class Mirror:
         self._following = True
         self._journal.start(whole)
         self._untouched = SHARDS if whole else 0
+        if self._survey is not None:
+            self._survey.start()
 
     def leave(self) -> None:
         """Do nothing any more; the kernel stays as it is."""
@@ -107,7 +121,10 @@ class Mirror:
 
     def _reset(self) -> None:
         self._restorer.stop()
+        if self._survey is not None:
+            self._survey.stop()
         self._rounds.clear()
+        self._retired.clear()
         self._known = {}
         self._busy = self._hurried = self._planned = self.caught_up = False
         self._complete = self._own = None
@@ -131,7 +148,7 @@ class Mirror:
         """What is in this table, but not held, is to leave the kernel: the table is held no more."""
         if self._following and len(cache):
             self._journal.doubt()
-            self._rounds.append(lambda: self._restorer.delete(self._leftovers(cache)))
+            self._retired.append(cache)
             self._loop.call_at(_TIMER, self._loop.now(), self._step)
 
     def refresh(self, cache: Cache) -> None:
@@ -171,13 +188,17 @@ class Mirror:
     def _plan(self) -> None:
         """What there is to do now, as rounds."""
         journal = self._journal
+        surveyed = self._hurried or self._survey is None or self._survey.ready
         if not self._counted:
             self._counted = True
             journal.whole &= not self._lacks()
         changed = journal.new or journal.changed
         room = self._hurried or not (changed or not journal.whole) or not self._is_crowded()
         self._planned |= room
-        if journal.gone:
+        if self._retired and surveyed:
+            retired, self._retired = self._retired, []
+            self._rounds += [self._retirement(cache) for cache in retired]
+        if journal.gone and surveyed:
             self._rounds.append(self._delete)
         if room and not journal.whole:
             self._rounds.append(self._everything)
@@ -186,7 +207,7 @@ class Mirror:
 
     def _step(self, now: int) -> None:
         if not self._busy:
-            if self._hurried and not self._rounds:
+            if not self._rounds and (self._hurried or self._retired):
                 self._plan()
             if not self._rounds and self._untouched and not self._hurried:
                 self._rounds.append(self._touch)  # last, and never while somebody waits
@@ -238,13 +259,16 @@ class Mirror:
         keys = iter(self._journal.take_gone())
         self._restorer.delete(self._deletions(iter(lambda: list(islice(keys, KEYS_A_STEP)), [])))
 
-    def _leftovers(self, cache: Cache) -> Iterator[Chunk]:
+    def _retirement(self, cache: Cache) -> Callable[[], None]:
         parts = (cache.shards(start, SHARDS_A_STEP) for start in range(0, SHARDS, SHARDS_A_STEP))
-        return self._deletions([key for key, _ in part] for part in parts)
+        return lambda: self._restorer.delete(self._deletions([key for key, _ in part] for part in parts))
 
     def _deletions(self, parts: Iterable[list[bytes]]) -> Iterator[Chunk]:
         for part in parts:
             keys = self._not_held(part)
+            if keys and self._survey is not None and (used := self._survey.used(keys, self._builder)):
+                self.kept += len(used)
+                keys = [key for key in keys if key not in used]
             # An empty chunk is a step too: no step may look through the whole table.
             yield from self._builder.deletes(keys) if keys else (Chunk(b"", 1, []),)
 
@@ -331,7 +355,7 @@ class Mirror:
 
     def _ended_round(self) -> None:
         # What comes while those wait that changed is none of them.
-        doubtful = any(one != self._put_known for one in self._rounds)
+        doubtful = bool(self._retired) or any(one != self._put_known for one in self._rounds)
         self._journal.unsure = doubtful or not self._journal.whole
         for key in self._restorer.missing if self._following else ():
             self._journal.change(key, new=True)
@@ -369,6 +393,7 @@ class Mirror:
             "whole": journal.whole,
             "waiting": journal.waiting,
             "refused": self.refused,
+            "kept": self.kept,
             "forgotten": journal.forgotten,
         }
 

@@ -31,7 +31,7 @@ from tandem.channel.events import (
     PeerStream,
 )
 from tandem.config.schema import ConntrackSync
-from tandem.conntrack.ctnetlink import GATE_SETTINGS, SETTINGS
+from tandem.conntrack.ctnetlink import SETTINGS
 from tandem.conntrack.kernel_table import OWNER, KernelTable
 from tandem.conntrack.writer import Restorer
 from tandem.effects.sysctl import Sysctls
@@ -43,6 +43,7 @@ from tandem.replication.health import Health
 from tandem.replication.journal import Journal
 from tandem.replication.mirror import Mirror
 from tandem.replication.reunion import Reunion
+from tandem.replication.survey import Survey
 from tandem.replication.tables import Held, Own
 from tandem.replication.takeover import Takeover
 
@@ -113,7 +114,11 @@ class Replication:
             loop, log, self._own, self._rules, ports, settings.receive_buffer, self._push
         )
         self._mirror = Mirror(
-            loop, self._restorer, self._journal, lambda: [held.cache for held in self._held.values()]
+            loop,
+            self._restorer,
+            self._journal,
+            lambda: [held.cache for held in self._held.values()],
+            Survey(loop),
         )
         self._takeover = Takeover(
             loop, self._mirror, lambda: self._channel.streams(), self._known, self._restored
@@ -206,7 +211,6 @@ class Replication:
         if (settings.guarantee, settings.guarantee_timeout_ms, settings.port) != gate:
             if self._gate:
                 self._gate.stop()
-            self._hold_sysctls()
             self._gate = self._make_gate()
             if self._gate:
                 self._gate.start()
@@ -215,8 +219,7 @@ class Replication:
         self._tell_gate()
 
     def _hold_sysctls(self) -> None:
-        settings = SETTINGS + (GATE_SETTINGS if self.settings.guarantee else ())
-        for problem in self._sysctls.hold(OWNER, settings):
+        for problem in self._sysctls.hold(OWNER, SETTINGS):
             self._log.warning(f"{OWNER}: {problem}")
 
     def _renew_channel(self) -> None:

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which entries of a backup's kernel are used by packets that pass this router itself; pure.
+
+A backup forwards as well: for hosts that have its own address as gateway, for networks that only it serves,
+for IPv6 hosts that use its link-local address. When it was active in between, a peer has copies of such
+connections; nobody uses them there, and when they time out the peer says that the connections have ended.
+
+The kernel knows better. It counts the packets of each entry. `note` remembers the counts of all entries, at a
+time when this router is a backup and the hosts have found the active one. Later an entry that has
+
+    no packets, or as many as were noted    is not used: we used it while active, or put it there for a peer
+    another count                           is used
+    been offloaded                          is used: such packets are counted late or never
+    TCP in a closed state                   is free, whoever used it
+    no count (older than the setting)       may be used, if it is TCP's and we did not put it there
+
+Other programs may set the counts to zero (nlbwmon does so): what is used has packets again soon.
+"""
+
+from __future__ import annotations
+
+from array import array
+
+from .message import CTA_PROTOINFO, CTA_PROTOINFO_TCP, CTA_STATUS, Malformed, Span, attributes
+from .record import TCP_FLAG_BE_LIBERAL
+
+# enum ctattr_type, ctattr_counters, ctattr_protoinfo_tcp
+_COUNTERS_ORIG, _COUNTERS_REPLY, _ID = 9, 10, 12
+_COUNTERS_PACKETS, _TCP_STATE = 1, 1
+_TCP_FLAGS = (4, 5)  # of both directions; every entry that a Restorer makes is BE_LIBERAL
+_LAST_ACK, _TIME_WAIT, _CLOSE = 6, 7, 8  # enum tcp_conntrack
+_OFFLOADED = 1 << 14 | 1 << 15  # IPS_OFFLOAD, IPS_HW_OFFLOAD
+_ITEM = next(code for code in "IL" if array(code).itemsize == 4)
+_BUCKETS = 256  # of some hundred entries each in a large table: they are looked through by C code
+_MASK = 0xFFFFFFFF
+_ATTRIBUTES = 20  # where they begin in a message
+
+
+class OwnTraffic:
+    """The packets that entries had, 8 bytes for each that had any; it is judged by ctnetlink messages."""
+
+    def __init__(self) -> None:
+        self._ids = [array(_ITEM) for _ in range(_BUCKETS)]
+        self._packets = [array(_ITEM) for _ in range(_BUCKETS)]
+
+    def forget(self) -> None:
+        """Begin anew."""
+        for column in (self._ids, self._packets):
+            for bucket in column:
+                del bucket[:]
+
+    def note(self, message: bytes) -> None:
+        """Remember how many packets an entry had when it was used no more, or not yet."""
+        try:
+            found = attributes(message, _ATTRIBUTES, len(message))
+            packets = _packets(message, found)
+        except Malformed:
+            return
+        if packets:
+            number = _number(message, found.get(_ID))
+            self._ids[number % _BUCKETS].append(number)
+            self._packets[number % _BUCKETS].append(packets)
+
+    def uses(self, message: bytes) -> bool:
+        """Whether the entry is this router's, whatever a peer says of it."""
+        try:
+            found = attributes(message, _ATTRIBUTES, len(message))
+            if _number(message, found.get(CTA_STATUS)) & _OFFLOADED:
+                return True
+            tcp = _nest(message, _nest(message, found, CTA_PROTOINFO), CTA_PROTOINFO_TCP)
+            if _first(message, tcp, _TCP_STATE) in (_LAST_ACK, _TIME_WAIT, _CLOSE):
+                return False
+            packets = _packets(message, found)
+        except Malformed:
+            return False
+        if packets is None:
+            return bool(tcp) and not all(
+                _first(message, tcp, kind) & TCP_FLAG_BE_LIBERAL for kind in _TCP_FLAGS
+            )
+        return bool(packets) and packets != self._noted(_number(message, found.get(_ID)))
+
+    def _noted(self, number: int) -> int | None:
+        bucket = number % _BUCKETS
+        try:
+            return self._packets[bucket][self._ids[bucket].index(number)]
+        except ValueError:
+            return None
+
+
+def _packets(message: bytes, found: dict[int, Span]) -> int | None:
+    """How many packets of both directions were counted, as far as 32 bits say; None: none are counted."""
+    if _COUNTERS_ORIG not in found:
+        return None
+    counters = (_nest(message, found, direction) for direction in (_COUNTERS_ORIG, _COUNTERS_REPLY))
+    total = sum(_number(message, counted.get(_COUNTERS_PACKETS)) for counted in counters)
+    return total and (total & _MASK or _MASK)
+
+
+def _nest(message: bytes, found: dict[int, Span], kind: int) -> dict[int, Span]:
+    """The attributes in an attribute; none where there is none."""
+    return attributes(message, *found[kind]) if kind in found else {}
+
+
+def _number(message: bytes, span: Span | None) -> int:
+    return int.from_bytes(message[span[0] : span[1]], "big") if span else 0
+
+
+def _first(message: bytes, found: dict[int, Span], kind: int) -> int:
+    """The first byte of an attribute; 0 where there is none."""
+    span = found.get(kind)
+    return message[span[0]] if span and span[0] < span[1] else 0
