@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """tandemd: the composition root. Reads a plan, puts the parts together, runs the loop.
 
-Exit status: 0 stopped as asked, 1 could not start, 2 usage or configuration; with --check 3: `option
-enabled` is 0.
+Exit status: 0 stopped as asked, 1 could not start, 2 usage or configuration, 4 ended by bugs (bugs.py);
+with --check 3: `option enabled` is 0.
 """
 
 from __future__ import annotations
@@ -14,21 +14,20 @@ import sys
 
 import tandem.lean  # noqa: F401  (before anything that imports dataclasses)
 from tandem import __version__
+from tandem.bugs import Bugs
 from tandem.control.history import History, entry
+from tandem.control.operate import operate
 from tandem.control.server import DEFAULT_SOCKET, ControlServer
 from tandem.control.status import snapshot
 from tandem.core.actions import GroupTransition, Transition
-from tandem.core.events import Event, Failover, Resume, Standby
-from tandem.core.state import Role
-from tandem.core.sync_group import SyncGroup
-from tandem.core.tracking import OWNER
 from tandem.effects.announce import Announcer
-from tandem.effects.dhcp_guard import DhcpGuard, clear_guard
+from tandem.effects.dhcp_guard import clear_guard
 from tandem.effects.executor import Executor
 from tandem.effects.firewall import Firewall
 from tandem.effects.fw4 import Fw4
 from tandem.effects.interfaces import Interfaces
 from tandem.effects.nftables import Nftables
+from tandem.effects.notify import TIMEOUT as SCRIPTS_TIMEOUT
 from tandem.effects.rtnl import Rtnl
 from tandem.effects.table_watch import TableWatch
 from tandem.log import LEVELS, Logger, StderrSink, SyslogSink
@@ -39,16 +38,15 @@ from tandem.plan.runner import Planning
 from tandem.router import Router
 from tandem.scheduling import lock_memory, set_realtime, settle_memory
 from tandem.scripts import Scripts
+from tandem.sharing import Sharing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tandem.control.peer_roles import PeerRoles
-    from tandem.dhcp.gateway import Gateway
     from tandem.doctor.exchange import Exchange
     from tandem.openwrt.integration import OpenWrt
-    from tandem.replication.replication import Replication
+    from tandem.scripts import Runners
 
 USAGE = """usage: tandemd -c FILE [--control SOCKET] [--ubus SOCKET] [--syslog] [--log-level LEVEL]
 
@@ -65,8 +63,11 @@ The Tandem daemon, in the foreground. FILE is the configuration in UCI syntax
   --version          print the version
 """
 _OPTIONS = ("control=", "ubus=", "syslog", "log-level=", "check", "clear", "version", "help")
-STOP_TIMEOUT = 5_000_000_000  # ns that stop scripts get
-_EVENTS: dict[str, Event] = {"failover": Failover(), "standby": Standby(), "resume": Resume()}
+SECOND = 1_000_000_000
+STOP_LIMIT = SCRIPTS_TIMEOUT + 5 * SECOND  # then the end comes, whatever is missing; procd waits longer
+CLEAN_UP_LIMIT = 5 * SECOND  # for an end that nobody asked for
+GAVE_UP = 4
+STOPPING: dict[str, object] = {"ok": False, "error": "tandemd is stopping"}
 PACKAGE_DIR = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -81,16 +82,18 @@ class Daemon:
         self._ubus_path = ubus
         self._log = log
         self._level = level
-        self._loop = Loop()
+        self._loop = Loop(self._caught)
+        self._bugs = Bugs(log.error, self._loop.now, self._give_up)
+        self._status = 0
+        self._assembled = False
         self._stopping = False
         self._ending = 0  # what the end still waits for
         self._replies: list[Callable[[dict[str, object]], None]] = []
         self._planning = Planning(self._loop, PACKAGE_DIR, config_file, self._planned)
         self._memory_locked = False
-        self._doctor: Exchange | None = None
-        self._peer_roles: PeerRoles | None = None
         self._history = History()
-        self._replication: Replication | None = None
+        self._control: ControlServer | None = None
+        self._openwrt: OpenWrt | None = None
 
     def run(self) -> int:
         """Start, run until stopped, clean up. The exit status."""
@@ -112,44 +115,62 @@ class Daemon:
         self._set_level(plan)
         self._log.attach(self._loop)
         try:
-            self._assemble(plan)
-        except OSError as error:
-            self._log.error(f"cannot start: {error}")
-            return 1
+            try:
+                self._start(plan, signals)
+            except OSError as error:
+                self._log.error(f"cannot start: {error}")
+                return 1
+            self._loop.run()
+            return self._status
+        finally:
+            self._clean_up()
+
+    def _start(self, plan: Plan, signals: int) -> None:
+        self._assemble(plan)
         self._schedule(plan)
         self._loop.add_reader(signals, lambda: self._signalled(signals))
         self._log.info(f"tandemd {__version__} runs with {len(plan.config.instances)} instances")
-        self.router.start()
+        self.router.start(self._sharing.replication is not None)
         self._scripts.start()
         if self._openwrt is not None:
             self._openwrt.start()
         settle_memory()
-        self._loop.run()
-        return 0
 
     # Set-up
 
     def _assemble(self, plan: Plan) -> None:
+        """Make the parts, which changes nothing yet, and then start them."""
         self._control = ControlServer(self._loop, self._control_path, self._command, self._log.warning)
-        self._scripts = Scripts(self._loop, self._log, plan.config)
+        self._scripts = Scripts(self._loop, self._log, plan.config, self._tracker_changed)
         rtnl = Rtnl()
         state_dir = os.path.dirname(self._control_path)
         self._interfaces = Interfaces(self._loop, rtnl, plan, state_dir, self._log)
         self._fw4 = Fw4(self._loop, self._log, state_dir)
         self._nftables = Nftables()
         firewall = Firewall(plan, self._interfaces.links.device, self._nftables)
-        self._executor = Executor(rtnl, firewall, Announcer(), self._interfaces, self._told)
-        self.router = Router(self._loop, plan, self._executor, self._interfaces, self._scripts, self._log)
-        self._scripts.on_change = self.router.tracker_changed
+        self._executor = Executor(rtnl, firewall, Announcer(), self._interfaces, self._told, self._caught)
+        self.router = Router(
+            self._loop, plan, self._executor, self._interfaces, self._scripts, self._log, self._caught
+        )
+        self._sharing = Sharing(
+            self._loop,
+            self._log,
+            self._executor,
+            self._interfaces,
+            self._nftables,
+            self.router,
+            self._make_doctor,
+            self._states,
+        )
         self._openwrt = self._integrate(plan)
         self._table_watch = TableWatch(self._loop, self._log, self._restore_tables)
+        self._assembled = True
         self._interfaces.start(self.router)
         firewall.clear_former()
         firewall.set_active(())
         self._table_watch.start(self._nftables.port)
         self._fw4.let_in(plan.config, self._interfaces.links.device)
-        self._replication = self._replicate(plan)
-        self._dhcp = self._follow(plan)
+        self._sharing.start(plan)
 
     def _integrate(self, plan: Plan) -> OpenWrt | None:
         """ubus and what comes with it, where there is a libubus and `--ubus` does not forbid it."""
@@ -165,97 +186,27 @@ class Daemon:
         openwrt.take_config(plan.config)
         return openwrt
 
+    def _make_doctor(self) -> Exchange:
+        from tandem.doctor.exchange import Exchange
+
+        return Exchange(self._loop, self._log, PACKAGE_DIR, self._config_file, self._control_path)
+
     def _name_networks(self, devices: dict[str, str | None]) -> None:
         """Names of the configuration stand for these devices now."""
         self._interfaces.name_networks(devices)
-        self._replicate_on_devices(self.router.plan)
+        self._sharing.follow_devices(self.router.plan)
         self._fw4.let_in(self.router.plan.config, self._interfaces.links.device)
+
+    def _states(self) -> dict[str, str]:
+        return {name: running.state for name, running in self.router.groups.items()}
+
+    def _tracker_changed(self, kind: str, name: str, up: bool) -> None:
+        self.router.tracker_changed(kind, name, up)
 
     def _restore_tables(self) -> list[str]:
         """Somebody has changed nftables: put back what was ours; its names."""
-        if self._replication is not None:
-            self._replication.check_gate()
+        self._sharing.check_gate()
         return self.router.restore_tables()
-
-    def _replicate(self, plan: Plan) -> Replication | None:
-        """Replication of connections, if it is configured: it costs nothing where it is not."""
-        settings = plan.config.conntrack_sync
-        if settings is None:
-            return None
-        from tandem.replication.configured import on_devices
-        from tandem.replication.replication import Replication
-
-        replication = Replication(
-            self._loop,
-            self._log,
-            on_devices(settings, self._interfaces.links.device),
-            plan.config.globals.router_id,
-            self._interfaces.sysctls,
-            self._interfaces.local_addresses,
-            self.router.restored,
-            self.router.synchronised,
-            self.router.partner,
-            self.router.reunited,
-        )
-        self._executor.connections = replication
-        from tandem.doctor.exchange import TOPIC, Exchange
-
-        doctor = Exchange(self._loop, self._log, PACKAGE_DIR, self._config_file, self._control_path)
-        doctor.send = lambda peer, data: replication.send(peer, TOPIC, data)
-        replication.subscribe(TOPIC, doctor)
-        self._doctor = doctor
-        from tandem.control.peer_roles import TOPIC as ROLES
-        from tandem.control.peer_roles import PeerRoles
-
-        self._peer_roles = PeerRoles(self._states, lambda peer, data: replication.send(peer, ROLES, data))
-        replication.subscribe(ROLES, self._peer_roles)
-        replication.start()
-        for group in self.router.groups.values():
-            for member in group.members if group.state == "MASTER" else ():
-                replication.role(member.settings.name, "MASTER")
-        return replication
-
-    def _replicate_otherwise(self, plan: Plan) -> None:
-        """Go over to another `conntrack_sync`. OSError: the kernel can't, and nothing has changed."""
-        settings = plan.config.conntrack_sync
-        if settings is None:
-            return  # it ends when the groups have been told
-        if self._replication is None:
-            self._replication = self._replicate(plan)
-        else:
-            self._replicate_on_devices(plan)
-
-    def _replicate_on_devices(self, plan: Plan) -> None:
-        """Let the running replication have the settings of `plan`, with the devices of now."""
-        settings = plan.config.conntrack_sync
-        if self._replication is not None and settings is not None:
-            from tandem.replication.configured import on_devices
-
-            devices = on_devices(settings, self._interfaces.links.device)
-            self._replication.reload(devices, plan.config.globals.router_id)
-
-    def _follow(self, plan: Plan) -> Gateway | None:
-        """DHCP that follows the role, if it is configured; else what a former life left of it goes."""
-        settings = plan.config.dhcp_gateway
-        if settings is None or plan.leases is None:
-            clear_guard(plan.guard)
-            self._executor.take_guard(None)
-            return None
-        from tandem.dhcp.gateway import Gateway
-
-        guard = self._executor.guard or DhcpGuard(self._nftables)
-        guard.hold(plan.guard)
-        self._executor.take_guard(guard)
-        gateway = Gateway(self._loop, self._log, settings, plan.leases, guard)
-        gateway.start(
-            member.settings.name
-            for group in self.router.groups.values()
-            if group.state == "MASTER"
-            for member in group.members
-        )
-        if self._replication is not None and settings.replicate:
-            gateway.exchange.join(self._replication)
-        return gateway
 
     def _schedule(self, plan: Plan) -> None:
         settings = plan.config.globals
@@ -294,7 +245,7 @@ class Daemon:
         if reply is not None:
             self._replies.append(reply)
         if self._stopping:
-            self._answer({"ok": False, "error": "tandemd is stopping"})
+            self._answer(STOPPING)
             return
         self._planning.again()
 
@@ -304,7 +255,9 @@ class Daemon:
         elif not outcome.config.globals.enabled:
             # Ended by itself it would be started again: only who started it can stop it.
             self._refuse_plan(PlanError((f"{self._config_file}: option enabled is 0: stop the service",)))
-        elif self._stopping or self._take_plan(outcome):
+        elif self._stopping:
+            self._answer(STOPPING)
+        elif self._take_plan(outcome):
             self._answer({"ok": True, "result": "reloaded"})
 
     def _refuse_plan(self, error: PlanError) -> None:
@@ -315,31 +268,35 @@ class Daemon:
         self._answer({"ok": False, "error": refused, "errors": list(error.errors)})
 
     def _take_plan(self, plan: Plan) -> bool:
-        before, replicated = self.router.plan, self._replication
+        """Go over to `plan`, or back to the old one when that fails on the way; whether it was taken."""
+        before = self.router.plan
         try:
-            self._replicate_otherwise(plan)
+            # Whatever can be refused is asked for before anything has changed.
+            runners = self._scripts.prepare(plan.config)
         except OSError as error:
-            self._refuse_plan(PlanError((f"conntrack_sync: {error}",)))
+            self._refuse_plan(PlanError((str(error),)))
             return False
-        self._set_level(plan)
-        self._scripts.reload(plan.config)
-        if self._openwrt is not None:
-            self._openwrt.take_config(plan.config)
-        self.router.reload(plan)
-        self._fw4.let_in(plan.config, self._interfaces.links.device)
-        if plan.config.conntrack_sync is None and self._replication is not None:
-            self._replication.stop(lambda: None)
-            self._replication = self._peer_roles = None
-            if self._doctor is not None:
-                self._doctor.close()
-                self._doctor = None
-        leases = (before.config.dhcp_gateway, before.leases) != (plan.config.dhcp_gateway, plan.leases)
-        if leases or self._replication is not replicated:
-            if self._dhcp is not None:
-                self._dhcp.stop() if plan.leases is not None else self._dhcp.release()
-            self._dhcp = self._follow(plan)
+        old_runners = self._scripts.runners
+        try:
+            self._go_over(plan, runners)
+        except Exception as error:  # noqa: BLE001 - half a reload would be worse
+            if not isinstance(error, OSError):
+                self._caught(error)
+            self._go_over(before, old_runners)
+            self._refuse_plan(PlanError((f"reload failed: {error}",)))
+            return False
         self._log.info(f"{self._config_file} reloaded")
         return True
+
+    def _go_over(self, plan: Plan, runners: Runners) -> None:
+        self._set_level(plan)
+        self._sharing.prepare(plan)
+        self._scripts.reload(plan.config, runners)
+        if self._openwrt is not None:
+            self._openwrt.take_config(plan.config)
+        self.router.reload(plan, self._sharing.replication is not None)
+        self._fw4.let_in(plan.config, self._interfaces.links.device)
+        self._sharing.settle(plan)
 
     def _answer(self, response: dict[str, object]) -> None:
         replies, self._replies = self._replies, []
@@ -350,20 +307,23 @@ class Daemon:
 
     def _command(self, request: dict[str, str], reply: Callable[[dict[str, object]], None]) -> None:
         command = request["command"]
-        if command == "reload":
-            self._reload(reply)
-            return
-        if command == "examine" and self._doctor is not None:
-            self._doctor.examine(request.get("listen", "4"), reply)
-            return
         try:
+            if command == "reload":
+                self._reload(reply)
+                return
+            if command == "examine" and self._sharing.doctor is not None:
+                self._sharing.doctor.examine(request.get("listen", "4"), reply)
+                return
             if command.startswith("conntrack"):
-                result = self._connections(request)
+                result = self._sharing.connections(request)
             else:
                 result = self._do(command, request.get("group"), forced="force" in request)
             reply({"ok": True, "result": result})
         except ValueError as error:
             reply({"ok": False, "error": str(error)})
+        except Exception as error:  # noqa: BLE001 - who asks gets an answer
+            self._caught(error)
+            reply({"ok": False, "error": f"{command} failed, the log says where: {error!r}"})
 
     def _do(self, command: str, group: str | None, forced: bool) -> object:
         if command == "version":
@@ -376,68 +336,26 @@ class Daemon:
                 "started": self._started,
                 "memory_locked": self._memory_locked,
                 "health": self._health(),
-                "dhcp": self._dhcp.status() if self._dhcp is not None else None,
+                "dhcp": self._sharing.dhcp.status() if self._sharing.dhcp is not None else None,
                 "history": self._history.entries(self._loop.now()),
             }
+            assert self._control is not None  # who asks has come by it, or by ubus after it
             counters = self._control.counters | {
                 "log_lines_dropped": self._log.dropped,
                 "tables_restored": self._table_watch.restored,
+                "exceptions": self._bugs.total,
             }
             if self._openwrt is not None:
                 counters |= self._openwrt.counters
             return snapshot(self.router, self._loop, counters, facts)
         if command == "history":
             return {"transitions": self._history.entries(self._loop.now())}
-        groups = self._groups(group)
-        if command == "failover":
-            active = [g for g in groups if g.role is Role.ACTIVE]
-            if not active:
-                raise ValueError("not MASTER here: run failover on the router that is")
-            for running in active:
-                if all(member.settings.priority == OWNER for member in running.members):
-                    raise ValueError(
-                        f"{running.settings.name} owns its addresses (priority 255): use standby"
-                    )
-            groups = active
-        if command != "resume" and not forced:
-            self._check_successor(groups)
-        for running in groups:
-            self._log.info(f"{running.settings.name}: {command} asked for")
-            self.router.dispatch(running, _EVENTS[command])
-        return {"groups": {running.settings.name: running.state for running in groups}}
-
-    def _check_successor(self, groups: list[SyncGroup]) -> None:
-        """ValueError when these groups would leave nobody active, as far as the peers tell."""
-        active = [running.settings.name for running in groups if running.role is Role.ACTIVE]
-        refusal = self._peer_roles.refusal(active) if active and self._peer_roles is not None else None
-        if refusal is not None:
-            raise ValueError(f"nobody would take over ({refusal}); with --force it happens all the same")
-
-    def _states(self) -> dict[str, str]:
-        return {name: running.state for name, running in self.router.groups.items()}
-
-    def _connections(self, request: dict[str, str]) -> object:
-        if self._replication is None:
-            raise ValueError("connections are not replicated: there is no conntrack_sync section")
-        if request["command"] == "conntrack":
-            return self._replication.status()
-        return self._replication.listing(request.get("peer"), request.get("cursor", "0"))
+        return operate(self.router, self._sharing.peer_roles, self._log, command, group, forced)
 
     def _health(self) -> dict[str, list[str]]:
         """What is wrong though every group may be fine: reasons, each with its details."""
-        stale = self._replication.stale if self._replication is not None else []
-        health = {"replication_stale": stale} if stale else {}
-        if self._dhcp is not None and self._dhcp.trouble:
-            health["dhcp"] = [self._dhcp.trouble]
-        return health
-
-    def _groups(self, name: str | None) -> list[SyncGroup]:
-        if name is None:
-            return list(self.router.groups.values())
-        if name not in self.router.groups:
-            known = ", ".join(self.router.groups) or "none"
-            raise ValueError(f"no group {name!r}; known: {known}")
-        return [self.router.groups[name]]
+        bugs = self._bugs.report
+        return self._sharing.health | ({"exceptions": bugs} if bugs else {})
 
     def _told(self, transition: Transition | GroupTransition) -> None:
         self._history.note(transition, self._loop.now())
@@ -445,47 +363,67 @@ class Daemon:
             self._openwrt.told(entry(transition, 0))
         if isinstance(transition, Transition):
             self.router.note(transition)
-            if self._replication is not None:
-                self._replication.role(transition.instance, transition.state)
-            if self._dhcp is not None:
-                self._dhcp.role(transition.instance, transition.state)
             why = f" ({transition.why})" if transition.why else ""
             text = f"{transition.instance}: {transition.state}{why}, priority {transition.priority}"
             self._log.change(("role", transition.instance), "info", text)
-        name = transition.instance if isinstance(transition, Transition) else transition.group
-        if self._peer_roles is not None and name in self.router.groups:
-            self._peer_roles.tell(name, transition.state)
+        self._sharing.told(transition)
         self._scripts.notify(transition)
+
+    # Bugs
+
+    def _caught(self, error: Exception) -> None:
+        self._bugs.caught(error)
+
+    def _give_up(self) -> None:
+        """Something fails again and again: hand over in good order, in a turn of the loop of its own."""
+        self._status = GAVE_UP
+        self._loop.call_at("give up", self._loop.now(), lambda _now: self._stop())
 
     # The end
 
     def _stop(self) -> None:
         if self._stopping:
             return
-        self._stopping = True
         self._log.info("stopping: handing over")
-        self.router.stop()
-        self._ending = 1
-        if self._replication is not None:
-            self._ending += 1
-            self._replication.stop(self._ended)
-        if self._dhcp is not None:
-            self._dhcp.stop()
-        if self._doctor is not None:
-            self._doctor.close()
-        self._fw4.close()
-        self._interfaces.stop()
-        self._table_watch.close()
-        self._executor.close()
+        self._loop.call_at("stop", self._loop.now() + STOP_LIMIT, lambda _now: self._loop.stop())
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Give everything up, the role first. A step that fails does not keep the others from theirs."""
+        self._stopping = True
+        self._ending = 2  # `_sharing` and the scripts
+        steps: list[Callable[[], None]] = [
+            self.router.stop,
+            lambda: self._sharing.stop(self._ended),
+            self._fw4.close,
+            self._interfaces.stop,
+            self._table_watch.close,
+            self._executor.close,
+            self._end_openwrt,
+            lambda: self._scripts.stop(SCRIPTS_TIMEOUT, self._ended),
+        ]
+        for step in steps:
+            with self._bugs.guard():
+                step()
+
+    def _end_openwrt(self) -> None:
         if self._openwrt is not None:
             self._openwrt.stop()
-        self._scripts.stop(STOP_TIMEOUT, self._ended)
 
     def _ended(self) -> None:
         self._ending -= 1
         if not self._ending:
-            self._control.close()
             self._loop.stop()
+
+    def _clean_up(self) -> None:
+        """Leave nothing behind, however `run` ends."""
+        if self._assembled and not self._stopping:
+            self._loop.call_at("stop", self._loop.now() + CLEAN_UP_LIMIT, lambda _now: self._loop.stop())
+            self._hand_over()
+            if self._ending:
+                self._loop.run()
+        if self._control is not None:
+            self._control.close()
 
 
 def main(argv: Sequence[str]) -> int:

@@ -11,6 +11,9 @@ before a timer that says it has not.
 A loop that always finds something to do, as with 100,000 connections to restore and to look
 through, never sleeps, and the kernel's limit of real-time work without a sleep would end the
 daemon (scheduling.py). That limit is for a callback that never returns: the loop sleeps a moment in time.
+
+An exception in a callback does not end the loop when there is somebody to tell of it (bugs.py). A timer that
+failed before it was set again is tried again: what comes every second must not end with one failure.
 """
 
 from __future__ import annotations
@@ -25,13 +28,18 @@ LATE = 10 * MILLISECOND  # a timer that runs later than this is counted
 BUSY = 50 * MILLISECOND  # perhaps without a sleep; then there is one
 ASLEEP = MILLISECOND  # who waited so long for something to be ready has slept
 NAP = 5e-5  # s; a shorter one may be over before the kernel has put the task to sleep
+AGAIN = 1000 * MILLISECOND  # a timer whose callback failed is tried again after this
 STALE = 64  # entries that the heap may hold beside two for each timer
 
 
 class Loop:
-    """Readers, writers and keyed one-shot timers; times are `time.monotonic_ns()`."""
+    """Readers, writers and keyed one-shot timers; times are `time.monotonic_ns()`.
 
-    def __init__(self) -> None:
+    `caught` is told of exceptions in callbacks; without it they end `run()`.
+    """
+
+    def __init__(self, caught: Callable[[Exception], None] | None = None) -> None:
+        self._caught = caught
         self._epoll = select.epoll()
         self._waits = [self._epoll.fileno()]
         self._readers: dict[int, Callable[[], None]] = {}
@@ -95,10 +103,15 @@ class Loop:
         ready, _, _ = select.select(self._waits, [], [], timeout)
         waited = self.now() - before
         for fd, event in self._epoll.poll(0) if ready else ():
-            if event & ~select.EPOLLOUT and (reader := self._readers.get(fd)):
-                reader()
-            if event & ~select.EPOLLIN and (writer := self._writers.get(fd)):
-                writer()
+            try:
+                if event & ~select.EPOLLOUT and (reader := self._readers.get(fd)):
+                    reader()
+                if event & ~select.EPOLLIN and (writer := self._writers.get(fd)):
+                    writer()
+            except Exception as error:
+                if self._caught is None:
+                    raise
+                self._caught(error)
         self._run_timers()
         self._rest(slept=waited > ASLEEP if ready else timeout != 0)
 
@@ -134,7 +147,14 @@ class Loop:
             late = now - when
             self.late_max = max(self.late_max, late)
             self.late_count += late > LATE
-            timer[1](now)
+            try:
+                timer[1](now)
+            except Exception as error:
+                if self._caught is None:
+                    raise
+                if key not in self._timers:
+                    self.call_at(key, now + AGAIN, timer[1])
+                self._caught(error)
 
     def _push(self, when: int, key: Hashable) -> None:
         self._pushed += 1

@@ -9,7 +9,7 @@ Nothing here decides: roles are the core's, effects the executor's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from tandem.config.diff import diff
 from tandem.config.schema import Group
@@ -58,6 +58,7 @@ class Router:
         interfaces: Interfaces,
         scripts: Scripts,
         log: Logger,
+        caught: Callable[[Exception], None],
     ) -> None:
         self.plan = plan
         self.groups: dict[str, SyncGroup] = {}
@@ -69,6 +70,8 @@ class Router:
         self._interfaces = interfaces
         self._scripts = scripts
         self._log = log
+        self._caught = caught
+        self._replicated = False
         self._group_of: dict[str, SyncGroup] = {}
         self._synchronised = False
         self._partner = Partner(known=False, in_step=False)
@@ -87,8 +90,12 @@ class Router:
 
     # Life
 
-    def start(self) -> None:
-        """Create every group of the plan and let it take part in the elections."""
+    def start(self, replicated: bool) -> None:
+        """Create every group of the plan and let it take part in the elections.
+
+        `replicated`: connections are, also where the configuration has it.
+        """
+        self._replicated = replicated
         for group in self.plan.config.groups:
             self._create(group, self.plan)
         self._connect()
@@ -104,8 +111,9 @@ class Router:
             self._end(name)
         self._connect()
 
-    def reload(self, plan: Plan) -> None:
+    def reload(self, plan: Plan, replicated: bool) -> None:
         """Go over to `plan`; what it leaves as it is keeps its role and its addresses."""
+        self._replicated = replicated
         changes = diff(self.plan.config, plan.config)
         for name in (*changes.removed, *(change.name for change in changes.changed if change.hard)):
             self._end(name)
@@ -129,14 +137,20 @@ class Router:
     # Events
 
     def dispatch(self, group: SyncGroup, event: Event) -> None:
-        """Let `group` handle `event` and do what it wants; failures go round again."""
+        """Let `group` handle `event` and do what it wants; failures go round again.
+
+        An exception in one group must not keep the others from the event, nor this one from its deadlines.
+        """
         events = [event]
-        while events:
-            actions = group.handle(events.pop(0), self._loop.now())
-            failures = self._executor.execute(actions)
-            for failure in failures:
-                self._log_failure(failure)
-            events += failures[:1]  # one reason is enough to give up
+        try:
+            while events:
+                actions = group.handle(events.pop(0), self._loop.now())
+                failures = self._executor.execute(actions)
+                for failure in failures:
+                    self._log_failure(failure)
+                events += failures[:1]  # one reason is enough to give up
+        except Exception as error:  # noqa: BLE001 - see above
+            self._caught(error)
         self._arm(group)
 
     def note(self, transition: Transition) -> None:
@@ -256,11 +270,11 @@ class Router:
 
     def _refresh(self, now: int) -> None:
         """Renew the addresses' lifetime three times before it ends."""
+        lifetime = self.plan.config.globals.address_lifetime_s * 1000 * MILLISECOND
+        self._loop.call_at("lifetime", now + lifetime // 3 if lifetime else None, self._refresh)
         for group in list(self.groups.values()):
             self._wake(group, now)
         self._failed(self._executor.refresh())
-        lifetime = self.plan.config.globals.address_lifetime_s * 1000 * MILLISECOND
-        self._loop.call_at("lifetime", now + lifetime // 3 if lifetime else None, self._refresh)
 
     def _wake(self, group: SyncGroup, now: int) -> None:
         """Before addresses that are gone come back: has the group lost its role in its sleep?"""
@@ -281,7 +295,7 @@ class Router:
     def _create(self, group: Group, plan: Plan) -> None:
         instances = {instance.name: instance for instance in plan.config.instances}
         members = [instances[name] for name in group.members]
-        running = SyncGroup(group, members, *_replication(plan))
+        running = SyncGroup(group, members, *self._replication(plan))
         self.groups[group.name] = running
         for name in group.members:
             self._group_of[name] = running
@@ -300,7 +314,7 @@ class Router:
         instances = {instance.name: instance for instance in self.plan.config.instances}
         running = self.groups[group.name]
         members = [instances[name] for name in group.members]
-        self._failed(self._executor.execute(running.replicate(*_replication(self.plan))))
+        self._failed(self._executor.execute(running.replicate(*self._replication(self.plan))))
         if (running.settings, [member.settings for member in running.members]) != (group, members):
             actions = running.reconfigure(group, members, self._loop.now())
             self._failed(self._executor.execute(actions))
@@ -324,6 +338,13 @@ class Router:
                     ]
                 endpoint.reconfigure(instances[name], plan.instances[name])
         return stale
+
+    def _replication(self, plan: Plan) -> tuple[bool, int]:
+        """Whether connections are replicated, and how long preemption waits for them, ns."""
+        sync = plan.config.conntrack_sync
+        if sync is None or not self._replicated:
+            return False, 0
+        return True, sync.preempt_sync_timeout_ms * MILLISECOND
 
     # Interfaces
 
@@ -353,9 +374,3 @@ class Router:
             if up is not None and up != group.tracking.up(track):
                 news.append(TrackerChanged(track.kind, track.name, up))
         return news
-
-
-def _replication(plan: Plan) -> tuple[bool, int]:
-    """Whether connections are replicated, and how long preemption waits for them, ns."""
-    sync = plan.config.conntrack_sync
-    return sync is not None, sync.preempt_sync_timeout_ms * MILLISECOND if sync else 0

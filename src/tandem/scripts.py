@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from tandem.config.schema import Config, Notify, Script
 from tandem.core.actions import GroupTransition, Transition
@@ -14,33 +15,60 @@ from tandem.log import Logger
 from tandem.loop import Loop
 
 
+@dataclass(frozen=True, slots=True)
+class Runners:
+    """Who the scripts of a configuration run as; None: as the daemon."""
+
+    notify: Credentials | None
+    probes: dict[str, Credentials | None]  # by script
+
+
 class Scripts:
     """Runs what users have written; `on_change(kind, name, up)` gets the probes' results."""
 
-    def __init__(self, loop: Loop, log: Logger, config: Config) -> None:
-        self.on_change: Callable[[str, str, bool], None] = lambda _kind, _name, _up: None
+    def __init__(
+        self, loop: Loop, log: Logger, config: Config, on_change: Callable[[str, str, bool], None]
+    ) -> None:
+        """OSError for a user who has gone since the plan was made."""
+        self.on_change = on_change
+        self.runners = self.prepare(config)
         self.probes: dict[str, ScriptProbe] = {}
         self._loop = loop
         self._log = log
         self._config = config
         self._processes = Processes(loop, log)
-        self._notifier = Notifier(loop, Processes(loop, log), log, self._credentials(None, None))
+        self._notifier = Notifier(loop, Processes(loop, log), log, self.runners.notify)
         self._notifies: dict[tuple[str, str], Notify] = {}
         self._groups: dict[str, str] = {}  # of instances and of groups themselves
-        self._adopt(config)
+        self._adopt(config, self.runners)
 
     def start(self) -> None:
         """Start every probe; those with `init_fail` say at once that they are down."""
         for script in self._config.scripts:
             self._start(script)
 
-    def reload(self, config: Config) -> None:
-        """Go over to `config`; probes whose script did not change go on."""
+    @staticmethod
+    def prepare(config: Config) -> Runners:
+        """Whom the scripts of `config` will run as. OSError for one who has gone since the plan was made."""
+        user, group = config.globals.script_user, config.globals.script_group
+        return Runners(
+            _credentials(user, group),
+            {
+                script.name: _credentials(script.user, script.group)
+                if script.user is not None
+                else _credentials(user, group)
+                for script in config.scripts
+            },
+        )
+
+    def reload(self, config: Config, runners: Runners) -> None:
+        """Go over to `config` and what `prepare` said of it; probes whose script did not change go on."""
+        before, self.runners = self.runners, runners
         self._config = config
-        self._adopt(config)
+        self._adopt(config, runners)
         wanted = {script.name: script for script in config.scripts}
         for name, probe in list(self.probes.items()):
-            if wanted.get(name) != probe.script:
+            if wanted.get(name) != probe.script or before.probes.get(name) != runners.probes[name]:
                 probe.stop()
                 del self.probes[name]
         for name, script in wanted.items():
@@ -74,18 +102,18 @@ class Scripts:
             self._processes,
             self._log,
             lambda name, up: self.on_change("script", name, up),
-            self._credentials(script.user, script.group),
+            self.runners.probes[script.name],
         )
         self.probes[script.name] = probe
         if probe.up is not None:
             self.on_change("script", script.name, probe.up)
         probe.start()
 
-    def _adopt(self, config: Config) -> None:
+    def _adopt(self, config: Config, runners: Runners) -> None:
         self._notifies = {(INSTANCE, instance.name): instance.notify for instance in config.instances}
         self._notifies |= {(GROUP, group.name): group.notify for group in config.groups if not group.implicit}
         self._groups = {name: group.name for group in config.groups for name in (group.name, *group.members)}
-        self._notifier.credentials = self._credentials(None, None)
+        self._notifier.credentials = runners.notify
         commands = [script.argv for script in config.scripts]
         for notify in self._notifies.values():
             commands += [notify.master, notify.backup, notify.fault, notify.stop, notify.any]
@@ -93,12 +121,9 @@ class Scripts:
             if reason := insecure_path(path):
                 self._log.warning(f"{path} could be replaced by others than root: {reason}")
 
-    def _credentials(self, user: str | None, group: str | None) -> Credentials | None:
-        """Those of a script, else of `script_user`. OSError for one who has gone since the plan was made."""
-        settings = self._config.globals
-        if user is None:
-            user, group = settings.script_user, settings.script_group
-        try:
-            return credentials_of(user, group)
-        except KeyError as error:
-            raise OSError(f"unknown user or group: {error}") from None
+
+def _credentials(user: str | None, group: str | None) -> Credentials | None:
+    try:
+        return credentials_of(user, group)
+    except KeyError as error:
+        raise OSError(f"scripts cannot be run: {error.args[0]}; mend user or script_user") from None

@@ -110,8 +110,8 @@ class Router:
         self.peer: Router | None = None
         plan = LeasePlan(str(path), (str(path.parent / f"{name}.conf"), "text"), None, (), NETWORK)
         settings = DhcpGateway(restart=("/restart",), restart_delay_ms=1000)
-        with mock.patch.object(module, "Processes", lambda *_, **__: self):
-            self.gateway = Gateway(self.loop, Logger("error", Silent()), settings, plan, self.guard)  # type: ignore[arg-type]
+        log = Logger("error", Silent())
+        self.gateway = Gateway(self.loop, log, settings, plan, self.guard, self)  # type: ignore[arg-type]
         self.call(lambda: self.gateway.start(()))
         self.gateway.exchange._channel = self  # type: ignore[assignment]
 
@@ -122,17 +122,15 @@ class Router:
         with mock.patch.object(module.time, "time", self.wall):
             return function()
 
-    # Stands for its processes.
+    # Stands for the restarts of dnsmasq.
 
-    def start(self, argv: Any, timeout: int, on_exit: Callable[[Exit], None]) -> int:
+    def run(self, argv: Any, timeout: int, on_exit: Callable[[Exit], None]) -> bool:
         def end(_now: int) -> None:
             self.dnsmasq = Dnsmasq(self.path, self.wall, self.written)
             on_exit(Exit(0, 0))
 
         self.loop.call_at("restart", self.time.now + self.pause, end)
-        return 1
-
-    def close(self) -> None: ...
+        return True
 
     # Stands for the channel.
 

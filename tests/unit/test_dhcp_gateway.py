@@ -52,25 +52,23 @@ class Clock(Timers):
 
 
 class Restarts:
-    """Stands for the processes: a restart ends when the test says so, or at once."""
+    """A restart ends when the test says so, or at once."""
 
-    def __init__(self, loop: Clock, log: Logger, limit: int) -> None:
+    def __init__(self) -> None:
         self.count = 0
         self.at_once: int | None = 0  # its exit status
         self.running: Callable[[Exit], None] | None = None
         self.before: Callable[[], None] = lambda: None
 
-    def start(self, argv: Any, timeout: int, on_exit: Callable[[Exit], None]) -> int:
+    def run(self, argv: Any, timeout: int, ended: Callable[[Exit], None]) -> bool:
         self.count += 1
-        self.running = on_exit
-        return 1
+        self.running = ended
+        return True
 
     def end(self, status: int = 0) -> None:
         done, self.running = self.running, None
         assert done is not None
         done(Exit(status, 0))
-
-    def close(self) -> None: ...
 
 
 class Channel:
@@ -104,14 +102,14 @@ class Bench:
         self.log = Lines()
         self.file = directory / "leases"
         self.wall = EPOCH
-        monkeypatch.setattr(module, "Processes", Restarts)
+        self.restarts = Restarts()
         monkeypatch.setattr(module.time, "time", lambda: self.wall + self.clock.time / SECOND)
         plan = LeasePlan(
             str(self.file), (str(directory / "conf.d/tandem.conf"), "text\n"), None, (), NETWORKS
         )
         settings = DhcpGateway(restart=("/restart",), restart_delay_ms=1000)
-        self.gateway = Gateway(self.clock, Logger("info", self.log), settings, plan, self.guard)  # type: ignore[arg-type]
-        self.restarts: Restarts = self.gateway._processes  # type: ignore[assignment]
+        log = Logger("info", self.log)
+        self.gateway = Gateway(self.clock, log, settings, plan, self.guard, self.restarts)  # type: ignore[arg-type]
 
     def start(self, *leases: str) -> None:
         """With what dnsmasq knows already; the first restart, for the snippet, is over."""

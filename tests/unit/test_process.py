@@ -200,3 +200,13 @@ def test_insecure_path(tmp_path: Path) -> None:
     link.symlink_to(script)
     script.chmod(0o757)
     assert insecure_path(str(link)) == f"{script} is writable by everyone"
+
+
+def test_what_is_killed_at_the_close_is_collected_and_told_to_nobody() -> None:
+    """A doctor's process that a reload ends must not stay a zombie as long as the daemon lives."""
+    bench = Bench()
+    pid = bench.shell("sleep 60")
+    assert pid is not None
+    bench.processes.close()
+    bench.run_until(lambda: not Path(f"/proc/{pid}").exists())
+    assert bench.exits == []

@@ -21,7 +21,6 @@ from tandem.dhcp.exchange import Exchange
 from tandem.dhcp.lease import Lease, file_line, read_file
 from tandem.dhcp.lease_file import LeaseFile
 from tandem.dhcp.table import SLACK, LeaseTable
-from tandem.effects.process import Exit, Processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +28,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tandem.config.schema import DhcpGateway
+    from tandem.dhcp.restart import Restarts
     from tandem.effects.dhcp_guard import DhcpGuard
+    from tandem.effects.process import Exit
     from tandem.log import Logger
     from tandem.loop import Loop
     from tandem.plan.result import LeasePlan
@@ -48,7 +49,13 @@ class Gateway:
     """The leases of one router."""
 
     def __init__(
-        self, loop: Loop, log: Logger, settings: DhcpGateway, plan: LeasePlan, guard: DhcpGuard
+        self,
+        loop: Loop,
+        log: Logger,
+        settings: DhcpGateway,
+        plan: LeasePlan,
+        guard: DhcpGuard,
+        dnsmasq: Restarts,
     ) -> None:
         self.exchange = Exchange(log, self)
         self._loop = loop
@@ -58,7 +65,7 @@ class Gateway:
         self._guard = guard
         self._table = LeaseTable()
         self._file = LeaseFile(loop, plan.leasefile, self._read)
-        self._processes = Processes(loop, log, limit=1)
+        self._dnsmasq = dnsmasq
         self._known: dict[str, Lease] = {}  # what dnsmasq's file says, as of our last look
         self._others: list[str] = []  # lines of it that are no leases
         self._offset = self._wall_offset()
@@ -89,7 +96,6 @@ class Gateway:
     def stop(self) -> None:
         """Leave everything as it is: whoever is not MASTER is silent, also when nobody runs."""
         self._end()
-        self._processes.close()
 
     def release(self) -> None:
         """DHCP follows the role no longer: stop, and let dnsmasq go its own way."""
@@ -105,11 +111,7 @@ class Gateway:
         except OSError as error:
             self._log.error(f"dhcp: can't take back {path}: {error.strerror}")
         timeout = self._settings.restart_timeout_ms * MILLISECOND
-        if self._running:  # with what was there before
-            self._processes.close()
-            self._processes = Processes(self._loop, self._log, limit=1)
-        if self._processes.start(self._settings.restart, timeout, lambda _: self._processes.close()) is None:
-            self._processes.close()
+        self._dnsmasq.run(self._settings.restart, timeout, lambda _result: None)
 
     def _end(self) -> None:
         self._over = True  # whoever still tells us something
@@ -263,7 +265,7 @@ class Gateway:
             return
         self._unread = True  # until the command has done its work
         timeout = self._settings.restart_timeout_ms * MILLISECOND
-        if self._processes.start(self._settings.restart, timeout, self._restarted) is None:
+        if not self._dnsmasq.run(self._settings.restart, timeout, self._restarted):
             self._trouble("dnsmasq can't be restarted")
             return
         self._running = True
@@ -271,6 +273,8 @@ class Gateway:
 
     def _restarted(self, result: Exit) -> None:
         self._running = False
+        if self._over:
+            return
         self._last_words()
         if not result.ok:
             self._trouble(f"{' '.join(self._settings.restart)}: {result}")

@@ -45,6 +45,12 @@ def standby(router: RouterFacts) -> Iterator[Finding]:
         yield Finding("standby", what, f"tandem resume {group}")
 
 
+def health(router: RouterFacts) -> Iterator[Finding]:
+    """The daemon has found nothing wrong with itself."""
+    for reason in router.health:
+        yield Finding("health", reason, "the log says more; report a bug with the lines of its traceback")
+
+
 def configuration(router: RouterFacts) -> Iterator[Finding]:
     """The file can be used."""
     for error in router.config_errors:
@@ -297,8 +303,8 @@ def _why_not(error: str) -> str:
 
 
 CHECKS: tuple[Check, ...] = (
-    daemon, boot, configuration, reloaded, standby, faults, kernel, forwarding, realtime, addresses, silence,
-    strangers, deaf, firewall, translation, arp, replication,
+    daemon, health, boot, configuration, reloaded, standby, faults, kernel, forwarding, realtime, addresses,
+    silence, strangers, deaf, firewall, translation, arp, replication,
 )  # fmt: skip
 
 

@@ -44,7 +44,8 @@ def collect(config_file: str, control: str) -> tuple[RouterFacts, Config]:
     status: Json = {}
     try:
         status = ask(control, "status")
-        if config.conntrack_sync:
+        facts = replace(facts, health=tuple(_health(status["health"])))
+        if config.conntrack_sync and "replication_missing" not in status["health"]:
             facts = _of_replication(facts, ask(control, "conntrack"))
     except NoDaemonError:
         pass
@@ -75,6 +76,16 @@ def collect(config_file: str, control: str) -> tuple[RouterFacts, Config]:
         ruleset=ruleset.read(),
         clock=time.time(),
     ), config
+
+
+def _health(found: Json) -> Iterator[str]:
+    """What no other check tells of."""
+    for reason, what in (
+        ("replication_missing", "connections are not replicated"),
+        ("exceptions", "a bug in the daemon"),
+    ):
+        for detail in found.get(reason, ()):
+            yield f"{what}: {detail}"
 
 
 def _of_replication(facts: RouterFacts, replication: Json) -> RouterFacts:

@@ -123,6 +123,7 @@ class RouterFacts:
     standby: tuple[str, ...] = ()  # the groups that are, by command
     daemon: str = ""  # its version; "": it does not run
     daemon_error: str = ""  # why it can't be asked
+    health: tuple[str, ...] = ()  # what the daemon says is wrong with itself
     edited: bool = False  # the file is not what the daemon runs with
     policy: str = ""  # how the daemon is scheduled
     realtime: bool = True  # wanted

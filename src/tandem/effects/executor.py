@@ -53,11 +53,18 @@ class Executor:
     """Carries out actions on the endpoints by name; `told` gets the transitions."""
 
     def __init__(
-        self, rtnl: Rtnl, firewall: Firewall, announcer: Announcer, interfaces: Interfaces, told: Told
+        self,
+        rtnl: Rtnl,
+        firewall: Firewall,
+        announcer: Announcer,
+        interfaces: Interfaces,
+        told: Told,
+        caught: Callable[[Exception], None],
     ) -> None:
         self.endpoints: dict[str, Endpoint] = {}
         self.guard: DhcpGuard | None = None  # set where DHCP follows the role
-        self.connections: Connections  # set where connections are replicated; nobody asks for it else
+        self._connections: Connections | None = None
+        self._caught = caught
         self._rtnl = rtnl
         self._firewall = firewall
         self._announcer = announcer
@@ -69,32 +76,14 @@ class Executor:
         failed: list[EffectFailed] = []
         removed: list[Endpoint] = []
         for action in actions:
-            match action:
-                case SendAdvert(name, priority):
-                    self._advertise(self.endpoints[name], priority)
-                case Install(name):
-                    # One nftables transaction for the whole group: what is known to follow comes along.
-                    for other in actions:
-                        if isinstance(other, Install):
-                            self.endpoints[other.instance].installed = True
-                    failed += self._install(self.endpoints[name], self._firewall_failures())
-                case Remove(name):
-                    removed.append(self.endpoints[name])
-                    self._remove(self.endpoints[name])
-                case Announce(name, repeat):
-                    self._announce(self.endpoints[name], repeat)
-                case Restore(group, handed_over):
-                    self.connections.restore(group, handed_over)
-                case HandOver(group):
-                    self.connections.hand_over(group)
-                case Reunite(group):
-                    self.connections.reunite(group)
-                case Speculate(group):
-                    self.connections.speculate(group)
-                case Calm(group):
-                    self.connections.calm(group)
-                case Transition() | GroupTransition():
-                    self._told(action)
+            try:
+                failed += self._do(action, actions)
+            except Exception as error:  # noqa: BLE001 - what comes after this action is wanted all the same
+                self._caught(error)
+                if isinstance(action, Install):
+                    failed.append(EffectFailed(action.instance, f"{type(error).__name__}: {error}"))
+            if isinstance(action, Remove):
+                removed.append(self.endpoints[action.instance])
         if self.guard is not None:
             self.guard.set_active(self._installed())
         if removed:  # What takes long and nobody waits for comes after the goodbye.
@@ -103,6 +92,45 @@ class Executor:
                 if endpoint.vmac_is_up and not endpoint.installed:
                     self._set_vmac(endpoint, False)
         return failed
+
+    def _do(self, action: Action, actions: Sequence[Action]) -> list[EffectFailed]:
+        """Do one of the actions; the failures of what an active router needs."""
+        match action:
+            case SendAdvert(name, priority):
+                self._advertise(self.endpoints[name], priority)
+            case Install(name):
+                # One nftables transaction for the whole group: what is known to follow comes along.
+                for other in actions:
+                    if isinstance(other, Install):
+                        self.endpoints[other.instance].installed = True
+                return self._install(self.endpoints[name], self._firewall_failures())
+            case Remove(name):
+                self._remove(self.endpoints[name])
+            case Announce(name, repeat):
+                self._announce(self.endpoints[name], repeat)
+            case Transition() | GroupTransition():
+                self._told(action)
+            case _:
+                if self._connections is not None:
+                    self._tell_connections(self._connections, action)
+        return []
+
+    def _tell_connections(self, connections: Connections, action: Action) -> None:
+        match action:
+            case Restore(group, handed_over):
+                connections.restore(group, handed_over)
+            case HandOver(group):
+                connections.hand_over(group)
+            case Reunite(group):
+                connections.reunite(group)
+            case Speculate(group):
+                connections.speculate(group)
+            case Calm(group):
+                connections.calm(group)
+
+    def take_connections(self, connections: Connections | None) -> None:
+        """Restore and hand over connections by this from now on; None: they are not replicated."""
+        self._connections = connections
 
     def take_guard(self, guard: DhcpGuard | None) -> None:
         """Tell this one from now on who may answer DHCP; None: DHCP does not follow the role."""

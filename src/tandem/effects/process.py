@@ -96,6 +96,7 @@ class Processes:
 
     def __init__(self, loop: Loop, log: Logger, limit: int = 32) -> None:
         self.failed_starts = 0
+        self._closed = False
         self._loop = loop
         self._log = log
         self._limit = limit
@@ -120,12 +121,14 @@ class Processes:
         on_exit: Callable[[Exit], None],
         environment: Mapping[str, str] | None = None,
         credentials: Credentials | None = None,
+        outlives: bool = False,
     ) -> int | None:
         """Start `argv[0]`, an absolute path, and call `on_exit` once when it has ended.
 
         After `timeout` ns its process group gets SIGTERM, and SIGKILL 2 s later. Returns the
         process id; None, logged and counted, when it can't be started now: then `on_exit`
         isn't called. A file that is missing or not executable is told by `Exit.error`.
+        `outlives`: it goes on when the daemon ends, which otherwise ends it too.
         """
         if len(self._children) >= self._limit:
             self._refuse(argv, f"{self._limit} other commands are running")
@@ -143,7 +146,7 @@ class Processes:
         try:
             pid = os.fork()
             if pid == 0:
-                self._child(arguments, variables, credentials, child_errors)
+                self._child(arguments, variables, credentials, child_errors, outlives)
         except OSError as error:
             os.close(errors)
             self._refuse(argv, str(error.strerror))
@@ -172,12 +175,11 @@ class Processes:
             _signal_group(child.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """Kill and forget all children; no `on_exit` is called any more."""
+        """Kill all children; no `on_exit` is called any more. The loop still collects them when they end."""
+        self._closed = True
         self.kill()
-        for child in self._children.values():
-            self._forget(child)
-        self._children.clear()
-        os.close(self._null)
+        if not self._children:
+            os.close(self._null)
 
     def _refuse(self, argv: Sequence[str], reason: str) -> None:
         self.failed_starts += 1
@@ -213,6 +215,10 @@ class Processes:
         error = _read_error(child.errors)
         del self._children[child.pid]
         self._forget(child)
+        if self._closed:
+            if not self._children:
+                os.close(self._null)
+            return
         self.failed_starts += error is not None
         child.on_exit(Exit(status, self._loop.now() - child.started, child.timed_out, error))
 
@@ -225,7 +231,12 @@ class Processes:
         os.close(child.errors)
 
     def _child(
-        self, argv: list[bytes], environment: dict[str, str], credentials: Credentials | None, errors: int
+        self,
+        argv: list[bytes],
+        environment: dict[str, str],
+        credentials: Credentials | None,
+        errors: int,
+        outlives: bool,
     ) -> NoReturn:
         """The life of the child until the command runs; descriptors close on exec by themselves."""
         try:
@@ -249,7 +260,8 @@ class Processes:
                 os.setresuid(credentials.uid, credentials.uid, credentials.uid)
             # After setresuid, which clears it: a script must not outlive a daemon that was killed,
             # or it would run beside the scripts of the next one.
-            self._libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+            if not outlives:
+                self._libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
             os.umask(0o022)
             os.chdir("/")
             os.execve(argv[0], argv, environment)

@@ -50,6 +50,7 @@ class Planning:
         except OSError as error:
             self._planned(PlanError((f"cannot start the planner: {error.strerror}",)))
             return
+        os.set_blocking(pipe, False)  # this end only: the planner may wait to be read
         self._running = pid, pipe, []
         self._loop.add_reader(pipe, self._read)
 
@@ -66,14 +67,17 @@ class Planning:
     def _read(self) -> None:
         assert self._running is not None  # its pipe is what woke us
         pid, pipe, chunks = self._running
-        chunk = os.read(pipe, 1 << 20)
+        try:
+            chunk = os.read(pipe, 1 << 20)
+        except BlockingIOError:
+            return
         if chunk and sum(map(len, chunks)) < PLAN_MAX:
             chunks.append(chunk)
             return
         self._loop.remove_reader(pipe)
         os.close(pipe)
         self._running = None
-        self._loop.call_at("planner", self._loop.now(), lambda now: self._reap(pid, now))
+        self._loop.call_at(("planner", pid), self._loop.now(), lambda now: self._reap(pid, now))
         if self._stale:
             self._stale = False
             self.again()
@@ -87,4 +91,4 @@ class Planning:
     def _reap(self, pid: int, now: int) -> None:
         """Collect the planner, which has closed its output and is about to end."""
         if os.waitpid(pid, os.WNOHANG) == (0, 0):
-            self._loop.call_at("planner", now + REAP_PAUSE, lambda later: self._reap(pid, later))
+            self._loop.call_at(("planner", pid), now + REAP_PAUSE, lambda later: self._reap(pid, later))

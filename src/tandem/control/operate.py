@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What an operator may do with a role: `failover`, `standby` and `resume`."""
+
+from __future__ import annotations
+
+from tandem.core.events import Event, Failover, Resume, Standby
+from tandem.core.state import Role
+from tandem.core.tracking import OWNER
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tandem.control.peer_roles import PeerRoles
+    from tandem.core.sync_group import SyncGroup
+    from tandem.log import Logger
+    from tandem.router import Router
+
+_EVENTS: dict[str, Event] = {"failover": Failover(), "standby": Standby(), "resume": Resume()}
+
+
+def operate(
+    router: Router, peers: PeerRoles | None, log: Logger, command: str, group: str | None, forced: bool
+) -> dict[str, object]:
+    """Do one of the commands with `group`, or with all groups. ValueError, with a sentence, says why not."""
+    groups = _groups(router, group)
+    if command == "failover":
+        groups = [running for running in groups if running.role is Role.ACTIVE]
+        if not groups:
+            raise ValueError("not MASTER here: run failover on the router that is")
+        for running in groups:
+            if all(member.settings.priority == OWNER for member in running.members):
+                raise ValueError(f"{running.settings.name} owns its addresses (priority 255): use standby")
+    if command != "resume" and not forced:
+        _check_successor(groups, peers)
+    for running in groups:
+        log.info(f"{running.settings.name}: {command} asked for")
+        router.dispatch(running, _EVENTS[command])
+    return {"groups": {running.settings.name: running.state for running in groups}}
+
+
+def _check_successor(groups: list[SyncGroup], peers: PeerRoles | None) -> None:
+    """ValueError when these groups would leave nobody active, as far as the peers tell."""
+    active = [running.settings.name for running in groups if running.role is Role.ACTIVE]
+    refusal = peers.refusal(active) if active and peers is not None else None
+    if refusal is not None:
+        raise ValueError(f"nobody would take over ({refusal}); with --force it happens all the same")
+
+
+def _groups(router: Router, name: str | None) -> list[SyncGroup]:
+    if name is None:
+        return list(router.groups.values())
+    if name not in router.groups:
+        known = ", ".join(router.groups) or "none"
+        raise ValueError(f"no group {name!r}; known: {known}")
+    return [router.groups[name]]

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Sharing: what a router has in common with its peers, as far as it is configured.
+
+Connections (replication), the facts of `tandem doctor`, which travel by the same channel, and the leases of
+DHCP. None of it decides who has the role: where the kernel cannot replicate, the gateway works without,
+and `health` says what is missing.
+"""
+
+from __future__ import annotations
+
+from tandem.core.actions import Transition
+from tandem.dhcp.restart import Restarts
+from tandem.effects.dhcp_guard import DhcpGuard, clear_guard
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from tandem.control.peer_roles import PeerRoles
+    from tandem.core.actions import GroupTransition
+    from tandem.dhcp.gateway import Gateway
+    from tandem.doctor.exchange import Exchange
+    from tandem.effects.executor import Executor
+    from tandem.effects.interfaces import Interfaces
+    from tandem.effects.nftables import Nftables
+    from tandem.log import Logger
+    from tandem.loop import Loop
+    from tandem.plan.result import Plan
+    from tandem.replication.replication import Replication
+    from tandem.router import Router
+
+
+class Sharing:
+    """Starts, changes and ends the parts.
+
+    `make_doctor` is called when there is a channel for it, `states` gives the groups' states.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        log: Logger,
+        executor: Executor,
+        interfaces: Interfaces,
+        nftables: Nftables,
+        router: Router,
+        make_doctor: Callable[[], Exchange],
+        states: Callable[[], dict[str, str]],
+    ) -> None:
+        self.replication: Replication | None = None
+        self.doctor: Exchange | None = None
+        self.dhcp: Gateway | None = None
+        self.peer_roles: PeerRoles | None = None
+        self._loop = loop
+        self._log = log
+        self._executor = executor
+        self._interfaces = interfaces
+        self._nftables = nftables
+        self._router = router
+        self._make_doctor = make_doctor
+        self._states = states
+        self._dnsmasq = Restarts(loop, log)
+        self._lacking = ""  # why connections are not replicated though they should be
+        self._dhcp_of: object = None  # what DHCP follows the role by: its settings and who replicates
+
+    # Life
+
+    def start(self, plan: Plan) -> None:
+        """Begin everything that is configured; the router does not run yet."""
+        self.prepare(plan)
+        self.settle(plan)
+
+    def prepare(self, plan: Plan) -> None:
+        """Go over to another `conntrack_sync` before the groups do; the end of it comes in `settle`."""
+        settings = plan.config.conntrack_sync
+        if settings is None:
+            self._lacking = ""
+            return
+        try:
+            if self.replication is None:
+                self.replication = self._replicate(plan)
+            else:
+                self.follow_devices(plan)
+            self._lacking = ""
+        except OSError as error:
+            self._lacking = str(error)
+            self._log.error(f"connections are not replicated: {error}")
+
+    def settle(self, plan: Plan) -> None:
+        """What is left to do when the groups have the configuration of `plan`."""
+        if plan.config.conntrack_sync is None and self.replication is not None:
+            replication, self.replication, self.peer_roles = self.replication, None, None
+            self._executor.take_connections(None)
+            replication.stop(lambda: None)
+            if self.doctor is not None:
+                self.doctor.close()
+                self.doctor = None
+        wanted = (plan.config.dhcp_gateway, plan.leases, self.replication)
+        if wanted != self._dhcp_of:
+            if self.dhcp is not None:
+                self.dhcp.stop() if plan.leases is not None else self.dhcp.release()
+            self.dhcp = self._follow(plan)
+            self._dhcp_of = wanted
+
+    def follow_devices(self, plan: Plan) -> None:
+        """Let the running replication have the settings of `plan`, with the devices of now."""
+        settings = plan.config.conntrack_sync
+        if self.replication is not None and settings is not None:
+            from tandem.replication.configured import on_devices
+
+            devices = on_devices(settings, self._interfaces.links.device)
+            self.replication.reload(devices, plan.config.globals.router_id)
+
+    def stop(self, ended: Callable[[], None]) -> None:
+        """End everything; `ended` is called once, now or later, when nothing is left to wait for."""
+        waits: list[Callable[[Callable[[], None]], None]] = [self._dnsmasq.finish]
+        if self.replication is not None:
+            waits.append(self.replication.stop)
+        left = len(waits)
+
+        def one_ended() -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                ended()
+
+        if self.dhcp is not None:
+            self.dhcp.stop()
+        if self.doctor is not None:
+            self.doctor.close()
+        for wait in waits:
+            wait(one_ended)
+
+    # News
+
+    def told(self, transition: Transition | GroupTransition) -> None:
+        """An instance or a group has changed its state."""
+        if isinstance(transition, Transition):
+            name = transition.instance
+            if self.replication is not None:
+                self.replication.role(name, transition.state)
+            if self.dhcp is not None:
+                self.dhcp.role(name, transition.state)
+        else:
+            name = transition.group
+        if self.peer_roles is not None and name in self._router.groups:
+            self.peer_roles.tell(name, transition.state)
+
+    def check_gate(self) -> None:
+        """Somebody has changed nftables, the gate's rules perhaps."""
+        if self.replication is not None:
+            self.replication.check_gate()
+
+    # For people
+
+    @property
+    def health(self) -> dict[str, list[str]]:
+        """What is wrong with the parts, each with its details."""
+        found: dict[str, list[str]] = {}
+        if self._lacking:
+            found["replication_missing"] = [self._lacking]
+        if self.replication is not None and self.replication.stale:
+            found["replication_stale"] = self.replication.stale
+        if self.dhcp is not None and self.dhcp.trouble:
+            found["dhcp"] = [self.dhcp.trouble]
+        return found
+
+    def connections(self, request: dict[str, str]) -> Any:
+        """The answer to the commands about connections. ValueError when there are none to tell of."""
+        if self.replication is None:
+            why = self._lacking or "there is no conntrack_sync section"
+            raise ValueError(f"connections are not replicated: {why}")
+        if request["command"] == "conntrack":
+            return self.replication.status()
+        return self.replication.listing(request.get("peer"), request.get("cursor", "0"))
+
+    # The parts
+
+    def _masters(self) -> list[str]:
+        return [
+            member.settings.name
+            for group in self._router.groups.values()
+            if group.state == "MASTER"
+            for member in group.members
+        ]
+
+    def _replicate(self, plan: Plan) -> Replication:
+        """Replication costs nothing where it is not configured: its modules are loaded here."""
+        settings = plan.config.conntrack_sync
+        assert settings is not None  # the caller has seen to it
+        from tandem.replication.configured import on_devices
+        from tandem.replication.replication import Replication
+
+        replication = Replication(
+            self._loop,
+            self._log,
+            on_devices(settings, self._interfaces.links.device),
+            plan.config.globals.router_id,
+            self._interfaces.sysctls,
+            self._interfaces.local_addresses,
+            self._router.restored,
+            self._router.synchronised,
+            self._router.partner,
+            self._router.reunited,
+        )
+        from tandem.control.peer_roles import TOPIC as ROLES
+        from tandem.control.peer_roles import PeerRoles
+        from tandem.doctor.exchange import TOPIC
+
+        doctor = self._make_doctor()
+        doctor.send = lambda peer, data: replication.send(peer, TOPIC, data)
+        replication.subscribe(TOPIC, doctor)
+        roles = PeerRoles(self._states, lambda peer, data: replication.send(peer, ROLES, data))
+        replication.subscribe(ROLES, roles)
+        try:
+            replication.start()
+        except OSError:
+            replication.stop(lambda: None)
+            raise
+        self.doctor, self.peer_roles = doctor, roles
+        self._executor.take_connections(replication)
+        for name in self._masters():
+            replication.role(name, "MASTER")
+        return replication
+
+    def _follow(self, plan: Plan) -> Gateway | None:
+        """DHCP that follows the role, if it is configured; otherwise what a former life left of it goes."""
+        settings = plan.config.dhcp_gateway
+        if settings is None or plan.leases is None:
+            clear_guard(plan.guard)
+            self._executor.take_guard(None)
+            return None
+        from tandem.dhcp.gateway import Gateway
+
+        guard = self._executor.guard or DhcpGuard(self._nftables)
+        guard.hold(plan.guard)
+        self._executor.take_guard(guard)
+        gateway = Gateway(self._loop, self._log, settings, plan.leases, guard, self._dnsmasq)
+        gateway.start(self._masters())
+        if self.replication is not None and settings.replicate:
+            gateway.exchange.join(self.replication)
+        return gateway
