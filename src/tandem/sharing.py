@@ -162,6 +162,8 @@ class Sharing:
             found["replication_missing"] = [self._lacking]
         if self.replication is not None and self.replication.stale:
             found["replication_stale"] = self.replication.stale
+        if self.replication is not None and (unkept := self.replication.unkept):
+            found["guarantee"] = unkept
         if self.dhcp is not None and self.dhcp.trouble:
             found["dhcp"] = [self.dhcp.trouble]
         return found

@@ -233,6 +233,18 @@ def test_page_of_a_backup(kernel: dict[str, Any], row: str) -> None:
     assert "kernel" not in render_replication({**REPLICATION, "kernel": None})
 
 
+def test_page_with_a_guarantee() -> None:
+    gate: dict[str, Any] = {
+        "state": "on", "held": 1300, "acked": 1200, "timed_out": 3, "overload": 40, "lost": 0, "limited": 57,
+        "unkept": 100, "trouble": ["not kept for 100 connections within a minute"],
+        "latency_us": {"p50": 400, "p99": 900, "max": 100_000},
+    }  # fmt: skip
+    page = " ".join(render_replication({**REPLICATION, "gate": gate}).split())
+    assert "guarantee gate on, 1 200 held until a peer knew them, for 0.4 ms (at most 100.0 ms)" in page
+    assert "not kept for 100 (timed out 3, overload 40, limited 57)" in page
+    assert "not kept for 100 connections within a minute" in page
+
+
 def test_page_of_a_peer_that_is_down() -> None:
     status = copy.deepcopy(REPLICATION)
     status["stale"] = ["r2: not connected for 12 s"]

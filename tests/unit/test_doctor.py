@@ -81,6 +81,7 @@ def test_what_can_not_be_broken_for_long_in_a_lab() -> None:
     assert checks(replace(ACTIVE, policy="OTHER", realtime=False)) == set()
     behind = replace(ACTIVE, links=(LinkFacts("r2", True, "", False),))
     assert checks(behind) == checks(replace(ACTIVE, stale=("r2: behind",))) == {"replication"}
+    assert checks(replace(ACTIVE, unkept=("not kept for 3 connections within a minute",))) == {"guarantee"}
     assert checks(replace(ACTIVE, missing=("macvlan (kmod-macvlan)",))) == {"kernel"}
     assert checks(replace(ACTIVE, health=("a bug in the daemon: KeyError",))) == {"health"}
     assert checks(replace(ACTIVE, daemon="", daemon_error="it did not answer")) == {"daemon"}

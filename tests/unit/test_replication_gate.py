@@ -14,14 +14,19 @@ import pytest
 from tandem.gate.hold import (
     ACKED,
     BYPASSED,
+    HELD_MAX,
+    MINUTE,
+    OVERLOAD,
     TIMED_OUT,
     Hold,
+    Unkept,
     Waiting,
     read_figures,
     reply_tuple,
+    unkept,
 )
 from tandem.gate.link import _PACKAGE_DIR, _START, GateLink
-from tandem.gate.rules import FIRST, iptables_rules, nft_rules
+from tandem.gate.rules import FIRST, SOURCE_RATE, iptables_rules, nft_rules
 from tandem.log import Logger
 from tandem.loop import Loop
 from tests.lab.log import Lines
@@ -79,9 +84,9 @@ def test_packets_are_held_until_the_timeout() -> None:
     hold = Hold(100 * MS)
     out: list[int] = []
     assert hold.deadline() is None
-    hold.add(1, lambda: out.append(1), 1000 * MS)
-    hold.add(2, lambda: out.append(2), 1010 * MS)
-    hold.add(3, lambda: out.append(3), 1020 * MS)
+    hold.add(1, lambda: out.append(1), 1000 * MS, 1000 * MS)
+    hold.add(2, lambda: out.append(2), 1010 * MS, 1010 * MS)
+    hold.add(3, lambda: out.append(3), 1020 * MS, 1020 * MS)
     assert hold.deadline() == 1100 * MS
     assert hold.expire(1100 * MS - 1) == []
     for accept in (*hold.release([2, 9], ACKED, 1012 * MS), *hold.expire(1100 * MS)):
@@ -89,7 +94,8 @@ def test_packets_are_held_until_the_timeout() -> None:
     assert out == [2, 1]
     assert hold.deadline() == 1120 * MS
     assert len(hold.release_all(BYPASSED, 1110 * MS)) == 1
-    figures = read_figures(hold.figures())
+    figures = read_figures(hold.figures(True, 7))
+    assert (figures["on"], figures["limited"], figures["lost"]) == (1, 7, 0)
     assert (figures["held"], figures["acked"], figures["timed_out"], figures["bypassed"]) == (3, 1, 1, 1)
     assert figures["latency_us"] == {"p50": 100_000, "p99": 100_000, "max": 100_000}
     assert hold.left[TIMED_OUT] == 1 and not len(hold)
@@ -97,9 +103,41 @@ def test_packets_are_held_until_the_timeout() -> None:
 
 def test_a_packet_is_released_once() -> None:
     hold = Hold(100 * MS)
-    hold.add(1, lambda: None, 0)
+    hold.add(1, lambda: None, 0, 0)
     assert len(hold.release([1, 1], ACKED, 1)) == 1
     assert hold.release([1], ACKED, 2) == []
+
+
+def test_a_packet_is_as_old_as_the_kernel_says() -> None:
+    hold = Hold(100 * MS)
+    assert hold.add(1, lambda: None, 910 * MS, 1000 * MS) is None
+    assert hold.deadline() == 1010 * MS
+    assert hold.add(2, lambda: None, 900 * MS, 1000 * MS) == TIMED_OUT
+    assert len(hold.expire(1000 * MS)) == 0, "the process releases what add() says"
+    assert len(hold.release([2], TIMED_OUT, 1000 * MS)) == 1
+
+
+def test_under_a_flood_few_are_held_and_all_are_counted() -> None:
+    hold = Hold(100 * MS)
+    ways = [hold.add(number, lambda: None, 0, 0) for number in range(1, HELD_MAX + 11)]
+    assert ways == [None] * HELD_MAX + [OVERLOAD] * 10
+    hold.release(range(HELD_MAX + 1, HELD_MAX + 11), OVERLOAD, 0)
+    hold.add(HELD_MAX + 31, lambda: None, 0, 0)  # the kernel had no room for twenty
+    hold.release([HELD_MAX + 31], OVERLOAD, 0)
+    assert hold.lost == 20
+    assert unkept(read_figures(hold.figures(True, 5))) == 11 + 20 + 5
+
+
+def test_for_how_many_the_guarantee_was_not_kept_lately() -> None:
+    found = Unkept()
+    assert found.judge(0, 0) == 0
+    assert found.judge(5, 10) == 5
+    assert found.judge(7, 10 + MINUTE // 2) == 2
+    assert found.lately(MINUTE) == 7
+    assert found.lately(10 + MINUTE) == 2
+    for second in range(1000):
+        found.judge(8 + second, 2 * MINUTE + second)
+    assert found.lately(4 * MINUTE) == 0
 
 
 def test_positions_release_what_waits_for_them() -> None:
@@ -130,8 +168,11 @@ def test_a_stall_lasts_until_something_that_waited_is_acknowledged() -> None:
 def test_what_nft_and_iptables_are_told() -> None:
     text = nft_rules(3780, 1234)
     lines = [line.strip() for line in text.splitlines()]
-    held = [line for line in lines if line.endswith("queue num 3780 bypass")]
+    held = [line for line in lines if line.endswith("goto hold")]
     assert [line.split()[0] for line in held] == ["tcp", "meta", "icmp", "icmpv6"]
+    chain = lines[lines.index("chain hold {") + 1 :]
+    assert [line.split()[0] for line in chain[:3]] == ["update", "update", "queue"]
+    assert all(f"limit rate over {SOURCE_RATE}/second" in line for line in chain[:2])
     assert "tcp sport != 1234" in held[0] and all(f"packets 1-{FIRST}" in line for line in held[1:])
     assert lines.index('iifname "lo" accept') < lines.index("ct direction original accept")
     assert lines.index("ct direction original accept") < lines.index(held[0])

@@ -36,6 +36,8 @@ def render_replication(status: Status, width: int = 80, colour: bool = False) ->
     page.row("listening", status["channel"]["listening"] or ["nowhere"])
     page.row("channel", counters(status["channel"]["counters"]))
     page.row("kernel", _kernel(status.get("kernel")))
+    if gate := status.get("gate"):
+        page.row("guarantee", _gate(gate), ALARM if gate["trouble"] else "")
     _restore(page, status)
     for peer in peers:
         page.lines.append("")
@@ -70,6 +72,18 @@ def _kernel(kernel: Status | None) -> Iterator[str]:
     else:
         yield "has what is held"
     yield from counters({name: kernel[name] for name in ("refused", "kept", "forgotten")})
+
+
+def _gate(gate: Status) -> Iterator[str]:
+    """What the gate did with the first answers of connections."""
+    yield f"gate {gate['state']}"
+    yield f"{_number(gate['acked'])} held until a peer knew them"
+    latency = gate["latency_us"]
+    yield f"for {_ms(latency['p50'] / 1000)} (at most {_ms(latency['max'] / 1000)})"
+    if gate["unkept"]:
+        why = counters({name: gate[name] for name in ("timed_out", "overload", "lost", "limited")})
+        yield f"not kept for {_number(gate['unkept'])} ({', '.join(why)})"
+    yield from gate["trouble"]
 
 
 def _restore(page: Page, status: Status) -> None:

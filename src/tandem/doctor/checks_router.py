@@ -278,6 +278,13 @@ def replication(router: RouterFacts) -> Iterator[Finding]:
         yield Finding("replication", f"connections: {reason}", "tandem conntrack says more")
 
 
+def guarantee(router: RouterFacts) -> Iterator[Finding]:
+    """No connection is answered before a peer knows it, where that is configured."""
+    advice = "tandem conntrack says more; a peer that is slow, or one host with very many new connections?"
+    for reason in router.unkept:
+        yield Finding("guarantee", f"option guarantee does not hold: {reason}", advice)
+
+
 _SECRET = "give both routers the same secret: copy the file of one to the other (mode 0600), restart tandem"
 _ADVICE = {  # by the reason of channel/session.py and frames.py
     "authentication": _SECRET,
@@ -304,7 +311,7 @@ def _why_not(error: str) -> str:
 
 CHECKS: tuple[Check, ...] = (
     daemon, health, boot, configuration, reloaded, standby, faults, kernel, forwarding, realtime, addresses,
-    silence, strangers, deaf, firewall, translation, arp, replication,
+    silence, strangers, deaf, firewall, translation, arp, replication, guarantee,
 )  # fmt: skip
 
 

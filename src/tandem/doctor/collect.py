@@ -102,7 +102,9 @@ def _of_replication(facts: RouterFacts, replication: Json) -> RouterFacts:
                 and (not peer["peer_streaming"] or peer["held_in_step"]),
             )
         )
-    return replace(facts, links=tuple(links), stale=tuple(map(str, replication["stale"])))
+    unkept = (replication["gate"] or {}).get("trouble", ())
+    stale = tuple(map(str, replication["stale"]))
+    return replace(facts, links=tuple(links), stale=stale, unkept=tuple(map(str, unkept)))
 
 
 def _sync_options(found: ConntrackSync | None) -> Iterator[str]:

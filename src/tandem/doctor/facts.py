@@ -138,6 +138,7 @@ class RouterFacts:
     sync: bool = False  # conntrack_sync is configured
     sync_options: tuple[str, ...] = ()  # of it, what the routers should have alike, each with its value
     stale: tuple[str, ...] = ()
+    unkept: tuple[str, ...] = ()  # why the guarantee of conntrack_sync does not hold
     claims: tuple[ClaimFacts, ...] = ()  # of a virtual address, by a stranger
     offers: tuple[ClaimFacts, ...] = ()  # of DHCP leases
     ruleset: RulesetFacts = field(default_factory=RulesetFacts)

@@ -33,6 +33,10 @@ _INET = 1  # NFPROTO_INET
 _NEWTABLE, _GETTABLE, _NEWCHAIN, _NEWRULE, _GETRULE, _NEWSET = 0xA00, 0xA01, 0xA03, 0xA06, 0xA07, 0xA09
 _TABLE_NAME, _TABLE_FLAGS, _TABLE_USE = 1, 2, 3  # NFTA_TABLE_*
 _RULE_TABLE, _RULE_CHAIN, _RULE_HANDLE = 1, 2, 3  # NFTA_RULE_*
+_NEWOBJ, _GETOBJ = 0xA12, 0xA13
+_OBJ_TABLE, _OBJ_NAME, _OBJ_TYPE, _OBJ_DATA = 1, 2, 3, 4  # NFTA_OBJ_*
+_COUNTER = struct.pack("!I", 1)  # NFT_OBJECT_COUNTER
+_COUNTER_PACKETS = 2  # NFTA_COUNTER_PACKETS
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +108,12 @@ def shape_of(batch: bytes) -> Shape | None:
 def shape_found(table: str) -> Shape | None:
     """What stands in the kernel's table `inet NAME` now; None: there is none. OSError: it does not say."""
     name = table.encode() + b"\0"
-    found = [attributes(body, 4) for kind, body in _ask(_GETTABLE, _TABLE_NAME, name) if kind == _NEWTABLE]
+    answers = _ask(_GETTABLE, {_TABLE_NAME: name})
+    found = [attributes(body, 4) for kind, body in answers if kind == _NEWTABLE]
     if not found:
         return None
     rules, last = dict[bytes, int](), 0
-    for kind, body in _ask(_GETRULE, _RULE_TABLE, name, _NLM_F_DUMP):
+    for kind, body in _ask(_GETRULE, {_RULE_TABLE: name}, _NLM_F_DUMP):
         if kind == _NEWRULE:
             rule = attributes(body, 4)
             if rule.get(_RULE_TABLE) == name:  # old kernels tell all tables
@@ -118,10 +123,21 @@ def shape_found(table: str) -> Shape | None:
     return Shape(use, tuple(sorted(rules.items())), last, flags)
 
 
-def _ask(kind: int, attribute: int, name: bytes, flags: int = 0) -> list[tuple[int, bytes]]:
+def packets_counted(table: str, counter: str) -> int:
+    """How many packets a named counter of the table `inet NAME` has counted; 0: there is none. OSError."""
+    wanted = {_OBJ_TABLE: table.encode() + b"\0", _OBJ_NAME: counter.encode() + b"\0", _OBJ_TYPE: _COUNTER}
+    for kind, body in _ask(_GETOBJ, wanted):
+        if kind == _NEWOBJ:
+            data = attributes(attributes(body, 4)[_OBJ_DATA], 0)
+            return int.from_bytes(data[_COUNTER_PACKETS], "big")
+    return 0
+
+
+def _ask(kind: int, wanted: dict[int, bytes], flags: int = 0) -> list[tuple[int, bytes]]:
     """(type, body) of the answers; the kernel gives them while it is asked, and as they are read."""
-    body = struct.pack("=BBH", _INET, 0, 0) + struct.pack("=HH", 4 + len(name), attribute)
-    body += name + bytes(-len(name) % 4)
+    body = struct.pack("=BBH", _INET, 0, 0)
+    for attribute, value in wanted.items():
+        body += struct.pack("=HH", 4 + len(value), attribute) + value + bytes(-len(value) % 4)
     found: list[tuple[int, bytes]] = []
     with open_netlink(NETLINK_NETFILTER) as asked:
         asked.send(struct.pack("=IHHII", 16 + len(body), kind, NLM_F_REQUEST | flags, 0, 0) + body)

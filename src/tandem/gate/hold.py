@@ -15,17 +15,22 @@ from struct import Struct
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any
 
     Accept = Callable[[], None]
 
 MICROSECOND = 1_000
 LATENCIES = 1024  # the last so many are what percentiles are made of
+HELD_MAX = 512  # packets at once; under a flood more would only wait for their timeout
+MINUTE = 60 * 1_000_000_000
 
-# Ways to leave: a peer has the flow; it took too long; nobody could be asked; it is none of our flows.
-ACKED, TIMED_OUT, BYPASSED, UNKNOWN = range(4)
+# Ways to leave: a peer has the flow; it took too long; nobody had to know; it is none of our flows; there are
+# too many at once or the peer does not answer.
+ACKED, TIMED_OUT, BYPASSED, UNKNOWN, OVERLOAD = range(5)
 
-# held, the four ways, waiting now, median, 99th percentile and maximum of the latency in µs
-FIGURES = Struct("!9Q")
+# whether the gate is on, held, the five ways, lost, limited, waiting now, median, 99th percentile and maximum
+# of the latency in µs
+FIGURES = Struct("!13Q")
 
 _IPPROTO_ICMP, _IPPROTO_TCP, _IPPROTO_UDP, _IPPROTO_ICMPV6 = 1, 6, 17, 58
 _IPV6_HEADERS = {0, 43, 60}  # hop-by-hop, routing, destination options: 8 bytes times (1 + their length)
@@ -65,11 +70,17 @@ def _tuple(packet: bytes, at: int, family: bytes, protocol: int, addresses: byte
 
 
 class Hold:
-    """Packets that wait for their verdict, each for `timeout` at most. A packet is what accepts it."""
+    """Packets that wait for their verdict, each for `timeout` at most. A packet is what accepts it.
+
+    The kernel numbers what it gives to the queue. A number that never came belongs to a packet that it let
+    pass because too many were unread: it is counted as lost.
+    """
 
     def __init__(self, timeout: int) -> None:
         self.held = 0
-        self.left = [0, 0, 0, 0]  # by the way it left
+        self.lost = 0
+        self.left = [0, 0, 0, 0, 0]  # by the way it left
+        self._last = 0  # number
         self._timeout = timeout
         self._packets: dict[int, tuple[int, Accept]] = {}  # by id: since when; the oldest first
         self._latencies: deque[int] = deque(maxlen=LATENCIES)
@@ -78,10 +89,16 @@ class Hold:
     def __len__(self) -> int:
         return len(self._packets)
 
-    def add(self, number: int, accept: Accept, now: int) -> None:
-        """Hold a packet."""
+    def add(self, number: int, accept: Accept, since: int, now: int) -> int | None:
+        """Hold a packet that came at `since`; the way by which it has to leave at once, None: it may wait."""
         self.held += 1
-        self._packets[number] = now, accept
+        self.lost += (number - self._last - 1) & 0xFFFFFFFF
+        self._last = number
+        full = len(self._packets) >= HELD_MAX
+        self._packets[number] = since, accept
+        if since + self._timeout <= now:
+            return TIMED_OUT
+        return OVERLOAD if full else None
 
     def release(self, numbers: Iterable[int], way: int, now: int) -> list[Accept]:
         """The packets of these that are still held: they leave now."""
@@ -108,13 +125,17 @@ class Hold:
             return since + self._timeout
         return None
 
-    def figures(self) -> bytes:
-        """Everything counted, as `read_figures` reads it."""
+    def figures(self, on: bool, limited: int) -> bytes:
+        """Everything counted, as `read_figures` reads it.
+
+        `on`: whether the rules stand; `limited`: packets that they let pass, of sources that make too many.
+        """
         known = sorted(self._latencies)
         middle = known[len(known) // 2] if known else 0
         high = known[len(known) * 99 // 100] if known else 0
         times = (value // MICROSECOND for value in (middle, high, self._longest))
-        return FIGURES.pack(self.held, *self.left, len(self._packets), *times)
+        counted = (self.held, *self.left, self.lost, limited)
+        return FIGURES.pack(on, *counted, len(self._packets), *times)
 
     def _leave(self, since: int, accept: Accept, way: int, now: int) -> Accept:
         self.left[way] += 1
@@ -126,16 +147,46 @@ class Hold:
 
 def read_figures(packed: bytes) -> dict[str, int | dict[str, int]]:
     """What `Hold.figures` has counted, for status."""
-    held, acked, timed_out, bypassed, unknown, waiting, *times = FIGURES.unpack(packed)
+    on, held, acked, timed_out, bypassed, unknown, overload, lost, limited, waiting, *times = FIGURES.unpack(
+        packed
+    )
     return {
+        "on": on,
         "held": held,
         "acked": acked,
         "timed_out": timed_out,
         "bypassed": bypassed,
         "unknown": unknown,
+        "overload": overload,
+        "lost": lost,
+        "limited": limited,
         "waiting": waiting,
         "latency_us": dict(zip(("p50", "p99", "max"), times, strict=True)),
     }
+
+
+def unkept(figures: dict[str, Any]) -> int:
+    """The connections that were answered before a peer knew them, though one was in step."""
+    return sum(int(figures[name]) for name in ("timed_out", "overload", "lost", "limited"))
+
+
+class Unkept:
+    """For how many connections the guarantee was not kept lately."""
+
+    def __init__(self) -> None:
+        self._total = 0
+        self._found: deque[tuple[int, int]] = deque(maxlen=64)  # when, and how many; one a second
+
+    def judge(self, total: int, now: int) -> int:
+        """How many were added since the last time."""
+        more, self._total = total - self._total, total
+        if more > 0:
+            self._found.append((now, more))
+        return max(0, more)
+
+    def lately(self, now: int) -> int:
+        """How many there were within the last minute."""
+        return sum(number for when, number in self._found if now - when < MINUTE)
 
 
 class Waiting:

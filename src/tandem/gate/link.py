@@ -14,7 +14,7 @@ import sys
 from array import array
 
 from tandem.gate.hold import FIGURES as _LAYOUT
-from tandem.gate.hold import Waiting, read_figures
+from tandem.gate.hold import Unkept, Waiting, read_figures, unkept
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 QUEUE = 3780  # of NFQUEUE; one namespace has 65536
 SECOND, MILLISECOND = 1_000_000_000, 1_000_000
 MESSAGE_MAX = 1 << 16
-MESSAGES_A_TURN = 16
+MESSAGES_A_TURN = 4  # of 64 flows each: some 10 ms of the loop
 IDS_A_MESSAGE = 4096
 RESTART, RESTART_MAX = SECOND, 64 * SECOND
 REAP_PAUSE = SECOND // 10
 SILENCE = 3 * SECOND  # the gate speaks every second while it is on
-_BUFFER = 1 << 20  # bytes of the socket
+_BUFFER = 256 << 10  # bytes of the socket: what waits in it gets old
 _START = "import sys; sys.path.insert(0, sys.argv.pop(1)); import tandem.lean; \
 from tandem.gate.process import main; sys.exit(main(sys.argv[1:]))"
 _PACKAGE_DIR = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -74,6 +74,7 @@ class GateLink:
         self._pause = RESTART
         self._figures: dict[str, Any] = read_figures(bytes(_LAYOUT.size))
         self._before = self._figures  # counts of processes that ended
+        self._unkept = Unkept()
         self.error = ""  # why there is no gate and will be none
         self.starts = 0
 
@@ -166,6 +167,7 @@ class GateLink:
             self._flows(rest)
         elif what == b"S" and len(rest) == _LAYOUT.size:
             self._figures = read_figures(rest)
+            self._judge()
         elif what == b"R":
             self._ready = True
             self._pause = RESTART
@@ -177,6 +179,13 @@ class GateLink:
         elif what == b"U":
             self.error = rest.decode(errors="replace")
             self._log.error(f"conntrack_sync: no guarantee: {self.error}")
+
+    def _judge(self) -> None:
+        """Say when connections were answered before a peer knew them."""
+        total = unkept(_sum(self._before, self._figures))
+        if more := self._unkept.judge(total, self._heard_at):
+            text = f"conntrack_sync: gate: the guarantee was not kept for {more} connections"
+            self._log.limited("gate unkept", "warning", text)
 
     def _flows(self, packed: bytes) -> None:
         ids, messages, at = array("I"), [], 0
@@ -193,7 +202,7 @@ class GateLink:
             return
         self._waiting.add(position, ids.tobytes(), now)
         if stalled:
-            self._release(b"P", ids.tobytes())
+            self._release(b"L", ids.tobytes())
 
     def _release(self, how: bytes, ids: bytes) -> None:
         for start in range(0, len(ids), 4 * IDS_A_MESSAGE):
@@ -237,20 +246,41 @@ class GateLink:
 
     # For people
 
+    def trouble(self) -> list[str]:
+        """Why a connection may be answered before a peer knows it, and for how many that was so lately."""
+        found = [self.error] if self.error else []
+        if self._on and not self.error and not self._figures["on"]:
+            found.append("the gate is not on (yet)")
+        if lately := self._unkept.lately(self._loop.now()):
+            found.append(f"not kept for {lately} connections within a minute")
+        return found
+
     def status(self) -> dict[str, Any]:
-        """Counts of packets, their latency in µs, and how the gate is."""
+        """Counts of packets, their latency in µs, and how the gate is, by its own report.
+
+        `unkept` connections were answered before a peer knew them, `unkept_lately` of them within a minute.
+        """
         if self.error:
             state = "unable"
         elif not self._ready:
             state = "not running"
         else:
-            state = "on" if self._on else "off"
+            state = "on" if self._figures["on"] else "off"
         figures = _sum(self._before, self._figures)
-        return {"state": state, "error": self.error, "starts": self.starts, **figures}
+        return {
+            "state": state,
+            "error": self.error,
+            "starts": self.starts,
+            "unkept": unkept(figures),
+            "unkept_lately": self._unkept.lately(self._loop.now()),
+            "trouble": self.trouble(),
+            **figures,
+        }
 
 
 def _sum(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    counts = {name: before[name] + now[name] for name in now if name not in ("latency_us", "waiting")}
+    others = ("on", "waiting", "latency_us")
+    counts = {name: before[name] + now[name] for name in now if name not in others}
     latency = now["latency_us"] if now["held"] else before["latency_us"]
     longest = max(before["latency_us"]["max"], now["latency_us"]["max"])
     return {**counts, "waiting": now["waiting"], "latency_us": {**latency, "max": longest}}

@@ -10,15 +10,19 @@ SYN_RECV and knows the window scales of both sides, though its event is sent onl
 the router: so the entry itself is asked for, by the packet's tuple, and the backup gets what it needs to let
 the client's ACK pass.
 
-Nothing may be held for longer than the timeout, whatever happens to the daemon: the deadlines are here.
+Nothing may be held for longer than the timeout, whatever happens to the daemon and however much arrives: the
+deadlines are here. A packet is as old as the kernel says, so that it may be overdue when it is read. A turn
+reads PACKETS_A_TURN at most; HELD_MAX wait at once, what comes then passes, and so does what does not fit the
+queue's socket. Each is counted: it is a connection for which the guarantee was not kept.
+
 When this process dies, the kernel drops what is held (the server repeats its SYN,ACK after a second) and lets
 pass what comes (`bypass`). When it hangs, the daemon kills it after 3 s, and NFQA_CFG_F_FAIL_OPEN lets pass
 what a full queue can't take.
 
 The daemon is at the other end of a SOCK_SEQPACKET socket; every message begins with one of these bytes:
 
-    to the gate     ON, OFF; ACK or PASS with ids: release them, a peer has them or nobody was asked;
-                    CHECK: somebody may have removed the rules
+    to the gate     ON, OFF; CHECK: somebody may have removed the rules; with ids to release: ACK, a peer has
+                    them; PASS, nobody had to know; LATE, the peer does not answer
     to the daemon   READY; FLOWS: (id, ctnetlink message)*; FIGURES; WARN or UNABLE with a text for people
 
 This is the only part of Tandem that needs NetfilterQueue.
@@ -37,7 +41,7 @@ import time
 from array import array
 
 from tandem.conntrack.message import CTA_TUPLE_REPLY, HEADER, split, tuple_attribute
-from tandem.gate.hold import ACKED, BYPASSED, UNKNOWN, Hold, reply_tuple
+from tandem.gate.hold import ACKED, BYPASSED, OVERLOAD, UNKNOWN, Hold, reply_tuple
 from tandem.gate.rules import Rules, RulesError
 
 TYPE_CHECKING = False
@@ -45,14 +49,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-ON, OFF, ACK, PASS, CHECK = b"+", b"-", b"A", b"P", b"C"
+ON, OFF, ACK, PASS, LATE, CHECK = b"+", b"-", b"A", b"P", b"L", b"C"
 READY, FLOWS, FIGURES, WARN, UNABLE = b"R", b"F", b"S", b"W", b"U"
 MESSAGE_MAX = 1 << 16  # bytes
 FLOWS_A_MESSAGE = 64
+PACKETS_A_TURN = 64
+MESSAGES_A_TURN = 16
 
 SECOND, MILLISECOND = 1_000_000_000, 1_000_000
 _BIND_ATTEMPTS, _BIND_PAUSE = 50, 0.1  # an earlier gate may be about to end
-_QUEUE_LENGTH = 8192  # packets
+_QUEUE_LENGTH = 4096  # packets without a verdict; the socket is full long before
+_UNREAD = 80 << 10  # bytes of the queue's socket, which the kernel doubles: some 150 packets
+_SO_TIMESTAMPNS = 35  # asm/socket.h
 _COPIED = 128  # bytes of each packet: its headers
 
 _NETLINK_NETFILTER = 12
@@ -61,6 +69,7 @@ _QUEUE_CONFIG = 0x302  # NFNL_SUBSYS_QUEUE, NFQNL_MSG_CONFIG
 _CFG_MASK, _CFG_FLAGS, _FAIL_OPEN = 4, 5, 1
 _REQUEST, _ACK_WANTED = 1, 4
 _NUMBER = struct.Struct("=I")
+_WAYS = {ACK: ACKED, PASS: BYPASSED, LATE: OVERLOAD}
 
 
 class Gate:
@@ -80,6 +89,8 @@ class Gate:
         self._conntrack.bind((0, 0))
         self._conntrack.setblocking(False)
         self._queue = bind(queue, self._packet)
+        self._some = _Some(self._queue.get_fd())
+        self._stamps: socket.socket | None = None  # while it is open, the kernel notes when packets arrive
 
     def run(self) -> None:
         """Hold packets until the daemon closes its end."""
@@ -90,7 +101,8 @@ class Gate:
             while True:
                 readable = select.select([queue, self._daemon], [], [], self._wait())[0]
                 if queue in readable:
-                    self._queue.run(block=False)
+                    self._some.left = PACKETS_A_TURN
+                    self._queue.run_socket(self._some)
                     self._ask()
                 if self._daemon in readable and not self._hear():
                     return
@@ -117,10 +129,12 @@ class Gate:
 
     def _packet(self, packet: Any) -> None:
         now = time.monotonic_ns()
-        self._hold.add(packet.id, packet.accept, now)
+        way = self._hold.add(packet.id, packet.accept, now - _age(packet.get_timestamp()), now)
         found = reply_tuple(packet.get_payload())
-        if not self._on or found is None:
-            self._release([packet.id], UNKNOWN if self._on else BYPASSED)
+        if not self._on:
+            way = BYPASSED
+        if way is not None or found is None:
+            self._release([packet.id], UNKNOWN if way is None else way)
             return
         body = tuple_attribute(CTA_TUPLE_REPLY, found)
         family = socket.AF_INET if found[2] == 4 else socket.AF_INET6
@@ -138,7 +152,7 @@ class Gate:
             if entries and not self._say(
                 FLOWS + b"".join(_NUMBER.pack(number) + message for number, message in entries.items())
             ):
-                self._release(entries, BYPASSED)
+                self._release(entries, OVERLOAD)
 
     def _entries(self, requests: bytes) -> dict[int, bytes]:
         """The kernel's messages about the flows that it knows, by sequence number."""
@@ -163,16 +177,21 @@ class Gate:
     # The daemon
 
     def _hear(self) -> bool:
-        """Do what the daemon says; False: it is gone."""
-        try:
-            message = self._daemon.recv(MESSAGE_MAX)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        what = message[:1]
-        if what in (ACK, PASS):
-            self._release(array("I", message[1:]), ACKED if what == ACK else BYPASSED)
+        """Do what the daemon says; False: it is gone, or this process must end."""
+        for _ in range(MESSAGES_A_TURN):
+            try:
+                message = self._daemon.recv(MESSAGE_MAX)
+            except BlockingIOError:
+                return True
+            except OSError:
+                return False
+            if not message or not self._obey(message[:1], message[1:]):
+                return False
+        return True
+
+    def _obey(self, what: bytes, ids: bytes) -> bool:
+        if what in _WAYS:
+            self._release(array("I", ids), _WAYS[what])
         elif what == ON and not self._on:
             try:
                 for problem in self._rules.install():
@@ -181,11 +200,13 @@ class Gate:
                 self._say(UNABLE + f"gate: no way to queue packets ({error})".encode())
                 return False
             self._on = True
+            self._stamp()
+            self._tell(time.monotonic_ns())
         elif what == CHECK and self._on:
             self._check_at = max(time.monotonic_ns(), self._checked + SECOND)  # to look takes some ms
         elif what == OFF:
             self._off()
-        return bool(message)
+        return True
 
     def _check(self, now: int) -> None:
         self._check_at, self._checked = None, now
@@ -198,11 +219,22 @@ class Gate:
         if self._on:
             self._on = False
             self._rules.remove()
+        if self._stamps is not None:
+            self._stamps.close()
+            self._stamps = None
         self._tell(time.monotonic_ns())
 
     def _tell(self, now: int) -> None:
         self._tell_at = now + SECOND
-        self._say(FIGURES + self._hold.figures())  # also a sign of life
+        self._say(FIGURES + self._hold.figures(self._on, self._rules.limited()))  # also a sign of life
+
+    def _stamp(self) -> None:
+        """Have the kernel note when packets arrive; otherwise they are as old as their reading."""
+        self._stamps = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            self._stamps.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        except OSError as error:
+            self._say(WARN + f"gate: packets carry no time of arrival: {error.strerror}".encode())
 
     def _say(self, message: bytes) -> bool:
         try:
@@ -212,12 +244,36 @@ class Gate:
         return True
 
 
+class _Some:
+    """The queue's socket as NetfilterQueue reads it: `left` packets, and then there seem to be no more."""
+
+    def __init__(self, fd: int) -> None:
+        self.left = 0
+        self._socket = socket.socket(fileno=os.dup(fd))
+
+    def recv(self, size: int) -> bytes:
+        """The next packet. BlockingIOError: no more of them now."""
+        while self.left > 0:
+            self.left -= 1
+            try:
+                return self._socket.recv(size, socket.MSG_DONTWAIT)
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:  # some were lost, which their numbers tell
+                    raise
+        raise BlockingIOError(errno.EAGAIN, "enough")
+
+
+def _age(arrived: float) -> int:
+    """The age in ns of a packet that came at this time of day; 0 where that is not known."""
+    return max(0, time.time_ns() - int(arrived * SECOND)) if arrived else 0
+
+
 def _bind(queue_type: Callable[[], Any]) -> Callable[[int, Any], Any]:
     def bind(number: int, callback: Any) -> Any:
         for attempt in range(_BIND_ATTEMPTS):
             queue = queue_type()
             try:
-                queue.bind(number, callback, max_len=_QUEUE_LENGTH, range=_COPIED)
+                queue.bind(number, callback, max_len=_QUEUE_LENGTH, range=_COPIED, sock_len=_UNREAD)
             except OSError:
                 if attempt == _BIND_ATTEMPTS - 1:
                     raise

@@ -10,6 +10,10 @@ TCP's first reply is known by its flags. For UDP and ICMP echo connection tracki
 nf_conntrack_acct, which OpenWrt has on): the first FIRST packets of the reply direction, for a server that
 answers in several packets sends them while the first one is held.
 
+A host that opens connections without end must not take the queue from all others: what exceeds SOURCE_RATE of
+one source passes without being held, and is counted. The source is the client, whatever is translated.
+iptables has no match for it, so that there the gate's own limits have to do.
+
 `bypass`: what finds no one at the queue passes. nft is tried first; where its queue expression is
 missing (OpenWrt: kmod-nft-queue), iptables.
 """
@@ -23,16 +27,27 @@ TABLE = "tandem_gate"
 TIMEOUT = 10.0  # s
 
 FIRST = 4  # packets
+SOURCE_RATE, SOURCE_BURST = 1000, 500  # packets a second, and at once
+SOURCES = 4096  # that are told apart; more of them are not limited
+COUNTER = "limited"
 _NFT = """
 table inet {table} {{
+    counter {counter} {{ }}
+    set sources4 {{ type ipv4_addr; size {sources}; flags dynamic; timeout 5s; }}
+    set sources6 {{ type ipv6_addr; size {sources}; flags dynamic; timeout 5s; }}
     chain prerouting {{
         type filter hook prerouting priority mangle; policy accept;
         iifname "lo" accept
         ct direction original accept
-        tcp flags & (fin|syn|rst|ack) == syn|ack tcp sport != {port} {verdict}
-        meta l4proto udp ct reply packets 1-{first} {verdict}
-        icmp type echo-reply ct reply packets 1-{first} {verdict}
-        icmpv6 type echo-reply ct reply packets 1-{first} {verdict}
+        tcp flags & (fin|syn|rst|ack) == syn|ack tcp sport != {port} goto hold
+        meta l4proto udp ct reply packets 1-{first} goto hold
+        icmp type echo-reply ct reply packets 1-{first} goto hold
+        icmpv6 type echo-reply ct reply packets 1-{first} goto hold
+    }}
+    chain hold {{
+        update @sources4 {{ ct original ip saddr limit rate over {rate} }} counter name {counter} accept
+        update @sources6 {{ ct original ip6 saddr limit rate over {rate} }} counter name {counter} accept
+        {verdict}
     }}
 }}
 """
@@ -42,7 +57,9 @@ _IPTABLES = ("iptables-legacy", "iptables")
 def nft_rules(queue: int, channel_port: int, verdict: str = "") -> str:
     """The table for `nft -f`; `verdict` instead of the queue is for tests."""
     verdict = verdict or f"queue num {queue} bypass"
-    return _NFT.format(table=TABLE, port=channel_port, first=FIRST, verdict=verdict)
+    rate = f"{SOURCE_RATE}/second burst {SOURCE_BURST} packets"
+    numbers = {"first": FIRST, "sources": SOURCES, "rate": rate}
+    return _NFT.format(table=TABLE, counter=COUNTER, port=channel_port, verdict=verdict, **numbers)
 
 
 def iptables_rules(queue: int, channel_port: int, v6: bool) -> list[list[str]]:
@@ -69,6 +86,7 @@ class Rules:
     def __init__(self, queue: int, channel_port: int) -> None:
         """`channel_port`: TCP port of the replication itself, which must not wait for itself."""
         self.backend = ""
+        self._limited = self._limited_before = 0  # by the table that stands, and by those before it
         self._stood: object = None  # what stood there when they were installed
         self._queue = queue
         self._port = channel_port
@@ -117,11 +135,26 @@ class Rules:
 
     def remove(self) -> None:
         """Remove what `install` has installed."""
+        self._limited_before, self._limited = self.limited(), 0
         if self.backend == "nft":
             _clear_nft()
         elif self.backend:
             _clear_iptables(self.backend)
         self.backend = ""
+
+    def limited(self) -> int:
+        """How many packets passed because their source makes too many."""
+        if self.backend == "nft":
+            from tandem.effects.nftables import packets_counted
+
+            try:
+                counted = packets_counted(TABLE, COUNTER)
+            except OSError:
+                counted = self._limited  # not told: as it was
+            if counted < self._limited:  # the table was made anew
+                self._limited_before += self._limited
+            self._limited = counted
+        return self._limited_before + self._limited
 
     def clear(self) -> None:
         """Remove whatever any gate has installed; what is not there is no error."""

@@ -532,6 +532,11 @@ class Replication:
         """Why the health reason `replication_stale` holds; empty: it does not."""
         return self._health.stale
 
+    @property
+    def unkept(self) -> list[str]:
+        """Why the guarantee that is configured does not hold, or did not within the last minute."""
+        return self._gate.trouble() if self._gate else []
+
     def listing(self, peer: str | None, cursor: str) -> dict[str, Any]:
         """Some entries of our own table or of what we hold of a peer, from a cursor on ("0": all).
 
