@@ -13,7 +13,7 @@ from functools import partial
 
 import pytest
 
-from tests.lab import FAR, Capture, Router, SeedLab, Tandem, stays, wait_until
+from tests.lab import FAR, Capture, Router, SeedLab, Tandem, netns, stays, wait_until
 
 from .daemon import status
 from .live import (
@@ -410,6 +410,29 @@ def test_a_full_table_is_bounded_and_counted(open_lab: Open) -> None:
         power_loss(lab, active)
         takes_over(lab, backup)
         flows.all_go_on()  # the older ones were there first
+
+
+def test_what_there_was_no_room_for_is_fetched_when_there_is(open_lab: Open) -> None:
+    lab = open_lab(SeedLab(partial(synced, limit_entries="500", stale_loss="0")))
+    active, backup = started(lab)
+    for router in lab.routers:  # nothing goes by itself
+        netns.write_sysctls(router.namespace, {"netfilter/nf_conntrack_udp_timeout": 300})
+    udp_flows(lab.client, 480, 5000)
+    wait_until(lambda: held(backup) >= 480, 10, "nearly full")
+    udp_flows(lab.client, 300, 5001)
+    wait_until(
+        lambda: all(" connections, which" in str(sync(r)["stale"]) for r in lab.routers), 10, "both say it",
+        explain=lambda: str([sync(router) for router in lab.routers]),
+    )  # fmt: skip
+    active.exec("conntrack", "-D", "-p", "udp", "--orig-port-src", "5000")
+    wait_until(
+        lambda: equal(lab) and 300 <= held(backup) < 400, 30, "both have the rest",
+        explain=lambda: str([sync(router) for router in lab.routers]),
+    )  # fmt: skip
+    wait_until(lambda: not any(sync(router)["stale"] for router in lab.routers), 10, "and are healthy")
+    power_loss(lab, active)
+    takes_over(lab, backup)
+    assert len(backup.exec("conntrack", "-L", "-p", "udp", "--orig-port-src", "5001").splitlines()) == 300
 
 
 def test_sigkill_is_not_forgotten(open_lab: Open) -> None:

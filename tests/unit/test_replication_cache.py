@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 from tandem.conntrack.record import DESTROY, NEW, UPDATE
-from tandem.replication.cache import SHARDS, Cache, entry_digest
+from tandem.replication.cache import LACKING_MAX, SHARDS, Cache, entry_digest
 
 SECOND = 1_000_000_000
 
@@ -43,6 +43,43 @@ def test_bounded_in_entries_and_bytes() -> None:
     for number in range(150):
         small.apply((NEW, *flow(number)), 0)
     assert 10_000 <= small.memory < 10_300 and small.overflow == 150 - len(small)
+
+
+def test_what_there_was_no_room_for_is_known_until_it_ends_or_comes() -> None:
+    cache = Cache(100, 1 << 30)
+    for number in range(150):
+        cache.apply((NEW, *flow(number)), 0)
+        cache.apply((UPDATE, *flow(number, state=4)), 0)  # what lacks is counted once
+    assert (cache.lacking, cache.room, cache.lacks_more) == (50, 0, False)
+    for number in (0, 1, 149):
+        cache.apply((DESTROY, flow(number)[0], b""), 0)
+    assert (cache.lacking, cache.room) == (49, 2)
+    cache.apply((UPDATE, *flow(148)), 0)
+    assert (cache.lacking, cache.room) == (48, 1)
+    cache.begin_bulk()
+    for number in range(20, 150):
+        cache.apply((NEW, *flow(number)), 0)
+    cache.end_bulk()
+    assert len(cache) == 81 + 1 and cache.lacking == 48  # what the bulk did not bring still takes room
+    for _ in range(40):
+        cache.work(0)
+    assert cache.room == 18
+    cache.begin_bulk()
+    for number in range(20, 119):
+        cache.apply((NEW, *flow(number)), 0)
+    cache.end_bulk()
+    assert cache.lacking == 0
+    cache.clear()
+    assert (cache.lacking, cache.room) == (0, 100)
+
+
+def test_the_keys_of_what_lacks_are_bounded() -> None:
+    cache = Cache(1, 1 << 30)
+    for number in range(LACKING_MAX + 10):
+        cache.apply((NEW, *flow(number)), 0)
+    assert cache.lacking == LACKING_MAX and cache.lacks_more
+    cache.begin_bulk()
+    assert cache.lacking == 0 and not cache.lacks_more
 
 
 def test_a_lost_destroy_is_not_for_ever() -> None:

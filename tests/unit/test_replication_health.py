@@ -37,6 +37,16 @@ def test_one_trouble_after_the_other_is_one_time_without() -> None:
     assert health.stale == ["r2: out of step for 2 s"]
 
 
+def test_what_there_is_no_room_for_counts_as_long_as_it_lacks() -> None:
+    health = Health(1000 * MS, 100)
+    assert health.judge(S, GOOD, 0, "48")
+    assert health.stale == ["no room for 48 connections, which a takeover would lose: raise limit_entries"]
+    assert not health.judge(3600 * S, GOOD, 0, "more than 16384")
+    assert "more than 16384" in health.stale[0]
+    assert health.judge(3601 * S, GOOD, 0)
+    assert health.stale == []
+
+
 def test_each_peer_for_itself() -> None:
     health = Health(1000 * MS, 0)
     health.judge(10 * S, [("r2", "", 0), ("r3", "not connected", 0)], 0)

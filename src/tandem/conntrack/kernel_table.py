@@ -6,6 +6,8 @@ What it finds new or changed is pushed like an event. What it does not find is g
 its digest says so. The kernel writes a piece of a dump when the one before it is read: of flows that an
 event has told something since then, the piece may know less, and is not believed.
 
+Flows for which our own table has no room are looked for once there is some.
+
 No event says that a helper has changed an expectation (Linux 6.18): the answer to a telephone's registration
 makes it count, each new registration prolongs it. While there are some, they are looked through now and then.
 """
@@ -37,6 +39,8 @@ BUSY, PAUSE, PAUSE_MAX = MILLISECOND, 3 * MILLISECOND // 10, MILLISECOND
 REST = 2
 MASTERS_A_TURN = 16
 EXPECTATIONS_AGAIN = 2_000 * MILLISECOND
+LACKING_AGAIN = 5_000 * MILLISECOND
+LACKING_SHARE = 64  # which part of the table has to be free, or as much as is lacking
 LONGER = 5  # s, by which an expectation has been prolonged
 EXPECTATION_KIND = bytes((EXPECTATION,))
 
@@ -79,6 +83,7 @@ class KernelTable:
         self._dumped: Callable[[], None] | None = None
         self._expected = 0  # expectations that were seen since all were looked through
         self._expected_at = 0  # when that was
+        self._fetched = 0  # when flows were looked for that had no room
 
     # Life
 
@@ -166,9 +171,24 @@ class KernelTable:
 
     def work(self, now: int) -> None:
         """To be called every second: look for what no event says."""
+        self._fetch_lacking(now)
         due = now - self._expected_at >= EXPECTATIONS_AGAIN
         if due and self._expected and self._listening and self._dump is None:
             self._open_dump(expectations=True)
+
+    def _fetch_lacking(self, now: int) -> None:
+        """Look through the table again when there is room for flows that came when there was none."""
+        own = self._own.cache
+        if (
+            not self._listening
+            or self._dump is not None
+            or not own.lacking
+            or now < self._fetched + LACKING_AGAIN
+        ):
+            return
+        if own.room >= min(own.lacking, own.limit_entries // LACKING_SHARE or 1):
+            self._fetched = now
+            self.dump()
 
     def _take_in(self, records: list[Record]) -> None:
         self._own.cache.apply_all(records, self._loop.now())

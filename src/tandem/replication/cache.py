@@ -38,6 +38,7 @@ from tandem.conntrack.record import (
 from tandem.replication.journal import Journal
 
 SHARDS = 1024
+LACKING_MAX = 16_384
 # Bytes of memory beside key and body: two objects and a dict slot (measured with 64 and with 32 bit).
 ENTRY_COST = 142 if sys.maxsize >> 32 else 74
 
@@ -70,7 +71,10 @@ class Cache:
     """Bounded in entries and in bytes (of memory, estimated). Times are monotonic ns.
 
     Counters: `inserted`, `updated`, `destroyed`, `unknown` (DESTROY without an entry), `invalid`,
-    `overflow` (had no room), `expired`, `swept` (gone after a bulk).
+    `overflow` (records that had no room), `expired`, `swept` (gone after a bulk).
+
+    `lacking` says how many flows it has not because there was no room. It keeps LACKING_MAX keys of these
+    at most; `lacks_more` when there are more. A bulk brings them if there is room.
     """
 
     def __init__(
@@ -95,6 +99,8 @@ class Cache:
         self._since = 0  # the tick when the first of the entries came
         self._oldest = [0] * SHARDS  # no entry of a shard is stamped lower
         self._to_sweep = 0  # shards that may still have stale entries
+        self._lacking: set[bytes] = set()
+        self.lacks_more = False
         self.inserted = self.updated = self.destroyed = self.unknown = 0
         self.invalid = self.overflow = self.expired = self.swept = 0
 
@@ -102,6 +108,18 @@ class Cache:
 
     def __len__(self) -> int:
         return self._entries - (0 if self.in_bulk else self._stale_entries)
+
+    @property
+    def lacking(self) -> int:
+        """How many flows there was no room for; they have not ended since, as far as anybody has said."""
+        return len(self._lacking)
+
+    @property
+    def room(self) -> int:
+        """For how many entries there is room now, at least if they are small."""
+        if self._bytes >= self.limit_bytes:
+            return 0
+        return max(0, self.limit_entries - self._entries)
 
     @property
     def memory(self) -> int:
@@ -169,6 +187,7 @@ class Cache:
             if op == DESTROY:
                 if value is None:
                     self.unknown += 1
+                    self._lacking.discard(key)
                 else:
                     del shard[key]
                     self._forget(key, value)
@@ -182,8 +201,10 @@ class Cache:
             if value is None:
                 if self._entries >= self.limit_entries or self._bytes >= self.limit_bytes:
                     self.overflow += 1
+                    self._lack(key)
                     continue
                 self.inserted += 1
+                self._lacking.discard(key)
             else:
                 fresh = self.in_bulk or value[-_STAMP:] >= self._floor
                 if op == UPDATE and fresh and (value[0] & TAIL or not complete(body)):
@@ -196,6 +217,16 @@ class Cache:
             self._entries += 1
             self._bytes += len(key) + len(body) + ENTRY_COST
             self._digest += entry_digest(key, body)
+
+    def _lack(self, key: bytes) -> None:
+        if len(self._lacking) < LACKING_MAX:
+            self._lacking.add(key)
+        else:
+            self.lacks_more = True
+
+    def _forget_lacking(self) -> None:
+        self._lacking = set()
+        self.lacks_more = False
 
     def _forget(self, key: bytes, value: bytes) -> None:
         """An entry leaves the totals."""
@@ -216,6 +247,7 @@ class Cache:
         self._entries = self._bytes = self._digest = 0
         self._stale_entries = self._stale_bytes = self._stale_digest = 0
         self._to_sweep = 0
+        self._forget_lacking()
 
     # --- bulks ----------------------------------------------------------------------------
 
@@ -227,6 +259,7 @@ class Cache:
         self._set_tick(self._tick + 1)
         self._floor = self._stamp
         self.in_bulk = True
+        self._forget_lacking()  # what there is no room for now will be told
         self._stale_entries, self._stale_bytes, self._stale_digest = self._entries, self._bytes, self._digest
 
     def end_bulk(self) -> None:

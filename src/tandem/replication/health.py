@@ -3,7 +3,8 @@
 
 A takeover loses connections when a peer was out of step, was behind, or when records were lost on the
 way. The first two count once they have lasted for `lag_limit`, losses when they exceed `loss_limit` within a
-minute: a few are repaired by the next resync, and nobody has to know.
+minute: a few are repaired by the next resync, and nobody has to know. Connections that there is no room for
+count as long as there is none.
 """
 
 from __future__ import annotations
@@ -31,13 +32,15 @@ class Health:
         self._losses: deque[tuple[int, int]] = deque()  # (when, total) of the last minute and one before
         self.stale: list[str] = []
 
-    def judge(self, now: int, peers: Iterable[PeerHealth], lost: int) -> bool:
+    def judge(self, now: int, peers: Iterable[PeerHealth], lost: int, lacking: str = "") -> bool:
         """Take a sample; whether it has become stale, or healthy again. `stale` then says why.
 
-        `now` is monotonic, `lost` a total; one that falls begins anew (a table was given away).
+        `now` is monotonic, `lost` a total; one that falls begins anew (a table was given away). `lacking`:
+        how many connections there is no room for, "": there is for all.
         """
         before = bool(self.stale)
-        self.stale = [*self._peers(now, peers), *self._loss(now, lost)]
+        room = [f"no room for {lacking} connections, which a takeover would lose: raise limit_entries"]
+        self.stale = [*self._peers(now, peers), *self._loss(now, lost), *(room if lacking else [])]
         return bool(self.stale) != before
 
     def _peers(self, now: int, peers: Iterable[PeerHealth]) -> list[str]:

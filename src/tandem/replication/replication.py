@@ -518,12 +518,20 @@ class Replication:
         lost = self._kernel.events.overruns + self._own.cache.overflow
         lost += sum(held.cache.overflow for held in self._held.values())
         lost += sum(peer["totals"].get(name, 0) for peer in peers for name in ("dropped", "oversized"))
-        if self._health.judge(now, map(_peer_health, peers), lost):
+        if self._health.judge(now, map(_peer_health, peers), lost, self._lacking()):
             if self.stale:
                 text = f"{OWNER}: replication_stale: {', '.join(self.stale)}"
                 self._log.limited((OWNER, "stale"), "warning", text)
             else:
                 self._log.limited((OWNER, "not stale"), "info", f"{OWNER}: no longer replication_stale")
+
+    def _lacking(self) -> str:
+        """How many connections no table has room for; "": there is room for all."""
+        caches = self._caches()
+        count = max(cache.lacking for cache in caches)
+        if not count:
+            return ""
+        return f"{'more than ' if any(cache.lacks_more for cache in caches) else ''}{count}"
 
     # For people
 
