@@ -183,6 +183,24 @@ def test_what_nft_and_iptables_are_told() -> None:
         assert ("icmpv6" in rules[2]) is v6
 
 
+def test_the_process_inherits_nothing_of_the_daemons_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LD_PRELOAD_OF_MINE", "x")
+    loop = Loop()
+    said = tmp_path / "environment"
+    argv = ["/bin/sh", "-c", f"/usr/bin/env > {said}.new; mv {said}.new {said}"]
+    link = GateLink(loop, Logger("info", Lines()), 100 * MS, 3780, lambda messages: None, lambda fd: argv)
+    link.start()
+    deadline = loop.now() + 10_000 * MS
+    while not said.exists() and loop.now() < deadline:
+        loop.turn(10 * MS)
+    names = {line.partition("=")[0] for line in said.read_text().splitlines()}
+    assert names <= {"PATH", "PWD", "SHLVL", "_", "OLDPWD"}
+    link.stop()
+    loop.close()
+
+
 def test_without_netfilterqueue_the_guarantee_is_missing_and_said_to_be(tmp_path: Path) -> None:
     (tmp_path / "netfilterqueue.py").write_text("raise ImportError('no netfilterqueue here')")
     start = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {_START}"

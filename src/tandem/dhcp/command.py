@@ -19,8 +19,10 @@ from tandem.config.load import load_file
 from tandem.config.schema import Config, DhcpGateway
 from tandem.config.values import TRUE
 from tandem.dhcp import dnsmasq
+from tandem.effects import files
 from tandem.effects.netlink import NETLINK_NETFILTER, Commands
 from tandem.effects.nftables import numbered
+from tandem.effects.process import PATH
 
 DEFAULT_CONFIG = "/etc/config/tandem"
 DONE, FAILED = 0, 1
@@ -80,7 +82,7 @@ def release(config: Config | None, path: str) -> int:
             changed = True
     changed |= _unforce(f"{dnsmasq.STATE}/dhcp")
     if changed:
-        done = subprocess.run(settings.restart, stdin=subprocess.DEVNULL, check=False)
+        done = subprocess.run(settings.restart, stdin=subprocess.DEVNULL, check=False, env={"PATH": PATH})
         return DONE if done.returncode == 0 and not errors else FAILED
     return FAILED if errors else DONE
 
@@ -111,10 +113,9 @@ def _transact(batch: bytes) -> set[int]:
 
 def _unforce(path: str) -> bool:
     """Take `force` out of the overlay of UCI again; whether it was there."""
-    lines = dnsmasq.file_text(path).splitlines()
+    lines = dnsmasq.file_text(path, follow=False).splitlines()
     rest = [line for line in lines if not (line.startswith("dhcp.") and line.endswith(".force='1'"))]
     if rest == lines:
         return False
-    with open(path, "w", encoding="utf-8") as file:
-        file.write("".join(f"{line}\n" for line in rest))
+    files.replace(path, "".join(f"{line}\n" for line in rest).encode(errors="surrogateescape"))
     return True

@@ -25,6 +25,7 @@ from typing import Any
 from tandem.config import uci
 from tandem.config.schema import Config, DhcpGateway, Instance
 from tandem.config.values import FALSE, host
+from tandem.effects import files
 
 LEASEFILE = "/tmp/dhcp.leases"
 CONFDIR = "/tmp/dnsmasq.d"
@@ -180,14 +181,13 @@ def _generated(root: str) -> Iterator[str]:
         return
     for name in names:
         if name.startswith("dnsmasq.conf"):
-            yield from file_text(f"{directory}/{name}").splitlines()
+            yield from file_text(f"{directory}/{name}", follow=False).splitlines()
 
 
-def file_text(path: str) -> str:
-    """The text of a file; "" when it can not be read."""
+def file_text(path: str, follow: bool = True) -> str:
+    """The text of a file; "" when it can not be read. `follow`: it may be a link."""
     try:
-        with open(path, "rb") as file:
-            return file.read(uci.LARGEST_FILE).decode(errors="replace")
+        return files.read(path, uci.LARGEST_FILE, follow).decode(errors="surrogateescape")
     except OSError:
         return ""
 

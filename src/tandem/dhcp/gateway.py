@@ -21,6 +21,7 @@ from tandem.dhcp.exchange import Exchange
 from tandem.dhcp.lease import Lease, file_line, read_file
 from tandem.dhcp.lease_file import LeaseFile
 from tandem.dhcp.table import SLACK, LeaseTable
+from tandem.effects import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from tandem.plan.result import LeasePlan
 
 SECOND = 1_000_000_000
+_LARGEST = 1 << 20  # bytes of a file that is rewritten
 MILLISECOND = 1_000_000
 LOOK = 5 * SECOND  # at the time and at what inotify did not tell
 PATIENCE = 10 * SECOND  # that a new MASTER is silent for until its dnsmasq knows all leases
@@ -410,16 +412,15 @@ def _number(address: str) -> tuple[int, int]:
 
 
 def _content(path: str) -> str | None:
+    """The text of a file, None: there is none. OSError."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(1 << 16)
+        return files.read(path, _LARGEST).decode(errors="surrogateescape")
     except FileNotFoundError:
         return None
 
 
 def _write(path: str, text: str) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
+    files.replace(path, text.encode(errors="surrogateescape"))
 
 
 def _with_forced(path: str, sections: Iterable[str]) -> tuple[str, str]:

@@ -2,7 +2,8 @@
 """dnsmasq's lease file: read, replaced, and watched for changes.
 
 dnsmasq reads the file when it starts and writes it in place whenever a lease changes; it never reads it
-again. A replaced file is therefore another one to the dnsmasq that runs, and can't be harmed by it.
+again. A replaced file is therefore another one to the dnsmasq that runs, and can't be harmed by it. The file
+is in a directory that all may write to (effects/files.py).
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+
+from tandem.effects import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 FILE_MAX = 4 << 20  # bytes; 4096 leases of the longest kind have 5 MB, of the usual kind 0.3
 WAIT = 20_000_000  # ns from a change to the reading: dnsmasq writes in pieces
 _IN_MODIFY, _IN_CLOSE_WRITE, _IN_DELETE_SELF, _IN_MOVE_SELF = 0x2, 0x8, 0x400, 0x800
+_IN_DONT_FOLLOW = 0x2000000
 _IN_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC  # IN_NONBLOCK, IN_CLOEXEC: include/uapi/linux/inotify.h
 _EVENT = struct.Struct("=iIII")
 
@@ -59,7 +63,7 @@ class LeaseFile:
         A change that inotify has not told is found as well.
         """
         try:
-            found = os.stat(self.path)
+            found = os.lstat(self.path)
         except OSError:
             self._watched = None
             return False
@@ -70,15 +74,15 @@ class LeaseFile:
             return True
         self._watched = found.st_dev, found.st_ino
         if self._inotify >= 0:
-            mask = _IN_MODIFY | _IN_CLOSE_WRITE | _IN_DELETE_SELF | _IN_MOVE_SELF
+            mask = _IN_MODIFY | _IN_CLOSE_WRITE | _IN_DELETE_SELF | _IN_MOVE_SELF | _IN_DONT_FOLLOW
             self._libc.inotify_add_watch(self._inotify, os.fsencode(self.path), mask)
         self._soon()
         return False
 
     def read(self) -> str | None:
-        """The whole text, "" when there is no file; None: it is being written, ask again later."""
+        """The whole text, "" when there is no file; None: it is being written, ask again later. OSError."""
         try:
-            with open(self.path, "rb") as file:
+            with open(files.opened(self.path), "rb") as file:
                 return _whole(file.fileno())
         except FileNotFoundError:
             return ""
@@ -88,30 +92,12 @@ class LeaseFile:
 
         `before` reads the one that dnsmasq has open, until `forget`.
         """
-        mode, owner = 0o644, None
-        try:
-            if self._before < 0:
-                self._before = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-            found = os.fstat(self._before)
-            mode, owner = found.st_mode & 0o777, (found.st_uid, found.st_gid)
-        except FileNotFoundError:
-            pass
-        temporary = f"{self.path}.tandem"
-        try:
-            os.unlink(temporary)  # of a former life, or somebody's trap in a directory that all may write to
-        except FileNotFoundError:
-            pass
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            with open(fd, "wb") as file:
-                file.write(text.encode())
-                if owner is not None:
-                    os.fchown(fd, *owner)
-                os.fchmod(fd, mode)
-            os.rename(temporary, self.path)
-        except OSError:
-            os.unlink(temporary)
-            raise
+        if self._before < 0:
+            try:
+                self._before = files.opened(self.path)
+            except FileNotFoundError:
+                pass
+        files.replace(self.path, text.encode())
         self.look()
 
     @property

@@ -19,6 +19,7 @@ import sys
 import time
 
 from tandem.channel.topics import DATA_MAX
+from tandem.effects import files
 from tandem.effects.process import Processes
 
 TYPE_CHECKING = False
@@ -151,8 +152,7 @@ class Exchange:
         self._free_at = self._loop.now() + PAUSE
         facts = b""
         try:
-            with open(self._path, "rb") as file:  # on a RAM disk
-                facts = file.read(FACTS_MAX)
+            facts = files.read(self._path, FACTS_MAX)  # on a RAM disk
             os.unlink(self._path)
         except OSError:
             pass

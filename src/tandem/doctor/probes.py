@@ -13,6 +13,7 @@ import subprocess
 
 from tandem.config.schema import Config
 from tandem.effects.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, NLMSG_ERROR, messages
+from tandem.effects.process import PATH
 
 CONNTRACK = "conntrack netlink (kmod-nf-conntrack-netlink)"
 MACVLAN = "macvlan (kmod-macvlan)"
@@ -64,7 +65,8 @@ def has_link_kind(kind: str) -> bool:
 def has_rules(rules: str) -> bool:
     """Whether the kernel takes these rules (`nft --check` gives up before it commits); True without nft."""
     try:
-        done = subprocess.run([_NFT, "-c", "-f", "-"], input=rules.encode(), capture_output=True, timeout=10)
+        argv = [_NFT, "-c", "-f", "-"]
+        done = subprocess.run(argv, input=rules.encode(), capture_output=True, timeout=10, env={"PATH": PATH})
     except (OSError, subprocess.TimeoutExpired):
         return True
     return done.returncode == 0

@@ -10,6 +10,7 @@ from typing import Any
 
 from tandem.doctor.facts import RulesetFacts
 from tandem.effects.fw4 import CHAIN
+from tandem.effects.process import PATH
 
 Json = dict[str, Any]
 Chain = tuple[str, str, str]  # family, table, chain
@@ -22,7 +23,8 @@ _TRANSLATES = ("snat", "masquerade")
 def read() -> RulesetFacts:
     """The rules that are loaded; nothing is known where there is no nft, or none that speaks JSON."""
     try:
-        done = subprocess.run([_NFT, "--json", "list", "ruleset"], capture_output=True, timeout=30)
+        argv = [_NFT, "--json", "list", "ruleset"]
+        done = subprocess.run(argv, capture_output=True, timeout=30, env={"PATH": PATH})
         return summary(json.loads(done.stdout)["nftables"])
     except (OSError, subprocess.TimeoutExpired, ValueError, KeyError, TypeError, AttributeError):
         return RulesetFacts()

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from tandem.doctor.collect import collect
 from tandem.doctor.facts import RouterFacts, decode, encode
 from tandem.doctor.finding import Finding
 from tandem.doctor.listen import Ears
+from tandem.effects import files
 
 ANSWER_TIMEOUT_S = 50.0  # the daemon gives up after 45 s
 
@@ -32,9 +32,7 @@ class Visit:
 def facts_of_this_router(config_file: str, control: str, listen_s: int, path: str) -> int:
     """Write them to a file, as the other router's doctor wants them."""
     router, _ = _listen(config_file, control, listen_s, _Question(None, listen_s))
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-    with open(os.open(path, flags, 0o600), "wb") as file:
-        file.write(encode(router))
+    files.replace(path, encode(router), 0o600)
     return DONE
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 import os
 
 from tandem.core.packet import HOP_LIMIT, PROTOCOL
+from tandem.effects import files
 from tandem.effects.process import Processes
 
 TYPE_CHECKING = False
@@ -141,8 +142,5 @@ class Fw4:
 
     def _write(self, name: str, lines: tuple[str, ...] | list[str]) -> None:
         """Replace a file as a whole: fw4 may read it at any moment."""
-        path = os.path.join(self._directory, name)
-        draft = os.path.join(self._directory, ".fw4-draft")
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w") as file:
-            file.write("".join(f"{line}\n" for line in lines))
-        os.replace(draft, path)
+        text = "".join(f"{line}\n" for line in lines)
+        files.replace(os.path.join(self._directory, name), text.encode(), 0o600)

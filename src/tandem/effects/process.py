@@ -314,6 +314,12 @@ def insecure_path(path: str, uid: int = 0) -> str | None:
     return None
 
 
+def find_program(name: str) -> str:
+    """The absolute path of a program of the system; where there is none, that where it should be."""
+    paths = [f"{directory}/{name}" for directory in PATH.split(":")]
+    return next((path for path in paths if os.access(path, os.X_OK)), paths[0])
+
+
 def _environment(extra: Mapping[str, str] | None, credentials: Credentials | None) -> dict[str, str]:
     """A clean environment: nothing of the daemon's own gets into it."""
     environment = {"PATH": PATH}

@@ -14,11 +14,14 @@ import json
 import os
 from collections.abc import Container, Iterable
 
+from tandem.effects import files
+
 Path = tuple[str, ...]
 """Components below /proc/sys. Interface names may hold dots, so that there are no dotted keys."""
 
 Setting = tuple[Path, str]
 
+_LARGEST = 1 << 20  # bytes of the state file
 STATE_FILE = "/var/run/tandem/sysctls.json"
 
 
@@ -46,8 +49,8 @@ class Sysctls:
         `settle`. Returns what was wrong with the file.
         """
         try:
-            with open(self._state_file, encoding="utf-8") as file:
-                left = {tuple(path): (str(found), str(ours)) for path, found, ours in json.load(file)}
+            rows = json.loads(files.read(self._state_file, _LARGEST))
+            left = {tuple(path): (str(found), str(ours)) for path, found, ours in rows}
         except FileNotFoundError:
             return []
         except (OSError, ValueError, TypeError) as error:
@@ -161,13 +164,9 @@ class Sysctls:
                 pass  # it was not there, or is in a directory that we can't write to either
             return []
         rows = [(path, found, ours) for path, (found, ours) in self._originals.items()]
-        temporary = self._state_file + ".new"
         try:
             os.makedirs(os.path.dirname(self._state_file), 0o755, exist_ok=True)
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with open(fd, "w", encoding="utf-8") as file:
-                json.dump(rows, file)
-            os.replace(temporary, self._state_file)
+            files.replace(self._state_file, json.dumps(rows).encode(), 0o600)
         except OSError as error:
             return [f"{self._state_file}: {error.strerror}"]
         return []

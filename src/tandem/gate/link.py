@@ -13,6 +13,7 @@ import struct
 import sys
 from array import array
 
+from tandem.effects.process import PATH
 from tandem.gate.hold import FIGURES as _LAYOUT
 from tandem.gate.hold import Unkept, Waiting, read_figures, unkept
 
@@ -89,7 +90,7 @@ class GateLink:
         try:
             argv = self._argv(theirs.fileno())
             os.set_inheritable(theirs.fileno(), True)
-            self._pid = os.posix_spawn(argv[0], argv, os.environ, setsigmask=[])
+            self._pid = os.posix_spawn(argv[0], argv, {"PATH": PATH}, setsigmask=[])
         except OSError as error:
             ours.close()
             self._log.error(f"conntrack_sync: gate: {error.strerror}")

@@ -22,6 +22,8 @@ from __future__ import annotations
 
 import subprocess
 
+from tandem.effects.process import find_program
+
 CHAIN = "TANDEM_GATE"
 TABLE = "tandem_gate"
 TIMEOUT = 10.0  # s
@@ -199,7 +201,7 @@ def _mangle(program: str, *arguments: str) -> str:
 def _output(program: str, *arguments: str) -> str:
     """What `iptables -t mangle` prints; "" when it fails."""
     try:
-        argv = [program, "-w", "-t", "mangle", *arguments]
+        argv = [find_program(program), "-w", "-t", "mangle", *arguments]
         done = subprocess.run(argv, capture_output=True, timeout=TIMEOUT)
     except (OSError, subprocess.TimeoutExpired):
         return ""
@@ -209,7 +211,8 @@ def _output(program: str, *arguments: str) -> str:
 def _run(argv: list[str], text: str = "") -> str:
     """Why a command failed; "" when it did not."""
     try:
-        done = subprocess.run(argv, input=text.encode(), capture_output=True, timeout=TIMEOUT)
+        whole = [find_program(argv[0]), *argv[1:]]
+        done = subprocess.run(whole, input=text.encode(), capture_output=True, timeout=TIMEOUT)
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"{argv[0]}: {error}"
     if not done.returncode:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 
+from tandem.effects.process import PATH
 from tandem.plan.result import Plan, PlanError, load_plan, planner_argv
 
 TYPE_CHECKING = False
@@ -59,7 +60,7 @@ class Planning:
         argv = planner_argv(self._package_dir, self._config_file)
         actions = [(os.POSIX_SPAWN_DUP2, writing, 1), (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
         try:
-            pid = os.posix_spawn(argv[0], argv, dict(os.environ), file_actions=actions)
+            pid = os.posix_spawn(argv[0], argv, {"PATH": PATH}, file_actions=actions)
         finally:
             os.close(writing)
         return pid, reading
