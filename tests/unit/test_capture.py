@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import random
+import struct
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,9 @@ from scapy.layers.inet6 import IPv6
 
 from tandem.config.schema import Address, Config, Instance
 from tandem.core.packet import GROUP4, GROUP6, Advertisement, encode
+from tandem.effects.bpf import assemble
 from tandem.effects.vrrp_socket import pack
+from tandem.listen import adverts
 from tandem.listen.adverts import Datagram, instances_on, on_devices, take_apart, verdict
 from tandem.listen.capture import _Scapy
 
@@ -39,8 +42,52 @@ def packet6(payload: bytes) -> bytes:
     return bytes(IPv6(src="fe80::3", dst="ff02::12", hlim=255, nh=112) / payload)
 
 
+PROGRAM = assemble(adverts._PROGRAM)
 WIRE = encode(ADVERT, SOURCE, GROUP4)
 WIRE6 = encode(ADVERT6, SOURCE6, GROUP6)
+
+
+PRESENT, TAG, ETHERTYPE = 0xFFFFF000 + 48, 0xFFFFF000 + 44, 0xFFFFF000  # SKF_AD_*
+
+
+def passes(packet: bytes, ethertype: int, present: int, tag: int) -> bool:
+    """What the kernel makes of the filter: `tag` is skb->vlan_tci, which may hold something old."""
+    ancillary = {PRESENT: present, TAG: tag, ETHERTYPE: ethertype}
+    program = [struct.unpack_from("=HBBI", PROGRAM, at) for at in range(0, len(PROGRAM), 8)]
+    place, register = 0, 0
+    while True:
+        code, when_true, when_false, operand = program[place]
+        place += 1
+        if code == 0x20:
+            register = ancillary[operand]
+        elif code == 0x30:
+            register = packet[operand - 0xFFF00000]
+        elif code == 0x54:
+            register &= operand
+        elif code == 0x15:
+            place += when_true if register == operand else when_false
+        else:
+            assert code == 0x06
+            return operand != 0
+
+
+@pytest.mark.parametrize(
+    ("present", "tag", "expected"),
+    [
+        (0, 0, True),
+        (0, 1, True),  # a VLAN device of Linux 4.20 to 6.1: the tag of the frame that it has taken
+        (0, 0x2FFF, True),
+        (1, 0, True),
+        (1, 0x2000, True),  # VLAN 0: a priority
+        (1, 1, False),
+        (1, 0x2001, False),
+    ],
+)
+def test_frames_of_a_vlan_are_those_that_carry_a_tag(present: int, tag: int, expected: bool) -> None:
+    assert passes(packet4(WIRE), 0x0800, present, tag) is expected
+    assert passes(packet6(WIRE6), 0x86DD, present, tag) is expected
+    assert not passes(bytes(IP(proto=17)), 0x0800, present, tag)
+    assert not passes(packet6(WIRE6), 0x88CC, present, tag)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ verdict comes from the same functions that the daemon uses.
 
 from __future__ import annotations
 
-import ctypes
 import socket
 import struct
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from tandem.config.schema import Config, Instance
 from tandem.core.packet import PROTOCOL, Advertisement, PacketError, Reason, check, decode
+from tandem.effects.bpf import ALL, AND, JEQ, LD_B_ABS, LD_W_ABS, RET, Program, assemble, attach
 from tandem.effects.vrrp_socket import UNICAST_MIN_HOP_LIMIT, expected_of
 
 _ETH_P_ALL = 0x0003
@@ -23,28 +23,30 @@ _ETH_P_IPV6 = 0x86DD
 _SOL_PACKET = 263
 _PACKET_ADD_MEMBERSHIP = 1
 _PACKET_MR_ALLMULTI = 2
-_SO_ATTACH_FILTER = 26
 
-# include/uapi/linux/filter.h, bpf_common.h
-_LOAD_WORD, _LOAD_BYTE = 0x20, 0x30  # BPF_LD | BPF_ABS | BPF_W, BPF_B
-_AND, _EQUAL, _RETURN = 0x54, 0x15, 0x06
-_AD_PROTOCOL, _AD_VLAN_TAG = 0xFFFFF000, 0xFFFFF000 + 44  # SKF_AD_OFF
-_NET = 0xFFF00000  # SKF_NET_OFF: relative to the IP header, on any kind of link
+# SKF_AD_OFF and what stands there (include/uapi/linux/filter.h); SKF_NET_OFF: relative to the IP header,
+# on any kind of link.
+_AD_PROTOCOL, _AD_VLAN_TAG, _AD_VLAN_TAG_PRESENT = 0xFFFFF000, 0xFFFFF000 + 44, 0xFFFFF000 + 48
+_NET = 0xFFF00000
 
-_FILTER = (  # code, jump if true, jump if false, operand
-    (_LOAD_WORD, 0, 0, _AD_VLAN_TAG),
-    (_AND, 0, 0, 0x0FFF),
-    (_EQUAL, 0, 8, 0),  # else a tagged frame: it belongs to another interface
-    (_LOAD_WORD, 0, 0, _AD_PROTOCOL),
-    (_EQUAL, 0, 2, ETH_P_IP),
-    (_LOAD_BYTE, 0, 0, _NET + 9),
-    (_EQUAL, 3, 4, PROTOCOL),
-    (_EQUAL, 0, 3, _ETH_P_IPV6),
-    (_LOAD_BYTE, 0, 0, _NET + 6),
-    (_EQUAL, 0, 1, PROTOCOL),
-    (_RETURN, 0, 0, 0xFFFFFFFF),
-    (_RETURN, 0, 0, 0),
-)
+# A frame with the tag of a VLAN belongs to another interface. That there is a tag must be asked for itself:
+# from Linux 4.20 to 6.1 the number of the VLAN stays in the frame that a VLAN device has taken.
+_PROGRAM: Program = [
+    ("", (LD_W_ABS, _AD_VLAN_TAG_PRESENT, "", "")),
+    ("", (JEQ, 0, "untagged", "")),
+    ("", (LD_W_ABS, _AD_VLAN_TAG, "", "")),
+    ("", (AND, 0x0FFF, "", "")),
+    ("", (JEQ, 0, "", "drop")),  # VLAN 0 is a priority alone
+    ("untagged", (LD_W_ABS, _AD_PROTOCOL, "", "")),
+    ("", (JEQ, ETH_P_IP, "ipv4", "")),
+    ("", (JEQ, _ETH_P_IPV6, "", "drop")),
+    ("", (LD_B_ABS, _NET + 6, "", "")),
+    ("", (JEQ, PROTOCOL, "accept", "drop")),
+    ("ipv4", (LD_B_ABS, _NET + 9, "", "")),
+    ("", (JEQ, PROTOCOL, "accept", "drop")),
+    ("drop", (RET, 0, "", "")),
+    ("accept", (RET, ALL, "", "")),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +145,7 @@ def listen(interface: str) -> socket.socket:
     """A packet socket that gets VRRP packets only, from the IP header on, in both directions."""
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, 0)
     try:
-        program = b"".join(struct.pack("=HBBI", *step) for step in _FILTER)
-        memory = ctypes.create_string_buffer(program)
-        sock.setsockopt(
-            socket.SOL_SOCKET,
-            _SO_ATTACH_FILTER,
-            struct.pack("HP", len(program) // 8, ctypes.addressof(memory)),
-        )
+        attach(sock, assemble(_PROGRAM))
         # The card may not be listening to the group when no daemon runs.
         request = struct.pack("=iHH8s", socket.if_nametoindex(interface), _PACKET_MR_ALLMULTI, 0, b"")
         sock.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, request)
