@@ -21,10 +21,10 @@ from tandem.control.server import DEFAULT_SOCKET, ControlServer
 from tandem.control.status import snapshot
 from tandem.core.actions import GroupTransition, Transition
 from tandem.effects.announce import Announcer
-from tandem.effects.dhcp_guard import clear_guard
 from tandem.effects.executor import Executor
 from tandem.effects.firewall import Firewall
 from tandem.effects.fw4 import Fw4
+from tandem.effects.guard import ADDRESSES, Guard, clear_guard
 from tandem.effects.interfaces import Interfaces
 from tandem.effects.nftables import Nftables
 from tandem.effects.notify import TIMEOUT as SCRIPTS_TIMEOUT
@@ -144,11 +144,14 @@ class Daemon:
         self._scripts = Scripts(self._loop, self._log, plan.config, self._tracker_changed)
         rtnl = Rtnl()
         state_dir = os.path.dirname(self._control_path)
-        self._interfaces = Interfaces(self._loop, rtnl, plan, state_dir, self._log)
-        self._fw4 = Fw4(self._loop, self._log, state_dir)
         self._nftables = Nftables()
+        switch = Guard(self._nftables, ADDRESSES)
+        self._interfaces = Interfaces(self._loop, rtnl, plan, state_dir, self._log, switch)
+        self._fw4 = Fw4(self._loop, self._log, state_dir)
         firewall = Firewall(plan, self._interfaces.links.device, self._nftables)
-        self._executor = Executor(rtnl, firewall, Announcer(), self._interfaces, self._told, self._caught)
+        self._executor = Executor(
+            rtnl, firewall, Announcer(), self._interfaces, self._told, self._caught, switch
+        )
         self.router = Router(
             self._loop, plan, self._executor, self._interfaces, self._scripts, self._log, self._caught
         )
@@ -168,6 +171,9 @@ class Daemon:
         self._interfaces.start(self.router)
         firewall.clear_former()
         firewall.set_active(())
+        switch.hold(plan.switch)
+        for failure in switch.failures if plan.switch.hold else ():
+            self._log.warning(f"{failure}: router advertisements show the lifetime of virtual IPv6 addresses")
         self._table_watch.start(self._nftables.port)
         self._fw4.let_in(plan.config, self._interfaces.links.device)
         self._sharing.start(plan)
@@ -183,7 +189,7 @@ class Daemon:
         except OSError as error:
             self._log.warning(f"no ubus: {error}")
             return None
-        openwrt.take_config(plan.config)
+        openwrt.take_plan(plan)
         return openwrt
 
     def _make_doctor(self) -> Exchange:
@@ -293,7 +299,7 @@ class Daemon:
         self._sharing.prepare(plan)
         self._scripts.reload(plan.config, runners)
         if self._openwrt is not None:
-            self._openwrt.take_config(plan.config)
+            self._openwrt.take_plan(plan)
         self.router.reload(plan, self._sharing.replication is not None)
         self._fw4.let_in(plan.config, self._interfaces.links.device)
         self._sharing.settle(plan)

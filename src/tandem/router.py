@@ -336,6 +336,11 @@ class Router:
                         for template in endpoint.plan.down
                         if template not in plan.instances[name].down
                     ]
+                    stale += [
+                        form.remove
+                        for label, form in endpoint.plan.forms.items()
+                        if label not in plan.instances[name].forms
+                    ]
                 endpoint.reconfigure(instances[name], plan.instances[name])
         return stale
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from tandem.core.actions import Transition
 from tandem.dhcp.restart import Restarts
-from tandem.effects.dhcp_guard import DhcpGuard, clear_guard
+from tandem.effects.guard import Guard, clear_guard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ class Sharing:
             return None
         from tandem.dhcp.gateway import Gateway
 
-        guard = self._executor.guard or DhcpGuard(self._nftables)
+        guard = self._executor.guard or Guard(self._nftables)
         guard.hold(plan.guard)
         self._executor.take_guard(guard)
         gateway = Gateway(self._loop, self._log, settings, plan.leases, guard, self._dnsmasq)

@@ -15,10 +15,12 @@ from tests.lab import Capture, Host, LanLab, Tandem, stays, wait_until
 from tests.lab.frames import say
 from tests.lab.netns import write_sysctls
 
+from . import slaac
 from .daemon import ip_json, state
 from .dhcp_pair import V4, V6, VIP, Client, DhcpTandem, dhcp, home, knows, leases, pair, tandem
 
 Open = Callable[[Any], Any]
+ALONE = slaac.ALONE
 LINK_LOCAL = "fe80::4"
 RA = """
 enable-ra
@@ -176,6 +178,48 @@ def test_router_advertisements_come_from_the_virtual_address_of_the_master_only(
     assert "0" not in {lifetime for _, lifetime, _ in adverts}
     assert {mac for _, _, mac in adverts} == {mac_of(r1), mac_of(r2)}
     capture.assert_clean(filter="icmpv6.type == 134")
+
+
+def test_prefixes_keep_their_lifetime_and_a_dead_active_is_quiet(open_lab: Open) -> None:
+    """Beside the router's own address a virtual one is a /128 that expires; alone it is silenced."""
+    v6 = replace(V6, addresses=(*V6.addresses, f"{ALONE}/64"))
+    more = RA.replace("::100,::1ff", "::")
+    lab: LanLab = open_lab(LanLab([DhcpTandem([v6], 1, more=more, replicate=False, lifetime="2")], tag="ra"))
+    [router], host = lab.routers, lab.client
+    slaac.listen(host)
+
+    def prefixes() -> dict[str, int]:
+        found = ip_json(router, "-6", "addr", "show", "dev", "eth0")[0]["addr_info"]
+        return {item["local"]: item["prefixlen"] for item in found}
+
+    with Capture(lab, host.cable("eth0"), filter="icmp6") as capture:
+        router.start()
+        wait_until(lambda: len(slaac.own_addresses(host)) == 2, 20, "two addresses", explain=router.log)
+        mine = slaac.own_addresses(host)
+        stays(lambda: slaac.own_addresses(host) == mine, 3)
+        assert slaac.answers(host, ALONE) == {mac_of(router)}
+        assert (prefixes()["fd00:1::4"], prefixes()[ALONE]) == (128, 64)
+        router.kill()
+        wait_until(lambda: "fd00:1::4" not in prefixes(), 10, "gone by the kernel's own hand")
+        wait_until(lambda: slaac.answers(host, ALONE) == set(), 10, "silent by the kernel's own hand")
+        assert prefixes()[ALONE] == 64
+        assert solicit(host) is None
+    fields = ("icmpv6.opt.prefix.valid_lifetime", "icmpv6.opt.prefix.preferred_lifetime", "icmpv6.opt.rdnss")
+    adverts = capture.fields("icmpv6.type == 134", "icmpv6.opt.prefix", *fields)
+    assert {advert[3] for advert in adverts} == {"fd00:1::4"}
+    assert {text for advert in adverts for text in f"{advert[1]},{advert[2]}".split(",")} == {"600"}
+    assert "fd00:1::,fd00:8::" in {",".join(sorted(advert[0].split(","))) for advert in adverts}
+
+    # The next life clears it, and follows the router's own addresses.
+    router.start()
+    wait_until(lambda: router.active and slaac.answers(host, ALONE), 15, "active again", explain=router.log)
+    router.ip("address add fd00:8::2/64 dev eth0")
+    wait_until(lambda: prefixes().get(ALONE) == 128, 10, "beside the other one", explain=router.log)
+    router.ip("address del fd00:8::2/64 dev eth0")
+    wait_until(lambda: prefixes().get(ALONE) == 64, 10, "alone again", explain=router.log)
+    router.stop()
+    assert ALONE not in prefixes()
+    assert "tandem_addresses" not in router.exec("nft", "list", "tables")
 
 
 def test_released_when_it_is_switched_off(open_lab: Open) -> None:

@@ -13,9 +13,11 @@ from scapy.layers.inet import UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
-from tests.lab import Capture, Host, LanLab, netns, wait_until
+from tests.lab import Capture, Host, LanLab, netns, stays, wait_until
 from tests.lab.frames import say
+from tests.netns.daemon import state
 from tests.netns.dhcp_pair import SECRET, V4, V6, VIP, Client, DhcpTandem, dhcp, knows, resolve
+from tests.netns.slaac import ALONE, answers, listen, own_addresses
 from tests.netns.test_dhcp_guard import solicit
 from tests.packaging.router import OpenWrt, needs_router
 from tests.packaging.test_opkg import needs_planner
@@ -238,3 +240,63 @@ def test_odhcpd_is_silent_until_elected_and_speaks_for_the_virtual_address(
     assert {source for source, _, _ in ours} == {"fe80::4"}
     assert "0" not in {lifetime for _, _, lifetime in ours}
     assert capture.count("icmpv6.type == 134 and icmpv6.checksum.status != 1") == 0  # 1: good
+
+
+def test_advertisements_are_ordinary_and_hosts_keep_their_addresses(
+    router: OpenWrt, open_lab: Callable[[Any], Any]
+) -> None:
+    """odhcpd on one router, dnsmasq on the other; one virtual address beside own ones, one without."""
+    router.sh("opkg install tandem")
+    router.write("/etc/config/network", NETWORK + "\tlist ip6addr 'fd00:1::3/64'\n")
+    router.write("/etc/config/dhcp", DHCP6)
+    text = TANDEM6.replace("fd00:1::4/64'", f"fd00:1::4/64'\n\tlist virtual_ipaddress '{ALONE}/64'")
+    text = text.replace("option priority '100'", "option priority '200'")
+    router.write("/etc/config/tandem", text.replace("\toption nopreempt '1'\n", ""))
+    v6 = replace(V6, addresses=(*V6.addresses, f"{ALONE}/64"), preempt=True)
+    more = "enable-ra\ndhcp-range=set:lan,::,constructor:eth0,slaac,64,2h"
+    lab: LanLab = open_lab(LanLab([DhcpTandem([v6], 1, more=more, replicate=False)], tag="slaac"))
+    plug(lab, router)
+    host, [other] = lab.client, lab.routers
+    listen(host)
+    mac = router.sh("cat /sys/class/net/eth0/address").strip()
+    debian = other.exec("cat", "/sys/class/net/eth0/address").strip()
+    boot(router)
+    router.sh("/etc/init.d/odhcpd boot")
+    with Capture(lab, host.cable("eth0"), filter="icmp6") as capture:
+        router.sh("/etc/init.d/tandem start")
+        wait_until(
+            lambda: len(own_addresses(host)) == 2, 40, "two addresses", every=0.5, explain=lambda: router.log
+        )
+        other.start()
+        wait_until(lambda: state(other, "V6") == "BACKUP", 15, "the other is a backup")
+        hosts_addresses = own_addresses(host)
+        assert sorted(address[:8] for address in hosts_addresses) == ["fd00:1::", "fd00:8::"]
+        wait_until(lambda: solicit(host) == mac, 15, "it advertises", every=0.5)
+        stays(lambda: own_addresses(host) == hosts_addresses, 6)
+        assert answers(host, ALONE) == {mac}
+
+        # The daemon hangs. The address stays, and nobody finds the router by it.
+        router.sh("kill -STOP $(pgrep -f tandemd | head -1)")
+        wait_until(lambda: other.active, 20, "the other took over")
+        wait_until(lambda: answers(host, ALONE) == {debian}, 10, "only the other one answers")
+        assert ALONE in router.sh("ip -6 addr show dev eth0")
+        assert "fd00:1::4" not in router.sh("ip -6 addr show dev eth0")
+        wait_until(lambda: solicit(host) == debian, 15, "the other advertises", every=0.5)
+        assert own_addresses(host) == hosts_addresses
+        assert "fe80::4" in host.exec("ip", "-6", "route", "show", "default")
+    adverts = capture.fields(
+        "icmpv6.type == 134", "eth.src", "ipv6.src", "icmpv6.nd.ra.router_lifetime", "icmpv6.opt.rdnss",
+        "icmpv6.opt.prefix", "icmpv6.opt.prefix.valid_lifetime", "icmpv6.opt.prefix.preferred_lifetime",
+        "icmpv6.opt.rdnss.lifetime",
+    )  # fmt: skip
+    by = {one: [advert[1:] for advert in adverts if advert[0] == one] for one in (mac, debian)}
+    assert by[mac] and by[debian] and len(by[mac]) + len(by[debian]) == len(adverts)
+    assert len(by[mac]) <= 6, "one each four seconds, with short lifetimes"
+    for source, lifetime, resolver, prefixes, valid, preferred, of_resolver in (*by[mac], *by[debian]):
+        assert (source, lifetime, resolver) == ("fe80::4", "1800", "fd00:1::4")
+        assert set(prefixes.split(",")) == {"fd00:1::", "fd00:8::"}
+        lifetimes = [int(text) for text in f"{valid},{preferred},{of_resolver}".split(",")]
+        assert min(lifetimes) >= 1800, adverts
+    # Nothing is announced of a virtual address that stands beside a router's own but what the own one says.
+    for _, _, _, prefixes, valid, _, _ in by[mac]:
+        assert dict(zip(prefixes.split(","), valid.split(","), strict=True))["fd00:1::"] == str(2**32 - 1)

@@ -108,7 +108,7 @@ class Router:
         self.master = False
         self.pause = SECOND
         self.peer: Router | None = None
-        plan = LeasePlan(str(path), (str(path.parent / f"{name}.conf"), "text"), None, (), NETWORK)
+        plan = LeasePlan(str(path), (str(path.parent / f"{name}.conf"), "text"), None, (), NETWORK, {})
         settings = DhcpGateway(restart=("/restart",), restart_delay_ms=1000)
         log = Logger("error", Silent())
         self.gateway = Gateway(self.loop, log, settings, plan, self.guard, self)  # type: ignore[arg-type]

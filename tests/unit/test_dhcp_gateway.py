@@ -105,7 +105,7 @@ class Bench:
         self.restarts = Restarts()
         monkeypatch.setattr(module.time, "time", lambda: self.wall + self.clock.time / SECOND)
         plan = LeasePlan(
-            str(self.file), (str(directory / "conf.d/tandem.conf"), "text\n"), None, (), NETWORKS
+            str(self.file), (str(directory / "conf.d/tandem.conf"), "text\n"), None, (), NETWORKS, {}
         )
         settings = DhcpGateway(restart=("/restart",), restart_delay_ms=1000)
         log = Logger("info", self.log)

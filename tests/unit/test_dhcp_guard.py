@@ -7,8 +7,9 @@ import errno
 
 import pytest
 
-from tandem.effects import dhcp_guard, nftables
-from tandem.effects.dhcp_guard import DhcpGuard, clear_guard
+from tandem.effects import guard as guard_module
+from tandem.effects import nftables
+from tandem.effects.guard import Guard, clear_guard
 from tandem.plan.result import GuardPlan
 
 PLAN = GuardPlan(b"hold;", b"empty;", b"tail;", b"clear;", {"I1": b"+I1;", "I2": b"+I2;"})
@@ -44,13 +45,13 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     made = Kernel()
     monkeypatch.setattr(nftables, "Commands", lambda protocol, size: made)
     monkeypatch.setattr(nftables, "numbered", lambda batch: batch)
-    monkeypatch.setattr(dhcp_guard, "shape_of", lambda batch: True)
-    monkeypatch.setattr(dhcp_guard, "shape_found", lambda name: made.table)
+    monkeypatch.setattr(guard_module, "shape_of", lambda batch: True)
+    monkeypatch.setattr(guard_module, "shape_found", lambda name: made.table)
     return made
 
 
 def test_only_the_active_answer(kernel: Kernel) -> None:
-    guard = DhcpGuard()
+    guard = Guard()
     guard.hold(PLAN)
     assert kernel.take() == ["hold;", "empty;tail;"]
     guard.set_active(["W", "I1"])
@@ -68,7 +69,7 @@ def test_only_the_active_answer(kernel: Kernel) -> None:
 
 
 def test_who_must_wait_is_silent_though_active(kernel: Kernel) -> None:
-    guard = DhcpGuard()
+    guard = Guard()
     guard.hold(PLAN)
     kernel.take()
     guard.delay({"I1", "I2"})
@@ -82,7 +83,7 @@ def test_who_must_wait_is_silent_though_active(kernel: Kernel) -> None:
 
 
 def test_a_table_that_is_gone_is_made_again(kernel: Kernel) -> None:
-    guard = DhcpGuard()
+    guard = Guard()
     guard.hold(PLAN)
     guard.set_active(["I1"])
     kernel.take()
@@ -93,7 +94,7 @@ def test_a_table_that_is_gone_is_made_again(kernel: Kernel) -> None:
 
 
 def test_a_table_that_somebody_removed_is_made_again_at_once(kernel: Kernel) -> None:
-    guard = DhcpGuard()
+    guard = Guard()
     assert not guard.restore()  # nobody wants one
     guard.hold(PLAN)
     guard.set_active(["I1"])
@@ -106,7 +107,7 @@ def test_a_table_that_somebody_removed_is_made_again_at_once(kernel: Kernel) -> 
 
 
 def test_a_plan_without_dhcp_takes_the_table_away(kernel: Kernel) -> None:
-    guard = DhcpGuard()
+    guard = Guard()
     guard.hold(PLAN)
     guard.set_active(["I1"])
     kernel.take()
@@ -123,7 +124,7 @@ def test_a_kernel_without_nftables_is_told_and_kills_nobody(monkeypatch: pytest.
         raise OSError(errno.EPROTONOSUPPORT, "Protocol not supported")
 
     monkeypatch.setattr(nftables, "Commands", refuse)
-    guard = DhcpGuard()
+    guard = Guard()
     guard.hold(PLAN)
     guard.set_active(["I1"])
     guard.refresh()

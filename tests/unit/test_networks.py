@@ -44,6 +44,7 @@ class FakeBus:
         self.connected = True
         self.networks: dict[str, dict[str, Any]] | None = None
         self.questions: list[tuple[str, Callable[[int, list[dict[str, Any]]], None]]] = []
+        self.settings: list[tuple[str, list[str]]] = []
         self.cancelled = 0
         self.hangs = False
         self.notify: Callable[[str, dict[str, Any]], None] = lambda _kind, _data: None
@@ -69,11 +70,24 @@ class FakeBus:
         return 7
 
     def call_async(
-        self, object_id: int, method: str, arguments: dict[str, str], done: Any, _only: Any
+        self, object_id: int, method: str, arguments: dict[str, Any], done: Any, _only: Any = None
     ) -> Any:
-        assert (object_id, method) == (7, "status")
+        assert object_id == 7
+        if method == "set_data":
+            self.set_data(**arguments)
+            return None
+        assert method == "status"
         self.questions.append((arguments["interface"], done))
         return self.questions[-1]
+
+    def set_data(self, interface: str, dns: list[str]) -> None:
+        """As netifd does it: the answer to a change is a notification of the whole."""
+        assert self.networks is not None
+        self.settings.append((interface, dns))
+        network = self.networks[interface]
+        if network.get("data", {}).get("dns") != dns:
+            network["data"] = {**network.get("data", {}), "dns": dns}
+            self.notify("interface.update", {"interface": interface, **network})
 
     def cancel(self, _pending: Any) -> None:
         self.cancelled += 1
@@ -253,3 +267,37 @@ config conntrack_sync
     loaded = load_text(text, "test")
     assert loaded.config is not None, loaded
     assert names_in(loaded.config) == {"lan", "guest", "dmz", "hop_1", "wan", "static1", "sync", "scope"}
+
+
+def test_odhcpd_gets_the_virtual_resolver_by_netifd() -> None:
+    case = Case(expected=True)
+    case.bus.networks = {"lan": dict(UP), "guest": dict(UP, l3_device="br-guest"), "eth0": {"up": False}}
+    case.connect()
+    case.bus.answer()
+    assert case.bus.settings == []
+    case.networks.follow(["lan"], {"lan": ("fd00::4",), "guest": ("fd01::4",)})
+    case.bus.answer()
+    assert sorted(case.bus.settings) == [("guest", ["fd01::4"]), ("lan", ["fd00::4"])]
+    assert case.told == {"lan": "br-lan"}  # guest is no name of the configuration
+    # netifd forgets it when the network goes down.
+    case.bus.networks["lan"] = {"up": False}
+    case.bus.notify("interface.down", {"interface": "lan", "up": False})
+    case.bus.networks["lan"] = dict(UP)
+    case.bus.notify("interface.update", {"interface": "lan", **UP})
+    assert case.bus.settings[2:] == [("lan", ["fd00::4"])]
+    # Another one after a reload, and none.
+    case.networks.follow(["lan"], {"lan": ("fd00::5",)})
+    case.bus.answer()
+    assert sorted(case.bus.settings[3:]) == [("guest", []), ("lan", ["fd00::5"])]
+    case.networks.follow(["lan"])
+    case.bus.answer()
+    assert case.bus.networks["lan"]["data"] == {"dns": []}
+
+
+def test_what_somebody_else_told_netifd_stays() -> None:
+    case = Case(expected=True)
+    case.bus.networks = {"lan": dict(UP, data={"dns": ["fd00::53"], "zone": "x"})}
+    case.networks.follow(["lan"], {"lan": ("fd00::4",)})
+    case.connect()
+    case.bus.answer()
+    assert case.bus.settings == []

@@ -102,6 +102,17 @@ def test_options_by_the_networks_name_unless_the_user_has_set_them(root: Path) -
     assert lines(plan(root, without)) == []
 
 
+def test_odhcpd_names_the_virtual_resolver_unless_the_user_has_set_one(root: Path) -> None:
+    assert plan(root)["resolvers"] == {"lan": ("192.168.1.4", "fd00:1::4"), "guest": ("192.168.2.4",)}
+    path = root / "etc/config/dhcp"
+    path.write_text(path.read_text() + "config dhcp 'lan'\n\toption interface 'lan'\n")
+    assert "lan" in plan(root)["resolvers"]  # type: ignore[operator]
+    path.write_text(f"config dhcp 'first'\n\toption interface 'lan'\n\tlist dns '2001:db8::53'\n{DHCP}")
+    assert plan(root)["resolvers"] == {"guest": ("192.168.2.4",)}
+    off = TANDEM.replace("option replicate '0'", "option replicate '0'\n\toption dns '0'")
+    assert plan(root, off)["resolvers"] == {}
+
+
 def test_a_virtual_mac_is_a_second_interface(root: Path) -> None:
     text = TANDEM.replace(
         "option virtual_router_id '52'", "option virtual_router_id '52'\n\toption use_vmac '1'"

@@ -103,6 +103,7 @@ def lease_plan(config: Config, router: Router) -> dict[str, Any] | None:
         "state_dir": STATE if os.path.isdir(f"{router.root}{STATE}") else None,
         "force": tuple(dict.fromkeys(_unforced(guarded, router))),
         "networks": {instance.name: tuple(_numbers(instance)) for instance in guarded},
+        "resolvers": resolvers(guarded, settings, router),
     }
 
 
@@ -127,14 +128,33 @@ def warnings(config: Config, router: Router) -> Iterator[str]:
             )
 
 
+def resolvers(
+    guarded: Iterable[Instance], settings: DhcpGateway, router: Router
+) -> dict[str, tuple[str, ...]]:
+    """The virtual addresses that odhcpd names as resolvers, by network, unless the user has said."""
+    found: dict[str, tuple[str, ...]] = {}
+    for instance in guarded if settings.dns else ():
+        network = router.network(instance.interface)
+        pool = router.pool(network)
+        same = _virtual(instance)
+        if network and same and not (pool and _words(pool, "dns")):
+            found[network] = (*found.get(network, ()), same[0])
+    return found
+
+
+def _virtual(instance: Instance) -> list[str]:
+    """The virtual addresses of the instance's family; resolvers like global addresses better."""
+    addresses = [address.address for address in instance.virtual_addresses]
+    same = [address for address in addresses if host(address).version == instance.family]
+    return sorted(same, key=lambda address: host(address).is_link_local)
+
+
 def snippet(instance: Instance, settings: DhcpGateway, router: Router) -> Iterator[str]:
     """The lines of dnsmasq's configuration for one instance."""
     network = router.network(instance.interface)
     pool = router.pool(network)
     tag = instance.dhcp_tag or (pool and _text(pool, "networkid")) or network
-    addresses = [address.address for address in instance.virtual_addresses]
-    same = [address for address in addresses if host(address).version == instance.family]
-    same.sort(key=lambda address: host(address).is_link_local)  # resolvers like global addresses better
+    same = _virtual(instance)
     if not same or not tag:
         return
     if instance.use_vmac:  # names are resolved there; the base hears every request as well

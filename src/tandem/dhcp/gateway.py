@@ -5,7 +5,7 @@
     BACKUP   a peer's lease -> LeaseTable -> the lease file is replaced, dnsmasq restarted
 
 dnsmasq reads its lease file only when it starts. A backup's dnsmasq is heard by nobody (see
-effects/dhcp_guard.py), so that it can be restarted at leisure whenever the MASTER has granted a lease;
+effects/guard.py), so that it can be restarted at leisure whenever the MASTER has granted a lease;
 becoming MASTER then costs nothing. Only who becomes MASTER before that has happened is kept silent
 until it has, for `PATIENCE` at most. A lease that was merely prolonged waits until
 dnsmasq would forget it.
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from tandem.config.schema import DhcpGateway
     from tandem.dhcp.restart import Restarts
-    from tandem.effects.dhcp_guard import DhcpGuard
+    from tandem.effects.guard import Guard
     from tandem.effects.process import Exit
     from tandem.log import Logger
     from tandem.loop import Loop
@@ -56,7 +56,7 @@ class Gateway:
         log: Logger,
         settings: DhcpGateway,
         plan: LeasePlan,
-        guard: DhcpGuard,
+        guard: Guard,
         dnsmasq: Restarts,
     ) -> None:
         self.exchange = Exchange(log, self)

@@ -12,10 +12,11 @@ from collections.abc import Callable
 
 from tandem.config.schema import Instance
 from tandem.core.packet import AUTH_NONE, AUTH_PASSWORD, Advertisement, Expected, auth_field, encode
+from tandem.core.prefix import Form
 from tandem.effects.announce import announcement
 from tandem.effects.rtnl import Batch, Unbound, bind
 from tandem.effects.vrrp_socket import VrrpSocket, expected_of, group_of, pack
-from tandem.plan.result import InstancePlan
+from tandem.plan.result import InstancePlan, Template
 
 EMPTY = Unbound(("nothing bound yet",))
 
@@ -67,8 +68,15 @@ class Endpoint:
         self.destinations = _destinations(settings)
         self.set_source(self.source)
 
-    def bind(self, index_of: Callable[[str], int | None], foreign: frozenset[str] = frozenset()) -> None:
+    def bind(
+        self,
+        index_of: Callable[[str], int | None],
+        foreign: frozenset[str] = frozenset(),
+        forms: dict[str, Form] | None = None,
+    ) -> None:
         """Fill the interface indexes of now into the netlink batches, without what is labelled `foreign`.
+
+        `forms` says by label how addresses are installed that could be installed otherwise.
 
         A macvlan may be another one than before, so it counts as down.
         """
@@ -80,9 +88,21 @@ class Endpoint:
             [template for template in templates if template[0] not in foreign]
             for templates in (self.plan.up, self.plan.refresh, self.plan.down)
         )
-        self.up = bind(up, index_of)
-        self.refresh = bind(refresh, index_of)
-        self.down = bind(down, index_of, skip_missing=True)
+        self.up = bind(self._formed(up, forms or {}), index_of)
+        self.refresh = bind(self._formed(refresh, forms or {}), index_of)
+        single = [other.remove for label, other in self.plan.forms.items() if label not in foreign]
+        self.down = bind([*down, *single], index_of, skip_missing=True)
+
+    def _formed(self, templates: list[Template], forms: dict[str, Form]) -> list[Template]:
+        found = []
+        for template in templates:
+            others, form = self.plan.forms.get(template[0]), forms.get(template[0])
+            if others is not None and form is Form.BESIDE:
+                template = others.beside
+            elif others is not None and form is Form.ALONE:
+                template = others.alone
+            found.append(template)
+        return found
 
     def set_source(self, source: bytes | None) -> None:
         """Send from `source`; packets from it are our own."""

@@ -23,11 +23,11 @@ from tandem.core.actions import (
     Transition,
 )
 from tandem.core.events import EffectFailed
-from tandem.effects import dhcp_guard, firewall
+from tandem.effects import firewall
 from tandem.effects.announce import Announcer
-from tandem.effects.dhcp_guard import DhcpGuard
 from tandem.effects.endpoint import Endpoint
 from tandem.effects.firewall import Firewall
+from tandem.effects.guard import Guard
 from tandem.effects.interfaces import Interfaces
 from tandem.effects.rtnl import Batch, Failure, Rtnl, Unbound, bind
 from tandem.plan.result import Plan, Template
@@ -60,9 +60,11 @@ class Executor:
         interfaces: Interfaces,
         told: Told,
         caught: Callable[[Exception], None],
+        switch: Guard,
     ) -> None:
+        """`switch` is the guard of addresses with an ordinary lifetime."""
         self.endpoints: dict[str, Endpoint] = {}
-        self.guard: DhcpGuard | None = None  # set where DHCP follows the role
+        self.guard: Guard | None = None  # set where DHCP follows the role
         self._connections: Connections | None = None
         self._caught = caught
         self._rtnl = rtnl
@@ -70,6 +72,7 @@ class Executor:
         self._announcer = announcer
         self._interfaces = interfaces
         self._told = told
+        self._switch = switch
 
     def execute(self, actions: Sequence[Action]) -> list[EffectFailed]:
         """Do the actions in order; the failures of what an active router needs."""
@@ -84,8 +87,8 @@ class Executor:
                     failed.append(EffectFailed(action.instance, f"{type(error).__name__}: {error}"))
             if isinstance(action, Remove):
                 removed.append(self.endpoints[action.instance])
-        if self.guard is not None:
-            self.guard.set_active(self._installed())
+        for guard in self._guards():
+            guard.set_active(self._installed())
         if removed:  # What takes long and nobody waits for comes after the goodbye.
             self._firewall_failures()
             for endpoint in removed:
@@ -103,6 +106,7 @@ class Executor:
                 for other in actions:
                     if isinstance(other, Install):
                         self.endpoints[other.instance].installed = True
+                self._switch.set_active(self._installed())
                 return self._install(self.endpoints[name], self._firewall_failures())
             case Remove(name):
                 self._remove(self.endpoints[name])
@@ -132,7 +136,7 @@ class Executor:
         """Restore and hand over connections by this from now on; None: they are not replicated."""
         self._connections = connections
 
-    def take_guard(self, guard: DhcpGuard | None) -> None:
+    def take_guard(self, guard: Guard | None) -> None:
         """Tell this one from now on who may answer DHCP; None: DHCP does not follow the role."""
         self.guard = guard
         if guard is not None:
@@ -140,8 +144,8 @@ class Executor:
 
     def refresh(self) -> list[EffectFailed]:
         """Renew the lifetime of the addresses of active instances (dead man's switch)."""
-        if self.guard is not None:
-            self.guard.refresh()
+        for guard in self._guards():
+            guard.refresh()
         return self._send_for_active(lambda endpoint: endpoint.refresh)
 
     def restore_tables(self) -> tuple[list[str], list[EffectFailed]]:
@@ -156,8 +160,7 @@ class Executor:
             for endpoint in self.endpoints.values():
                 if endpoint.installed and endpoint.plan.nft:
                     failed += _failures(endpoint, self._firewall.failures)
-        if self.guard is not None and self.guard.restore():
-            restored.append(f"table inet {dhcp_guard.TABLE}")
+        restored += [f"table inet {guard.table}" for guard in self._guards() if guard.restore()]
         return restored, failed
 
     def reinstall(self, name: str) -> list[EffectFailed]:
@@ -172,6 +175,7 @@ class Executor:
         self._firewall.take_plan(plan)
         if self.guard is not None:
             self.guard.hold(plan.guard)
+        self._switch.take(plan.switch)
         batch = bind(stale, self._interfaces.index, skip_missing=True)
         if not isinstance(batch, Unbound):
             self._rtnl.send(batch)
@@ -179,11 +183,15 @@ class Executor:
     def close(self) -> None:
         """Remove the firewall table and close the sockets."""
         self._firewall.clear()
+        self._switch.clear()
         self._firewall.close()
-        if self.guard is not None:
-            self.guard.close()
+        for guard in self._guards():
+            guard.close()
         self._announcer.close()
         self._rtnl.close()
+
+    def _guards(self) -> list[Guard]:
+        return [self._switch] if self.guard is None else [self._switch, self.guard]
 
     def _installed(self) -> list[str]:
         return [name for name, endpoint in self.endpoints.items() if endpoint.installed]

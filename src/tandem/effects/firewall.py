@@ -40,7 +40,7 @@ class Firewall:
         self._anew = True
 
     def clear_former(self) -> None:
-        """Remove what a daemon that was killed may have left: this table, and the one of its gate."""
+        """Remove what a killed daemon may have left: this table, and those of its gate and its addresses."""
         self._nftables.transact(self.plan.nft_former)  # a kernel without nftables has no tables either
 
     def set_active(self, names: Iterable[str], *, force: bool = False) -> tuple[Failure, ...]:

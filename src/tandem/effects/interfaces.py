@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
+from tandem.core.prefix import Form, form_of
 from tandem.core.tracking import OWNER
 from tandem.effects.endpoint import Endpoint
 from tandem.effects.leftovers import foreign_addresses, leftovers, routes_of
@@ -40,6 +41,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
+    from tandem.effects.guard import Guard
+
     class Listener(Protocol):
         """Who wants to know: the Router."""
 
@@ -57,12 +60,16 @@ Watch = tuple[str | int | bytes, ...]
 class Interfaces:
     """The kernel's interfaces and what endpoints get from them."""
 
-    def __init__(self, loop: Loop, rtnl: Rtnl, plan: Plan, state_dir: str, log: Logger) -> None:
+    def __init__(
+        self, loop: Loop, rtnl: Rtnl, plan: Plan, state_dir: str, log: Logger, switch: Guard | None = None
+    ) -> None:
+        """`switch` is the table of addresses with an ordinary lifetime; None: this kernel has none."""
         self.links = Links()
         self._loop = loop
         self._rtnl = rtnl
         self._plan = plan
         self._log = log
+        self._switch = switch
         self.sysctls = Sysctls(f"{state_dir}/sysctls.json")
         self._monitor = Monitor(routes=True, protocols=plan.route_protocols, ignore_port=rtnl.port)
         self._sockets: dict[tuple[str, int], VrrpSocket] = {}  # by interface and family
@@ -97,11 +104,7 @@ class Interfaces:
 
     def _clear_leftovers(self) -> None:
         self._dump()
-        virtual = [
-            (address.family, pack(address.address))
-            for instance in self._plan.config.instances
-            for address in instance.virtual_addresses + instance.excluded_addresses
-        ]
+        virtual = [(4 if len(address) == 4 else 6, address) for address in _virtual(self._plan)]
         self._send(leftovers(virtual) + routes_of(self._plan))
         self._dump()
         for problem in self.sysctls.load():
@@ -161,12 +164,7 @@ class Interfaces:
 
     def local_addresses(self) -> frozenset[bytes]:
         """Every address that this router has, or has while active, packed."""
-        virtual = [
-            pack(address.address)
-            for instance in self._plan.config.instances
-            for address in instance.virtual_addresses + instance.excluded_addresses
-        ]
-        return self.links.addresses().union(virtual)
+        return self.links.addresses().union(_virtual(self._plan))
 
     def index(self, name: str) -> int | None:
         """The interface's index, None when there is none of that name."""
@@ -207,17 +205,37 @@ class Interfaces:
             (name, self.links.index(name), self.links.usable(name), self.links.mac(name))
             for name in sorted(names)
         )
-        before, facts = self._bound.get(settings.name), (endpoint, links, endpoint.plan, source)
+        forms = self._forms(endpoint)
+        before, facts = self._bound.get(settings.name), (endpoint, links, endpoint.plan, source, forms)
         if before == facts:
             return
         self._bound[settings.name] = facts
-        if endpoint.installed and before is not None and self._moved(before[1], links):
+        reformed = before is not None and self._reformed(before[4], forms)
+        if endpoint.installed and before is not None and (reformed or self._moved(before[1], links)):
             self._clear(endpoint)
-        endpoint.bind(self.links.index, self._foreign)
+        endpoint.bind(self.links.index, self._foreign, forms)
         endpoint.set_macs(self.links.mac)
         endpoint.set_source(source)
-        if endpoint.installed and before is not None and before[1] != links:
+        if endpoint.installed and before is not None and (reformed or before[1] != links):
             self._listener.reinstall(settings.name)  # routes go silently when an interface goes down
+
+    def _forms(self, endpoint: Endpoint) -> dict[str, Form]:
+        """How each address is installed that may be installed in several ways, by label."""
+        if not endpoint.plan.forms:
+            return {}
+        virtual = _virtual(self._plan)
+        switch = self._switch is not None and (self._switch.holds or not self._plan.switch.hold)
+        return {
+            label: form_of(
+                found.address, found.prefixlen, self.links.own_addresses(found.device, 6, virtual), switch
+            )
+            for label, found in endpoint.plan.forms.items()
+        }
+
+    def _reformed(self, before: object, forms: dict[str, Form]) -> bool:
+        """Whether an address must be installed in another way than before."""
+        assert isinstance(before, dict)  # what `forms` was the last time
+        return any(before.get(label, form) is not form for label, form in forms.items())
 
     def _moved(self, before: object, links: tuple[tuple[str, int | None, bool, bytes | None], ...]) -> bool:
         """Whether a name has left a device that is still there."""
@@ -377,6 +395,15 @@ class Interfaces:
         if not isinstance(batch, Unbound):
             for failure in self._rtnl.send(batch):
                 self._log.warning(str(failure))
+
+
+def _virtual(plan: Plan) -> frozenset[bytes]:
+    """Every virtual address, packed."""
+    return frozenset(
+        pack(address.address)
+        for instance in plan.config.instances
+        for address in instance.virtual_addresses + instance.excluded_addresses
+    )
 
 
 def _about(names: Collection[str], templates: Iterable[Template]) -> list[Template]:

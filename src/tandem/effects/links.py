@@ -140,6 +140,17 @@ class Links:
         """Every address of every interface, packed."""
         return frozenset(key[1] for link in self._links.values() for key in link.addresses)
 
+    def own_addresses(
+        self, name: str, family: int, exclude: Collection[bytes] = ()
+    ) -> list[tuple[bytes, int]]:
+        """The interface's addresses of `family` (4 or 6) that are not virtual, with their prefix lengths."""
+        link = self._find(name)
+        return [
+            (message.address, message.prefixlen)
+            for message in (link.addresses.values() if link else ())
+            if message.family == family and message.address not in exclude and message.protocol != PROTOCOL
+        ]
+
     def primary_address(self, name: str, family: int, exclude: Collection[bytes] = ()) -> bytes | None:
         """The address (packed) that adverts of `family` (4 or 6) are sent from, None if there is none.
 

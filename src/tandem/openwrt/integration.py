@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from tandem.config.schema import Config
     from tandem.control.server import Handler
     from tandem.log import Logger
     from tandem.loop import Loop
+    from tandem.plan.result import Plan
 
 
 class OpenWrt:
@@ -48,9 +48,9 @@ class OpenWrt:
         self._networks.start()
         self._connection.start()
 
-    def take_config(self, config: Config) -> None:
-        """Follow the networks that this configuration names."""
-        self._networks.follow(names_in(config))
+    def take_plan(self, plan: Plan) -> None:
+        """Follow the networks that this plan names."""
+        self._networks.follow(names_in(plan.config), plan.leases.resolvers if plan.leases else {})
 
     def told(self, transition: dict[str, Any]) -> None:
         """Tell of a transition, see `history.entry`."""

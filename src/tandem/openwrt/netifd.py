@@ -19,11 +19,12 @@ from __future__ import annotations
 import os
 
 from tandem.openwrt import libubus as lib
+from tandem.openwrt.resolvers import METHOD, Resolvers
 from tandem.openwrt.ubus import Pending, UbusError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
     from tandem.config.schema import Config
@@ -38,7 +39,7 @@ OBJECT = "network.interface"
 PROGRAM = "/sbin/netifd"
 HOLD_NS = 10_000_000_000
 ANSWER_NS = 5_000_000_000  # that netifd has for one question; then it is asked again
-FIELDS = ("interface", "up", "l3_device", "device")
+FIELDS = ("interface", "up", "l3_device", "device", "data")
 
 
 def names_in(config: Config) -> frozenset[str]:
@@ -81,14 +82,16 @@ class Networks:
         self._known: dict[str, str | None] = {}  # networks that netifd has told of
         self._answered: set[str] = set()  # names that it has been asked for
         self._asked: dict[str, Pending] = {}
+        self._resolvers = Resolvers()
         self._object: int | None = None  # of netifd
         self._holding = os.path.exists(PROGRAM)
 
-    def follow(self, names: Iterable[str]) -> None:
-        """These are the names that matter, from now on."""
+    def follow(self, names: Iterable[str], resolvers: Mapping[str, tuple[str, ...]] | None = None) -> None:
+        """These are the names that matter, from now on, and the resolvers of networks, see resolvers.py."""
         self._names = frozenset(names)
+        self._resolvers.take(resolvers or {})
         self._publish()
-        self._ask_for(self._names - self._answered)
+        self._ask_for((self._names - self._answered) | self._resolvers.names)
 
     def start(self) -> None:
         """From now on names are held until netifd has answered, at most for HOLD."""
@@ -119,7 +122,7 @@ class Networks:
                 raise
             return  # we hear of it when it comes
         self._answered.clear()
-        self._ask_for(self._names)
+        self._ask_for(self._names | self._resolvers.names)
 
     # What netifd says
 
@@ -128,7 +131,7 @@ class Networks:
         if path == OBJECT:
             self._connection.soon(self._subscribe)
         elif path.startswith(OBJECT + "."):
-            self._ask_for({path[len(OBJECT) + 1 :]} & self._names)
+            self._ask_for({path[len(OBJECT) + 1 :]} & (self._names | self._resolvers.names))
 
     def _gone(self) -> None:
         self._object = None
@@ -136,8 +139,8 @@ class Networks:
 
     def _notified(self, _kind: str, data: Table) -> None:
         name = data.get("interface")
-        if name in self._names:
-            self._learn(name, data)
+        if name in self._names or name in self._resolvers.names:
+            self._learn(str(name), data)
 
     def _ask_for(self, names: Iterable[str]) -> None:
         for name in names:
@@ -183,7 +186,16 @@ class Networks:
         device = (status.get("l3_device") or status.get("device")) if status.get("up") is True else None
         self._known[name] = device if isinstance(device, str) else None
         self._answered.add(name)
+        resolvers = self._resolvers.answer(name, status)
+        if resolvers is not None and self._object is not None:
+            self._connection.attempt(lambda: self._tell(name, resolvers))
         self._publish()
+
+    def _tell(self, name: str, resolvers: list[str]) -> None:
+        assert self._object is not None  # _learn has seen to it
+        self._connection.bus.call_async(
+            self._object, METHOD, {"interface": name, "dns": resolvers}, lambda _status, _replies: None
+        )
 
     def _let_go(self) -> None:
         self._holding = False

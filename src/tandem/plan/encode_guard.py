@@ -30,9 +30,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import ip_address
 
 from tandem.config.schema import Instance
-from tandem.plan import nft
+from tandem.plan import nft, nft_set
 from tandem.plan.nft import Expressions
-from tandem.plan.template import NLM_F_CREATE
 
 DevicesOf = Callable[[str], tuple[str, ...]]  # what an instance's `interface` may be called in the kernel
 
@@ -45,10 +44,6 @@ _DHCP, _DHCPV6 = 67, 547
 _ROUTER_SOLICIT, _ROUTER_ADVERT = 133, 134
 _UDP, _ICMPV6 = 17, 58
 _SADDR6 = (8, 16)  # offset and length of the source in an IPv6 header
-_TIMEOUT = 0x10  # NFT_SET_TIMEOUT
-# What nft(8) needs to print a name; the kernel does not look at it.
-_IFNAME = 41
-_HOST_ENDIAN = b"\0\4" + struct.pack("=I", 1)  # NFTNL_UDATA_SET_KEYBYTEORDER
 
 
 def guard(instances: Sequence[Instance], devices_of: DevicesOf) -> dict[str, bytes]:
@@ -64,7 +59,7 @@ def guard(instances: Sequence[Instance], devices_of: DevicesOf) -> dict[str, byt
         table += b"".join(nft.rule(TABLE, OUTPUT, rule) for rule in _virtual_source(instance, device))
     return {
         "hold": begin + table + end if guarded else b"",
-        "empty": begin + b"".join(_elements(nft.DELSETELEM, name, b"") for name in SETS.values()),
+        "empty": begin + b"".join(nft_set.empty(TABLE, name) for name in SETS.values()),
         "tail": end,
         "clear": begin + nft.no_table(TABLE) + end,
     }
@@ -77,7 +72,8 @@ def boot_hold(interfaces: Iterable[tuple[str, int]]) -> bytes:
 
 
 def _silent_table(interfaces: Iterable[tuple[str, int]], table: bytes) -> bytes:
-    table += b"".join(_set(number, name) for number, name in enumerate(SETS.values(), 1))
+    for number, name in enumerate(SETS.values(), 1):
+        table += nft_set.new_set(TABLE, number, name, nft_set.INTERFACE_NAME)
     table += nft.chain(TABLE, INPUT, "filter", nft.HOOK_INPUT, _PRIORITY)
     table += nft.chain(TABLE, OUTPUT, "filter", nft.HOOK_OUTPUT, _PRIORITY)
     return table + b"".join(_silence(name, family) for name, family in interfaces)
@@ -101,13 +97,7 @@ def _silence(interface: str, family: int) -> bytes:
 
 def answer(devices: Iterable[str], family: int, lifetime_s: int) -> bytes:
     """The elements that let these devices answer, for so long; 0: for ever."""
-    elements = b""
-    for device in devices:
-        element = nft.attribute(1, nft.attribute(1, _key(device)))  # NFTA_SET_ELEM_KEY, NFTA_DATA_VALUE
-        if lifetime_s:
-            element += nft.attribute(4, struct.pack("!Q", lifetime_s * 1000))  # NFTA_SET_ELEM_TIMEOUT, ms
-        elements += nft.attribute(1, element)  # NFTA_LIST_ELEM
-    return _elements(nft.NEWSETELEM, SETS[family], elements)
+    return nft_set.add(TABLE, SETS[family], map(_key, devices), lifetime_s)
 
 
 def _virtual_source(instance: Instance, device: str) -> Iterator[Expressions]:
@@ -144,24 +134,3 @@ def _icmpv6(kind: int) -> Expressions:
         nft.payload(nft.TRANSPORT_HEADER, 0, 1),
         nft.compare(nft.EQ, bytes([kind])),
     ]
-
-
-def _set(number: int, name: str) -> bytes:
-    return nft.message(
-        nft.NEWSET,
-        NLM_F_CREATE,
-        nft.text(1, TABLE),  # NFTA_SET_TABLE
-        nft.text(2, name),  # NFTA_SET_NAME
-        nft.number(3, _TIMEOUT),  # NFTA_SET_FLAGS
-        nft.number(4, _IFNAME),  # NFTA_SET_KEY_TYPE
-        nft.number(5, 16),  # NFTA_SET_KEY_LEN
-        nft.number(10, number),  # NFTA_SET_ID
-        nft.attribute(13, _HOST_ENDIAN),  # NFTA_SET_USERDATA
-    )
-
-
-def _elements(kind: int, name: str, elements: bytes) -> bytes:
-    """To add elements, or to delete them: all when there are none."""
-    which = nft.text(1, TABLE), nft.text(2, name)  # NFTA_SET_ELEM_LIST_TABLE, _SET
-    flags = NLM_F_CREATE if kind == nft.NEWSETELEM else 0
-    return nft.message(kind, flags, *which, nft.attribute(3, elements) if elements else b"")  # ..._ELEMENTS

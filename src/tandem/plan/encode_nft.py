@@ -29,6 +29,7 @@ from tandem.plan import nft
 from tandem.plan.nft import Expressions
 
 TABLE, GATE_TABLE = "tandem", "tandem_gate"  # the gate's as in gate/rules.py
+ADDRESS_TABLE = "tandem_addresses"  # as in encode_switch.py
 POSTROUTING, INPUT = "postrouting", "input"
 
 _PRIORITY_SRCNAT, _PRIORITY_FILTER = 100, 0
@@ -56,7 +57,7 @@ def frame(instances: Sequence[Instance]) -> dict[str, bytes]:
         "head": begin + gone + nft.new_table(TABLE) + chains if chains else b"",
         "tail": end if chains else b"",
         "clear": begin + gone + end,
-        "former": begin + gone + nft.no_table(GATE_TABLE) + end,
+        "former": begin + gone + nft.no_table(GATE_TABLE) + nft.no_table(ADDRESS_TABLE) + end,
     }
 
 

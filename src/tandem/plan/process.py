@@ -14,12 +14,13 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tandem.config.load import load_file
 from tandem.config.schema import Address, Config, Instance, Route, Rule, plain
 from tandem.dhcp import dnsmasq
-from tandem.plan import encode_guard, encode_nft
+from tandem.plan import encode_guard, encode_nft, encode_switch
 from tandem.plan import encode_rtnl as rtnl
 from tandem.plan.accounts import unknown_accounts
 from tandem.plan.result import PROTOCOL, STATIC_ADDRESS_PROTOCOL, Template, Watch
@@ -27,6 +28,11 @@ from tandem.plan.template import EncodeError
 
 Placed = list[tuple[Address, str]]  # with the device that the address goes on
 Numbered = list[tuple[Rule, int]]  # with its priority
+
+VALID_S, PREFERRED_S = (
+    2592000,
+    604800,
+)  # the lifetimes that routers announce by default: RFC 4861 section 6.2.1
 
 LIMIT_S = 50  # less than `tandem reload` waits
 
@@ -50,6 +56,7 @@ def build_plan(config: Config, warnings: Sequence[str]) -> dict[str, Any]:
         "static": _static(config, priorities),
         "nft": encode_nft.frame(config.instances),
         "guard": _guard(config, router),
+        "switch": encode_switch.switch(config.instances, config.globals.address_lifetime_s),
         "leases": dnsmasq.lease_plan(config, router),
     }
 
@@ -79,7 +86,28 @@ def _instance(instance: Instance, lifetime_s: int, priorities: Iterator[int]) ->
         "watch": tuple(_watches(addresses, instance.routes, rules)),
         "nft": encode_nft.fragment(instance),
         "vmac": vmac,
+        "forms": _forms(instance, home, lifetime_s),
     }
+
+
+def _forms(instance: Instance, home: str, lifetime_s: int) -> dict[str, tuple[Any, ...]]:
+    """`plan.result.Forms` of the addresses whose prefix may be announced, by label."""
+    found = {}
+    for address, device in _placed(encode_switch.may_announce(instance), home):
+        ordinary = address
+        if lifetime_s and address.preferred_lifetime_s is None:
+            ordinary = replace(address, preferred_lifetime_s=PREFERRED_S)
+        single = replace(address, prefixlen=128)
+        label = rtnl.add_address(address, device, lifetime_s)[0]
+        found[label] = (
+            device,
+            rtnl.packed(address.address),
+            address.prefixlen,
+            rtnl.add_address(single, device, lifetime_s),
+            rtnl.add_address(ordinary, device, VALID_S if lifetime_s else 0),
+            rtnl.delete_address(single, device),
+        )
+    return found
 
 
 def _static(config: Config, priorities: Iterator[int]) -> dict[str, tuple[Template, ...]]:

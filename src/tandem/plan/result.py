@@ -59,6 +59,18 @@ class Vmac:
 
 
 @dataclass(frozen=True, slots=True)
+class Forms:
+    """Other ways to install an IPv6 address of `up` and `refresh`, see `core.prefix`."""
+
+    device: str
+    address: bytes  # packed
+    prefixlen: int
+    beside: Template
+    alone: Template
+    remove: Template  # what `beside` added
+
+
+@dataclass(frozen=True, slots=True)
 class InstancePlan:
     """What one instance installs while active."""
 
@@ -68,17 +80,18 @@ class InstancePlan:
     watch: tuple[Watch, ...]
     nft: bytes  # its rules; b"": none
     vmac: Vmac | None
+    forms: dict[str, Forms]  # by the label of the address in `up`
 
 
 @dataclass(frozen=True, slots=True)
 class GuardPlan:
-    """Parts of transactions on the table of `plan.encode_guard`, which says what they are."""
+    """Parts of transactions on a guard's table: see `plan.encode_guard` and `plan.encode_switch`."""
 
-    hold: bytes  # b"": no instance has `dhcp`
+    hold: bytes  # b"": no instance needs the table
     empty: bytes
     tail: bytes
     clear: bytes
-    answer: dict[str, bytes]  # by instance, of those that have `dhcp`
+    answer: dict[str, bytes]  # by instance, of those that need it
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +103,7 @@ class LeasePlan:
     state_dir: str | None  # of the overlay of UCI; None: this is no OpenWrt
     force: tuple[str, ...]  # sections of /etc/config/dhcp that get `force` there
     networks: dict[str, tuple[tuple[int, int, int], ...]]  # by instance: family, network and mask as numbers
+    resolvers: dict[str, tuple[str, ...]]  # by network, what odhcpd names, see openwrt/resolvers.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +119,8 @@ class Plan:
     nft_tail: bytes
     nft_clear: bytes
     nft_former: bytes  # removes what a daemon that was killed may have left
-    guard: GuardPlan
+    guard: GuardPlan  # of DHCP
+    switch: GuardPlan  # of addresses with an ordinary lifetime
     leases: LeasePlan | None  # None: no instance has `dhcp`
 
     @property
@@ -145,6 +160,7 @@ def _plan(plain: dict) -> Plan:  # type: ignore[type-arg]
             watch=tuple(part["watch"]),
             nft=part["nft"],
             vmac=None if part["vmac"] is None else Vmac(**part["vmac"]),
+            forms={label: Forms(*found) for label, found in part["forms"].items()},
         )
         for name, part in plain["instances"].items()
     }
@@ -159,5 +175,6 @@ def _plan(plain: dict) -> Plan:  # type: ignore[type-arg]
         nft_clear=plain["nft"]["clear"],
         nft_former=plain["nft"]["former"],
         guard=GuardPlan(**plain["guard"]),
+        switch=GuardPlan(**plain["switch"]),
         leases=None if plain["leases"] is None else LeasePlan(**plain["leases"]),
     )

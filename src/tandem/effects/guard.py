@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The guard of DHCP servers and RA daemons: only a MASTER answers. The table: plan/encode_guard.py.
+"""A guard: a table of nftables that keeps a router silent unless it is MASTER, also when its daemon has died.
 
-The executor tells which instances are installed; what an instance waits for (`delay`) keeps it
-silent a little longer. Each change and each refresh is one small transaction of 8 µs.
+There are two: the one of DHCP servers and RA daemons (plan/encode_guard.py), and the one of virtual addresses
+that carry no short lifetime (plan/encode_switch.py). The executor tells which instances are installed; what
+an instance waits for (`delay`) keeps it silent a little longer. Each change and each refresh is one small
+transaction of 8 µs.
 """
 
 from __future__ import annotations
@@ -13,14 +15,18 @@ from tandem.effects.netlink import Failure
 from tandem.effects.nftables import Nftables, shape_found, shape_of
 from tandem.plan.result import GuardPlan
 
-TABLE = "tandem_dhcp"  # as in plan/encode_guard.py
-LABEL = "nftables (DHCP guard)"
+DHCP = ("tandem_dhcp", "nftables (DHCP guard)")  # the table as in plan/encode_guard.py
+ADDRESSES = ("tandem_addresses", "nftables (virtual addresses)")  # as in plan/encode_switch.py
 
 
-class DhcpGuard:
-    """Lets the interfaces of active instances answer; the others, and those of a dead daemon, are silent."""
+class Guard:
+    """Lets active instances answer; the others, and those of a dead daemon, are silent.
 
-    def __init__(self, nftables: Nftables | None = None) -> None:
+    `which` is the table's name, and a label for failures.
+    """
+
+    def __init__(self, nftables: Nftables | None = None, which: tuple[str, str] = DHCP) -> None:
+        self.table, self._label = which
         self.failures: tuple[Failure, ...] = ()  # of the last transaction
         self.answering: frozenset[str] = frozenset()  # instances
         self._plan = GuardPlan(b"", b"", b"", b"", {})
@@ -28,12 +34,22 @@ class DhcpGuard:
         self._delayed: frozenset[str] = frozenset()
         self._nftables = nftables or Nftables()
 
+    @property
+    def holds(self) -> bool:
+        """Whether the table is in place and obeys."""
+        return bool(self._plan.hold) and not self.failures
+
     def hold(self, plan: GuardPlan) -> None:
         """Make the table of this plan, with everybody silent who is not active."""
         self._plan = plan
         self.failures = self._transact(plan.hold or plan.clear)
         if not self.failures and plan.hold:
             self.refresh()
+
+    def take(self, plan: GuardPlan) -> None:
+        """Go over to the plan of a reload; the same one leaves the table alone."""
+        if plan != self._plan:
+            self.hold(plan)
 
     def set_active(self, names: Iterable[str]) -> None:
         """These instances are installed, and no others."""
@@ -69,17 +85,22 @@ class DhcpGuard:
 
         OSError when the kernel does not say.
         """
-        if not self._plan.hold or shape_found(TABLE) == shape_of(self._plan.hold):
+        if not self._plan.hold or shape_found(self.table) == shape_of(self._plan.hold):
             return False
         self.hold(self._plan)
         return True
+
+    def clear(self) -> None:
+        """Remove the table."""
+        if self._plan.hold:
+            self._transact(self._plan.clear)
 
     def close(self) -> None:
         """Close the socket. The table stays, and silent: whoever stops the daemon has not been elected."""
         self._nftables.close()
 
     def _transact(self, batch: bytes) -> tuple[Failure, ...]:
-        return self._nftables.transact(batch, LABEL)
+        return self._nftables.transact(batch, self._label)
 
 
 def clear_guard(plan: GuardPlan) -> None:

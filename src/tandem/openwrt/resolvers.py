@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which resolver odhcpd names to the hosts of a network: the virtual address. dnsmasq has a file for that.
+
+By itself odhcpd names an address of the router (RDNSS in router advertisements, DHCPv6's option 23), which
+dies with it. It takes `dns` from the `data` of netifd's networks, like `list dns` in /etc/config/dhcp:
+
+    ubus call network.interface set_data '{"interface": "lan", "dns": ["fd00:1::4"]}'
+
+netifd forgets it when the network goes down, and tells of every change; so it is told again.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+METHOD = "set_data"
+
+
+class Resolvers:
+    """Decides what netifd must be told. Nothing of somebody else's is replaced."""
+
+    def __init__(self) -> None:
+        self._wanted: dict[str, list[str]] = {}
+        self._told: dict[str, list[list[str]]] = {}  # what may be ours in netifd
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The networks that it has to hear of."""
+        return frozenset(self._wanted) | frozenset(self._told)
+
+    def take(self, wanted: Mapping[str, tuple[str, ...]]) -> None:
+        """These are the resolvers of each network from now on."""
+        self._wanted = {name: list(addresses) for name, addresses in wanted.items()}
+
+    def answer(self, network: str, status: dict[str, Any]) -> list[str] | None:
+        """What netifd must be told after it has said this of a network; None: nothing."""
+        if status.get("up") is not True:
+            return None
+        data = status.get("data")
+        found = data.get("dns") if isinstance(data, dict) else None
+        wanted, told = self._wanted.get(network, []), self._told.setdefault(network, [])
+        if (found or []) == wanted or (found and found not in told):
+            return None
+        if wanted not in told:
+            told.append(wanted)
+        del told[:-8]
+        return wanted

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Sets of nftables whose elements expire. A key has 16 bytes: an interface's name, or an IPv6 address."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+
+from tandem.plan import nft
+from tandem.plan.template import NLM_F_CREATE
+
+# What nft(8) needs to print a key; the kernel does not look at it. The type, and its byte order.
+Kind = tuple[int, int]
+INTERFACE_NAME: Kind = (41, 1)
+IPV6_ADDRESS: Kind = (8, 2)
+
+_TIMEOUT = 0x10  # NFT_SET_TIMEOUT
+_KEY_BYTES = 16
+
+
+def new_set(table: str, number: int, name: str, kind: Kind) -> bytes:
+    """Make a set; `number` is its own within the batch."""
+    type_of_key, byte_order = kind
+    return nft.message(
+        nft.NEWSET,
+        NLM_F_CREATE,
+        nft.text(1, table),  # NFTA_SET_TABLE
+        nft.text(2, name),  # NFTA_SET_NAME
+        nft.number(3, _TIMEOUT),  # NFTA_SET_FLAGS
+        nft.number(4, type_of_key),  # NFTA_SET_KEY_TYPE
+        nft.number(5, _KEY_BYTES),  # NFTA_SET_KEY_LEN
+        nft.number(10, number),  # NFTA_SET_ID
+        # NFTA_SET_USERDATA: NFTNL_UDATA_SET_KEYBYTEORDER
+        nft.attribute(13, b"\0\4" + struct.pack("=I", byte_order)),
+    )
+
+
+def add(table: str, name: str, keys: Iterable[bytes], lifetime_s: int) -> bytes:
+    """Put keys into a set, for so long; 0: for ever."""
+    elements = b""
+    for key in keys:
+        element = nft.attribute(1, nft.attribute(1, key))  # NFTA_SET_ELEM_KEY, NFTA_DATA_VALUE
+        if lifetime_s:
+            element += nft.attribute(4, struct.pack("!Q", lifetime_s * 1000))  # NFTA_SET_ELEM_TIMEOUT, ms
+        elements += nft.attribute(1, element)  # NFTA_LIST_ELEM
+    # NFTA_SET_ELEM_LIST_TABLE, _SET, _ELEMENTS
+    return nft.message(
+        nft.NEWSETELEM, NLM_F_CREATE, nft.text(1, table), nft.text(2, name), nft.attribute(3, elements)
+    )
+
+
+def empty(table: str, name: str) -> bytes:
+    """Take everything out of a set."""
+    return nft.message(nft.DELSETELEM, 0, nft.text(1, table), nft.text(2, name))
