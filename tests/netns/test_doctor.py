@@ -119,22 +119,25 @@ def test_much_is_wrong_at_once(pair: SeedLab) -> None:
     active, backup = active_of(pair)
     with much_is_wrong(active, backup):
         wanted = {
-            ("addresses", backup.name), ("mtu", ""), ("realtime", active.name), ("snat", active.name),
+            ("addresses", backup.name), ("mtu", ""), ("realtime", active.name),
             ("masquerade", active.name), ("forwarding", backup.name), ("arp", active.name),
             ("address_clash", active.name), ("firewall", active.name), ("dhcp", ""), ("reload", backup.name),
+            ("ra", ""), ("dhcpv6", ""),
         }  # fmt: skip
         for router in pair.routers:
             found = doctor(router)
             assert checks(found) == wanted
             offers = next(item["what"] for item in found if item["check"] == "dhcp")
             assert offers.startswith(f"{backup.name} is BACKUP and offers DHCP leases on br-lan")
-    Tandem.request(active, "reload")  # brings back what the daemon has put into nftables
     assert doctor(active) == []
 
 
 @contextmanager
 def much_is_wrong(active: Router, backup: Router) -> Iterator[None]:
-    """Eleven things, mended in the end but for Tandem's table."""
+    """Twelve things, mended in the end.
+
+    Both routers advertise themselves to IPv6 hosts, as OpenWrt's do by default.
+    """
     conf = backup.file("conf")
     text = conf.read_text()
     rules = """
@@ -142,32 +145,34 @@ def much_is_wrong(active: Router, backup: Router) -> Iterator[None]:
             chain p { type nat hook postrouting priority 50; oifname "eth0.2" masquerade; }
             chain i { type filter hook input priority 0; meta l4proto 112 drop; }
         }
-        delete table inet tandem
     """
     backup.ip("address add 192.168.1.4/32 dev br-lan", "link set dev br-lan mtu 1400")
     subprocess.run(["chrt", "--other", "--pid", "0", str(active.pid)], check=True)
     active.exec("nft", "-f", "-", stdin=rules)
     conf.write_text(text.replace("option priority '101'", "option priority '77'"))
-    server = dhcp_server(backup)
+    ipv6 = ("--enable-ra", "--dhcp-range=fd00:1::100,fd00:1::1ff,64")
+    servers = [dhcp_server(backup, *ipv6), dhcp_server(active, "--no-dhcpv4-interface=br-lan", *ipv6)]
     try:
         with changed(backup, "ipv4/ip_forward", 0), changed(active, "ipv4/conf/br-lan/arp_ignore", 8):
             yield
     finally:
-        server.terminate()
-        server.wait(5)
+        for server in servers:
+            server.terminate()
+        for server in servers:
+            server.wait(5)
         conf.write_text(text)
         backup.ip("address delete 192.168.1.4/32 dev br-lan", "link set dev br-lan mtu 1500")
         subprocess.run(["chrt", "--fifo", "--reset-on-fork", "--pid", "50", str(active.pid)], check=True)
         active.exec("nft", "delete", "table", "ip", "mine")
 
 
-def dhcp_server(router: Router) -> subprocess.Popen[bytes]:
+def dhcp_server(router: Router, *more: str) -> subprocess.Popen[bytes]:
     """dnsmasq on the LAN of a router, as OpenWrt starts it."""
     return router.popen(
         "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--interface=br-lan",
         "--dhcp-range=192.168.1.50,192.168.1.60", "--no-ping", "--dhcp-authoritative",
         f"--dhcp-leasefile={router.file('leases')}", "--user=root", "--no-resolv", "--no-hosts",
-        f"--pid-file={router.file('dnsmasq.pid')}",
+        f"--pid-file={router.file('dnsmasq.pid')}", *more,
     )  # fmt: skip
 
 

@@ -54,6 +54,8 @@ config dnsmasq
 config dhcp 'lan'
 	option interface 'lan'
 	option start '100'
+	option ra 'server'
+	option dhcpv6 'server'
 
 config dhcp 'wan'
 	option interface 'wan'
@@ -201,7 +203,7 @@ def test_questions_at_a_terminal(machines: list[Machine]) -> None:
         terminal.expect(r"both routers share.*: $")
         terminal.type("192.168.1.3")
         shown = terminal.expect(r"Write this to .*\[y\]: $")
-        assert shown.count("option dhcp '1'") == 1
+        assert shown.count("option dhcp '1'") == 2  # IPv4, and IPv6 as by default
         assert "src 192.168.0.4 to 0.0.0.0/0 via 192.168.0.1 metric 5" in shown
         assert not first.config.exists() and not first.secret.exists()
         terminal.type("")

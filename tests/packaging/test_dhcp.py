@@ -284,6 +284,10 @@ def test_advertisements_are_ordinary_and_hosts_keep_their_addresses(
         wait_until(lambda: solicit(host) == debian, 15, "the other advertises", every=0.5)
         assert own_addresses(host) == hosts_addresses
         assert "fe80::4" in host.exec("ip", "-6", "route", "show", "default")
+    resolvers = "ubus call network.interface.lan status | jsonfilter -e '@.data.dns[*]'"
+    assert router.sh(resolvers).split() == ["fd00:1::4"]
+    router.sh("kill -CONT $(pgrep -f tandemd | head -1); /etc/init.d/tandem stop; tandem dhcp release")
+    assert router.sh(resolvers, status=None).split() == []
     adverts = capture.fields(
         "icmpv6.type == 134", "eth.src", "ipv6.src", "icmpv6.nd.ra.router_lifetime", "icmpv6.opt.rdnss",
         "icmpv6.opt.prefix", "icmpv6.opt.prefix.valid_lifetime", "icmpv6.opt.prefix.preferred_lifetime",

@@ -97,11 +97,25 @@ def test_a_lan_without_a_way_between_the_routers() -> None:
     assert finding.check == "hearing" and "neither router hears the other" in finding.what
 
 
+def test_a_backup_that_advertises_itself() -> None:
+    """The provider's router and other strangers may."""
+    heard = (ClaimFacts("br-lan", "", "fe80::3"), ClaimFacts("br-lan", "", "fe80::9"))
+    (device, *devices) = BACKUP.devices
+    backup = replace(BACKUP, devices=(replace(device, addresses=(*device.addresses, "fe80::3")), *devices))
+    active = replace(ACTIVE, advertisements=heard, offers6=heard)
+    for found in (compare(active, backup), compare(backup, active)):
+        assert [finding.check for finding in found] == ["ra", "dhcpv6"]
+        assert found[0].what.startswith("r2 is BACKUP and sends router advertisements on br-lan (fe80::3)")
+        assert "tandem init" in found[0].advice
+
+
 def test_facts_travel_unchanged() -> None:
     everything = replace(
         ACTIVE,
         claims=(ClaimFacts("br-lan", "192.168.1.4", "02:00:00:00:00:09"),),
         offers=(ClaimFacts("br-lan", "", "192.168.1.3"),),
+        advertisements=(ClaimFacts("br-lan", "", "fe80::3"),),
+        offers6=(ClaimFacts("br-lan", "", "fe80::3"),),
         ruleset=RulesetFacts(True, True, True, ("192.168.0.4",), ("ip x y",), ("wan",), True),
         config_errors=("an error",),
     )

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from tandem.config.load import load_text
 from tandem.control import cli
-from tandem.setup import files, pair, service, token
+from tandem.setup import files, pair, service, steps, token
 from tandem.setup.compose import compose
-from tandem.setup.networks import Networks, read_networks, served_networks
+from tandem.setup.networks import Networks, advertised_networks, read_networks, served_networks
 from tandem.setup.pair import Setup, SetupError, Shared
 from tests.unit.fake_daemon import FakeDaemon
 
@@ -92,6 +92,7 @@ def test_networks_that_can_not_have_a_shared_address(options: str) -> None:
 def test_no_text_is_too_odd_for_the_reader(text: str) -> None:
     read_networks(text, "f")
     served_networks(text, "f")
+    advertised_networks(text, "f")
 
 
 def test_networks_that_dnsmasq_serves() -> None:
@@ -100,6 +101,14 @@ def test_networks_that_dnsmasq_serves() -> None:
     )
     text += "config dhcp x\n option interface x\n option dhcpv4 disabled\n"
     assert served_networks(text, "f") == {"lan"}
+
+
+def test_networks_that_advertise_this_router() -> None:
+    text = "config dhcp lan\n option interface lan\n option ra server\n option dhcpv6 server\n"
+    text += "config dhcp a\n option interface a\n option dhcpv6 hybrid\n"
+    text += "config dhcp b\n option interface b\n option ra server\n option ignore 1\n"
+    text += "config dhcp c\n option interface c\n option ra relay\n option dhcpv6 disabled\n"
+    assert advertised_networks(text, "f") == {"lan", "a"}
 
 
 @pytest.mark.parametrize(
@@ -174,6 +183,43 @@ def test_what_is_composed_passes_the_check(addresses: list[str], peer: str | Non
     found = [address.address for item in loaded.config.instances for address in item.virtual_addresses]
     assert set(addresses) <= set(found)
     assert (loaded.config.conntrack_sync is not None) == bool(peer)
+
+
+def test_ipv6_is_set_up_as_ipv4_is(
+    tmp_path: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """OpenWrt's default: ip6assign, and both routers would advertise themselves."""
+    (tmp_path / "network").write_text(NETWORK.replace("list ip6addr 'fd00:1::2/64'", "option ip6assign '60'"))
+    (tmp_path / "dhcp").write_text(
+        "config dhcp 'lan'\n option interface 'lan'\n option ra 'server'\n option dhcpv6 'server'\n"
+    )
+    assert cli.main(flags) == 0
+    loaded = load_text((tmp_path / "config").read_text(), "made")
+    assert loaded.config is not None and not loaded.warnings, (loaded.errors, loaded.warnings)
+    assert {item.name: item.dhcp for item in loaded.config.instances} == {"lan": True, "lan_v6": True}
+    (address,) = loaded.config.instances[1].virtual_addresses
+    assert address.address == "fe80::200:5eff:fe00:233"
+    assert [group.members for group in loaded.config.groups] == [("lan", "lan_v6")]
+    word = next(line.split()[1] for line in capsys.readouterr().out.splitlines() if "| tandem init" in line)
+    second = token.accept(token.decode(word), networks(OTHER), "/x")
+    assert [(one.dhcp, one.ra) for one in second.shared] == [(True, True)]
+
+
+def test_a_device_without_ipv6_gets_no_instance(
+    tmp_path: Path, flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be in FAULT for ever, and its group with it."""
+    (tmp_path / "dhcp").write_text("config dhcp 'lan'\n option interface 'lan'\n option ra 'server'\n")
+    setting = tmp_path / "conf/br-lan/disable_ipv6"
+    setting.parent.mkdir(parents=True)
+    monkeypatch.setattr(steps, "IPV6", str(tmp_path))
+    for value, wanted in (("1", False), ("0", True)):
+        setting.write_text(f"{value}\n")
+        assert cli.main([*flags, "--force"]) == 0
+        assert ("lan_v6" in (tmp_path / "config").read_text()) is wanted
+    monkeypatch.setattr(steps, "IPV6", str(tmp_path / "nothing"))
+    assert cli.main([*flags, "--force"]) == 0
+    assert "lan_v6" not in (tmp_path / "config").read_text()
 
 
 def test_the_second_router_gets_what_the_first_one_has() -> None:

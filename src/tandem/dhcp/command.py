@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import argparse
 import errno
+import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from tandem.config import uci
@@ -25,6 +26,7 @@ from tandem.effects.nftables import numbered
 from tandem.effects.process import PATH
 
 DEFAULT_CONFIG = "/etc/config/tandem"
+UBUS = "/bin/ubus"
 DONE, FAILED = 0, 1
 
 
@@ -74,6 +76,7 @@ def release(config: Config | None, path: str) -> int:
     settings = (config and config.dhcp_gateway) or DhcpGateway()
     errors = _transact(encode_guard.guard((), lambda name: (name,))["clear"])
     router = dnsmasq.read_router()
+    _forget_resolvers(config, settings, router)
     changed = False
     for directory in dict.fromkeys((settings.confdir or "", *router.confdirs, dnsmasq.CONFDIR)):
         snippet = os.path.join(directory, dnsmasq.SNIPPET)
@@ -85,6 +88,17 @@ def release(config: Config | None, path: str) -> int:
         done = subprocess.run(settings.restart, stdin=subprocess.DEVNULL, check=False, env={"PATH": PATH})
         return DONE if done.returncode == 0 and not errors else FAILED
     return FAILED if errors else DONE
+
+
+def _forget_resolvers(config: Config | None, settings: DhcpGateway, router: dnsmasq.Router) -> None:
+    """Let odhcpd name its own resolvers again, see openwrt/resolvers.py."""
+    names: Iterable[str] = router.networks
+    if config is not None:
+        names = dnsmasq.resolvers((item for item in config.instances if item.dhcp), settings, router)
+    for name in names if os.path.exists(UBUS) else ():
+        data = json.dumps({"interface": name, "dns": []})
+        argv = [UBUS, "-t", "2", "call", "network.interface", "set_data", data]
+        subprocess.run(argv, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
 
 
 def _instances(config: Config) -> Iterator[tuple[str, int]]:

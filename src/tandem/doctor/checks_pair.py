@@ -163,6 +163,23 @@ def leases(one: RouterFacts, other: RouterFacts) -> Iterator[Finding]:
                 )
 
 
+def advertisements(one: RouterFacts, other: RouterFacts) -> Iterator[Finding]:
+    """Only the active router advertises itself to hosts, and serves DHCPv6."""
+    for here, there in ((one, other), (other, one)):
+        for check, claims, what, harm in (
+            ("ra", here.advertisements, "sends router advertisements", "hosts use it as their IPv6 router"),
+            ("dhcpv6", here.offers6, "answers DHCPv6", "clients get its own addresses"),
+        ):
+            for claim in claims:
+                if claim.by in there.addresses:
+                    yield Finding(
+                        check,
+                        f"{there.name} is BACKUP and {what} on {claim.interface} ({claim.by}): {harm}",
+                        "an IPv6 instance of that network with option dhcp '1', on both routers: tandem init"
+                        " makes one; or ra and dhcpv6 'disabled' in /etc/config/dhcp of both",
+                    )
+
+
 def _names(router: RouterFacts) -> set[str]:
     return {instance.name for instance in router.instances}
 
@@ -173,7 +190,7 @@ def _common(one: RouterFacts, other: RouterFacts) -> Iterator[tuple[InstanceFact
 
 
 CHECKS: tuple[Check, ...] = (
-    versions, clocks, configurations, replication, mtus, roles, hearing, leases,
+    versions, clocks, configurations, replication, mtus, roles, hearing, leases, advertisements,
 )  # fmt: skip
 
 

@@ -89,11 +89,11 @@ class LinkFacts:
 
 @dataclass(frozen=True, slots=True)
 class ClaimFacts:
-    """A host that answers for an address of ours, or offers leases."""
+    """A host that answers for an address of ours, offers leases, or is a router for others."""
 
     interface: str = ""
     address: str = ""
-    by: str = ""  # MAC address, or address of a DHCP server
+    by: str = ""  # MAC address, or address of a DHCP server or router
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +141,8 @@ class RouterFacts:
     unkept: tuple[str, ...] = ()  # why the guarantee of conntrack_sync does not hold
     claims: tuple[ClaimFacts, ...] = ()  # of a virtual address, by a stranger
     offers: tuple[ClaimFacts, ...] = ()  # of DHCP leases
+    advertisements: tuple[ClaimFacts, ...] = ()  # of routers, IPv6
+    offers6: tuple[ClaimFacts, ...] = ()  # of DHCPv6
     ruleset: RulesetFacts = field(default_factory=RulesetFacts)
 
     def device(self, name: str) -> DeviceFacts:
@@ -160,6 +162,8 @@ _PARTS: dict[str, type] = {
     "links": LinkFacts,
     "claims": ClaimFacts,
     "offers": ClaimFacts,
+    "advertisements": ClaimFacts,
+    "offers6": ClaimFacts,
 }
 
 

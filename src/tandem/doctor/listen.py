@@ -9,6 +9,7 @@ virtual router id that nobody uses, with priority 1. Daemons ignore them.
 
 On an interface with the active router's IPv4 addresses it asks who else answers for them (ARP, RFC 5227
 section 1.1), and who offers leases (DHCPDISCOVER, RFC 2131): neither is answered by this router itself.
+Likewise for IPv6: who advertises itself as a router, and who serves DHCPv6.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from tandem.doctor.facts import ClaimFacts, HeardFacts, InstanceFacts, RouterFac
 from tandem.effects.endpoint import text
 from tandem.effects.rtnl import dump_links
 from tandem.effects.vrrp_socket import VrrpSocket, group_of, pack
-from tandem.listen import arp
+from tandem.listen import arp, ndp
 from tandem.listen.adverts import ETH_P_IP, instances_on, listen, take_apart, verdict
 
 PROBE_EVERY_S = 0.4
@@ -54,10 +55,13 @@ class Ears:
     _heard: dict[_Key, HeardFacts] = field(default_factory=dict)
     _claims: dict[ClaimFacts, None] = field(default_factory=dict)
     _offers: dict[ClaimFacts, None] = field(default_factory=dict)
+    _advertisements: dict[ClaimFacts, None] = field(default_factory=dict)
+    _offers6: dict[ClaimFacts, None] = field(default_factory=dict)
     _readers: dict[socket.socket | VrrpSocket, Callable[[], None]] = field(default_factory=dict)
     _probes: list[tuple[VrrpSocket, InstanceFacts, bytes]] = field(default_factory=list)
     _arp: list[tuple[socket.socket, bytes]] = field(default_factory=list)
     _dhcp: list[tuple[socket.socket, bytes]] = field(default_factory=list)
+    _ipv6: list[tuple[socket.socket, tuple[bytes, tuple[str, int]]]] = field(default_factory=list)
 
     def open(self) -> None:
         """Open all sockets; an interface that is not there has none."""
@@ -72,15 +76,22 @@ class Ears:
             if (instance.interface, instance.family) not in done:
                 done.add((instance.interface, instance.family))
                 self._take_part(instance, facts)
-            if facts.state == "MASTER" and facts.family == 4:
+            if facts.state != "MASTER":
+                continue
+            if facts.family == 4:
                 self._ask_arp(facts)
                 if not facts.default_route:
                     self._ask_dhcp(instance.interface)
+            if not facts.default_route and (instance.interface, 66) not in done:
+                done.add((instance.interface, 66))
+                self._ask_ipv6(instance.interface)
 
     def close(self) -> None:
         """Close the sockets."""
         for reader in self._readers:
             reader.close()
+        for sock, _ in self._ipv6:
+            sock.close()
 
     def run(self, seconds: float, until: Callable[[], bool] = lambda: True) -> None:
         """Listen for so long, and on until the condition is true; look at it ten times a second."""
@@ -104,6 +115,8 @@ class Ears:
             heard=tuple(replace(found, way=self._way(found)) for found in self._heard.values()),
             claims=tuple(self._claims),
             offers=tuple(self._offers),
+            advertisements=tuple(self._advertisements),
+            offers6=tuple(self._offers6),
         )
 
     def _way(self, found: HeardFacts) -> str:
@@ -251,7 +264,31 @@ class Ears:
             if answers and address[0] not in self.router.addresses:
                 self._note(self._offers, ClaimFacts(interface, "", address[0]))
 
+    def _ask_ipv6(self, interface: str) -> None:
+        try:
+            answers = ndp.open_answers(interface)
+        except OSError:
+            return
+        answers.setblocking(False)
+        self._readers[answers] = lambda: self._ipv6_answer(answers, interface)
+        for open_socket, question in (
+            (ndp.open_solicitor, ndp.solicitation()), (ndp.open_client, ndp.information_request()),
+        ):  # fmt: skip
+            try:
+                self._ipv6.append((open_socket(interface), question))
+            except OSError:
+                continue  # no IPv6, or a client of this router: there it is no server
+
+    def _ipv6_answer(self, sock: socket.socket, interface: str) -> None:
+        for data, address in _receive(sock):
+            kind, by = ndp.answer(data) or ("", "")
+            if kind and address[2] != socket.PACKET_OUTGOING and by not in self.router.addresses:
+                where = self._advertisements if kind == ndp.ADVERTISEMENT else self._offers6
+                self._note(where, ClaimFacts(interface, "", by))
+
     def _send_questions(self) -> None:
+        for sock, (question, where) in self._ipv6:
+            _try_send(sock, question, where)
         for sock, question in self._arp:
             _try_send(sock, question, (sock.getsockname()[0], arp.ETH_P_ARP, 0, 0, arp.BROADCAST))
         for sock, question in self._dhcp:

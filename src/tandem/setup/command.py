@@ -18,7 +18,8 @@ A configuration that is in use stays unless --force is given.
 
 It looks whether the shared addresses and the virtual router id are taken in
 these networks. Where dnsmasq serves a network, only the active router will
-answer there.
+answer there. The same holds for router advertisements and DHCPv6, in an IPv6
+instance beside the other one.
 
 With --network nothing is asked; what is not given is what the question would
 have proposed. --dry-run prints the configuration and changes nothing.

@@ -25,6 +25,7 @@ def compose(setup: Setup) -> str:
         for one in setup.shared
         for family in (4, 6)
         if (addresses := [text for text in one.addresses if ip_address(text).version == family])
+        or (family == 6 and one.ra)
     ]
     lines = [_HEAD, "config globals 'globals'", _option("enabled", "1")]
     if len(instances) > 1:
@@ -35,7 +36,7 @@ def compose(setup: Setup) -> str:
     if setup.peer:
         lines += ["", "# Connections outlive a router.", "config conntrack_sync 'sync'"]
         lines += [_list("peer", setup.peer), _option("secret_file", setup.secret_file)]
-    elif any(one.dhcp and family == 4 for _, one, family, _ in instances):
+    elif any(one.dhcp if family == 4 else one.ra for _, one, family, _ in instances):
         lines += ["", "config dhcp_gateway", _option("replicate", "0")]
     return "\n".join([*lines, ""])
 
@@ -58,6 +59,11 @@ def _instance(setup: Setup, name: str, one: Shared, family: int, addresses: Iter
     if family == 4 and one.dhcp:
         lines += ["\t# dnsmasq answers on the active router only, and hands out the shared address."]
         lines.append(_option("dhcp", "1"))
+    if family == 6 and one.ra:
+        lines += [
+            "\t# Router advertisements and DHCPv6 come from the active router only, by the shared address.",
+            _option("dhcp", "1"),
+        ]
     if family == 4 and one.network.gateway:
         source = next(iter(addresses))
         route = f"src {source} to 0.0.0.0/0 via {one.network.gateway} metric 5"

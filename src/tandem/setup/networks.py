@@ -74,6 +74,20 @@ def served_networks(text: str, file: str) -> frozenset[str]:
     return frozenset(served)
 
 
+def advertised_networks(text: str, file: str) -> frozenset[str]:
+    """The networks in which this router advertises itself to IPv6 hosts or serves DHCPv6. Never raises.
+
+    `text` is one like /etc/config/dhcp. OpenWrt has `server` there for lan by default.
+    """
+    advertised = set()
+    for section in uci.read(text, file).sections:
+        if section.type == "dhcp" and (name := _value(section, "interface")):
+            modes = {_value(section, "ra"), _value(section, "dhcpv6")}
+            if modes & {"server", "hybrid"} and _value(section, "ignore") not in _TRUE:
+                advertised.add(name)
+    return frozenset(advertised)
+
+
 def _network(name: str, section: uci.Section) -> Network | None:
     device = _device(name, section)
     addresses = tuple(_addresses(section))

@@ -32,6 +32,7 @@ class Shared:
     network: Network
     addresses: tuple[str, ...]  # without prefix length, at least one
     dhcp: bool = False  # the active router, and only it, gives the leases
+    ra: bool = False  # likewise for router advertisements and DHCPv6
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import replace
 from getpass import getpass
@@ -11,10 +12,11 @@ from getpass import getpass
 from tandem.control.commands import DONE, FAILED, UNUSABLE, complain, print_lines
 from tandem.setup import DEFAULT_VRID, files, service, token
 from tandem.setup.dialogue import Dialogue, Ended, interview, no_networks, taken
-from tandem.setup.networks import Networks, read_networks, served_networks
+from tandem.setup.networks import Networks, advertised_networks, read_networks, served_networks
 from tandem.setup.pair import Setup, SetupError, Shared, peer_problem, propose_address, propose_peer, share
 from tandem.setup.segment import used_ids
 
+IPV6 = "/proc/sys/net/ipv6"
 SHELL_LINE = 512  # characters that OpenWrt's shell takes
 
 
@@ -111,21 +113,34 @@ def _given(arguments: argparse.Namespace, networks: Networks) -> Setup:
 
 
 def _with_dhcp(setup: Setup, path: str) -> Setup:
-    """The active router is to give the leases where this one does now."""
-    served = _served(path)
+    """The active router is to give leases, and advertise itself to IPv6 hosts, where this one does now."""
+    served, advertised = _served(path)
     shared = (
-        replace(one, dhcp=not one.network.gateway and one.network.name in served) for one in setup.shared
+        replace(one, dhcp=one.network.name in served, ra=one.network.name in advertised and has_ipv6(one))
+        if not one.network.gateway
+        else one
+        for one in setup.shared
     )
     return replace(setup, shared=tuple(shared))
 
 
-def _served(path: str) -> frozenset[str]:
-    """The networks that dnsmasq serves on this router."""
+def _served(path: str) -> tuple[frozenset[str], frozenset[str]]:
+    """The networks in which this router gives IPv4 leases, and those in which it advertises itself."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
-            return served_networks(file.read(), path)
+            text = file.read()
     except OSError:
-        return frozenset()
+        return frozenset(), frozenset()
+    return served_networks(text, path), advertised_networks(text, path)
+
+
+def has_ipv6(one: Shared) -> bool:
+    """Whether the device may have IPv6 addresses: without one its instance would be in FAULT for ever."""
+    try:
+        with open(f"{IPV6}/conf/{one.network.device}/disable_ipv6") as file:
+            return file.read().strip() == "0"
+    except OSError:
+        return os.path.exists(IPV6)  # the device is not there yet
 
 
 def _with_free_id(setup: Setup, wanted: int | None) -> Setup:
@@ -174,13 +189,15 @@ def _join(arguments: argparse.Namespace, networks: Networks) -> int:
         sys.stdout.write(config)
         return DONE
     _install(arguments, setup, config, invited.secret)
-    served = _served(arguments.dhcp_config)
+    served, advertised = _served(arguments.dhcp_config)
     for one in setup.shared:
-        if one.dhcp and one.network.name not in served:
-            name = one.network.name
-            complain(
-                [f"{name}: dnsmasq gives no leases here (/etc/config/dhcp), as it does on the other router"]
-            )
+        name = one.network.name
+        for wanted, names, what in (
+            (one.dhcp, served, "dnsmasq gives no leases"),
+            (one.ra, advertised, "nobody advertises this router to IPv6 hosts"),
+        ):
+            if wanted and name not in names:
+                complain([f"{name}: {what} here (/etc/config/dhcp), as on the other router"])
     return _start(arguments, None)
 
 

@@ -20,7 +20,7 @@ from tandem.setup.pair import SECOND, Setup, SetupError, Shared, address_problem
 
 LONGEST = 4096  # characters
 _LARGEST = 16384  # bytes, unpacked
-_VERSION = 1
+_VERSION = 2
 _DAMAGED = "this is not a token of `tandem init`, or not all of it: copy the whole line"
 
 
@@ -30,7 +30,7 @@ class Invitation:
 
     virtual_router_id: int
     advert_int: str
-    networks: tuple[tuple[str, tuple[str, ...], bool], ...]  # name, shared addresses, dhcp
+    networks: tuple[tuple[str, tuple[str, ...], bool, bool], ...]  # name, shared addresses, dhcp, ra
     secret: str = ""
     host: str = ""  # the address of the router that joins
     peer: str = ""  # of the one that invites; these three are "" when connections are not replicated
@@ -44,7 +44,7 @@ def invitation(setup: Setup, networks: Networks, secret: str) -> Invitation:
         assert network is not None  # peer_problem() saw to it
         wanted = ip_address(setup.peer)
         host, peer = setup.peer, next(str(own.ip) for own in network.addresses if wanted in own.network)
-    shared = tuple((one.network.name, one.addresses, one.dhcp) for one in setup.shared)
+    shared = tuple((one.network.name, one.addresses, one.dhcp, one.ra) for one in setup.shared)
     return Invitation(setup.virtual_router_id, setup.advert_int, shared, secret, host, peer)
 
 
@@ -71,7 +71,9 @@ def decode(text: str) -> Invitation:
         if zlib.crc32(data[5:]) != int.from_bytes(data[1:5], "big"):
             raise ValueError
         vrid, advert_int, networks, secret, host, peer = json.loads(_unpack(data[5:]))
-        found = tuple((str(name), tuple(map(str, words)), bool(dhcp)) for name, words, dhcp in networks)
+        found = tuple(
+            (str(name), tuple(map(str, words)), bool(dhcp), bool(ra)) for name, words, dhcp, ra in networks
+        )
         return Invitation(int(vrid), str(advert_int), found, str(secret), str(host), str(peer))
     except (ValueError, TypeError, binascii.Error, zlib.error, RecursionError):
         raise SetupError(_DAMAGED) from None
@@ -89,9 +91,9 @@ def accept(invited: Invitation, networks: Networks, secret_file: str) -> Setup:
     """The set-up of the second router. SetupError with everything that does not fit it."""
     shared: list[Shared] = []
     problems: list[str] = []
-    for name, addresses, dhcp in invited.networks:
+    for name, addresses, dhcp, ra in invited.networks:
         try:
-            shared.append(replace(_place(networks, name, addresses), dhcp=dhcp))
+            shared.append(replace(_place(networks, name, addresses), dhcp=dhcp, ra=ra))
         except SetupError as error:
             problems += error.problems
     peer = invited.peer or None
