@@ -15,7 +15,7 @@ import sys
 import tandem.lean  # noqa: F401  (before anything that imports dataclasses)
 from tandem import __version__
 from tandem.bugs import Bugs
-from tandem.control.history import History, entry
+from tandem.control.history import History, entry, reason
 from tandem.control.operate import operate
 from tandem.control.server import DEFAULT_SOCKET, ControlServer
 from tandem.control.status import snapshot
@@ -153,7 +153,14 @@ class Daemon:
             rtnl, firewall, Announcer(), self._interfaces, self._told, self._caught, switch
         )
         self.router = Router(
-            self._loop, plan, self._executor, self._interfaces, self._scripts, self._log, self._caught
+            self._loop,
+            plan,
+            self._executor,
+            self._interfaces,
+            self._scripts,
+            self._log,
+            self._caught,
+            self._sources_changed,
         )
         self._sharing = Sharing(
             self._loop,
@@ -208,6 +215,10 @@ class Daemon:
 
     def _tracker_changed(self, kind: str, name: str, up: bool) -> None:
         self.router.tracker_changed(kind, name, up)
+
+    def _sources_changed(self) -> None:
+        if self._assembled:
+            self._sharing.sources_changed()
 
     def _restore_tables(self) -> list[str]:
         """Somebody has changed nftables: put back what was ours; its names."""
@@ -369,7 +380,7 @@ class Daemon:
             self._openwrt.told(entry(transition, 0))
         if isinstance(transition, Transition):
             self.router.note(transition)
-            why = f" ({transition.why})" if transition.why else ""
+            why = f" ({reason(transition)})" if transition.why else ""
             text = f"{transition.instance}: {transition.state}{why}, priority {transition.priority}"
             self._log.change(("role", transition.instance), "info", text)
         self._sharing.told(transition)

@@ -23,18 +23,21 @@ _MISSING: Any = object()
 class Field:
     """One field of a class; `name` is given by `dataclass`."""
 
-    __slots__ = ("default", "default_factory", "name", "repr")
+    __slots__ = ("compare", "default", "default_factory", "name", "repr")
 
-    def __init__(self, default: Any, default_factory: Any, repr: bool) -> None:
+    def __init__(self, default: Any, default_factory: Any, repr: bool, compare: bool = True) -> None:
         self.name = ""
         self.default = default
         self.default_factory = default_factory
         self.repr = repr
+        self.compare = compare
 
 
-def field(*, default: Any = _MISSING, default_factory: Any = _MISSING, repr: bool = True) -> Any:
+def field(
+    *, default: Any = _MISSING, default_factory: Any = _MISSING, repr: bool = True, compare: bool = True
+) -> Any:
     """As dataclasses.field."""
-    return Field(default, default_factory, repr)
+    return Field(default, default_factory, repr, compare)
 
 
 def dataclass(*, slots: bool, frozen: bool = False) -> Callable[[type], type]:
@@ -44,12 +47,13 @@ def dataclass(*, slots: bool, frozen: bool = False) -> Callable[[type], type]:
     def decorate(cls: type) -> type:
         found = tuple(_field(cls, name) for name in cls.__annotations__)
         names = tuple(item.name for item in found)
+        compared = [item.name for item in found if item.compare]
         members = {name: value for name, value in vars(cls).items() if name not in (*names, *_UNWANTED)}
         members |= {
             "__slots__": names,
             "__match_args__": names,
             "__dataclass_fields__": found,
-            "_key": attrgetter(*names) if names else type,
+            "_key": attrgetter(*compared) if compared else type,
             "__init__": _init(found, "__post_init__" in members),
             "__repr__": _repr,
             "__eq__": _eq,

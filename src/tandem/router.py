@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable
 from tandem.config.diff import diff
 from tandem.config.schema import Group
 from tandem.core.actions import Transition
+from tandem.core.bounds import learned_interval
+from tandem.core.damping import Damping
 from tandem.core.events import (
     AdvertReceived,
     EffectFailed,
@@ -28,12 +30,16 @@ from tandem.core.events import (
     Tick,
     TrackerChanged,
 )
-from tandem.core.packet import PROBE, PacketError, Reason, check, decode
+from tandem.core.packet import PROBE, Advertisement, PacketError, Reason, check, decode
+from tandem.core.state import Role
+from tandem.core.strangers import Strangers
 from tandem.core.sync_group import SyncGroup
+from tandem.core.virtual_router import VirtualRouter
 from tandem.effects.endpoint import Endpoint, text
 from tandem.effects.executor import Executor
 from tandem.effects.interfaces import Interfaces
 from tandem.effects.links import Links
+from tandem.effects.reception import Wanted
 from tandem.effects.vrrp_socket import UNICAST_MIN_HOP_LIMIT, Received, VrrpSocket
 from tandem.log import Logger
 from tandem.loop import Loop
@@ -41,7 +47,7 @@ from tandem.plan.result import Plan, Template
 from tandem.scripts import Scripts
 
 MILLISECOND = 1_000_000
-PACKETS_A_TURN = 64
+SORT_PAUSE = 1_000 * MILLISECOND  # between two looks at which routers are known
 START_GRACE = 10_000 * MILLISECOND  # for interfaces and networks to come up when the router boots
 AUTHENTICATION = (Reason.AUTH_TYPE_MISMATCH, Reason.AUTH_FAILURE)  # have a log budget of their own
 ADMITTED_MAX = 512  # accepted packets that are remembered: what comes next is nearly always the same
@@ -59,6 +65,7 @@ class Router:
         scripts: Scripts,
         log: Logger,
         caught: Callable[[Exception], None],
+        sources_changed: Callable[[], None] = lambda: None,
     ) -> None:
         self.plan = plan
         self.groups: dict[str, SyncGroup] = {}
@@ -72,6 +79,9 @@ class Router:
         self._log = log
         self._caught = caught
         self._replicated = False
+        self.strangers = Strangers()
+        self._sources_changed = sources_changed
+        self._sorting = False
         self._group_of: dict[str, SyncGroup] = {}
         self._synchronised = False
         self._partner = Partner(known=False, in_step=False)
@@ -158,6 +168,12 @@ class Router:
         name = transition.instance
         self.changed[name] = self._loop.now()
         self.transitions[name] = self.transitions.get(name, 0) + 1
+        self._sort_soon()
+        damping = self._group_of[name].damping
+        if damping.until(self._loop.now()) is not None:
+            often = f"{damping.changes} changes of role in {damping.time / 1_000_000_000:g} s"
+            message = f"{name}: {often}: it does not preempt until it has rested (damping_changes)"
+            self._log.limited(("damping", name), "warning", message)
 
     def tracker_changed(self, kind: str, name: str, up: bool) -> None:
         """Tell every group that tracks this object."""
@@ -175,6 +191,19 @@ class Router:
         for name in list(self.groups):
             if group in (None, name):
                 self.dispatch(self.groups[name], Reunited())
+
+    def sources(self) -> list[tuple[int, bytes]]:
+        """Where the adverts of this router come from: virtual router ids and packed addresses."""
+        return [
+            (endpoint.settings.virtual_router_id, endpoint.source)
+            for endpoint in self.endpoints.values()
+            if endpoint.source is not None
+        ]
+
+    def peer_sources(self, peer: str, sources: tuple[tuple[int, bytes], ...]) -> None:
+        """Where the adverts of an authenticated peer come from; empty: it has gone."""
+        self.strangers.told(peer, sources)
+        self._sort_soon()
 
     def partner(self, partner: Partner) -> None:
         """What is known of the peers has changed."""
@@ -214,20 +243,37 @@ class Router:
         self._failed(failed)
         return restored
 
-    def packets(self, sock: VrrpSocket) -> None:
-        """Read what has arrived on a socket, a bounded number of packets at a time."""
-        for packet in sock.receive(PACKETS_A_TURN):
-            self._packet(sock, packet)
-        if sock.malformed:
-            self.drops["malformed"] = self.drops.get("malformed", 0) + sock.malformed
-            sock.malformed = 0
+    def packets(self, sock: VrrpSocket, most: int, flooded: bool) -> int:
+        """Handle up to `most` packets that have arrived on a socket; how many there were.
 
-    def _packet(self, sock: VrrpSocket, packet: Received) -> None:
+        `flooded`: other packets were not read. Then the goodbye of a router that we do not know counts as not
+        read either, because the active router, which should contradict it, may not have read it.
+        """
+        packets = sock.receive(most)
+        for packet in packets:
+            self._packet(sock, packet, flooded)
+        for name, count in (("malformed", sock.malformed), ("unread", sock.lost())):
+            if count:
+                self.drops[name] = self.drops.get(name, 0) + count
+        sock.malformed = 0
+        return len(packets)
+
+    def _packet(self, sock: VrrpSocket, packet: Received, flooded: bool = False) -> None:
         admitted = self._admitted.get((sock, packet)) or self._admit(sock, packet)
         if admitted is not None:
             endpoint, event = admitted
+            if self._ignores(endpoint, event):
+                return
+            if flooded and not event.advert.priority and event.source not in endpoint.known:
+                self.drops["unread"] = self.drops.get("unread", 0) + 1
+                return
             endpoint.count("adverts_received" if event.advert.priority else "priority_zero_received")
             self.dispatch(self._group_of[event.instance], event)
+            if event.source not in endpoint.known:
+                if not endpoint.known and self._member(event.instance).peer is not None:
+                    self._sort()  # the first active router that is heard: no flood must drown it from now on
+                else:
+                    self._sort_soon()
 
     def _admit(self, sock: VrrpSocket, packet: Received) -> tuple[Endpoint, AdvertReceived] | None:
         """Whom the packet is for and what it says; None after counting why it is dropped."""
@@ -239,19 +285,48 @@ class Router:
         endpoint = self._by_vrid.get((sock.interface, sock.family, advert.vrid))
         if endpoint is None:
             if (advert.priority, advert.interval_cs) == PROBE:
-                return None
+                self.drops["probes"] = self.drops.get("probes", 0) + 1
+                return None  # a doctor asks what is heard: nothing to warn of
             error = PacketError(Reason.UNKNOWN_VRID, f"vrid {advert.vrid}")
             self._drop(self.drops, sock, source, error)
             return None
-        wrong = check(advert, endpoint.expected, source, destination)
+        wrong = check(advert, endpoint.expected, source, destination, hop_limit)
         if wrong is not None:
             self._drop(endpoint.counters, sock, source, wrong)
             return None
+        self._check_interval(endpoint, advert, source)
         if len(self._admitted) >= ADMITTED_MAX:
             self._admitted.clear()
         event = AdvertReceived(endpoint.settings.name, advert, source)
         self._admitted[sock, packet] = endpoint, event
         return endpoint, event
+
+    def _ignores(self, endpoint: Endpoint, event: AdvertReceived) -> bool:
+        """Whether an advert of a stranger is only counted, as an authenticated peer is there."""
+        settings, advert, source = endpoint.settings, event.advert, event.source
+        if settings.strangers != "ignore":
+            return False
+        if not self.strangers.is_stranger(settings.family, settings.virtual_router_id, source):
+            return False
+        endpoint.count("strangers_ignored")
+        endpoint.stranger = source, advert.priority, advert.interval_cs, self._loop.now()
+        said = f"priority {advert.priority}, interval {advert.interval_cs / 100:g} s"
+        message = f"{settings.name}: {text(source)} is no Tandem peer, its adverts are ignored ({said})"
+        self._log.limited(("strangers", settings.name, source), "warning", message)
+        return True
+
+    def _check_interval(self, endpoint: Endpoint, advert: Advertisement, source: bytes) -> None:
+        """Warn of an interval that is not learned as it is."""
+        settings, heard = endpoint.settings, advert.interval_cs
+        learned = learned_interval(heard, settings.advert_int_cs, settings.max_learned_interval_cs)
+        if learned == heard or settings.version != 3:
+            return
+        endpoint.count("interval_bounded")
+        message = (
+            f"{settings.name}: {text(source)}, priority {advert.priority}, claims an interval of"
+            f" {heard / 100:g} s; {learned / 100:g} s is used (max_learned_interval)"
+        )
+        self._log.limited(("interval", settings.name, source), "warning", message)
 
     def _drop(self, counters: dict[str, int], sock: VrrpSocket, source: bytes, error: PacketError) -> None:
         counter = error.reason.counter
@@ -296,6 +371,7 @@ class Router:
         instances = {instance.name: instance for instance in plan.config.instances}
         members = [instances[name] for name in group.members]
         running = SyncGroup(group, members, *self._replication(plan))
+        running.damping = _damping(plan)
         self.groups[group.name] = running
         for name in group.members:
             self._group_of[name] = running
@@ -314,6 +390,9 @@ class Router:
         instances = {instance.name: instance for instance in self.plan.config.instances}
         running = self.groups[group.name]
         members = [instances[name] for name in group.members]
+        damping = running.damping
+        if (damping.changes, damping.time) != ((new := _damping(self.plan)).changes, new.time):
+            running.damping = new
         self._failed(self._executor.execute(running.replicate(*self._replication(self.plan))))
         if (running.settings, [member.settings for member in running.members]) != (group, members):
             actions = running.reconfigure(group, members, self._loop.now())
@@ -353,6 +432,41 @@ class Router:
 
     # Interfaces
 
+    def _sort_soon(self) -> None:
+        """Sort packets anew in a while: others than before may be the routers that we know."""
+        if not self._sorting:
+            self._sorting = True
+            self._loop.call_at("sort", self._loop.now() + SORT_PAUSE, lambda _now: self._sort())
+
+    def _sort(self) -> None:
+        """Tell the kernel whose adverts are read at once, and what is read only now and then."""
+        self._sorting = False
+        found: dict[tuple[str, int], list[Endpoint]] = {}
+        for (device, family, vrid), endpoint in self._by_vrid.items():
+            found.setdefault((device, family), []).append(endpoint)
+            peer = self._member(endpoint.settings.name).peer
+            heard = frozenset([peer.source]) if peer is not None else frozenset()
+            endpoint.known = endpoint.configured | heard | self.strangers.peers(family, vrid)
+        self._interfaces.hear({key: self._wanted(endpoints) for key, endpoints in found.items()})
+
+    def _wanted(self, endpoints: list[Endpoint]) -> Wanted:
+        settings = [endpoint.settings for endpoint in endpoints]
+        # A backup that knows of no active router has to hear whoever is there.
+        listening = any(
+            not endpoint.known and self._group_of[endpoint.settings.name].role is not Role.ACTIVE
+            for endpoint in endpoints
+        )
+        known: frozenset[bytes] = frozenset()
+        return Wanted(
+            frozenset((instance.version, instance.virtual_router_id) for instance in settings),
+            min(endpoint.expected.min_hop_limit for endpoint in endpoints),
+            None if listening else known.union(*(endpoint.known for endpoint in endpoints)),
+            sum(100 // instance.advert_int_cs + 1 for instance in settings),
+        )
+
+    def _member(self, name: str) -> VirtualRouter:
+        return next(member for member in self._group_of[name].members if member.name == name)
+
     def _connect(self) -> None:
         """Give every endpoint the interfaces, sockets and addresses of now, and tell its group."""
         self._interfaces.serve(self.endpoints.values(), self.packets)
@@ -362,6 +476,7 @@ class Router:
             for endpoint in self.endpoints.values()
             if (device := self.links.device(endpoint.settings.interface)) is not None
         }
+        self._sort()
         for group in list(self.groups.values()):
             for member in group.members:
                 source = self.endpoints[member.name].source
@@ -369,6 +484,7 @@ class Router:
                     self.dispatch(group, SourceChanged(member.name, source))
             for event in self._tracker_news(group):
                 self.dispatch(group, event)
+        self._sources_changed()
 
     def _tracker_news(self, group: SyncGroup) -> list[TrackerChanged]:
         """The states of tracked objects that `group` does not know yet."""
@@ -379,3 +495,8 @@ class Router:
             if up is not None and up != group.tracking.up(track):
                 news.append(TrackerChanged(track.kind, track.name, up))
         return news
+
+
+def _damping(plan: Plan) -> Damping:
+    settings = plan.config.globals
+    return Damping(settings.damping_changes, settings.damping_time_ms * MILLISECOND)

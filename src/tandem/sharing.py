@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from tandem.channel.vrrp_sources import VrrpSources
     from tandem.control.peer_roles import PeerRoles
     from tandem.core.actions import GroupTransition
+    from tandem.core.strangers import Source
     from tandem.dhcp.gateway import Gateway
     from tandem.doctor.exchange import Exchange
     from tandem.effects.executor import Executor
@@ -52,6 +54,7 @@ class Sharing:
         self.doctor: Exchange | None = None
         self.dhcp: Gateway | None = None
         self.peer_roles: PeerRoles | None = None
+        self._vrrp_sources: VrrpSources | None = None
         self._loop = loop
         self._log = log
         self._executor = executor
@@ -91,6 +94,7 @@ class Sharing:
         """What is left to do when the groups have the configuration of `plan`."""
         if plan.config.conntrack_sync is None and self.replication is not None:
             replication, self.replication, self.peer_roles = self.replication, None, None
+            self._vrrp_sources = None
             self._executor.take_connections(None)
             replication.stop(lambda: None)
             if self.doctor is not None:
@@ -147,6 +151,11 @@ class Sharing:
         if self.peer_roles is not None and name in self._router.groups:
             self.peer_roles.tell(name, transition.state)
 
+    def sources_changed(self) -> None:
+        """Adverts of this router may come from other addresses."""
+        if self._vrrp_sources is not None:
+            self._vrrp_sources.tell()
+
     def check_gate(self) -> None:
         """Somebody has changed nftables, the gate's rules perhaps."""
         if self.replication is not None:
@@ -179,6 +188,11 @@ class Sharing:
 
     # The parts
 
+    def _peer_sources(self, peer: str, sources: tuple[Source, ...]) -> None:
+        """Whoever is not authenticated decides nothing about strangers."""
+        insecure = self.replication is None or self.replication.settings.insecure
+        self._router.peer_sources(peer, () if insecure else sources)
+
     def _masters(self) -> list[str]:
         return [
             member.settings.name
@@ -206,6 +220,8 @@ class Sharing:
             self._router.partner,
             self._router.reunited,
         )
+        from tandem.channel.vrrp_sources import TOPIC as SOURCES
+        from tandem.channel.vrrp_sources import VrrpSources
         from tandem.control.peer_roles import TOPIC as ROLES
         from tandem.control.peer_roles import PeerRoles
         from tandem.doctor.exchange import TOPIC
@@ -215,12 +231,16 @@ class Sharing:
         replication.subscribe(TOPIC, doctor)
         roles = PeerRoles(self._states, lambda peer, data: replication.send(peer, ROLES, data))
         replication.subscribe(ROLES, roles)
+        sources = VrrpSources(
+            self._router.sources, lambda peer, data: replication.send(peer, SOURCES, data), self._peer_sources
+        )
+        replication.subscribe(SOURCES, sources)
         try:
             replication.start()
         except OSError:
             replication.stop(lambda: None)
             raise
-        self.doctor, self.peer_roles = doctor, roles
+        self.doctor, self.peer_roles, self._vrrp_sources = doctor, roles, sources
         self._executor.take_connections(replication)
         for name in self._masters():
             replication.role(name, "MASTER")

@@ -8,12 +8,14 @@ router can resign in its name, and whoever claims priority 255 gets the role. Th
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +75,22 @@ class Siege:
         """Likewise, only what it has dropped."""
         return Counter({name: count for name, count in self.counted(router).items() if name not in OUR_OWN})
 
+    def has_dropped(self, router: Router, count: int) -> bool:
+        """Whether so many packets were dropped for any reason; adverts of r1 may have been among them."""
+        return count <= sum(self.drops(router).values()) < count + 200
+
     def drained(self) -> None:
-        """Wait until both daemons have read all packets; no socket may have lost any."""
+        """Wait until both daemons have read, or counted as unread, all packets."""
         pids = [router.pid for router in self.lab.routers]
         wait_until(lambda: not backlog() and not any(map(queued, pids)), 10, "all is read", every=0.0005)
 
+    def delivered(self) -> None:
+        """Wait until all packets are in the sockets, or were too many for them."""
+        wait_until(lambda: not backlog(), 10, "all has arrived", every=0.0005)
+
     def attack(self, frames: Sequence[bytes]) -> None:
         """Send the frames from the client."""
-        self.lab.client.enter(lambda: attacks.send("eth0", frames, self.drained))
+        self.lab.client.enter(lambda: attacks.send("eth0", frames, self.delivered))
 
     def assert_unmoved(self) -> None:
         """Nobody has changed its role even for a moment; memory and log are bounded; r1 is still heard."""
@@ -106,14 +116,19 @@ def resident(pid: int) -> int:
 
 
 def queued(pid: int) -> int:
-    """Bytes that wait in the raw sockets of a process's namespace; fails when any packet was lost."""
+    """Bytes that wait in the raw sockets of a process's namespace."""
     waiting = 0
     for table in ("raw", "raw6"):
         for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
             columns = line.split()
-            assert columns[-1] == "0", f"{columns[-1]} packets lost"
             waiting += int(columns[4].split(":")[1], 16)
     return waiting
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time that a process has used, in seconds."""
+    columns = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(columns[11]) + int(columns[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def backlog() -> int:
@@ -142,7 +157,7 @@ def expected(kinds: Sequence[Attack], sent: Counter[str], at_r1: bool) -> tuple[
 
 def test_every_kind_of_attack(siege: Siege) -> None:
     """Each is counted under its own reason, and nothing else is counted."""
-    for kind in attacks.build(20):
+    for kind in attacks.build(10):
         before = [siege.drops(router) for router in siege.lab.routers]
         siege.attack(kind.frames)
         for router, was in zip(siege.lab.routers, before, strict=True):
@@ -167,14 +182,20 @@ def test_a_hundred_thousand_packets(siege: Siege) -> None:
     kinds = attacks.build(40)
     every = [(kind.name, frame) for kind in kinds for frame in kind.frames]
     mix = random.Random(9568).choices(every, k=PACKETS)
+    before = [cpu_s(router.pid) for router in siege.lab.routers]
+    started = time.monotonic()
     siege.attack([frame for _, frame in mix])
+    siege.drained()
+    elapsed = time.monotonic() - started
     sent = Counter(name for name, _ in mix)
-    for router in siege.lab.routers:
+    for router, was in zip(siege.lab.routers, before, strict=True):
         counters, others = expected(kinds, sent, at_r1=router is siege.active)
-        seen = siege.drops(router)
-        assert sum(seen.values()) == sum(counters.values()) + others, router.name
-        missing = counters - seen
-        assert not missing, f"{router.name}: {missing}"
+        # A sample is read; the rest is counted as unread.
+        total = sum(counters.values()) + others
+        all_counted = partial(siege.has_dropped, router, total)
+        wait_until(all_counted, 5, f"all is counted at {router.name}")
+        assert siege.drops(router)["unread"] > PACKETS // 2, router.name
+        assert cpu_s(router.pid) - was < 0.3 + 0.1 * elapsed, router.name
     siege.assert_unmoved()
 
 
@@ -196,7 +217,7 @@ def test_lesser_routers(siege: Siege) -> None:
     siege.drained()
     counted = siege.counted(siege.active)
     elapsed_ms = (time.monotonic() - started) * 1000
-    assert counted["adverts_received"] == len(frames)
+    assert counted["adverts_received"] + counted["unread"] == len(frames)
     # At most one answer in 10 ms for each of the three virtual routers, besides the ordinary adverts.
     assert counted["adverts_sent"] <= 3 * (elapsed_ms / 10 + elapsed_ms / 100 + 2)
     assert counted["announcements_sent"] < 100 + elapsed_ms / 1000 * 5 * 4
@@ -222,7 +243,8 @@ def test_long_intervals_take_no_memory(siege: Siege) -> None:
     siege.attack(frames)
     siege.drained()
     for router, was in zip(siege.lab.routers, before, strict=True):
-        assert siege.counted(router)["adverts_received"] >= len(frames), router.name
+        counted = siege.counted(router)
+        assert counted["adverts_received"] + counted["unread"] >= len(frames), router.name
         assert resident(router.pid) - was < RSS_GROWTH_KIB, router.name
 
 
@@ -278,3 +300,22 @@ def hold(path: str, part: bytes) -> socket.socket:
     except (ConnectionError, TimeoutError, BlockingIOError):
         pass  # as above
     return sock
+
+
+def test_two_thousand_adverts_of_strangers_a_second_cost_little(siege: Siege) -> None:
+    """Adverts that are right in everything, from ever new sources: 2,000 a second for 4 s."""
+    frames = [
+        bytes(attacks.ip4(src=f"192.168.1.{130 + number % 100}") / attacks.v3(priority=1))
+        for number in range(8000)
+    ]
+    time.sleep(1.5)  # the budgets are full, and who is known is settled
+    before = [cpu_s(router.pid) for router in siege.lab.routers]
+    started = time.monotonic()
+    for second in range(80):
+        batch = frames[second * 100 : second * 100 + 100]
+        siege.attack(batch)
+        time.sleep(max(0.0, started + (second + 1) * 0.05 - time.monotonic()))
+    elapsed = time.monotonic() - started
+    for router, was in zip(siege.lab.routers, before, strict=True):
+        assert (cpu_s(router.pid) - was) / elapsed < 0.06, router.name  # 1 to 2 % of it are its own adverts
+    siege.assert_unmoved()

@@ -31,7 +31,7 @@ BOTH_FAMILIES = both_families()
 # With two virtual MACs keepalived's IPv6 one answers ARP requests for the IPv4 address of the other.
 VERSION_3 = {
     "multicast": BOTH_FAMILIES,
-    "unicast": both_families(unicast=True),
+    "unicast": both_families({"options": {"unicast_min_ttl": "1"}}, unicast=True),  # keepalived sends 64
     "vmac": [Variant("vmac", vmac=True)],
     "ipv6_vmac": [Variant("ipv6_vmac", ipv6=True, vmac=True)],
 }

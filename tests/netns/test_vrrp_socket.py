@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import select
 import shutil
 import socket
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 from tandem.config.schema import Address, Config, Instance
 from tandem.core.packet import GROUP4, GROUP6, PROTOCOL, Advertisement, decode, encode
 from tandem.effects.announce import Announcer, announcement
+from tandem.effects.reception import Wanted, program
 from tandem.effects.vrrp_socket import Received, VrrpSocket, pack
 from tandem.listen.capture import capture
 from tests.lab.netns import enter, ip_batch, prefix, write_sysctls
@@ -128,6 +130,70 @@ def test_the_source_may_be_foreign(wire: Wire, family: int) -> None:
     foreign = pack("10.9.0.77" if family == 4 else "fe80::77")
     got = deliver(lambda: left.send(b"\x31" * 12, foreign, GROUP[family]), right)
     assert got[0][1] == foreign
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_the_kernel_parts_known_routers_from_all_others(wire: Wire, family: int) -> None:
+    """Each packet reaches exactly one of the two sockets."""
+    group, (source, here) = GROUP[family], HOME[family]
+    left = wire.open(wire.left, "eth0", family, ())
+    known, others = (wire.open(wire.right, "eth0", family, (group,)) for _ in range(2))
+    stranger = pack("10.9.0.77" if family == 4 else "fe80::77")
+    ours = b"\x31\x07" + bytes(10)
+    deliver(lambda: left.send(ours, source, group), known)
+
+    def arrives(payload: bytes, of: bytes = source, to: bytes = group, ttl: int = 255) -> str:
+        for sock in (known, others):
+            sock.receive()
+        assert left.send(payload, of, to, ttl) == 0
+        got = wait_until(lambda: (known.receive(), others.receive()) if readable() else None)
+        assert sum(map(len, got)) == 1
+        return "known" if got[0] else "others"
+
+    def readable() -> bool:
+        return bool(select.select([known, others], [], [], 0)[0])
+
+    def divide(wanted: Wanted) -> None:
+        for sock in (known, others):
+            sock.filter(program(family, wanted, sock is known))
+
+    many = frozenset((3, vrid) for vrid in range(1, 256) if vrid != 8) | {(2, 9)}
+    crowd = frozenset(bytes(len(source) - 2) + number.to_bytes(2, "big") for number in range(300))
+    for wanted in (
+        Wanted(frozenset({(3, 7)}), 2, frozenset({source}), 1),
+        Wanted(many, 2, crowd | {source}, 1),
+    ):
+        divide(wanted)
+        assert arrives(ours) == "known"
+        assert arrives(ours, to=here) == "known"
+        assert arrives(ours, to=here, ttl=2) == "known"
+        assert arrives(ours, to=here, ttl=1) == "others"
+        assert arrives(ours, of=stranger) == "others"
+        assert arrives(b"\x31\x08" + bytes(10)) == "others"  # not our virtual router id
+        assert arrives(b"\x21\x07" + bytes(10)) == "others"  # not our version
+        assert arrives(b"\x32\x07" + bytes(10)) == "others"  # no advertisement
+        assert arrives(b"\x31") == "others"  # cut off
+    divide(Wanted(frozenset({(3, 7)}), 255, None, 1))
+    assert arrives(ours, of=stranger) == "known"
+    assert arrives(ours, to=here, ttl=254) == "others"
+
+
+def test_what_does_not_fit_is_counted(wire: Wire) -> None:
+    left = wire.open(wire.left, "eth0", 4, ())
+    right = wire.open(wire.right, "eth0", 4, (GROUP4,))
+    deliver(lambda: left.send(b"\x31" * 12, HOME[4][0], GROUP4), right)
+    wait_until(lambda: not right.receive())
+    right.lost()
+    for _ in range(2000):
+        assert left.send(b"\x31" * 12, HOME[4][0], GROUP4) == 0
+    seen = 0
+
+    def all_seen() -> bool:
+        nonlocal seen
+        seen += len(right.receive(2000)) + right.lost()
+        return seen == 2000
+
+    wait_until(all_seen)
 
 
 def test_a_group_that_only_others_joined_does_not_come_in(wire: Wire) -> None:

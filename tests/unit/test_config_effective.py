@@ -164,6 +164,7 @@ def instances(draw: st.DrawFn, name: str, number: int, scripts: list[str], group
     networks = st.sampled_from(some)
     dhcp: dict[str, object] = {"dhcp_networks": tuple(draw(st.lists(networks, min_size=1, unique=True)))}
     dhcp |= {"dhcp": True, "dhcp_tag": draw(maybe(names))}
+    interval = draw(st.integers(1, 4095)) if version == 3 else 100 * draw(st.integers(1, 255))
     return Instance(
         name=name,
         interface=interface,
@@ -171,7 +172,7 @@ def instances(draw: st.DrawFn, name: str, number: int, scripts: list[str], group
         version=version,
         family=family,
         priority=priority,
-        advert_int_cs=draw(st.integers(1, 4095)) if version == 3 else 100 * draw(st.integers(1, 255)),
+        advert_int_cs=interval,
         initial_master=master,
         preempt=preempt,
         preempt_delay_ms=draw(milliseconds) if preempt and not master else 0,
@@ -184,7 +185,11 @@ def instances(draw: st.DrawFn, name: str, number: int, scripts: list[str], group
         unicast_src_ip=draw(maybe(hosts(family).filter(lambda h: h not in peers))) if peers else None,
         unicast_peers=peers,
         unicast_ttl=draw(st.integers(1, 255)) if peers else 255,
+        unicast_min_ttl=draw(st.integers(1, 255)) if peers else 255,
         check_unicast_src=draw(st.booleans()),
+        allow_src=() if peers else tuple(draw(st.lists(hosts(family), max_size=2, unique=True))),
+        strangers=draw(st.sampled_from(["ignore", "follow"])),
+        max_learned_interval_cs=draw(st.integers(interval, 255_000)),
         use_vmac=vmac,
         vmac_xmit_base=bool(vmac) and (bool(peers) or draw(st.booleans())),
         v3_checksum_as_v2=family == 4 and version == 3 and draw(st.booleans()),

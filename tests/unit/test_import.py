@@ -140,8 +140,8 @@ class TestMessages:
                 "k.conf:8: '10.0.0.7/24 home': 'home' is not supported; the rest is imported",
             ),
             (
-                instance("unicast_peer {\n  10.0.0.3 min_ttl 255\n }"),
-                "k.conf:8: '10.0.0.3 min_ttl 255': 'min_ttl 255' is not supported; the peer is imported",
+                instance("unicast_peer {\n  10.0.0.3 max_ttl 255\n }"),
+                "k.conf:8: '10.0.0.3 max_ttl 255': 'max_ttl 255' is not supported; the peer is imported",
             ),
             (
                 instance('notify_master "relative.sh"'),

@@ -325,3 +325,35 @@ def test_stop_reaches_hotplug_within_the_time(bench: Bench, tmp_path: Path) -> N
     notifier.drain(3 * SECOND, lambda: done.append(True))
     bench.run_until(lambda: done)
     assert hotplug.lines[-1].startswith("end NOTIFY_STOP INSTANCE lan")
+
+
+def test_many_roles_run_few_scripts_and_the_last_role_is_told(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forged adverts change the role 125 times a second; scripts are not run as often."""
+    monkeypatch.setattr("tandem.effects.notify.DISTANCE", SECOND)
+    recorder = Recorder(tmp_path)
+    notifier = Notifier(bench.loop, bench.processes, bench.log)
+    for number in range(200):
+        state = "MASTER" if number % 2 else "BACKUP"
+        notifier.notify(INSTANCE, "lan", state, 100, Notify(any=recorder.argv()))
+        bench.loop.turn(SECOND // 1000)
+        bench.run_until(lambda: not len(bench.processes))
+    assert 0 < sum(line.startswith("begin") for line in recorder.lines) <= 6
+    bench.run_until(lambda: notifier.idle)
+    told = [line for line in recorder.lines if line.startswith("begin")]
+    assert told[-1] == "begin INSTANCE lan MASTER 100"
+    assert len(told) <= 7
+
+
+def test_at_the_end_nothing_waits_for_its_time(bench: Bench, tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path)
+    notifier = Notifier(bench.loop, bench.processes, bench.log)
+    for state in ("MASTER", "BACKUP") * 4:
+        notifier.notify(INSTANCE, "lan", state, 100, Notify(any=recorder.argv()))
+        bench.run_until(lambda: not len(bench.processes))
+    notifier.notify(INSTANCE, "lan", "STOP", 100, Notify(any=recorder.argv()))
+    done: list[bool] = []
+    notifier.drain(5 * SECOND, lambda: done.append(True))
+    bench.run_until(lambda: bool(done))
+    assert recorder.lines[-1].startswith("end INSTANCE lan STOP 100")

@@ -95,6 +95,8 @@ def _globals(found: Globals) -> Iterator[str]:
     yield from _option("vrrp_rt_priority", found.rt_priority)
     yield from _option("vrrp_no_swap", found.no_swap)
     yield from _option("script_user", _user(found.script_user, found.script_group))
+    yield from _option("damping_changes", found.damping_changes)
+    yield from _option("damping_time", _seconds(found.damping_time_ms))
     yield from _option("log_level", found.log_level)
 
 
@@ -138,10 +140,14 @@ def _instance(found: Instance) -> Iterator[str]:
         yield from _option("unicast_src_ip", found.unicast_src_ip)
         yield from (_list("unicast_peer", peer) for peer in found.unicast_peers)
         yield from _option("unicast_ttl", found.unicast_ttl)
+        yield from _option("unicast_min_ttl", found.unicast_min_ttl)
     else:
         yield from _option("mcast_dst_ip", found.multicast_group)
         yield from _option("mcast_src_ip", found.mcast_src_ip)
     yield from _option("check_unicast_src", found.check_unicast_src)
+    yield from (_list("allow_src", address) for address in found.allow_src)
+    yield from _option("strangers", found.strangers)
+    yield from _option("max_learned_interval", decimal(found.max_learned_interval_cs, 2))
     yield from _option("use_vmac", found.use_vmac or "0")
     yield from _option("vmac_xmit_base", found.vmac_xmit_base)
     yield from _option("v3_checksum_as_v2", found.v3_checksum_as_v2)

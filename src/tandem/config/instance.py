@@ -82,6 +82,8 @@ class _Builder:
     def build(self) -> Instance:
         parsed = self.parsed
         peers = self._peers()
+        allowed = self._allowed(peers)
+        interval = self._interval()
         master = self._master()
         preempt, delay = self._preempt(master)
         instance = Instance(
@@ -91,7 +93,7 @@ class _Builder:
             version=self.version,
             family=self.family,
             priority=parsed.get("priority"),
-            advert_int_cs=self._interval(),
+            advert_int_cs=interval,
             initial_master=master,
             preempt=preempt,
             preempt_delay_ms=delay,
@@ -102,7 +104,11 @@ class _Builder:
             unicast_src_ip=self._same_family("unicast_src_ip") if peers else None,
             unicast_peers=peers,
             unicast_ttl=parsed.get("unicast_ttl"),
+            unicast_min_ttl=parsed.get("unicast_min_ttl"),
             check_unicast_src=self._first("check_unicast_src", "vrrp_check_unicast_src"),
+            allow_src=allowed,
+            strangers=parsed.get("strangers") or ("follow" if peers or allowed else "ignore"),
+            max_learned_interval_cs=self._longest_interval(interval),
             use_vmac=self._vmac(),
             vmac_xmit_base=self._xmit_base(peers),
             v3_checksum_as_v2=self._checksum(),
@@ -265,14 +271,34 @@ class _Builder:
             else:
                 peers.append(item.value)
         if parsed.given("unicast_peer"):
-            for option in ("mcast_src_ip", "mcast_dst_ip"):
+            for option in ("mcast_src_ip", "mcast_dst_ip", "allow_src"):
                 if parsed.given(option):
                     parsed.warn("has no effect with unicast_peer", option)
         else:
-            for option in ("unicast_src_ip", "unicast_ttl"):
+            for option in ("unicast_src_ip", "unicast_ttl", "unicast_min_ttl"):
                 if parsed.given(option):
                     parsed.error("needs unicast_peer: without one, adverts are multicast", option)
         return tuple(peers)
+
+    def _allowed(self, peers: tuple[str, ...]) -> tuple[str, ...]:
+        """Whose multicast adverts are accepted; empty: anybody's."""
+        allowed: list[str] = []
+        for item in self.parsed.all("allow_src"):
+            if (":" in item.value) != (self.family == 6):
+                reason = f"must be an IPv{self.family} address, as the virtual addresses are"
+                self.parsed.error(reason, "allow_src", item)
+            elif item.value not in allowed:
+                allowed.append(item.value)
+        return () if peers else tuple(allowed)
+
+    def _longest_interval(self, interval: int) -> int:
+        """The longest interval, in centiseconds, that an advert may teach."""
+        longest: int | None = self.parsed.get("max_learned_interval")
+        if longest is None:
+            return 10 * interval
+        if longest < interval:
+            self.parsed.error("must not be shorter than advert_int", "max_learned_interval")
+        return longest
 
     def _group(self, peers: tuple[str, ...]) -> str:
         if peers:

@@ -126,6 +126,8 @@ def _globals(settings: Parsed) -> Globals:
         no_swap=settings.get("vrrp_no_swap"),
         script_user=user,
         script_group=group,
+        damping_changes=settings.get("damping_changes"),
+        damping_time_ms=settings.get("damping_time"),
         log_level=settings.get("log_level"),
     )
 

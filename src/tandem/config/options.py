@@ -121,8 +121,12 @@ GLOBALS: Table = {
     "vrrp_no_swap": _switch("1", "lock the daemon's memory"),
     "vrrp_strict": _switch("0", "nothing that the RFC does not know: no password, unicast, accept mode..."),
     "vrrp_min_garp": _switch("0", "one gratuitous ARP per address, no second burst"),
-    "vrrp_check_unicast_src": _switch("0", "accept unicast adverts of known peers only"),
+    "vrrp_check_unicast_src": _switch("1", "accept unicast adverts of known peers only"),
     **_garp("vrrp_", " (default of all instances)"),
+    "damping_changes": Option(
+        whole(0, 1000), "5", "a group does not preempt after so many changes of role in damping_time; 0: off"
+    ),
+    "damping_time": Option(seconds("1", "86400"), "60", "see damping_changes"),
     "script_user": Option(USER, None, "user [group] that scripts run as"),
     "address_lifetime": Option(
         Kind("0 (off) or a whole number of seconds from 2 to 3600", lambda text: _lifetime(text)),
@@ -230,6 +234,19 @@ INSTANCE: Table = {
     "unicast_peer": Option(REFERENCE, None, "peer sections or addresses: adverts go there", many=True),
     "unicast_ttl": Option(whole(1, 255), "255", "TTL or hop limit of adverts to peers"),
     "check_unicast_src": _switch(None, "accept adverts of these peers only; default: as globals"),
+    "unicast_min_ttl": Option(
+        whole(1, 255), "255", "least TTL or hop limit of adverts from peers; lower for peers behind a router"
+    ),
+    "allow_src": Option(ADDRESS, None, "accept multicast adverts of these addresses only", many=True),
+    "strangers": Option(
+        choice("ignore", "follow"),
+        None,
+        "adverts of routers other than the Tandem peer while that is in step; default: ignore, and follow"
+        " where unicast_peer or allow_src says who the routers are",
+    ),
+    "max_learned_interval": Option(
+        seconds("0.01", "2550", 2), None, "longest interval that is learned; default: 10 times advert_int"
+    ),
     "native_ipv6": _switch("0", "this instance speaks IPv6; default: as its first virtual address"),
     "virtual_ipaddress": Option(
         REFERENCE, None, "ipaddress sections, or '192.168.1.4/24 dev br-lan', advertised", many=True

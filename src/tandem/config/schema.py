@@ -145,7 +145,11 @@ class Instance:
     unicast_src_ip: str | None = None
     unicast_peers: tuple[str, ...] = ()
     unicast_ttl: int = 255
-    check_unicast_src: bool = False
+    unicast_min_ttl: int = 255  # of unicast adverts that are believed
+    check_unicast_src: bool = True
+    allow_src: tuple[str, ...] = ()  # whose multicast adverts are believed; empty: anybody's
+    strangers: str = "ignore"  # or "follow": adverts of others while an authenticated peer is in step
+    max_learned_interval_cs: int = 1000  # of adverts of the active router, see core/bounds.py
     use_vmac: str | None = None  # name of the macvlan; None: no virtual MAC
     vmac_xmit_base: bool = False
     v3_checksum_as_v2: bool = False
@@ -203,6 +207,8 @@ class Globals:
     script_user: str | None = None
     script_group: str | None = None
     log_level: str = "info"  # error, warning, info, debug
+    damping_changes: int = 5  # so many changes of role ...
+    damping_time_ms: int = 60_000  # ... within this time are flapping; 0 changes: never, see core/damping.py
 
 
 @dataclass(frozen=True, slots=True)

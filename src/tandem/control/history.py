@@ -7,6 +7,7 @@ import time
 from collections import deque
 
 from tandem.core.actions import GroupTransition, Transition
+from tandem.effects.endpoint import text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +32,15 @@ class History:
         return [entry(transition, now - when) for when, transition in self._entries]
 
 
+def reason(transition: Transition) -> str:
+    """Why the state has changed, and through whom."""
+    cause = transition.cause
+    if cause is None:
+        return transition.why
+    said = f"priority {cause.priority}, interval {cause.interval_cs / 100:g} s"
+    return f"{transition.why}: {text(cause.source)}, {said}"
+
+
 def entry(transition: Transition | GroupTransition, age: int) -> dict[str, Any]:
     """A transition of `age` ns ago.
 
@@ -45,6 +55,6 @@ def entry(transition: Transition | GroupTransition, age: int) -> dict[str, Any]:
             "kind": "instance",
             "name": transition.instance,
             "priority": transition.priority,
-            "why": transition.why,
+            "why": reason(transition),
         }
     return {"time": when, "state": transition.state, **facts}

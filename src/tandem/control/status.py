@@ -60,7 +60,7 @@ def snapshot(router: Router, loop: Loop, counters: dict[str, int], facts: Snapsh
 
 
 def _group(group: SyncGroup, router: Router, now: int) -> Snapshot:
-    settings = group.settings
+    settings, damped = group.settings, group.damping.until(now)
     return {
         "name": settings.name,
         "state": group.state,
@@ -69,6 +69,7 @@ def _group(group: SyncGroup, router: Router, now: int) -> Snapshot:
         "implicit": settings.implicit,
         "standby": group.standby,
         "held": group.held,
+        "damped_s": None if damped is None else _seconds(damped - now),
         "faults": list(group.faults),
     }
 
@@ -98,6 +99,7 @@ def _instance(
         "faults": list(faults),
         "source": None if endpoint.source is None else text(endpoint.source),
         "peer": _peer(member, now),
+        "stranger": _stranger(endpoint, now),
         "addresses": [
             f"{address.address}/{address.prefixlen} dev {_device(address.device or endpoint.home, router)}"
             for address in settings.virtual_addresses + settings.excluded_addresses
@@ -128,6 +130,19 @@ def _peer(member: VirtualRouter, now: int) -> Snapshot | None:
         "priority": peer.priority,
         "interval_ms": peer.interval_cs * 10,
         "last_advert_s": _seconds(now - peer.heard),
+    }
+
+
+def _stranger(endpoint: Endpoint, now: int) -> Snapshot | None:
+    """The router whose adverts were ignored last, as it is no Tandem peer."""
+    if endpoint.stranger is None:
+        return None
+    source, priority, interval_cs, heard = endpoint.stranger
+    return {
+        "address": text(source),
+        "priority": priority,
+        "interval_ms": interval_cs * 10,
+        "last_advert_s": _seconds(now - heard),
     }
 
 

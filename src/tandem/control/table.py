@@ -133,6 +133,9 @@ def _group(page: Page, group: Snapshot, members: list[Snapshot]) -> None:
         page.row("standby", [f"by command, until: tandem resume {group['name']}"], NOTE)
     if group["held"]:
         page.row("failover", [f"by command, does not preempt until: tandem resume {group['name']}"], NOTE)
+    if group.get("damped_s") is not None:
+        calm = f"does not preempt for {duration(group['damped_s'])}"
+        page.row("damped", ["the role has changed too often", calm], NOTE)
     # "standby" as a fault is told by the row above
     page.row("faults", (f for f in group["faults"] if not (group["standby"] and f == "standby")), ALARM)
     for instance in members:
@@ -151,6 +154,8 @@ def _instance(page: Page, instance: Snapshot) -> None:
     )
     page.row("priority", [_priority(instance["priority"]), "" if instance["preempt"] else "nopreempt"])
     page.row("peer", _peer(instance["peer"]))
+    if (stranger := instance.get("stranger")) is not None:
+        page.row("stranger", ["ignored", *_peer(stranger)], NOTE)
     page.row("addresses", instance["addresses"])
     snat = f"SNAT to {instance['snat']}" if instance["snat"] else ""
     page.row("with", [counted(instance["routes"], "route"), counted(instance["rules"], "rule"), snat])

@@ -6,7 +6,7 @@ Every action is a statement of the state wanted, so that doing it twice changes 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,15 @@ class Calm:
 
 
 @dataclass(frozen=True, slots=True)
+class Cause:
+    """The router whose adverts, or whose silence, have brought a transition about."""
+
+    source: bytes  # packed address
+    priority: int
+    interval_cs: int
+
+
+@dataclass(frozen=True, slots=True)
 class Transition:
     """The state has changed: log it, tell notify scripts and watchers."""
 
@@ -86,6 +95,7 @@ class Transition:
     state: str  # keepalived's word, see state.py
     priority: int  # effective
     why: str  # for people
+    cause: Cause | None = field(default=None, compare=False)  # for people; the transition is the same
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,10 @@ class Budget:
         self._full_at = full_at
         return True
 
+    def spend(self, tokens: int, now: int) -> None:
+        """Take so many tokens, which must not be more than are left."""
+        self._full_at = max(self._full_at, now) + tokens * self._refill
+
     def left(self, now: int) -> int:
         """How many tokens there are."""
         return self._burst - -(-max(0, self._full_at - now) // self._refill)

@@ -76,6 +76,7 @@ class Reason(Enum):
     OWN_ADDRESS = "own_address", "sent from an address of this router"
     WRONG_DESTINATION = "wrong_destination", "sent to unicast or to a group where we expect the other"
     NOT_A_PEER = "not_a_peer", "source is not one of the configured unicast peers"
+    NOT_ALLOWED = "not_allowed", "source is not in allow_src"
     ADDRESS_OWNER = "address_owner", "this router is the address owner (priority 255)"
     AUTH_TYPE_MISMATCH = "auth_type_mismatch", "authentication type differs from ours"
     AUTH_FAILURE = "auth_failure", "password differs from ours"
@@ -115,6 +116,8 @@ class Expected:
     own_sources: frozenset[bytes] = frozenset()  # packed addresses of this router
     group: bytes | None = GROUP4  # the multicast group; None: unicast peers
     unicast_peers: frozenset[bytes] | None = None  # None: any source will do
+    min_hop_limit: int = HOP_LIMIT  # of unicast adverts
+    allowed_sources: frozenset[bytes] = frozenset()  # of multicast adverts; empty: any source will do
     auth_pass: bytes | None = None  # version 2; None: no authentication
     interval_cs: int = 100  # compared in version 2 only; version 3 learns it
     addresses: frozenset[bytes] | None = None  # None: do not compare
@@ -208,7 +211,9 @@ def _checksum_right(
     return (bare + checksum(pseudo_header(source, destination, len(data)))) % 0xFFFF == 0
 
 
-def check(advert: Advertisement, expected: Expected, source: bytes, destination: bytes) -> PacketError | None:
+def check(
+    advert: Advertisement, expected: Expected, source: bytes, destination: bytes, hop_limit: int = HOP_LIMIT
+) -> PacketError | None:
     """The first reason why the virtual router `expected` has to drop `advert`, or None.
 
     Interval (version 2) and addresses are compared as keepalived does by default: a
@@ -224,6 +229,10 @@ def check(advert: Advertisement, expected: Expected, source: bytes, destination:
         return PacketError(Reason.WRONG_DESTINATION)
     if expected.unicast_peers is not None and source not in expected.unicast_peers:
         return PacketError(Reason.NOT_A_PEER)
+    if expected.group is None and hop_limit < expected.min_hop_limit:
+        return PacketError(Reason.BAD_TTL, f"{hop_limit}")
+    if expected.allowed_sources and source not in expected.allowed_sources:
+        return PacketError(Reason.NOT_ALLOWED)
     if expected.owner:
         return PacketError(Reason.ADDRESS_OWNER)
     if advert.version == 2:

@@ -39,6 +39,7 @@ from tandem.config.schema import Group, Instance, Track
 from tandem.core.actions import (
     Action,
     Calm,
+    Cause,
     GroupTransition,
     HandOver,
     Restore,
@@ -47,6 +48,7 @@ from tandem.core.actions import (
     Speculate,
     Transition,
 )
+from tandem.core.damping import Damping
 from tandem.core.events import (
     AdvertReceived,
     EffectFailed,
@@ -85,6 +87,7 @@ class SyncGroup:
         self.settings = settings
         self.members = tuple(VirtualRouter(instance, restores) for instance in instances)
         self.tracking = Tracking(self._tracks())
+        self.damping = Damping()
         self.standby = False
         self._by_name = {member.name: member for member in self.members}
         self._start_at: int | None = None
@@ -94,6 +97,8 @@ class SyncGroup:
         self._restores = restores
         self._restore_by: int | None = None  # restoring until then, at the latest
         self._restore_why = ""
+        self._restore_cause: Cause | None = None
+        self._cause: Cause | None = None  # of what the present event brings about
         self._speculating = False
         self._synchronised = False
         self._sync_patience = sync_patience
@@ -141,6 +146,13 @@ class SyncGroup:
 
     def handle(self, event: Event, now: int) -> list[Action]:
         """Take in one event at time `now` (monotonic ns) and return what is to be done, in order."""
+        before, self._cause = self.role, None
+        actions = self._handle(event, now)
+        if self.role is not before and Role.ACTIVE in (self.role, before):
+            self.damping.note(now)
+        return actions
+
+    def _handle(self, event: Event, now: int) -> list[Action]:
         actions = self._wake_up(now) if self.overslept(now) else []
         actions += self._take_in(event, now)
         # What comes all the time and touches no rule but those in `_take_in`.
@@ -185,7 +197,9 @@ class SyncGroup:
         match event:
             case AdvertReceived(name, advert, source):
                 member = self._by_name[name]
-                member.patient = self._is_patient(member, advert.priority, now)
+                self._cause = Cause(source, advert.priority, advert.interval_cs)
+                waits = self._is_patient(member, advert.priority, now)
+                member.patient = waits or self.damping.until(now) is not None
                 if member.receive(advert, source, now) and not self._earlier_member_wins(member, now):
                     return self._yield(source, now)
                 reunion = self._reunion(member, now)
@@ -317,10 +331,14 @@ class SyncGroup:
                 return self._all_active(now, "owner of the addresses")
             return self._all_backup(now, "started")
         if role is Role.BACKUP:
-            if any(member.resigned for member in self.members):
+            # Where connections are replicated, only the partner's goodbye is heard: it means what it says.
+            damped = not self._partner.known and self.damping.until(now) is not None
+            if not damped and any(member.resigned for member in self.members):
+                self._cause = self._heard()
                 return self._all_active(now, "the active router resigned", handed_over=True)
             if all(member.expired for member in self.members):
                 preempts = self._preempts(now)
+                self._cause = self._heard()
                 return self._all_active(
                     now,
                     "preempts a router of lower priority"
@@ -339,11 +357,13 @@ class SyncGroup:
         if not self._restores:
             return actions + self._take_over(why)
         self._restore_by, self._restore_why = now + RESTORE_LIMIT, why
+        self._restore_cause = self._cause
         self._speculating = False
         return [*actions, Restore(self.settings.name, handed_over)]
 
     def _take_over(self, why: str) -> list[Action]:
-        self._restore_by = None
+        if self._restore_by is not None:
+            self._restore_by, self._cause = None, self._restore_cause
         actions: list[Action] = []
         for member in self.members:
             actions += member.install()
@@ -407,6 +427,14 @@ class SyncGroup:
                 return True
         return False
 
+    def _heard(self) -> Cause | None:
+        """The active router that was heard last."""
+        peers = [member.peer for member in self.members if member.peer is not None]
+        if not peers:
+            return None
+        last = max(peers, key=lambda peer: peer.heard)
+        return Cause(last.source, last.priority, last.interval_cs)
+
     def _last_words(self) -> list[Action]:
         """What the peers should know before they take over."""
         return [HandOver(self.settings.name)] if self._restores else []
@@ -468,7 +496,7 @@ class SyncGroup:
         why = why or ("stopped" if self._stopped else ", ".join(self.faults))
         why = why or f"waiting for {', '.join(self.tracking.pending)}"
         actions: list[Action] = [
-            Transition(member.name, state, member.priority, why) for member in self.members
+            Transition(member.name, state, member.priority, why, self._cause) for member in self.members
         ]
         if not self.settings.implicit:
             actions.append(GroupTransition(self.settings.name, state))

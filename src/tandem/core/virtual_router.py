@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from tandem.config.schema import Instance
 from tandem.core.actions import Action, Announce, Install, Remove, SendAdvert
+from tandem.core.bounds import learned_interval
 from tandem.core.packet import Advertisement
 from tandem.core.state import Role
 from tandem.core.timers import (
@@ -259,7 +260,7 @@ class VirtualRouter:
             self._follow(advert, source, now)
             return True
         # The lesser router's interval, as it is that router's next advert that renews this.
-        interval = active_down_interval(self.settings.version, self.priority, advert.interval_cs)
+        interval = active_down_interval(self.settings.version, self.priority, self._bounded(advert))
         if self._contested_at is None or now >= self._beats_peer_until:
             self._contested_at = now
         self._contest_interval = interval
@@ -351,8 +352,12 @@ class VirtualRouter:
     def _follow(self, advert: Advertisement, source: bytes, now: int) -> None:
         """Take `source` for the active router; version 3 learns its interval."""
         if self.settings.version == 3:
-            self.active_adver_interval_cs = advert.interval_cs
+            self.active_adver_interval_cs = self._bounded(advert)
         self._note_peer(advert, source, now)
+
+    def _bounded(self, advert: Advertisement) -> int:
+        settings = self.settings
+        return learned_interval(advert.interval_cs, settings.advert_int_cs, settings.max_learned_interval_cs)
 
     def _note_peer(self, advert: Advertisement, source: bytes, now: int) -> None:
         self.peer = Peer(source, advert.priority, advert.interval_cs, now)

@@ -173,6 +173,18 @@ def strangers(router: RouterFacts) -> Iterator[Finding]:
             )
 
 
+def ignored(router: RouterFacts) -> Iterator[Finding]:
+    """No router that is no Tandem peer claims an instance."""
+    for instance in router.instances:
+        if instance.stranger:
+            yield Finding(
+                "stranger",
+                f"{instance.name}: {instance.stranger} sends adverts and is no Tandem peer;"
+                f" {instance.strangers_ignored} were ignored",
+                "find that host; is it a router of yours: name all in allow_src, or set strangers 'follow'",
+            )
+
+
 def deaf(router: RouterFacts) -> Iterator[Finding]:
     """Adverts that reach an interface reach the daemon too."""
     told = set()
@@ -311,7 +323,7 @@ def _why_not(error: str) -> str:
 
 CHECKS: tuple[Check, ...] = (
     daemon, health, boot, configuration, reloaded, standby, faults, kernel, forwarding, realtime, addresses,
-    silence, strangers, deaf, firewall, translation, arp, replication, guarantee,
+    silence, strangers, ignored, deaf, firewall, translation, arp, replication, guarantee,
 )  # fmt: skip
 
 

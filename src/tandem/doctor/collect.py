@@ -189,6 +189,7 @@ def _instance(instance: Instance, config: Config, state: Json | None) -> Instanc
     if state is None:
         return facts
     peer = state["peer"] or {}
+    stranger = state.get("stranger")
     return replace(
         facts,
         state=str(state["state"]),
@@ -196,7 +197,13 @@ def _instance(instance: Instance, config: Config, state: Json | None) -> Instanc
         source=str(state["source"] or ""),
         peer=str(peer.get("address", "")),
         silence_s=float(peer.get("last_advert_s", 0.0)),
+        stranger="" if stranger is None else _said(stranger),
+        strangers_ignored=int(state["counters"].get("strangers_ignored", 0)),
     )
+
+
+def _said(advert: dict[str, Any]) -> str:
+    return f"{advert['address']} (priority {advert['priority']}, interval {advert['interval_ms'] / 1000:g} s)"
 
 
 def _every(instance: Instance) -> tuple[Address, ...]:

@@ -43,6 +43,8 @@ class InstanceFacts:
     source: str = ""  # that its adverts have
     peer: str = ""  # who is active, as far as a backup knows
     silence_s: float = 0.0  # since the last advert of that peer
+    stranger: str = ""  # whose adverts are ignored, with what they say
+    strangers_ignored: int = 0  # so many of them
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 """Classic BPF programs that decide in the kernel which netlink notifications matter.
 
 Here are the assembler and the program for rtnetlink; that for conntrack's events stands in
-`tandem.conntrack.filter`. Of rtnetlink these wake the daemon:
+`tandem.conntrack.filter`, that for adverts in `tandem.effects.reception`. Of rtnetlink these wake the daemon:
 
 * RTM_NEWADDR: not when IFA_PROTO is Tandem's or the sender is Tandem (that is our refresh).
 * RTM_DELROUTE: when its protocol is one of ours.
@@ -24,6 +24,8 @@ _SO_ATTACH_FILTER = 26
 
 # linux/bpf_common.h. ABS loads from the operand, IND from the operand + X; all are big-endian.
 LD_W_ABS, LD_H_ABS, LD_B_ABS, LD_W_IND, LD_H_IND, LD_B_IND = 0x20, 0x28, 0x30, 0x40, 0x48, 0x50
+LD_LEN, LDX_IP_HEADER, SUB_X = 0x80, 0xB1, 0x1C  # X: length of the IPv4 header at the operand
+NETWORK = 0xFFF00000  # SKF_NET_OFF: ABS loads from here on count from the IP header
 LD_IMM, LD_MEM, LDX_IMM, ST, TAX, AND, RET = 0x00, 0x60, 0x01, 0x02, 0x07, 0x54, 0x06
 JA, JEQ, JGT, JGE, JSET = 0x05, 0x15, 0x25, 0x35, 0x45
 # SKF_AD_OFF + SKF_AD_NLATTR: offset of attribute X, searched from A on (NEST: inside of attribute A); 0: none

@@ -18,6 +18,9 @@ from tandem.effects.rtnl import Batch, Unbound, bind
 from tandem.effects.vrrp_socket import VrrpSocket, expected_of, group_of, pack
 from tandem.plan.result import InstancePlan, Template
 
+Stranger = tuple[bytes, int, int, int]
+"""Packed source, priority and interval in centiseconds of an advert, and when it came, ns."""
+
 EMPTY = Unbound(("nothing bound yet",))
 
 
@@ -40,6 +43,9 @@ class Endpoint:
         self.down: Batch | Unbound = EMPTY
         self.expected: Expected = expected_of(settings)
         self.destinations = _destinations(settings)
+        self.configured = _configured(settings)  # packed addresses of routers that the configuration names
+        self.known = self.configured  # and those that are known besides, see `Router._sort`
+        self.stranger: Stranger | None = None  # the last one that was ignored
         self._adverts: dict[tuple[int, bytes], bytes] = {}
 
     @property
@@ -66,6 +72,7 @@ class Endpoint:
         """Take the settings of a reload; what was bound must be bound anew."""
         self.settings, self.plan = settings, plan
         self.destinations = _destinations(settings)
+        self.configured = _configured(settings)
         self.set_source(self.source)
 
     def bind(
@@ -150,6 +157,10 @@ class Endpoint:
 def _destinations(settings: Instance) -> list[bytes]:
     group = group_of(settings)
     return [group] if group else [pack(peer) for peer in settings.unicast_peers]
+
+
+def _configured(settings: Instance) -> frozenset[bytes]:
+    return frozenset(pack(source) for source in settings.unicast_peers + settings.allow_src)
 
 
 def text(address: bytes) -> str:

@@ -8,7 +8,7 @@ batches with the present interface indexes; virtual MACs are created when their 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from tandem.core.prefix import Form, form_of
@@ -16,6 +16,7 @@ from tandem.core.tracking import OWNER
 from tandem.effects.endpoint import Endpoint
 from tandem.effects.leftovers import foreign_addresses, leftovers, routes_of
 from tandem.effects.links import Links, What
+from tandem.effects.reception import OTHERS_BUFFER, Reception, Wanted
 from tandem.effects.rtnl import (
     AddressMessage,
     LinkMessage,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from tandem.effects.guard import Guard
+    from tandem.effects.reception import Packets
 
     class Listener(Protocol):
         """Who wants to know: the Router."""
@@ -73,6 +75,7 @@ class Interfaces:
         self.sysctls = Sysctls(f"{state_dir}/sysctls.json")
         self._monitor = Monitor(routes=True, protocols=plan.route_protocols, ignore_port=rtnl.port)
         self._sockets: dict[tuple[str, int], VrrpSocket] = {}  # by interface and family
+        self._receptions: dict[tuple[str, int], Reception] = {}  # of those that receive
         self._joined: dict[tuple[str, int], frozenset[bytes] | None] = {}
         self._prepared: dict[str, tuple[int, int | None]] = {}  # instance -> indexes of base and home
         self._bound: dict[str, tuple[object, ...]] = {}  # instance -> what its endpoint was last connected to
@@ -172,7 +175,7 @@ class Interfaces:
 
     # Endpoints
 
-    def serve(self, endpoints: Iterable[Endpoint], packets: Callable[[VrrpSocket], None]) -> None:
+    def serve(self, endpoints: Iterable[Endpoint], packets: Packets) -> None:
         """Connect every endpoint to the interfaces of now; `packets` reads a socket."""
         endpoints = list(endpoints)
         for endpoint in endpoints:
@@ -195,6 +198,16 @@ class Interfaces:
             self._open(key, None if wanted is None else frozenset(wanted), packets)
         for endpoint in endpoints:
             self._serve(endpoint)
+
+    def hear(self, wanted: dict[tuple[str, int], Wanted]) -> None:
+        """What is wanted, by interface and family; the kernel sorts out everything else."""
+        for key, reception in self._receptions.items():
+            try:
+                if key in wanted:
+                    reception.want(wanted[key])
+            except OSError as error:
+                text = f"{key[0]}: no filter for adverts, a flood will cost time: {error.strerror}"
+                self._log.limited(("filter", key), "warning", text)
 
     def _serve(self, endpoint: Endpoint) -> None:
         settings = endpoint.settings
@@ -263,9 +276,7 @@ class Interfaces:
         found = self.links.primary_address(settings.interface, settings.family, exclude)
         return endpoint.source if found is None and not settings.track_primary else found
 
-    def _open(
-        self, key: tuple[str, int], groups: frozenset[bytes] | None, packets: Callable[[VrrpSocket], None]
-    ) -> None:
+    def _open(self, key: tuple[str, int], groups: frozenset[bytes] | None, packets: Packets) -> None:
         name, family = key
         ifindex = self.links.device_index(name)
         known = self._sockets.get(key)
@@ -276,6 +287,9 @@ class Interfaces:
             return
         try:
             opened = VrrpSocket(name, ifindex, family, groups or ())
+            if groups is not None:
+                others = VrrpSocket(name, ifindex, family, groups, OTHERS_BUFFER)
+                self._receptions[key] = Reception(self._loop, opened, others, packets)
         except OSError as error:
             self._log.limited(("open", name, family), "error", f"{name}: no VRRP socket: {error}")
             again = self._loop.now() + REOPEN_PAUSE
@@ -283,13 +297,12 @@ class Interfaces:
             return
         self._sockets[key] = opened
         self._joined[key] = groups
-        if groups is not None:
-            self._loop.add_reader(opened.fileno(), lambda: packets(opened))
 
     def _close(self, key: tuple[str, int]) -> None:
-        sock = self._sockets.pop(key, None)
-        if sock is not None:
-            self._loop.remove_reader(sock.fileno())
+        sock, reception = self._sockets.pop(key, None), self._receptions.pop(key, None)
+        if reception is not None:
+            reception.close()
+        elif sock is not None:
             sock.close()
 
     # Virtual MACs and sysctls

@@ -11,6 +11,9 @@ keepalived starts the scripts of two quick transitions side by side, and whichev
 Here the next one waits for the one before, and only the last role of those that wait is told. Notify
 scripts wait for those of the same instance or group, hotplug scripts for all of their group: they
 are shared, so that two instances of one group would run the same script at once.
+
+Scripts run as root and cost much, and whoever can forge adverts can change roles. So after `BURST` roles of
+an instance or group its next one is told `DISTANCE` later at the earliest, if it is still the last one then.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tandem.core.budget import Budget
 from tandem.effects.process import MILLISECOND, Credentials, Exit, Processes
 
 TYPE_CHECKING = False
@@ -28,6 +32,9 @@ if TYPE_CHECKING:
     from tandem.loop import Loop
 
 TIMEOUT = 60_000 * MILLISECOND
+BURST = 4  # roles of one subject that are told at once
+DISTANCE = 5_000 * MILLISECOND  # between two later ones
+_BUDGETS_MAX = 1024
 INSTANCE = "INSTANCE"
 GROUP = "GROUP"
 HOTPLUG = "HOTPLUG"
@@ -51,6 +58,7 @@ class _Lane:
     """Commands of which one runs at a time."""
 
     running: int | None = None  # process id
+    begun: Subject | None = None  # of whose role some commands have run
     waiting: dict[Subject, list[Command]] = field(default_factory=dict)  # of the last role told, in order
 
 
@@ -81,6 +89,7 @@ class Notifier:
         self._hotplug = (hotplug, "tandem") if os.access(hotplug, os.X_OK) else None
         self._hotplug_scripts = os.path.join(root, "etc/hotplug.d/tandem")
         self._lanes: dict[Subject, _Lane] = {}
+        self._budgets: dict[tuple[Subject, Subject], Budget] = {}  # by lane and subject
         self._drained: Callable[[], None] | None = None
 
     @property
@@ -117,6 +126,8 @@ class Notifier:
                 return
             lane = self._lanes[key] = _Lane()
         self.superseded += lane.waiting.pop(subject, None) is not None
+        if lane.begun == subject:
+            lane.begun = None
         if commands:
             lane.waiting[subject] = commands
 
@@ -132,7 +143,7 @@ class Notifier:
             if lane.waiting:
                 self._processes.expire(lane.running, now + timeout // 3)
         self._loop.call_at(("notify", id(self)), now + timeout, self._out_of_time)
-        self._finish()
+        self._run()
 
     def _run(self) -> None:
         for key, lane in list(self._lanes.items()):
@@ -143,8 +154,15 @@ class Notifier:
         self._finish()
 
     def _start(self, key: Subject, lane: _Lane) -> bool:
-        """Start the next command; False when it has to wait until one that runs has ended."""
-        subject, commands = next(iter(lane.waiting.items()))
+        """Start the next command; False when it has to wait, for one that runs or for its time."""
+        subject = lane.begun or next((one for one in lane.waiting if self._may_begin(key, one)), None)
+        if subject is None:
+            budgets = [found for one in lane.waiting if (found := self._budgets.get((key, one)))]
+            first = min((budget.ready_at for budget in budgets), default=self._loop.now() + DISTANCE)
+            self._loop.call_at(("notify", id(self), key), first, lambda _now: self._run())
+            return False
+        lane.begun = subject
+        commands = lane.waiting[subject]
         command = commands[0]
         lane.running = self._processes.start(
             command.argv,
@@ -159,7 +177,19 @@ class Notifier:
         del commands[0]
         if not commands:
             del lane.waiting[subject]
+            lane.begun = None
         return True
+
+    def _may_begin(self, key: Subject, subject: Subject) -> bool:
+        """Whether the scripts of another role may start; at the end of the daemon they need not wait."""
+        if self._drained is not None:
+            return True
+        if len(self._budgets) >= _BUDGETS_MAX:
+            self._budgets.clear()
+        budget = self._budgets.get((key, subject))
+        if budget is None:
+            budget = self._budgets[key, subject] = Budget(BURST, DISTANCE)
+        return budget.take(self._loop.now())
 
     def _ended(self, key: Subject, command: Command, result: Exit) -> None:
         self._lanes[key].running = None

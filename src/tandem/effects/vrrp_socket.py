@@ -14,13 +14,15 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
 from collections.abc import Iterable
 
 from tandem.config.schema import Instance
 from tandem.core.packet import HOP_LIMIT, PROTOCOL, Expected
+from tandem.effects.bpf import attach
 
 UNICAST_MIN_HOP_LIMIT = 1
-"""For `core.packet.decode`: keepalived takes any TTL from unicast peers, and over IPv6 sends 64."""
+"""For `core.packet.decode`, which does not know yet whose advert it is; `core.packet.check` does."""
 
 Received = tuple[bytes, bytes, bytes, int]
 """Payload after the IP header, packed source, packed destination, TTL or hop limit."""
@@ -32,10 +34,12 @@ _IP_TRANSPARENT = 19
 _IP_MULTICAST_ALL = 49
 _IPV6_FREEBIND = 78
 _SO_BINDTOIFINDEX = 62
+_SO_MEMINFO = 55
+_DROPS = 8  # SK_MEMINFO_DROPS, include/uapi/linux/sock_diag.h
 
 _TOS_CS6 = 0xC0  # internetwork control, RFC 4594 section 3.1
 _TC_PRIO_CONTROL = 7  # include/uapi/linux/pkt_sched.h
-_RECEIVE_BUFFER = 128 * 1024  # bytes; about 300 adverts, more than 255 virtual routers send at once
+RECEIVE_BUFFER = 128 * 1024  # bytes; about 300 adverts, more than 255 virtual routers send at once
 # Bytes of an advert with 255 addresses; for IPv4 with the longest IP header and the password.
 _LARGEST = {4: 60 + 8 + 255 * 4 + 8, 6: 8 + 255 * 16}
 
@@ -56,33 +60,42 @@ _ANCILLARY = socket.CMSG_SPACE(_PKTINFO6.size) + socket.CMSG_SPACE(_INT.size)
 class VrrpSocket:
     """A raw VRRP socket on one interface.
 
-    `family` is 4 or 6, `groups` are packed multicast groups to join. The socket stays with
+    `family` is 4 or 6, `groups` are packed multicast groups to join, `buffer` are bytes of packets that
+    wait. The socket stays with
     `ifindex` whatever the interface is called; when the interface is made anew, close this
     and open another. OSError when the interface is gone or CAP_NET_RAW / CAP_NET_ADMIN lack.
     """
 
-    __slots__ = ("_buffer", "_socket", "_ways", "family", "ifindex", "interface", "malformed")
+    __slots__ = ("_buffer", "_lost", "_socket", "_ways", "family", "ifindex", "interface", "malformed")
 
-    def __init__(self, interface: str, ifindex: int, family: int, groups: Iterable[bytes] = ()) -> None:
+    def __init__(
+        self,
+        interface: str,
+        ifindex: int,
+        family: int,
+        groups: Iterable[bytes] = (),
+        buffer: int = RECEIVE_BUFFER,
+    ) -> None:
         self.interface = interface  # for people
         self.ifindex = ifindex
         self.family = family
         self.malformed = 0  # packets that were no whole IP packet, or larger than any advert
+        self._lost = 0
         self._buffer = memoryview(bytearray(_LARGEST[family]))
         self._ways: dict[tuple[bytes, bytes, int], _Way] = {}
         domain = socket.AF_INET if family == 4 else socket.AF_INET6
         kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
         self._socket = socket.socket(domain, kind, PROTOCOL)
         try:
-            self._set_up(groups)
+            self._set_up(groups, buffer)
         except OSError:
             self._socket.close()
             raise
 
-    def _set_up(self, groups: Iterable[bytes]) -> None:
+    def _set_up(self, groups: Iterable[bytes], buffer: int) -> None:
         option = self._socket.setsockopt
         option(socket.SOL_SOCKET, _SO_BINDTOIFINDEX, self.ifindex)
-        option(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        option(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         if self.family == 4:
             ip = socket.IPPROTO_IP
             option(ip, _IP_MULTICAST_ALL, 0)  # else groups that others have joined come in as well
@@ -125,6 +138,20 @@ class VrrpSocket:
     def close(self) -> None:
         """Close the socket; a second time does nothing."""
         self._socket.close()
+
+    def filter(self, program: bytes) -> None:
+        """Receive from now on what `program` (see bpf.py) lets pass. OSError: the kernel does not take it."""
+        attach(self._socket, program)
+
+    def lost(self) -> int:
+        """How many packets did not fit into the buffer since this was asked last."""
+        size = 4 * (_DROPS + 1)
+        drops = int.from_bytes(
+            self._socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, size)[-4:], sys.byteorder
+        )
+        lost = (drops - self._lost) & 0xFFFFFFFF
+        self._lost = drops
+        return lost
 
     def receive(self, max_packets: int = 64) -> list[Received]:
         """Up to `max_packets` packets that have arrived; a flood waits for the next call.
@@ -225,7 +252,9 @@ def expected_of(instance: Instance, own_sources: Iterable[bytes] = ()) -> Expect
         owner=instance.priority == 255,
         own_sources=frozenset(own_sources),
         group=group_of(instance),
-        unicast_peers=peers if instance.check_unicast_src else None,
+        unicast_peers=peers if peers and instance.check_unicast_src else None,
+        min_hop_limit=instance.unicast_min_ttl if peers else HOP_LIMIT,
+        allowed_sources=frozenset(pack(source) for source in instance.allow_src),
         auth_pass=instance.auth_pass,
         interval_cs=instance.advert_int_cs,
         addresses=frozenset(

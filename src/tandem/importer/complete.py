@@ -63,7 +63,12 @@ def _complete_instance(draft: Draft, section: Section, settings: Section | None)
     vmac = section.get("use_vmac")
     if peers and vmac and not section.get("vmac_xmit_base"):
         section.set("vmac_xmit_base", "1", vmac.origin)  # as keepalived
-    if not peers:
+    if peers:
+        if not section.get("check_unicast_src") and not (settings and settings.get("vrrp_check_unicast_src")):
+            section.set("check_unicast_src", "0", peers.origin)  # keepalived's default
+        if not section.get("unicast_min_ttl"):
+            section.set("unicast_min_ttl", "1", peers.origin)
+    else:
         for name in ("unicast_src_ip", "unicast_ttl"):
             if entry := section.get(name):
                 reason = "there is no unicast_peer: adverts are multicast, as keepalived does it then"

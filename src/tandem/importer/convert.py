@@ -244,9 +244,21 @@ class _Converter:
 
     def _peer(self, section: Section, statement: Statement) -> None:
         self.draft.put_item(section, "unicast_peer", statement.keyword, origin(statement))
-        limits = " ".join(statement.words[1:])
-        if limits:
+        words = list(statement.words[1:])
+        if words:
             section.set("check_unicast_src", "1", origin(statement))  # as keepalived
+        least = 1
+        if "min_ttl" in words[:-1]:
+            at = words.index("min_ttl")
+            number = words[at + 1]
+            if number.isascii() and number.isdigit() and int(number) <= 255:
+                least = max(1, int(number))
+                del words[at : at + 2]
+        before = section.get("unicast_min_ttl")  # one for all peers: the least of them loses none
+        least = least if before is None else min(least, int(before.value))
+        section.set("unicast_min_ttl", str(least), origin(statement))
+        if words:
+            limits = " ".join(words)
             self.draft.leave_out(origin(statement), f"'{limits}' is not supported; the peer is imported")
 
     def _authentication(self, section: Section, statement: Statement) -> None:

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where a router's adverts come from: a topic of the channel (channel/topics.py).
+
+A message is a version byte, then for each virtual router its id u8, the length of the address u8, and the
+packed address. A router sends all of them when a session opens, and all again when one has changed. With
+that a router knows whose adverts are its peer's, also where the channel has a link of its own.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from tandem.core.strangers import Source
+
+TOPIC = "vrrp-sources"
+VERSION = 1
+
+
+class VrrpSources:
+    """The subscriber of the topic. `own` gives this router's sources, `send(peer, data)` sends, and
+    `told(peer, sources)` gets what a peer says; nothing when its session ends.
+    """
+
+    def __init__(
+        self,
+        own: Callable[[], list[Source]],
+        send: Callable[[str, bytes], object],
+        told: Callable[[str, tuple[Source, ...]], None],
+    ) -> None:
+        self._own = own
+        self._send = send
+        self._told = told
+        self._peers: dict[str, bytes] = {}  # what each has been told
+
+    def tell(self) -> None:
+        """The sources of this router may have changed."""
+        message = pack(self._own())
+        for peer, before in self._peers.items():
+            if message != before:
+                self._peers[peer] = message
+                self._send(peer, message)
+
+    def peer_opened(self, peer: str) -> None:
+        """There is a session with `peer`."""
+        self._peers[peer] = b""
+        self.tell()
+
+    def peer_closed(self, peer: str) -> None:
+        """The session has ended: what the peer said is of the past."""
+        self._peers.pop(peer, None)
+        self._told(peer, ())
+
+    def received(self, peer: str, data: bytes) -> None:
+        """Take what a peer says. What is not understood counts as if the peer told nothing."""
+        self._told(peer, unpack(data))
+
+
+def pack(sources: Iterable[Source]) -> bytes:
+    """The message."""
+    return bytes((VERSION,)) + b"".join(bytes((vrid, len(source))) + source for vrid, source in sources)
+
+
+def unpack(data: bytes) -> tuple[Source, ...]:
+    """The inverse of `pack`; empty when it is none."""
+    found: list[Source] = []
+    at = 1
+    while at + 2 <= len(data) and data[0] == VERSION:
+        vrid, length = data[at], data[at + 1]
+        source = data[at + 2 : at + 2 + length]
+        if length not in (4, 16) or len(source) != length:
+            return ()
+        found.append((vrid, source))
+        at += 2 + length
+    return tuple(found) if at == len(data) else ()

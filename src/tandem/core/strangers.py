@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Who is a stranger: a router that sends adverts and is none of the authenticated peers.
+
+Peers tell each other over the channel from which addresses their adverts come. While such a peer is there
+and has a virtual router, the adverts of anybody else for that virtual router are a stranger's.
+"""
+
+from __future__ import annotations
+
+Key = tuple[int, int]
+"""Family (4 or 6) and virtual router id."""
+Source = tuple[int, bytes]
+"""Virtual router id, and the packed address that its adverts come from."""
+
+SOURCES_MAX = 1024  # of one peer that are remembered
+
+
+class Strangers:
+    """The addresses that the peers have told."""
+
+    def __init__(self) -> None:
+        self._peers: dict[str, tuple[Source, ...]] = {}
+        self._sources: dict[Key, frozenset[bytes]] = {}
+
+    def told(self, peer: str, sources: tuple[Source, ...]) -> None:
+        """These are all of `peer`; none when it has gone."""
+        if sources:
+            self._peers[peer] = sources[:SOURCES_MAX]
+        else:
+            self._peers.pop(peer, None)
+        found: dict[Key, set[bytes]] = {}
+        for known in self._peers.values():
+            for vrid, address in known:
+                found.setdefault((4 if len(address) == 4 else 6, vrid), set()).add(address)
+        self._sources = {key: frozenset(addresses) for key, addresses in found.items()}
+
+    def peers(self, family: int, vrid: int) -> frozenset[bytes]:
+        """The addresses of the peers that have this virtual router."""
+        return self._sources.get((family, vrid), frozenset())
+
+    def is_stranger(self, family: int, vrid: int, source: bytes) -> bool:
+        """Whether a peer is there for this virtual router, and `source` is another router."""
+        peers = self._sources.get((family, vrid))
+        return peers is not None and source not in peers
