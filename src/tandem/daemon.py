@@ -223,6 +223,7 @@ class Daemon:
     def _restore_tables(self) -> list[str]:
         """Somebody has changed nftables: put back what was ours; its names."""
         self._sharing.check_gate()
+        self._fw4.changed()
         return self.router.restore_tables()
 
     def _schedule(self, plan: Plan) -> None:

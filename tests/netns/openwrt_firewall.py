@@ -98,6 +98,7 @@ table inet fw4 {
     chain forward {
         type filter hook forward priority filter; policy drop;
         # offload
+        %(forward)s
         ct state established,related accept
         ct state invalid drop
         iifname "br-lan" jump forward_lan
@@ -210,13 +211,15 @@ class Firewall:
         if self.genuine:
             self.run(router, "fw4", "reload")
             return
-        table, chain = "", ""
+        table, chain, forward = "", "", ""
         if self.included:
             table = (INCLUDES / "table-pre/tandem.nft").read_text()
             table = table.replace("/var/run/tandem", str(state_dir(router)))
             chain = (INCLUDES / "chain-pre/input/tandem.nft").read_text()
+            forward = (INCLUDES / "chain-pre/forward/tandem.nft").read_text()
         lan = "accept" if self.lan == "ACCEPT" else "jump handle_reject"
-        router.exec("nft", "-f", "-", stdin=EQUIVALENT % {"table": table, "input": chain, "lan": lan})
+        includes = {"table": table, "input": chain, "forward": forward}
+        router.exec("nft", "-f", "-", stdin=EQUIVALENT % {**includes, "lan": lan})
 
 
 def printed() -> str:

@@ -25,7 +25,7 @@ from tests.lab.router import TANDEM
 from tests.lab.scenario import tandem_uci
 from tests.openwrt_pieces import ROOT, USR, needs
 
-from .doctor import checks, doctor
+from .doctor import checks, doctor, visit
 from .live import Connections, connections, no_resets, power_loss, settle, started, takes_over, transitions
 from .openwrt_firewall import NETWORK, Firewall, Fw4Lab, Fw4Tandem, fw4_instances
 from .test_init import as_init_names_them
@@ -135,6 +135,42 @@ def test_rules_follow_the_configuration(open_lab: Open) -> None:
         rules = let_in(r1)
         assert "224.0.0.99" in rules and "224.0.0.18" not in rules and "3780" not in rules
         firewall(r1).reload(r1)
+
+
+@pytest.mark.parametrize("genuine", KINDS)
+def test_a_virtual_device_is_in_the_zone_of_its_interface(open_lab: Open, genuine: bool) -> None:
+    """What clients send to the virtual MAC comes in by it; also after fw4 has loaded its table anew."""
+
+    def daemon(number: int) -> Fw4Tandem:
+        lan, wan = fw4_instances()
+        instances, groups = [replace(lan, vmac="vrrp.51"), wan], {"G1": ("I1", "E1")}
+        return Fw4Tandem(Tandem(instances, groups), Firewall(genuine))
+
+    lab = open_lab(Fw4Lab(daemon))
+    active, _ = lab.elect()
+    wait_until(lambda: zoned(active), 10, "in its zone", explain=lambda: fw4_table(active))
+    before = fw4_table(active).count('"vrrp.51"')
+    with connections() as flows, no_resets(lab):
+        flows.add(lab.client, lab.server, FAR, 4, server_speaks=True)
+        flows.all_go_on()
+        assert "00:00:5e:00:01:33" in lab.client.exec("ip", "neigh", "show", "192.168.1.4")
+        firewall(active).reload(active)
+        # A connection that begins at this moment is delayed, not refused.
+        flows.add(lab.client, lab.server, FAR, 4, server_speaks=True)
+        wait_until(lambda: zoned(active), 10, "again", explain=lambda: fw4_table(active))
+        flows.all_go_on()
+    assert fw4_table(active).count('"vrrp.51"') == before, "every rule has one copy"
+    assert not {check for check, _ in checks(visit(active)[0])} & {"zone", "firewall", "fw4"}
+
+
+def zoned(router: Router) -> bool:
+    """Whether the firewall has put the device into its zone, and nothing waits for that any more."""
+    table = fw4_table(router)
+    return 'iifname "vrrp.51" jump input_lan' in table and 'iifname "vrrp.51" drop' not in table
+
+
+def fw4_table(router: Router) -> str:
+    return router.exec("nft", "list", "table", "inet", "fw4")
 
 
 SHAPES = """

@@ -312,3 +312,23 @@ def test_standby_is_told_with_the_way_out_of_it() -> None:
     assert list(findings) == ["standby"] and "tandem resume G1" in findings["standby"]
     fault = replace(fault, faults=("interface br-lan", "standby"))
     assert found(replace(ACTIVE, standby=("G1",), instances=(fault,))).keys() == {"standby", "fault"}
+
+
+def jump(chain: str, *devices: str) -> dict[str, Any]:
+    """A rule of fw4 as `nft --json` shows it."""
+    right = {"set": list(devices)} if len(devices) > 1 else devices[0]
+    match = {"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": right}}
+    rule = {"family": "inet", "table": "fw4", "chain": "input", "expr": [match, {"jump": {"target": chain}}]}
+    return {"rule": rule}
+
+
+def test_a_virtual_device_outside_of_the_zone_of_its_interface() -> None:
+    vmac = (replace(LAN, vmac="vrrp.51", places=("vrrp.51",), state="BACKUP"),)
+    items: list[Any] = [{"table": {"family": "inet", "name": "fw4"}}, jump("input_lan", "br-lan", "wg0")]
+    router = replace(ACTIVE, instances=vmac, ruleset=replace(ruleset.summary(items), included=True))
+    assert list(found(router)) == ["zone"] and "vrrp.51" in found(router)["zone"]
+    items.append(jump("input_lan", "vrrp.51"))
+    assert found(replace(router, ruleset=replace(ruleset.summary(items), included=True))) == {}
+    # No zone at all: fw4 treats both alike.
+    items = [items[0], jump("input_wan", "wan")]
+    assert found(replace(router, ruleset=replace(ruleset.summary(items), included=True))) == {}

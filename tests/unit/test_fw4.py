@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -12,6 +13,8 @@ import pytest
 from tandem.config.load import load_text
 from tandem.config.schema import Config
 from tandem.effects import fw4
+from tandem.effects.nftables import Shape
+from tandem.effects.process import Exit
 from tandem.log import Logger
 from tandem.loop import Loop
 
@@ -103,3 +106,91 @@ def test_file_and_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     nowhere = fw4.Fw4(Loop(), cast(Logger, logger), str(tmp_path / "nowhere"))
     nowhere.let_in(config(SYNC), lambda name: name)
     assert len(log) == 1 and log[0].startswith("no rules for fw4: ")
+
+
+# Virtual devices
+
+
+class Machinery:
+    """Fw4 on a kernel that is played: the shape of its table, and the processes that are started."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.shape: Shape | None = Shape(1, ((b"input\0", 3),), 7)
+        self.started: list[tuple[str, ...]] = []
+        self.warnings: list[str] = []
+        self._ends: list[Callable[[Exit], None]] = []
+        monkeypatch.setattr(fw4, "NFT", "/bin/sh")
+        monkeypatch.setattr(fw4, "shape_found", lambda table: self.shape)
+        monkeypatch.setattr(fw4, "Processes", lambda *args, **kw: self)
+        logger = types.SimpleNamespace(warning=self.warnings.append, limited=self._limited)
+        self.fw4 = fw4.Fw4(Loop(), cast(Logger, logger), str(directory))
+
+    def _limited(self, _key: object, _level: str, text: str) -> None:
+        self.warnings.append(text)
+
+    def start(self, argv: tuple[str, ...], _timeout: int, on_exit: Callable[[Exit], None]) -> int:
+        if fw4._START in argv:
+            self.started.append(argv[argv.index(fw4._START) + 2 :])
+            self._ends.append(on_exit)
+        return 1
+
+    def ends(self, status: int) -> None:
+        """The oldest process ends."""
+        self._ends.pop(0)(Exit(status, 0))
+
+
+@pytest.fixture
+def machinery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machinery:
+    return Machinery(tmp_path, monkeypatch)
+
+
+VMAC = INSTANCES.replace("\toption virtual_router_id", "\toption use_vmac '1'\n\toption virtual_router_id", 1)
+
+
+def test_virtual_devices_and_their_interfaces(tmp_path: Path, machinery: Machinery) -> None:
+    assert fw4.virtual_devices(config(VMAC)) == {"vrrp.51": "br-lan"}
+    assert fw4.virtual_devices(config(VMAC), lambda name: None) == {}
+    assert fw4.virtual_devices(config(VMAC.replace("br-lan", 'a"b'))) == {}
+    machinery.fw4.let_in(config(VMAC), lambda name: name)
+    rules = (tmp_path / fw4.WAITING_FILE).read_text().splitlines()
+    assert rules[-1] == 'iifname "vrrp.51" drop' and "established" in rules[0]
+    assert machinery.started == [("vrrp.51=br-lan",)]
+
+
+def test_the_process_runs_until_nothing_is_missing_and_again_when_the_table_changes(
+    machinery: Machinery,
+) -> None:
+    kept = machinery.fw4
+    kept.changed()
+    assert not machinery.started  # nothing is virtual: nothing is read
+    kept.let_in(config(VMAC), lambda name: name)
+    machinery.ends(10)  # it has made a copy, and fw4 may have made another table meanwhile
+    machinery.ends(0)
+    assert len(machinery.started) == 2
+    kept.changed()  # a set was filled
+    assert len(machinery.started) == 2
+    machinery.shape = Shape(1, ((b"input\0", 3),), 99)
+    kept.changed()
+    kept.changed()  # while it runs: what it has read may be old
+    assert len(machinery.started) == 3
+    machinery.ends(0)
+    machinery.ends(0)
+    assert len(machinery.started) == 4
+    machinery.shape = None  # fw4 stop
+    kept.changed()
+    assert len(machinery.started) == 4 and not machinery.warnings
+
+
+def test_a_process_that_fails_is_told_and_not_tried_for_ever(machinery: Machinery) -> None:
+    machinery.fw4.let_in(config(VMAC), lambda name: name)
+    machinery.ends(1)
+    assert len(machinery.started) == 1
+    (warning,) = machinery.warnings
+    assert "vrrp.51 may be in no zone" in warning
+
+
+def test_copies_go_with_the_option(machinery: Machinery) -> None:
+    machinery.fw4.let_in(config(VMAC), lambda name: name)
+    machinery.ends(0)
+    machinery.fw4.let_in(config(INSTANCES), lambda name: name)
+    assert machinery.started[1:] == [()]

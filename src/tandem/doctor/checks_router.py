@@ -223,6 +223,20 @@ def firewall(router: RouterFacts) -> Iterator[Finding]:
         )
 
 
+def zone(router: RouterFacts) -> Iterator[Finding]:
+    """What comes in by the virtual MAC is in the zone of the interface."""
+    zones = [tuple(item.split(" ", 1)) for item in router.ruleset.zones]
+    for instance in router.instances:
+        chains = {chain for device, chain in zones if device == instance.interface}
+        if instance.vmac and chains - {chain for device, chain in zones if device == instance.vmac}:
+            yield Finding(
+                "zone",
+                f"{instance.name}: what clients send to the virtual MAC comes in by {instance.vmac}, which"
+                f" is not in the firewall's zone of {instance.interface}: it does not pass",
+                "tandemd puts it there; its log says why it could not (logread -e tandemd), then: fw4 reload",
+            )
+
+
 def translation(router: RouterFacts) -> Iterator[Finding]:
     """What leaves by a virtual address has it as its source."""
     rules = router.ruleset
@@ -323,7 +337,7 @@ def _why_not(error: str) -> str:
 
 CHECKS: tuple[Check, ...] = (
     daemon, health, boot, configuration, reloaded, standby, faults, kernel, forwarding, realtime, addresses,
-    silence, strangers, ignored, deaf, firewall, translation, arp, replication, guarantee,
+    silence, strangers, ignored, deaf, firewall, zone, translation, arp, replication, guarantee,
 )  # fmt: skip
 
 

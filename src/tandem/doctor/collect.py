@@ -182,6 +182,7 @@ def _instance(instance: Instance, config: Config, state: Json | None) -> Instanc
         unicast=instance.unicast_peers,
         group=group.name if group and not group.implicit else "",
         use_vmac=instance.use_vmac is not None,
+        vmac=instance.use_vmac or "",
         dhcp=instance.dhcp,
         snat=instance.snat or "",
         default_route=any(route.destination in ("0.0.0.0/0", "::/0") for route in instance.routes),

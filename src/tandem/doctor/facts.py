@@ -35,6 +35,7 @@ class InstanceFacts:
     unicast: tuple[str, ...] = ()
     group: str = ""
     use_vmac: bool = False
+    vmac: str = ""  # the name of its virtual device
     dhcp: bool = False  # leases and RAs are given by the MASTER only
     snat: str = ""  # the address, "": none
     default_route: bool = False  # a way out by this instance
@@ -109,6 +110,7 @@ class RulesetFacts:
     early_nat: tuple[str, ...] = ()  # chains that translate before Tandem's does
     masquerading: tuple[str, ...] = ()  # devices that fw4 masquerades on
     offloading: bool = False
+    zones: tuple[str, ...] = ()  # "DEVICE CHAIN": what comes in by the device goes to the chain of its zone
 
 
 @dataclass(frozen=True, slots=True)

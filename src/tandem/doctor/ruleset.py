@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tandem.doctor.facts import RulesetFacts
@@ -65,6 +65,7 @@ def summary(items: list[Json]) -> RulesetFacts:
         ),
         early_nat=tuple(" ".join(key) for key in early if _reaches(key, rules)),
         masquerading=tuple(dict.fromkeys(device for key in nat for device in _masqueraded(key, rules))),
+        zones=tuple(_zones(rules.get(("inet", "fw4", "input"), ()))),
         offloading=flowtables,
     )
 
@@ -94,13 +95,20 @@ def _masqueraded(chain: Chain, rules: dict[Chain, list[list[Json]]]) -> Iterator
         target = _jumps(rule)
         here = any("masquerade" in part for part in rule)
         if here or (target and _reaches((chain[0], chain[1], target), rules)):
-            yield from _devices(rule)
+            yield from _devices(rule, "oifname")
 
 
-def _devices(rule: list[Json]) -> Iterator[str]:
+def _zones(rules: Iterable[list[Json]]) -> Iterator[str]:
+    for rule in rules:
+        chain = _jumps(rule)
+        if chain and chain.startswith("input_"):
+            yield from (f"{device} {chain}" for device in _devices(rule, "iifname"))
+
+
+def _devices(rule: list[Json], key: str) -> Iterator[str]:
     for part in rule:
         match = part.get("match")
-        if match and match["op"] == "==" and match["left"] == {"meta": {"key": "oifname"}}:
+        if match and match["op"] == "==" and match["left"] == {"meta": {"key": key}}:
             right = match["right"]
             for name in right["set"] if isinstance(right, dict) else [right]:
                 yield str(name)

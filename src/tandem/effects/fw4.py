@@ -14,19 +14,24 @@ A rule names the device of the instance, and so lets nothing in from other zones
 A multicast advert has TTL 255, which no packet from beyond a router can have (RFC 9568 section 5.1.1.3).
 The fib expression (kmod-nft-fib, which fw4 needs anyway) takes a peer's packets from that interface
 only by which the peer is reached.
+
+The virtual devices of `use_vmac` get into the zones of their interfaces by a process, `fw4_zones.py`, which
+runs whenever the rules of fw4's table are others than those that it has seen.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 
 from tandem.core.packet import HOP_LIMIT, PROTOCOL
 from tandem.effects import files
+from tandem.effects.nftables import Shape, shape_found
 from tandem.effects.process import Processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from tandem.config.schema import Config, Instance, SyncPath
     from tandem.effects.process import Exit
@@ -35,10 +40,15 @@ if TYPE_CHECKING:
 
     DeviceOf = Callable[[str], str | None]
 
+TABLE = "fw4"
 CHAIN = "tandem_input"
-FILE = "fw4.nft"
+FILE, WAITING_FILE = "fw4.nft", "zones.nft"
 NFT = "/usr/sbin/nft"
 
+_START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from tandem.effects.fw4_zones import main; \
+sys.exit(main(sys.argv[1:]))"
+_PACKAGE_DIR = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+_CHANGED = 10  # its exit status when something was missing
 _SCRIPT = ".fw4-now"  # a name that the pattern in the package's file does not take
 _TIMEOUT = 10_000_000_000  # ns
 
@@ -55,6 +65,30 @@ def rules(config: Config, device_of: DeviceOf = lambda name: name) -> tuple[str,
         paths = (path for peer in config.conntrack_sync.peers for path in peer.paths)
         found += [rule for path in paths for rule in _replication(path, device_of)]
     return tuple(dict.fromkeys(found))
+
+
+def virtual_devices(config: Config, device_of: DeviceOf = lambda name: name) -> dict[str, str]:
+    """The interface of each virtual device, as far as it is known."""
+    return {
+        instance.use_vmac: device
+        for instance in (config.instances if config.globals.enabled else ())
+        if instance.use_vmac and (device := device_of(instance.interface)) and _written(device)
+    }
+
+
+def _written(device: str) -> bool:
+    """Whether nft can carry the name: it takes * for a pattern, and has no way to write a quotation mark."""
+    return not any(char in '*"\\' or not char.isprintable() for char in device)
+
+
+def _waiting(devices: Iterable[str]) -> list[str]:
+    """The rules of the chain `tandem_zones`, from a load of fw4's table until `fw4_zones.py` has seen it.
+
+    What begins a connection is dropped, so that it is tried again; fw4 would refuse it.
+    """
+    neighbors = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept"
+    verdicts = ("ct state established,related accept", neighbors, "drop")
+    return [f'iifname "{device}" {verdict}' for device in devices for verdict in verdicts]
 
 
 def _adverts(instance: Instance, device_of: DeviceOf) -> Iterator[str]:
@@ -82,11 +116,9 @@ def _replication(path: SyncPath, device_of: DeviceOf) -> Iterator[str]:
 
 
 def _from(interface: str, device_of: DeviceOf) -> str | None:
-    """The match of the device; nft takes * for a pattern, and has no way to write a quotation mark."""
+    """The match of the device."""
     device = device_of(interface)
-    if not device or any(char in '*"\\' or not char.isprintable() for char in device):
-        return None
-    return f'iifname "{device}"'
+    return f'iifname "{device}"' if device and _written(device) else None
 
 
 class Fw4:
@@ -95,15 +127,20 @@ class Fw4:
     def __init__(self, loop: Loop, log: Logger, directory: str) -> None:
         self._log = log
         self._directory = directory
-        self._processes = Processes(loop, log, limit=1)
+        self._processes = Processes(loop, log, limit=2)
         self._present: tuple[str, ...] | None = None
-        self._again = False
+        self._applying = self._again = False
+        self._virtual: dict[str, str] = {}  # virtual device: interface
+        self._zoned: Shape | None = None  # fw4's table when all of these were in their zones
+        self._zoning = False  # the process that puts them there runs
+        self._zone_again = False
 
     def let_in(self, config: Config, device_of: DeviceOf) -> None:
         """Write the rules for fw4's next reload, and put them into its table if it is loaded now.
 
         Returns at once: nft runs beside the loop.
         """
+        self._put_into_zones(virtual_devices(config, device_of))
         wanted = rules(config, device_of)
         if wanted == self._present:
             return
@@ -118,22 +155,70 @@ class Fw4:
         if os.access(NFT, os.X_OK):  # without it there is no fw4
             self._apply()
 
+    def changed(self) -> None:
+        """Somebody has changed nftables. OSError: the kernel does not say how."""
+        if not self._virtual:
+            return
+        shape = shape_found(TABLE)
+        if shape is not None and shape != self._zoned:
+            self._zone(shape)
+
     def close(self) -> None:
         """Let nobody in any more after fw4's next reload."""
         self._processes.close()
-        for name in (FILE, _SCRIPT):
+        for name in (FILE, WAITING_FILE, _SCRIPT):
             try:
                 os.unlink(os.path.join(self._directory, name))
             except OSError:
                 pass  # it was never made
 
+    def _put_into_zones(self, virtual: dict[str, str]) -> None:
+        if virtual == self._virtual:
+            return
+        try:
+            self._write(WAITING_FILE, _waiting(virtual))
+        except OSError as error:
+            self._log.warning(f"no zones for fw4: {error.filename or self._directory}: {error.strerror}")
+        self._virtual = virtual
+        if os.access(NFT, os.X_OK):
+            self._zone(None)
+
+    def _zone(self, shape: Shape | None) -> None:
+        """Start the process; `shape` is that of the table now. One that runs may have seen another table."""
+        self._zoned = None
+        if self._zoning:
+            self._zone_again = True
+            return
+        flags = "-ISB" if sys.dont_write_bytecode else "-IS"
+        pairs = (f"{device}={base}" for device, base in self._virtual.items())
+        argv = (sys.executable, flags, "-c", _START, _PACKAGE_DIR, *pairs)
+        started = self._processes.start(argv, _TIMEOUT, lambda ended: self._zone_ended(ended, shape))
+        self._zoning = started is not None
+
+    def _zone_ended(self, ended: Exit, shape: Shape | None) -> None:
+        self._zoning = False
+        if self._zone_again or ended.status == _CHANGED:
+            self._zone_again = False
+            try:
+                self._zone(shape_found(TABLE))
+            except OSError as error:
+                self._log.warning(f"fw4: the kernel does not show its table: {error.strerror}")
+        elif ended.ok:
+            self._zoned = shape
+        else:
+            names = ", ".join(self._virtual)
+            text = f"fw4: {names} may be in no zone, and then nothing passes: fw4_zones: {ended}"
+            self._log.limited("fw4 zones", "warning", text)
+
     def _apply(self) -> None:
-        if len(self._processes):
+        if self._applying:
             self._again = True
             return
+        self._applying = True
         self._processes.start((NFT, "-f", os.path.join(self._directory, _SCRIPT)), _TIMEOUT, self._applied)
 
     def _applied(self, ended: Exit) -> None:
+        self._applying = False
         if not ended.ok:  # mostly because there is no such table
             self._log.debug(f"fw4 did not take the rules now: nft: {ended}")
         if self._again:
