@@ -39,6 +39,7 @@ from tandem.router import Router
 from tandem.scheduling import lock_memory, set_realtime, settle_memory
 from tandem.scripts import Scripts
 from tandem.sharing import Sharing
+from tandem.wire_watch import WireWatch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -149,8 +150,9 @@ class Daemon:
         self._interfaces = Interfaces(self._loop, rtnl, plan, state_dir, self._log, switch)
         self._fw4 = Fw4(self._loop, self._log, state_dir)
         firewall = Firewall(plan, self._interfaces.links.device, self._nftables)
+        announcer = Announcer()
         self._executor = Executor(
-            rtnl, firewall, Announcer(), self._interfaces, self._told, self._caught, switch
+            rtnl, firewall, announcer, self._interfaces, self._told, self._caught, switch
         )
         self.router = Router(
             self._loop,
@@ -174,6 +176,7 @@ class Daemon:
         )
         self._openwrt = self._integrate(plan)
         self._table_watch = TableWatch(self._loop, self._log, self._restore_tables)
+        self._wire_watch = WireWatch(self._loop, self._log, self.router, announcer)
         self._assembled = True
         self._interfaces.start(self.router)
         firewall.clear_former()
@@ -184,6 +187,7 @@ class Daemon:
         self._table_watch.start(self._nftables.port)
         self._fw4.let_in(plan.config, self._interfaces.links.device)
         self._sharing.start(plan)
+        self._wire_watch.start()
 
     def _integrate(self, plan: Plan) -> OpenWrt | None:
         """ubus and what comes with it, where there is a libubus and `--ubus` does not forbid it."""
@@ -373,7 +377,7 @@ class Daemon:
     def _health(self) -> dict[str, list[str]]:
         """What is wrong though every group may be fine: reasons, each with its details."""
         bugs = self._bugs.report
-        return self._sharing.health | ({"exceptions": bugs} if bugs else {})
+        return self._sharing.health | self._wire_watch.report | ({"exceptions": bugs} if bugs else {})
 
     def _told(self, transition: Transition | GroupTransition) -> None:
         self._history.note(transition, self._loop.now())
@@ -417,6 +421,7 @@ class Daemon:
             self._interfaces.stop,
             self._table_watch.close,
             self._executor.close,
+            self._wire_watch.close,
             self._end_openwrt,
             lambda: self._scripts.stop(SCRIPTS_TIMEOUT, self._ended),
         ]

@@ -34,6 +34,7 @@ from tandem.core.packet import PROBE, Advertisement, PacketError, Reason, check,
 from tandem.core.state import Role
 from tandem.core.strangers import Strangers
 from tandem.core.sync_group import SyncGroup
+from tandem.core.trouble import Trouble
 from tandem.core.virtual_router import VirtualRouter
 from tandem.effects.endpoint import Endpoint, text
 from tandem.effects.executor import Executor
@@ -72,6 +73,7 @@ class Router:
         self.drops: dict[str, int] = {}  # packets for no instance of ours
         self.changed: dict[str, int] = {}  # when an instance last changed its state, ns
         self.transitions: dict[str, int] = {}
+        self.trouble = Trouble()
         self._loop = loop
         self._executor = executor
         self._interfaces = interfaces
@@ -274,6 +276,9 @@ class Router:
                     self._sort()  # the first active router that is heard: no flood must drown it from now on
                 else:
                     self._sort_soon()
+            if endpoint.installed and event.advert.priority:
+                interval_ms = event.advert.interval_cs * 10
+                self.trouble.contested(event.instance, text(event.source), interval_ms, self._loop.now())
 
     def _admit(self, sock: VrrpSocket, packet: Received) -> tuple[Endpoint, AdvertReceived] | None:
         """Whom the packet is for and what it says; None after counting why it is dropped."""
@@ -293,6 +298,9 @@ class Router:
         wrong = check(advert, endpoint.expected, source, destination, hop_limit)
         if wrong is not None:
             self._drop(endpoint.counters, sock, source, wrong)
+            if wrong.reason is not Reason.OWN_ADDRESS:
+                name, why = endpoint.settings.name, wrong.reason.sentence
+                self.trouble.dropped(name, text(source), why, self._loop.now())
             return None
         self._check_interval(endpoint, advert, source)
         if len(self._admitted) >= ADMITTED_MAX:

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Trouble: what is wrong between this router and the others on its networks, though every role may be fine.
+
+What is seen is noted when it is seen; `look` says what of it still holds. It takes a while until something
+counts (SETTLE), for while the roles change two routers may believe the same; and it counts for a while (KEEP)
+after it was seen last. All times are monotonic ns. The texts do not change while the trouble stays the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    Key = tuple[str, ...]
+
+MILLISECOND, SECOND = 1_000_000, 1_000_000_000
+SETTLE = 3 * SECOND
+KEEP = 60 * SECOND
+NOTED_MAX = 64  # of each kind: anybody can send as many different packets as he likes
+
+Report = dict[str, list[str]]  # by reason of `health`, each with its details
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What an instance is and sees now."""
+
+    name: str
+    active: bool
+    since: int  # when its role changed last
+    interval_ms: int
+    learns_interval: bool  # VRRP version 3
+    peer: tuple[str, int] | None = None  # a backup's active router: address, interval in ms
+    strays: tuple[
+        tuple[str, str], ...
+    ] = ()  # virtual addresses that are here without the role: address, device
+
+
+class _Notes:
+    """When something was seen for the first time, in a row, and for the last time; bounded."""
+
+    def __init__(self, gap: int) -> None:
+        self._gap = gap  # a longer pause begins a new row
+        self._seen: dict[Key, tuple[int, int]] = {}
+
+    def note(self, key: Key, now: int) -> None:
+        first, last = self._seen.get(key, (now, now))
+        if key not in self._seen and len(self._seen) >= NOTED_MAX:
+            self._seen = {key: times for key, times in self._seen.items() if now - times[1] <= self._gap}
+            if len(self._seen) >= NOTED_MAX:
+                return
+        self._seen[key] = (first if now - last <= self._gap else now), now
+
+    def lasting(self, now: int) -> list[Key]:
+        """What has been seen for SETTLE or longer, and not longer ago than a gap."""
+        return [
+            key
+            for key, (first, last) in self._seen.items()
+            if last - first >= SETTLE and now - last <= self._gap
+        ]
+
+    def recent(self, now: int) -> list[tuple[Key, int]]:
+        """What was seen not longer ago than a gap, and when it was last."""
+        return [(key, last) for key, (_, last) in self._seen.items() if now - last <= self._gap]
+
+
+class Trouble:
+    """Notes what packets say, and reports what is wrong."""
+
+    def __init__(self) -> None:
+        self._dropped = _Notes(KEEP)
+        self._claimed = _Notes(KEEP)
+        self._contested: dict[str, _Notes] = {}
+
+    def dropped(self, instance: str, source: str, why: str, now: int) -> None:
+        """An advert for this instance does not fit it."""
+        self._dropped.note((instance, source, why), now)
+
+    def contested(self, instance: str, source: str, interval_ms: int, now: int) -> None:
+        """Another router advertises while this one is active."""
+        notes = self._contested.get(instance)
+        if notes is None:
+            gap = max(SETTLE, 3 * interval_ms * MILLISECOND)
+            notes = self._contested[instance] = _Notes(gap)
+        notes.note((source,), now)
+
+    def claimed(self, instance: str, address: str, mac: str, now: int) -> None:
+        """Another host says that it has a virtual address, while this router is active."""
+        self._claimed.note((instance, address, mac), now)
+
+    def look(self, now: int, situations: Iterable[Situation]) -> Report:
+        """What is wrong now."""
+        found: Report = {}
+        present = {one.name: one for one in situations}
+        self._contested = {name: notes for name, notes in self._contested.items() if name in present}
+        adverts = [
+            f"{name}: adverts from {source} are dropped: {why}"
+            for name, source, why in self._dropped.lasting(now)
+            if name in present
+        ]
+        addresses = [
+            f"{name}: {address} is also at {mac}: give that host another address"
+            for (name, address, mac), last in self._claimed.recent(now)
+            if name in present and _held(present[name], last, now)
+        ]
+        for one in present.values():
+            adverts += self._of(one, now)
+            if not one.active and now - one.since >= SETTLE:
+                addresses += [
+                    f"{one.name}: {address} is on {device}, where another program has put it: "
+                    f"ip address delete {address} dev {device}"
+                    for address, device in one.strays
+                ]
+        if adverts:
+            found["adverts"] = adverts
+        if addresses:
+            found["addresses"] = addresses
+        return found
+
+    def _of(self, one: Situation, now: int) -> list[str]:
+        found = []
+        if one.active and one.name in self._contested:
+            for (source,) in self._contested[one.name].lasting(now):
+                found.append(
+                    f"{one.name}: {source} is active as well: it does not hear this router, "
+                    "look at what lies between them and at their firewalls"
+                )
+        if not one.active and one.peer is not None and one.learns_interval:
+            source, interval_ms = one.peer
+            if interval_ms != one.interval_ms:
+                found.append(
+                    f"{one.name}: advert_int is {interval_ms} ms on {source} and {one.interval_ms} ms here: "
+                    "set it alike"
+                )
+        return found
+
+
+def _held(one: Situation, seen: int, now: int) -> bool:
+    """Whether the instance was active for some time when this was seen, and still is some time after."""
+    return one.active and seen - one.since >= SETTLE and now - seen >= SETTLE
