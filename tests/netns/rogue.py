@@ -53,6 +53,20 @@ Frame = tuple[int, int, bytes]
 ON, ADOPTED = 1, 2
 
 
+def connect(address: str, timeout: float, source: str = "") -> socket.socket:
+    """A connection to the channel of a router, with the hop limit of a neighbour."""
+    sock = socket.socket()
+    sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 255)
+    sock.settimeout(timeout)
+    try:
+        sock.bind((source, 0))
+        sock.connect((address, 3780))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
 class Rogue:
     """A session with the daemon at `address`, from the namespace of `router`. OSError when it is refused.
 
@@ -60,8 +74,7 @@ class Rogue:
     """
 
     def __init__(self, router: Router, address: str, secret: str, timeout: float = 5) -> None:
-        self._sock = router.enter(lambda: socket.create_connection((address, 3780), timeout))
-        self._sock.settimeout(timeout)
+        self._sock = router.enter(lambda: connect(address, timeout))
         secrets = {1: secret.encode()}
         settings = Settings(secrets, key_id=1, node=os.urandom(8), router_id="rogue", heartbeat=MINUTE)
         self._session = Session(True, settings, os.urandom(16), Table(), Table(), time.monotonic_ns())

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from tandem.channel import channel, peer_link
+from tandem.channel import listeners, peer_link
 from tandem.channel.channel import Channel, Peer
 from tandem.channel.events import Acked, Closed, Event, Opened
 from tandem.channel.peer_socket import Path
@@ -23,6 +23,7 @@ from tandem.loop import MILLISECOND, Loop
 from tests.lab.log import Lines
 from tests.lab.netns import enter, ip_batch, prefix
 from tests.lab.wait import stays, wait_until
+from tests.netns.rogue import connect
 from tests.property.replication_link import SECRET, Table, new
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -33,7 +34,9 @@ T = TypeVar("T")
 class Router(threading.Thread):
     """A channel on a loop of its own, in a thread that lives in a namespace."""
 
-    def __init__(self, namespace: str, paths: tuple[Path, ...], node: int, **settings: object) -> None:
+    def __init__(
+        self, namespace: str, paths: tuple[Path, ...], node: int, own_secret: bytes = b"", **settings: object
+    ) -> None:
         super().__init__(daemon=True)
         self.namespace = namespace
         self.own = Table()
@@ -47,6 +50,7 @@ class Router(threading.Thread):
         chosen: dict[str, object] = {"secrets": {1: SECRET}, "key_id": 1, "node": bytes([node] * 8)}
         self._settings = Settings(**{**chosen, "heartbeat": 200 * MILLISECOND, **settings})  # type: ignore[arg-type]
         self._paths = paths
+        self._own_secret = own_secret
         self.channel: Channel = None  # type: ignore[assignment]
         self.start()
         self.do(lambda: self.channel.start())
@@ -60,7 +64,7 @@ class Router(threading.Thread):
             loop,
             Logger("debug", self.log),
             self._settings,
-            [Peer("peer", self._paths)],
+            [Peer("peer", self._paths, self._own_secret)],
             lambda name: (self.own, self.held),
             lambda name, event: self.events.append(event),
         )
@@ -163,7 +167,7 @@ class Cables:
         return Path(f"10.1.0.{2 - number}", interface="sync"), Path(f"10.2.0.{2 - number}", interface="lan")
 
     def router(
-        self, number: int, node: int | None = None, paths: tuple[Path, ...] = (), **settings: object
+        self, number: int, node: int | None = None, paths: tuple[Path, ...] = (), **settings: Any
     ) -> Router:
         router = Router(self.names[number], paths or self.paths(number), node or number + 1, **settings)
         self.routers.append(router)
@@ -236,8 +240,8 @@ def test_connects_and_streams(cables: Cables) -> None:
     assert 1 <= status["totals"]["bulks"] <= 2  # two, when both connected at the same moment
     assert status["lag_records"] == 0
     assert left.do(left.channel.status)["listening"] == [
-        "0.0.0.0 port 3780 on lan",
-        "0.0.0.0 port 3780 on sync",
+        "10.1.0.1 port 3780 on sync",
+        "10.2.0.1 port 3780 on lan",
     ]
     # One session, and it stays. The side that gave up its own when two crossed has counted two.
     wait_until(lambda: connections(left, right) == [1, 1], 10)
@@ -246,6 +250,46 @@ def test_connects_and_streams(cables: Cables) -> None:
     stays(lambda: [router.peer["sessions"] for router in (left, right)] == counted, 0.7)
     assert [router.peer["state"] for router in (left, right)] == ["up", "up"]
     assert connections(left, right) == [1, 1]
+
+
+def test_what_was_made_with_a_removed_key_ends(cables: Cables) -> None:
+    both = {1: SECRET, 2: b"the one of the next month"}
+    left, right = cables.router(0, secrets=both, key_id=2), cables.router(1, secrets=both, key_id=1)
+    up(left, right)
+    left.do(lambda: left.channel.take_secrets(both | {3: b"one that nobody uses yet"}))
+    before = left.peer["sessions"]
+    left.do(lambda: left.channel.take_secrets({2: both[2]}))
+    wait_until(lambda: left.counters.get("unknown_key"), 10, "the other one may not come back with it")
+    assert left.peer["state"] == "down" and left.peer["sessions"] == before
+    left.do(lambda: left.channel.take_secrets(both))
+    up(left, right)
+
+
+def test_a_secret_for_one_peer(cables: Cables) -> None:
+    left = cables.router(0, own_secret=b"between the two of us")
+    right = cables.router(1, own_secret=b"between the two of us", secrets={1: b"something else entirely"})
+    up(left, right)
+    assert left.peer["authenticated"]
+
+
+def test_who_is_not_on_the_link_is_not_heard(cables: Cables) -> None:
+    left = cables.router(0, paths=(Path("10.1.0.2"),))
+    wait_until(lambda: left.do(left.channel.status)["listening"] == ["10.1.0.1 port 3780"], 10)
+
+    def attempt(address: str, ttl: int) -> str:
+        with socket.socket() as sock:
+            sock.settimeout(1)
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
+            try:
+                sock.connect((address, 3780))
+            except OSError as error:
+                return type(error).__name__
+        return "connected"
+
+    def attempts() -> list[str]:
+        return [attempt("10.1.0.1", 255), attempt("10.1.0.1", 254), attempt("10.2.0.1", 255)]
+
+    assert enter(cables.names[1], attempts) == ["connected", "TimeoutError", "ConnectionRefusedError"]
 
 
 def test_messages_of_a_topic(cables: Cables) -> None:
@@ -334,7 +378,7 @@ def test_the_dedicated_cable_fails_and_comes_back(cables: Cables, monkeypatch: p
 
 
 def test_the_interface_is_made_anew(cables: Cables, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channel, "LISTEN_CHECK", 200 * MILLISECOND)
+    monkeypatch.setattr(listeners, "LISTEN_CHECK", 200 * MILLISECOND)
     left, right = cables.pair()
     left.do(left.channel.stream_on)
     up(left, right, path="10.1.0")
@@ -346,9 +390,11 @@ def test_the_interface_is_made_anew(cables: Cables, monkeypatch: pytest.MonkeyPa
         ip_batch(["link set sync up", f"address add 10.1.0.{number}/24 dev sync"], name)
 
     def connects() -> bool:
-        with socket.socket() as sock:
-            sock.settimeout(1)
-            return sock.connect_ex(("10.1.0.1", 3780)) == 0
+        try:
+            connect("10.1.0.1", 1).close()
+        except OSError:
+            return False
+        return True
 
     wait_until(lambda: enter(two, connects), 10)
 
@@ -379,11 +425,7 @@ def test_strangers_and_crowds(cables: Cables) -> None:
     ip_batch(["address add 10.1.0.7/24 dev sync"], cables.names[1])
 
     def stranger(source: str) -> socket.socket:
-        sock = socket.socket()
-        sock.bind((source, 0))
-        sock.settimeout(5)
-        sock.connect(("10.1.0.1", 3780))
-        return sock
+        return connect("10.1.0.1", 5, source)
 
     def refused() -> bool:
         try:

@@ -36,6 +36,7 @@ from .live import (
     transitions,
     udp_flows,
 )
+from .rogue import connect
 
 Open = Callable[[SeedLab], SeedLab]
 
@@ -239,12 +240,9 @@ class Impostor:
                 self._speak(self._listener.accept()[0])
 
     def _connect(self) -> None:
-        def connect() -> socket.socket:
-            return socket.create_connection((self._address, 3780), 1)
-
         while not self._stop.wait(0.01):
             with suppress(OSError):
-                self._speak(self._router.enter(connect))
+                self._speak(self._router.enter(lambda: connect(self._address, 1)))
 
     def _speak(self, sock: socket.socket) -> None:
         self._open.append(sock)

@@ -19,6 +19,7 @@ from tandem.config.load import Loaded, load_text
 from tandem.config.problem import SECRET_OPTIONS
 from tandem.config.schema import Config, ConntrackSync, Instance, SyncPath, SyncPeer
 from tandem.conntrack import filter as conntrack_filter
+from tandem.replication import configured
 
 SECRET = "correct horse battery staple"
 HEAD = "config conntrack_sync 'sync'\n"
@@ -92,6 +93,7 @@ def test_none_and_disabled() -> None:
         ("option ignore_protocol 'icmp icmpv6'", "ignore_protocols", (1, 58)),
         ("list tcp_state 'established'\n\tlist tcp_state 'TIME_WAIT'", "tcp_states", (3, 7)),
         ("option zone '0 7'", "zones", (0, 7)),
+        ("option max_hops '2'", "max_hops", 2),
         ("option local '1'", "local", True),
         ("option limit_entries '1000000'", "limit_entries", 1_000_000),
         ("option limit_bytes '200m'", "limit_bytes", 200 << 20),
@@ -339,6 +341,7 @@ def test_example(tmp_path: pathlib.Path) -> None:
     )
     secrets = [secret_file(tmp_path / name) for name in ("secret", "secret2")]
     text = text.replace("'/etc/tandem/secret'", f"'{secrets[0]}'").replace("/etc/tandem/secret2", secrets[1])
+    text = text.replace("/etc/tandem/secret-r3", secrets[0])
     loaded = load_text(text, "f")
     assert (messages(loaded), warnings(loaded)) == ([], [])
     assert loaded.config
@@ -346,7 +349,9 @@ def test_example(tmp_path: pathlib.Path) -> None:
         peers=(
             SyncPeer("192.168.1.3", (SyncPath("192.168.1.3", None, "br-lan"),)),
             SyncPeer(
-                "r3", (SyncPath("10.0.0.3", "10.0.0.2", "eth3"), SyncPath("192.168.1.5", None, "br-lan"))
+                "r3",
+                (SyncPath("10.0.0.3", "10.0.0.2", "eth3"), SyncPath("192.168.1.5", None, "br-lan")),
+                SECRET.encode(),
             ),
         ),
         secrets=((1, SECRET.encode()), (2, SECRET.encode())),
@@ -357,6 +362,42 @@ def test_example(tmp_path: pathlib.Path) -> None:
         zones=(0,),
         guarantee="connection",
     )
+
+
+# secrets of one peer, and those that can be guessed
+
+
+def test_a_peer_with_a_secret_of_its_own(tmp_path: pathlib.Path) -> None:
+    other = "quite another secret"
+    file = secret_file(tmp_path / "r2", other.encode())
+    for line in (f"option secret '{other}'", f"option secret_file '{file}'"):
+        found = good(KEY, "list peer 'r2'", "list peer '192.168.1.9'", more=f"{R2}\t{line}\n")
+        assert [peer.secret for peer in found.peers] == [other.encode(), b""]
+        assert found.secrets == ((1, SECRET.encode()),)
+        assert other not in repr(found)
+    alone = good("list peer 'r2'", more=f"{R2}\toption secret '{other}'\n")
+    assert (alone.secrets, alone.key_id, alone.insecure) == ((), 0, False)
+    assert configured.session(alone, "").insecure is False
+    loaded = load("list peer 'r2'", "option insecure '1'", more=f"{R2}\toption secret '{other}'\n")
+    assert messages(loaded) == ["insecure: contradicts the secret of peer 'r2'"]
+    loaded = load("list peer 'r2'", "list peer '192.168.1.9'", more=f"{R2}\toption secret '{other}'\n")
+    assert messages(loaded)[0].startswith("secret: is missing")
+
+
+@pytest.mark.parametrize("where", ["secret", "secret_file", "key", "peer"])
+def test_a_secret_that_can_be_guessed_is_refused(where: str, tmp_path: pathlib.Path) -> None:
+    weak = "password12345678"
+    file = secret_file(tmp_path / "weak", weak.encode())
+    lines = {
+        "secret": (f"option secret '{weak}'",),
+        "secret_file": (f"option secret_file '{file}'",),
+        "key": (KEY, f"list key '2:{file}'"),
+        "peer": (KEY,),
+    }[where]
+    more = R2 + (f"\toption secret '{weak}'\n" if where == "peer" else "")
+    [problem] = load("list peer 'r2'", *lines, more=more).errors
+    assert "can be guessed" in problem.reason and "urandom" in problem.reason
+    assert weak not in str(problem)
 
 
 # warnings

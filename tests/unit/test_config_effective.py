@@ -213,7 +213,7 @@ SECRET = b"a secret that is long enough"
 
 def unmasked(text: str) -> str:
     """The rendered text with the secrets of conntrack_sync, all the same, written back."""
-    return re.sub(r"(\tlist key '\d+:)\*\*\*'", rf"\1{SECRET.decode()}'", text)
+    return re.sub(r"(\tlist key '\d+:|\toption secret ')\*\*\*'", rf"\1{SECRET.decode()}'", text)
 
 
 @st.composite
@@ -240,6 +240,8 @@ def conntrack_syncs(draw: st.DrawFn) -> ConntrackSync:
         own_name = count == 1 and draw(st.booleans())
         name = paths[0].address.partition("%")[0] if own_name else f"{draw(names)}{number}"
         peers.append(SyncPeer(name, paths))
+    if draw(st.booleans()):
+        peers[0] = replace(peers[0], secret=SECRET)
     key_ids = sorted(draw(st.sets(st.integers(1, 255), max_size=3)))
     networks, ignored, protocols, ignored_protocols = (
         tuple(draw(st.lists(one, max_size=2, unique=True)))
@@ -252,7 +254,8 @@ def conntrack_syncs(draw: st.DrawFn) -> ConntrackSync:
         peers=tuple(peers),
         secrets=tuple((key_id, SECRET) for key_id in key_ids),
         key_id=draw(st.sampled_from(key_ids)) if key_ids else 0,
-        insecure=not key_ids,
+        insecure=not key_ids and not all(peer.secret for peer in peers),
+        max_hops=draw(st.integers(1, 255)),
         heartbeat_ms=heartbeat,
         digest_interval_ms=draw(st.integers(1000, 3_600_000)),
         stall_timeout_ms=draw(st.integers(max(heartbeat + 1, 100), 600_000)),

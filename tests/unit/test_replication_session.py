@@ -32,6 +32,20 @@ OTHER = b"quite another secret ..."
 # Handshake
 
 
+def test_which_secrets_a_connection_is_made_with() -> None:
+    both = {1: SECRET, 2: OTHER}
+    link = pair({"secrets": both, "key_id": 1}, {"secrets": both, "key_id": 2})
+    for end in link.ends:
+        assert end.session.knows(both)
+        assert end.session.knows(both | {3: b"another one, that is new"})
+        for number in both:  # each direction has its own
+            assert not end.session.knows({number: both[number]})
+            assert not end.session.knows(both | {number: b"another one, that is new"})
+    waiting = End(1, secrets=both)
+    waiting.begin(True, 0)
+    assert not waiting.session.knows({1: SECRET}), "the peer may still choose the other one"
+
+
 def test_opens() -> None:
     link = pair({"router_id": "r1"}, {"router_id": "r2" * 40})
     left, right = link.ends

@@ -16,13 +16,13 @@ import os
 import socket
 import struct
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from tandem.channel.events import Closed, Message, Opened
 from tandem.channel.frames import NODE_SIZE
+from tandem.channel.listeners import Listeners
 from tandem.channel.peer_link import Link
-from tandem.channel.peer_socket import Path, accept, dismiss, listen
-from tandem.channel.session import SECOND
+from tandem.channel.peer_socket import Path, dismiss
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the resident daemon does not import typing
@@ -40,8 +40,6 @@ if TYPE_CHECKING:  # the resident daemon does not import typing
 
     Tables = Callable[[str], tuple[Source, Store]]
 
-LISTEN_CHECK = 5 * SECOND
-ACCEPTS = 4  # in one turn
 # What has a log budget apart from the channel's own, so that no flood of strangers hides a wrong key.
 LOG_BUDGETS = {
     "stranger": "channel-strangers",
@@ -55,6 +53,7 @@ class Peer:
 
     name: str
     paths: tuple[Path, ...]
+    secret: bytes = field(default=b"", repr=False)  # for it alone, instead of those of the settings
 
 
 class Channel:
@@ -88,12 +87,11 @@ class Channel:
         self.counters: dict[str, int] = {}
         self._subscribers: dict[str, Subscriber] = {}  # by topic
         self.links = {peer.name: Link(self, peer, *tables(peer.name)) for peer in peers}
-        self._listeners = [_Listener(self, *where) for where in _listening_places(peers)]
+        self._listeners = Listeners(loop, [path for peer in peers for path in peer.paths], self)
 
     def start(self) -> None:
         """Listen and connect."""
-        for listener in self._listeners:
-            listener.open()
+        self._listeners.start()
         for link in self.links.values():
             link.look_out()
 
@@ -104,14 +102,15 @@ class Channel:
             for subscriber in self._subscribers.values() if link.current is not None else ():
                 subscriber.peer_closed(name)
         self._subscribers.clear()
-        for listener in self._listeners:
-            listener.close()
+        self._listeners.close()
         for link in self.links.values():
             link.close(reason)
 
     def take_secrets(self, secrets: dict[int, bytes]) -> None:
-        """What later connections may use; `Settings.secrets`."""
+        """What connections may use from now on, `Settings.secrets`; those made with another secret end."""
         self.settings = replace(self.settings, secrets=secrets)
+        for link in self.links.values():
+            link.check_secrets()
 
     def stream_on(self, adopt: bool = False) -> None:
         """Stream our table to every peer, also to those that come later; see `Session.stream_on`."""
@@ -256,7 +255,7 @@ class Channel:
             "streaming": self.streaming,
             "position": self.position,
             "counters": dict(self.counters),
-            "listening": [str(listener) for listener in self._listeners if listener.is_open],
+            "listening": self._listeners.places(),
             "peers": [link.status() for link in self.links.values()],
         }
 
@@ -279,99 +278,3 @@ class Channel:
 
     def _sessions(self) -> list[Connection]:
         return [link.current for link in self.links.values() if link.current is not None]
-
-
-class _Listener:
-    """A listening socket, opened again when its interface was made anew."""
-
-    def __init__(
-        self, channel: Channel, family: int, port: int, source: str | None, interface: str | None
-    ) -> None:
-        self._channel = channel
-        self._where = family, port, source, interface
-        self._sock: socket.socket | None = None
-        self._ifindex: int | None = None
-
-    def __str__(self) -> str:
-        family, port, source, interface = self._where
-        anywhere = "::" if family == socket.AF_INET6 else "0.0.0.0"
-        return f"{source or anywhere} port {port}" + (f" on {interface}" if interface else "")
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it listens."""
-        return self._sock is not None
-
-    def open(self) -> None:
-        """Listen; when that fails, try again later."""
-        self._check(self._channel.loop.now())
-
-    def close(self) -> None:
-        """Listen no more."""
-        self._channel.loop.call_at(("conntrack_sync listen", id(self)), None)
-        self._shut()
-
-    def _check(self, now: int) -> None:
-        loop = self._channel.loop
-        loop.call_at(("conntrack_sync listen", id(self)), now + LISTEN_CHECK, self._check)
-        interface = self._where[3]
-        try:
-            index = None if interface is None else socket.if_nametoindex(interface)
-            if self._sock is not None and index == self._ifindex:
-                loop.add_reader(self._sock.fileno(), self._acceptable)  # it may have been too much
-                return
-            self._shut()
-            self._sock = listen(*self._where)
-        except OSError as error:
-            self._shut()
-            text = f"can't listen at {self}: {error.strerror or error}"
-            self._channel.count("listen", "warning", text, str(self))
-            return
-        self._ifindex = index
-        loop.add_reader(self._sock.fileno(), self._acceptable)
-
-    def _acceptable(self) -> None:
-        for _ in range(ACCEPTS):
-            if self._sock is None:
-                return
-            try:
-                found = accept(self._sock)
-            except OSError as error:
-                # Out of descriptors: what waits would wake the loop for ever.
-                self._channel.count("accept", "error", f"can't accept: {error.strerror}")
-                self._channel.loop.remove_reader(self._sock.fileno())
-                return
-            if found is None:
-                return
-            self._channel.accepted(*found)
-
-    def _shut(self) -> None:
-        if self._sock is not None:
-            self._channel.loop.remove_reader(self._sock.fileno())
-            self._sock.close()
-            self._sock = None
-
-
-def _listening_places(peers: Sequence[Peer]) -> list[tuple[int, int, str | None, str | None]]:
-    """Family, port, source and interface of each listening socket.
-
-    A socket that is bound less narrowly takes the port from the others, so within a family and port all are
-    bound by interface, or all by address, or there is one for everything.
-    """
-    groups: dict[tuple[int, int], list[Path]] = {}
-    for peer in peers:
-        for path in peer.paths:
-            groups.setdefault((path.family, path.port), []).append(path)
-    places: list[tuple[int, int, str | None, str | None]] = []
-    for (family, port), paths in groups.items():
-        if all(path.interface for path in paths):
-            places += [
-                (family, port, None, name) for name in sorted({path.interface or "" for path in paths})
-            ]
-        elif all(path.source for path in paths):
-            places += [
-                (family, port, address, None) for address in sorted({path.source or "" for path in paths})
-            ]
-        else:
-            places.append((family, port, None, None))
-    return places

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import replace
 
 from tandem.channel.events import Authenticated, Closed, Opened
 from tandem.channel.frames import NONCE_SIZE
@@ -30,6 +31,7 @@ if TYPE_CHECKING:  # the resident daemon does not import typing
 
     from tandem.channel.channel import Channel, Peer
     from tandem.channel.events import Event
+    from tandem.channel.session import Settings
     from tandem.channel.stream import Source, Store
 
 CONNECT_TIMEOUT = 3 * SECOND
@@ -55,6 +57,7 @@ class Link:
         self.name = peer.name
         self.source = source
         self.store = store
+        self._secret = peer.secret
         self.current: Connection | None = None
         self.node: bytes | None = None  # of the daemon of the present or last session
         self.sessions = 0
@@ -70,6 +73,18 @@ class Link:
     def paths(self) -> list[Path]:
         """The ways to this peer, the best first."""
         return [connector.path for connector in self._connectors]
+
+    @property
+    def settings(self) -> Settings:
+        """How to talk with this peer."""
+        common = self.channel.settings
+        return replace(common, secrets={1: self._secret}, key_id=1) if self._secret else common
+
+    def check_secrets(self) -> None:
+        """End what was made with a secret that is not to be used any more."""
+        for connection in list(self.connections):
+            if not connection.session.knows(self.settings.secrets):
+                connection.close("reconfigured")
 
     def wants(self, index: int) -> bool:
         """Whether a connection by this path would be of use."""
@@ -367,7 +382,7 @@ class Connection:
         self._ended = False
         self.session = Session(
             initiator,
-            self._channel.settings,
+            link.settings,
             os.urandom(NONCE_SIZE),
             link.source,
             link.store,

@@ -18,6 +18,9 @@ USER_TIMEOUT_MS = 8_000  # for data that is not acknowledged, or does not fit th
 _IP_FREEBIND = 15
 _IP_BIND_ADDRESS_NO_PORT = 24
 _IPV6_FREEBIND = 78
+_IP_MINTTL = 21
+_IPV6_MINHOPCOUNT = 73
+_HOP_LIMIT = 255
 _TCP_USER_TIMEOUT = 18
 _TCP_NOTSENT_LOWAT = 25
 
@@ -33,6 +36,7 @@ class Path:
     port: int = 3780
     source: str | None = None
     interface: str | None = None
+    max_hops: int = 1  # that a connection of the peer may have come
 
     def __str__(self) -> str:
         host = f"[{self.address}]" if ":" in self.address else self.address
@@ -76,18 +80,38 @@ def begin_connect(path: Path) -> socket.socket:
     return sock
 
 
-def listen(family: int, port: int, source: str | None, interface: str | None) -> socket.socket:
-    """A listening socket; the source address need not be there yet. OSError."""
+def local_address(path: Path) -> str:
+    """Our address by which the peer is reached; OSError: there is no way to it now."""
+    if path.source is not None:
+        return path.source
+    with socket.socket(path.family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asked:
+        if path.interface is not None:
+            device = path.interface.encode() + b"\0"
+            asked.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device)
+        asked.connect(_resolve(path.address, path.port))  # sends nothing
+        found = asked.getsockname()
+        return f"{found[0]}%{found[3]}" if len(found) == 4 and found[3] else str(found[0])
+
+
+def listen(family: int, port: int, source: str, interface: str | None, max_hops: int) -> socket.socket:
+    """A listening socket; the source address need not be there yet. OSError.
+
+    Who is more than `max_hops` away is not heard: all routers send with the highest hop limit (RFC 5082).
+    That holds for connections that come in only, so that a router of an older release can be connected to.
+    """
     sock = _open(family, interface)
     try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MINHOPCOUNT, _HOP_LIMIT + 1 - max_hops)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, _IP_MINTTL, _HOP_LIMIT + 1 - max_hops)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
         else:
             sock.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
-        anywhere = "::" if family == socket.AF_INET6 else "0.0.0.0"
-        sock.bind(_resolve(source or anywhere, port))
+        sock.bind(_resolve(source, port))
         sock.listen(8)
     except OSError:
         sock.close()
@@ -128,8 +152,10 @@ def _open(family: int, interface: str | None) -> socket.socket:
         option(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, BUFFER // 4)
         if family == socket.AF_INET6:
             option(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _TOS_CS6)
+            option(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, _HOP_LIMIT)
         else:
             option(socket.IPPROTO_IP, socket.IP_TOS, _TOS_CS6)
+            option(socket.IPPROTO_IP, socket.IP_TTL, _HOP_LIMIT)
         option(socket.SOL_SOCKET, socket.SO_PRIORITY, _PRIORITY)  # after IP_TOS, which sets it too
         if interface is not None:
             option(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")

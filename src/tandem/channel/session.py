@@ -196,6 +196,15 @@ class Session:
         """How many bytes to read at most before the next `receive_data`."""
         return TURN_BYTES if self.state is OPENED else _UNPROVED_MAX - len(self._buffer)
 
+    def knows(self, secrets: dict[int, bytes]) -> bool:
+        """Whether all secrets that this connection is made with, or may be yet, are among these."""
+        if self._settings.insecure:
+            return True
+        used = set(self._settings.secrets)
+        if self.peer is not None:
+            used = {self._settings.key_id, self.peer.key_id}
+        return all(secrets.get(number) == self._settings.secrets[number] for number in used)
+
     @property
     def answered(self) -> bool:
         """Whether the peer has answered our last heartbeat, so that all it said before was heard."""

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from tandem.config import syntax, values
+from tandem.config.guessable import guessable
 from tandem.config.names import Names
 from tandem.config.read import Item, Parsed
 from tandem.config.schema import ConntrackSync, Instance, SyncPath, SyncPeer
@@ -64,6 +65,7 @@ class _Builder:
             secrets=secrets,
             key_id=key_id,
             insecure=insecure,
+            max_hops=parsed.get("max_hops"),
             heartbeat_ms=parsed.get("heartbeat"),
             digest_interval_ms=parsed.get("digest_interval"),
             stall_timeout_ms=self._stall_timeout(),
@@ -102,7 +104,8 @@ class _Builder:
                 parsed.error(f"more than {MOST_PEERS} peers", "peer", item)
                 break
             bare += [path for path in paths if not path.interface and not path.source]
-            peers[name] = SyncPeer(name, tuple(self._complete(path, item) for path in paths))
+            complete = tuple(self._complete(path, item) for path in paths)
+            peers[name] = SyncPeer(name, complete, self._secret_of(name))
             for address in dict.fromkeys(_host(path.address) for path in paths):
                 before = owners.setdefault(address, name)
                 if before != name:
@@ -187,9 +190,12 @@ class _Builder:
         parsed = self.parsed
         options = [option for option in ("secret", "secret_file", "key") if parsed.given(option)]
         insecure = parsed.get("insecure")
+        own = [peer.name for peer in peers if peer.secret]
         if insecure:
             if options:
                 parsed.error(f"contradicts {options[0]}", "insecure")
+            elif own:
+                parsed.error(f"contradicts the secret of peer '{own[0]}'", "insecure")
             if parsed.given("key_id"):
                 parsed.error("needs a secret, and insecure says that there is none", "key_id")
             open_paths = [path.address for peer in peers for path in peer.paths if not path.interface]
@@ -200,6 +206,10 @@ class _Builder:
                     "insecure",
                 )
             return True, (), 0
+        if not options and own and len(own) == len(peers):
+            if parsed.given("key_id"):
+                parsed.error("has no effect: each peer has a secret of its own", "key_id")
+            return False, (), 0
         if not options:
             parsed.error(
                 "is missing: without one, whoever reaches the port could make and break connections; give"
@@ -209,6 +219,18 @@ class _Builder:
             return False, (), 0
         secrets = self._secrets()
         return False, tuple(sorted(secrets.items())), self._key_id(secrets)
+
+    def _secret_of(self, name: str) -> bytes:
+        """The secret of a peer's own section; b"": it has none, or one in error."""
+        section = self.names.sections["peer"].get(name)
+        if section is None:
+            return b""
+        if section.given("secret") and section.given("secret_file"):
+            section.error("contradicts secret", "secret_file")
+        for option in ("secret", "secret_file"):
+            for item in section.all(option):
+                return self._read(item.value, option, item, section)
+        return b""
 
     def _secrets(self) -> dict[int, bytes]:
         """The secrets by key id; b"" for one that is in error or that is not looked up."""
@@ -231,15 +253,26 @@ class _Builder:
                 found[key_id] = self._read(source, "key", item)
         return found
 
-    def _read(self, source: bytes | str, option: str, item: Item) -> bytes:
+    def _read(self, source: bytes | str, option: str, item: Item, of: Parsed | None = None) -> bytes:
+        parsed = of or self.parsed
         if isinstance(source, bytes):
-            return source
-        if self.parsed.get("enabled"):
+            secret, what = source, "the secret"
+        elif not self.parsed.get("enabled"):
+            return b""
+        else:
             try:
-                return read_secret(source)
+                secret, what = read_secret(source), f"the secret in {source}"
             except ValueError as error:
-                self.parsed.error(str(error), option, item)
-        return b""
+                parsed.error(str(error), option, item)
+                return b""
+        if guessable(secret):
+            parsed.error(
+                f"{what} can be guessed, by trying what people take for secrets: make a random one, for"
+                " example with: head -c 24 /dev/urandom | base64",
+                option,
+                item,
+            )
+        return secret
 
     def _misread(self, option: str) -> bool:
         """Whether some values of a list are in error."""

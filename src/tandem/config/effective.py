@@ -179,11 +179,13 @@ def _conntrack_sync(found: ConntrackSync) -> Iterator[str]:
             yield from ("", "config peer")
             yield from _option("name", peer.name)
             yield from (_list("address", sync_path(path)) for path in peer.paths)
+            yield from _option("secret", MASK if peer.secret else None)
     yield from ("", "config conntrack_sync 'sync'")
     yield from _option("enabled", True)
     for peer in found.peers:
         yield _list("peer", sync_path(peer.paths[0]) if _in_place(peer) else peer.name)
     yield from _option("port", found.port)
+    yield from _option("max_hops", found.max_hops)
     yield from (_list("key", f"{key_id}:{MASK}") for key_id, _ in found.secrets)
     yield from _option("key_id", found.key_id or None)
     yield from _option("insecure", found.insecure)
@@ -224,7 +226,8 @@ def _dhcp_gateway(found: DhcpGateway) -> Iterator[str]:
 
 def _in_place(peer: SyncPeer) -> bool:
     """Whether the peer needs no section: it has one address and is called by it."""
-    return len(peer.paths) == 1 and peer.name == peer.paths[0].address.partition("%")[0]
+    named = peer.name != peer.paths[0].address.partition("%")[0]
+    return len(peer.paths) == 1 and not named and not peer.secret
 
 
 def _tracks(tracks: tuple[Track, ...]) -> Iterator[str]:

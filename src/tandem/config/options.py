@@ -406,6 +406,10 @@ PEER: Table = {
         many=True,
         required=True,
     ),
+    "secret": Option(
+        sync_values.SECRET, None, "of conntrack_sync for this peer alone; better in a file", secret=True
+    ),
+    "secret_file": Option(sync_values.SECRET_FILE, None, "file that holds that secret", secret=True),
     **dict.fromkeys(("min_ttl", "max_ttl"), Refused("not supported: unicast adverts may have any TTL")),
 }
 
@@ -421,6 +425,9 @@ CONNTRACK_SYNC: Table = {
     "source": Option(ADDRESS, None, "our address, for peers without dev and src"),
     "interface": Option(DEVICE, None, "the interface, for peers without dev and src"),
     "port": Option(whole(1, 65535), "3780", "TCP port, the same on all routers"),
+    "max_hops": Option(
+        whole(1, 255), "1", "how far away a peer that connects may be; 1: on the same link (hop limit 255)"
+    ),
     "secret": Option(
         sync_values.SECRET, None, "the same on all routers; has key id 1; better in a file", secret=True
     ),

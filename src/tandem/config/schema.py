@@ -227,6 +227,7 @@ class SyncPeer:
 
     name: str
     paths: tuple[SyncPath, ...]  # the preferred one first, never empty
+    secret: bytes = field(default=b"", repr=False)  # for it alone; b"": those of the section
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +238,7 @@ class ConntrackSync:
     secrets: tuple[tuple[int, bytes], ...] = field(default=(), repr=False)  # by key id, in its order
     key_id: int = 0  # of the secret we use; 0: none, insecure
     insecure: bool = False
+    max_hops: int = 1  # to a peer that connects
     heartbeat_ms: int = 1000
     digest_interval_ms: int = 10_000
     stall_timeout_ms: int = 10_000  # a heartbeat that is not answered for so long ends the session

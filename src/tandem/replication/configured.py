@@ -21,9 +21,14 @@ MILLISECOND = 1_000_000
 
 
 def peers(settings: ConntrackSync) -> list[Peer]:
-    """Who replicates with us, and by which paths."""
+    """Who replicates with us, by which paths, and with which secret of its own."""
+    hops = settings.max_hops
     return [
-        Peer(peer.name, tuple(Path(p.address, p.port, p.source, p.interface) for p in peer.paths))
+        Peer(
+            peer.name,
+            tuple(Path(p.address, p.port, p.source, p.interface, hops) for p in peer.paths),
+            peer.secret,
+        )
         for peer in settings.peers
     ]
 
@@ -53,10 +58,13 @@ def on_devices(settings: ConntrackSync, device_of: DeviceOf) -> ConntrackSync:
 
 
 def session(settings: ConntrackSync, router_id: str) -> Settings:
-    """How to talk with them."""
+    """How to talk with those that have no secret of their own."""
+    secrets, key_id = dict(settings.secrets), settings.key_id
+    if not secrets and not settings.insecure:  # all have one: these are used with nobody
+        secrets, key_id = {1: settings.peers[0].secret}, 1
     return Settings(
-        secrets=dict(settings.secrets),
-        key_id=settings.key_id,
+        secrets=secrets,
+        key_id=key_id,
         insecure=settings.insecure,
         router_id=router_id,
         heartbeat=settings.heartbeat_ms * MILLISECOND,

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whether a secret can be guessed, pure.
+
+Who records one handshake of the channel can try secrets at home, thousands of millions a second. So a secret
+must be worth LEAST bits to somebody who knows how people make them up: words that everybody takes, rows of
+keys, repetitions and years are worth little, however long they are. What is left is worth what its kinds of
+characters allow.
+"""
+
+from __future__ import annotations
+
+import re
+from math import log2
+
+LEAST = 60  # bits: 18 digits, 13 letters, 10 of all characters
+_WORTH = 6  # bits of a word, row or year that everybody takes
+
+_WORDS = (
+    "password", "passwort", "passwd", "passphrase", "secret", "geheim", "private", "shared", "default",
+    "changeme", "change", "admin", "administrator", "root", "user", "test", "testing", "demo",
+    "example", "sample", "welcome", "letmein", "login", "access", "master", "backup", "router",
+    "gateway", "openwrt", "tandem", "keepalived", "vrrp", "conntrack", "failover", "network",
+    "internet", "firewall", "security", "secure", "server", "office", "home", "house", "company",
+    "linux", "monkey", "dragon", "sunshine", "iloveyou", "football", "baseball", "princess", "superman",
+    "hello", "world", "sync", "key", "my", "our", "the", "this", "that", "very", "with", "and", "for",
+    "not",
+)  # fmt: skip
+_ROWS = ("abcdefghijklmnopqrstuvwxyz", "01234567890", "qwertyuiop", "qwertzuiop", "azertyuiop", "asdfghjkl",
+         "zxcvbnm", "yxcvbnm", "1qaz2wsx3edc4rfv5tgb6yhn")  # fmt: skip
+_DISGUISES = str.maketrans("013457@$!", "oleastasi")
+_YEAR = re.compile(r"(?:19|20)\d\d")
+_KINDS = ((re.compile("[0-9]"), 10), (re.compile("[a-z]"), 26), (re.compile("[A-Z]"), 26))
+_OTHERS = 33
+
+
+def guessable(secret: bytes) -> bool:
+    """Whether the secret is worth less than LEAST bits."""
+    text = secret.decode("latin-1")
+    parts, rest = _taken_out(_once(text))
+    return parts * _WORTH + _worth(rest) < LEAST
+
+
+def _once(text: str) -> str:
+    """The shortest text of which `text` is a repetition, without runs of one character."""
+    text = re.sub(r"(.)\1{2,}", r"\1\1", text, flags=re.DOTALL)
+    again = (text + text).find(text, 1)
+    return text[:again] if again < len(text) else text
+
+
+def _taken_out(text: str) -> tuple[int, str]:
+    """How many parts of it everybody takes, and what is left."""
+    parts = 0
+    plain = text.lower()
+    for form in (plain, plain.translate(_DISGUISES)):
+        for word in sorted(_WORDS, key=len, reverse=True):
+            at = form.find(word)
+            while at >= 0:
+                parts += 1
+                # Another character than any of a secret: what stands beside it must not become a word.
+                text, plain, form = (
+                    t[:at] + "\0" * len(word) + t[at + len(word) :] for t in (text, plain, form)
+                )
+                at = form.find(word)
+    parts += len(_YEAR.findall(text))
+    text = _YEAR.sub("\0", text)
+    for length in range(12, 3, -1):
+        for at in range(len(text) - length + 1):
+            piece = text[at : at + length].lower()
+            if any(piece in row or piece in row[::-1] for row in _ROWS):
+                parts += 1
+                text = text[:at] + "\0" * length + text[at + length :]
+    return parts, text.replace("\0", "")
+
+
+def _worth(text: str) -> float:
+    """The bits of a text of which nothing is known but its kinds of characters, and how many differ."""
+    if not text:
+        return 0.0
+    size = sum(number for kind, number in _KINDS if kind.search(text))
+    size += _OTHERS if re.search("[^0-9a-zA-Z]", text) else 0
+    return min(len(text) * log2(size), len(text) * log2(max(2, 2 * len(set(text)))))
