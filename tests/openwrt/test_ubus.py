@@ -8,8 +8,10 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -478,6 +480,38 @@ def test_a_hanging_ubusd_does_not_block_connecting(ubusd: Ubusd) -> None:
         bus.connect()
     assert failed.value.status == lib.TIMEOUT
     ubusd.thaw()
+
+
+def test_an_ubusd_that_stops_between_greeting_and_hello(ubusd: Ubusd, tmp_path: Path) -> None:
+    """The connection that shows that it is alive is greeted, that of libubus is not."""
+    with socket.socket(socket.AF_UNIX) as asked:
+        asked.connect(ubusd.socket)
+        hello = asked.recv(4096)
+    path = str(tmp_path / "stops.sock")
+    accepted: list[socket.socket] = []
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(8)
+
+        def greet() -> None:
+            for number in range(2):
+                accepted.append(listener.accept()[0])
+                if not number:
+                    accepted[-1].sendall(hello)
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        bus = Ubus(path, library=LIBUBUS, timeout=0.2)
+        descriptors = len(os.listdir("/proc/self/fd"))
+        with pytest.raises(UbusError) as failed:
+            bus.connect()
+        assert failed.value.status == lib.TIMEOUT and not bus.connected
+        thread.join(10)
+        for sock in accepted:
+            sock.close()
+        assert len(os.listdir("/proc/self/fd")) <= descriptors
+    bus = ubusd.connect()
+    assert bus.objects() == {}
 
 
 def test_disconnecting_within_a_callback(bus: Ubus, caller: Ubus) -> None:

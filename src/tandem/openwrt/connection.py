@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The daemon's connection to ubusd: made as soon as ubusd is there, and again whenever it was away.
 
-The loop never waits for ubusd. Whether it is alive shows a second connection on which it must greet;
-only then libubus connects. What is to be made on the bus afterwards are steps that wait for ubusd's
-answer; each gets a turn of the loop of its own, and is bounded by STEP_S should ubusd hang at just
-that moment.
+The loop does not wait for an ubusd that hangs. Whether it is alive shows a second connection on which it must
+greet; only then libubus connects. What is to be made on the bus afterwards are steps that wait for ubusd's
+answer. Connecting and each step get a turn of the loop of their own and at most STEP_S of it, which is what
+any turn may take: when ubusd hangs at just that moment, or is too busy, the connection is made again later.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
             """The connection has gone, and with it all that the steps made."""
 
 
-STEP_S = 0.25
+STEP_S = 0.02
 GREETING_NS = 2_000_000_000  # that ubusd has to greet
 RETRY_NS = 100_000_000  # after the connection has ended; twice as long each time after
 RETRY_MAX_NS = 5_000_000_000

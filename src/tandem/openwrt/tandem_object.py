@@ -93,17 +93,30 @@ class TandemObject:
             raise UbusError(lib.NOT_SUPPORTED)
         later = call.defer()
         self._open_calls += 1
+        over = False
+
+        def finish(status: int) -> None:
+            nonlocal over
+            if not over:  # a handler may have answered before it raised
+                over = True
+                self._open_calls -= 1
+                later.finish(status)
 
         def reply(response: Table) -> None:
-            self._open_calls -= 1
+            if over:
+                return
+            status = lib.OK if response["ok"] else lib.NOT_SUPPORTED
             try:
                 later.reply(_reply_of(response))
             except UbusError as error:
-                later.finish(error.status)
-            else:
-                later.finish(lib.OK if response["ok"] else lib.NOT_SUPPORTED)
+                status = error.status
+            finish(status)
 
-        self._handler({"command": command, **arguments}, reply)
+        try:
+            self._handler({"command": command, **arguments}, reply)
+        except BaseException:
+            finish(lib.UNKNOWN_ERROR)
+            raise
 
 
 def _reply_of(response: Table) -> Table:

@@ -42,7 +42,7 @@ from ctypes import byref
 
 from tandem.openwrt import libubus as lib
 from tandem.openwrt.blobmsg import decode
-from tandem.openwrt.ubus_guard import OwnSignals, Watchdog, await_hello, ready
+from tandem.openwrt.ubus_guard import ConnectingWatchdog, OwnSignals, Watchdog, await_hello, ready
 from tandem.openwrt.ubus_object import Call, Method, Object, UbusError, message_of
 
 TYPE_CHECKING = False
@@ -157,10 +157,13 @@ class Ubus:
         path = self._path or socket_path()
         if not greeted:
             await_hello(path, self.timeout)
-        with OwnSignals():
+        watchdog = ConnectingWatchdog(self.timeout)
+        with OwnSignals(), watchdog:
             context = self.library.ubus_connect(path.encode())
+        self._watchdogs.append(watchdog)
         if not context:
-            raise UbusError(lib.CONNECTION_FAILED, path)
+            self._join()
+            raise UbusError(lib.TIMEOUT if watchdog.expired else lib.CONNECTION_FAILED, path)
         self.context = context
         self.unread = False
         self.serial += 1

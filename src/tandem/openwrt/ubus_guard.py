@@ -30,7 +30,7 @@ class Watchdog:
     do the same, for 100 KiB more.)
     """
 
-    def __init__(self, connection: socket.socket, timeout: float) -> None:
+    def __init__(self, connection: socket.socket | None, timeout: float) -> None:
         self.expired = False
         self._connection = connection
         self._timeout = timeout
@@ -68,9 +68,34 @@ class Watchdog:
         if not self._finished.acquire(timeout=self._timeout):
             self.expired = True
             try:
-                self._connection.shutdown(socket.SHUT_RDWR)
+                self._shut()
             except OSError:
                 pass  # it had ended already
+
+    def _shut(self) -> None:
+        assert self._connection is not None
+        self._connection.shutdown(socket.SHUT_RDWR)
+
+
+class ConnectingWatchdog(Watchdog):
+    """Ends ubus_connect, which waits for ubusd's hello for ever: shuts down the socket that it has opened.
+
+    Nobody is told which that is. It is one that was not there before; the process has no other thread that
+    opens any.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        super().__init__(None, timeout)
+        self._before = set(os.listdir("/proc/self/fd"))
+
+    def _shut(self) -> None:
+        for name in set(os.listdir("/proc/self/fd")) - self._before:
+            try:
+                with socket.socket(fileno=os.dup(int(name))) as opened:
+                    if opened.family == socket.AF_UNIX:
+                        opened.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # no socket, or closed again
 
 
 class OwnSignals:
