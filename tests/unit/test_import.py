@@ -60,7 +60,7 @@ class TestSeed:
 
     def test_conntrackd(self, imported: Imported) -> None:
         secret = imported.directory / "secret"
-        secret.write_text("0123456789abcdef")
+        secret.write_text("between the two of us")
         secret.chmod(0o600)
         sync = imported.run(
             "--secret-file", str(secret), k_conf=data("keepalived.conf"), c_conf=data("conntrackd.conf")
@@ -252,7 +252,7 @@ General {
 
     def test_all_of_it(self, imported: Imported) -> None:
         secret = imported.directory / "secret"
-        secret.write_text("0123456789abcdef")
+        secret.write_text("between the two of us")
         secret.chmod(0o600)
         arguments = ("--peer", "192.168.100.2", "--secret-file", str(secret))
         sync = imported.run(*arguments, k_conf=instance(), c_conf=self.FTFW).config.conntrack_sync

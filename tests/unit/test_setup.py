@@ -176,7 +176,7 @@ def test_proposals_are_never_refused() -> None:
 def test_what_is_composed_passes_the_check(addresses: list[str], peer: str | None, tmp_path: Path) -> None:
     shared = pair.share(networks(), "lan", addresses)
     secret = tmp_path / "secret"
-    files.write(str(secret), "x" * 32)
+    files.write(str(secret), files.new_secret())
     made = Setup((Shared(shared.network, shared.addresses, dhcp=True),), peer, secret_file=str(secret))
     loaded = load_text(compose(made), "made")
     assert loaded.config is not None and not loaded.warnings, (loaded.errors, loaded.warnings)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from math import log2
 
-LEAST = 60  # bits: 18 digits, 13 letters, 10 of all characters
+LEAST = 55  # bits: 17 digits, 12 letters, 9 of all characters
 _WORTH = 6  # bits of a word, row or year that everybody takes
 
 _WORDS = (
