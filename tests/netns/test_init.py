@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab import Instance, Router, SeedLab, Tandem, wait_until
+from tests.lab import Instance, Router, SeedLab, Tandem, stays, wait_until
 from tests.lab.router import TANDEM
 from tests.lab.topology import seed_instances
 
@@ -258,3 +258,31 @@ def test_what_is_taken_already(open_lab: Open, machines: list[Machine], tmp_path
     complaint = asked.communicate(timeout=60)[1].decode()
     assert asked.returncode == 2 and "id 51 is taken, by 192.168.1.2" in complaint
     assert not (tmp_path / "asked").exists()
+
+
+def test_a_way_out_that_cannot_be_shared_is_followed(open_lab: Open, machines: list[Machine]) -> None:
+    """The router without it hands over; when it is back the other one keeps the role."""
+    first, second = machines
+    for machine in machines:
+        network = machine.directory / "network"
+        text = network.read_text().partition("config interface 'wan'")[0]
+        network.write_text(f"{text}config interface 'wan'\n\toption device 'eth0.2'\n\toption proto 'dhcp'\n")
+    done = first.run("--network=lan=192.168.1.4", "--peer=192.168.1.3")
+    assert done.returncode == 0 and "connections to the internet break" in done.stdout, done.stderr
+    assert second.run("--join", stdin=token(done.stdout) + "\n").returncode == 0
+
+    def daemon(machine: Machine) -> Tandem:
+        made = machine.daemon()
+        return Tandem(made.instances[:1], text=made.text.replace("'wan weight", "'eth0.2 weight"))
+
+    lab = open_lab(SeedLab(lambda number: daemon(machines[number - 1])))
+    active, backup = lab.elect()
+    for router, other in ((active, backup), (backup, active)):
+        lab.cut(router, "eth0.2")
+        wait_until(lambda other=other: lab.active is other, 15, "the one with a way out")  # type: ignore[misc]
+        lab.plug(router, "eth0.2")
+        stays(lambda other=other: lab.active is other, 1, "it keeps the role")  # type: ignore[misc]
+    # With no way out on either the LAN still has its gateway.
+    lab.cut(backup, "eth0.2")
+    lab.cut(active, "eth0.2")
+    wait_until(lambda: lab.active is not None, 15, "one of them is active")

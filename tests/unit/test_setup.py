@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from tandem.config.load import load_text
 from tandem.control import cli
 from tandem.setup import files, pair, service, steps, token
 from tandem.setup.compose import compose
+from tandem.setup.dialogue import Dialogue, ask_to_track
 from tandem.setup.networks import Networks, advertised_networks, read_networks, served_networks
 from tandem.setup.pair import Setup, SetupError, Shared
 from tests.unit.fake_daemon import FakeDaemon
@@ -287,6 +290,77 @@ def test_four_networks_fit_into_the_line() -> None:
     shared = tuple(pair.share(found, f"network{n}", [f"10.{n}.1.254"]) for n in range(4))
     word = token.encode(token.invitation(Setup(shared, "10.0.1.3"), found, files.new_secret()))
     assert len(f"echo {word} | tandem init --join --start") < 512
+
+
+# A way out that can't be shared
+
+DHCP_WAN = (
+    NETWORK[: NETWORK.index("config interface 'wan'")]
+    + """
+config interface 'wan'
+	option device 'eth1'
+	option proto '{proto}'
+config interface 'wan6'
+	option device 'eth1'
+	option proto 'dhcpv6'
+config interface 'guest'
+	option device 'eth2'
+	option proto 'dhcp'
+	option defaultroute '0'
+"""
+)
+
+
+@pytest.mark.parametrize("proto", ["dhcp", "pppoe", "qmi"])
+def test_ways_out_with_an_address_of_the_providers(proto: str) -> None:
+    assert networks(DHCP_WAN.replace("{proto}", proto)).uplinks == ("wan",)
+    assert networks(DHCP_WAN.replace("{proto}", "wireguard")).uplinks == ()
+    assert networks(DHCP_WAN.replace("{proto}", "dhcp") + "\toption disabled '1'\n").uplinks == ("wan",)
+    assert networks().uplinks == ()
+
+
+def test_routers_that_track_their_way_out_prefer_the_one_that_has_one() -> None:
+    """With one priority for both: who has the role keeps it while both, or none, have a way out."""
+    found = networks(DHCP_WAN.replace("{proto}", "dhcp"))
+    lan = pair.share(found, "lan", ["192.168.1.4"])
+    assert pair.uplinks([lan], found) == ("wan",)
+    assert pair.uplinks([pair.share(networks(), "wan", ["192.168.0.4"])], networks()) == ()
+    first = Setup((lan,), "192.168.1.3", uplinks=("wan",))
+    word = token.encode(token.invitation(first, found, SYNC[1]))
+    other = networks(
+        OTHER[: OTHER.index("config interface 'wan'")] + "config interface 'dsl'\n\toption proto 'pppoe'\n"
+    )
+    second = token.accept(token.decode(word), other, "/secret")
+    assert second.uplinks == ("dsl",)
+    for one, name in ((first, "wan"), (second, "dsl")):
+        loaded = load_text(compose(replace(one, peer=None)), "f")
+        assert loaded.config, loaded.errors
+        (instance,) = loaded.config.instances
+        assert (instance.priority, instance.preempt) == (100, True)
+        (track,) = instance.tracks
+        assert (track.name, track.weight) == (name, -50)
+    assert "nopreempt" in compose(replace(first, uplinks=None))
+    assert "nopreempt" not in compose(replace(second, uplinks=()))  # only the other router has one
+
+
+def test_init_tracks_the_way_out_and_says_what_does_not_survive(
+    tmp_path: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "network").write_text(DHCP_WAN.replace("{proto}", "dhcp"))
+    assert cli.main(flags) == 0
+    said = capsys.readouterr().out
+    assert "connections to the internet break" in said and "port forwards" in said
+    assert "list track_interface 'wan weight -50'" in (tmp_path / "config").read_text()
+    assert cli.main([*flags, "--force", "--no-track"]) == 0
+    assert "track_interface" not in (tmp_path / "config").read_text()
+
+
+@pytest.mark.parametrize(("answer", "tracked"), [("y", True), ("", True), ("n", False)])
+def test_the_person_is_asked(answer: str, tracked: bool) -> None:
+    out = io.StringIO()
+    assert ask_to_track(Dialogue(io.StringIO(answer + "\n"), out), ("wan", "lte")) is tracked
+    assert "connections to the internet break" in out.getvalue()
+    assert "when wan or lte has failed here" in out.getvalue()
 
 
 # Files

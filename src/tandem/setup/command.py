@@ -16,6 +16,9 @@ where the other router is; then writes /etc/config/tandem and /etc/tandem/secret
 and prints the line to run on the other router, which needs no questions.
 A configuration that is in use stays unless --force is given.
 
+Where the way out has an address of the provider's (DHCP, PPPoE), which can't be
+shared, a router without it hands over to one that has it.
+
 It looks whether the shared addresses and the virtual router id are taken in
 these networks. Where dnsmasq serves a network, only the active router will
 answer there. The same holds for router advertisements and DHCPv6, in an IPv6
@@ -44,6 +47,10 @@ def register(add: Add) -> None:
     )
     sub.add_argument("--peer", metavar="ADDRESS", help="the other router's own address")
     sub.add_argument("--no-sync", action="store_true", help="do not replicate connections")
+    sub.add_argument(
+        "--no-track", action="store_true",
+        help="do not hand over when a way out that can't move along (DHCP, PPPoE) is down",
+    )  # fmt: skip
     sub.add_argument(
         "--vrid", type=int, choices=range(1, 256), default=None, metavar="ID",
         help=f"virtual router id, 1 to 255 (default: {DEFAULT_VRID}, or the next that nobody uses)",

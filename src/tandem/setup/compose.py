@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from ipaddress import ip_address, ip_interface
 
 from tandem.config.uci import quote
-from tandem.setup.pair import Setup, Shared
+from tandem.setup.pair import SECOND, WITHOUT_WAY_OUT, Setup, Shared
 
 _GROUP = "gateway"
 _HEAD = """\
@@ -49,8 +49,7 @@ def _instance(setup: Setup, name: str, one: Shared, family: int, addresses: Iter
         _option("interface", one.network.name),
         _option("virtual_router_id", str(setup.virtual_router_id)),
         _option("version", "3"),
-        _option("priority", str(setup.priority)),
-        _option("nopreempt", "1"),
+        *(_steady(setup.priority) if setup.uplinks is None else _tracking(setup.uplinks)),
         _option("advert_int", setup.advert_int),
     ]
     if family == 6:  # RFC 9568 section 5.2.9: the first address is a link-local one
@@ -72,6 +71,20 @@ def _instance(setup: Setup, name: str, one: Shared, family: int, addresses: Iter
             _list("virtual_routes", route),
         ]
     return lines
+
+
+def _steady(priority: int) -> Lines:
+    return [_option("priority", str(priority)), _option("nopreempt", "1")]
+
+
+def _tracking(uplinks: Iterable[str]) -> Lines:
+    """Both routers have one priority: who has a way out takes over from one that has none, and keeps it."""
+    return [
+        "\t# The way out has an address of its own on each router and does not move along: a router without",
+        "\t# it hands over. Connections to the internet, port forwards and VPNs do not survive that.",
+        _option("priority", str(SECOND)),
+        *(_list("track_interface", f"{name} weight -{WITHOUT_WAY_OUT}") for name in uplinks),
+    ]
 
 
 def _name(one: Shared, family: int) -> str:

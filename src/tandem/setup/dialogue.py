@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TextIO
 
@@ -92,6 +92,21 @@ def interview(dialogue: Dialogue, networks: Networks, start: Setup, *, sync: boo
             lambda text: peer_problem(shared, networks, text),
         ).split("/")[0]
     return replace(start, shared=shared, peer=peer)
+
+
+def ask_to_track(dialogue: Dialogue, names: Sequence[str]) -> bool:
+    """Whether a router hands over when it has lost its way out, which can't move along."""
+    every = " or ".join(names)
+    dialogue.say(provided(names))
+    return dialogue.confirm(f"Hand the gateway over when {every} has failed here and not there?")
+
+
+def provided(names: Sequence[str]) -> str:
+    """What does not survive a takeover, for a way out with an address of the provider's."""
+    return f"""\
+What the provider gives to {" and ".join(names)} stays with its router. When the other one takes over, hosts
+go on by the other's way out: connections to the internet break and begin anew; port forwards,
+dynamic DNS and VPNs at the provider's address do not move along."""
 
 
 def _ask_networks(dialogue: Dialogue, networks: Networks, look: bool) -> tuple[Shared, ...]:

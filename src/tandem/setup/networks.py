@@ -11,6 +11,10 @@ from tandem.config import uci
 
 Interface = IPv4Interface | IPv6Interface
 
+# Protocols by which a provider gives an IPv4 address to one router, and with it the way out.
+_PROVIDED = (
+    "dhcp", "pppoe", "pppoa", "ppp", "pptp", "l2tp", "3g", "ncm", "qmi", "mbim", "wwan", "modemmanager",
+)  # fmt: skip
 _TRUE = ("1", "on", "true", "yes", "enabled")
 
 
@@ -34,6 +38,7 @@ class Networks:
 
     static: tuple[Network, ...]
     others: tuple[tuple[str, str], ...]
+    uplinks: tuple[str, ...] = ()  # those of `others` that are a way out, by an address of the provider's
 
     def get(self, name: str) -> Network | None:
         """The network of this name."""
@@ -50,17 +55,20 @@ class Networks:
 
 def read_networks(text: str, file: str) -> Networks:
     """The networks of a text in UCI syntax; what netifd would not understand is left out. Never raises."""
-    static, others = [], []
+    static, others, uplinks = [], [], []
     for section in uci.read(text, file).sections:
         if section.type != "interface" or section.name in (None, "loopback"):
             continue
         name = section.name or ""
         network = _network(name, section)
-        if network is None:
-            others.append((name, _value(section, "proto") or "none"))
-        else:
+        if network is not None:
             static.append(network)
-    return Networks(tuple(static), tuple(others))
+            continue
+        others.append((name, _value(section, "proto") or "none"))
+        unused = _value(section, "disabled") in _TRUE or _value(section, "defaultroute") == "0"
+        if _value(section, "proto") in _PROVIDED and not unused:
+            uplinks.append(name)
+    return Networks(tuple(static), tuple(others), tuple(uplinks))
 
 
 def served_networks(text: str, file: str) -> frozenset[str]:

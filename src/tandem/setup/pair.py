@@ -15,6 +15,7 @@ from tandem.setup import DEFAULT_ADVERT_INT, DEFAULT_VRID, SECRET_FILE
 from tandem.setup.networks import Interface, Network, Networks
 
 FIRST, SECOND = 101, 100  # priorities; with nopreempt they decide only when both start at once
+WITHOUT_WAY_OUT = 50  # is what a router's priority falls by
 
 
 class SetupError(Exception):
@@ -45,6 +46,12 @@ class Setup:
     virtual_router_id: int = DEFAULT_VRID
     advert_int: str = DEFAULT_ADVERT_INT  # seconds
     secret_file: str = SECRET_FILE
+    uplinks: tuple[str, ...] | None = None  # a router hands over without them; None: never for that reason
+
+
+def uplinks(shared: Iterable[Shared], networks: Networks) -> tuple[str, ...]:
+    """The ways out that are to be tracked, because they can't move along; () if a shared network is one."""
+    return () if any(one.network.gateway for one in shared) else networks.uplinks
 
 
 def share(networks: Networks, name: str, addresses: Sequence[str]) -> Shared:

@@ -11,9 +11,18 @@ from getpass import getpass
 
 from tandem.control.commands import DONE, FAILED, UNUSABLE, complain, print_lines
 from tandem.setup import DEFAULT_VRID, files, service, token
-from tandem.setup.dialogue import Dialogue, Ended, interview, no_networks, taken
+from tandem.setup.dialogue import Dialogue, Ended, ask_to_track, interview, no_networks, provided, taken
 from tandem.setup.networks import Networks, advertised_networks, read_networks, served_networks
-from tandem.setup.pair import Setup, SetupError, Shared, peer_problem, propose_address, propose_peer, share
+from tandem.setup.pair import (
+    Setup,
+    SetupError,
+    Shared,
+    peer_problem,
+    propose_address,
+    propose_peer,
+    share,
+    uplinks,
+)
 from tandem.setup.segment import used_ids
 
 IPV6 = "/proc/sys/net/ipv6"
@@ -59,6 +68,9 @@ def _invite(arguments: argparse.Namespace, networks: Networks) -> int:
     elif look and (sentences := [line for one in setup.shared for line in taken(one.network, one.addresses)]):
         raise SetupError(*sentences)
     setup = _with_dhcp(setup, arguments.dhcp_config)
+    names = () if arguments.no_track else uplinks(setup.shared, networks)
+    if names and (not asked or ask_to_track(dialogue, names)):
+        setup = replace(setup, uplinks=names)
     if look:
         if asked:
             dialogue.say("Listening for other virtual routers...")
@@ -73,6 +85,8 @@ def _invite(arguments: argparse.Namespace, networks: Networks) -> int:
         if not dialogue.confirm(f"Write this to {arguments.config}?"):
             return FAILED
     _install(arguments, setup, text, secret)
+    if names and not asked:
+        dialogue.say(f"\n{provided(names)}")
     word = token.encode(token.invitation(setup, networks, secret))
     print_lines(sys.stdout, _other_router(word, with_secret=bool(secret)))
     return _start(arguments, dialogue if asked else None)

@@ -16,7 +16,16 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 from tandem.setup.networks import Network, Networks
-from tandem.setup.pair import SECOND, Setup, SetupError, Shared, address_problem, peer_problem, share
+from tandem.setup.pair import (
+    SECOND,
+    Setup,
+    SetupError,
+    Shared,
+    address_problem,
+    peer_problem,
+    share,
+    uplinks,
+)
 
 LONGEST = 4096  # characters
 _LARGEST = 16384  # bytes, unpacked
@@ -32,8 +41,11 @@ class Invitation:
     advert_int: str
     networks: tuple[tuple[str, tuple[str, ...], bool, bool], ...]  # name, shared addresses, dhcp, ra
     secret: str = ""
+    track: bool = False  # its ways out, which can't move along
     host: str = ""  # the address of the router that joins
-    peer: str = ""  # of the one that invites; these three are "" when connections are not replicated
+    peer: str = (
+        ""  # of the one that invites; this, `host` and `secret` are "" when connections are not replicated
+    )
 
 
 def invitation(setup: Setup, networks: Networks, secret: str) -> Invitation:
@@ -45,14 +57,15 @@ def invitation(setup: Setup, networks: Networks, secret: str) -> Invitation:
         wanted = ip_address(setup.peer)
         host, peer = setup.peer, next(str(own.ip) for own in network.addresses if wanted in own.network)
     shared = tuple((one.network.name, one.addresses, one.dhcp, one.ra) for one in setup.shared)
-    return Invitation(setup.virtual_router_id, setup.advert_int, shared, secret, host, peer)
+    track = setup.uplinks is not None
+    return Invitation(setup.virtual_router_id, setup.advert_int, shared, secret, track, host, peer)
 
 
 def encode(invited: Invitation) -> str:
     """The token."""
     fields = [
         invited.virtual_router_id, invited.advert_int, invited.networks,
-        invited.secret, invited.host, invited.peer,
+        invited.secret, int(invited.track), invited.host, invited.peer,
     ]  # fmt: skip
     packed = zlib.compress(json.dumps(fields, separators=(",", ":")).encode(), 9)
     data = bytes((_VERSION,)) + zlib.crc32(packed).to_bytes(4, "big") + packed
@@ -70,11 +83,11 @@ def decode(text: str) -> Invitation:
             raise SetupError(f"the token is of version {data[0]}: install the same version on both routers")
         if zlib.crc32(data[5:]) != int.from_bytes(data[1:5], "big"):
             raise ValueError
-        vrid, advert_int, networks, secret, host, peer = json.loads(_unpack(data[5:]))
+        vrid, advert_int, networks, secret, track, host, peer = json.loads(_unpack(data[5:]))
         found = tuple(
             (str(name), tuple(map(str, words)), bool(dhcp), bool(ra)) for name, words, dhcp, ra in networks
         )
-        return Invitation(int(vrid), str(advert_int), found, str(secret), str(host), str(peer))
+        return Invitation(int(vrid), str(advert_int), found, str(secret), bool(track), str(host), str(peer))
     except (ValueError, TypeError, binascii.Error, zlib.error, RecursionError):
         raise SetupError(_DAMAGED) from None
 
@@ -101,7 +114,9 @@ def accept(invited: Invitation, networks: Networks, secret_file: str) -> Setup:
         problems += _strangers(invited, networks, shared)
     if problems:
         raise SetupError(*problems)
-    return Setup(tuple(shared), peer, SECOND, invited.virtual_router_id, invited.advert_int, secret_file)
+    tracked = uplinks(shared, networks) if invited.track else None
+    identity = invited.virtual_router_id, invited.advert_int
+    return Setup(tuple(shared), peer, SECOND, *identity, secret_file, tracked)
 
 
 def _place(networks: Networks, name: str, addresses: tuple[str, ...]) -> Shared:
