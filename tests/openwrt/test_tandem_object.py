@@ -73,9 +73,10 @@ def test_the_reason_of_a_refusal_comes_with_it(r1: Router, ubusd: Ubusd) -> None
 
 def test_the_methods_and_their_arguments(r1: Router, ubusd: Ubusd) -> None:
     group = {"group": 3}
+    forced = {"group": 3, "force": 3}
     assert ubusd.connect().objects("tandem")["tandem"] == {
         "status": {}, "history": {}, "reload": {}, "conntrack": {},
-        "failover": group, "standby": group, "resume": group,
+        "failover": forced, "standby": forced, "resume": group,
     }  # fmt: skip
 
 

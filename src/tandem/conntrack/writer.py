@@ -13,8 +13,9 @@ dealt with in later steps. By errno:
     ENOENT      its master is gone: a transfer outlives what announced it, a call the INVITE. It is created
                 without. Likewise where EOPNOTSUPP stays: the kernel lacks the helper.
 
-For a helper that it lacks, the kernel starts modprobe and waits. So a helper's first entry is a step of its
-own, and where it was missed, the others go without for a while.
+For a helper that it lacks, the kernel starts modprobe and waits. So a helper's first entry is put into the
+table by a child process (aside.py), all others wait for it, and where the helper was missed, they go without
+for a while.
 
 Where most entries of a chunk were there, those of the next are deleted together before they are
 created: 5 us an entry instead of 18. Not so entries with tails: others may belong to them.
@@ -31,6 +32,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from tandem.conntrack.aside import Aside
 from tandem.conntrack.encode import Chunk
 from tandem.effects.netlink import NETLINK_NETFILTER, NLM_F_REQUEST, Commands, attributes
 
@@ -39,6 +41,7 @@ _AGAIN_MAX = 1000  # messages that wait for another attempt, before there are ne
 _AGAIN_AT_ONCE = 64  # of them in one step: 1 ms
 _HELPERS_MISSED = 64  # names that are remembered
 _HELPER_MISSED = 60_000_000_000  # ns until one is asked for again
+_ANSWER = struct.Struct("=BBH")  # what was done last, whether the helper was missed, errno
 
 _SEND_BUFFER = 1 << 20
 _RECEIVE_BUFFER = 4 << 20  # an error is charged 768 to 1280 bytes, and a chunk of deletions has 800 messages
@@ -124,13 +127,21 @@ class Restorer:
         self._crowded = False  # most entries of the last chunk were in the table
         self._there: set[bytes] = set()  # helpers that the kernel has
         self._missed: dict[bytes, int] = {}  # others, and until when they are not asked for
+        self._aside = Aside()
+        self._asked = b"", b""  # key and message of the entry that the child puts into the table
         self.figures = Figures()
         self.failures: list[tuple[bytes, int]] = []
         self.missing: list[bytes] = []  # keys of entries to touch that are not there
 
     def close(self) -> None:
         """Close the socket."""
+        self._aside.close()
         self._commands.close()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a helper is being looked for: `step` does nothing before that is over."""
+        return self._aside.busy
 
     def restore(self, chunks: Iterable[Chunk], known: bool = False) -> None:
         """Begin to put entries into the table; `step` does it. What was under way is dropped.
@@ -155,6 +166,8 @@ class Restorer:
 
     def step(self) -> bool:
         """Send one chunk and see what became of it, in about a millisecond; True when all is done."""
+        if self._aside.busy and not self._answered():
+            return False
         began = time.monotonic_ns()
         # What is to be tried again is held as messages: not more of them than need be.
         chunk, self._rest = self._rest, None
@@ -192,9 +205,18 @@ class Restorer:
         asked = None
         if self._first == _CREATE and not chunk.simple:
             chunk, asked = self._helped(chunk)
+        if chunk.entries:
+            self._send_plain(chunk)
+        if asked is not None:
+            self.figures.entries += 1
+            self._asked = asked
+            try:
+                self._aside.begin(lambda: self._settle(asked[1]))
+            except OSError:
+                self._settled(_ALONE, True, errno.EAGAIN)
+
+    def _send_plain(self, chunk: Chunk) -> None:
         count = len(chunk.entries)
-        if not count:
-            return
         self.figures.entries += count
         if self._crowded and chunk.simple:
             flows = [message for kind, _, message in _split(chunk.data) if kind == _CT_NEW]
@@ -204,8 +226,6 @@ class Restorer:
             self._crowded = absent < len(flows) / 2
         else:
             errors, absent = self._transact(chunk.data)
-        if asked is not None:
-            self._ask(chunk.entries[-1][0], asked, errors.pop(_sequence(asked), 0))
         if not errors:
             return
         existing = 0
@@ -220,8 +240,8 @@ class Restorer:
         for number in errors.values():
             self._fail(b"", number)
 
-    def _helped(self, chunk: Chunk) -> tuple[Chunk, bytes | None]:
-        """A chunk as far as the first message whose helper is not known, and that message; the rest waits.
+    def _helped(self, chunk: Chunk) -> tuple[Chunk, tuple[bytes, bytes] | None]:
+        """A chunk up to the first entry whose helper is not known, and that: key and message; the rest waits.
 
         Without the helpers that the kernel lacks, and with what an expectation takes.
         """
@@ -230,14 +250,15 @@ class Restorer:
             name = _helper(message) if kind == _CT_NEW else b""
             missed = name and now < self._missed.get(name, 0)
             read += len(message)
+            if name and not missed and name not in self._there:
+                rest = Chunk(chunk.data[read:], chunk.first + number, chunk.entries[number:])
+                self._rest = rest if rest.entries else None
+                asked = chunk.entries[number - 1][0], bytes(message)
+                return Chunk(parts, chunk.first, chunk.entries[: number - 1]), asked
             if kind == _EXP_NEW:
                 parts += _expectation(message)
             else:
                 parts += _without(message, _HELP) if missed else message
-            if name and not missed and name not in self._there:
-                rest = Chunk(chunk.data[read:], chunk.first + number, chunk.entries[number:])
-                self._rest = rest if rest.entries else None
-                return Chunk(parts, chunk.first, chunk.entries[:number]), message
         return Chunk(parts, chunk.first, chunk.entries), None
 
     def _retry(self) -> None:
@@ -252,23 +273,44 @@ class Restorer:
         for number in errors.values():
             self._fail(b"", number)
 
-    def _ask(self, key: bytes, message: bytes, number: int) -> None:
-        """Find out about the helper of a message that was sent, with which errno."""
-        what = _CREATE
-        while number and (following := _NEXT.get((what, number))) is not None:
-            what = following
-            if (what, number) == (_ALONE, errno.EOPNOTSUPP):
-                if len(self._missed) >= _HELPERS_MISSED:
-                    self._missed.clear()
-                self._missed[_helper(message)] = time.monotonic_ns() + _HELPER_MISSED
+    def _settle(self, message: bytes) -> bytes:
+        """In the child: put an entry into the table, with its helper if there is one."""
+        what, missed, number = _CREATE, False, 0
+        while True:
             errors, _ = self._transact(_messages_for(what, message))
             number = errors.get(_sequence(message), 0)
-        if number:
+            following = _NEXT.get((what, number)) if number else None
+            if following is None:
+                return _ANSWER.pack(what, missed, number)
+            missed |= (following, number) == (_ALONE, errno.EOPNOTSUPP)
+            what = following
+
+    def _answered(self) -> bool:
+        """Whether the child has answered."""
+        answer = self._aside.answer()
+        if answer is None:
+            return False
+        self.figures.chunks += 1
+        what, missed, number = _ANSWER.unpack(answer) if answer else (_ALONE, True, errno.EAGAIN)
+        self._settled(what, bool(missed), number)
+        return True
+
+    def _settled(self, what: int, missed: bool, number: int) -> None:
+        """Take note of what became of the entry; EAGAIN: of nothing, it goes without its helper."""
+        key, message = self._asked
+        name = _helper(message)
+        if missed:
+            if len(self._missed) >= _HELPERS_MISSED:
+                self._missed.clear()
+            self._missed[name] = time.monotonic_ns() + _HELPER_MISSED
+        if number == errno.EAGAIN:
+            self._again.append((_ALONE, key, message))
+        elif number:
             self._fail(key, number)
-            return
-        self._done(what)
-        if what in (_CREATE, _REPLACE, _EVICT):
-            self._there.add(_helper(message))
+        else:
+            self._done(what)
+            if what in (_CREATE, _REPLACE, _EVICT):
+                self._there.add(name)
 
     def _done(self, what: int) -> None:
         figures = self.figures

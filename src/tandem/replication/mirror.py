@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     Lookup = Callable[[bytes], bytes | None]
 
 MILLISECOND = 1_000_000
+HELPER_PAUSE = 2_000_000  # ns between two looks at whether a helper was found
 REST = 4  # times as long as a step takes, after it
 LEAST, ROUND = 300, 120  # s
 SHARE = 3 / 4
@@ -220,7 +221,8 @@ class Mirror:
             self._busy = False
             self._ended_round()
         later = self._loop.now()
-        self._loop.call_at(_TIMER, later if self._hurried else later + REST * (later - now), self._step)
+        pause = HELPER_PAUSE if self._restorer.waiting else 0 if self._hurried else REST * (later - now)
+        self._loop.call_at(_TIMER, later + pause, self._step)
 
     def _done(self, now: int) -> None:
         self._loop.call_at(_TIMER, None)
