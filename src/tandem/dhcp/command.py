@@ -98,7 +98,9 @@ def _forget_resolvers(config: Config | None, settings: DhcpGateway, router: dnsm
     for name in names if os.path.exists(UBUS) else ():
         data = json.dumps({"interface": name, "dns": []})
         argv = [UBUS, "-t", "2", "call", "network.interface", "set_data", data]
-        subprocess.run(argv, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+        subprocess.run(
+            argv, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False, env={"PATH": PATH}
+        )
 
 
 def _instances(config: Config) -> Iterator[tuple[str, int]]:

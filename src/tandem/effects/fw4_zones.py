@@ -90,11 +90,13 @@ def _names(match: re.Match[str], device: str) -> bool:
 def main(argv: Sequence[str]) -> int:
     """`argv`: DEVICE=INTERFACE of each virtual device. 0: nothing was missing, CHANGED: it was, 1: it is."""
     base_of = dict(word.split("=", 1) for word in argv)
-    listed = subprocess.run([NFT, "-a", "list", "table", *TABLE.split()], capture_output=True, text=True)
+    listed = subprocess.run(
+        [NFT, "-a", "list", "table", *TABLE.split()], capture_output=True, text=True, env={}
+    )
     script = missing(listed.stdout, base_of) if listed.returncode == 0 else []
     if not script:
         return 0
-    done = subprocess.run([NFT, "-f", "-"], input="\n".join([*script, ""]), text=True)
+    done = subprocess.run([NFT, "-f", "-"], input="\n".join([*script, ""]), text=True, env={})
     return 1 if done.returncode else CHANGED
 
 

@@ -22,11 +22,12 @@ from __future__ import annotations
 
 import subprocess
 
-from tandem.effects.process import find_program
+from tandem.effects.process import PATH, find_program
 
 CHAIN = "TANDEM_GATE"
 TABLE = "tandem_gate"
 TIMEOUT = 10.0  # s
+_CLEAN = {"PATH": PATH}
 
 FIRST = 4  # packets
 SOURCE_RATE, SOURCE_BURST = 1000, 500  # packets a second, and at once
@@ -202,7 +203,7 @@ def _output(program: str, *arguments: str) -> str:
     """What `iptables -t mangle` prints; "" when it fails."""
     try:
         argv = [find_program(program), "-w", "-t", "mangle", *arguments]
-        done = subprocess.run(argv, capture_output=True, timeout=TIMEOUT)
+        done = subprocess.run(argv, capture_output=True, timeout=TIMEOUT, env=_CLEAN)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.decode(errors="replace") if not done.returncode else "absent"
@@ -212,7 +213,7 @@ def _run(argv: list[str], text: str = "") -> str:
     """Why a command failed; "" when it did not."""
     try:
         whole = [find_program(argv[0]), *argv[1:]]
-        done = subprocess.run(whole, input=text.encode(), capture_output=True, timeout=TIMEOUT)
+        done = subprocess.run(whole, input=text.encode(), capture_output=True, timeout=TIMEOUT, env=_CLEAN)
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"{argv[0]}: {error}"
     if not done.returncode:

@@ -39,7 +39,9 @@ def ask(package_dir: str) -> str | None:
     """What `problem` says in the planner's interpreter: the daemon's own knows no site-packages (-S)."""
     flags = "-IB" if sys.dont_write_bytecode else "-I"
     argv = [sys.executable, flags, "-c", _ASK, package_dir]
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False, env={}
+    )
     return done.stdout.strip() or (f"{sys.executable} does not run" if done.returncode else None)
 
 

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from glob import glob
 
 from tandem.control.client import ControlError, NoDaemonError, ask
+from tandem.effects.process import PATH
 
 INIT_SCRIPT = "/etc/init.d/tandem"
 BOOT_LINKS = "/etc/rc.d/S[0-9][0-9]tandem"  # of enabled services
 APPEARS_S = 40.0  # Python takes ten seconds on the slowest router that was tried
 _PAUSE_S = 0.2
+_CLEAN = {"PATH": PATH}  # what others get of our environment
 _LOG_LINES = 5
 
 
@@ -31,14 +33,14 @@ def starts_at_boot() -> bool:
 def start(config_file: str, control: str) -> list[str]:
     """Enable and restart the service, and wait until tandemd runs with this file; [], or why it does not."""
     for verb in ("enable", "restart"):
-        if subprocess.run([INIT_SCRIPT, verb], check=False).returncode:
+        if subprocess.run([INIT_SCRIPT, verb], check=False, env=_CLEAN).returncode:
             return [f"{INIT_SCRIPT} {verb} failed"]
     end = time.monotonic() + APPEARS_S
     while True:
         why = _absent(config_file, control)
         if why is None:
             return []
-        refused = subprocess.run([INIT_SCRIPT, "running"], check=False).returncode != 0
+        refused = subprocess.run([INIT_SCRIPT, "running"], check=False, env=_CLEAN).returncode != 0
         if refused or time.monotonic() > end:
             return [f"tandemd does not run: {why}", *_last_words()]
         time.sleep(_PAUSE_S)
@@ -59,7 +61,9 @@ def _absent(config_file: str, control: str) -> str | None:
 def _last_words() -> Iterator[str]:
     """What it has logged last."""
     try:
-        done = subprocess.run(["logread", "-e", "tandemd"], capture_output=True, text=True, timeout=10)
+        environment = {"PATH": os.environ.get("PATH", PATH)}
+        argv = ["logread", "-e", "tandemd"]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=10, env=environment)
     except (OSError, subprocess.TimeoutExpired):
         return
     yield from (f"log: {line}" for line in done.stdout.splitlines()[-_LOG_LINES:])
