@@ -292,6 +292,21 @@ def test_who_is_not_on_the_link_is_not_heard(cables: Cables) -> None:
     assert enter(cables.names[1], attempts) == ["connected", "TimeoutError", "ConnectionRefusedError"]
 
 
+def test_a_router_of_an_older_release_is_connected_to(cables: Cables) -> None:
+    """It sends with the usual hop limit, so that its own connections are not heard."""
+    cables.router(0, paths=(Path("10.1.0.2"),))
+
+    def older() -> bool:
+        with socket.create_server(("10.1.0.2", 3780)) as listener:
+            listener.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 64)
+            listener.settimeout(10)
+            with listener.accept()[0] as sock:
+                sock.settimeout(10)
+                return sock.recv(4) == b"TNDM"
+
+    assert enter(cables.names[1], older)
+
+
 def test_messages_of_a_topic(cables: Cables) -> None:
     left = cables.router(0)
     assert not left.do(lambda: left.channel.send("peer", "notes", b"to nobody"))
