@@ -180,6 +180,10 @@ class Daemon:
         self._assembled = True
         self._interfaces.start(self.router)
         firewall.clear_former()
+        if failures := firewall.keep_untracked():
+            self._log.info(
+                f"a full conntrack table can cost adverts, for nftables cannot notrack: {failures[0]}"
+            )
         firewall.set_active(())
         switch.hold(plan.switch)
         for failure in switch.failures if plan.switch.hold else ():

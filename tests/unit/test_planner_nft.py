@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pyroute2.netlink.nfnetlink import nfgen_msg, nftsocket
 
-from tandem.config.schema import Address, Instance
+from tandem.config.schema import Address, Config, ConntrackSync, Instance, SyncPath, SyncPeer
 from tandem.plan import encode_nft
 
 V4, V6 = Address("192.168.0.4", 24, 4), Address("2001:db8::4", 64, 6)
@@ -134,3 +134,19 @@ def test_neighbor_discovery_comes_before_the_drop() -> None:
         for _, expressions in found
     ]
     assert verdicts == ["NF_ACCEPT", "NF_ACCEPT", "NF_DROP", "NF_DROP"]
+
+
+def test_adverts_and_the_channel_are_not_tracked() -> None:
+    peers = (SyncPeer("r2", (SyncPath("192.168.1.3", port=4000), SyncPath("fe80::3%eth3", port=4000))),)
+    for sync, rules in ((None, 1), (ConntrackSync(peers), 5)):
+        batches = encode_nft.notrack(Config(conntrack_sync=sync))
+        kinds = [kind for kind, _ in decode(batches["notrack"])]
+        assert kinds.count(NEWCHAIN) == 2
+        assert kinds.count(NEWRULE) == 2 * rules
+    assert b"\x0f\xa0" in batches["notrack"]  # the port
+    former = [
+        message.get_attr("NFTA_TABLE_NAME")
+        for kind, message in decode(encode_nft.frame([])["former"])
+        if kind == DELTABLE
+    ]
+    assert encode_nft.NOTRACK_TABLE in former

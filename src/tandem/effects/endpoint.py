@@ -32,6 +32,7 @@ class Endpoint:
         self.plan = plan
         self.counters: dict[str, int] = {}
         self.installed = False
+        self.unsent = 0  # adverts that could not be sent since one was
         self.source: bytes | None = None
         self.socket: VrrpSocket | None = None
         self.frames: tuple[tuple[str, tuple[bytes, ...]], ...] = ()  # announcements by interface

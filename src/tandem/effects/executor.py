@@ -46,6 +46,8 @@ if TYPE_CHECKING:
         def calm(self, group: str) -> None: ...
 
 
+SILENT = 3  # adverts in a row that could not be sent: backups take that for death
+
 Told = Callable[[Transition | GroupTransition], None]
 
 
@@ -160,6 +162,8 @@ class Executor:
             for endpoint in self.endpoints.values():
                 if endpoint.installed and endpoint.plan.nft:
                     failed += _failures(endpoint, self._firewall.failures)
+        if self._firewall.restore_untracked():
+            restored.append(f"table inet {firewall.NOTRACK_TABLE}")
         restored += [f"table inet {guard.table}" for guard in self._guards() if guard.restore()]
         return restored, failed
 
@@ -173,6 +177,7 @@ class Executor:
     def take_plan(self, plan: Plan, stale: Iterable[Template]) -> None:
         """Go over to the plan of a reload; `stale` removes what it no longer has."""
         self._firewall.take_plan(plan)
+        self._firewall.keep_untracked()
         if self.guard is not None:
             self.guard.hold(plan.guard)
         self._switch.take(plan.switch)
@@ -208,10 +213,15 @@ class Executor:
         if priority and endpoint.plan.vmac is not None and not endpoint.vmac_is_up:
             self._set_vmac(endpoint, True)
         result = endpoint.advertise(priority)
-        if result == 0:
-            endpoint.count("adverts_sent" if priority else "priority_zero_sent")
-        else:
+        if result:
             endpoint.count("send_errors")
+            endpoint.unsent += 1
+            return
+        endpoint.count("adverts_sent" if priority else "priority_zero_sent")
+        unsent, endpoint.unsent = endpoint.unsent, 0
+        if unsent >= SILENT and priority and endpoint.installed:
+            # A backup may have taken over meanwhile, and told the hosts so.
+            self._announce(endpoint, endpoint.settings.garp.repeat)
 
     def _install(self, endpoint: Endpoint, firewall: Iterable[Failure]) -> list[EffectFailed]:
         endpoint.installed = True

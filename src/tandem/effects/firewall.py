@@ -10,7 +10,7 @@ from tandem.effects.netlink import Failure
 from tandem.effects.nftables import Nftables, shape_found, shape_of
 from tandem.plan.result import Plan
 
-TABLE = "tandem"  # as in plan/encode_nft.py
+TABLE, NOTRACK_TABLE = "tandem", "tandem_notrack"  # as in plan/encode_nft.py
 
 
 class Firewall:
@@ -33,6 +33,7 @@ class Firewall:
         self._sent: bytes | None = None  # the last batch, and what the kernel said to it
         self._failures: tuple[Failure, ...] = ()
         self._anew = False
+        self._untracked: bytes | None = None  # what stands in the kernel
 
     def take_plan(self, plan: Plan) -> None:
         """Go over to the plan of a reload."""
@@ -42,6 +43,21 @@ class Firewall:
     def clear_former(self) -> None:
         """Remove what a killed daemon may have left: this table, and those of its gate and its addresses."""
         self._nftables.transact(self.plan.nft_former)  # a kernel without nftables has no tables either
+
+    def keep_untracked(self) -> tuple[Failure, ...]:
+        """Keep adverts and the channel out of connection tracking; the kernel's refusals."""
+        self._untracked = None
+        failures = self._nftables.transact(self.plan.nft_notrack)
+        if not failures:
+            self._untracked = self.plan.nft_notrack
+        return failures
+
+    def restore_untracked(self) -> bool:
+        """Do so again if somebody else has changed it; whether that was so. OSError as for `restore`."""
+        if self._untracked is None or shape_found(NOTRACK_TABLE) == shape_of(self._untracked):
+            return False
+        self._nftables.transact(self._untracked)
+        return True
 
     def set_active(self, names: Iterable[str], *, force: bool = False) -> tuple[Failure, ...]:
         """Make the table hold the rules of exactly these instances; the kernel's refusals.
@@ -61,7 +77,10 @@ class Firewall:
         return self._send(plan.nft_head + fragments + plan.nft_tail, force)
 
     def clear(self) -> tuple[Failure, ...]:
-        """Remove the table."""
+        """Remove the tables."""
+        if self._untracked is not None:
+            self._nftables.transact(self.plan.nft_no_notrack)
+            self._untracked = None
         return self._send(self.plan.nft_clear, True)
 
     def restore(self) -> bool:

@@ -10,6 +10,7 @@ A rule names the device of the instance, and so lets nothing in from other zones
 
     iifname "br-lan" ip daddr 224.0.0.18 ip ttl 255 meta l4proto 112 accept
     ip saddr 192.168.1.3 tcp dport 3780 fib saddr . iif oif exists accept
+    ip saddr 192.168.1.3 tcp sport 3780 ct state untracked tcp flags & (syn | ack) != syn fib ... accept
 
 A multicast advert has TTL 255, which no packet from beyond a router can have (RFC 9568 section 5.1.1.3).
 The fib expression (kmod-nft-fib, which fw4 needs anyway) takes a peer's packets from that interface
@@ -109,10 +110,14 @@ def _replication(path: SyncPath, device_of: DeviceOf) -> Iterator[str]:
     address, _, zone = path.address.partition("%")
     interface = path.interface or zone
     who = f"{'ip6' if ':' in address else 'ip'} saddr {address} tcp dport {path.port}"
-    if not interface:
-        yield f"{who} fib saddr . iif oif exists accept"
-    elif (where := _from(interface, device_of)) is not None:
-        yield f"{where} {who} accept"
+    # Answers to the connections that this router has made: conntrack does not know them (plan/encode_nft.py).
+    replies = f"{'ip6' if ':' in address else 'ip'} saddr {address} tcp sport {path.port} ct state untracked"
+    replies += " tcp flags & (syn | ack) != syn"
+    for what in (who, replies):
+        if not interface:
+            yield f"{what} fib saddr . iif oif exists accept"
+        elif (where := _from(interface, device_of)) is not None:
+            yield f"{where} {what} accept"
 
 
 def _from(interface: str, device_of: DeviceOf) -> str | None:

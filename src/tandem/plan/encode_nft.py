@@ -16,6 +16,18 @@
 The first chain to set up NAT for a flow wins, so fw4's masquerade leaves these flows alone.
 A packet that this router itself sends has no incoming interface: it keeps its address, above
 all VRRP adverts (Linux 5.7 and later know the incoming interface in postrouting).
+
+What the routers say to each other stays out of connection tracking, in a table that stands whatever the role:
+a full conntrack table, which an attacker can make, would drop adverts and the channel's packets as well.
+
+    table inet tandem_notrack {
+        chain prerouting {
+            type filter hook prerouting priority -300;  # raw: before connection tracking
+            meta l4proto 112 notrack
+            ip saddr PEER tcp dport 3780 notrack        # and sport; likewise daddr in output
+        }
+        chain output { type filter hook output priority -300; ... }
+    }
 """
 
 from __future__ import annotations
@@ -24,16 +36,19 @@ import struct
 from collections.abc import Sequence
 from ipaddress import ip_address
 
-from tandem.config.schema import Instance
+from tandem.config.schema import Config, Instance
+from tandem.core.packet import PROTOCOL
 from tandem.plan import nft
 from tandem.plan.nft import Expressions
 
 TABLE, GATE_TABLE = "tandem", "tandem_gate"  # the gate's as in gate/rules.py
 ADDRESS_TABLE = "tandem_addresses"  # as in encode_switch.py
+NOTRACK_TABLE = "tandem_notrack"
 POSTROUTING, INPUT = "postrouting", "input"
 
 _PRIORITY_SRCNAT, _PRIORITY_FILTER = 100, 0
-_IPPROTO_ICMPV6 = 58
+_PRIORITY_RAW = -300
+_IPPROTO_TCP, _IPPROTO_ICMPV6 = 6, 58
 _ND_SOLICIT, _ND_ADVERT = 135, 136
 
 # Where the addresses stand in the IP header: offset of source, of destination, length.
@@ -53,12 +68,48 @@ def frame(instances: Sequence[Instance]) -> dict[str, bytes]:
         chains += nft.chain(TABLE, INPUT, "filter", nft.HOOK_INPUT, _PRIORITY_FILTER - 1)
     gone = nft.no_table(TABLE)
     begin, end = nft.batch(nft.BATCH_BEGIN), nft.batch(nft.BATCH_END)
+    former = TABLE, GATE_TABLE, ADDRESS_TABLE, NOTRACK_TABLE
     return {
         "head": begin + gone + nft.new_table(TABLE) + chains if chains else b"",
         "tail": end if chains else b"",
         "clear": begin + gone + end,
-        "former": begin + gone + nft.no_table(GATE_TABLE) + nft.no_table(ADDRESS_TABLE) + end,
+        "former": begin + b"".join(nft.no_table(name) for name in former) + end,
     }
+
+
+def notrack(config: Config) -> dict[str, bytes]:
+    """The batch that makes the table `tandem_notrack`, and the one that removes it."""
+    gone = nft.no_table(NOTRACK_TABLE)
+    begin, end = nft.batch(nft.BATCH_BEGIN), nft.batch(nft.BATCH_END)
+    made = begin + gone + nft.new_table(NOTRACK_TABLE)
+    for hook, name in ((nft.HOOK_PREROUTING, "prerouting"), (nft.HOOK_OUTPUT, "output")):
+        made += nft.chain(NOTRACK_TABLE, name, "filter", hook, _PRIORITY_RAW)
+        adverts = nft.matches(nft.META_L4PROTO, bytes([PROTOCOL]))
+        made += nft.rule(NOTRACK_TABLE, name, [*adverts, nft.notrack()])
+        for expressions in _channel(config, incoming=hook == nft.HOOK_PREROUTING):
+            made += nft.rule(NOTRACK_TABLE, name, [*expressions, nft.notrack()])
+    return {"notrack": made + end, "no_notrack": begin + gone + end}
+
+
+def _channel(config: Config, incoming: bool) -> list[Expressions]:
+    """What matches the packets of the channel, from or to each address of a peer."""
+    sync = config.conntrack_sync
+    if sync is None:
+        return []
+    addresses = {path.address.partition("%")[0] for peer in sync.peers for path in peer.paths}
+    found: list[Expressions] = []
+    for address in sorted(addresses):
+        family, value = _family(address)
+        source, destination, length = _ADDRESS_AT[family]
+        whose = [
+            *nft.matches(nft.META_NFPROTO, bytes([family])),
+            *nft.matches(nft.META_L4PROTO, bytes([_IPPROTO_TCP])),
+            nft.payload(nft.NETWORK_HEADER, source if incoming else destination, length),
+            nft.compare(nft.EQ, value),
+        ]
+        port = nft.compare(nft.EQ, struct.pack("!H", sync.port))
+        found += [[*whose, nft.payload(nft.TRANSPORT_HEADER, at, 2), port] for at in (0, 2)]  # either port
+    return found
 
 
 def fragment(instance: Instance) -> bytes:

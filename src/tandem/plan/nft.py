@@ -13,7 +13,7 @@ from tandem.plan.template import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST
 
 BATCH_BEGIN, BATCH_END = 0x10, 0x11  # NFNL_MSG_BATCH_*, include/uapi/linux/netfilter/nfnetlink.h
 INET, IPV4, IPV6 = 1, 2, 10  # NFPROTO_*
-HOOK_INPUT, HOOK_OUTPUT, HOOK_POSTROUTING = 1, 3, 4  # NF_INET_*
+HOOK_PREROUTING, HOOK_INPUT, HOOK_OUTPUT, HOOK_POSTROUTING = 0, 1, 3, 4  # NF_INET_*
 EQ, NEQ = 0, 1  # NFT_CMP_*
 META_IIF, META_IIFNAME, META_OIFNAME, META_NFPROTO, META_L4PROTO = 4, 6, 7, 15, 16  # NFT_META_*
 NETWORK_HEADER, TRANSPORT_HEADER = 1, 2
@@ -110,6 +110,11 @@ def snat(family: int) -> bytes:
 def verdict(code: int) -> bytes:
     decision = nested(2, number(1, code))  # NFTA_DATA_VERDICT: NFTA_VERDICT_CODE
     return expression("immediate", number(1, _VERDICT_REGISTER), nested(2, decision))
+
+
+def notrack() -> bytes:
+    """Connection tracking does not see the packet."""
+    return expression("notrack")
 
 
 def _data(kind: int, value: bytes) -> bytes:

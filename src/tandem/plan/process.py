@@ -54,7 +54,7 @@ def build_plan(config: Config, warnings: Sequence[str]) -> dict[str, Any]:
             for instance in config.instances
         },
         "static": _static(config, priorities),
-        "nft": encode_nft.frame(config.instances),
+        "nft": encode_nft.frame(config.instances) | encode_nft.notrack(config),
         "guard": _guard(config, router),
         "switch": encode_switch.switch(config.instances, config.globals.address_lifetime_s),
         "leases": dnsmasq.lease_plan(config, router),

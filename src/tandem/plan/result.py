@@ -119,6 +119,8 @@ class Plan:
     nft_tail: bytes
     nft_clear: bytes
     nft_former: bytes  # removes what a daemon that was killed may have left
+    nft_notrack: bytes  # makes the table that keeps what the routers say out of connection tracking
+    nft_no_notrack: bytes
     guard: GuardPlan  # of DHCP
     switch: GuardPlan  # of addresses with an ordinary lifetime
     leases: LeasePlan | None  # None: no instance has `dhcp`
@@ -174,6 +176,8 @@ def _plan(plain: dict) -> Plan:  # type: ignore[type-arg]
         nft_tail=plain["nft"]["tail"],
         nft_clear=plain["nft"]["clear"],
         nft_former=plain["nft"]["former"],
+        nft_notrack=plain["nft"]["notrack"],
+        nft_no_notrack=plain["nft"]["no_notrack"],
         guard=GuardPlan(**plain["guard"]),
         switch=GuardPlan(**plain["switch"]),
         leases=None if plain["leases"] is None else LeasePlan(**plain["leases"]),
