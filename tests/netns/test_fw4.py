@@ -217,7 +217,7 @@ def test_every_rule_is_one_that_nft_takes(open_lab: Open) -> None:
         if device in ("wan*", 'a"b', "back\\"):
             assert len(rules) == 2  # by address alone
         else:
-            assert len(rules) == 7
+            assert len(rules) == 10
         text = "\n".join(["table inet x {", "chain tandem_input {", *rules, "}", "}"])
         lab.r1.exec("nft", "-f", "-", stdin=text)
         lab.r1.exec("nft", "delete", "table", "inet", "x")

@@ -285,12 +285,15 @@ class Interfaces:
         self._close(key)
         if ifindex is None:
             return
+        opened = None
         try:
             opened = VrrpSocket(name, ifindex, family, groups or ())
             if groups is not None:
                 others = VrrpSocket(name, ifindex, family, groups, OTHERS_BUFFER)
                 self._receptions[key] = Reception(self._loop, opened, others, packets)
         except OSError as error:
+            if opened is not None:
+                opened.close()
             self._log.limited(("open", name, family), "error", f"{name}: no VRRP socket: {error}")
             again = self._loop.now() + REOPEN_PAUSE
             self._loop.call_at(("open", key), again, lambda _now: self._listener.interfaces_changed())
