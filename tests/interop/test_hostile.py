@@ -76,8 +76,16 @@ class Siege:
         return Counter({name: count for name, count in self.counted(router).items() if name not in OUR_OWN})
 
     def has_dropped(self, router: Router, count: int) -> bool:
-        """Whether so many packets were dropped for any reason; adverts of r1 may have been among them."""
-        return count <= sum(self.drops(router).values()) < count + 200
+        """Whether so many packets were dropped for any reason.
+
+        Adverts of r1 may have been among them, and packets count twice that come while filters change.
+        """
+        return count <= sum(self.drops(router).values()) < count * 1.05
+
+    def explain(self, router: Router, count: int) -> str:
+        """What was dropped, where it is not `count`."""
+        drops = self.drops(router)
+        return f"{sum(drops.values())} packets were dropped, not {count}: {drops}"
 
     def drained(self) -> None:
         """Wait until both daemons have read, or counted as unread, all packets."""
@@ -193,7 +201,8 @@ def test_a_hundred_thousand_packets(siege: Siege) -> None:
         # A sample is read; the rest is counted as unread.
         total = sum(counters.values()) + others
         all_counted = partial(siege.has_dropped, router, total)
-        wait_until(all_counted, 5, f"all is counted at {router.name}")
+        explain = partial(siege.explain, router, total)
+        wait_until(all_counted, 5, f"all is counted at {router.name}", explain=explain)
         assert siege.drops(router)["unread"] > PACKETS // 2, router.name
         assert cpu_s(router.pid) - was < 0.3 + 0.1 * elapsed, router.name
     siege.assert_unmoved()
@@ -317,5 +326,5 @@ def test_two_thousand_adverts_of_strangers_a_second_cost_little(siege: Siege) ->
         time.sleep(max(0.0, started + (second + 1) * 0.05 - time.monotonic()))
     elapsed = time.monotonic() - started
     for router, was in zip(siege.lab.routers, before, strict=True):
-        assert (cpu_s(router.pid) - was) / elapsed < 0.06, router.name  # 1 to 2 % of it are its own adverts
+        assert (cpu_s(router.pid) - was) / elapsed < 0.04, router.name  # half of 1 % is its own adverts
     siege.assert_unmoved()
