@@ -161,6 +161,10 @@ class Sharing:
         if self.replication is not None:
             self.replication.check_gate()
 
+    def active_peers(self, group: str) -> tuple[str, ...]:
+        """The peers that say that they are active for this group."""
+        return self.peer_roles.active(group) if self.peer_roles is not None else ()
+
     # For people
 
     @property

@@ -15,7 +15,7 @@ from tandem.effects.vrrp_socket import pack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tandem.core.trouble import Report
     from tandem.core.virtual_router import VirtualRouter
@@ -34,12 +34,21 @@ _TIMER = "wire watch"
 class WireWatch:
     """`report` is what was wrong at the last look."""
 
-    def __init__(self, loop: Loop, log: Logger, router: Router, announcer: Announcer) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        log: Logger,
+        router: Router,
+        announcer: Announcer,
+        active_peers: Callable[[str], tuple[str, ...]],
+    ) -> None:
+        """`active_peers(group)`: who says by the channel that it is active for that group."""
         self.report: Report = {}
         self._loop = loop
         self._log = log
         self._router = router
         self._announcer = announcer
+        self._active_peers = active_peers
         self._claims = Claims(loop, self._claimed)
         self._asked: dict[str, int] = {}  # when, by instance
 
@@ -67,6 +76,7 @@ class WireWatch:
         links = self._router.links
         present = links.addresses()
         for group in self._router.groups.values():
+            claimants = self._active_peers(group.settings.name) if group.role is Role.ACTIVE else ()
             for member in group.members:
                 endpoint = self._router.endpoints[member.name]
                 settings = endpoint.settings
@@ -79,6 +89,7 @@ class WireWatch:
                     interval_ms=settings.advert_int_cs * 10,
                     learns_interval=settings.version == 3,
                     peer=_peer(member, now),
+                    claimants=claimants,
                     strays=tuple((text(stray), self._device_of(stray)) for stray in strays),
                 )
 
@@ -124,7 +135,9 @@ class WireWatch:
         for name, endpoint in self._router.endpoints.items():
             # With a virtual MAC address the other router has the same one: adverts tell of it.
             if endpoint.installed and address in endpoint.virtual_addresses:
-                self._router.trouble.claimed(name, text(address), mac.hex(":"), self._loop.now())
+                now = self._loop.now()
+                since = self._router.changed.get(name, now)
+                self._router.trouble.claimed(name, text(address), mac.hex(":"), since, now)
 
 
 def _peer(member: VirtualRouter, now: int) -> tuple[str, int] | None:

@@ -39,6 +39,16 @@ def test_a_peer_that_can_not_take_over() -> None:
     assert r1.refusal(["G1"]) is None  # r3 has told nothing: an older release
 
 
+def test_who_is_active_as_well() -> None:
+    r1, r2 = two_routers()
+    r1.peer_opened("r2")
+    r2.peer_opened("r1")
+    r1.peer_opened("r3")
+    assert (r2.active("G1"), r1.active("G1"), r1.active("none")) == (("r1",), (), ())
+    r2.tell("G1", "MASTER")
+    assert r1.active("G1") == ("r2",)
+
+
 def test_groups_that_only_one_of_them_has_are_no_reason() -> None:
     r1, r2 = two_routers()
     r1.peer_opened("r2")

@@ -61,6 +61,19 @@ def test_another_router_is_active_as_well() -> None:
     assert trouble.look(61 * S, [situation()]) == {}, "that is another time"
 
 
+def test_a_peer_that_is_active_says_so_by_the_channel_alone() -> None:
+    trouble, both = Trouble(), situation(claimants=("r1",))
+    assert trouble.look(10 * S, [both]) == {}, "one of the two may be about to yield"
+    [[text]] = trouble.look(13 * S, [both]).values()
+    assert text.startswith("I1: r1 is active as well: its adverts are not heard here")
+    assert trouble.look(16 * S, [situation(active=False, claimants=("r1",))]) == {}
+    seen(trouble, "contested", "192.168.1.3", 1000, start=10, end=19)
+    [[text]] = trouble.look(19 * S, [both]).values()
+    assert "192.168.1.3 is active as well: it does not hear this router" in text, (
+        "it is the peer that is deaf"
+    )
+
+
 def test_slow_adverts_are_no_pause() -> None:
     trouble = Trouble()
     for second in (0, 40, 80):
@@ -79,14 +92,17 @@ def test_intervals_that_differ(peer_ms: int, learns: bool, wrong: bool) -> None:
 
 def test_an_address_that_another_host_has() -> None:
     trouble = Trouble()
-    trouble.claimed("I1", "192.168.1.4", MAC.hex(":"), 2 * S)
+    trouble.claimed("I1", "192.168.1.4", MAC.hex(":"), 0, 2 * S)
     assert trouble.look(10 * S, [situation()]) == {}, "the active before us may have said it"
-    trouble.claimed("I1", "192.168.1.4", MAC.hex(":"), 10 * S)
+    trouble.claimed("I1", "192.168.1.4", MAC.hex(":"), 0, 10 * S)
     assert trouble.look(12 * S, [situation()]) == {}, "it may be about to take over"
     [[text]] = trouble.look(14 * S, [situation()]).values()
     assert text == "I1: 192.168.1.4 is also at 02:00:00:00:0a:0b: give that host another address"
     assert trouble.look(14 * S, [situation(active=False)]) == {}
-    assert trouble.look(10 * S + KEEP, [situation()]) and not trouble.look(11 * S + KEEP, [situation()])
+    trouble.claimed("I1", "192.168.1.4", MAC.hex(":"), 0, 40 * S)
+    assert trouble.look(40 * S, [situation()]), "it goes on to say so"
+    assert trouble.look(60 * S, [situation(since=39 * S)]) == {}, "that was another time"
+    assert trouble.look(40 * S + KEEP, [situation()]) and not trouble.look(41 * S + KEEP, [situation()])
 
 
 def test_an_address_on_a_backup() -> None:
@@ -101,7 +117,7 @@ def test_a_flood_of_different_packets_is_bounded() -> None:
     seen(trouble, "dropped", "192.168.1.3", "why", start=0, end=5)
     for number in range(10_000):
         trouble.dropped("I1", str(number), "why", 6 * S)
-        trouble.claimed("I1", "192.168.1.4", str(number), 6 * S)
+        trouble.claimed("I1", "192.168.1.4", str(number), 0, 6 * S)
     found = trouble.look(10 * S, [situation()])
     assert len(found["adverts"]) == 1 and len(found["addresses"]) <= NOTED_MAX
     trouble.dropped("I1", "192.168.1.3", "why", 200 * S)

@@ -53,6 +53,10 @@ class PeerRoles:
         known = (self._peers.get(peer) or {}) | news
         self._peers[peer] = dict(list(known.items())[:GROUPS_MAX])
 
+    def active(self, group: str) -> tuple[str, ...]:
+        """The peers that say that they are MASTER of this group."""
+        return tuple(peer for peer, states in self._peers.items() if (states or {}).get(group) == "MASTER")
+
     def refusal(self, groups: Iterable[str]) -> str | None:
         """Why nobody would take over one of the groups, as far as the peers say; None: somebody would.
 

@@ -34,6 +34,7 @@ class Situation:
     interval_ms: int
     learns_interval: bool  # VRRP version 3
     peer: tuple[str, int] | None = None  # a backup's active router: address, interval in ms
+    claimants: tuple[str, ...] = ()  # peers that say by the channel that they are active for it
     strays: tuple[
         tuple[str, str], ...
     ] = ()  # virtual addresses that are here without the role: address, device
@@ -56,15 +57,15 @@ class _Notes:
 
     def lasting(self, now: int) -> list[Key]:
         """What has been seen for SETTLE or longer, and not longer ago than a gap."""
-        return [
-            key
-            for key, (first, last) in self._seen.items()
-            if last - first >= SETTLE and now - last <= self._gap
-        ]
+        return [key for key in self.recent(now) if self._seen[key][1] - self._seen[key][0] >= SETTLE]
 
-    def recent(self, now: int) -> list[tuple[Key, int]]:
-        """What was seen not longer ago than a gap, and when it was last."""
-        return [(key, last) for key, (_, last) in self._seen.items() if now - last <= self._gap]
+    def old(self, now: int) -> list[Key]:
+        """What was seen SETTLE ago or earlier, and not longer ago than a gap."""
+        return [key for key in self.recent(now) if now - self._seen[key][0] >= SETTLE]
+
+    def recent(self, now: int) -> list[Key]:
+        """What has been seen not longer ago than a gap."""
+        return [key for key, (_, last) in self._seen.items() if now - last <= self._gap]
 
 
 class Trouble:
@@ -73,6 +74,7 @@ class Trouble:
     def __init__(self) -> None:
         self._dropped = _Notes(KEEP)
         self._claimed = _Notes(KEEP)
+        self._unheard = _Notes(3 * SETTLE)  # peers that are active as well
         self._contested: dict[str, _Notes] = {}
 
     def dropped(self, instance: str, source: str, why: str, now: int) -> None:
@@ -87,9 +89,13 @@ class Trouble:
             notes = self._contested[instance] = _Notes(gap)
         notes.note((source,), now)
 
-    def claimed(self, instance: str, address: str, mac: str, now: int) -> None:
-        """Another host says that it has a virtual address, while this router is active."""
-        self._claimed.note((instance, address, mac), now)
+    def claimed(self, instance: str, address: str, mac: str, since: int, now: int) -> None:
+        """Another host says that it has a virtual address; this router is active `since` then.
+
+        What is said as soon as the roles have changed, the router may say that was active before.
+        """
+        if now - since >= SETTLE:
+            self._claimed.note((instance, address, mac, str(since)), now)
 
     def look(self, now: int, situations: Iterable[Situation]) -> Report:
         """What is wrong now."""
@@ -103,8 +109,8 @@ class Trouble:
         ]
         addresses = [
             f"{name}: {address} is also at {mac}: give that host another address"
-            for (name, address, mac), last in self._claimed.recent(now)
-            if name in present and _held(present[name], last, now)
+            for (name, address, mac, since) in self._claimed.old(now)
+            if name in present and present[name].active and str(present[name].since) == since
         ]
         for one in present.values():
             adverts += self._of(one, now)
@@ -122,12 +128,22 @@ class Trouble:
 
     def _of(self, one: Situation, now: int) -> list[str]:
         found = []
+        for peer in one.claimants if one.active else ():
+            self._unheard.note((one.name, peer), now)
         if one.active and one.name in self._contested:
             for (source,) in self._contested[one.name].lasting(now):
                 found.append(
                     f"{one.name}: {source} is active as well: it does not hear this router, "
                     "look at what lies between them and at their firewalls"
                 )
+        if one.active and not (one.name in self._contested and self._contested[one.name].recent(now)):
+            unheard = [peer for name, peer in self._unheard.lasting(now) if name == one.name]
+            found += [
+                f"{one.name}: {peer} is active as well: its adverts are not heard here, "
+                "look at what lies between them and at this router's firewall"
+                for peer in unheard
+                if peer in one.claimants
+            ]
         if not one.active and one.peer is not None and one.learns_interval:
             source, interval_ms = one.peer
             if interval_ms != one.interval_ms:
@@ -136,8 +152,3 @@ class Trouble:
                     "set it alike"
                 )
         return found
-
-
-def _held(one: Situation, seen: int, now: int) -> bool:
-    """Whether the instance was active for some time when this was seen, and still is some time after."""
-    return one.active and seen - one.since >= SETTLE and now - seen >= SETTLE

@@ -14,6 +14,9 @@ from collections import deque
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
+
+    from tandem.replication.cache import Cache
 
     PeerHealth = tuple[str, str, int]  # name, what is wrong ("": in step), lag in ns
 
@@ -69,3 +72,21 @@ class Health:
         if not self.loss_limit or within <= self.loss_limit:
             return []
         return [f"{within} records lost within a minute"]
+
+
+def lacking(caches: Iterable[Cache]) -> str:
+    """How many connections the tables have no room for; "": they have room for all."""
+    most, more = 0, False
+    for cache in caches:
+        most, more = max(most, cache.lacking), more or cache.lacks_more
+    return f"{'more than ' if more else ''}{most}" if most else ""
+
+
+def peer_health(peer: dict[str, Any]) -> PeerHealth:
+    """What `Health` wants to know of a peer, from its status."""
+    if peer["state"] != "up":
+        return peer["name"], "not connected", 0
+    there = not peer["streaming"] or peer["in_step"]
+    here = not peer["peer_streaming"] or peer["held_in_step"]
+    lag = int(peer["lag_ms"] * MILLISECOND) if peer["lag_records"] else 0
+    return peer["name"], "" if here and there else "out of step", lag

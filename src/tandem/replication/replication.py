@@ -39,7 +39,7 @@ from tandem.log import Logger
 from tandem.loop import Loop
 from tandem.replication import configured
 from tandem.replication.cache import Cache
-from tandem.replication.health import Health
+from tandem.replication.health import Health, lacking, peer_health
 from tandem.replication.journal import Journal
 from tandem.replication.mirror import Mirror
 from tandem.replication.reunion import Reunion
@@ -518,20 +518,12 @@ class Replication:
         lost = self._kernel.events.overruns + self._own.cache.overflow
         lost += sum(held.cache.overflow for held in self._held.values())
         lost += sum(peer["totals"].get(name, 0) for peer in peers for name in ("dropped", "oversized"))
-        if self._health.judge(now, map(_peer_health, peers), lost, self._lacking()):
+        if self._health.judge(now, map(peer_health, peers), lost, lacking(self._caches())):
             if self.stale:
                 text = f"{OWNER}: replication_stale: {', '.join(self.stale)}"
                 self._log.limited((OWNER, "stale"), "warning", text)
             else:
                 self._log.limited((OWNER, "not stale"), "info", f"{OWNER}: no longer replication_stale")
-
-    def _lacking(self) -> str:
-        """How many connections no table has room for; "": there is room for all."""
-        caches = self._caches()
-        count = max(cache.lacking for cache in caches)
-        if not count:
-            return ""
-        return f"{'more than ' if any(cache.lacks_more for cache in caches) else ''}{count}"
 
     # For people
 
@@ -598,13 +590,3 @@ class Replication:
     def _cache(self) -> Cache:
         settings = self.settings
         return Cache(settings.limit_entries, settings.limit_bytes, settings.hold_s, self._journal)
-
-
-def _peer_health(peer: dict[str, Any]) -> tuple[str, str, int]:
-    """What `Health` wants to know of a peer, from its status."""
-    if peer["state"] != "up":
-        return peer["name"], "not connected", 0
-    there = not peer["streaming"] or peer["in_step"]
-    here = not peer["peer_streaming"] or peer["held_in_step"]
-    lag = int(peer["lag_ms"] * MILLISECOND) if peer["lag_records"] else 0
-    return peer["name"], "" if here and there else "out of step", lag
