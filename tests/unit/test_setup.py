@@ -4,9 +4,13 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import stat
+import zlib
+from base64 import urlsafe_b64encode
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -272,13 +276,43 @@ def test_no_text_is_taken_for_a_token(text: str) -> None:
 
 
 def test_a_token_that_unpacks_to_very_much() -> None:
-    import zlib
-    from base64 import urlsafe_b64encode
-
     packed = zlib.compress(b"[" * 3_000_000, 9)
     data = bytes((1,)) + zlib.crc32(packed).to_bytes(4, "big") + packed
     with pytest.raises(SetupError):
         token.decode(urlsafe_b64encode(data).decode().rstrip("="))
+
+
+def token_of(fields: object) -> str:
+    """A token that is whole and says anything at all."""
+    packed = zlib.compress(fields.encode() if isinstance(fields, str) else json.dumps(fields).encode())
+    data = bytes((1,)) + zlib.crc32(packed).to_bytes(4, "big") + packed
+    return urlsafe_b64encode(data).decode().rstrip("=")
+
+
+WORDS = st.sampled_from(
+    ("lan", "wan", "192.168.1.254", "192.168.1.3", "1", "", "\n", "0.1\n\toption x 'y'")
+) | st.text(max_size=5)
+NUMBERS = st.integers(-1, 300) | st.floats() | st.sampled_from((10**400, float("inf")))
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | NUMBERS | WORDS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS, inner, max_size=2),
+    max_leaves=8,
+)
+NETWORKS = st.lists(st.tuples(WORDS, st.lists(WORDS, max_size=2), st.booleans(), st.booleans()), max_size=2)
+
+
+@given(ANYTHING | st.tuples(NUMBERS | ANYTHING, WORDS | ANYTHING, NETWORKS | ANYTHING, WORDS, st.booleans(), WORDS, WORDS))
+def test_a_whole_token_that_says_nonsense_is_refused(fields: object) -> None:
+    """Whatever the fields are, what comes out is a set-up that is right, or a reason."""
+    with suppress(SetupError):
+        invited = token.decode(token_of(fields))
+        files.verify(token.accept(invited, networks(OTHER), "/etc/tandem/secret"), invited.secret)
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "NaN", "51.5", "true", "0", "256", '"51"', "null"])
+def test_the_id_of_a_token_is_a_number(number: str) -> None:
+    with pytest.raises(SetupError, match="not a token"):
+        token.decode(token_of(f'[{number},"1",[["lan",["192.168.1.254"],false,false]],"",false,"",""]'))
 
 
 def test_four_networks_fit_into_the_line() -> None:

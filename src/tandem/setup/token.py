@@ -84,12 +84,32 @@ def decode(text: str) -> Invitation:
         if zlib.crc32(data[5:]) != int.from_bytes(data[1:5], "big"):
             raise ValueError
         vrid, advert_int, networks, secret, track, host, peer = json.loads(_unpack(data[5:]))
-        found = tuple(
-            (str(name), tuple(map(str, words)), bool(dhcp), bool(ra)) for name, words, dhcp, ra in networks
-        )
-        return Invitation(int(vrid), str(advert_int), found, str(secret), bool(track), str(host), str(peer))
+        return _invitation(vrid, advert_int, networks, track, secret, host, peer)
     except (ValueError, TypeError, binascii.Error, zlib.error, RecursionError):
         raise SetupError(_DAMAGED) from None
+
+
+def _invitation(
+    vrid: object, advert_int: object, networks: object, track: object, *texts: object
+) -> Invitation:
+    """The invitation of what JSON has read, if it is of the kinds that `encode` writes; ValueError."""
+    if type(vrid) is not int or not 1 <= vrid <= 255:
+        raise ValueError
+    if not isinstance(networks, list) or not isinstance(track, bool):
+        raise ValueError
+    found = []
+    for name, words, dhcp, ra in networks:
+        if not (isinstance(words, list) and isinstance(dhcp, bool) and isinstance(ra, bool)):
+            raise ValueError
+        found.append((_text(name), tuple(map(_text, words)), dhcp, ra))
+    secret, host, peer = map(_text, texts)
+    return Invitation(vrid, _text(advert_int), tuple(found), secret, track, host, peer)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not (value.isprintable() or not value):
+        raise ValueError
+    return value
 
 
 def _unpack(packed: bytes) -> bytes:
