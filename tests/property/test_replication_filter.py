@@ -170,3 +170,17 @@ def test_the_largest_lists_fit(kernel: Kernel) -> None:
         ):
             assert kernel.passes(message) == wanted(message)
     assert not Filter(local=local | {LAN}).fits
+
+
+def test_what_is_redirected_from_an_ignored_address_passes() -> None:
+    """As conntrackd has it: an ignored address is where a connection comes from or ends."""
+    router, client, server = (ip_address(text).packed for text in ("203.0.113.5", "198.51.100.7", "10.0.0.2"))
+    redirected = event(client, router, reply=(server, client), protocol=6, ports=(40000, 443))
+    to_itself = event(client, router, reply=(router, client), protocol=6, ports=(40000, 443))
+    kernel = Kernel()
+    for include in (False, True):
+        rules = Filter(networks=((router, 32),), include=include)
+        kernel.load(rules)
+        for message, ends_there in ((redirected, False), (to_itself, True)):
+            expected = include or not ends_there
+            assert (checker(rules)(message), kernel.passes(message)) == (expected, expected)

@@ -76,7 +76,9 @@ class Filter:
     tcp_states: frozenset[int] | None = None  # enum tcp_conntrack; the end of a flow always passes
     zones: frozenset[int] | None = None
     networks: tuple[tuple[bytes, int], ...] = ()  # address and prefix length
-    include: bool = False  # only flows from, to or redirected to `networks`; else all but these
+    include: bool = (
+        False  # only flows from, to or through `networks`; otherwise all but those from and to them
+    )
     local: frozenset[bytes] = frozenset()  # the router's own addresses, with those of broadcasts
     own: bool = False  # also the router's own connections, except that of the replication
     channel_port: int = 3780
@@ -146,7 +148,8 @@ def _family(rules: Filter, family: int, lists: bool) -> Program:
     code += [(f"foreign{family}", None)]
     if lists and rules.networks:
         code += [("", (LDX_IMM, 0, "", "")), *_any_network(rules, family, _SOURCE, "s")]
-        code += _any_network(rules, family, destination, "d")
+        if rules.include:
+            code += _any_network(rules, family, destination, "d")
         code += [*_reply(), *_any_network(rules, family, _SOURCE, "r")]
         if rules.include:
             code += [("", (RET, 0, "", ""))]
@@ -328,7 +331,7 @@ def checker(rules: Filter) -> Callable[[bytes], bool]:
                 return False
             if protocol == _TCP and port in [message[offset : offset + 2] for offset in _PORTS[family]]:
                 return False
-        if networks and (inside(source) or inside(destination) or inside(reply)) != include:
+        if networks and (inside(source) or inside(reply) or (include and inside(destination))) != include:
             return False
         return not deep or _deep(rules, message, protocol)
 
