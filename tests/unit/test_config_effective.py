@@ -176,6 +176,7 @@ def instances(draw: st.DrawFn, name: str, number: int, scripts: list[str], group
         initial_master=master,
         preempt=preempt,
         preempt_delay_ms=draw(milliseconds) if preempt and not master else 0,
+        down_timer_adverts=draw(st.integers(1, 100)),
         accept=draw(st.booleans()),
         auth_pass=draw(maybe(st.just(b"***"))) if version == 2 else None,
         multicast_group={4: "224.0.0.18", 6: "ff02::12"}[family]

@@ -130,6 +130,7 @@ def test_an_instance_without_a_group_is_one() -> None:
         ("option nopreempt '0'", "preempt", True),
         ("option preempt '0'", "preempt", False),
         ("option preempt_delay '4.12'", "preempt_delay_ms", 4120),
+        ("option down_timer_adverts '5'", "down_timer_adverts", 5),
         ("option no_accept '1'", "accept", False),
         ("option accept '0'", "accept", False),
         ("option auth_type 'pass'\n\toption auth_pass '123456789'", "auth_pass", b"12345678"),

@@ -275,6 +275,12 @@ def test_nopreempt_does_not_matter_to_an_active() -> None:
     assert group.role is BACKUP
 
 
+def test_down_timer_adverts_are_those_that_may_be_missed() -> None:
+    group = started(sync_group(instance(down_timer_adverts=5)))
+    group.handle(heard(150), 1_000_000_000)
+    assert group.next_deadline() == 6_609_375_000
+
+
 def test_preempt_delay_counts_from_the_first_lesser_advert() -> None:
     group = started(sync_group(instance(preempt_delay_ms=10_000)))
     for at in range(1_000_000_000, 11_000_000_000, 1_000_000_000):  # 1 .. 10 s: followed

@@ -132,6 +132,7 @@ def _instance(found: Instance) -> Iterator[str]:
     yield from _option("advert_int", decimal(found.advert_int_cs, 2))
     yield from _option("nopreempt", not found.preempt)
     yield from _option("preempt_delay", _seconds(found.preempt_delay_ms))
+    yield from _option("down_timer_adverts", str(found.down_timer_adverts))
     yield from _option("accept", found.accept)
     if found.auth_pass is not None:
         yield from _option("auth_type", "PASS")

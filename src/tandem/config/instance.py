@@ -97,6 +97,7 @@ class _Builder:
             initial_master=master,
             preempt=preempt,
             preempt_delay_ms=delay,
+            down_timer_adverts=self._first("down_timer_adverts", "vrrp_down_timer_adverts"),
             accept=self._pair("accept", "no_accept"),
             auth_pass=self._password(),
             multicast_group=self._group(peers),
@@ -151,6 +152,11 @@ class _Builder:
                 "virtual_ipaddress",
                 self.virtual[MOST_ADDRESSES[family]],
             )
+        if family == 6 and self.virtual and not self.strict and not parsed.given("unicast_peer"):
+            first = self.virtual[0]
+            if not _link_local(first.value):
+                reason = "should be a link-local address, as the first one of IPv6 (RFC 9568 section 5.2.9)"
+                parsed.warn(reason, "virtual_ipaddress", first)
         for option, items in (
             ("virtual_ipaddress", self.virtual),
             ("virtual_ipaddress_excluded", self.excluded),

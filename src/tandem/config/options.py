@@ -120,6 +120,7 @@ GLOBALS: Table = {
     "vrrp_rt_priority": Option(whole(0, 99), "50", "SCHED_FIFO priority, 0: ordinary scheduling"),
     "vrrp_no_swap": _switch("1", "lock the daemon's memory"),
     "vrrp_strict": _switch("0", "nothing that the RFC does not know: no password, unicast, accept mode..."),
+    "vrrp_down_timer_adverts": Option(whole(1, 100), "3", "down_timer_adverts of all instances"),
     "vrrp_min_garp": _switch("0", "one gratuitous ARP per address, no second burst"),
     "vrrp_check_unicast_src": _switch("1", "accept unicast adverts of known peers only"),
     **_garp("vrrp_", " (default of all instances)"),
@@ -165,7 +166,7 @@ GLOBALS: Table = {
         (
             "net_namespace", "instance", "use_pid_dir", "child_wait_time", "startup_script",
             "startup_script_timeout", "shutdown_script", "shutdown_script_timeout", "max_auto_priority",
-            "min_auto_priority_delay", "disable_local_igmp", "vrrp_down_timer_adverts",
+            "min_auto_priority_delay", "disable_local_igmp",
             "vrrp_garp_interval", "vrrp_gna_interval", "vrrp_garp_extra_if", "vrrp_lower_prio_no_advert",
             "vrrp_higher_prio_send_advert", "vrrp_cpu_affinity", "vrrp_rlimit_rttime",
             "vrrp_notify_priority_changes", "enable_traps", "enable_snmp_vrrp", "enable_snmp_rfc",
@@ -222,6 +223,9 @@ INSTANCE: Table = {
     "nopreempt": _switch("0", "leave a lower-priority MASTER in place"),
     "preempt": _switch("1", "the opposite of nopreempt"),
     "preempt_delay": Option(seconds("0", "1000"), "0", "wait before preempting"),
+    "down_timer_adverts": Option(
+        whole(1, 100), None, "missed adverts after which MASTER is down; default: vrrp_down_timer_adverts"
+    ),
     "accept": _switch("1", "receive packets sent to the virtual addresses"),
     "no_accept": _switch("0", "the opposite of accept"),
     "strict_mode": _switch(None, "nothing that the RFC does not know; default: vrrp_strict"),
@@ -290,7 +294,7 @@ INSTANCE: Table = {
     **dict.fromkeys(
         (
             "vrf", "use_vmac_addr", "use_ipvlan", "track_src_ip", "old_unicast_checksum",
-            "garp_extra_if", "down_timer_adverts", "lower_prio_no_advert", "higher_prio_send_advert",
+            "garp_extra_if", "lower_prio_no_advert", "higher_prio_send_advert",
             "notify_master_rx_lower_pri",
         ),
         _NO,
@@ -447,7 +451,12 @@ CONNTRACK_SYNC: Table = {
     "address": Option(
         sync_values.NETWORK, None, "replicate only what goes from or to these networks", many=True
     ),
-    "ignore_address": Option(sync_values.NETWORK, None, "do not replicate these networks", many=True),
+    "ignore_address": Option(
+        sync_values.NETWORK,
+        None,
+        "do not replicate what comes from these networks or ends there, after redirections",
+        many=True,
+    ),
     "protocol": Option(sync_values.PROTOCOL, None, "replicate only these protocols", many=True),
     "ignore_protocol": Option(sync_values.PROTOCOL, None, "do not replicate these protocols", many=True),
     "tcp_state": Option(

@@ -138,6 +138,7 @@ class Instance:
     initial_master: bool = False  # `state MASTER`
     preempt: bool = True
     preempt_delay_ms: int = 0
+    down_timer_adverts: int = 3  # adverts that the active may miss before it is down
     accept: bool = True
     auth_pass: bytes | None = None  # 1..8 bytes, version 2 only
     multicast_group: str = "224.0.0.18"

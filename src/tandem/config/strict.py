@@ -13,6 +13,8 @@ from tandem.config import values
 from tandem.config.read import Parsed
 from tandem.config.schema import Instance
 
+RFC_ADVERTS = 3  # that may be missed, RFC 9568 section 6.1
+
 
 def apply(instance: Instance, parsed: Parsed) -> Instance:
     """The instance as it is in strict mode."""
@@ -34,6 +36,9 @@ def apply(instance: Instance, parsed: Parsed) -> Instance:
     if instance.preempt_delay_ms:
         parsed.warn("has no effect in strict mode: the RFC does not know it", "preempt_delay")
         changes["preempt_delay_ms"] = 0
+    if instance.down_timer_adverts != RFC_ADVERTS:
+        parsed.warn(f"has no effect in strict mode: the RFC waits for {RFC_ADVERTS}", "down_timer_adverts")
+        changes["down_timer_adverts"] = RFC_ADVERTS
     if instance.accept and not owner and not (parsed.given("accept") and instance.version == 3):
         if parsed.given("accept"):
             parsed.warn("has no effect in strict mode: RFC 3768 has no accept mode", "accept")

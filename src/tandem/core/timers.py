@@ -22,9 +22,12 @@ def skew_time(version: int, priority: int, interval_cs: int) -> int:
     return (256 - priority) * scale // 256
 
 
-def active_down_interval(version: int, priority: int, interval_cs: int) -> int:
-    """Active_Down_Interval in ns: three of the active's advertisement intervals plus Skew_Time."""
-    return 3 * interval_cs * CENTISECOND + skew_time(version, priority, interval_cs)
+def active_down_interval(version: int, priority: int, interval_cs: int, adverts: int = 3) -> int:
+    """Active_Down_Interval in ns: three of the active's advertisement intervals plus Skew_Time.
+
+    `adverts` is keepalived's down_timer_adverts, which the RFC does not know.
+    """
+    return adverts * interval_cs * CENTISECOND + skew_time(version, priority, interval_cs)
 
 
 def resignation_skew(priority: int) -> int:

@@ -127,7 +127,11 @@ class VirtualRouter:
 
     def active_down_interval(self) -> int:
         """Active_Down_Interval with the interval learned from the active (v3) or our own (v2)."""
-        return active_down_interval(self.settings.version, self.priority, self.active_adver_interval_cs)
+        return self._down_interval(self.active_adver_interval_cs)
+
+    def _down_interval(self, interval_cs: int) -> int:
+        settings = self.settings
+        return active_down_interval(settings.version, self.priority, interval_cs, settings.down_timer_adverts)
 
     def preempts(self, priority: int) -> bool:
         """Backup, and not to stay so while the active router has this priority."""
@@ -201,11 +205,12 @@ class VirtualRouter:
         """Take changed settings in the same role; the group then says them when we are active."""
         timing = (settings.version, settings.advert_int_cs)
         changed = timing != (self.settings.version, self.settings.advert_int_cs)
+        fewer = settings.down_timer_adverts != self.settings.down_timer_adverts
         self.settings = settings
         if changed:
             self.active_adver_interval_cs = settings.advert_int_cs
-            if self._active_down_at is not None:
-                self._active_down_at = now + self.active_down_interval()
+        if (changed or fewer) and self._active_down_at is not None:
+            self._active_down_at = now + self.active_down_interval()
 
     # Timers
 
@@ -260,7 +265,7 @@ class VirtualRouter:
             self._follow(advert, source, now)
             return True
         # The lesser router's interval, as it is that router's next advert that renews this.
-        interval = active_down_interval(self.settings.version, self.priority, self._bounded(advert))
+        interval = self._down_interval(self._bounded(advert))
         if self._contested_at is None or now >= self._beats_peer_until:
             self._contested_at = now
         self._contest_interval = interval
