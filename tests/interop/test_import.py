@@ -7,32 +7,31 @@ makes of the import; and of some, keepalived on one router and tandemd on the ot
 
 from __future__ import annotations
 
-import ipaddress
-import re
-import subprocess
 from collections.abc import Callable, Iterator
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, reject, settings
 
 from tandem.config.load import load_text
-from tandem.config.schema import Address, Config, Instance
-from tandem.config.values import decimal
+from tandem.config.schema import Config
 from tandem.control import cli
+from tandem.importer import convert, keepalived, sources
+from tandem.importer.draft import Draft
 from tests.lab import Daemon, Host, Keepalived, Lab, LanLab, Port, SeedLab, Tandem, wait_until
 from tests.lab import Instance as Expected
-from tests.lab.lab import open_log
 from tests.lab.topology import KEEPALIVED_NAT, SYNC_GROUP, seed_instances
 
+from .keepalived_dump import Refused, ask, compared, view
+from .keepalived_texts import texts
 from .lan import needs, settled, undisturbed
 
 pytestmark = needs("keepalived")
 
 DATA = Path(__file__).parents[1] / "unit/data/import"
 CORPUS = [*sorted((DATA / "corpus").glob("*.conf")), *sorted(DATA.glob("keepalived*.conf"))]
-DEVICES = ("eth0", "eth1", "br-lan", "eth0.2")
+DEVICES = ("eth0", "eth1", "eth2", "br-lan", "eth0.2")
 
 
 def imported(path: Path, config_id: str, capsys: pytest.CaptureFixture[str]) -> str:
@@ -54,98 +53,30 @@ def host() -> Iterator[Host]:
         yield host
 
 
-def dumped(host: Host, path: Path) -> dict[str, dict[str, Any]]:
-    """keepalived's own view of the instances: for each, its lines "key = value" and its addresses."""
-    files = [f"-f{path}", f"-p{host.file('pid')}", f"-r{host.file('vrrp.pid')}"]
-    host.file("log").unlink(missing_ok=True)
-    with open_log(host) as log:
-        argv = [
-            "keepalived",
-            "--dont-fork",
-            "--log-console",
-            "--vrrp",
-            "--dump-conf",
-            "--config-id=r1",
-            *files,
-        ]
-        process = host.popen(*argv, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        wait_until(lambda: "---< Interfaces >" in host.file("log").read_text(), 10, "keepalived's dump")
-    finally:
-        process.terminate()
-        process.wait(10)
-    text = host.file("log").read_text()
-    found: dict[str, dict[str, Any]] = {}
-    kind = ""
-    for line in text.partition("VRRP Topology")[2].partition("---< Interfaces >")[0].splitlines():
-        line = line[25:]  # behind the time
-        if match := re.fullmatch(r"  VRRP Instance = (.*)", line):
-            found[match[1]] = {"addresses": [], "excluded": []}
-            instance = found[match[1]]
-        elif match := re.fullmatch(r"    ([^=]+?)(?: = |(?<=Multicast address) )([^,]*).*", line):
-            instance[match[1]] = match[2]
-        elif match := re.fullmatch(r"    (\w.*?) ?(\(\d+\))? ?:", line):
-            kind = {"Virtual IP": "addresses", "Virtual IP Excluded": "excluded"}.get(match[1], "")
-        elif kind and (match := re.fullmatch(r"      (\S+) .*", line)):
-            instance[kind].append(str(ipaddress.ip_interface(match[1])))
-    return found
-
-
-def in_its_words(instance: Instance) -> dict[str, Any]:
-    """An instance of Tandem's as keepalived would write it down."""
-    garp = instance.garp
-    words = {
-        "VRRP Version": str(instance.version),
-        "Wantstate": "MASTER" if instance.initial_master else "BACKUP",
-        "Interface": instance.use_vmac or instance.interface,
-        "Virtual Router ID": str(instance.virtual_router_id),
-        "Priority": str(instance.priority),
-        "Advert interval": Decimal(decimal(instance.advert_int_cs, 2)),
-        "Accept": "enabled" if instance.accept else "disabled",
-        "Preempt": "enabled" if instance.preempt else "disabled",
-        "Promote_secondaries": "enabled" if instance.promote_secondaries else "disabled",
-        "Gratuitous ARP delay": decimal(garp.delay_ms, 3),
-        "Gratuitous ARP repeat": str(garp.repeat),
-        "Gratuitous ARP refresh": decimal(garp.refresh_ms, 3),
-        "Gratuitous ARP refresh repeat": str(garp.refresh_repeat),
-        "Gratuitous ARP lower priority delay": decimal(garp.lower_prio_delay_ms, 3),
-        "Gratuitous ARP lower priority repeat": str(garp.lower_prio_repeat),
-        "addresses": [_interface(address) for address in instance.virtual_addresses],
-        "excluded": [_interface(address) for address in instance.excluded_addresses],
-    }
-    if instance.preempt_delay_ms:
-        words["Preempt delay"] = decimal(instance.preempt_delay_ms, 3) + " secs"
-    if instance.auth_pass:
-        words["Password"] = instance.auth_pass.decode()
-    if not instance.unicast_peers:
-        words["Multicast address"] = instance.multicast_group
-    return words
-
-
-def _interface(address: Address) -> str:
-    return str(ipaddress.ip_interface(f"{address.address}/{address.prefixlen}"))
-
-
-def seconds(text: str) -> Decimal:
-    """An interval as the dump has it."""
-    number, unit = text.split()
-    return Decimal(number) / (1000 if unit == "milli-sec" else 1)
-
-
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
 def test_tandem_makes_of_it_what_keepalived_makes(
     path: Path, host: Host, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config: Config | None = load_text(imported(path, "r1", capsys), "imported").config
     assert config is not None
-    dump = dumped(host, path)
-    assert [instance.name for instance in config.instances] == list(dump)
-    for instance in config.instances:
-        expected, seen = in_its_words(instance), dump[instance.name]
-        seen["Advert interval"] = seconds(seen["Advert interval"])
-        assert {key: seen.get(key) for key in expected} == expected
-        assert ("Password" in seen) == ("Password" in expected)
-        assert ("Preempt delay" in seen) == ("Preempt delay" in expected)
+    assert compared(view(config), ask(host, path).view()) == []
+
+
+@given(texts())
+@settings(suppress_health_check=list(HealthCheck))
+def test_of_any_text(host: Host, text: str) -> None:
+    """What both make of a generated file; HYPOTHESIS_PROFILE=hunt makes it many more."""
+    path = host.file("any.conf")
+    path.write_text(text)
+    try:
+        dump = ask(host, path)
+    except Refused:
+        reject()
+    draft = Draft()
+    convert.convert(keepalived.parse(text, "any.conf"), draft, sources.surroundings(""))
+    errors = draft.settle()
+    assert not errors and draft.config is not None, errors
+    assert compared(view(draft.config), dump.view()) == []
 
 
 # Both on one LAN --------------------------------------------------------------------------------

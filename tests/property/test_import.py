@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem.config import uci
+from tandem.config import options, uci
 from tandem.config.load import load_text
 from tandem.importer import conntrackd, convert, dhcp, keepalived, openwrt, sources, ucarp
 from tandem.importer.draft import Draft
@@ -73,6 +73,22 @@ def imported(text: str, kind: str) -> None:
         assert "\n" not in str(problem)
 
 
+@st.composite
+def misplaced(draw: st.DrawFn) -> str:
+    """Well-formed blocks with any keyword anywhere, and values of another kind."""
+    keyword = st.sampled_from(sorted({*options.INSTANCE, *options.SCRIPT}))
+    inner = st.sampled_from(("authentication", "track_script", "unicast_peer", "virtual_routes", "group"))
+    value = st.sampled_from(("x", "1e400", "-1", "99999999999", "0.5", "on", "", "AH", "MASTER", "fe80::1"))
+    line = st.tuples(keyword, value | WORDS).map(" ".join)
+    lines = st.lists(line, min_size=4, max_size=30).map("\n".join)
+    block = st.tuples(lines, inner, lines).map(lambda found: "{}\n{} {{\n{}\n}}".format(*found))
+    kinds = st.sampled_from(
+        ("vrrp_instance", "vrrp_instance", "vrrp_sync_group", "vrrp_script", "global_defs")
+    )
+    blocks = st.lists(st.tuples(kinds, st.sampled_from(("V", "G", "", '"a b"')), block), max_size=4)
+    return "\n".join(f"{kind} {name} {{\n{inside}\n}}" for kind, name, inside in draw(blocks))
+
+
 KINDS = st.sampled_from((sources.KEEPALIVED, sources.CONNTRACKD, sources.UCARP, sources.UCI))
 
 
@@ -90,6 +106,11 @@ def test_a_damaged_file(text: str, kind: str) -> None:
 @given(damaged())
 def test_a_damaged_file_as_what_it_looks_like(text: str) -> None:
     imported(text, sources.kind_of(text))
+
+
+@given(misplaced())
+def test_any_keyword_anywhere(text: str) -> None:
+    imported(text, sources.KEEPALIVED)
 
 
 @given(st.text(alphabet=" \t\"'\\abx0123{}#!$", max_size=60))

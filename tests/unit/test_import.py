@@ -132,7 +132,7 @@ class TestMessages:
                 "k.conf:7: 'unicast_ttl 3': there is no unicast_peer: adverts are",
             ),
             (
-                instance("virtual_routes {\n  1.2.3.0/24 via 10.0.0.9 or 10.0.0.8\n }"),
+                instance("virtual_routes {\n  1.2.3.0/24 via 10.0.0.9 tos 1\n }"),
                 "k.conf:8: section 'V' (vrrp_instance), option 'virtual_routes', value '1.2.3.0/24",
             ),
             (
@@ -145,7 +145,7 @@ class TestMessages:
             ),
             (
                 instance('notify_master "relative.sh"'),
-                "k.conf:7: section 'V' (vrrp_instance), option 'notify_master', value 'relative.sh'",
+                "k.conf:7: 'notify_master relative.sh': there is no program 'relative.sh' in PATH here, and",
             ),
             (
                 instance('notify_backup "/bin/x" nobody'),
@@ -330,12 +330,18 @@ def test_scripts_keep_their_words(imported: Imported) -> None:
     assert config.scripts[0].interval_ms == 1000
 
 
+FLOATING = {"eth1": 5, "own": -20, "other": 9}
+
+
 @pytest.mark.parametrize(
     ("keyword", "weights"),
-    [("", [0, 0, 0]), ("global_tracking", [5, -20, 9]), ("sync_group_tracking_weight", [5, -20, 9])],
+    [("", {"eth1": 0}), ("global_tracking", FLOATING), ("sync_group_tracking_weight", FLOATING)],
 )
-def test_weights_in_a_sync_group(imported: Imported, keyword: str, weights: list[int]) -> None:
-    """keepalived counts those of members only with one of two keywords; without, down is a fault."""
+def test_weights_in_a_sync_group(imported: Imported, keyword: str, weights: dict[str, int]) -> None:
+    """keepalived counts those of members only with one of two keywords.
+
+    Without, an interface that is down is a fault, and a script with a weight counts for nothing.
+    """
     head = f"""vrrp_sync_group G {{ group {{ V }}
 {keyword}
 }}
@@ -349,8 +355,8 @@ vrrp_script other {{
 """
     tracks = "track_interface {\n  eth1 weight 5\n }\n track_script {\n  own\n  other weight 9 reverse\n }"
     [instance_found] = imported.run(k_conf=instance(tracks, head=head)).config.instances
-    assert [(track.weight) for track in instance_found.tracks] == weights
-    assert [track.reverse for track in instance_found.tracks] == [False, False, True]
+    assert {track.name: track.weight for track in instance_found.tracks} == weights
+    assert [track.name for track in instance_found.tracks if track.reverse] == (["other"] if keyword else [])
     assert ("ignores the weight in a sync group" in imported.err) is (not keyword)
 
 
@@ -378,5 +384,5 @@ def test_a_sync_group_tracks_each_thing_once(imported: Imported) -> None:
     group = "vrrp_sync_group G {\n group { V }\n track_interface {\n  eth1\n }\n}\n"
     imported.run(k_conf=instance("track_interface {\n  eth1 weight 5\n }", head=group))
     assert imported.said("not imported") == [
-        "k.conf:14: 'eth1 weight 5': counts once in a sync group, as 'eth1'"
+        "k.conf:14: 'eth1 weight 5': counts once in a sync group, as 'eth1 weight 0'"
     ]

@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Import, print what does not come over, and write the result."""
-    from tandem.importer import complete
+    from tandem.importer import complete, scripts, sources
     from tandem.importer.draft import Draft
     from tandem.importer.sources import Includes
 
@@ -67,11 +67,16 @@ def run(arguments: argparse.Namespace) -> int:
         return UNUSABLE
     draft = Draft()
     _convert(texts, draft, arguments, includes)
+    scripts.leave_to_replication(draft)
     errors = draft.settle()
     if complete.keep_untranslated(draft):
         errors = draft.settle()
     if not draft.sections:
         complain(["there is nothing in it that could be imported"])
+    elif not errors:
+        alone = all(sources.kind_of(text) == sources.CONNTRACKD for _, text in texts)
+        errors = tuple(complete.verdict(draft, alone))
+    errors += tuple(draft.lost)
     _explain(draft)
     print_lines(sys.stderr, (f"not imported: {problem}" for problem in draft.left_out))
     print_lines(sys.stderr, (f"note: {problem}" for problem in draft.remarks))
@@ -161,10 +166,11 @@ def _convert(
 def _keepalived(
     text: str, name: str, draft: Draft, arguments: argparse.Namespace, includes: Includes
 ) -> None:
-    from tandem.importer import convert, keepalived
+    from tandem.importer import convert, keepalived, sources
 
     config_id = arguments.id or os.uname().nodename.partition(".")[0]
-    convert.convert(keepalived.parse(text, name, config_id, includes), draft)
+    tree = keepalived.parse(text, name, config_id, includes)
+    convert.convert(tree, draft, sources.surroundings(arguments.root))
 
 
 def _uci(text: str, name: str, draft: Draft, arguments: argparse.Namespace, includes: Includes) -> None:
@@ -186,7 +192,7 @@ def _uci(text: str, name: str, draft: Draft, arguments: argparse.Namespace, incl
         else:
             _keepalived(found, path, draft, arguments, includes)
             return
-    openwrt.convert(document, name, draft)
+    openwrt.convert(document, name, draft, sources.surroundings(arguments.root))
     hotplug = includes.below_root("/etc/hotplug.d/keepalived")
     if any(section.type == "vrrp_instance" for section in draft.sections) and os.path.isdir(hotplug):
         reason = f"scripts in {hotplug} belong into /etc/hotplug.d/tandem, which gets the same variables"

@@ -12,6 +12,7 @@ import ipaddress
 import re
 from collections.abc import Iterator
 
+from tandem.config import sync_values
 from tandem.config.problem import Problem
 from tandem.importer.draft import Draft, Origin, Section
 from tandem.importer.keepalived import Statement, Tree
@@ -181,6 +182,8 @@ _GENERAL = (  # what there is no need for, without a word
     "NetlinkBufferSizeMaxGrowth", "NetlinkOverrunResync", "NetlinkEventsReliable", "PollSecs",
     "EventIterationLimit", "Systemd", "Scheduler", "Family",
 )  # fmt: skip
+_SYNONYMS = {"CLOSED": "CLOSE"}  # of TCP states, in its read_config_lex.l
+_NEVER = ("LISTEN", "NONE")
 _OWN = ("virtual_ipaddress", "virtual_ipaddress_excluded", "mcast_src_ip", "unicast_src_ip", "source")
 
 
@@ -215,18 +218,14 @@ def _filter(statement: Statement, section: Section, draft: Draft) -> None:
         elif what == "Address":
             for _, value, where in _words(inner):
                 _address(value, how == "Accept", section, draft, where)
-        elif what == "State" and how == "Accept":
-            _states(inner, section, draft)
+        elif what == "State":
+            _states(inner, how == "Accept", section, draft)
         else:
-            draft.leave_out(_origin(inner), "not supported: list the states to Accept")
+            draft.leave_out(_origin(inner), "unknown in a filter; it has Protocol, Address and State")
 
 
 def _address(value: str, accept: bool, section: Section, draft: Draft, where: Origin) -> None:
-    """An address of the filter. What the router itself sends and gets, Tandem leaves out by itself.
-
-    To conntrackd such an address is where a connection comes from; Tandem would also leave out those that
-    are forwarded from it to a server behind (DNAT).
-    """
+    """An address of the filter. What the router itself sends and gets, Tandem leaves out by itself."""
     if not accept and _is_own(value, draft):
         draft.remark(where, "not needed: the router's own connections are left out unless local is 1")
     else:
@@ -252,7 +251,23 @@ def _own_addresses(section: Section) -> Iterator[str]:
             yield words[words.index("src") + 1]
 
 
-def _states(statement: Statement, section: Section, draft: Draft) -> None:
-    for item in statement.inside():
-        for word in item.words:
-            draft.put_item(section, "tcp_state", word, _origin(item))
+def _states(statement: Statement, accept: bool, section: Section, draft: Draft) -> None:
+    """`{ ESTABLISHED CLOSED ... for TCP }`: states of TCP, as Tandem knows no others."""
+    words = [(word, _origin(item)) for item in statement.inside() for word in item.words]
+    names = [word for word, _ in words]
+    if "for" in names:
+        at = names.index("for")
+        protocol = " ".join(names[at + 1 :])
+        words = words[:at]
+        if protocol.upper() != "TCP":
+            draft.leave_out(_origin(statement), f"{protocol} has no states here: all its flows count")
+            return
+    found = {_SYNONYMS.get(word.upper(), word.upper()): where for word, where in words}
+    if not accept:
+        rest = (name for name in sync_values.STATE_NAMES.values() if name not in found)
+        found = {name: _origin(statement) for name in rest}
+    for name, where in found.items():
+        if name in _NEVER:
+            draft.remark(where, f"no connection through a router is in the state {name}")
+        else:
+            draft.put_item(section, "tcp_state", name, where)

@@ -2,27 +2,29 @@
 """What keepalived's keywords mean to Tandem.
 
 Most keywords are options of the same name: the tables of `config.options` say which, and why not where
-Tandem refuses one. What keepalived changes by itself is `complete`'s.
+Tandem refuses one. How keepalived reads a value is `reading`'s and `items`', what it changes when it has read
+everything is `complete`'s.
 """
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable
 
 from tandem.config import options, values
 from tandem.config.options import Option
 from tandem.config.problem import suggestion
+from tandem.importer import items, reading
 from tandem.importer.complete import FLOATING, complete, set_interval, set_state
 from tandem.importer.draft import Draft, Origin, Section, masked
 from tandem.importer.keepalived import Statement, Tree, split_command
+from tandem.importer.scripts import NOTIFIES, Surroundings, put_command
 
-_ON, _OFF = ("on", "true", "yes"), ("off", "false", "no")  # check_true_false() of its parser.c
 _TOP_LEVEL = (  # keywords of the top level that are options of globals to Tandem
     "linkbeat_use_polling", "net_namespace", "net_namespace_ipvs", "namespace_with_ipsets", "use_pid_dir",
     "instance", "child_wait_time",
 )  # fmt: skip
-_COMMANDS = ("notify_master", "notify_backup", "notify_fault", "notify_stop", "notify")
 _WITH_BLOCK = ("virtual_ipaddress", "virtual_ipaddress_excluded", "virtual_routes", "virtual_rules")
 _TRACKS = ("track_interface", "track_script", "track_file", "track_process", "track_bfd")
 _STATIC = {
@@ -30,19 +32,16 @@ _STATIC = {
     "static_routes": "route",
     "static_rules": "rule",
 }
-# Words of addresses, routes and rules that change nothing that the network sees, with as many words after.
-_HINTS = {
-    "no_track": 0, "track_group": 1, "home": 0, "mngtmpaddr": 0, "noprefixroute": 0, "autojoin": 0,
-    "hoplimit": 1, "rtt": 1, "rttvar": 1, "reordering": 1, "window": 1, "cwnd": 1, "ssthresh": 1,
-    "rto_min": 1, "initcwnd": 1, "initrwnd": 1, "quickack": 1, "congctl": 1, "fastopen_no_cookie": 1,
-}  # fmt: skip
+_CONTRARY = {"accept": "no_accept", "no_accept": "accept", "preempt": "nopreempt", "nopreempt": "preempt"}
+_FAMILY = ("native_ipv6", "mcast_src_ip", "unicast_src_ip", "mcast_dst_ip")  # settle an instance's family
+_UNWRITABLE = re.compile(r"[\s'\"]")  # in a name
 
 
-def convert(tree: Tree, draft: Draft) -> None:
+def convert(tree: Tree, draft: Draft, surroundings: Surroundings | None = None) -> None:
     """Add what the tree says to the draft."""
     draft.left_out += tree.problems
     first = len(draft.sections)
-    converter = _Converter(draft)
+    converter = _Converter(draft, surroundings or Surroundings())
     for statement in tree.statements:
         converter.top(statement)
     complete(draft, draft.sections[first:])
@@ -56,8 +55,10 @@ def origin(statement: Statement) -> Origin:
 class _Converter:
     """Adds statement after statement to a draft."""
 
-    def __init__(self, draft: Draft) -> None:
-        self.draft = draft
+    def __init__(self, draft: Draft, surroundings: Surroundings) -> None:
+        self.draft, self.surroundings = draft, surroundings
+        self.names: dict[tuple[str, str], str] = {}  # kind and name: what it is called here
+        self.family: int | None = None  # of the instance that is being read: its first address decides
         self._top: dict[str, Callable[[Statement], None]] = {
             "global_defs": self._globals,
             "vrrp_instance": self._instance,
@@ -100,11 +101,13 @@ class _Converter:
             return
         section = self.draft.section("vrrp_instance", origin(statement))
         self.draft.put(section, "name", name, origin(statement))
+        self.family = None
         for inner in statement.inside():
             keyword = inner.keyword
             if keyword == "authentication":
                 self._authentication(section, inner)
             elif keyword in _WITH_BLOCK:
+                section.lists.add(keyword)
                 for item in inner.inside():
                     self._item(section, keyword, item)
             elif keyword == "unicast_peer":
@@ -116,8 +119,18 @@ class _Converter:
                 self._vmac(section, inner)
             elif keyword == "advert_int":
                 set_interval(self.draft, section, inner.argument() or "", origin(inner))
+            elif keyword in _FAMILY and not self._agrees(_settled(inner), inner):
+                pass  # said already
             elif not self._common(section, inner):
                 self._option(section, inner)
+
+    def _agrees(self, family: int, statement: Statement) -> bool:
+        """Whether an address is of the instance's family, which is that of its first one."""
+        self.family = self.family or family
+        if family != self.family:
+            reason = f"is not IPv{self.family}, as what stands before it: keepalived ignores it as well"
+            self.draft.leave_out(origin(statement), reason)
+        return family == self.family
 
     def _group(self, statement: Statement) -> None:
         name = self._name(statement)
@@ -125,29 +138,68 @@ class _Converter:
             return
         section = self.draft.section("vrrp_sync_group", origin(statement))
         self.draft.put(section, "name", name, origin(statement))
+        members: Statement | None = None
         for inner in statement.inside():
             if inner.keyword == "group":
+                if members is not None and members.inside():
+                    self.draft.leave_out(origin(inner), f"the group of line {members.line} counts")
+                    continue
+                members = inner
                 for item in inner.inside():
                     for member in item.words:
-                        self.draft.put_item(section, "group", member, origin(item))
+                        name = self._called("vrrp_instance", member)
+                        self.draft.put_item(section, "group", name, origin(item))
             elif not self._common(section, inner):
                 section.floating |= inner.keyword in FLOATING
                 self._option(section, inner)
 
     def _common(self, section: Section, statement: Statement) -> bool:
         """What instances and groups have in common; False: it is something else."""
-        if statement.keyword in _COMMANDS:
-            self._command(section, statement)
+        if statement.keyword in NOTIFIES:
+            if before := section.get(statement.keyword):
+                reason = f"the one of line {before.origin.line} counts, as in keepalived"
+                self.draft.leave_out(origin(statement), reason)
+            else:
+                self._command(section, statement)
         elif statement.keyword in _TRACKS:
-            # A process is looked for by a script of its name: see `_process`.
-            process = statement.keyword == "track_process"
-            kind = "track_script" if process else statement.keyword
             for item in statement.inside():
-                if self.draft.understood(section, kind, origin(item)):
-                    self.draft.put_item(section, kind, item.text, origin(item))
+                self._track(section, statement.keyword, item)
         else:
             return False
         return True
+
+    def _track(self, section: Section, keyword: str, item: Statement) -> None:
+        # A process is looked for by a script of its name: see `_process`.
+        kind = "track_script" if keyword == "track_process" else keyword
+        where = origin(item)
+        if not self.draft.understood(section, kind, where):
+            return
+        words = list(item.words)
+        default = 0
+        if kind == "track_script":
+            words[0] = self._called("vrrp_script", words[0])
+            default = self._script_weight(words[0])
+        if any(e.name == kind and e.value.partition(" ")[0] == words[0] for e in section.entries):
+            self.draft.leave_out(where, "it is tracked already, and the first line counts, as in keepalived")
+            return
+        found = items.track(kind, words, default)
+        self._note(where, found.notes, found.text is None)
+        if found.text is not None:
+            self.draft.put_item(section, kind, found.text, where)
+
+    def _script_weight(self, name: str) -> int:
+        for section in self.draft.sections:
+            if section.type == "vrrp_script" and (entry := section.get("name")) and entry.value == name:
+                weight = section.get("weight")
+                return int(weight.value.partition(" ")[0]) if weight else 0
+        return 0
+
+    def _note(self, where: Origin, notes: list[str], lost: bool) -> None:
+        for note in notes:
+            if lost or "not supported" in note:
+                self.draft.leave_out(where, note)
+            else:
+                self.draft.remark(where, note)
 
     def _script(self, statement: Statement) -> None:
         name = self._name(statement)
@@ -158,10 +210,8 @@ class _Converter:
         for inner in statement.inside():
             if inner.keyword == "script":
                 self._command(section, inner)
-            elif inner.keyword in ("weight", "user"):
+            elif inner.keyword == "user":
                 self.draft.put(section, inner.keyword, " ".join(inner.words[1:3]), origin(inner))
-            elif inner.keyword in ("interval", "timeout") and inner.argument() == "0":
-                self.draft.put(section, inner.keyword, "1", origin(inner))  # as keepalived
             else:
                 self._option(section, inner)
 
@@ -182,28 +232,45 @@ class _Converter:
         self.draft.put(section, "script", shlex.join(["/bin/pidof", program]), origin(process))
         for keyword, inner in settings.items():
             if keyword == "weight":
-                self.draft.put(section, "weight", " ".join(inner.words[1:3]), origin(inner))
+                self._option(section, inner)
             elif keyword != "process":
                 self.draft.leave_out(origin(inner), "not supported: the process is looked for once a second")
         self.draft.remark(origin(statement), "becomes a vrrp_script that looks for the process once a second")
 
     def _static(self, statement: Statement) -> None:
         section = self.draft.section(statement.keyword, origin(statement))
+        self.family = None
         for item in statement.inside():
             self._item(section, _STATIC[statement.keyword], item)
 
     def _name(self, statement: Statement) -> str | None:
-        if len(statement.words) != 2:
+        """The name of a block as Tandem writes it; None: the block does not count."""
+        kind = "vrrp_script" if statement.keyword == "vrrp_track_process" else statement.keyword
+        if len(statement.words) != 2 and not (kind == "vrrp_script" and len(statement.words) > 2):
             self.draft.leave_out(origin(statement), f"{statement.keyword} needs a name")
             return None
-        name = statement.words[1]
-        kind = "vrrp_script" if statement.keyword == "vrrp_track_process" else statement.keyword
+        name = self._called(kind, statement.words[1])
         for section in self.draft.sections:
             if section.type == kind and (entry := section.get("name")) and entry.value == name:
                 reason = f"there is one of this name at line {section.origin.line}, and that counts"
                 self.draft.leave_out(origin(statement), reason)
                 return None
+        if name != statement.words[1]:
+            self.draft.remark(origin(statement), f"is called {name} here: names have no blanks and quotes")
         return name
+
+    def _called(self, kind: str, name: str) -> str:
+        """The name here of what is called `name` there: without blanks and quotes, and still its own."""
+        if (kind, name) in self.names:
+            return self.names[kind, name]
+        found = stem = _UNWRITABLE.sub("_", name)[:60]
+        taken = {called for (other, _), called in self.names.items() if other == kind}
+        number = 1
+        while found in taken:
+            number += 1
+            found = f"{stem}_{number}"
+        self.names[kind, name] = found
+        return found
 
     # options
 
@@ -215,13 +282,10 @@ class _Converter:
             return
         entry = section.table[keyword]
         assert isinstance(entry, Option)
-        if entry.kind is values.SWITCH:
-            if value is not None and value.lower() in _OFF:
-                self.draft.put(section, keyword, "0", where)
-            elif value is None or value.lower() in _ON:
-                self.draft.put(section, keyword, "1", where)
-            else:
-                self.draft.leave_out(where, "takes on or off")
+        if (found := reading.read(section.type, keyword, statement.words[1:])) is not None:
+            self._read(section, statement, found)
+        elif entry.kind is values.SWITCH:
+            self._read(section, statement, reading.switch(statement.words[1:]))
         elif value is None:
             self.draft.leave_out(where, "needs a value")
         else:
@@ -229,20 +293,37 @@ class _Converter:
                 self.draft.remark(where, f"only '{value}' counts")
             self.draft.put(section, keyword, value, where)
 
+    def _read(self, section: Section, statement: Statement, found: reading.Reading) -> None:
+        keyword, where = statement.keyword, origin(statement)
+        if found.text is None:
+            self.draft.leave_out(where, found.note)
+            return
+        if found.note:
+            self.draft.remark(where, found.note)
+        if keyword == "version" and (before := section.get("version")) and before.value != found.text:
+            self.draft.leave_out(where, f"version {before.value} of line {before.origin.line} counts")
+            return
+        if keyword in _CONTRARY:
+            section.remove(_CONTRARY[keyword])  # the last one counts
+        self.draft.put(section, keyword, found.text, where)
+
     def _item(self, section: Section, name: str, statement: Statement) -> None:
-        """An address, a route or a rule, without the words that change nothing on the network."""
-        kept: list[str] = []
-        words = iter(statement.words)
-        for word in words:
-            if word in _HINTS and not (kept and kept[-1] in ("dev", "label")):
-                following = [next(words, "") for _ in range(_HINTS[word])]
-                hint = " ".join([word, *following])
-                self.draft.leave_out(origin(statement), f"'{hint}' is not supported; the rest is imported")
-            else:
-                kept.append(word)
-        self.draft.put_item(section, name, " ".join(kept), origin(statement))
+        """An address, a route or a rule."""
+        if "route" in name:
+            found = items.route(statement.words, self.surroundings.tables)
+        elif "rule" in name:
+            found = items.rule(statement.words, self.surroundings.tables)
+        else:
+            if name == "virtual_ipaddress" and not self._agrees(_version(statement.keyword), statement):
+                return
+            found = items.address(statement.words)
+        self._note(origin(statement), found.notes, found.text is None)
+        if found.text is not None:
+            self.draft.put_item(section, name, found.text, origin(statement))
 
     def _peer(self, section: Section, statement: Statement) -> None:
+        if not self._agrees(_version(statement.keyword), statement):
+            return
         self.draft.put_item(section, "unicast_peer", statement.keyword, origin(statement))
         words = list(statement.words[1:])
         if words:
@@ -263,7 +344,12 @@ class _Converter:
 
     def _authentication(self, section: Section, statement: Statement) -> None:
         for inner in statement.inside():
-            self._option(section, inner)
+            if inner.keyword in ("auth_type", "auth_pass"):
+                self._option(section, inner)
+            else:
+                known = ("auth_type", "auth_pass")
+                reason = "unknown keyword" + suggestion(inner.keyword, known)
+                self.draft.leave_out(origin(inner), reason)
         kind, password = section.get("auth_type"), section.get("auth_pass")
         if password is None and kind is not None:
             self.draft.leave_out(kind.origin, "no password is given, and so keepalived ignores it as well")
@@ -298,10 +384,20 @@ class _Converter:
         if not command:
             self.draft.leave_out(where, "needs a command")
             return
-        self.draft.put(section, statement.keyword, shlex.join(command), where)
+        put_command(self.draft, section, statement.keyword, command, where, self.surroundings)
         rest = " ".join(words[2:])
         if rest and statement.keyword == "script":
             self.draft.leave_out(where, f"'{rest}' is no argument without quotes around it all")
         elif rest and words[2] != self._script_user():
             reason = f"the user '{rest}' is not imported: Tandem has one script_user for all, in globals"
             self.draft.leave_out(where, reason)
+
+
+def _version(text: str) -> int:
+    """The family of an address, as keepalived tells it before it reads the address."""
+    return 6 if ":" in text else 4
+
+
+def _settled(statement: Statement) -> int:
+    """The family of an option that settles the instance's."""
+    return 6 if statement.keyword == "native_ipv6" else _version(statement.argument() or "")

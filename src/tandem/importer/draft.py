@@ -49,6 +49,7 @@ class Section:
     name: str | None = None
     entries: list[Entry] = field(default_factory=list)
     floating: bool = False  # a sync group whose members' weights count in keepalived, too
+    lists: set[str] = field(default_factory=set)  # names of those that the original has
 
     @property
     def table(self) -> options.Table:
@@ -67,6 +68,10 @@ class Section:
         """Add an item to a list."""
         self.entries.append(Entry(name, value, origin, is_list=True))
 
+    def drop(self, entry: Entry) -> None:
+        """Take one entry away."""
+        self.entries = [other for other in self.entries if other is not entry]
+
     def remove(self, *names: str) -> None:
         """Take options and lists away."""
         self.entries = [entry for entry in self.entries if entry.name not in names]
@@ -79,6 +84,7 @@ class Draft:
     sections: list[Section] = field(default_factory=list)
     left_out: list[Problem] = field(default_factory=list)
     remarks: list[Problem] = field(default_factory=list)
+    lost: list[Problem] = field(default_factory=list)  # left out, and nothing to do without
     config: Config | None = None  # what `settle` has made of it
 
     def section(self, kind: str, origin: Origin) -> Section:
@@ -115,6 +121,10 @@ class Draft:
         """Note what has no equivalent."""
         self.left_out.append(_note(origin, reason))
 
+    def lose(self, origin: Origin, reason: str) -> None:
+        """Note what is left out although the result can't be used without it."""
+        self.lost.append(_note(origin, reason))
+
     def remark(self, origin: Origin, reason: str) -> None:
         """Note what comes over but is not quite the same."""
         self.remarks.append(_note(origin, reason))
@@ -138,8 +148,8 @@ class Draft:
     def render(self, names: list[str]) -> str:
         """The configuration in UCI syntax; its head says from which files, and what was left out."""
         head = [f"Imported from {', '.join(names)}."]
-        if self.left_out:
-            head += ["", "Not imported:", *(f"  {problem}" for problem in self.left_out)]
+        if missing := sorted((*self.left_out, *self.lost), key=_position):
+            head += ["", "Not imported:", *(f"  {problem}" for problem in missing)]
         comments = [f"# {shown(text, LONGEST_COMMENT)}".rstrip() for text in head]
         return "\n".join([*comments, "", *(text for text, _, _ in self._lines())]) + "\n"
 
@@ -173,6 +183,7 @@ class Draft:
         else:
             errors = (Problem("tandem", 0, "there is no end to what is wrong with it"),)
         self.left_out = sorted(dict.fromkeys(self.left_out), key=_position)
+        self.lost = sorted(dict.fromkeys(self.lost), key=_position)
         self.remarks = sorted(dict.fromkeys(self.remarks), key=_position)
         return errors
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 from tandem.config import options, uci
 from tandem.config.options import Option
 from tandem.config.problem import suggestion
-from tandem.config.values import FALSE, SWITCH
-from tandem.importer import dhcp
+from tandem.config.values import COMMAND, FALSE, SWITCH
+from tandem.importer import dhcp, reading
 from tandem.importer.complete import FLOATING, complete, set_interval, set_state
 from tandem.importer.draft import Draft, Origin, Section, masked
+from tandem.importer.keepalived import split_command
+from tandem.importer.scripts import Surroundings, put_command
 
 _NEED_NAME = (
     "vrrp_instance",
@@ -41,16 +43,18 @@ def where(file: str, line: int, text: str) -> Origin:
     return Origin(file, line, f"alt_config_file {text}")
 
 
-def convert(document: uci.Document, file: str, draft: Draft) -> None:
+def convert(
+    document: uci.Document, file: str, draft: Draft, surroundings: Surroundings | None = None
+) -> None:
     """Add what the document says to the draft."""
     draft.left_out += document.errors
     first = len(draft.sections)
     for found in document.sections:
-        _section(found, file, draft)
+        _section(found, file, draft, surroundings or Surroundings())
     complete(draft, draft.sections[first:])
 
 
-def _section(found: uci.Section, file: str, draft: Draft) -> None:
+def _section(found: uci.Section, file: str, draft: Draft, surroundings: Surroundings) -> None:
     kind = "globals" if found.type == "global_defs" else found.type
     begins = Origin(file, found.line, f"config {found.type}")
     if kind in dhcp.SECTIONS:
@@ -67,7 +71,7 @@ def _section(found: uci.Section, file: str, draft: Draft) -> None:
     section = draft.globals(begins) if kind == "globals" else draft.section(kind, begins)
     for option in found.options.values():
         for value in option.values:
-            _value(section, option, value, file, draft)
+            _value(section, option, value, file, draft, surroundings)
 
 
 def _text(found: uci.Section, name: str) -> str:
@@ -75,7 +79,14 @@ def _text(found: uci.Section, name: str) -> str:
     return option.values[-1].text if option else ""
 
 
-def _value(section: Section, option: uci.Option, value: uci.Value, file: str, draft: Draft) -> None:
+def _value(
+    section: Section,
+    option: uci.Option,
+    value: uci.Value,
+    file: str,
+    draft: Draft,
+    surroundings: Surroundings,
+) -> None:
     name, text = option.name, value.text
     here = Origin(file, value.line, masked([name, text]))
     if not text or name == "alt_config_file":  # the caller has looked at that
@@ -90,8 +101,30 @@ def _value(section: Section, option: uci.Option, value: uci.Value, file: str, dr
     elif section.type == "vrrp_instance" and name == "advert_int":
         set_interval(draft, section, text, here)
     elif known.many:
+        section.lists.add(name)
         draft.put_item(section, name, text, here)
+    elif known.kind is COMMAND:
+        _command(section, name, text, here, draft, surroundings)
+    elif known.kind is not SWITCH and (found := reading.read(section.type, name, text.split())):
+        if found.text is None:
+            draft.leave_out(here, found.note)
+        else:
+            if found.note:
+                draft.remark(here, found.note)
+            draft.put(section, name, found.text, here)
     else:
         if known.kind is SWITCH and name in _FLAGS and text.lower() in FALSE:
             draft.remark(here, "OpenWrt's keepalived takes any value for on; this is off, as it says")
         draft.put(section, name, text, here)
+
+
+def _command(
+    section: Section, name: str, text: str, here: Origin, draft: Draft, surroundings: Surroundings
+) -> None:
+    try:
+        command = split_command(text)
+    except ValueError as error:
+        draft.leave_out(here, str(error))
+        return
+    if command:
+        put_command(draft, section, name, command, here, surroundings)

@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 
+from tandem.importer.scripts import Surroundings
+
 LARGEST = 1 << 20  # bytes of one file
 MOST_FILES = 256  # that one line may include
 MOST_BRACES = 32  # in such a line
@@ -41,6 +43,37 @@ def read(path: str) -> str:
     if len(data) > LARGEST:
         raise ValueError(f"larger than {LARGEST} bytes")
     return data.decode(errors="surrogateescape")
+
+
+PATH = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")  # of an OpenWrt router, and of every other one
+
+
+def surroundings(root: str) -> Surroundings:
+    """What the router below the root directory has beside its configuration."""
+    places = [*PATH] if root else list(dict.fromkeys([*os.environ.get("PATH", "").split(":"), *PATH]))
+
+    def program(name: str) -> str | None:
+        for place in places:
+            path = f"{root.rstrip('/')}{place}/{name}"
+            if place.startswith("/") and os.path.isfile(path) and os.access(path, os.X_OK):
+                return f"{place}/{name}"
+        return None
+
+    return Surroundings(program, _routing_tables(root))
+
+
+def _routing_tables(root: str) -> dict[str, int]:
+    """The names of /etc/iproute2/rt_tables with their numbers; nothing where it can't be read."""
+    try:
+        text = read(f"{root.rstrip('/')}/etc/iproute2/rt_tables")
+    except (OSError, ValueError):
+        return {}
+    found = (line.partition("#")[0].split() for line in text.splitlines())
+    return {
+        words[1]: int(words[0])
+        for words in found
+        if len(words) == 2 and words[0].isascii() and words[0].isdigit()
+    }
 
 
 class Includes:

@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Addresses, routes, rules and trackers of keepalived.conf, written as Tandem reads them.
+
+The words are keepalived's, which are those of ip(8). What keepalived ignores is left out. An option that
+Tandem lacks costs the option where the rest still says where packets go. Where it does not (a route that
+encapsulates, a rule for some ports), it costs the item.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tandem.config import syntax
+from tandem.config.problem import suggestion
+from tandem.config.values import Interface
+from tandem.importer import reading
+
+# Words that change nothing on the network, with as many words after each.
+_HINTS = {"no_track": 0, "track_group": 1}
+_ADDRESS_HINTS = {**_HINTS, "home": 0, "mngtmpaddr": 0, "noprefixroute": 0, "autojoin": 0, "use_vmac": 0}
+_ROUTE_HINTS = {
+    **_HINTS, "hoplimit": 1, "rtt": 1, "rttvar": 1, "reordering": 1, "window": 1, "cwnd": 1, "ssthresh": 1,
+    "rto_min": 1, "initcwnd": 1, "initrwnd": 1, "quickack": 1, "congctl": 1, "fastopen_no_cookie": 1,
+    "features": 1, "realms": 1, "pref": 1, "ttl-propagate": 1, "expires": 1, "add": 0, "prepend": 0,
+    "append": 0,
+}  # fmt: skip
+_LOCKS = ("mtu", "advmss", "rtt", "rttvar", "reordering", "rto_min", "congctl", "cwnd", "ssthresh")
+_ADDRESS_WORDS = ("dev", "scope", "label", "brd", "broadcast", "peer", "preferred_lft")
+_ROUTE_WORDS = (
+    "src", "to", "via", "gw", "dev", "oif", "metric", "priority", "preference", "table", "scope", "tos",
+    "dsfield", "mtu", "advmss",
+)  # fmt: skip
+_RULE_WORDS = (
+    "from", "to", "iif", "dev", "oif", "fwmark", "tos", "dsfield", "priority", "preference", "order", "table",
+    "lookup", "goto", "suppress_prefixlength", "sup_pl",
+)  # fmt: skip
+_RULE_HINTS = {**_HINTS, "protocol": 1, "realms": 1}
+_NEXTHOP_WORDS = ("via", "dev", "weight")
+
+Tables = Mapping[str, int]
+"""Numbers of the routing tables that have names in /etc/iproute2/rt_tables."""
+
+
+@dataclass(slots=True)
+class Item:
+    """One line of a block. Without a text nothing is left of it; each note says what was lost."""
+
+    text: str | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+class _Words:
+    """The words of a line, read one by one, and what has been written of them."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words, self.at = list(words), 0
+        self.kept: list[str] = []
+        self.notes: list[str] = []
+
+    def more(self) -> bool:
+        return self.at < len(self.words)
+
+    def next(self) -> str:
+        self.at += 1
+        return self.words[self.at - 1] if self.at <= len(self.words) else ""
+
+    def peek(self) -> str:
+        return self.words[self.at] if self.more() else ""
+
+    def drop(self, word: str, count: int) -> None:
+        """Leave out an option and the words that belong to it."""
+        dropped = " ".join([word, *(self.next() for _ in range(count))]).strip()
+        self.notes.append(f"'{dropped}' is not supported; the rest is imported")
+
+
+def address(words: Sequence[str]) -> Item:
+    """An address, which keepalived expects first; it ignores what it does not know (alloc_ipaddress())."""
+    line = _Words(words)
+    first = line.next()
+    found = _interface(first)
+    if found is None:
+        return Item(None, [f"'{first}' is not an address: keepalived ignores the line as well"])
+    if first != str(found) and "/" in first:
+        line.notes.append(f"counts as {found}, as in keepalived")
+    options: dict[str, str] = {}
+    while line.more():
+        word = line.next()
+        if word in _ADDRESS_HINTS:
+            if word != "no_track":
+                line.drop(word, _ADDRESS_HINTS[word])
+        elif word == "-nodad":
+            options.setdefault(word, "")
+        elif word not in _ADDRESS_WORDS:
+            line.notes.append(f"'{word}' is ignored, as in keepalived: it reads one address on a line")
+        elif not line.more():
+            return Item(None, [f"'{word}' needs a value: keepalived ignores the line as well"])
+        else:
+            _address_option(line, found, options, word, line.next())
+    if lost := _impossible(found, options):
+        return Item(None, [f"{lost}: keepalived ignores the line as well"])
+    host = "/" not in first or "peer" in options  # the address of a peer is a host's, and so is this one
+    return Item(" ".join([str(found.ip) if host else str(found), *_pairs(options)]), line.notes)
+
+
+def _pairs(options: Mapping[str, str]) -> list[str]:
+    return [f"{name} {value}".strip() for name, value in options.items()]
+
+
+def _interface(text: str) -> Interface | None:
+    """The address with its prefix length; a wrong length is that of a single host (parse_ipaddress())."""
+    host, slash, length = text.partition("/")
+    try:
+        found = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    bits = reading.number(length, 0, found.max_prefixlen) if slash else None
+    return ipaddress.ip_interface(f"{host}/{found.max_prefixlen if bits is None else bits}")
+
+
+def _address_option(line: _Words, found: Interface, options: dict[str, str], word: str, value: str) -> None:
+    if _is_ignored(found, options, word, value):
+        line.notes.append(f"'{word} {value}' is ignored, as in keepalived")
+    elif word == "dev" and "dev" in options:
+        options["twice"] = "dev"
+    elif word == "preferred_lft" and value != "forever":
+        options[word] = str(reading.number(value, 0, 0xFFFFFFFF))
+    else:
+        options["brd" if word == "broadcast" else word] = value
+
+
+def _is_ignored(found: Interface, options: dict[str, str], word: str, value: str) -> bool:
+    match word:
+        case "scope":
+            return found.version == 6 or not _reads(syntax.scope, value)
+        case "label":
+            return found.version == 6
+        case "peer":
+            return "peer" in options or _family(value) != found.version
+        case "preferred_lft":
+            return value != "forever" and reading.number(value, 0, 0xFFFFFFFF) is None
+    return False
+
+
+def _impossible(found: Interface, options: dict[str, str]) -> str | None:
+    """What makes keepalived ignore the whole line; takes out a broadcast address that it does not set."""
+    if options.pop("twice", None):
+        return "dev is given twice"
+    if found.version == 6 and "brd" in options:
+        return "IPv6 has no broadcast addresses"
+    brd = options.get("brd")
+    if brd and brd not in ("+", "-") and _family(brd) != 4:
+        return f"'{brd}' is not a broadcast address"
+    if len(options.get("label", "").encode()) > 15:
+        return "the label is longer than 15 characters"
+    if brd and ("peer" in options or (brd in ("+", "-") and found.network.prefixlen > 30)):
+        del options["brd"]
+    return None
+
+
+def _family(text: str) -> int | None:
+    try:
+        return ipaddress.ip_address(text).version
+    except ValueError:
+        return None
+
+
+def _reads(read: Callable[[str], object], text: str) -> bool:
+    try:
+        read(text)
+    except ValueError:
+        return False
+    return True
+
+
+def route(words: Sequence[str], tables: Tables) -> Item:
+    """A route without the options that change only how packets look, not where they go (alloc_route())."""
+    line = _Words(words)
+    ways: list[str] = []  # addresses of `via A or B`
+    while line.more():
+        word = line.next()
+        if word in ("via", "gw"):
+            if line.peek() in ("inet", "inet6"):
+                line.next()
+            ways = [line.next()]
+            line.kept += ["via", ways[0]]
+        elif word == "or":
+            ways.append(line.next())
+        elif word == "nexthop":
+            if (lost := _nexthop(line)) is not None:
+                return lost
+        elif word in _LOCKS and line.peek() == "lock":
+            line.next()
+            if word in ("mtu", "advmss"):
+                line.notes.append(f"'{word} lock' is not supported: the value is imported without lock")
+                line.kept += [word, line.next()]
+            else:
+                line.drop(word + " lock", 1)
+        elif word in _ROUTE_HINTS:
+            if word not in ("no_track", "add", "prepend", "append"):
+                line.drop(word, _ROUTE_HINTS[word])
+        elif word in ("protocol", "proto"):
+            line.next()  # keepalived overrides it with its own number, and Tandem with its own
+        elif word == "as":
+            line.drop(word, 2 if line.peek() == "to" else 1)
+        elif word in ("table", "lookup"):
+            line.kept += [word, _table(line.next(), tables)]
+        elif word in _ROUTE_WORDS:
+            value = line.next()
+            line.kept += [word, _prefix(value) if ":" in value else value]
+        elif word in ("encap", "from", "vrf"):
+            return Item(None, [f"'{word}' is not supported: without it, the route would lead elsewhere"])
+        else:
+            line.kept.append(_prefix(word) if ":" in word else word)
+    if len(ways) > 1 and "via" in line.kept:
+        return _two_ways(line, ways)
+    return Item(" ".join(line.kept), line.notes)
+
+
+def _prefix(text: str) -> str:
+    """The prefix without host bits, as the kernel reads it (it refuses IPv4 routes that have some)."""
+    try:
+        return str(ipaddress.ip_network(text, strict=False)) if "/" in text else text
+    except ValueError:
+        return text
+
+
+def _two_ways(line: _Words, ways: list[str]) -> Item:
+    """keepalived's old `via A or B`: the same as two nexthops."""
+    at = line.kept.index("via")
+    kept = line.kept[:at] + line.kept[at + 2 :]
+    hops = [word for way in ways[:2] for word in ("nexthop", "via", way)]
+    return Item(" ".join([*kept, *hops]), line.notes)
+
+
+def _nexthop(line: _Words) -> Item | None:
+    """Read one nexthop; what is returned is the end of the route."""
+    line.kept.append("nexthop")
+    while (word := line.peek()) and word != "nexthop":
+        line.next()
+        if word in _NEXTHOP_WORDS:
+            if word == "via" and line.peek() in ("inet", "inet6"):
+                line.next()
+            line.kept += [word, line.next()]
+        elif word == "onlink":
+            line.kept.append(word)
+        elif word == "realms":
+            line.drop(word, 1)
+        else:
+            return Item(None, [f"'{word}' is not supported in a nexthop"])
+    return None
+
+
+def _table(text: str, tables: Tables) -> str:
+    """The number of a table that has a name of its own."""
+    return text if text in syntax.TABLES else str(tables.get(text, text))
+
+
+def rule(words: Sequence[str], tables: Tables) -> Item:
+    """A rule; one that loses a condition would catch other packets and is lost as a whole (alloc_rule())."""
+    line = _Words(words)
+    while line.more():
+        word = line.next()
+        if word in _RULE_HINTS:
+            if word == "realms":
+                line.drop(word, 1)
+            elif _RULE_HINTS[word]:
+                line.next()
+        elif word in ("table", "lookup"):
+            line.kept += [word, _table(line.next(), tables)]
+        elif word in _RULE_WORDS:
+            value = line.next()
+            line.kept += [word, _prefix(value) if word in ("from", "to") else value]
+        elif word == "type" and line.peek() == "goto":
+            continue
+        else:
+            line.kept.append(word)
+    if "goto" in line.kept and not {"priority", "preference", "order"} & set(line.kept):
+        return Item(None, ["goto needs a priority: keepalived ignores the line as well"])
+    return Item(" ".join(line.kept), line.notes)
+
+
+def track(kind: str, words: Sequence[str], default: int = 0) -> Item:
+    """Something tracked (alloc_track_if(), alloc_track_script()).
+
+    `default` is the weight of the script, which counts where the one that is given here does not.
+    """
+    line = _Words(words)
+    name = line.next()
+    if not line.more():
+        return Item(name)
+    word = line.next()
+    if word != "weight" or not line.more():
+        reason = f"'{word}' " + (
+            "needs a value" if word == "weight" else "is unknown" + suggestion(word, ("weight",))
+        )
+        return Item(None, [f"{reason}: keepalived ignores the line as well"])
+    weight, note = reading.weight(line.next(), default)
+    notes = [note] if note else []
+    way = ""
+    if line.more():
+        way = line.next()
+        if way != "reverse" and (kind == "track_interface" or way != "noreverse"):
+            notes.append(f"'{way}' is ignored, as in keepalived")
+            way = ""
+    return Item(f"{name} weight {weight} {way}".strip(), notes)
