@@ -52,6 +52,10 @@ class Dump:
         self.groups: dict[str, Fields] = {}
         self.scripts: dict[str, Fields] = {}
         self.checks_peers = "VRRP check unicast_src = true" in text
+        self.static: dict[str, list[str]] = {"Addresses": [], "Routes": [], "Rules": []}
+        for kind, found in self.static.items():
+            lines = text.partition(f"---< Static {kind} >")[2].partition("---<")[0].splitlines()
+            found += [line[25:].strip() for line in lines[1:] if line[25:].startswith("      ")]
         topology = text.partition("VRRP Topology")[2].partition("---< Interfaces >")[0]
         current: Fields = {}
         block = ""
@@ -79,6 +83,11 @@ class Dump:
             **{f"instance {name}": self._instance(found) for name, found in self.instances.items()},
             **{f"tracking {name}": tracks for name, tracks in self._tracking().items()},
             **{f"script {name}": _script(found) for name, found in self.scripts.items()},
+            "static": {
+                "addresses": [_words_of_address(line) for line in self.static["Addresses"]],
+                "routes": [route for line in self.static["Routes"] if _leads(route := _words_of_route(line))],
+                "rules": [_words_of_rule(line) for line in self.static["Rules"]],
+            },
         }
 
     def _instance(self, found: Fields) -> Fields:
@@ -160,11 +169,8 @@ def _of_instance(found: Fields) -> Fields:
             if (line["address"], line["dev"]) not in carried:
                 carried.add((line["address"], line["dev"]))
                 view[kind].append(line)
-    # The kernel refuses a route that leads nowhere and somewhere.
     routes = [_words_of_route(line) for line in found.get("routes", ())]
-    view["routes"] = [
-        route for route in routes if route["type"] == "unicast" or not {"via", "dev", "hops"} & set(route)
-    ]
+    view["routes"] = routes
     view["rules"] = [_words_of_rule(line) for line in found.get("rules", ())]
     if view.get("Preempt delay", "").find("e-") > 0:  # `3s` are 3 us to keepalived
         del view["Preempt delay"]
@@ -197,10 +203,13 @@ def _words_of_route(line: str) -> Fields:
         elif word == "onlink":
             view[word] = True
     if hops:
-        view["hops"] = [
-            hop.replace(" inet6", "").replace(" inet", "").split(" realm")[0].strip() for hop in hops
-        ]
+        view["hops"] = [re.sub(r" inet6?| realms? \S+| weight 1\b", "", hop).strip() for hop in hops]
     return view
+
+
+def _leads(route: Fields) -> bool:
+    """Whether the route leads somewhere, or is meant to lead nowhere: the kernel refuses others."""
+    return route["type"] != "unicast" or bool({"via", "dev", "hops"} & set(route))
 
 
 def _words_of_rule(line: str) -> Fields:
@@ -248,6 +257,11 @@ def view(config: Config) -> Fields:
             for group in config.groups
         },
         **{f"script {found.name}": _script_view(found) for found in config.scripts if found.name in tracked},
+        "static": {
+            "addresses": [_address_view(address, Instance("", "", 1)) for address in config.static_addresses],
+            "routes": [_route_view(route) for route in config.static_routes],
+            "rules": [_rule_view(rule) for rule in config.static_rules],
+        },
     }
 
 

@@ -128,6 +128,10 @@ def _garp(prefix: str) -> list[Strategy]:
     ]
 
 
+STATIC = _words(
+    _any("192.0.2.1/24|192.0.2.2/32|2001:db8:9::1/64"), _any("brd +|scope link|home"), st.just("no_track")
+)
+STATIC = st.tuples(STATIC, _any("dev eth0|dev eth1")).map(" ".join)
 GLOBALS = _some(
     *_garp("vrrp_"),
     _line("vrrp_version", _any("2|3|4")),
@@ -187,6 +191,8 @@ def texts(draw: st.DrawFn, most_instances: int = 4) -> str:
     for name in scripts:
         command = draw(_any('/bin/true|"true x"|"/usr/bin/test \'a b\' = c"'))
         blocks.append("\n ".join([f"vrrp_script {name} {{", f"script {command}", *draw(SCRIPT)]) + "\n}")
+    for kind, line in (("ipaddress", STATIC), ("routes", _routes(4)), ("rules", RULES)):
+        blocks += draw(st.lists(_block(f"static_{kind}", line, 2), max_size=1))
     instances = [f"V{number}" for number in range(draw(st.integers(1, most_instances)))]
     if draw(st.booleans()):
         members = draw(st.lists(st.sampled_from([*instances, "NOSUCH"]), min_size=1, max_size=3))

@@ -63,7 +63,7 @@ def test_tandem_makes_of_it_what_keepalived_makes(
 
 
 @given(texts())
-@settings(suppress_health_check=list(HealthCheck))
+@settings(max_examples=settings.default.max_examples // 3, suppress_health_check=list(HealthCheck))
 def test_of_any_text(host: Host, text: str) -> None:
     """What both make of a generated file; HYPOTHESIS_PROFILE=hunt makes it many more."""
     path = host.file("any.conf")

@@ -213,9 +213,17 @@ def route(words: Sequence[str], tables: Tables) -> Item:
             return Item(None, [f"'{word}' is not supported: without it, the route would lead elsewhere"])
         else:
             line.kept.append(_prefix(word) if ":" in word else word)
+    wrong = ("realms",) if _has_ipv6(words) else ("expires", "pref")
+    if found := [word for word in wrong if word in words]:
+        family = 4 if _has_ipv6(words) else 6
+        return Item(None, [f"'{found[0]}' is for IPv{family} only: keepalived ignores the line as well"])
     if len(ways) > 1 and "via" in line.kept:
         return _two_ways(line, ways)
     return Item(" ".join(line.kept), line.notes)
+
+
+def _has_ipv6(words: Sequence[str]) -> bool:
+    return any(":" in word or word in ("inet6", "default6") for word in words)
 
 
 def _prefix(text: str) -> str:
@@ -276,6 +284,8 @@ def rule(words: Sequence[str], tables: Tables) -> Item:
             continue
         else:
             line.kept.append(word)
+    if "realms" in words and (_has_ipv6(words) or not {"table", "lookup"} & set(words)):
+        return Item(None, ["realms are for IPv4 and a table: keepalived ignores the line as well"])
     if "goto" in line.kept and not {"priority", "preference", "order"} & set(line.kept):
         return Item(None, ["goto needs a priority: keepalived ignores the line as well"])
     return Item(" ".join(line.kept), line.notes)
