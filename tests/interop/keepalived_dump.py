@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tandem.config.schema import Address, Config, Instance, Route, Rule, Script
+from tandem.config.syntax import MOST_WEIGHT
 from tandem.config.values import decimal
 from tests.lab import Host, wait_until
 from tests.lab.lab import open_log
@@ -108,7 +109,9 @@ class Dump:
             for kind in ("interfaces", "scripts"):
                 for line in (line for part in parts for line in part.get(kind, ())):
                     what, _, weight, *way = line.split()
-                    before = view[name].setdefault(f"{kind} {what}", (int(weight), bool(way)))
+                    # A script's weight may be beyond what a priority of 1 to 254 can change.
+                    weighs = max(-MOST_WEIGHT, min(int(weight), MOST_WEIGHT))
+                    before = view[name].setdefault(f"{kind} {what}", (weighs, bool(way)))
                     if int(weight) == 0 != before[0]:
                         view[name][f"{kind} {what}"] = (0, bool(way))
         return view
@@ -244,19 +247,22 @@ def _real(command: list[str]) -> list[str]:
 
 def view(config: Config) -> Fields:
     """The same of an imported configuration."""
-    tracked = {track.name for group in config.groups for track in group.tracks}
-    tracked |= {track.name for instance in config.instances for track in instance.tracks}
+    processes = {script.name for script in config.scripts if script.argv[:1] == ("/bin/pidof",)}
     of = {instance.name: instance for instance in config.instances}
+    tracking: Fields = {}
+    for group in config.groups:
+        tracks = [*(track for name in group.members for track in of[name].tracks), *group.tracks]
+        # keepalived tracks a process only where the kernel tells of them.
+        tracking[group.name] = {
+            f"{track.kind}s {track.name}": (track.weight, track.reverse)
+            for track in tracks
+            if track.name not in processes
+        }
+    used = {name.removeprefix("scripts ") for found in tracking.values() for name in found}
     return {
         **{f"instance {found.name}": instance_view(found) for found in config.instances},
-        **{
-            f"tracking {group.name}": {
-                f"{track.kind}s {track.name}": (track.weight, track.reverse)
-                for track in (*(t for name in group.members for t in of[name].tracks), *group.tracks)
-            }
-            for group in config.groups
-        },
-        **{f"script {found.name}": _script_view(found) for found in config.scripts if found.name in tracked},
+        **{f"tracking {name}": found for name, found in tracking.items()},
+        **{f"script {found.name}": _script_view(found) for found in config.scripts if found.name in used},
         "static": {
             "addresses": [_address_view(address, Instance("", "", 1)) for address in config.static_addresses],
             "routes": [_route_view(route) for route in config.static_routes],
@@ -409,6 +415,7 @@ def _no_ttl(option: str, _ours: Any, theirs: Any, _its: Fields) -> bool:
     return option == "Unicast TTL" and theirs == "0"
 
 
+# Each with its reason. A tracked process, which becomes a script that looks for it, is not compared at all.
 INTENDED: tuple[tuple[str, Callable[[str, Any, Any, Fields], bool]], ...] = (
     ("keepalived numbers rules without a priority; Tandem leaves that to the kernel", _numbered),
     ("the kernel refuses a TTL of 0, and keepalived goes on with another one", _no_ttl),
