@@ -241,9 +241,10 @@ def conntrack_syncs(draw: st.DrawFn) -> ConntrackSync:
         own_name = count == 1 and draw(st.booleans())
         name = paths[0].address.partition("%")[0] if own_name else f"{draw(names)}{number}"
         peers.append(SyncPeer(name, paths))
-    if draw(st.booleans()):
-        peers[0] = replace(peers[0], secret=SECRET)
     key_ids = sorted(draw(st.sets(st.integers(1, 255), max_size=3)))
+    if draw(st.booleans()):  # a secret of its own: of one peer beside the common one, or of all
+        own = 1 if key_ids else len(peers)
+        peers[:own] = [replace(peer, secret=SECRET) for peer in peers[:own]]
     networks, ignored, protocols, ignored_protocols = (
         tuple(draw(st.lists(one, max_size=2, unique=True)))
         for one in (prefixes(4), prefixes(6), st.integers(0, 255), st.integers(0, 255))

@@ -302,7 +302,10 @@ ANYTHING = st.recursive(
 NETWORKS = st.lists(st.tuples(WORDS, st.lists(WORDS, max_size=2), st.booleans(), st.booleans()), max_size=2)
 
 
-@given(ANYTHING | st.tuples(NUMBERS | ANYTHING, WORDS | ANYTHING, NETWORKS | ANYTHING, WORDS, st.booleans(), WORDS, WORDS))
+@given(
+    ANYTHING
+    | st.tuples(NUMBERS | ANYTHING, WORDS | ANYTHING, NETWORKS | ANYTHING, WORDS, st.booleans(), WORDS, WORDS)
+)
 def test_a_whole_token_that_says_nonsense_is_refused(fields: object) -> None:
     """Whatever the fields are, what comes out is a set-up that is right, or a reason."""
     with suppress(SetupError):

@@ -95,7 +95,7 @@ def _invitation(
     """The invitation of what JSON has read, if it is of the kinds that `encode` writes; ValueError."""
     if type(vrid) is not int or not 1 <= vrid <= 255:
         raise ValueError
-    if not isinstance(networks, list) or not isinstance(track, bool):
+    if not isinstance(networks, list) or track not in (0, 1):
         raise ValueError
     found = []
     for name, words, dhcp, ra in networks:
@@ -103,7 +103,7 @@ def _invitation(
             raise ValueError
         found.append((_text(name), tuple(map(_text, words)), dhcp, ra))
     secret, host, peer = map(_text, texts)
-    return Invitation(vrid, _text(advert_int), tuple(found), secret, track, host, peer)
+    return Invitation(vrid, _text(advert_int), tuple(found), secret, bool(track), host, peer)
 
 
 def _text(value: object) -> str:
