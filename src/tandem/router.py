@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from tandem.config.diff import diff
-from tandem.config.schema import Group
-from tandem.core.actions import Transition
+from tandem.config.diff import Succession, succession
+from tandem.config.schema import Group, Instance
+from tandem.core.actions import GroupTransition, Transition
 from tandem.core.bounds import learned_interval
 from tandem.core.damping import Damping
 from tandem.core.events import (
@@ -108,8 +108,9 @@ class Router:
         `replicated`: connections are, also where the configuration has it.
         """
         self._replicated = replicated
-        for group in self.plan.config.groups:
-            self._create(group, self.plan)
+        for instance in self.plan.config.instances:
+            self.endpoints[instance.name] = Endpoint(instance, self.plan.instances[instance.name])
+        self._succeed({})
         self._connect()
         delay = self.plan.config.globals.startup_delay_ms * MILLISECOND
         for running in self.groups.values():
@@ -126,24 +127,33 @@ class Router:
     def reload(self, plan: Plan, replicated: bool) -> None:
         """Go over to `plan`; what it leaves as it is keeps its role and its addresses."""
         self._replicated = replicated
-        changes = diff(self.plan.config, plan.config)
-        for name in (*changes.removed, *(change.name for change in changes.changed if change.hard)):
-            self._end(name)
-        kept = [group for group in plan.config.groups if group.name in self.groups]
+        running = {name: [member.settings for member in group.members] for name, group in self.groups.items()}
+        origins = succession(running, plan.config)
+        kept = [name for origin in origins.values() for name in origin.kept]
+        before = {name: self.groups[name] for name in running}
+        self._leave(before, set(kept))
         stale = self._stale(plan, kept)
-        created = [group for group in plan.config.groups if group.name not in self.groups]
-        for group in created:
-            self._create(group, plan)
         self.plan = plan
+        for instance in plan.config.instances:
+            if instance.name not in self.endpoints:
+                self.endpoints[instance.name] = Endpoint(instance, plan.instances[instance.name])
         self._executor.take_plan(plan, stale)
         self._interfaces.take_plan(plan)
-        self._connect()
-        for group in kept:
-            self._reconfigure(group)
-        for group in created:
-            self.dispatch(self.groups[group.name], Start())
-            self.dispatch(self.groups[group.name], Synchronised(self._synchronised))
-            self.dispatch(self.groups[group.name], self._partner)
+        routers = {member.name: member for group in self.groups.values() for member in group.members}
+        kin = self._succeed(origins)
+        self._serve()
+        for group in plan.config.groups:
+            if group.name in kin:
+                self._reconfigure(group, kin[group.name], routers)
+        self._tell_interfaces()
+        for name, new in self.groups.items():
+            if name not in kin:
+                self.dispatch(new, Start())
+                self.dispatch(new, Synchronised(self._synchronised))
+                self.dispatch(new, self._partner)
+        for name, old in before.items():
+            if name not in self.groups and not old.settings.implicit:
+                self._executor.execute([GroupTransition(name, "STOP")])
         self._refresh(self._loop.now())
 
     # Events
@@ -375,15 +385,14 @@ class Router:
 
     # Groups
 
-    def _create(self, group: Group, plan: Plan) -> None:
-        instances = {instance.name: instance for instance in plan.config.instances}
-        members = [instances[name] for name in group.members]
-        running = SyncGroup(group, members, *self._replication(plan))
-        running.damping = _damping(plan)
-        self.groups[group.name] = running
-        for name in group.members:
-            self._group_of[name] = running
-            self.endpoints[name] = Endpoint(instances[name], plan.instances[name])
+    def _create(self, group: Group) -> SyncGroup:
+        created = SyncGroup(group, self._instances(group), *self._replication(self.plan))
+        created.damping = _damping(self.plan)
+        return created
+
+    def _instances(self, group: Group) -> list[Instance]:
+        instances = {instance.name: instance for instance in self.plan.config.instances}
+        return [instances[name] for name in group.members]
 
     def _end(self, name: str) -> None:
         group = self.groups[name]
@@ -394,41 +403,64 @@ class Router:
             del self._group_of[member.name]
             del self.endpoints[member.name]
 
-    def _reconfigure(self, group: Group) -> None:
-        instances = {instance.name: instance for instance in self.plan.config.instances}
-        running = self.groups[group.name]
-        members = [instances[name] for name in group.members]
-        damping = running.damping
-        if (damping.changes, damping.time) != ((new := _damping(self.plan)).changes, new.time):
-            running.damping = new
+    def _leave(self, groups: dict[str, SyncGroup], kept: set[str]) -> None:
+        """Give up the virtual routers that do not go on: alone, where others of their group do."""
+        for name, group in groups.items():
+            going = [member.name for member in group.members if member.name not in kept]
+            if len(going) == len(group.members):
+                self._end(name)
+            elif going:
+                self._executor.execute(group.leave(going))
+                for member in going:
+                    del self._group_of[member]
+                    del self.endpoints[member]
+
+    def _succeed(self, origins: dict[str, Succession]) -> dict[str, SyncGroup]:
+        """Make the groups of the plan of now, from those that run where they go on: those, by their names."""
+        old, free = self.groups, set(self.groups)
+        kin: dict[str, SyncGroup] = {}
+        for name in sorted(origins, key=lambda name: origins[name].heir_of != name):
+            heir_of = origins[name].heir_of
+            if heir_of is not None:
+                kin[name] = old[heir_of] if heir_of in free else old[heir_of].sibling()
+                free.discard(heir_of)
+        for name in old:
+            self._loop.call_at(("group", name), None)
+        self.groups = {
+            group.name: kin.get(group.name) or self._create(group) for group in self.plan.config.groups
+        }
+        self._group_of = {
+            member: self.groups[group.name] for group in self.plan.config.groups for member in group.members
+        }
+        return kin
+
+    def _reconfigure(self, group: Group, running: SyncGroup, routers: dict[str, VirtualRouter]) -> None:
+        """Let a group that goes on have its settings of now; `routers`: every one that runs."""
+        members, now = self._instances(group), self._loop.now()
+        damping, wanted = running.damping, _damping(self.plan)
+        if (damping.changes, damping.time) != (wanted.changes, wanted.time):
+            running.damping = wanted
         self._failed(self._executor.execute(running.replicate(*self._replication(self.plan))))
         if (running.settings, [member.settings for member in running.members]) != (group, members):
-            actions = running.reconfigure(group, members, self._loop.now())
+            joining = {name: routers[name] for name in group.members if name in routers}
+            sources = {name: self.endpoints[name].source for name in group.members}
+            actions = running.reconfigure(group, members, now, joining, sources)
             self._failed(self._executor.execute(actions))
         else:
             for name in group.members:
                 self.reinstall(name)
         self._arm(running)
 
-    def _stale(self, plan: Plan, kept: Iterable[Group]) -> list[Template]:
+    def _stale(self, plan: Plan, kept: Iterable[str]) -> list[Template]:
         """What kept instances install now and will not any more; adopts their new settings."""
         instances = {instance.name: instance for instance in plan.config.instances}
         stale: list[Template] = []
-        for group in kept:
-            for name in group.members:
-                endpoint = self.endpoints[name]
-                if endpoint.installed:
-                    stale += [
-                        template
-                        for template in endpoint.plan.down
-                        if template not in plan.instances[name].down
-                    ]
-                    stale += [
-                        form.remove
-                        for label, form in endpoint.plan.forms.items()
-                        if label not in plan.instances[name].forms
-                    ]
-                endpoint.reconfigure(instances[name], plan.instances[name])
+        for name in kept:
+            endpoint = self.endpoints[name]
+            if endpoint.installed:
+                wanted = plan.instances[name].down
+                stale += [template for template in endpoint.plan.down if template not in wanted]
+            endpoint.reconfigure(instances[name], plan.instances[name])
         return stale
 
     def _replication(self, plan: Plan) -> tuple[bool, int]:
@@ -477,6 +509,10 @@ class Router:
 
     def _connect(self) -> None:
         """Give every endpoint the interfaces, sockets and addresses of now, and tell its group."""
+        self._serve()
+        self._tell_interfaces()
+
+    def _serve(self) -> None:
         self._interfaces.serve(self.endpoints.values(), self.packets)
         self._admitted.clear()  # what is expected may be something else now
         self._by_vrid = {
@@ -484,6 +520,8 @@ class Router:
             for endpoint in self.endpoints.values()
             if (device := self.links.device(endpoint.settings.interface)) is not None
         }
+
+    def _tell_interfaces(self) -> None:
         self._sort()
         for group in list(self.groups.values()):
             for member in group.members:

@@ -96,6 +96,34 @@ def test_a_new_sync_group_ties_what_ran_alone(lab: LanLab) -> None:
     r1 = lab.routers[0]
     configure(r1, tandem(V1, OTHER))
     wait_until(lambda: r1.has("192.168.1.5"), 10, "elected")
+    before = transitions(r1)
     configure(r1, tandem(V1, OTHER, groups={"G": ("V1", "V2")}))
-    wait_until(lambda: r1.has("192.168.1.5") and r1.has(VIP), 10, "active together")
     assert [group["name"] for group in status(r1)["groups"]] == ["G"]
+    assert r1.has("192.168.1.5") and r1.has(VIP) and transitions(r1) == before
+    third = replace(OTHER, name="V3", virtual_router_id=53, addresses=("192.168.1.8/24",))
+    configure(r1, tandem(V1, OTHER, third, groups={"G": ("V3", "V1", "V2")}))
+    assert r1.has("192.168.1.8") and r1.has(VIP), "a member that is added joins in the role"
+    configure(r1, tandem(V1, replace(OTHER, virtual_router_id=54), third, groups={"G": ("V3", "V1", "V2")}))
+    assert r1.has("192.168.1.5") and r1.has("192.168.1.8")
+    configure(r1, tandem(V1, third, groups={"G": ("V1",)}))
+    assert not r1.has("192.168.1.5") and r1.has("192.168.1.8"), "one that leaves the group goes on"
+    assert transitions(r1) == before
+
+
+def test_what_is_not_the_identity_keeps_the_role(lab: LanLab) -> None:
+    """Peers and source address, a password, the device that carries the addresses."""
+    r1 = lab.routers[0]
+    before = transitions(r1)
+    unicast = replace(V1, unicast_src="192.168.1.2", unicast_peers=("192.168.1.3",))
+    for changed in (
+        unicast,
+        replace(unicast, unicast_peers=("192.168.1.3", "192.168.1.77")),
+        replace(V1, vmac="vrrp.51", routes=("192.168.9.0/24 via 192.168.1.99 dev vrrp.51",)),
+        replace(V1, vmac="other.51"),
+        V1,
+    ):
+        configure(r1, tandem(changed))
+        assert r1.has(VIP) and transitions(r1) == before, changed
+    devices = r1.exec("ls", "/sys/class/net").split()
+    assert "vrrp.51" not in devices and "other.51" not in devices
+    assert instance(r1)["faults"] == []

@@ -1,126 +1,66 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a reload keeps and what it changes."""
+"""Which groups go on with their role after a reload."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 from tandem.config import schema
-from tandem.config.diff import IDENTITY, GroupChange, InstanceChange, diff
-from tandem.config.schema import (
-    Address,
-    Config,
-    ConntrackSync,
-    Globals,
-    Group,
-    Instance,
-    Notify,
-    Route,
-    Rule,
-    Script,
-    SyncPath,
-    SyncPeer,
-    Track,
-)
+from tandem.config.diff import IDENTITY, Succession, succession
+from tandem.config.schema import Config, Group, Instance
 
-A, B = Address("192.168.1.4", 24, 4), Address("192.168.1.5", 24, 4)
-LAN = Instance("I1", "br-lan", 51, virtual_addresses=(A,))
-WAN = Instance("E1", "eth0.2", 51, routes=(Route("0.0.0.0/0", 4, via="192.168.0.1"),))
-ALONE = Instance("X1", "eth3", 7, tracks=(Track("script", "chk"),), rules=(Rule(4, table=5),))
-OLD = Config(
-    instances=(LAN, WAN, ALONE),
-    groups=(Group("G1", ("E1", "I1")), Group("X1", ("X1",), implicit=True)),
-    scripts=(Script("chk", ("/bin/chk",)),),
-)
+LAN = Instance("I1", "br-lan", 51)
+WAN = Instance("E1", "eth0.2", 51)
+ALONE = Instance("X1", "eth3", 7)
+RUNNING = {"G1": (WAN, LAN), "X1": (ALONE,)}
 
 
-def with_instance(instance: Instance) -> Config:
-    return replace(OLD, instances=tuple(instance if i.name == instance.name else i for i in OLD.instances))
+def config(groups: dict[str, tuple[str, ...]], *changed: Instance) -> Config:
+    instances = {instance.name: instance for instance in (LAN, WAN, ALONE, *changed)}
+    members = [name for names in groups.values() for name in names]
+    made = [Group(name, names, implicit=(name,) == names) for name, names in groups.items()]
+    return Config(instances=tuple(instances[name] for name in members), groups=tuple(made))
 
 
-def test_nothing() -> None:
-    found = diff(OLD, OLD)
-    assert found.empty
-    assert found.unchanged == ("G1", "X1")
+SAME = {"G1": ("E1", "I1"), "X1": ("X1",)}
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        replace(LAN, priority=150),
-        replace(LAN, advert_int_cs=500),
-        replace(LAN, preempt=False),
-        replace(LAN, notify=Notify(any=("/bin/x",))),
-        replace(LAN, virtual_addresses=(A, B)),
-    ],
-)
-def test_a_setting_keeps_the_role(changed: Instance) -> None:
-    found = diff(OLD, with_instance(changed))
-    assert (found.unchanged, [group.name for group in found.changed]) == (("X1",), ["G1"])
-    assert not found.changed[0].hard
-    assert [change.lost_addresses for change in found.changed[0].instances] == [(), ()]
+def test_what_is_no_identity_keeps_the_role() -> None:
+    for field in fields(Instance):
+        if field.name in ("name", *IDENTITY):
+            continue
+        found = succession(RUNNING, config(SAME, replace(LAN, **{field.name: "other"})))
+        assert found == {"G1": Succession(("E1", "I1"), "G1"), "X1": Succession(("X1",), "X1")}
 
 
-@pytest.mark.parametrize("field", sorted(IDENTITY))
-def test_identity_gives_the_role_up(field: str) -> None:
-    found = diff(OLD, with_instance(replace(LAN, **{field: "other"})))
-    assert found.changed[0].hard
-    assert [change.fields for change in found.changed[0].instances] == [(), (field,)]
+@pytest.mark.parametrize("field", IDENTITY)
+def test_another_identity_is_another_router_and_the_others_go_on(field: str) -> None:
+    found = succession(RUNNING, config(SAME, replace(LAN, **{field: "other"})))
+    assert found["G1"] == Succession(("E1",), "G1")
+    found = succession(RUNNING, config(SAME, replace(ALONE, **{field: "other"})))
+    assert found["X1"] == Succession()
 
 
-def test_what_is_lost() -> None:
-    found = diff(OLD, with_instance(replace(LAN, virtual_addresses=(B,))))
-    assert found.changed == (
-        GroupChange(
-            "G1", (InstanceChange("E1"), InstanceChange("I1", ("virtual_addresses",), lost_addresses=(A,)))
-        ),
-    )
-    assert diff(OLD, with_instance(replace(WAN, routes=()))).changed[0].instances[0].lost_routes == WAN.routes
-    assert (
-        diff(OLD, with_instance(replace(ALONE, rules=()))).changed[0].instances[0].lost_rules == ALONE.rules
-    )
+def test_members_come_and_go() -> None:
+    new = Instance("N1", "eth4", 9)
+    found = succession(RUNNING, config({"G1": ("I1", "N1"), "X1": ("X1",)}, new))
+    assert found["G1"] == Succession(("I1",), "G1")
+    found = succession(RUNNING, config({"G2": ("N1", "E1", "I1")}, new))
+    assert found == {"G2": Succession(("E1", "I1"), "G1")}, "a group with another name"
 
 
-def test_an_address_that_is_only_excluded_now_is_not_lost() -> None:
-    moved = replace(LAN, virtual_addresses=(B,), excluded_addresses=(A,))
-    assert diff(OLD, with_instance(moved)).changed[0].instances[1].lost_addresses == ()
-
-
-def test_groups_come_and_go() -> None:
-    new = replace(OLD, groups=(Group("I1", ("I1",), implicit=True), Group("X1", ("X1", "E1"))))
-    found = diff(OLD, new)
-    assert (found.added, found.removed) == (("I1",), ("G1",))
-    assert found.changed == (GroupChange("X1", (InstanceChange("X1"),), added=("E1",)),)
-    assert found.changed[0].hard
-
-
-def test_a_script_changes_those_that_track_it() -> None:
-    found = diff(OLD, replace(OLD, scripts=(Script("chk", ("/bin/other",)),)))
-    assert (found.unchanged, found.scripts) == (("G1",), ("chk",))
-    assert found.changed == (GroupChange("X1", (InstanceChange("X1"),)),)
-    assert not found.changed[0].hard
-
-
-def test_globals_and_static() -> None:
-    assert diff(OLD, replace(OLD, globals=Globals(address_lifetime_s=0))).globals_changed
-    assert diff(OLD, replace(OLD, static_addresses=(A,))).static_changed
-
-
-def test_conntrack_sync() -> None:
-    sync = ConntrackSync((SyncPeer("r2", (SyncPath("192.168.1.3"),)),), ((1, b"a" * 16),), 1)
-    on = replace(OLD, conntrack_sync=sync)
-    assert diff(on, on).empty
-    changed = [OLD, replace(OLD, conntrack_sync=replace(sync, secrets=((1, b"b" * 16),)))]
-    for new in changed:
-        found = diff(on, new)
-        assert found.conntrack_sync_changed
-        assert not found.empty
-        assert (found.changed, found.unchanged) == ((), ("G1", "X1"))
+def test_groups_part_and_unite() -> None:
+    found = succession(RUNNING, config({"E1": ("E1",), "I1": ("I1",), "X1": ("X1",)}))
+    assert [(one.kept, one.heir_of) for one in found.values()] == [
+        (("E1",), "G1"), (("I1",), "G1"), (("X1",), "X1")
+    ]  # fmt: skip
+    found = succession(RUNNING, config({"G1": ("X1", "I1", "E1")}))
+    assert found == {"G1": Succession(("X1", "I1", "E1"), "G1")}, "the one of that name leads"
 
 
 def test_the_daemon_can_afford_to_import_it() -> None:

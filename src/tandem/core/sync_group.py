@@ -33,7 +33,7 @@ are those of the RFC.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from tandem.config.schema import Group, Instance, Track
 from tandem.core.actions import (
@@ -86,6 +86,7 @@ class SyncGroup:
         """`sync_patience`: how long, in ns, a router that would preempt waits until it is in step."""
         self.settings = settings
         self.members = tuple(VirtualRouter(instance, restores) for instance in instances)
+        """At least one; `leave` and `reconfigure` change them."""
         self.tracking = Tracking(self._tracks())
         self.damping = Damping()
         self.standby = False
@@ -112,7 +113,7 @@ class SyncGroup:
         self._effect_retry_at: int | None = None
         self._effect_failed_at: int | None = None
         self.faults = self._reasons()  # kept, not derived: every advert and every timer looks at it
-        self._reported = self.state
+        self._reported = (settings.name, self.state)
 
     # What the shell asks
 
@@ -164,22 +165,97 @@ class SyncGroup:
                 actions += member.set_priority(self.tracking.priority(member.settings.priority), now)
         return actions + self._settle(now)
 
-    def reconfigure(self, settings: Group, instances: Iterable[Instance], now: int) -> list[Action]:
-        """Go on in the same role with changed settings (a reload); the members are the same."""
+    # Reloads
+
+    def leave(self, names: Iterable[str]) -> list[Action]:
+        """Let members go while others go on.
+
+        They do not resign: a backup gives its whole group to who resigns on one interface.
+        """
+        going = set(names)
+        leaving = [member for member in self.members if member.name in going]
+        self._take_members(member for member in self.members if member.name not in going)
+        actions: list[Action] = []
+        for member in leaving:
+            self._effect_faults.pop(member.name, None)
+            actions += member.become_initialize()
+            actions.append(Transition(member.name, "STOP", member.priority, "reloaded"))
+        return actions
+
+    def sibling(self) -> SyncGroup:
+        """Another group in the same situation, for members that are to be apart from now on."""
+        other = object.__new__(SyncGroup)
+        other.__dict__.update(self.__dict__)
+        other.tracking = self.tracking.copy()
+        other.damping = Damping(self.damping.changes, self.damping.time)
+        other._effect_faults = dict(self._effect_faults)
+        return other
+
+    def reconfigure(
+        self,
+        settings: Group,
+        instances: Iterable[Instance],
+        now: int,
+        joining: Mapping[str, VirtualRouter] | None = None,
+        sources: Mapping[str, bytes | None] | None = None,
+    ) -> list[Action]:
+        """Go on in the same role with changed settings.
+
+        `joining` come from other groups, with their roles; an instance that nobody knows joins in the role
+        of the others, with the address that `sources` has for it.
+        """
         woken = self._wake_up(now) if self.overslept(now) else []
-        self.settings = settings
-        for member, instance in zip(self.members, instances, strict=True):
-            member.reconfigure(instance, now)
+        before, self.settings = self.settings, settings
+        known = {**self._by_name, **(joining or {})}
+        members, new = [], []
+        for instance in instances:
+            member = known.get(instance.name)
+            if member is None:
+                member = VirtualRouter(instance, self._restores)
+                member.source = (sources or {}).get(instance.name)
+                new.append(member)
+            else:
+                member.reconfigure(instance, now)
+            members.append(member)
+        self._take_members(members)
         self.tracking.replace(self._tracks())
         self._retry_effects()
         for member in self.members:
             member.priority = self.tracking.priority(member.settings.priority)
-        actions = woken + self._settle(now)  # a new fault comes before anything is installed
+        joined = self._unite(new, now)
+        if self._restore_by is not None and settings.name != before.name:
+            joined.append(Restore(settings.name))
+        actions = [*woken, *joined, *self._settle(now)]  # a new fault comes before anything is installed
         if self.role is not Role.ACTIVE or self._restore_by is not None:
             return actions
         for member in self.members:
             actions += member.advertise_first(now)
         return actions + self._take_over("reloaded")
+
+    def _take_members(self, members: Iterable[VirtualRouter]) -> None:
+        self.members = tuple(members)
+        self._by_name = {member.name: member for member in self.members}
+
+    def _unite(self, new: list[VirtualRouter], now: int) -> list[Action]:
+        """Bring members that come from elsewhere into one role; the new ones have none yet."""
+        roles = {member.role for member in self.members if member not in new}
+        actions: list[Action] = []
+        if len(roles) > 1:  # they were active apart: nobody knows for which of them they may be together
+            active = [member for member in self.members if member.role is Role.ACTIVE]
+            self._part()
+            for member in self.members:
+                actions += member.become_initialize()
+            if active:
+                actions += self._last_words()
+            return actions + [SendAdvert(member.name, 0) for member in active]
+        for member in new:
+            if Role.ACTIVE in roles:
+                actions += member.advertise_first(now)
+            elif Role.BACKUP in roles:
+                actions += member.become_backup(now)
+        if new and not self.faults:
+            actions += self._report(f"joins {self.settings.name}")
+        return actions
 
     def replicate(self, restores: bool, sync_patience: int) -> list[Action]:
         """Connections are replicated from now on, or no longer."""
@@ -490,15 +566,18 @@ class SyncGroup:
     def _report(self, why: str) -> list[Action]:
         """Tell of the state when it is another one than was told last."""
         state = self.state
-        if state == self._reported or self._restore_by is not None:
+        news = [member for member in self.members if member.told != state]
+        group = (self.settings.name, state)
+        if self._restore_by is not None or not (news or group != self._reported):
             return []
-        self._reported = state
+        told, self._reported = self._reported, group
         why = why or ("stopped" if self._stopped else ", ".join(self.faults))
         why = why or f"waiting for {', '.join(self.tracking.pending)}"
-        actions: list[Action] = [
-            Transition(member.name, state, member.priority, why, self._cause) for member in self.members
-        ]
-        if not self.settings.implicit:
+        actions: list[Action] = []
+        for member in news:
+            member.told = state
+            actions.append(Transition(member.name, state, member.priority, why))
+        if not self.settings.implicit and group != told:
             actions.append(GroupTransition(self.settings.name, state))
         return actions
 

@@ -33,6 +33,12 @@ class Tracking:
                 self._tracks[track.kind, track.name] = track
         self._up = {key: up for key, up in self._up.items() if key in self._tracks}
 
+    def copy(self) -> Tracking:
+        """The same objects in the same states."""
+        other = Tracking(self.tracks)
+        other._up = dict(self._up)
+        return other
+
     def update(self, kind: str, name: str, up: bool) -> None:
         """Note the state of a tracked object; objects not tracked here are ignored."""
         if (kind, name) in self._tracks:

@@ -19,7 +19,7 @@ from tandem.config.schema import Instance
 from tandem.core.actions import Action, Announce, Install, Remove, SendAdvert
 from tandem.core.bounds import learned_interval
 from tandem.core.packet import Advertisement
-from tandem.core.state import Role
+from tandem.core.state import Role, user_state
 from tandem.core.timers import (
     CENTISECOND,
     SECOND,
@@ -56,6 +56,7 @@ class VirtualRouter:
         self.settings = settings
         self.watchful = watchful
         self.role = Role.INITIALIZE
+        self.told = user_state(self.role, False)  # the state that was reported last
         self.priority = settings.priority  # effective, set by the group
         self.source: bytes | None = None  # primary address
         self.peer: Peer | None = None

@@ -210,8 +210,8 @@ class Executor:
         return failed
 
     def _advertise(self, endpoint: Endpoint, priority: int) -> None:
-        if priority and endpoint.plan.vmac is not None and not endpoint.vmac_is_up:
-            self._set_vmac(endpoint, True)
+        if priority:
+            self._raise_vmac(endpoint)
         result = endpoint.advertise(priority)
         if result:
             endpoint.count("send_errors")
@@ -225,10 +225,16 @@ class Executor:
 
     def _install(self, endpoint: Endpoint, firewall: Iterable[Failure]) -> list[EffectFailed]:
         endpoint.installed = True
+        self._raise_vmac(endpoint)
         if isinstance(endpoint.up, Unbound):
             missing = ", ".join(endpoint.up.missing)
             return [EffectFailed(endpoint.settings.name, f"no interface {missing}")]
         return _failures(endpoint, [*firewall, *self._rtnl.send(endpoint.up)])
+
+    def _raise_vmac(self, endpoint: Endpoint) -> None:
+        """Set the macvlan up: with the first advert, or when it is another one under an active instance."""
+        if endpoint.plan.vmac is not None and not endpoint.vmac_is_up:
+            self._set_vmac(endpoint, True)
 
     def _set_vmac(self, endpoint: Endpoint, up: bool) -> None:
         endpoint.vmac_is_up = up
