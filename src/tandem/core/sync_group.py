@@ -576,7 +576,7 @@ class SyncGroup:
         actions: list[Action] = []
         for member in news:
             member.told = state
-            actions.append(Transition(member.name, state, member.priority, why))
+            actions.append(Transition(member.name, state, member.priority, why, self._cause))
         if not self.settings.implicit and group != told:
             actions.append(GroupTransition(self.settings.name, state))
         return actions
