@@ -8,6 +8,7 @@ TANDEM_I386_ROOT     a 32-bit root file system with Python, pyroute2, pytest, py
 TANDEM_OPENWRT_APK   what makes it a router with apk: `apk`, and the lib/functions.sh of such a release
                      (/opt/openwrt/apk)
 TANDEM_APK           an apk of this machine that can make packages (PATH)
+TANDEM_ODHCPD        an odhcpd built for this machine, newer than the root's (/opt/openwrt-odhcpd/sbin/odhcpd)
 TANDEM_OPENWRT_GATE  libnetfilter_queue.so.1 and the Python module netfilterqueue, built for the root
                      (/opt/openwrt/gate)
 """
@@ -41,6 +42,7 @@ USR = Path(os.environ.get("TANDEM_OPENWRT_USR", "/opt/openwrt/usr"))
 ROOT = Path(os.environ.get("TANDEM_OPENWRT_ROOT", "/opt/openwrt/root"))
 I386_ROOT = Path(os.environ.get("TANDEM_I386_ROOT", "/opt/i386"))
 APK = Path(os.environ.get("TANDEM_OPENWRT_APK", "/opt/openwrt/apk"))
+ODHCPD = Path(os.environ.get("TANDEM_ODHCPD", "/opt/openwrt-odhcpd/sbin/odhcpd"))
 GATE = Path(os.environ.get("TANDEM_OPENWRT_GATE", "/opt/openwrt/gate"))
 
 
@@ -53,5 +55,6 @@ def needs(*paths: Path) -> pytest.MarkDecorator:
 
 _UBUS = ("lib/libubus.so", "sbin/ubusd", "bin/ubus")
 needs_ubus = needs(*(USR / path for path in _UBUS))
+needs_odhcpd = needs(ODHCPD)
 needs_root = needs(ROOT / "sbin/ubusd", ROOT / "sbin/netifd", ROOT / "usr/bin/python3")
 needs_i386 = needs(I386_ROOT / "usr/bin/python3", *(I386_ROOT / str(USR / path)[1:] for path in _UBUS))

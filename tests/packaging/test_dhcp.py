@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from scapy.layers.dhcp6 import DUID_LL, DHCP6_Solicit, DHCP6OptClientId, DHCP6OptIA_NA, DHCP6OptIAAddress
 from scapy.layers.inet import UDP
 from scapy.layers.inet6 import IPv6
@@ -19,6 +22,7 @@ from tests.netns.daemon import state
 from tests.netns.dhcp_pair import SECRET, V4, V6, VIP, Client, DhcpTandem, dhcp, knows, resolve
 from tests.netns.slaac import ALONE, answers, listen, own_addresses
 from tests.netns.test_dhcp_guard import solicit
+from tests.openwrt_pieces import ODHCPD, needs_odhcpd
 from tests.packaging.router import OpenWrt, needs_router
 from tests.packaging.test_opkg import needs_planner
 
@@ -242,8 +246,35 @@ def test_odhcpd_is_silent_until_elected_and_speaks_for_the_virtual_address(
     assert capture.count("icmpv6.type == 134 and icmpv6.checksum.status != 1") == 0  # 1: good
 
 
+# The newest odhcpd in the router's network, on its ubus, with its configuration.
+NEWEST = """
+mount -t tmpfs tmpfs /run
+mkdir /run/ubus /run/config
+mount --bind /proc/$0/root/tmp/run/ubus /run/ubus
+mount --bind /proc/$0/root/etc/config /run/config
+exec "$1" -f -c /run/config
+"""
+
+
+@contextmanager
+def odhcpd(router: OpenWrt, newest: bool) -> Iterator[None]:
+    """The root's odhcpd, which ends with the router, or the newest one."""
+    if not newest:
+        router.sh("/etc/init.d/odhcpd boot")
+        yield
+        return
+    inside = ["nsenter", f"--target={router.pid}", "--net", "--mount"]
+    argv = [*inside, "sh", "-ec", NEWEST, str(router.pid), str(ODHCPD)]
+    with subprocess.Popen(argv, stderr=subprocess.DEVNULL) as child:
+        try:
+            yield
+        finally:
+            child.kill()
+
+
+@pytest.mark.parametrize("newest", [False, pytest.param(True, marks=needs_odhcpd)])
 def test_advertisements_are_ordinary_and_hosts_keep_their_addresses(
-    router: OpenWrt, open_lab: Callable[[Any], Any]
+    router: OpenWrt, open_lab: Callable[[Any], Any], newest: bool
 ) -> None:
     """odhcpd on one router, dnsmasq on the other; one virtual address beside own ones, one without."""
     router.sh("opkg install tandem")
@@ -261,8 +292,7 @@ def test_advertisements_are_ordinary_and_hosts_keep_their_addresses(
     mac = router.sh("cat /sys/class/net/eth0/address").strip()
     debian = other.exec("cat", "/sys/class/net/eth0/address").strip()
     boot(router)
-    router.sh("/etc/init.d/odhcpd boot")
-    with Capture(lab, host.cable("eth0"), filter="icmp6") as capture:
+    with odhcpd(router, newest), Capture(lab, host.cable("eth0"), filter="icmp6") as capture:
         router.sh("/etc/init.d/tandem start")
         wait_until(
             lambda: len(own_addresses(host)) == 2, 40, "two addresses", every=0.5, explain=lambda: router.log
@@ -288,6 +318,7 @@ def test_advertisements_are_ordinary_and_hosts_keep_their_addresses(
     assert router.sh(resolvers).split() == ["fd00:1::4"]
     router.sh("kill -CONT $(pgrep -f tandemd | head -1); /etc/init.d/tandem stop; tandem dhcp release")
     assert router.sh(resolvers, status=None).split() == []
+    assert "FAILED to start up" not in router.log  # OpenWrt's dnsmasq knows no options of DHCPv6
     adverts = capture.fields(
         "icmpv6.type == 134", "eth.src", "ipv6.src", "icmpv6.nd.ra.router_lifetime", "icmpv6.opt.rdnss",
         "icmpv6.opt.prefix", "icmpv6.opt.prefix.valid_lifetime", "icmpv6.opt.prefix.preferred_lifetime",
@@ -303,4 +334,5 @@ def test_advertisements_are_ordinary_and_hosts_keep_their_addresses(
         assert min(lifetimes) >= 1800, adverts
     # Nothing is announced of a virtual address that stands beside a router's own but what the own one says.
     for _, _, _, prefixes, valid, _, _ in by[mac]:
-        assert dict(zip(prefixes.split(","), valid.split(","), strict=True))["fd00:1::"] == str(2**32 - 1)
+        found = dict(zip(prefixes.split(","), valid.split(","), strict=True))
+        assert found["fd00:1::"] == ("5400" if newest else str(2**32 - 1))  # the newest says at most that

@@ -113,6 +113,17 @@ def test_odhcpd_names_the_virtual_resolver_unless_the_user_has_set_one(root: Pat
     assert plan(root, off)["resolvers"] == {}
 
 
+@pytest.mark.parametrize(("says", "wanted"), [("DHCPv6", True), ("no-DHCPv6", False), ("", True)])
+def test_dnsmasq_without_dhcpv6_gets_no_option_of_it(root: Path, says: str, wanted: bool) -> None:
+    """It would not start any more, and DNS and DHCPv4 would be gone: OpenWrt's, unless it is dnsmasq-full."""
+    program = root / "usr/sbin/dnsmasq"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!/bin/sh\necho 'Compile time options: IPv6 no-DBus UBus DHCP {says} TFTP'\n")
+    program.chmod(0o755)
+    assert any("option6:" in line for line in lines(plan(root))) is wanted
+    assert "dhcp-option=tag:lan,option:router,192.168.1.4" in lines(plan(root))
+
+
 def test_a_virtual_mac_is_a_second_interface(root: Path) -> None:
     text = TANDEM.replace(
         "option virtual_router_id '52'", "option virtual_router_id '52'\n\toption use_vmac '1'"

@@ -17,6 +17,7 @@ running dnsmasq was given, else /etc/config/dhcp, else OpenWrt's defaults.
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_network
@@ -31,6 +32,8 @@ LEASEFILE = "/tmp/dhcp.leases"
 CONFDIR = "/tmp/dnsmasq.d"
 SNIPPET = "tandem.conf"
 STATE = "/var/state"
+PROGRAM = "/usr/sbin/dnsmasq"
+VERSION_S = 5  # that it has to tell its version
 _GENERATED = "/var/etc"
 _ROUTER = ("3", "option:router")
 _DNS = {4: ("6", "option:dns-server"), 6: ("option6:dns-server", "option6:23")}
@@ -46,6 +49,7 @@ class Router:
     leasefiles: list[str] = field(default_factory=list)
     confdirs: list[str] = field(default_factory=list)
     listens_everywhere: bool = True  # dnsmasq, as opposed to a list of interfaces
+    dhcpv6: bool = True  # dnsmasq knows the options of DHCPv6; OpenWrt's dnsmasq without "-full" does not
 
     def devices(self, interface: str) -> tuple[str, ...]:
         """The devices that an instance's `interface`, a device or a UCI network, may be."""
@@ -64,7 +68,7 @@ class Router:
 
 def read_router(root: str = "") -> Router:
     """What is configured; whatever is not there or can't be read is left out."""
-    found = Router(root)
+    found = Router(root, dhcpv6=_knows_dhcpv6(root + PROGRAM))
     for section in _sections(f"{root}/etc/config/network"):
         if section.type == "interface" and section.name:
             devices = [*_words(section, "device"), *_words(section, "ifname")]
@@ -167,7 +171,7 @@ def snippet(instance: Instance, settings: DhcpGateway, router: Router) -> Iterat
     if settings.dns and not _given(given, _DNS[instance.family]):
         if instance.family == 4:
             yield f"dhcp-option=tag:{tag},option:dns-server,{same[0]}"
-        else:
+        elif router.dhcpv6:
             yield f"dhcp-option=tag:{tag},option6:dns-server,[{same[0]}]"
 
 
@@ -187,6 +191,19 @@ def _numbers(instance: Instance) -> Iterator[tuple[int, int, int]]:
     for text in instance.dhcp_networks:
         network = ip_network(text)
         yield network.version, int(network.network_address), int(network.netmask)
+
+
+def _knows_dhcpv6(program: str) -> bool:
+    """Whether dnsmasq takes `option6`: else it would not start any more. True where it does not say."""
+    if not os.path.exists(program):
+        return True
+    try:
+        done = subprocess.run(
+            [program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=VERSION_S, env={}
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return True
+    return b"no-DHCPv6" not in done.stdout.split()
 
 
 def _sections(path: str) -> tuple[uci.Section, ...]:
