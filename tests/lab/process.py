@@ -49,9 +49,15 @@ def cost(pid: int) -> Cost:
     cpu_ns = rss = pss = 0
     pids = tree(pid)
     for member in pids:
-        for task in Path(f"/proc/{member}/task").iterdir():
-            cpu_ns += int((task / "schedstat").read_text().split()[0])
-        for line in Path(f"/proc/{member}/smaps_rollup").read_text().splitlines():
+        try:
+            tasks = [(task / "schedstat").read_text() for task in Path(f"/proc/{member}/task").iterdir()]
+            lines = Path(f"/proc/{member}/smaps_rollup").read_text().splitlines()
+        except (FileNotFoundError, ProcessLookupError):
+            if member == pid:
+                raise
+            continue  # a child that has ended meanwhile
+        cpu_ns += sum(int(task.split()[0]) for task in tasks)
+        for line in lines:
             if line.startswith("Rss:"):
                 rss += int(line.split()[1])
             elif line.startswith("Pss:"):
