@@ -7,7 +7,7 @@ TANDEM_I386_ROOT     a 32-bit root file system with Python, pyroute2, pytest, py
                      under the path that TANDEM_OPENWRT_USR names, the same as there (/opt/i386)
 TANDEM_OPENWRT_APK   what makes it a router with apk: `apk`, and the lib/functions.sh of such a release
                      (/opt/openwrt/apk)
-TANDEM_APK           an apk of this machine that can make packages (PATH)
+TANDEM_APK           an apk of this machine that can make packages (PATH, TANDEM_OPENWRT_USR/bin/apk)
 TANDEM_ODHCPD        an odhcpd built for this machine, newer than the root's (/opt/openwrt-odhcpd/sbin/odhcpd)
 TANDEM_OPENWRT_GATE  libnetfilter_queue.so.1 and the Python module netfilterqueue, built for the root
                      (/opt/openwrt/gate)

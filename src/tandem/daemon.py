@@ -19,7 +19,7 @@ from tandem.control.history import History, entry, reason
 from tandem.control.operate import operate
 from tandem.control.server import DEFAULT_SOCKET, ControlServer
 from tandem.control.status import snapshot
-from tandem.core.actions import GroupTransition, Transition
+from tandem.core.actions import Contested, GroupTransition, Transition
 from tandem.effects.announce import Announcer
 from tandem.effects.executor import Executor
 from tandem.effects.firewall import Firewall
@@ -385,7 +385,11 @@ class Daemon:
         bugs = self._bugs.report
         return self._sharing.health | self._wire_watch.report | ({"exceptions": bugs} if bugs else {})
 
-    def _told(self, transition: Transition | GroupTransition) -> None:
+    def _told(self, transition: Transition | GroupTransition | Contested) -> None:
+        if isinstance(transition, Contested):
+            self._log.info(f"{transition.instance}: a lesser router was active too: announced again")
+            self._scripts.notify(transition)
+            return
         self._history.note(transition, self._loop.now())
         if self._openwrt is not None:
             self._openwrt.told(entry(transition, 0))

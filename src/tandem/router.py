@@ -20,6 +20,7 @@ from tandem.core.events import (
     AdvertReceived,
     EffectFailed,
     Event,
+    Moved,
     Partner,
     Restored,
     Reunited,
@@ -242,6 +243,10 @@ class Router:
         self._wake(self._group_of[name], self._loop.now())
         self._failed(self._executor.reinstall(name))
 
+    def moved(self, name: str) -> None:
+        """The virtual addresses of an instance have another MAC address."""
+        self.dispatch(self._group_of[name], Moved(name))
+
     def restore(self, name: str) -> None:
         """Put back what somebody has deleted from under an instance, if it is active."""
         endpoint = self.endpoints.get(name)
@@ -440,7 +445,7 @@ class Router:
         damping, wanted = running.damping, _damping(self.plan)
         if (damping.changes, damping.time) != (wanted.changes, wanted.time):
             running.damping = wanted
-        self._failed(self._executor.execute(running.replicate(*self._replication(self.plan))))
+        self._failed(self._executor.execute(running.replicate(*self._replication(self.plan), now)))
         if (running.settings, [member.settings for member in running.members]) != (group, members):
             joining = {name: routers[name] for name in group.members if name in routers}
             sources = {name: self.endpoints[name].source for name in group.members}

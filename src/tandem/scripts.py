@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tandem.config.schema import Config, Notify, Script
-from tandem.core.actions import GroupTransition, Transition
-from tandem.effects.notify import GROUP, INSTANCE, Notifier
+from tandem.core.actions import Contested, GroupTransition, Transition
+from tandem.effects.notify import CONTESTED, GROUP, INSTANCE, Notifier
 from tandem.effects.process import Credentials, Processes, credentials_of, insecure_path
 from tandem.health.script import ScriptProbe
 from tandem.log import Logger
@@ -79,15 +79,16 @@ class Scripts:
         """Whether the script is up; None until its first run has ended."""
         return self.probes[name].up if name in self.probes else None
 
-    def notify(self, transition: Transition | GroupTransition) -> None:
-        """Run the notify and hotplug scripts of a transition."""
-        if isinstance(transition, Transition):
-            kind, name, priority = INSTANCE, transition.instance, transition.priority
-        else:
+    def notify(self, transition: Transition | GroupTransition | Contested) -> None:
+        """Run the notify and hotplug scripts of a transition, or of an active router that was contested."""
+        if isinstance(transition, GroupTransition):
             kind, name, priority = GROUP, transition.group, 0
+        else:
+            kind, name, priority = INSTANCE, transition.instance, transition.priority
+        state = CONTESTED if isinstance(transition, Contested) else transition.state
         scripts = self._notifies.get((kind, name))
         if scripts is not None:
-            self._notifier.notify(kind, name, transition.state, priority, scripts, self._groups.get(name))
+            self._notifier.notify(kind, name, state, priority, scripts, self._groups.get(name))
 
     def stop(self, timeout: int, done: Callable[[], None]) -> None:
         """End the probes and call `done` when the last notify script has ended, within `timeout` ns."""
@@ -117,6 +118,7 @@ class Scripts:
         commands = [script.argv for script in config.scripts]
         for notify in self._notifies.values():
             commands += [notify.master, notify.backup, notify.fault, notify.stop, notify.any]
+            commands.append(notify.master_rx_lower_pri)
         for path in dict.fromkeys(command[0] for command in commands if command):
             if reason := insecure_path(path):
                 self._log.warning(f"{path} could be replaced by others than root: {reason}")

@@ -309,7 +309,7 @@ def test_virtual_mac(space: Space) -> None:
 
     link = details()
     assert (link["link"], link["address"]) == ("v0", "00:00:5e:00:01:07")
-    assert (link["linkinfo"]["info_data"]["mode"], link["inet6_addr_gen_mode"]) == ("bridge", "none")
+    assert (link["linkinfo"]["info_data"]["mode"], link["inet6_addr_gen_mode"]) == ("vepa", "none")
     wait_until(lambda: details()["operstate"] == "UP")
     assert space.send((vmac.down,)) == []
     assert "UP" not in details()["flags"]

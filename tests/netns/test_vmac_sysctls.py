@@ -53,7 +53,7 @@ class Wire(Lab):
             }
             netns.write_sysctls(host.namespace, values)
 
-    def add_macvlan(self, host: Host, mode: str = "bridge") -> None:
+    def add_macvlan(self, host: Host, mode: str = "vepa") -> None:
         host.ip(f"link add name vrrp7 link eth0 address {VIRTUAL_MAC} type macvlan mode {mode}")
 
     def settings(self, host: Host, instance: Instance = INSTANCE) -> Sysctls:
@@ -246,6 +246,9 @@ def snapshot(host: Host) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("mode", "strict", "macvlan_up", "heard_on"),
     [
+        ("vepa", 0, True, {"eth0"}),
+        ("vepa", 1, True, {"eth0"}),
+        ("vepa", 1, False, {"eth0"}),
         ("bridge", 0, True, {"eth0"}),
         ("bridge", 1, True, {"eth0"}),
         ("bridge", 1, False, {"eth0"}),

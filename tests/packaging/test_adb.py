@@ -14,12 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.openwrt_pieces import USR
 from tests.packaging import apk_packages, packages
 
 adb, apk = apk_packages.module("adb"), apk_packages.module("apk")
 # The sample and its index, made by `apk mkpkg` and `apk mkndx` of apk-tools 3.0.6.
 GOLDEN = Path(__file__).parent / "data/apk_golden.txt"
-REAL_APK = os.environ.get("TANDEM_APK") or shutil.which("apk")
+REAL_APK = os.environ.get("TANDEM_APK") or shutil.which("apk", path=f"{os.environ['PATH']}:{USR}/bin")
 
 TREES = st.recursive(
     st.none() | st.integers(0, 2**64 - 1) | st.binary(min_size=1, max_size=400) | st.just(b"x" * 70_000),

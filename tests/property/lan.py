@@ -100,8 +100,11 @@ class Checked:
         goodbyes = [(i, action.instance) for i, action in sent if not action.priority]
         installs = [(i, action.instance) for i, action in enumerate(actions) if isinstance(action, Install)]
         removes = [(i, action.instance) for i, action in enumerate(actions) if isinstance(action, Remove)]
-        if adverts or installs or any(isinstance(action, Announce) for action in actions):
+        if installs or any(isinstance(action, Announce) for action in actions):
             assert after is Role.ACTIVE, "acted as active without being it"
+        if adverts and after is not Role.ACTIVE:  # who yields says so once, when its addresses are gone
+            assert (before, after, goodbyes) == (Role.ACTIVE, Role.BACKUP, []), "speaks as active"
+            assert [name for _, name in adverts] == names and removes[-1][0] < adverts[0][0]
         assert not (slept and after is Role.ACTIVE), "has slept through its role and goes on with it"
         if installs:
             assert {name for _, name in installs} == set(names)

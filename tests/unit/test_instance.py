@@ -14,12 +14,13 @@ from typing import NamedTuple, get_args
 import pytest
 
 from tandem.config.schema import Track
-from tandem.core.actions import Action, Announce, Install, Remove, SendAdvert, Transition
+from tandem.core.actions import Action, Announce, Contested, Greet, Install, Remove, SendAdvert, Transition
 from tandem.core.events import (
     AdvertReceived,
     EffectFailed,
     Event,
     Failover,
+    Moved,
     Partner,
     Restored,
     Resume,
@@ -88,6 +89,7 @@ EVENTS: dict[str, Callable[[int, int], Event]] = {
     "not tracked": lambda v, f: TrackerChanged("script", "other", False),
     "address lost": lambda v, f: SourceChanged("VI", None),
     "address changed": lambda v, f: SourceChanged("VI", ANOTHER[f]),
+    "another MAC address": lambda v, f: Moved("VI"),
     "effect failed": lambda v, f: EffectFailed("VI", "no such device"),
     "failover": lambda v, f: Failover(),
     "restored": lambda v, f: Restored(),
@@ -121,12 +123,14 @@ WAIT = Row(BACKUP, [], {2: DOWN[2] - ADVERT, 3: DOWN[3] - ADVERT})  # events com
 RESET = Row(BACKUP, [], LEARNED)
 GO_ON = Row(ACTIVE, [], 1_000_000_000)  # and 1 s after our own
 ASSERT = Row(ACTIVE, [_says(100)], ADVERT)
-TO_BACKUP = Row(BACKUP, [Remove("VI"), _to("BACKUP", "a better router is active")], LEARNED)
+CONTESTED = Row(ACTIVE, [_says(100), Announce("VI", 1), Contested("VI", 100)], ADVERT)
+AGAIN = Row(ACTIVE, [Announce("VI", 5)], 10_000_000)  # and 100 ms and 1 s later
+TO_BACKUP = Row(BACKUP, [Remove("VI"), _says(100), _to("BACKUP", "a better router is active")], LEARNED)
 TO_ACTIVE: list[Action] = [_says(100), Install("VI"), Announce("VI", 5)]
 
 TABLE: dict[Role, dict[str, Row]] = {
     INITIALIZE: {  # 6.4.1
-        "start": Row(BACKUP, [_to("BACKUP", "started")], DOWN),
+        "start": Row(BACKUP, [Greet("VI"), _to("BACKUP", "started")], DOWN),
         "start in 1 s": Row(INITIALIZE, [], 1_000_000_000),
         "nothing due": NOTHING,
         "timer": NOTHING,
@@ -143,6 +147,7 @@ TABLE: dict[Role, dict[str, Row]] = {
         "not tracked": NOTHING,
         "address lost": NOTHING,
         "address changed": NOTHING,
+        "another MAC address": NOTHING,
         "effect failed": Row(INITIALIZE, [], RETRY),
         "failover": NOTHING,
         "restored": NOTHING,
@@ -171,6 +176,7 @@ TABLE: dict[Role, dict[str, Row]] = {
         "not tracked": WAIT,
         "address lost": Row(INITIALIZE, [_to("FAULT", "no address on vi")], None),
         "address changed": WAIT,
+        "another MAC address": WAIT,
         "effect failed": Row(INITIALIZE, [_to("FAULT", "VI: no such device")], RETRY),
         "failover": WAIT,
         "restored": WAIT,
@@ -188,8 +194,8 @@ TABLE: dict[Role, dict[str, Row]] = {
         "timer": Row(ACTIVE, [_says(100)], ADVERT),
         "priority 0 of the active": ASSERT,
         "priority 0 of another": ASSERT,
-        "lower priority": ASSERT,
-        "equal, lower address": ASSERT,
+        "lower priority": CONTESTED,
+        "equal, lower address": CONTESTED,
         "equal, higher address": TO_BACKUP,
         "higher priority": TO_BACKUP,
         "owner": TO_BACKUP,
@@ -199,12 +205,13 @@ TABLE: dict[Role, dict[str, Row]] = {
         "not tracked": GO_ON,
         "address lost": Row(INITIALIZE, [Remove("VI"), _says(0), _to("FAULT", "no address on vi")], None),
         "address changed": GO_ON,
+        "another MAC address": AGAIN,
         "effect failed": Row(INITIALIZE, [Remove("VI"), _says(0), _to("FAULT", "VI: no such device")], RETRY),
         "failover": Row(BACKUP, [Remove("VI"), _says(0), _to("BACKUP", "failover asked for")], DOWN),
         "restored": GO_ON,
         "synchronised": GO_ON,
         "partner": GO_ON,
-        "reunited": Row(ACTIVE, [Announce("VI", 5)], 1_000_000_000),
+        "reunited": AGAIN,
         "standby": Row(INITIALIZE, [Remove("VI"), _says(0), _to("FAULT", "standby")], None),
         "resume": GO_ON,
         "stop": Row(INITIALIZE, [Remove("VI"), _says(0), _to("STOP", "stopped")], None),
@@ -273,7 +280,7 @@ def test_startup_delay_holds_the_election_back() -> None:
     assert group.next_deadline() == 6_000_000_000
     assert group.handle(heard(200), 2_000_000_000) == []
     assert group.handle(Tick(), 5_999_999_999) == []
-    assert group.handle(Tick(), 6_000_000_000) == [Transition("LAN", "BACKUP", 100, "started")]
+    assert group.handle(Tick(), 6_000_000_000) == [Greet("LAN"), Transition("LAN", "BACKUP", 100, "started")]
     assert group.next_deadline() == 9_609_375_000
 
 
@@ -282,8 +289,8 @@ def test_a_fault_before_the_start_is_told_at_the_start() -> None:
     group.handle(TrackerChanged("interface", "lan", False), 0)
     assert group.handle(Start(), 0) == [Transition("LAN", "FAULT", 100, "interface lan down")]
     assert group.handle(TrackerChanged("interface", "lan", True), 7) == [
-        Transition("LAN", "BACKUP", 100, "started")
-    ]
+        Greet("LAN"), Transition("LAN", "BACKUP", 100, "started"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

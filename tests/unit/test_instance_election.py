@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from tandem.config.schema import Garp, Group, Track
-from tandem.core.actions import Announce, SendAdvert, Transition
+from tandem.core.actions import Announce, Contested, Greet, Remove, SendAdvert, Transition
 from tandem.core.events import (
     Failover,
     Start,
@@ -17,6 +18,8 @@ from tandem.core.events import (
 )
 from tandem.core.state import Role
 from tandem.core.sync_group import SyncGroup
+from tandem.core.timers import SECOND
+from tandem.core.virtual_router import DEAF
 from tests.unit.scenario import (
     HIGHER,
     LOWER,
@@ -26,6 +29,7 @@ from tests.unit.scenario import (
     heard,
     instance,
     of,
+    ready,
     run,
     started,
     sync_group,
@@ -77,12 +81,13 @@ def test_announcements_end_with_the_role() -> None:
 def test_a_lesser_router_that_speaks_up_is_answered_with_announcements() -> None:
     garp = replace(QUIET, lower_prio_repeat=3, lower_prio_delay_ms=5000)
     group = active(sync_group(instance(garp=garp)))
-    assert group.handle(heard(50), 500_000_000) == [SendAdvert("LAN", 100), Announce("LAN", 3)]
+    told = [SendAdvert("LAN", 100), Announce("LAN", 3), Contested("LAN", 100)]
+    assert group.handle(heard(50), 500_000_000) == told
     # its next adverts are answered, but the LAN is not flooded with announcements
     assert group.handle(heard(50), 1_000_000_000) == [SendAdvert("LAN", 100)]
     announced = [(at, actions) for at, actions in run(group, 20_000_000_000) if of(Announce, actions)]
     assert announced == [(5_500_000_000, [Announce("LAN", 3)])]
-    assert group.handle(heard(50), 20_500_000_000) == [SendAdvert("LAN", 100), Announce("LAN", 3)]
+    assert group.handle(heard(50), 20_500_000_000) == told
 
 
 def test_without_garp_lower_prio_delay_there_is_no_second_announcement() -> None:
@@ -270,8 +275,10 @@ def test_nopreempt_follows_a_lesser_router_and_replaces_it_when_it_dies() -> Non
 
 def test_nopreempt_does_not_matter_to_an_active() -> None:
     group = active(sync_group(instance(preempt=False)))
-    assert group.handle(heard(50), 1) == [SendAdvert("LAN", 100)]
-    group.handle(heard(150), 20_000_000)
+    run(group, DEAF)
+    assert group.handle(heard(50), DEAF + 1)[0] == SendAdvert("LAN", 100)
+    assert group.role is ACTIVE
+    group.handle(heard(150), DEAF + 20_000_000)
     assert group.role is BACKUP
 
 
@@ -279,6 +286,79 @@ def test_down_timer_adverts_are_those_that_may_be_missed() -> None:
     group = started(sync_group(instance(down_timer_adverts=5)))
     group.handle(heard(150), 1_000_000_000)
     assert group.next_deadline() == 6_609_375_000
+
+
+@pytest.mark.parametrize(
+    ("settings", "patience"),
+    [({"preempt": False}, DEAF), ({"preempt_delay_ms": 60_000}, 60_000_000_000)],
+)
+def test_a_router_that_was_deaf_gives_way_to_one_that_was_active(
+    settings: dict[str, Any], patience: int
+) -> None:
+    """Its switch port forwarded nothing at first: it became active beside another router, unheard."""
+    came_up = -3_609_375_000
+    group = active(sync_group(instance(**settings)))
+    run(group, came_up + patience - 1)
+    why = "another router was active before"
+    assert group.handle(heard(50), came_up + patience - 1) == [
+        Remove("LAN"), SendAdvert("LAN", 0), Transition("LAN", "BACKUP", 100, why),
+    ]  # fmt: skip
+    assert run(group, came_up + patience + 3 * SECOND) == []
+    late = active(sync_group(instance(**settings)))
+    run(late, came_up + patience)
+    late.handle(heard(50), came_up + patience)
+    assert late.role is ACTIVE
+
+
+def test_a_router_that_may_preempt_gives_way_to_no_lesser_one() -> None:
+    for settings in ({}, {"preempt": False, "priority": 255}):
+        group = active(sync_group(instance(**settings)))
+        group.handle(heard(50), 1)
+        assert group.role is ACTIVE
+
+
+def test_a_router_that_has_heard_another_one_is_not_deaf() -> None:
+    group = started(sync_group(instance(preempt=False)))
+    group.handle(heard(50), 0)
+    run(group, 4_000_000_000)
+    assert group.role is ACTIVE
+    group.handle(heard(50, LOWER), 4_100_000_000)
+    assert group.role is ACTIVE
+
+
+def test_a_link_that_returns_makes_deaf_again() -> None:
+    group = active(sync_group(instance(preempt=False)))
+    run(group, 2 * DEAF)
+    feed(group, 2 * DEAF, TrackerChanged("interface", "lan", False), TrackerChanged("interface", "lan", True))
+    run(group, 2 * DEAF + 4 * SECOND)
+    assert group.role is ACTIVE
+    group.handle(heard(50), 2 * DEAF + 5 * SECOND)
+    assert group.role is BACKUP
+
+
+def test_a_unicast_peer_may_have_to_resolve_us_first() -> None:
+    """A tenth of a second between adverts, but a second between two questions of ARP."""
+    group = ready(sync_group(instance(advert_int_cs=10, unicast_peers=("192.168.1.3",))))
+    assert of(Greet, group.handle(Start(), 0)) == [Greet("LAN")]
+    assert group.next_deadline() == SECOND
+    group.handle(heard(200, interval_cs=10), SECOND - 1)
+    assert group.next_deadline() == SECOND - 1 + 360_937_500
+
+
+def test_who_yields_says_so_once() -> None:
+    """The better router, which may not know of this one, tells hosts where the addresses are."""
+    group = active(sync_group(instance()))
+    assert group.handle(heard(200), 1)[:2] == [Remove("LAN"), SendAdvert("LAN", 100)]
+    silent = active(sync_group(instance(higher_prio_send_advert=False)))
+    assert not of(SendAdvert, silent.handle(heard(200), 1))
+
+
+def test_every_heal_is_announced() -> None:
+    """Another partition within garp_lower_prio_delay of the last one."""
+    group = active(sync_group(instance(garp=Garp())))
+    for heal in (10, 14, 18, 22):
+        run(group, heal * SECOND - 1)
+        assert of(Announce, group.handle(heard(50), heal * SECOND))
 
 
 def test_preempt_delay_counts_from_the_first_lesser_advert() -> None:

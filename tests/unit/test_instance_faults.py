@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tandem.config.schema import Instance, Track
-from tandem.core.actions import Action, Announce, Install, Remove, SendAdvert, Transition
+from tandem.core.actions import Action, Announce, Greet, Install, Remove, SendAdvert, Transition
 from tandem.core.events import (
     EffectFailed,
     Event,
@@ -38,6 +38,8 @@ from tests.unit.scenario import (
 )
 
 INITIALIZE, BACKUP, ACTIVE = Role.INITIALIZE, Role.BACKUP, Role.ACTIVE
+
+COMES_UP = [Greet("LAN"), Transition("LAN", "BACKUP", 100, "started")]
 
 
 # Operator -------------------------------------------------------------------------------------
@@ -80,7 +82,10 @@ def test_standby_keeps_out_until_resume() -> None:
     assert group.handle(heard(0), 1_000_000_000) == []
     assert group.next_deadline() is None
     assert group.handle(Standby(), 2_000_000_000) == []
-    assert group.handle(Resume(), 3_000_000_000) == [Transition("LAN", "BACKUP", 100, "started")]
+    assert group.handle(Resume(), 3_000_000_000) == [
+        Greet("LAN"),
+        Transition("LAN", "BACKUP", 100, "started"),
+    ]
 
 
 def test_standby_before_the_start_keeps_out_too() -> None:
@@ -106,7 +111,8 @@ def test_a_fault_that_heals_starts_the_election_again() -> None:
     group = active(sync_group(instance()))
     group.handle(TrackerChanged("interface", "lan", False), 0)
     assert group.handle(TrackerChanged("interface", "lan", True), 1_000_000_000) == [
-        Transition("LAN", "BACKUP", 100, "started")
+        Greet("LAN"),
+        Transition("LAN", "BACKUP", 100, "started"),
     ]
     assert group.next_deadline() == 4_609_375_000
 
@@ -125,7 +131,10 @@ def test_every_fault_has_to_heal() -> None:
     feed(group, 0, TrackerChanged("interface", "lan", False), SourceChanged("LAN", None))
     assert group.faults == ("interface lan down", "no address on lan")
     assert group.handle(TrackerChanged("interface", "lan", True), 1) == []
-    assert group.handle(SourceChanged("LAN", OURS), 2) == [Transition("LAN", "BACKUP", 100, "started")]
+    assert group.handle(SourceChanged("LAN", OURS), 2) == [
+        Greet("LAN"),
+        Transition("LAN", "BACKUP", 100, "started"),
+    ]
 
 
 def test_dont_track_primary_ignores_link_and_address() -> None:
@@ -145,7 +154,8 @@ def test_a_script_without_a_result_holds_the_election_back_but_is_no_fault() -> 
     assert group.handle(Start(), 0) == []
     assert (group.state, group.next_deadline()) == ("INIT", None)
     assert group.handle(TrackerChanged("script", "chk", True), 1_000_000_000) == [
-        Transition("LAN", "BACKUP", 100, "started")
+        Greet("LAN"),
+        Transition("LAN", "BACKUP", 100, "started"),
     ]
 
 
@@ -168,7 +178,7 @@ def test_effects_are_tried_again_ever_more_rarely() -> None:
         again = group.next_deadline()
         assert again is not None
         waits.append((again - now) // 1_000_000_000)
-        assert group.handle(Tick(), again) == [Transition("LAN", "BACKUP", 100, "started")]
+        assert group.handle(Tick(), again) == COMES_UP
         now = again + 3_609_375_000
         group.handle(Tick(), now)
         assert group.role is ACTIVE
@@ -195,7 +205,8 @@ def test_a_link_that_comes_back_is_a_reason_to_try_at_once() -> None:
     group = active(sync_group(instance()))
     feed(group, 0, TrackerChanged("interface", "lan", False), EffectFailed("LAN", "no such device"))
     assert group.handle(TrackerChanged("interface", "lan", True), 2_000_000_000) == [
-        Transition("LAN", "BACKUP", 100, "started")
+        Greet("LAN"),
+        Transition("LAN", "BACKUP", 100, "started"),
     ]
     assert group.next_deadline() == 5_609_375_000
 
@@ -263,7 +274,10 @@ def test_reload_of_the_interval_in_backup_sets_the_timer_anew() -> None:
 def test_reload_clears_the_faults_of_effects_and_their_retry() -> None:
     group = active(sync_group(instance()))
     group.handle(EffectFailed("LAN", "refused"), 0)
-    assert reload(group, 1_000_000_000, instance()) == [Transition("LAN", "BACKUP", 100, "started")]
+    assert reload(group, 1_000_000_000, instance()) == [
+        Greet("LAN"),
+        Transition("LAN", "BACKUP", 100, "started"),
+    ]
     assert group.next_deadline() == 4_609_375_000
     run(group, 4_700_000_000)
     group.handle(EffectFailed("LAN", "refused"), 4_700_000_000)

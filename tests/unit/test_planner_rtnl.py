@@ -252,7 +252,7 @@ def test_vmac() -> None:
     assert create.get_attr("IFLA_ADDRESS") == "00:00:5e:00:02:07"
     info = create.get_attr("IFLA_LINKINFO")
     assert info.get_attr("IFLA_INFO_KIND") == "macvlan"
-    assert info.get_attr("IFLA_INFO_DATA").get_attr("IFLA_MACVLAN_MODE") == "bridge"
+    assert info.get_attr("IFLA_INFO_DATA").get_attr("IFLA_MACVLAN_MODE") == "vepa"
     for name, kind, flags, change in (
         ("configure", 19, 0, 0),
         ("up", 19, 1, 1),

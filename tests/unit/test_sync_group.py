@@ -9,7 +9,17 @@ from typing import Any
 import pytest
 
 from tandem.config.schema import Group, Track
-from tandem.core.actions import Action, Announce, GroupTransition, Install, Remove, SendAdvert, Transition
+from tandem.core.actions import (
+    Action,
+    Announce,
+    Contested,
+    Greet,
+    GroupTransition,
+    Install,
+    Remove,
+    SendAdvert,
+    Transition,
+)
 from tandem.core.events import (
     EffectFailed,
     Event,
@@ -58,6 +68,11 @@ def told(size: int, state: str, why: str, priority: int = 100) -> list[Action]:
     return actions if size == 1 else [*actions, GroupTransition("G", state)]
 
 
+def comes_up(size: int) -> list[Action]:
+    """Every member tells its LAN that this router is there, then the transitions."""
+    return [*(Greet(name) for name in NAMES[:size]), *told(size, "BACKUP", "started")]
+
+
 def becomes_active(size: int, why: str, priority: int = 100) -> list[Action]:
     """Step by step for all: the routers of every LAN are told before the first effect."""
     actions: list[Action] = [SendAdvert(name, priority) for name in NAMES[:size]]
@@ -82,7 +97,7 @@ def size(request: pytest.FixtureRequest) -> int:
 
 def test_start(size: int) -> None:
     group = ready(pack(size))
-    assert group.handle(Start(), 0) == told(size, "BACKUP", "started")
+    assert group.handle(Start(), 0) == comes_up(size)
     assert group.next_deadline() == DOWN
 
 
@@ -91,7 +106,7 @@ def test_nobody_starts_while_one_member_cannot(size: int) -> None:
     last = NAMES[size - 1]
     group.handle(SourceChanged(last, None), 0)
     assert group.handle(Start(), 0) == told(size, "FAULT", f"no address on {last.lower()}")
-    assert group.handle(SourceChanged(last, OURS), 1) == told(size, "BACKUP", "started")
+    assert group.handle(SourceChanged(last, OURS), 1) == comes_up(size)
 
 
 def test_all_wait_for_the_first_result_of_a_script_of_one(size: int) -> None:
@@ -102,7 +117,7 @@ def test_all_wait_for_the_first_result_of_a_script_of_one(size: int) -> None:
         feed(group, 0, TrackerChanged("interface", name.lower(), True), SourceChanged(name, OURS))
     assert group.handle(Start(), 0) == []
     assert (group.role, group.next_deadline()) == (Role.INITIALIZE, None)
-    assert group.handle(TrackerChanged("script", "chk", True), 1) == told(size, "BACKUP", "started")
+    assert group.handle(TrackerChanged("script", "chk", True), 1) == comes_up(size)
 
 
 def test_a_fault_that_heals_before_the_first_result_of_a_script_says_what_it_waits_for() -> None:
@@ -127,7 +142,7 @@ def test_interfaces_that_come_up_after_the_start_are_no_fault(size: int) -> None
             assert group.handle(event, 1) == []
     last = NAMES[size - 1]
     assert group.handle(TrackerChanged("interface", last.lower(), True), SECOND) == []
-    assert group.handle(SourceChanged(last, OURS), SECOND) == told(size, "BACKUP", "started")
+    assert group.handle(SourceChanged(last, OURS), SECOND) == comes_up(size)
     down = TrackerChanged("interface", last.lower(), False)
     assert group.handle(down, 2 * SECOND) == told(size, "FAULT", f"interface {last.lower()} down")
 
@@ -140,7 +155,7 @@ def test_what_has_not_come_up_in_time_is_a_fault() -> None:
     assert group.next_deadline() == SECOND + GRACE
     assert group.handle(Tick(), SECOND + GRACE - 1) == []
     assert group.handle(Tick(), SECOND + GRACE) == told(2, "FAULT", "no address on wan")
-    assert group.handle(SourceChanged("WAN", OURS), 20 * SECOND) == told(2, "BACKUP", "started")
+    assert group.handle(SourceChanged("WAN", OURS), 20 * SECOND) == comes_up(2)
 
 
 @pytest.mark.parametrize(
@@ -169,6 +184,7 @@ def test_all_owners_are_active_at_once(size: int) -> None:
 def test_one_owner_among_others_waits_with_them() -> None:
     group = ready(sync_group(instance("LAN", priority=255), instance("WAN")))
     assert group.handle(Start(), 0) == [
+        Greet("LAN"), Greet("WAN"),
         Transition("LAN", "BACKUP", 255, "started"), Transition("WAN", "BACKUP", 100, "started"),
         GroupTransition("G", "BACKUP"),
     ]  # fmt: skip
@@ -243,7 +259,8 @@ def test_a_better_router_on_any_lan_takes_all(size: int) -> None:
         group = active(pack(size))
         run(group, 5_000_000_000)
         removed = [Remove(member) for member in NAMES[:size]]
-        expected = [*removed, *told(size, "BACKUP", "a better router is active")]
+        last = [SendAdvert(member, 100) for member in NAMES[:size]]
+        expected = [*removed, *last, *told(size, "BACKUP", "a better router is active")]
         assert group.handle(heard(150, name=name), 5_500_000_000) == expected
         assert group.next_deadline() == 5_500_000_000 + DOWN
 
@@ -257,7 +274,8 @@ def test_each_member_learns_the_interval_of_its_own_lan() -> None:
 
 def test_lesser_routers_are_answered_on_their_own_lan_only() -> None:
     group = active(pack(3))
-    assert group.handle(heard(50, name="WAN"), 1) == [SendAdvert("WAN", 100)]
+    answer = [SendAdvert("WAN", 100), Announce("WAN", 1), Contested("WAN", 100)]
+    assert group.handle(heard(50, name="WAN"), 1) == answer
 
 
 # A daemon that was stopped for a while
@@ -449,7 +467,7 @@ def test_failover(size: int) -> None:
 def test_standby_and_resume(size: int) -> None:
     group = active(pack(size))
     assert group.handle(Standby(), 0) == leaves(size, "FAULT", "standby")
-    assert group.handle(Resume(), 1) == told(size, "BACKUP", "started")
+    assert group.handle(Resume(), 1) == comes_up(size)
 
 
 # Weights --------------------------------------------------------------------------------------
@@ -512,7 +530,7 @@ def test_failures_of_several_members_are_one_fault_with_all_reasons() -> None:
     assert group.handle(EffectFailed("LAN", "no address"), 1_000_000_000) == []
     assert group.faults == ("WAN: no route", "LAN: no address")
     assert group.next_deadline() == 10_000_000_000
-    assert group.handle(Tick(), 10_000_000_000) == told(2, "BACKUP", "started")
+    assert group.handle(Tick(), 10_000_000_000) == comes_up(2)
 
 
 # Reload ---------------------------------------------------------------------------------------

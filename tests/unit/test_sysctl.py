@@ -190,10 +190,15 @@ def instance(**options: object) -> Instance:
 
 
 def test_no_vmac_no_settings() -> None:
-    assert vmac.settings_of(instance(), lambda path: "0") == []
-    assert vmac.settings_of(instance(promote_secondaries=True), lambda path: "0") == [
+    assert vmac.settings_of(instance(priority=255), lambda path: "0") == []
+    assert vmac.settings_of(instance(family=6), lambda path: "0") == []
+    assert vmac.settings_of(instance(family=6, promote_secondaries=True), lambda path: "0") == [
         (ipv4("br-lan", "promote_secondaries"), "1")
     ]
+
+
+def test_who_may_stand_in_for_an_owner_hears_it() -> None:
+    assert vmac.settings_of(instance(), lambda path: "0") == [(ipv4("br-lan", "accept_local"), "1")]
 
 
 def test_reverse_path_filter_is_only_loosened_where_it_is_strict() -> None:

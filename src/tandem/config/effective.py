@@ -161,6 +161,8 @@ def _instance(found: Instance) -> Iterator[str]:
         yield from _option("dhcp_tag", found.dhcp_tag)
         yield from (_list("dhcp_network", network) for network in found.dhcp_networks)
     yield from _option("snat", found.snat or "0")
+    yield from _option("track_src_ip", found.track_src_ip)
+    yield from _option("higher_prio_send_advert", found.higher_prio_send_advert)
     yield from _option("dont_track_primary", not found.track_primary)
     yield from _tracks(found.tracks)
     yield from _option("promote_secondaries", found.promote_secondaries)
@@ -243,6 +245,7 @@ def _notify(found: Notify) -> Iterator[str]:
         ("notify_backup", found.backup),
         ("notify_fault", found.fault),
         ("notify_stop", found.stop),
+        ("notify_master_rx_lower_pri", found.master_rx_lower_pri),
         ("notify", found.any),
     ):
         yield from _option(name, shlex.join(argv))

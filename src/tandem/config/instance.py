@@ -39,6 +39,7 @@ def notify(parsed: Parsed) -> Notify:
         backup=parsed.get("notify_backup") or (),
         fault=parsed.get("notify_fault") or (),
         stop=parsed.get("notify_stop") or (),
+        master_rx_lower_pri=parsed.get("notify_master_rx_lower_pri") or (),
         any=parsed.get("notify") or (),
     )
 
@@ -119,6 +120,8 @@ class _Builder:
             rules=self._rules(),
             **self._dhcp(),
             snat=self._snat(),
+            track_src_ip=parsed.get("track_src_ip"),
+            higher_prio_send_advert=parsed.get("higher_prio_send_advert"),
             track_primary=not parsed.get("dont_track_primary"),
             tracks=self._tracks(),
             promote_secondaries=parsed.get("promote_secondaries"),

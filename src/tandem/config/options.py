@@ -137,6 +137,7 @@ GLOBALS: Table = {
     "log_level": Option(choice("error", "warning", "info", "debug"), "info", "what is logged"),
     "alt_config_file": Refused("not supported: Tandem reads UCI only; write its settings here"),
     "dynamic_interfaces": _ALWAYS,
+    "vrrp_higher_prio_send_advert": _ALWAYS,
     "linkbeat_use_polling": _NETLINK,
     "process_names": NoEffect("no effect: the daemon is always called tandemd"),
     "enable_script_security": NoEffect("no effect: Tandem always warns of scripts that others may write to"),
@@ -168,7 +169,7 @@ GLOBALS: Table = {
             "startup_script_timeout", "shutdown_script", "shutdown_script_timeout", "max_auto_priority",
             "min_auto_priority_delay", "disable_local_igmp",
             "vrrp_garp_interval", "vrrp_gna_interval", "vrrp_garp_extra_if", "vrrp_lower_prio_no_advert",
-            "vrrp_higher_prio_send_advert", "vrrp_cpu_affinity", "vrrp_rlimit_rttime",
+            "vrrp_cpu_affinity", "vrrp_rlimit_rttime",
             "vrrp_notify_priority_changes", "enable_traps", "enable_snmp_vrrp", "enable_snmp_rfc",
             "enable_snmp_rfcv2", "enable_snmp_rfcv3", "enable_snmp_keepalived", "snmp_socket",
             "enable_dbus", "dbus_service_name", "vrrp_rx_bufs_policy", "vrrp_rx_bufs_multiplier",
@@ -194,6 +195,9 @@ _NOTIFY: Table = {
     "notify_backup": Option(COMMAND, None, "run on becoming BACKUP"),
     "notify_fault": Option(COMMAND, None, "run on becoming FAULT"),
     "notify_stop": Option(COMMAND, None, "run when the daemon stops"),
+    "notify_master_rx_lower_pri": Option(
+        COMMAND, None, "run when a lesser router was active too and the addresses were announced again"
+    ),
     "notify": Option(COMMAND, None, "run on each of these, with what, name, state and priority added"),
     "notify_deleted": _NO,
     "notify_priority_changes": _NO,
@@ -280,6 +284,8 @@ INSTANCE: Table = {
     ),
     "vmac_xmit_base": _switch("0", "adverts leave by the interface itself, not by the macvlan"),
     "promote_secondaries": _switch("0", "removing an address keeps the others of its subnet"),
+    "track_src_ip": _switch("1", "fault while unicast_src_ip or mcast_src_ip is not on this router"),
+    "higher_prio_send_advert": _switch("1", "send one last advert before yielding to a better router"),
     "dont_track_primary": _switch("0", "ignore the state of the instance's own interface"),
     "v3_checksum_as_v2": _switch("0", "version 3 over IPv4: checksum without the pseudo-header"),
     **_TRACKS,
@@ -293,9 +299,8 @@ INSTANCE: Table = {
     "lvs_sync_daemon_interface": _NO_LVS,
     **dict.fromkeys(
         (
-            "vrf", "use_vmac_addr", "use_ipvlan", "track_src_ip", "old_unicast_checksum",
-            "garp_extra_if", "lower_prio_no_advert", "higher_prio_send_advert",
-            "notify_master_rx_lower_pri",
+            "vrf", "use_vmac_addr", "use_ipvlan", "old_unicast_checksum",
+            "garp_extra_if", "lower_prio_no_advert",
         ),
         _NO,
     ),

@@ -109,6 +109,7 @@ class Notify:
     backup: tuple[str, ...] = ()
     fault: tuple[str, ...] = ()
     stop: tuple[str, ...] = ()
+    master_rx_lower_pri: tuple[str, ...] = ()
     any: tuple[str, ...] = ()
 
 
@@ -163,10 +164,17 @@ class Instance:
     dhcp_networks: tuple[str, ...] = ()  # canonical prefixes whose leases the routers share
     snat: str | None = None  # the virtual address outgoing traffic is SNATed to
     track_primary: bool = True
+    track_src_ip: bool = True  # without the configured source address the instance is in fault
+    higher_prio_send_advert: bool = True  # one last advert before it yields to a better router
     tracks: tuple[Track, ...] = ()
     promote_secondaries: bool = False
     garp: Garp = Garp()
     notify: Notify = Notify()
+
+    @property
+    def source(self) -> str | None:
+        """The configured address to send from; None: the interface's first one."""
+        return self.unicast_src_ip if self.unicast_peers else self.mcast_src_ip
 
 
 @dataclass(frozen=True, slots=True)

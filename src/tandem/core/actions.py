@@ -40,6 +40,24 @@ class Announce:
 
 
 @dataclass(frozen=True, slots=True)
+class Greet:
+    """Tell the LAN of `instance` this router's own address, and resolve the unicast peers (ARP, ND).
+
+    The router has just come up, or its link has: peers may have forgotten its MAC address.
+    """
+
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
+class Contested:
+    """A lesser router was active beside this one, which stays and has announced its addresses again."""
+
+    instance: str
+    priority: int  # effective, of this router
+
+
+@dataclass(frozen=True, slots=True)
 class Restore:
     """Put the replicated connections into the kernel and answer with `Restored`.
 
@@ -111,6 +129,8 @@ Action = (
     | Install
     | Remove
     | Announce
+    | Greet
+    | Contested
     | Restore
     | HandOver
     | Reunite

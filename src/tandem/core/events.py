@@ -56,6 +56,13 @@ class SourceChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """The virtual addresses of `instance` have another MAC address: that of their interface has changed."""
+
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
 class EffectFailed:
     """The kernel refused something that `instance` needs while active."""
 
@@ -110,6 +117,6 @@ class Stop:
 
 
 Event = (
-    Tick | Start | AdvertReceived | TrackerChanged | SourceChanged
+    Tick | Start | AdvertReceived | TrackerChanged | SourceChanged | Moved
     | EffectFailed | Restored | Synchronised | Partner | Reunited | Failover | Standby | Resume | Stop
 )  # fmt: skip

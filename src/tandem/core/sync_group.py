@@ -40,6 +40,7 @@ from tandem.core.actions import (
     Action,
     Calm,
     Cause,
+    Contested,
     GroupTransition,
     HandOver,
     Restore,
@@ -54,6 +55,7 @@ from tandem.core.events import (
     EffectFailed,
     Event,
     Failover,
+    Moved,
     Partner,
     Restored,
     Resume,
@@ -252,12 +254,12 @@ class SyncGroup:
             if Role.ACTIVE in roles:
                 actions += member.advertise_first(now)
             elif Role.BACKUP in roles:
-                actions += member.become_backup(now)
+                actions += member.come_up(now)
         if new and not self.faults:
             actions += self._report(f"joins {self.settings.name}")
         return actions
 
-    def replicate(self, restores: bool, sync_patience: int) -> list[Action]:
+    def replicate(self, restores: bool, sync_patience: int, now: int) -> list[Action]:
         """Connections are replicated from now on, or no longer."""
         self._restores, self._sync_patience = restores, sync_patience
         for member in self.members:
@@ -266,7 +268,7 @@ class SyncGroup:
             self._speculating = False
             if self._restore_by is not None:
                 return self._take_over(self._restore_why)
-            return self._end_reunion()
+            return self._end_reunion(now)
         return []
 
     def _take_in(self, event: Event, now: int) -> list[Action]:
@@ -278,6 +280,9 @@ class SyncGroup:
                 member.patient = waits or self.damping.until(now) is not None
                 if member.receive(advert, source, now) and not self._earlier_member_wins(member, now):
                     return self._yield(source, now)
+                # A peer that was in step was no other active router when this one came up.
+                if advert.priority and not self._partner.known and member.must_give_way(now):
+                    return self._give_way(event, now)
                 reunion = self._reunion(member, now)
                 return reunion + member.defend(advert, now, announce=self._reunion_by is None)
             case Tick():
@@ -288,12 +293,14 @@ class SyncGroup:
                     self._retry_effects()
             case SourceChanged(name, source):
                 self._by_name[name].source = source
+            case Moved(name) if self._restore_by is None:
+                return self._by_name[name].moved(now)
             case EffectFailed(name, reason):
                 self._effect_failed(name, reason, now)
             case Restored() if self._restore_by is not None:
                 return self._take_over(self._restore_why)
             case Reunited():
-                return self._reunited()
+                return self._reunited(now)
             case Synchronised(yes):
                 self._synchronised = yes
                 if yes:
@@ -303,7 +310,10 @@ class SyncGroup:
                 if event.in_step:
                     self._hold_out_until = None
             case Failover() if self.role is Role.ACTIVE:
-                return self._hand_over(now)
+                actions = self._hand_over(now, "failover asked for")
+                for member in self.members:
+                    member.hold = True
+                return actions
             case Standby():
                 self.standby = True
             case Resume():
@@ -332,7 +342,7 @@ class SyncGroup:
         if self._restore_by is not None and self._restore_by <= now:
             actions += self._take_over(self._restore_why)
         if self._reunion_by is not None and self._reunion_by <= now:
-            actions += self._end_reunion()
+            actions += self._end_reunion(now)
         return actions
 
     def _is_patient(self, member: VirtualRouter, priority: int, now: int) -> bool:
@@ -372,15 +382,18 @@ class SyncGroup:
         self._reunion_by = now + min(REUNION_LIMIT + SECOND, self._sync_patience)
         return [Reunite(self.settings.name)]
 
-    def _reunited(self) -> list[Action]:
+    def _reunited(self, now: int) -> list[Action]:
         """Nobody else is active any more; hosts may have the MAC address of one that was not even heard."""
-        self._reunion_by = None
+        contested, self._reunion_by = self._reunion_by is not None, None
         if self.role is not Role.ACTIVE or self._restore_by is not None:
             return []
-        return [action for member in self.members for action in member.announce()]
+        actions = [action for member in self.members for action in member.moved(now)]
+        if contested:
+            actions += [Contested(member.name, member.priority) for member in self.members]
+        return actions
 
-    def _end_reunion(self) -> list[Action]:
-        return [] if self._reunion_by is None else self._reunited()
+    def _end_reunion(self, now: int) -> list[Action]:
+        return [] if self._reunion_by is None else self._reunited(now)
 
     def _part(self) -> None:
         """Another role: whatever there was to exchange, or to come up, is of the past."""
@@ -463,8 +476,16 @@ class SyncGroup:
         self._part()
         actions: list[Action] = []
         for member in self.members:
-            first_wait = member.first_wait() if member.role is Role.INITIALIZE else None
-            actions += member.become_backup(now, first_wait)
+            comes_up = member.role is Role.INITIALIZE
+            actions += member.come_up(now) if comes_up else member.become_backup(now)
+        if was_active:
+            # The better router may not know that there was another one: with this it tells hosts where the
+            # addresses are (keepalived's higher_prio_send_advert).
+            actions += [
+                SendAdvert(member.name, member.priority)
+                for member in self.members
+                if member.settings.higher_prio_send_advert
+            ]
         if was_active and not restoring:
             actions += self._last_words()
         return actions + self._report(why)
@@ -487,13 +508,18 @@ class SyncGroup:
             actions += [*self._last_words(), *self._goodbye()]
         return actions + self._report("")
 
-    def _hand_over(self, now: int) -> list[Action]:
+    def _hand_over(self, now: int, why: str) -> list[Action]:
         self._part()
         actions: list[Action] = []
         for member in self.members:
             actions += member.become_backup(now)
-            member.hold = True
-        return [*actions, *self._last_words(), *self._goodbye(), *self._report("failover asked for")]
+        return [*actions, *self._last_words(), *self._goodbye(), *self._report(why)]
+
+    def _give_way(self, event: AdvertReceived, now: int) -> list[Action]:
+        """Leave the role to a lesser router that was active before this one could hear anybody."""
+        actions = self._hand_over(now, "another router was active before")
+        self._by_name[event.instance].heard(event.advert, event.source, now)
+        return actions
 
     def _preempts(self, now: int) -> bool:
         """Whether the timers ended because lesser routers were not listened to, and not in silence."""
@@ -544,9 +570,9 @@ class SyncGroup:
         """Every reason why this group must not take part in the election."""
         reasons = list(self.tracking.faults)
         reasons += [
-            f"no address on {member.settings.interface}"
+            _without_source(member.settings)
             for member in self.members
-            if member.source is None and member.settings.track_primary
+            if member.source is None and (member.settings.track_primary or member.settings.source)
         ]
         reasons += [f"{name}: {reason}" for name, reason in self._effect_faults.items()]
         if self.standby:
@@ -590,3 +616,10 @@ class SyncGroup:
                 tracks.append(Track("interface", instance.interface))
             tracks += instance.tracks
         return tracks
+
+
+def _without_source(settings: Instance) -> str:
+    """The fault of an instance that has no address to send from."""
+    if settings.source:
+        return f"{settings.source} is not on {settings.interface}"
+    return f"no address on {settings.interface}"

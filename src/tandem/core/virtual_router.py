@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tandem.config.schema import Instance
-from tandem.core.actions import Action, Announce, Install, Remove, SendAdvert
+from tandem.core.actions import Action, Announce, Contested, Greet, Install, Remove, SendAdvert
 from tandem.core.bounds import learned_interval
 from tandem.core.packet import Advertisement
 from tandem.core.state import Role, user_state
@@ -28,6 +28,7 @@ from tandem.core.timers import (
     resignation_skew,
     skew_time,
 )
+from tandem.core.tracking import OWNER
 
 MILLISECOND = 1_000_000
 # A flood of lesser adverts must not make us answer each: assert our role at most this often.
@@ -36,6 +37,10 @@ HICCUP = 200 * MILLISECOND  # an advert that is late by less is no sign of a lon
 # The loser may speak last: a router advertisement or a packet under way teaches hosts its MAC address after
 # our first announcements. So one more follows at each of these times, before `garp_master_delay`.
 ANNOUNCE_AGAIN = (10 * MILLISECOND, 100 * MILLISECOND, SECOND)
+# A switch port that has just come up may forward nothing for 30 s (twice the forward delay of IEEE 802.1D),
+# a LACP bundle for a few: whoever was active all the time could not be heard meanwhile.
+DEAF = 50 * SECOND
+RESOLVE = SECOND  # a unicast peer may have to resolve our MAC address first: the kernel asks once a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,7 @@ class VirtualRouter:
         self.expired = False
         self.resigned = False
         self.active_adver_interval_cs = settings.advert_int_cs
+        self._came_up_at: int | None = None  # None: another router has been heard since then
         self._active_down_at: int | None = None
         self._suspect_at: int | None = None
         self._takeover_at: int | None = None
@@ -139,7 +145,27 @@ class VirtualRouter:
         lesser = 0 < priority < self.priority
         return lesser and self.role is Role.BACKUP and self.settings.preempt and not self.hold
 
+    def must_give_way(self, now: int) -> bool:
+        """Active because nobody was heard since this router, or its link, came up; and now somebody is.
+
+        The other one may have been active all the time. `nopreempt` and `preempt_delay` hold then as well.
+        """
+        came_up_at, settings = self._came_up_at, self.settings
+        if self.role is not Role.ACTIVE or came_up_at is None or settings.priority == OWNER:
+            return False
+        patience = settings.preempt_delay_ms * MILLISECOND if settings.preempt else DEAF
+        return now < came_up_at + patience
+
     # Transitions, called by the group
+
+    def come_up(self, now: int) -> list[Action]:
+        """Leave INITIALIZE for BACKUP: at the start, or when the link is back."""
+        first_wait = self.first_wait()
+        if self.settings.unicast_peers:
+            first_wait = max(first_wait, RESOLVE)
+        actions = self.become_backup(now, first_wait)
+        self._came_up_at = now
+        return [*actions, Greet(self.name)]
 
     def become_backup(self, now: int, first_wait: int | None = None) -> list[Action]:
         """Enter BACKUP and wait `first_wait` ns, by default Active_Down_Interval, for an active."""
@@ -180,6 +206,13 @@ class VirtualRouter:
     def announce(self) -> list[Action]:
         """What becoming active needs after every member's effects."""
         return [Announce(self.name, self.settings.garp.repeat)]
+
+    def moved(self, now: int) -> list[Action]:
+        """Tell hosts the new MAC address of the virtual addresses, now and a little later."""
+        if self.role is not Role.ACTIVE:
+            return []
+        self._announce_again = [now + wait for wait in reversed(ANNOUNCE_AGAIN)]
+        return self.announce()
 
     def become_initialize(self) -> list[Action]:
         """Enter INITIALIZE; the group sends the priority 0 when all members' effects are gone."""
@@ -242,7 +275,7 @@ class VirtualRouter:
             actions.append(Announce(self.name, garp.repeat))
         if self._lower_prio_at is not None and self._lower_prio_at <= now:
             self._lower_prio_at = None
-            if garp.lower_prio_delay_ms:
+            if garp.lower_prio_delay_ms and garp.lower_prio_repeat:
                 actions.append(Announce(self.name, garp.lower_prio_repeat))
         if self._refresh_at is not None and self._refresh_at <= now:
             self._refresh_at = now + garp.refresh_ms * MILLISECOND
@@ -250,6 +283,11 @@ class VirtualRouter:
         return actions
 
     # Packets
+
+    def heard(self, advert: Advertisement, source: bytes, now: int) -> None:
+        """Note that another router is there, which this one was too deaf to hear before."""
+        self._came_up_at = None
+        self._follow(advert, source, now)
 
     def receive(self, advert: Advertisement, source: bytes, now: int) -> bool:
         """Take in a checked advertisement; True when we are active and `source` is better.
@@ -286,10 +324,14 @@ class VirtualRouter:
             return []
         actions = self._assert(now)
         garp = self.settings.garp
-        if announce and advert.priority and garp.lower_prio_repeat and self._lower_prio_at is None:
+        begins = self.contested_since(now)
+        repeat = garp.lower_prio_repeat or int(begins)
+        if announce and advert.priority and repeat and (begins or self._lower_prio_at is None):
             # The lesser router has just told the LAN its MAC address.
-            actions.append(Announce(self.name, garp.lower_prio_repeat))
+            actions.append(Announce(self.name, repeat))
             self._lower_prio_at = now + max(garp.lower_prio_delay_ms * MILLISECOND, SECOND)
+            if begins:
+                actions.append(Contested(self.name, self.priority))
         return actions
 
     def _assert(self, now: int) -> list[Action]:
@@ -307,6 +349,8 @@ class VirtualRouter:
         return []
 
     def _receive_in_backup(self, advert: Advertisement, source: bytes, now: int) -> None:
+        if advert.priority:
+            self._came_up_at = None
         if advert.priority == 0:
             self._receive_resignation(source, now)
         elif self._accepts(advert.priority, now):

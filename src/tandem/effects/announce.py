@@ -15,7 +15,6 @@ from tandem.core.packet import HOP_LIMIT, checksum, pseudo_header
 
 _BROADCAST = b"\xff" * 6
 _ALL_NODES = bytes.fromhex("ff020000000000000000000000000001")
-_ALL_NODES_MAC = bytes.fromhex("333300000001")  # RFC 2464 section 7
 _ETH_P_ARP = 0x0806
 _ETH_P_IPV6 = 0x86DD
 
@@ -23,10 +22,13 @@ _ETH_P_IPV6 = 0x86DD
 _ARP_REQUEST = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1)
 
 _ICMPV6 = 58
+_NEIGHBOUR_SOLICITATION = 135
 _NEIGHBOUR_ADVERTISEMENT = 136
 _ROUTER = 0x80000000
 _OVERRIDE = 0x20000000
-_TARGET_LINK_LAYER_ADDRESS = b"\x02\x01"  # option 2, length 1 x 8 bytes
+_SOURCE_LINK_LAYER_ADDRESS = b"\x01\x01"  # option 1, length 1 x 8 bytes
+_TARGET_LINK_LAYER_ADDRESS = b"\x02\x01"  # option 2
+_SOLICITED_NODE = bytes.fromhex("ff0200000000000000000001ff")  # and the last 3 bytes (RFC 4291 section 2.7.1)
 
 
 def garp_frame(mac: bytes, address: bytes) -> bytes:
@@ -47,11 +49,28 @@ def na_frame(mac: bytes, address: bytes, router: bool = True) -> bytes:
     """
     flags = _OVERRIDE | (_ROUTER if router else 0)
     body = struct.pack("!I", flags) + address + _TARGET_LINK_LAYER_ADDRESS + mac
-    head = struct.pack("!BB", _NEIGHBOUR_ADVERTISEMENT, 0)
+    return _icmpv6(mac, address, _ALL_NODES, _NEIGHBOUR_ADVERTISEMENT, body)
+
+
+def request_frame(mac: bytes, source: bytes, wanted: bytes) -> bytes:
+    """The frame that asks for the MAC address of the packed address `wanted`, and tells its owner ours.
+
+    ARP: RFC 826; IPv6: a neighbour solicitation, RFC 4861 section 4.3.
+    """
+    if len(wanted) == 4:
+        ethernet = _BROADCAST + mac + struct.pack("!H", _ETH_P_ARP)
+        return ethernet + _ARP_REQUEST + mac + source + bytes(6) + wanted
+    body = bytes(4) + wanted + _SOURCE_LINK_LAYER_ADDRESS + mac
+    return _icmpv6(mac, source, _SOLICITED_NODE + wanted[-3:], _NEIGHBOUR_SOLICITATION, body)
+
+
+def _icmpv6(mac: bytes, source: bytes, group: bytes, kind: int, body: bytes) -> bytes:
+    """A frame with an ICMPv6 message to a multicast group; the MAC address is RFC 2464 section 7's."""
+    head = struct.pack("!BB", kind, 0)
     length = len(head) + 2 + len(body)
-    summed = pseudo_header(address, _ALL_NODES, length, _ICMPV6) + head + b"\0\0" + body
-    ethernet = _ALL_NODES_MAC + mac + struct.pack("!H", _ETH_P_IPV6)
-    ip6 = struct.pack("!IHBB", 6 << 28, length, _ICMPV6, HOP_LIMIT) + address + _ALL_NODES
+    summed = pseudo_header(source, group, length, _ICMPV6) + head + b"\0\0" + body
+    ethernet = b"\x33\x33" + group[-4:] + mac + struct.pack("!H", _ETH_P_IPV6)
+    ip6 = struct.pack("!IHBB", 6 << 28, length, _ICMPV6, HOP_LIMIT) + source + group
     return ethernet + ip6 + head + struct.pack("!H", checksum(summed)) + body
 
 

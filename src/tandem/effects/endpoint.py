@@ -13,7 +13,7 @@ from collections.abc import Callable
 from tandem.config.schema import Instance
 from tandem.core.packet import AUTH_NONE, AUTH_PASSWORD, Advertisement, Expected, auth_field, encode
 from tandem.core.prefix import Form
-from tandem.effects.announce import announcement
+from tandem.effects.announce import announcement, request_frame
 from tandem.effects.rtnl import Batch, Unbound, bind
 from tandem.effects.vrrp_socket import VrrpSocket, expected_of, group_of, pack
 from tandem.plan.result import InstancePlan, Template
@@ -34,6 +34,7 @@ class Endpoint:
         self.installed = False
         self.unsent = 0  # adverts that could not be sent since one was
         self.source: bytes | None = None
+        self._last_source: bytes | None = None  # resignations are sent from it when there is none any more
         self.socket: VrrpSocket | None = None
         self.frames: tuple[tuple[str, tuple[bytes, ...]], ...] = ()  # announcements by interface
         self.vmac_is_up = False  # only while active: else a flooding switch makes a backup forward too
@@ -114,6 +115,7 @@ class Endpoint:
 
     def set_source(self, source: bytes | None) -> None:
         """Send from `source`; packets from it are our own."""
+        self._last_source = source or self.source or self._last_source
         self.source = source
         self.expected = expected_of(self.settings, (source,) if source else ())
         self._adverts.clear()
@@ -128,17 +130,28 @@ class Endpoint:
                 found.setdefault(device, []).append(announcement(mac, pack(address.address)))
         self.frames = tuple((device, tuple(frames)) for device, frames in found.items())
 
+    def greetings(self, mac: bytes | None) -> tuple[bytes, ...]:
+        """The frames that tell the LAN our own address at `mac`, and ask for the unicast peers'."""
+        source = self.source
+        if source is None or mac is None or len(mac) != 6:
+            return ()
+        peers = map(pack, self.settings.unicast_peers)
+        return (announcement(mac, source), *(request_frame(mac, source, peer) for peer in peers))
+
     def advertise(self, priority: int) -> int:
         """Send one advertisement to every destination: 0 or the last errno."""
-        if self.socket is None or self.source is None:
+        source = self.source or (None if priority else self._last_source)
+        if self.socket is None or source is None:
             return -1
         result = 0
         for destination in self.destinations:
-            payload = self._adverts.get((priority, destination)) or self._encode(priority, destination)
-            result = self.socket.send(payload, self.source, destination, self.settings.unicast_ttl) or result
+            payload = self._adverts.get((priority, destination)) or self._encode(
+                priority, source, destination
+            )
+            result = self.socket.send(payload, source, destination, self.settings.unicast_ttl) or result
         return result
 
-    def _encode(self, priority: int, destination: bytes) -> bytes:
+    def _encode(self, priority: int, source: bytes, destination: bytes) -> bytes:
         settings = self.settings
         advert = Advertisement(
             version=settings.version,
@@ -149,8 +162,7 @@ class Endpoint:
             auth_type=AUTH_NONE if settings.auth_pass is None else AUTH_PASSWORD,
             auth_data=b"" if settings.auth_pass is None else auth_field(settings.auth_pass),
         )
-        assert self.source is not None  # advertise() has seen to it
-        payload = encode(advert, self.source, destination, settings.v3_checksum_as_v2)
+        payload = encode(advert, source, destination, settings.v3_checksum_as_v2)
         self._adverts[priority, destination] = payload
         return payload
 

@@ -12,6 +12,8 @@ from tandem.core.actions import (
     Action,
     Announce,
     Calm,
+    Contested,
+    Greet,
     GroupTransition,
     HandOver,
     Install,
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
 
 SILENT = 3  # adverts in a row that could not be sent: backups take that for death
 
-Told = Callable[[Transition | GroupTransition], None]
+Told = Callable[[Transition | GroupTransition | Contested], None]
 
 
 class Executor:
@@ -114,7 +116,9 @@ class Executor:
                 self._remove(self.endpoints[name])
             case Announce(name, repeat):
                 self._announce(self.endpoints[name], repeat)
-            case Transition() | GroupTransition():
+            case Greet(name):
+                self._greet(self.endpoints[name])
+            case Transition() | GroupTransition() | Contested():
                 self._told(action)
             case _:
                 if self._connections is not None:
@@ -261,6 +265,12 @@ class Executor:
                 endpoint.count("announce_errors")
             else:
                 endpoint.count("announcements_sent", repeat * len(frames))
+
+    def _greet(self, endpoint: Endpoint) -> None:
+        device = endpoint.settings.interface
+        ifindex = self._interfaces.index(device)
+        if ifindex is not None and (frames := endpoint.greetings(self._interfaces.links.mac(device))):
+            self._announcer.send(ifindex, frames)
 
 
 def _failures(endpoint: Endpoint, failures: Iterable[Failure]) -> list[EffectFailed]:

@@ -36,7 +36,7 @@ from tandem.effects.vmac import settings_of
 from tandem.effects.vrrp_socket import VrrpSocket, group_of, pack
 from tandem.log import Logger
 from tandem.loop import Loop
-from tandem.plan.result import Plan, Template, Vmac
+from tandem.plan.result import InstancePlan, Plan, Template, Vmac
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
         def interfaces_changed(self) -> None: ...
         def reinstall(self, name: str) -> None: ...
+        def moved(self, name: str) -> None: ...
         def restore(self, name: str) -> None: ...
 
 
@@ -57,6 +58,9 @@ RESTORE_PAUSE = 100_000_000  # ns between two restorations of one instance: some
 REOPEN_PAUSE = 1_000_000_000
 
 Watch = tuple[str | int | bytes, ...]
+# Of each interface that an instance needs: name, index, whether it is usable, MAC address
+_LinkFacts = tuple[tuple[str, int | None, bool, bytes | None], ...]
+_Facts = tuple[Endpoint, _LinkFacts, InstancePlan, bytes | None, dict[str, Form]]
 
 
 class Interfaces:
@@ -78,7 +82,7 @@ class Interfaces:
         self._receptions: dict[tuple[str, int], Reception] = {}  # of those that receive
         self._joined: dict[tuple[str, int], frozenset[bytes] | None] = {}
         self._prepared: dict[str, tuple[int, int | None]] = {}  # instance -> indexes of base and home
-        self._bound: dict[str, tuple[object, ...]] = {}  # instance -> what its endpoint was last connected to
+        self._bound: dict[str, _Facts] = {}  # instance -> what its endpoint was last connected to
         self._watches: dict[Watch, str] = {}
         self._restored: dict[str, int] = {}
         self._vmacs: dict[str, Vmac] = {}
@@ -231,6 +235,8 @@ class Interfaces:
         endpoint.set_source(source)
         if endpoint.installed and before is not None and (reformed or before[1] != links):
             self._listener.reinstall(settings.name)  # routes go silently when an interface goes down
+            if [mac for *_, mac in before[1]] != [mac for *_, mac in links]:
+                self._listener.moved(settings.name)
 
     def _forms(self, endpoint: Endpoint) -> dict[str, Form]:
         """How each address is installed that may be installed in several ways, by label."""
@@ -245,14 +251,12 @@ class Interfaces:
             for label, found in endpoint.plan.forms.items()
         }
 
-    def _reformed(self, before: object, forms: dict[str, Form]) -> bool:
+    def _reformed(self, before: dict[str, Form], forms: dict[str, Form]) -> bool:
         """Whether an address must be installed in another way than before."""
-        assert isinstance(before, dict)  # what `forms` was the last time
         return any(before.get(label, form) is not form for label, form in forms.items())
 
-    def _moved(self, before: object, links: tuple[tuple[str, int | None, bool, bytes | None], ...]) -> bool:
+    def _moved(self, before: _LinkFacts, links: _LinkFacts) -> bool:
         """Whether a name has left a device that is still there."""
-        assert isinstance(before, tuple)  # what `links` was the last time
         indexes = {name: index for name, index, _, _ in links}
         return any(
             index is not None and indexes.get(name) != index and self.links.name(index) is not None
@@ -268,9 +272,10 @@ class Interfaces:
         settings = endpoint.settings
         if self.links.index(settings.interface) is None:
             return None
-        configured = settings.unicast_src_ip if settings.unicast_peers else settings.mcast_src_ip
-        if configured:
-            return pack(configured)
+        if settings.source:
+            configured = pack(settings.source)
+            there = not settings.track_src_ip or self.links.can_send_from(settings.interface, configured)
+            return configured if there else None
         # The owner's virtual address is its own; anybody else's may be a leftover.
         exclude = () if settings.priority == OWNER else endpoint.virtual_addresses
         found = self.links.primary_address(settings.interface, settings.family, exclude)

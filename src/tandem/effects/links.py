@@ -136,6 +136,19 @@ class Links:
         link = self._find(name)
         return link is not None and any(key[1] == packed for key in link.addresses)
 
+    def can_send_from(self, name: str, packed: bytes) -> bool:
+        """Whether packets may leave `name` from this address: it is on this router, and nobody else's.
+
+        A link-local address must be on `name` itself.
+        """
+        link = self._find(name)
+        everywhere = () if packed[:1] == b"\xfe" and len(packed) == 16 else self._links.values()
+        return any(
+            message.address == packed and not message.flags & (_IFA_F_TENTATIVE | _IFA_F_DADFAILED)
+            for one in ((link,) if link else ()) + tuple(everywhere)
+            for message in one.addresses.values()
+        )
+
     def addresses(self) -> frozenset[bytes]:
         """Every address of every interface, packed."""
         return frozenset(key[1] for link in self._links.values() for key in link.addresses)

@@ -38,6 +38,7 @@ _BUDGETS_MAX = 1024
 INSTANCE = "INSTANCE"
 GROUP = "GROUP"
 HOTPLUG = "HOTPLUG"
+CONTESTED = "MASTER_RX_LOWER_PRI"  # keepalived's word for an active router that has met a lesser one
 
 Subject = tuple[str, str]  # INSTANCE or GROUP, and the name
 
@@ -102,11 +103,13 @@ class Notifier:
     ) -> None:
         """Tell `scripts`, and those of hotplug, that the instance or group `name` is now in `state`.
 
-        `kind` is INSTANCE or GROUP; `state` MASTER, BACKUP, FAULT or STOP; `group` the group that it
-        is or is in (None: none).
+        `kind` is INSTANCE or GROUP; `state` MASTER, BACKUP, FAULT, STOP or CONTESTED; `group` the group
+        that it is or is in (None: none).
         """
-        subject = kind, name
-        self._tell(subject, subject, commands_for(kind, name, state, priority, scripts, self.credentials))
+        subject = CONTESTED if state == CONTESTED else kind, name
+        self._tell(
+            (kind, name), subject, commands_for(kind, name, state, priority, scripts, self.credentials)
+        )
         if self._hotplug is not None:
             lane = HOTPLUG, name if group is None else group
             self._tell(lane, subject, self._hotplug_commands(self._hotplug, kind, name, state))
@@ -128,6 +131,7 @@ class Notifier:
         self.superseded += lane.waiting.pop(subject, None) is not None
         if lane.begun == subject:
             lane.begun = None
+        lane.waiting.pop((CONTESTED, subject[1]), None)  # that is of the past with the next role
         if commands:
             lane.waiting[subject] = commands
 
@@ -225,6 +229,7 @@ def commands_for(
         "BACKUP": scripts.backup,
         "FAULT": scripts.fault,
         "STOP": scripts.stop,
+        CONTESTED: scripts.master_rx_lower_pri,
     }
     commands = []
     if argv := specific.get(state):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The kernel settings that a virtual MAC address (and `promote_secondaries`) needs.
+"""The kernel settings that an instance needs: for a virtual MAC address, `promote_secondaries`, an owner.
 
 Measured with two routers and a client (tests/netns/test_vmac_sysctls.py pins it down):
 
@@ -14,13 +14,18 @@ Measured with two routers and a client (tests/netns/test_vmac_sysctls.py pins it
 - A macvlan that comes up sends IPv6 packets of its own (MLD, DAD, router solicitations) from the
   virtual MAC, also on a backup, which makes switches send it the traffic of the active.
 
-`accept_local` and `arp_filter`, which keepalived sets, changed nothing in any of these.
+`arp_filter`, which keepalived sets, changed nothing in any of these.
+
+The owner of an address (priority 255) advertises from it. While another router stands in for it, that one has
+the address too, and its kernel takes the owner's adverts for forged ones: `accept_local` lets them in
+(net/ipv4/fib_frontend.c, __fib_validate_source). Otherwise both stay active when the owner is back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from tandem.core.tracking import OWNER
 from tandem.effects.sysctl import Path, Setting, ipv4, ipv6
 
 TYPE_CHECKING = False
@@ -41,6 +46,8 @@ def settings_of(instance: Instance, read: Read) -> list[Setting]:
     `read` gives the present value of a setting (`Sysctls.read`).
     """
     settings: list[Setting] = []
+    if instance.family == 4 and instance.priority != OWNER:
+        settings.append((ipv4(instance.interface, "accept_local"), "1"))
     if instance.promote_secondaries:
         settings.append((ipv4(instance.interface, "promote_secondaries"), "1"))
     if instance.use_vmac is not None:

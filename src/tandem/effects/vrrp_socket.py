@@ -3,7 +3,7 @@
 
 One `VrrpSocket` serves all virtual routers of one interface and one address family, for
 both directions. With `use_vmac` adverts leave by a socket on the macvlan, which gives them the
-virtual MAC address, and arrive on the base interface: a macvlan in bridge mode leaves frames
+virtual MAC address, and arrive on the base interface: a macvlan in VEPA mode leaves frames
 whose source is its own MAC address, the peer's, to its base (drivers/net/macvlan.c,
 macvlan_handle_frame), so they arrive there even while the macvlan is down.
 

@@ -318,9 +318,11 @@ def virtual_mac(virtual_router_id: int, family: int) -> bytes:
 def vmac(name: str, base: str, virtual_router_id: int, family: int) -> dict[str, Any]:
     """The macvlan of an instance with `use_vmac`: create, configure, up, down and delete it.
 
-    In bridge mode adverts from the peer's macvlan, which has the same MAC address, arrive on the
-    base interface; in private mode on the macvlan, where strict rp_filter makes a backup deaf
-    (drivers/net/macvlan.c, macvlan_handle_frame; tests/netns/test_vmac_sysctls.py).
+    In VEPA mode adverts from the peer's macvlan, which has the same MAC address, arrive on the base
+    interface, also where that is a macvlan itself: both then have the same device below, and in bridge mode
+    the kernel takes the peer's frames for our own. In private mode they arrive on the macvlan, where strict
+    rp_filter makes a backup deaf (drivers/net/macvlan.c, macvlan_multicast_rx;
+    tests/netns/test_vmac_sysctls.py).
     All but `create` name the device, whose index nobody knows yet. `configure` marks it as Tandem's and
     forbids the kernel to give it a link-local address of its own: RTM_NEWLINK ignores both attributes.
     """
@@ -336,7 +338,7 @@ def vmac(name: str, base: str, virtual_router_id: int, family: int) -> dict[str,
                 {
                     "attrs": [
                         ("IFLA_INFO_KIND", "macvlan"),
-                        ("IFLA_INFO_DATA", {"attrs": [("IFLA_MACVLAN_MODE", "bridge")]}),
+                        ("IFLA_INFO_DATA", {"attrs": [("IFLA_MACVLAN_MODE", "vepa")]}),
                     ]
                 },
             ),
