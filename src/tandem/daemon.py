@@ -387,7 +387,8 @@ class Daemon:
 
     def _told(self, transition: Transition | GroupTransition | Contested) -> None:
         if isinstance(transition, Contested):
-            self._log.info(f"{transition.instance}: a lesser router was active too: announced again")
+            text = f"{transition.instance}: a lesser router was active too: announced again"
+            self._log.limited(("contested", transition.instance), "info", text)
             self._scripts.notify(transition)
             return
         self._history.note(transition, self._loop.now())

@@ -353,6 +353,31 @@ def test_who_yields_says_so_once() -> None:
     assert not of(SendAdvert, silent.handle(heard(200), 1))
 
 
+def preempting(group: SyncGroup) -> int:
+    """Preempt the router of priority 50; return when this became active, ns."""
+    group = started(group)
+    for at in range(SECOND, 4 * SECOND, SECOND):
+        run(group, at)
+        group.handle(heard(50), at)
+    run(group, 3_609_375_000)
+    assert group.role is ACTIVE
+    return 3_609_375_000
+
+
+def test_the_last_words_of_a_preempted_router_are_no_contest() -> None:
+    group = sync_group(instance(garp=Garp()))
+    now = preempting(group)
+    assert group.handle(heard(50), now + 1_000_000) == [SendAdvert("LAN", 100)]
+    # another router, or the same one when it goes on: it does not hear us
+    told = group.handle(heard(50, LOWER), now + 20_000_000)
+    assert of(Announce, told) and of(Contested, told)
+    now = preempting(deaf := sync_group(instance(garp=Garp())))
+    run(deaf, now + SECOND - 1)
+    assert not of(Contested, deaf.handle(heard(50), now + SECOND - 1))
+    run(deaf, now + SECOND)
+    assert of(Contested, deaf.handle(heard(50), now + SECOND))
+
+
 def test_every_heal_is_announced() -> None:
     """Another partition within garp_lower_prio_delay of the last one."""
     group = active(sync_group(instance(garp=Garp())))

@@ -148,6 +148,18 @@ def test_a_weight_on_its_own_interface_replaces_the_fault() -> None:
     assert group.handle(TrackerChanged("interface", "lan", False), 1) == [SendAdvert("LAN", 70)]
 
 
+def test_a_configured_source_address_is_needed_unless_nobody_tracks_it() -> None:
+    """Neither option is the other one: `dont_track_primary` is about the interface and its first address."""
+    for options, faults in (
+        ({}, ("192.168.1.9 is not on lan",)),
+        ({"track_primary": False}, ("192.168.1.9 is not on lan",)),
+        ({"track_primary": False, "track_src_ip": False}, ()),
+    ):
+        group = active(sync_group(instance(mcast_src_ip="192.168.1.9", **options)))
+        group.handle(SourceChanged("LAN", None), 1)
+        assert group.faults == faults
+
+
 def test_a_script_without_a_result_holds_the_election_back_but_is_no_fault() -> None:
     group = sync_group(instance(tracks=(Track("script", "chk"),)))
     feed(group, 0, TrackerChanged("interface", "lan", True), SourceChanged("LAN", OURS))

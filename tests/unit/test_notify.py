@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tandem.config.schema import Notify
-from tandem.effects.notify import GROUP, INSTANCE, Command, Notifier, commands_for
+from tandem.effects.notify import CONTESTED, GROUP, INSTANCE, Command, Notifier, commands_for
 from tandem.effects.process import MILLISECOND, Credentials, Processes, credentials_of
 from tests.unit.children import Bench, gone
 
@@ -88,6 +88,20 @@ def test_quick_transitions_never_overlap_and_the_last_role_wins(bench: Bench, tm
     assert recorder.lines[-2] == "begin any INSTANCE lan BACKUP 100"
     assert notifier.superseded == 3
     assert notifier.failed == 0
+
+
+def test_another_role_ends_what_is_told_of_the_last_one(bench: Bench, tmp_path: Path) -> None:
+    """Its first script runs, the second one waits: a router that was contested is none that yields."""
+    recorder = Recorder(tmp_path)
+    scripts = Notify(master_rx_lower_pri=recorder.argv("contested"), any=recorder.argv("any"))
+    notifier = Notifier(bench.loop, bench.processes, bench.log)
+    recorder.gate.touch()
+    for state in (CONTESTED, "BACKUP"):
+        notifier.notify(INSTANCE, "lan", state, 100, scripts)
+    recorder.gate.unlink()
+    bench.run_until(lambda: notifier.idle)
+    begun = [line for line in recorder.lines if line.startswith("begin")]
+    assert begun == ["begin contested", "begin any INSTANCE lan BACKUP 100"]
 
 
 def test_a_role_without_scripts_still_supersedes_one_that_waits(bench: Bench, tmp_path: Path) -> None:

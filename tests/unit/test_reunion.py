@@ -10,7 +10,7 @@ from tandem.core.actions import Announce, Contested, HandOver, Remove, Reunite, 
 from tandem.core.events import Partner, Restored, Reunited, Start, Tick
 from tandem.core.state import Role
 from tandem.core.sync_group import REUNION_LIMIT, SyncGroup
-from tests.unit.scenario import LOWER, heard, instance, ready, run
+from tests.unit.scenario import LOWER, heard, instance, of, ready, run
 
 SECOND = 1_000_000_000
 PATIENCE = 30 * SECOND
@@ -108,3 +108,16 @@ def test_or_when_it_has_waited_long_enough() -> None:
 def test_else_it_tells_them_at_once(group: SyncGroup) -> None:
     told = [SendAdvert("LAN", 100), Announce("LAN", 3), Contested("LAN", 100)]
     assert group.handle(LESSER, 10 * SECOND) == told
+
+
+def test_hosts_are_told_nothing_before_the_addresses_are_there() -> None:
+    """A lesser router speaks while connections are restored: a packet that came now would end its own."""
+    group = SyncGroup(Group("LAN", ("LAN",), implicit=True), [instance(garp=TELLS)], True, PATIENCE)
+    ready(group)
+    group.handle(Start(), 0)
+    due = group.next_deadline()
+    assert due is not None
+    group.handle(Tick(), due)
+    assert group.role is Role.ACTIVE
+    assert group.handle(LESSER, due + 1) == [SendAdvert("LAN", 100)]
+    assert of(Announce, group.handle(Restored(), due + 2))

@@ -284,7 +284,10 @@ class SyncGroup:
                 if advert.priority and not self._partner.known and member.must_give_way(now):
                     return self._give_way(event, now)
                 reunion = self._reunion(member, now)
-                return reunion + member.defend(advert, now, announce=self._reunion_by is None)
+                # Hosts are not told before the connections are there and the addresses are installed.
+                quiet = self._reunion_by is not None or self._restore_by is not None
+                announce = not quiet and not member.is_farewell(source, now)
+                return reunion + member.defend(advert, now, announce)
             case Tick():
                 return self._due(now)
             case TrackerChanged(kind, name, up):
@@ -523,11 +526,7 @@ class SyncGroup:
 
     def _preempts(self, now: int) -> bool:
         """Whether the timers ended because lesser routers were not listened to, and not in silence."""
-        for member in self.members:
-            peer, lately = member.peer, now - member.active_down_interval()
-            if peer is not None and peer.heard > lately and peer.priority < member.priority:
-                return True
-        return False
+        return any(member.hears_lesser(now) for member in self.members)
 
     def _heard(self) -> Cause | None:
         """The active router that was heard last."""
@@ -572,7 +571,7 @@ class SyncGroup:
         reasons += [
             _without_source(member.settings)
             for member in self.members
-            if member.source is None and (member.settings.track_primary or member.settings.source)
+            if member.source is None and (member.settings.track_primary or _tracks_source(member.settings))
         ]
         reasons += [f"{name}: {reason}" for name, reason in self._effect_faults.items()]
         if self.standby:
@@ -616,6 +615,11 @@ class SyncGroup:
                 tracks.append(Track("interface", instance.interface))
             tracks += instance.tracks
         return tracks
+
+
+def _tracks_source(settings: Instance) -> bool:
+    """Whether the instance needs a configured source address, whatever becomes of its interface."""
+    return settings.source is not None and settings.track_src_ip
 
 
 def _without_source(settings: Instance) -> str:

@@ -78,6 +78,8 @@ class VirtualRouter:
         self._preempt_at: int | None = None
         self._advert_at: int | None = None
         self._asserted_at: int | None = None
+        self._preempted: bytes | None = None  # the lesser router that this one has just replaced
+        self._farewell_until = 0  # its last adverts come until then
         self._beats_peer_until = 0
         self._contested_at: int | None = (
             None  # since then a lesser router claims to be active, without a pause
@@ -145,6 +147,18 @@ class VirtualRouter:
         lesser = 0 < priority < self.priority
         return lesser and self.role is Role.BACKUP and self.settings.preempt and not self.hold
 
+    def hears_lesser(self, now: int) -> bool:
+        """Whether a lesser router was heard as active lately, so that this one preempts it."""
+        peer, lately = self.peer, now - self.active_down_interval()
+        return peer is not None and peer.heard > lately and peer.priority < self.priority
+
+    def is_farewell(self, source: bytes, now: int) -> bool:
+        """Whether an advert of `source` is the last one of a router that was just preempted: no contest.
+
+        A router that goes on for longer does not hear us, and contests the role.
+        """
+        return source == self._preempted and now < self._farewell_until
+
     def must_give_way(self, now: int) -> bool:
         """Active because nobody was heard since this router, or its link, came up; and now somebody is.
 
@@ -186,6 +200,8 @@ class VirtualRouter:
 
     def advertise_first(self, now: int) -> list[Action]:
         """Enter ACTIVE and say so; `install` and `announce` do the rest."""
+        self._preempted = self.peer.source if self.peer is not None and self.hears_lesser(now) else None
+        self._farewell_until = now + self.settings.advert_int_cs * CENTISECOND
         self.role = Role.ACTIVE
         self.hold = False
         self.active_adver_interval_cs = self.settings.advert_int_cs  # whoever taught us another is gone
@@ -303,6 +319,8 @@ class VirtualRouter:
         if self._is_better(advert.priority, source):
             self._follow(advert, source, now)
             return True
+        if self.is_farewell(source, now):
+            return False
         # The lesser router's interval, as it is that router's next advert that renews this.
         interval = self._down_interval(self._bounded(advert))
         if self._contested_at is None or now >= self._beats_peer_until:

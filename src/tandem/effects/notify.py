@@ -129,9 +129,10 @@ class Notifier:
                 return
             lane = self._lanes[key] = _Lane()
         self.superseded += lane.waiting.pop(subject, None) is not None
-        if lane.begun == subject:
+        contested = CONTESTED, subject[1]  # that is of the past with the next role
+        lane.waiting.pop(contested, None)
+        if lane.begun in (subject, contested):
             lane.begun = None
-        lane.waiting.pop((CONTESTED, subject[1]), None)  # that is of the past with the next role
         if commands:
             lane.waiting[subject] = commands
 
