@@ -7,7 +7,7 @@ import pytest
 
 from tandem.config.schema import Garp, Group
 from tandem.core.actions import Announce, Contested, HandOver, Remove, Reunite, SendAdvert
-from tandem.core.events import Partner, Restored, Reunited, Start, Tick
+from tandem.core.events import Partner, Restored, Reunited, Start, Synchronised, Tick
 from tandem.core.state import Role
 from tandem.core.sync_group import REUNION_LIMIT, SyncGroup
 from tests.unit.scenario import LOWER, heard, instance, of, ready, run
@@ -121,3 +121,20 @@ def test_hosts_are_told_nothing_before_the_addresses_are_there() -> None:
     assert group.role is Role.ACTIVE
     assert group.handle(LESSER, due + 1) == [SendAdvert("LAN", 100)]
     assert of(Announce, group.handle(Restored(), due + 2))
+
+
+@pytest.mark.parametrize("synchronised", [True, False])
+def test_a_deaf_router_gives_way_to_the_peer_whose_connections_it_follows(synchronised: bool) -> None:
+    """Replication has a link of its own, while the port to the LAN forwards nothing after the start."""
+    settings = instance(garp=TELLS, preempt=False)
+    group = ready(SyncGroup(Group("LAN", ("LAN",), implicit=True), [settings], True, PATIENCE))
+    group.handle(Start(), 0)
+    group.handle(Synchronised(synchronised), SECOND)
+    group.handle(TOGETHER, SECOND)
+    while (due := group.next_deadline()) is not None and due < 10 * SECOND:
+        group.handle(Tick(), due)
+        group.handle(Restored(), due)
+    group.handle(Synchronised(False), 10 * SECOND)
+    told = group.handle(LESSER, 10 * SECOND)
+    assert (told[:3] == [Remove("LAN"), HandOver("LAN"), SendAdvert("LAN", 0)]) is synchronised
+    assert (group.role is Role.BACKUP) is synchronised

@@ -108,6 +108,7 @@ class SyncGroup:
         self._patient_until: int | None = None  # None: there was nobody to preempt
         self._partner = Partner(known=False, in_step=False)
         self._active_since = 0
+        self._followed = False  # the peer's connections were known here when this one became active
         self._hold_out_until: int | None = None  # as the lesser one of two active routers, at the latest
         self._reunion_by: int | None = None  # as the better one
         self._effect_faults: dict[str, str] = {}
@@ -280,8 +281,9 @@ class SyncGroup:
                 member.patient = waits or self.damping.until(now) is not None
                 if member.receive(advert, source, now) and not self._earlier_member_wins(member, now):
                     return self._yield(source, now)
-                # A peer that was in step was no other active router when this one came up.
-                if advert.priority and not self._partner.known and member.must_give_way(now):
+                # A peer that is in step was active before only if its connections had come here.
+                before = self._followed or not self._partner.known
+                if advert.priority and before and member.must_give_way(now):
                     return self._give_way(event, now)
                 reunion = self._reunion(member, now)
                 # Hosts are not told before the connections are there and the addresses are installed.
@@ -442,7 +444,7 @@ class SyncGroup:
 
     def _all_active(self, now: int, why: str, handed_over: bool = False) -> list[Action]:
         # Step by step for the whole group: traffic needs every member, so none is served first.
-        self._active_since = now
+        self._active_since, self._followed = now, self._synchronised
         actions: list[Action] = []
         for member in self.members:
             actions += member.advertise_first(now)
