@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.lab import Instance, LanLab, Router, netns, stays, wait_until
 
 from .daemon import V1, VIP, instance, pair, state, tandem
@@ -106,18 +108,29 @@ def test_a_router_whose_port_was_deaf_leaves_the_role_to_the_other_one(open_lab:
     assert "another router was active before" in r1.log()
 
 
-def test_without_its_source_address_a_router_is_in_fault(open_lab: Open) -> None:
-    extra = {"unicast_src_ip": "192.168.1.33", "unicast_peer": (R2,)}
-    lab = open_lab(LanLab([tandem(replace(V1, options=extra)), tandem(replace(V1, priority=100))]))
+@pytest.mark.parametrize(
+    ("settings", "options", "address"),
+    [
+        (V1, {"unicast_src_ip": "192.168.1.33", "unicast_peer": (R2,)}, "192.168.1.33/24"),
+        (V6, {"mcast_src_ip": "fe80::33"}, "fe80::33/64"),
+    ],
+    ids=["unicast", "multicast over IPv6"],
+)
+def test_without_its_source_address_a_router_is_in_fault(
+    open_lab: Open, settings: Instance, options: dict[str, Any], address: str
+) -> None:
+    one = replace(settings, options=options)
+    lab = open_lab(LanLab([tandem(one), tandem(replace(settings, priority=100))]))
     r1 = lab.routers[0]
-    r1.ip("address add 192.168.1.33/24 dev eth0")
+    r1.ip(f"address add {address} dev eth0 nodad")
     r1.start()
-    wait_until(lambda: state(r1) == "MASTER", 10, "elected")
-    r1.ip("address delete 192.168.1.33/24 dev eth0")
-    wait_until(lambda: state(r1) == "FAULT" and not r1.has(VIP), 10, "no address to send from")
-    assert instance(r1)["faults"] == ["192.168.1.33 is not on eth0"]
-    r1.ip("address add 192.168.1.33/24 dev eth0")
-    wait_until(lambda: state(r1) == "MASTER", 10, "back")
+    wait_until(lambda: state(r1, one.name) == "MASTER", 10, "elected")
+    r1.ip(f"address delete {address} dev eth0")
+    wait_until(lambda: state(r1, one.name) == "FAULT", 10, "no address to send from")
+    assert instance(r1, one.name)["faults"] == [f"{address.partition('/')[0]} is not on eth0"]
+    assert not any(r1.has(found.partition("/")[0]) for found in one.addresses)
+    r1.ip(f"address add {address} dev eth0 nodad")
+    wait_until(lambda: state(r1, one.name) == "MASTER", 10, "back")
 
 
 def test_a_changed_mac_address_is_announced(open_lab: Open) -> None:
@@ -155,15 +168,22 @@ def test_a_virtual_mac_on_a_macvlan(open_lab: Open) -> None:
     wait_until(lambda: lab.active is r1, 10, "r2 has heard r1")
 
 
-def test_the_owner_of_the_address_returns(open_lab: Open) -> None:
+@pytest.mark.parametrize(
+    ("settings", "address"),
+    [(V1, f"{R1}/24"), (VMAC, f"{R1}/24"), (V6, "fe80::51/64")],
+    ids=["IPv4", "virtual MAC", "IPv6"],
+)
+def test_the_owner_of_the_address_returns(open_lab: Open, settings: Instance, address: str) -> None:
     """It advertises from the address that its stand-in has too, whose kernel would take that for forged."""
-    owner = replace(V1, addresses=(f"{R1}/24",), priority=255)
+    owner = replace(settings, addresses=(address,), priority=255)
     lab = open_lab(LanLab([tandem(owner), tandem(replace(owner, priority=100))]))
     r1, r2 = lab.routers
+    if settings is V6:
+        r1.ip(f"address add {address} dev eth0 nodad")
     lab.start()
     wait_until(lambda: r1.all_in("MASTER") and r2.all_in("BACKUP"), 10, "the owner is active")
     r1.kill()
     wait_until(lambda: r2.all_in("MASTER"), 10, "r2 stands in")
     r1.start()
     wait_until(lambda: r1.all_in("MASTER") and r2.all_in("BACKUP"), 15, "the owner is back", explain=lab.logs)
-    stays(lambda: r2.all_in("BACKUP") and not r2.has(R1), 1, "r2 hears it")
+    stays(lambda: r2.all_in("BACKUP") and not r2.has(address.partition("/")[0]), 1, "r2 hears it")
