@@ -22,6 +22,7 @@ from tandem.core.events import (
     Event,
     Moved,
     Partner,
+    Rebound,
     Restored,
     Reunited,
     SourceChanged,
@@ -246,6 +247,10 @@ class Router:
     def moved(self, name: str) -> None:
         """The virtual addresses of an instance have another MAC address."""
         self.dispatch(self._group_of[name], Moved(name))
+
+    def rebound(self, name: str) -> None:
+        """Interfaces that an instance will need have changed: what it failed with may work now."""
+        self.dispatch(self._group_of[name], Rebound(name))
 
     def restore(self, name: str) -> None:
         """Put back what somebody has deleted from under an instance, if it is active."""

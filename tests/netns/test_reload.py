@@ -127,3 +127,19 @@ def test_what_is_not_the_identity_keeps_the_role(lab: LanLab) -> None:
     devices = r1.exec("ls", "/sys/class/net").split()
     assert "vrrp.51" not in devices and "other.51" not in devices
     assert instance(r1)["faults"] == []
+
+
+def test_a_better_router_whose_effects_fail_leaves_the_role_until_that_has_changed(open_lab: Open) -> None:
+    refused = replace(V1, routes=("192.168.9.0/24 via 10.9.9.9 dev eth0",))
+    lab: LanLab = open_lab(LanLab([tandem(refused), tandem(replace(V1, priority=100))]))
+    r1, r2 = lab.routers
+    r2.start()
+    wait_until(lambda: r2.active, 15, "the lesser one is active", explain=r2.log)
+    r1.start()
+    wait_until(lambda: state(r1) == "FAULT", 15, "it has failed", explain=r1.log)
+    wait_until(lambda: state(r1) == "BACKUP", 20, "it is back", explain=r1.log)
+    stays(lambda: r2.active and state(r1) == "BACKUP", 1, "it holds back")
+    assert "10.9.9.9" in status(r1)["groups"][0]["probation"]
+    configure(r1, tandem(V1))
+    wait_until(lambda: r1.active and r2.passive, 10, "it takes over when the route has gone", explain=r1.log)
+    assert status(r1)["groups"][0]["probation"] == ""

@@ -13,6 +13,7 @@ from tandem.core.events import (
     EffectFailed,
     Event,
     Failover,
+    Rebound,
     Resume,
     SourceChanged,
     Standby,
@@ -24,6 +25,7 @@ from tandem.core.events import (
 from tandem.core.state import Role
 from tandem.core.sync_group import SyncGroup
 from tests.unit.scenario import (
+    LOWER,
     OURS,
     QUIET,
     active,
@@ -221,6 +223,54 @@ def test_a_link_that_comes_back_is_a_reason_to_try_at_once() -> None:
         Transition("LAN", "BACKUP", 100, "started"),
     ]
     assert group.next_deadline() == 5_609_375_000
+
+
+def probation(group: SyncGroup) -> int:
+    """An active group that has failed is backup again; the time."""
+    group.handle(EffectFailed("LAN", "route refused"), 0)
+    again = group.next_deadline()
+    assert again is not None
+    group.handle(Tick(), again)
+    assert (group.role, group.probation) == (BACKUP, "LAN: route refused")
+    return again
+
+
+def goes_on(group: SyncGroup, now: int) -> bool:
+    """Whether a lesser router that is heard for 20 s stays active."""
+    for second in range(20):
+        group.handle(heard(50), now + second * 1_000_000_000)
+        group.handle(Tick(), now + second * 1_000_000_000 + 900_000_000)
+    return group.role is BACKUP
+
+
+@pytest.mark.parametrize("priority", [100, 255])
+def test_who_has_failed_does_not_preempt(priority: int) -> None:
+    """Else it takes the role, fails and gives it back for ever, and each time nobody is the gateway."""
+    group = active(sync_group(instance(priority=priority)))
+    assert goes_on(group, probation(group))
+
+
+def test_who_has_failed_takes_over_from_nobody() -> None:
+    group = active(sync_group(instance()))
+    run(group, probation(group) + 4_000_000_000)
+    assert group.role is ACTIVE
+
+
+@pytest.mark.parametrize(
+    "event", [TrackerChanged("interface", "lan", True), SourceChanged("LAN", LOWER), Resume(), Rebound("LAN")]
+)
+def test_what_has_changed_ends_probation(event: Event) -> None:
+    group = active(sync_group(instance()))
+    now = probation(group)
+    group.handle(event, now)
+    assert group.probation == "" and not goes_on(group, now)
+
+
+def test_a_reload_ends_probation() -> None:
+    group = active(sync_group(instance()))
+    now = probation(group)
+    reload(group, now, instance())
+    assert group.probation == "" and not goes_on(group, now)
 
 
 # Reload ---------------------------------------------------------------------------------------

@@ -69,6 +69,7 @@ def _group(group: SyncGroup, router: Router, now: int) -> Snapshot:
         "implicit": settings.implicit,
         "standby": group.standby,
         "held": group.held,
+        "probation": group.probation,
         "damped_s": None if damped is None else _seconds(damped - now),
         "faults": list(group.faults),
     }

@@ -136,6 +136,8 @@ def _group(page: Page, group: Snapshot, members: list[Snapshot]) -> None:
     if group.get("damped_s") is not None:
         calm = f"does not preempt for {duration(group['damped_s'])}"
         page.row("damped", ["the role has changed too often", calm], NOTE)
+    if group.get("probation") and group["state"] != "MASTER":
+        page.row("probation", [f"does not preempt after {group['probation']}, until that has changed"], NOTE)
     # "standby" as a fault is told by the row above
     page.row("faults", (f for f in group["faults"] if not (group["standby"] and f == "standby")), ALARM)
     for instance in members:

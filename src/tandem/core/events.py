@@ -71,6 +71,13 @@ class EffectFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Rebound:
+    """An interface that `instance` needs while active is there, is gone or is up since now."""
+
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
 class Restored:
     """The replicated connections are in the kernel, as `Restore` asked."""
 
@@ -117,6 +124,6 @@ class Stop:
 
 
 Event = (
-    Tick | Start | AdvertReceived | TrackerChanged | SourceChanged | Moved
+    Tick | Start | AdvertReceived | TrackerChanged | SourceChanged | Moved | Rebound
     | EffectFailed | Restored | Synchronised | Partner | Reunited | Failover | Standby | Resume | Stop
 )  # fmt: skip

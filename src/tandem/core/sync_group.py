@@ -57,6 +57,7 @@ from tandem.core.events import (
     Failover,
     Moved,
     Partner,
+    Rebound,
     Restored,
     Resume,
     Reunited,
@@ -112,6 +113,7 @@ class SyncGroup:
         self._hold_out_until: int | None = None  # as the lesser one of two active routers, at the latest
         self._reunion_by: int | None = None  # as the better one
         self._effect_faults: dict[str, str] = {}
+        self.probation = ""  # what failed when it was active last: it does not preempt until that has changed
         self._effect_retry = EFFECT_RETRY
         self._effect_retry_at: int | None = None
         self._effect_failed_at: int | None = None
@@ -222,7 +224,7 @@ class SyncGroup:
             members.append(member)
         self._take_members(members)
         self.tracking.replace(self._tracks())
-        self._retry_effects()
+        self._forgive()
         for member in self.members:
             member.priority = self.tracking.priority(member.settings.priority)
         joined = self._unite(new, now)
@@ -295,13 +297,16 @@ class SyncGroup:
             case TrackerChanged(kind, name, up):
                 self.tracking.update(kind, name, up)
                 if kind == "interface" and up:
-                    self._retry_effects()
+                    self._forgive()
             case SourceChanged(name, source):
                 self._by_name[name].source = source
+                self._forgive()
             case Moved(name) if self._restore_by is None:
                 return self._by_name[name].moved(now)
             case EffectFailed(name, reason):
                 self._effect_failed(name, reason, now)
+            case Rebound() if self.probation:
+                self._forgive()
             case Restored() if self._restore_by is not None:
                 return self._take_over(self._restore_why)
             case Reunited():
@@ -323,6 +328,7 @@ class SyncGroup:
                 self.standby = True
             case Resume():
                 self.standby = False
+                self._forgive()
                 for member in self.members:
                     member.hold = False
             case Start(delay, grace):
@@ -421,7 +427,8 @@ class SyncGroup:
         if role is Role.INITIALIZE:
             if not self._started or self.tracking.pending:
                 return None
-            if all(member.settings.priority == OWNER for member in self.members):
+            owners = all(member.settings.priority == OWNER for member in self.members)
+            if owners and not self.probation:
                 return self._all_active(now, "owner of the addresses")
             return self._all_backup(now, "started")
         if role is Role.BACKUP:
@@ -458,6 +465,7 @@ class SyncGroup:
     def _take_over(self, why: str) -> list[Action]:
         if self._restore_by is not None:
             self._restore_by, self._cause = None, self._restore_cause
+        self._put_on_probation("")  # should it fail again, that will be said again
         actions: list[Action] = []
         for member in self.members:
             actions += member.install()
@@ -557,10 +565,22 @@ class SyncGroup:
     def _effect_failed(self, name: str, reason: str, now: int) -> None:
         failed_at, self._effect_failed_at = self._effect_failed_at, now
         self._effect_faults[name] = reason
+        self._put_on_probation(f"{name}: {reason}")
         if self._effect_retry_at is None:
             again = failed_at is not None and now < failed_at + 2 * self._effect_retry
             self._effect_retry = min(2 * self._effect_retry, EFFECT_RETRY_MAX) if again else EFFECT_RETRY
             self._effect_retry_at = now + self._effect_retry
+
+    def _put_on_probation(self, why: str) -> None:
+        """Come back, but leave the role to whoever has it: each new failure would be an outage."""
+        self.probation = why
+        for member in self.members:
+            member.on_probation = bool(why)
+
+    def _forgive(self) -> None:
+        """What failed may be another thing now."""
+        self._put_on_probation("")
+        self._retry_effects()
 
     def _retry_effects(self) -> None:
         self._effect_retry_at = None

@@ -66,6 +66,7 @@ class VirtualRouter:
         self.source: bytes | None = None  # primary address
         self.peer: Peer | None = None
         self.hold = False  # no preemption until active again (operator's failover)
+        self.on_probation = False  # no preemption until what failed when it was active has changed
         self.patient = False  # no preemption yet: the peer's connections are not all known here
         self.suspects = False  # backup, and an advertisement of the active is overdue
         self.expired = False
@@ -145,7 +146,8 @@ class VirtualRouter:
     def preempts(self, priority: int) -> bool:
         """Backup, and not to stay so while the active router has this priority."""
         lesser = 0 < priority < self.priority
-        return lesser and self.role is Role.BACKUP and self.settings.preempt and not self.hold
+        willing = self.settings.preempt and not self.hold and not self.on_probation
+        return lesser and self.role is Role.BACKUP and willing
 
     def hears_lesser(self, now: int) -> bool:
         """Whether a lesser router was heard as active lately, so that this one preempts it."""
@@ -404,7 +406,7 @@ class VirtualRouter:
         if priority >= self.priority:
             self._preempt_at = None
             return True
-        if self.hold or self.patient or not self.settings.preempt:
+        if self.hold or self.patient or self.on_probation or not self.settings.preempt:
             return True
         if not self.settings.preempt_delay_ms:
             return False

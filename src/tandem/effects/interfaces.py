@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         def interfaces_changed(self) -> None: ...
         def reinstall(self, name: str) -> None: ...
         def moved(self, name: str) -> None: ...
+        def rebound(self, name: str) -> None: ...
         def restore(self, name: str) -> None: ...
 
 
@@ -237,6 +238,15 @@ class Interfaces:
             self._listener.reinstall(settings.name)  # routes go silently when an interface goes down
             if [mac for *_, mac in before[1]] != [mac for *_, mac in links]:
                 self._listener.moved(settings.name)
+        elif (
+            not endpoint.installed and before is not None and self._others_changed(endpoint, before[1], links)
+        ):
+            self._listener.rebound(settings.name)
+
+    def _others_changed(self, endpoint: Endpoint, before: _LinkFacts, links: _LinkFacts) -> bool:
+        """Whether interfaces but its own macvlan have changed, which goes up and down with the role."""
+        own = endpoint.plan.vmac.name if endpoint.plan.vmac else None
+        return [link for link in before if link[0] != own] != [link for link in links if link[0] != own]
 
     def _forms(self, endpoint: Endpoint) -> dict[str, Form]:
         """How each address is installed that may be installed in several ways, by label."""
