@@ -2,7 +2,7 @@
 """`tandemd --clear`: takes away what a daemon has left that was killed, when no other one comes after it.
 
 Its virtual addresses expire by themselves; macvlans, static addresses and routes, rules, nftables and sysctls
-would stay. That DHCP is not answered here stays: `tandem dhcp release` ends it.
+would stay. The table that keeps this router from answering DHCP does stay: `tandem dhcp release` removes it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def clear(package_dir: str, config_file: str, control: str, log: Logger) -> int:
-    """The exit status: 0 cleared, 1 not, as a daemon runs or the configuration says no longer what it had."""
+    """Clear; the exit status: 0, or 1 when nothing was cleared, because a daemon runs or there is no plan."""
     loop = Loop()
     try:
         server = ControlServer(loop, control, lambda _request, _reply: None, log.warning)  # the lock
