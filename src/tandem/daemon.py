@@ -7,7 +7,6 @@ with --check 3: `option enabled` is 0.
 
 from __future__ import annotations
 
-import getopt
 import os
 import signal
 import sys
@@ -462,6 +461,8 @@ class Daemon:
 
 def main(argv: Sequence[str]) -> int:
     """The program: `argv` without its name; returns the exit status."""
+    import getopt  # after tandem.lean, which spares it gettext
+
     try:
         options, rest = getopt.getopt(list(argv), "c:h", list(_OPTIONS))
     except getopt.GetoptError as error:

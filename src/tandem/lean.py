@@ -126,3 +126,7 @@ def _hash(self: Any) -> int:
 
 if "dataclasses" not in sys.modules:
     sys.modules["dataclasses"] = sys.modules[__name__]
+    sys.modules["gettext"] = None  # type: ignore[assignment]  # getopt does without it, and it brings `re`
+    from tandem import lean_json
+
+    lean_json.take_over()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tandem import lean
+from tandem import lean, lean_json
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 # All modules of the resident daemon, with everything configured.
@@ -125,6 +128,52 @@ def test_the_daemon_has_it_and_others_do_not() -> None:
 
     resident = names(RESIDENT)
     assert resident[0] == "tandem.lean"
-    heavy = {"inspect", "ast", "typing", "logging", "subprocess", "asyncio", "pyroute2", "scapy", "copy"}
+    heavy = {
+        "re",
+        "inspect",
+        "ast",
+        "typing",
+        "logging",
+        "subprocess",
+        "asyncio",
+        "pyroute2",
+        "scapy",
+        "copy",
+    }
     assert heavy.isdisjoint(resident)
     assert names("tandem.plan.process")[0] == names("tandem.control.cli")[0] == "dataclasses"
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(VALUES, st.sampled_from([(", ", ": "), (",", ":")]))
+def test_json_is_that_of_the_standard_library(value: Any, separators: tuple[str, str]) -> None:
+    text = lean_json.dumps(value, separators=separators)
+    assert text == json.dumps(value, separators=separators)
+    assert lean_json.loads(text) == lean_json.loads(f" {text}\n".encode()) == value
+
+
+@given(st.text(alphabet='[]{}",:0123456789.eE+-truefalsn\\u \n', max_size=20) | st.binary(max_size=20))
+def test_garbage_is_refused_as_by_the_standard_library(text: str | bytes) -> None:
+    def read(module: Any) -> Any:
+        try:
+            return repr(module.loads(text))
+        except ValueError:
+            return ValueError
+
+    if isinstance(text, bytes) and b"\0" in text:
+        return  # the real one tries UTF-16 and UTF-32
+    assert read(lean_json) == read(json)
+
+
+def test_what_is_no_json_is_refused_or_left_to_the_caller() -> None:
+    with pytest.raises(TypeError, match="set is not JSON"):
+        lean_json.dumps({1})
+    assert lean_json.dumps({1}, default=repr) == json.dumps({1}, default=repr)
+    with pytest.raises(RecursionError):
+        lean_json.loads("[" * 100_000)
