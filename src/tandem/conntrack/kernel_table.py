@@ -24,11 +24,11 @@ from tandem.conntrack.parser import Parser
 from tandem.conntrack.record import EXPECTATION, NEW, same_flow
 from tandem.log import Logger
 from tandem.loop import Loop
-from tandem.replication.tables import Own
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tandem.conntrack.record import Record
+    from tandem.replication.tables import Own
 
 OWNER = "conntrack_sync"
 EVENTS_A_TURN = 256
