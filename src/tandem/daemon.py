@@ -62,6 +62,7 @@ The Tandem daemon, in the foreground. FILE is the configuration in UCI syntax
   --clear            take away what a tandemd has left that was killed, and end
   --version          print the version
 """
+SETTLE_AFTER = 3_000_000_000  # ns from a reload: what it ended has said goodbye to its peers then
 _OPTIONS = ("control=", "ubus=", "syslog", "log-level=", "check", "clear", "version", "help")
 SECOND = 1_000_000_000
 STOP_LIMIT = SCRIPTS_TIMEOUT + 5 * SECOND  # then the end comes, whatever is missing; procd waits longer
@@ -313,6 +314,7 @@ class Daemon:
             self._refuse_plan(PlanError((f"reload failed: {error}",)))
             return False
         self._log.info(f"{self._config_file} reloaded")
+        self._loop.call_at("memory", self._loop.now() + SETTLE_AFTER, lambda _now: settle_memory())
         return True
 
     def _go_over(self, plan: Plan, runners: Runners) -> None:

@@ -79,11 +79,15 @@ def _sched_param(priority: int) -> ctypes.Array[ctypes.c_int]:
 
 
 def settle_memory() -> None:
-    """Take what lives for ever out of the garbage collector's work. Call when set-up is done.
+    """Take what lives for ever out of the garbage collector's work. Call when set-up or a reload is done.
 
-    And have large blocks given back to the kernel when they are freed: glibc stops to do so after the first
-    one, and would keep what a flood of connections took for a moment. Other libraries never keep them.
+    The parts of what a reload has replaced refer to each other, and the collector looks at old objects too
+    seldom to free them: they go here.
+
+    Large blocks are given back to the kernel when they are freed: glibc stops to do so after the first one,
+    and would keep what a flood of connections took for a moment. Other libraries never keep them.
     """
+    gc.unfreeze()
     gc.collect()
     gc.freeze()
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
+import weakref
 from platform import libc_ver
 
 import pytest
+
+from tandem.scheduling import settle_memory
 
 PROGRAM = """
 import os
@@ -57,3 +61,23 @@ def test_memory_of_a_storm_goes_back_to_the_kernel() -> None:
         return int(done.stdout)
 
     assert kept("settled") < 1024 < (kept("as it was") if libc_ver()[0] == "glibc" else 2048)
+
+
+def test_what_a_reload_has_replaced_is_forgotten() -> None:
+    """Its parts refer to each other, and were there when the collector was told to look at them no more."""
+
+    class Part:
+        def __init__(self) -> None:
+            self.whole = self
+
+    part = Part()
+    gone = weakref.ref(part)
+    try:
+        settle_memory()
+        del part
+        gc.collect()
+        assert gone() is not None
+        settle_memory()
+        assert gone() is None
+    finally:
+        gc.unfreeze()
