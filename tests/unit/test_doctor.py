@@ -87,6 +87,17 @@ def test_what_can_not_be_broken_for_long_in_a_lab() -> None:
     assert checks(replace(ACTIVE, daemon="", daemon_error="it did not answer")) == {"daemon"}
 
 
+def test_a_stranger_that_is_ignored() -> None:
+    claimed = replace(LAN, stranger="192.168.1.66 (priority 255)", strangers_ignored=7)
+    text = found(replace(ACTIVE, instances=(claimed,)))
+    assert list(text) == ["stranger"]
+    assert (
+        "lan: 192.168.1.66 (priority 255) sends adverts and is no Tandem peer; 7 were ignored"
+        in text["stranger"]
+    )
+    assert "allow_src" in text["stranger"]
+
+
 def test_versions_that_differ() -> None:
     (finding,) = compare(ACTIVE, replace(BACKUP, version="2"))
     assert finding.check == "version" and "r1 has tandem 1, r2 2" in finding.what

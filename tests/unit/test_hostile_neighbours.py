@@ -14,7 +14,7 @@ from tandem.control.history import reason
 from tandem.core.actions import Cause, Transition
 from tandem.core.bounds import learned_interval
 from tandem.core.damping import Damping
-from tandem.core.events import AdvertReceived, Start, Tick
+from tandem.core.events import AdvertReceived, Partner, Start, Tick
 from tandem.core.packet import Advertisement
 from tandem.core.state import Role
 from tandem.core.strangers import SOURCES_MAX, Strangers
@@ -187,4 +187,70 @@ def test_a_group_that_flaps_waits_for_silence_and_not_for_a_goodbye() -> None:
     run.until(run.now + SECOND)
     assert run.group.role is Role.BACKUP
     run.until(run.now + 4 * SECOND)
+    assert run.group.role is Role.ACTIVE
+
+
+def attacked(run: Run, priority: int, interval_cs: int, seconds: int) -> int:
+    """How often the role changes while somebody forges adverts of the active router, beside its own."""
+    before = len(run.told)
+    for _ in range(seconds * 4):
+        run.hear(PEER, 150)
+        run.until(run.now + SECOND // 20)
+        run.hear(PEER, priority, interval_cs)  # not PEER's own
+        run.until(run.now + SECOND // 5)
+        if run.group.role is Role.ACTIVE:
+            run.hear(PEER, 150)  # it answers at once
+    return len(run.told) - before
+
+
+def backup(changes: int = 5) -> Run:
+    """A backup of PEER."""
+    run = Run()
+    run.group.damping = Damping(changes, 60 * SECOND)
+    run.hear(PEER, 150)
+    return run
+
+
+@pytest.mark.parametrize("partner", [False, True])
+def test_goodbyes_forged_in_the_name_of_the_active_router_are_damped(partner: bool) -> None:
+    run = backup()
+    run.group.handle(Partner(known=partner, in_step=partner), run.now)
+    assert attacked(run, 0, 100, 50) <= 6
+    assert run.group.role is Role.BACKUP
+    run.until(run.now + 4 * SECOND)  # now it is really dead
+    assert run.group.role is Role.ACTIVE
+
+
+def test_a_true_goodbye_of_the_partner_is_believed_by_a_damped_group() -> None:
+    run = flapping()
+    run.group.handle(Partner(known=True, in_step=True), run.now)
+    for _ in range(3):
+        run.hear(PEER, 150)
+        run.until(run.now + 2 * SECOND)
+        run.hear(PEER, 0)
+        run.until(run.now + 2 * SECOND)
+        assert run.group.role is Role.ACTIVE
+        assert run.group.damping.until(run.now) is not None
+
+
+def test_short_intervals_forged_in_the_name_of_the_active_router_are_damped() -> None:
+    run = backup()
+    before = len(run.told)
+    for _ in range(50):
+        run.hear(PEER, 150)
+        run.until(run.now + SECOND // 10)
+        run.hear(PEER, 150, 1)  # not PEER's own
+        run.until(run.now + SECOND * 9 // 10)
+    assert len(run.told) - before <= 6
+    run.until(run.now + 4 * SECOND)
+    assert run.group.role is Role.ACTIVE
+
+
+def test_a_damped_group_does_not_hurry_at_a_stranger_s_goodbye() -> None:
+    run = flapping()
+    run.hear(PEER, 150)
+    run.hear(STRANGER, 0)
+    run.until(run.now + 2 * SECOND)
+    assert run.group.role is Role.BACKUP
+    run.until(run.now + 2 * SECOND)
     assert run.group.role is Role.ACTIVE

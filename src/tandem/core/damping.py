@@ -2,8 +2,9 @@
 """Flap damping: a group that changes its role again and again stays where it can.
 
 Each change costs hosts a moment and runs every script. A damped group does not preempt a lesser router, and
-does not take a stranger's goodbye for the end of the active router: it waits for the silence. It still takes
-over from a router that is silent, and still yields to a better one.
+does not take a goodbye for the end of the active router: it waits for the silence, for three intervals of its
+own at least. A partner's goodbye it believes until one has proved to be forged. It still takes over from a
+router that is silent, and still yields to a better one.
 """
 
 from __future__ import annotations

@@ -92,6 +92,7 @@ class SyncGroup:
         """At least one; `leave` and `reconfigure` change them."""
         self.tracking = Tracking(self._tracks())
         self.damping = Damping()
+        self._deceived_at: int | None = None  # a goodbye that was believed was not the active router's
         self.standby = False
         self._by_name = {member.name: member for member in self.members}
         self._start_at: int | None = None
@@ -279,8 +280,10 @@ class SyncGroup:
             case AdvertReceived(name, advert, source):
                 member = self._by_name[name]
                 self._cause = Cause(source, advert.priority, advert.interval_cs)
-                waits = self._is_patient(member, advert.priority, now)
-                member.patient = waits or self.damping.until(now) is not None
+                member.patient = self._is_patient(member, advert.priority, now)
+                member.damped = self.damping.until(now) is not None
+                if member.was_deceived(advert, source, now):
+                    self._deceived_at = now
                 if member.receive(advert, source, now) and not self._earlier_member_wins(member, now):
                     return self._yield(source, now)
                 # A peer that is in step was active before only if its connections had come here.
@@ -432,9 +435,7 @@ class SyncGroup:
                 return self._all_active(now, "owner of the addresses")
             return self._all_backup(now, "started")
         if role is Role.BACKUP:
-            # Where connections are replicated, only the partner's goodbye is heard: it means what it says.
-            damped = not self._partner.known and self.damping.until(now) is not None
-            if not damped and any(member.resigned for member in self.members):
+            if not self._doubts_goodbye(now) and any(member.resigned for member in self.members):
                 self._cause = self._heard()
                 return self._all_active(now, "the active router resigned", handed_over=True)
             if all(member.expired for member in self.members):
@@ -448,6 +449,16 @@ class SyncGroup:
                     handed_over=preempts,
                 )
         return None
+
+    def _doubts_goodbye(self, now: int) -> bool:
+        """Whether to wait for silence after a goodbye, which anybody can forge.
+
+        Where connections are replicated, only the partner's goodbye is heard: it means what it says, unless
+        one was forged in its name lately.
+        """
+        at, damping = self._deceived_at, self.damping
+        trusts = self._partner.known and (at is None or now >= at + damping.time)
+        return not trusts and damping.until(now) is not None
 
     def _all_active(self, now: int, why: str, handed_over: bool = False) -> list[Action]:
         # Step by step for the whole group: traffic needs every member, so none is served first.

@@ -68,6 +68,7 @@ class VirtualRouter:
         self.hold = False  # no preemption until active again (operator's failover)
         self.on_probation = False  # no preemption until what failed when it was active has changed
         self.patient = False  # no preemption yet: the peer's connections are not all known here
+        self.damped = False  # its group has changed its role too often
         self.suspects = False  # backup, and an advertisement of the active is overdue
         self.expired = False
         self.resigned = False
@@ -81,6 +82,8 @@ class VirtualRouter:
         self._asserted_at: int | None = None
         self._preempted: bytes | None = None  # the lesser router that this one has just replaced
         self._farewell_until = 0  # its last adverts come until then
+        self._resigned_by: bytes | None = None  # whose goodbye was heard last
+        self._inherited_until = 0  # active by that goodbye: who said it is silent until then
         self._beats_peer_until = 0
         self._contested_at: int | None = (
             None  # since then a lesser router claims to be active, without a pause
@@ -136,8 +139,15 @@ class VirtualRouter:
         return now - advert_at >= max(2 * self.settings.advert_int_cs * CENTISECOND, HICCUP)
 
     def active_down_interval(self) -> int:
-        """Active_Down_Interval with the interval learned from the active (v3) or our own (v2)."""
-        return self._down_interval(self.active_adver_interval_cs)
+        """Active_Down_Interval with the interval learned from the active (v3) or our own (v2).
+
+        A damped router waits for its own interval at least: one forged advert in the name of the active
+        router can claim a shorter one than that router has, which is then late ever after.
+        """
+        interval_cs = self.active_adver_interval_cs
+        return self._down_interval(
+            max(interval_cs, self.settings.advert_int_cs) if self.damped else interval_cs
+        )
 
     def _down_interval(self, interval_cs: int) -> int:
         settings = self.settings
@@ -160,6 +170,14 @@ class VirtualRouter:
         A router that goes on for longer does not hear us, and contests the role.
         """
         return source == self._preempted and now < self._farewell_until
+
+    def was_deceived(self, advert: Advertisement, source: bytes, now: int) -> bool:
+        """Whether `source`, by whose goodbye this router became active, has not said it.
+
+        A router that resigns listens for an interval at least before it is active again.
+        """
+        inherited = self.role is Role.ACTIVE and now < self._inherited_until
+        return inherited and advert.priority > 0 and source == self._resigned_by
 
     def must_give_way(self, now: int) -> bool:
         """Active because nobody was heard since this router, or its link, came up; and now somebody is.
@@ -204,6 +222,7 @@ class VirtualRouter:
         """Enter ACTIVE and say so; `install` and `announce` do the rest."""
         self._preempted = self.peer.source if self.peer is not None and self.hears_lesser(now) else None
         self._farewell_until = now + self.settings.advert_int_cs * CENTISECOND
+        self._inherited_until = self._farewell_until if self.resigned else 0
         self.role = Role.ACTIVE
         self.hold = False
         self.active_adver_interval_cs = self.settings.advert_int_cs  # whoever taught us another is gone
@@ -387,7 +406,8 @@ class VirtualRouter:
         if self._is_followed(source, now):
             if self._takeover_at is None and not self.resigned:
                 self._takeover_at = now + resignation_skew(self.priority)
-        elif self._active_down_at is not None:
+                self._resigned_by = source
+        elif self._active_down_at is not None and not self.damped:
             # Not the router we follow: the RFC's own rule, which that one's next advert undoes.
             skew = skew_time(self.settings.version, self.priority, self.active_adver_interval_cs)
             self._active_down_at = min(self._active_down_at, now + skew)
@@ -406,7 +426,7 @@ class VirtualRouter:
         if priority >= self.priority:
             self._preempt_at = None
             return True
-        if self.hold or self.patient or self.on_probation or not self.settings.preempt:
+        if self.hold or self.patient or self.damped or self.on_probation or not self.settings.preempt:
             return True
         if not self.settings.preempt_delay_ms:
             return False
