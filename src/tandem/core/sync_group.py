@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """SyncGroup: virtual routers that are active together or not at all.
 
-Members only say what each would do alone (see `instance`); after every event the rules below
+Members only say what each would do alone (see `virtual_router`); after every event the rules below
 run until none applies, so that a group never rests in mixed roles:
 
     stopped, or any reason for a fault      all INITIALIZE, priority 0 on every interface
@@ -27,15 +27,15 @@ Who gives the role up asks for `HandOver` between the removal of its addresses a
 Two routers that were both active know connections of their own: a partition has healed, or one of them
 stood still with its clock and does not know that the other took over. The better one stays active, as
 the RFC has it, but hosts are not told so, and the lesser one goes on, until connections are exchanged
-(`Reunite`) or the limit has passed. It takes a peer that was in step once and is not now: else the rules
-are those of the RFC.
+(`Reunite`) or the limit has passed. This applies only when the peer was in step earlier and is not in step
+now. Otherwise the RFC's rules apply.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from tandem.config.schema import Group, Instance, Track
+from tandem.config.schema import Group, Instance
 from tandem.core.actions import (
     Action,
     Calm,
@@ -69,15 +69,14 @@ from tandem.core.events import (
     Tick,
     TrackerChanged,
 )
+from tandem.core.faults import EffectFaults, missing_sources, tracks_of
 from tandem.core.state import Role, user_state
 from tandem.core.timers import SECOND, earliest
 from tandem.core.tracking import OWNER, Tracking
-from tandem.core.virtual_router import HICCUP, VirtualRouter
+from tandem.core.virtual_router import HICCUP, VirtualRouter, last_heard
 
 RESTORE_LIMIT = 10 * SECOND  # then the addresses come, whatever is missing
 REUNION_LIMIT = 5 * SECOND  # for two active routers to tell each other their connections
-EFFECT_RETRY = 10 * SECOND
-EFFECT_RETRY_MAX = 300 * SECOND
 
 
 class SyncGroup:
@@ -90,7 +89,7 @@ class SyncGroup:
         self.settings = settings
         self.members = tuple(VirtualRouter(instance, restores) for instance in instances)
         """At least one; `leave` and `reconfigure` change them."""
-        self.tracking = Tracking(self._tracks())
+        self.tracking = Tracking(tracks_of(self.settings, self.members))
         self.damping = Damping()
         self._deceived_at: int | None = None  # a goodbye that was believed was not the active router's
         self.standby = False
@@ -113,11 +112,8 @@ class SyncGroup:
         self._followed = False  # the peer's connections were known here when this one became active
         self._hold_out_until: int | None = None  # as the lesser one of two active routers, at the latest
         self._reunion_by: int | None = None  # as the better one
-        self._effect_faults: dict[str, str] = {}
+        self._effects = EffectFaults()
         self.probation = ""  # what failed when it was active last: it does not preempt until that has changed
-        self._effect_retry = EFFECT_RETRY
-        self._effect_retry_at: int | None = None
-        self._effect_failed_at: int | None = None
         self.faults = self._reasons()  # kept, not derived: every advert and every timer looks at it
         self._reported = (settings.name, self.state)
 
@@ -145,7 +141,7 @@ class SyncGroup:
 
     def next_deadline(self) -> int | None:
         """When `handle(Tick())` has something to do."""
-        own = earliest(self._start_at, self._effect_retry_at, self._restore_by, self._reunion_by)
+        own = earliest(self._start_at, self._effects.retry_at, self._restore_by, self._reunion_by)
         own = earliest(own, self._grace_until)
         return earliest(own, *[member.next_deadline() for member in self.members])
 
@@ -176,25 +172,25 @@ class SyncGroup:
     def leave(self, names: Iterable[str]) -> list[Action]:
         """Let members go while others go on.
 
-        They do not resign: a backup gives its whole group to who resigns on one interface.
+        They do not resign: a resignation on one interface makes a backup take over its whole group.
         """
         going = set(names)
         leaving = [member for member in self.members if member.name in going]
         self._take_members(member for member in self.members if member.name not in going)
         actions: list[Action] = []
         for member in leaving:
-            self._effect_faults.pop(member.name, None)
+            self._effects.forget(member.name)
             actions += member.become_initialize()
             actions.append(Transition(member.name, "STOP", member.priority, "reloaded"))
         return actions
 
     def sibling(self) -> SyncGroup:
-        """Another group in the same situation, for members that are to be apart from now on."""
+        """Return another group in the same situation, for members that leave this group."""
         other = object.__new__(SyncGroup)
         other.__dict__.update(self.__dict__)
         other.tracking = self.tracking.copy()
         other.damping = Damping(self.damping.changes, self.damping.time)
-        other._effect_faults = dict(self._effect_faults)
+        other._effects = self._effects.copy()
         return other
 
     def reconfigure(
@@ -224,7 +220,7 @@ class SyncGroup:
                 member.reconfigure(instance, now)
             members.append(member)
         self._take_members(members)
-        self.tracking.replace(self._tracks())
+        self.tracking.replace(tracks_of(self.settings, self.members))
         self._forgive()
         for member in self.members:
             member.priority = self.tracking.priority(member.settings.priority)
@@ -246,7 +242,7 @@ class SyncGroup:
         """Bring members that come from elsewhere into one role; the new ones have none yet."""
         roles = {member.role for member in self.members if member not in new}
         actions: list[Action] = []
-        if len(roles) > 1:  # they were active apart: nobody knows for which of them they may be together
+        if len(roles) > 1:  # they were active separately: nobody knows which of the roles is the right one
             active = [member for member in self.members if member.role is Role.ACTIVE]
             self._part()
             for member in self.members:
@@ -307,7 +303,8 @@ class SyncGroup:
             case Moved(name) if self._restore_by is None:
                 return self._by_name[name].moved(now)
             case EffectFailed(name, reason):
-                self._effect_failed(name, reason, now)
+                self._effects.failed(name, reason, now)
+                self._put_on_probation(f"{name}: {reason}")
             case Rebound() if self.probation:
                 self._forgive()
             case Restored() if self._restore_by is not None:
@@ -348,7 +345,7 @@ class SyncGroup:
             self._started = True
         if self._grace_until is not None and self._grace_until <= now:
             self._grace_until = None
-        if self._effect_retry_at is not None and self._effect_retry_at <= now:
+        if self._effects.retry_at is not None and self._effects.retry_at <= now:
             self._retry_effects()
         actions: list[Action] = []
         for member in self.members:
@@ -436,11 +433,12 @@ class SyncGroup:
             return self._all_backup(now, "started")
         if role is Role.BACKUP:
             if not self._doubts_goodbye(now) and any(member.resigned for member in self.members):
-                self._cause = self._heard()
+                self._cause = last_heard(self.members)
                 return self._all_active(now, "the active router resigned", handed_over=True)
             if all(member.expired for member in self.members):
-                preempts = self._preempts(now)
-                self._cause = self._heard()
+                # The timers ended because lesser routers were not listened to, and not in silence.
+                preempts = any(member.hears_lesser(now) for member in self.members)
+                self._cause = last_heard(self.members)
                 return self._all_active(
                     now,
                     "preempts a router of lower priority"
@@ -545,18 +543,6 @@ class SyncGroup:
         self._by_name[event.instance].heard(event.advert, event.source, now)
         return actions
 
-    def _preempts(self, now: int) -> bool:
-        """Whether the timers ended because lesser routers were not listened to, and not in silence."""
-        return any(member.hears_lesser(now) for member in self.members)
-
-    def _heard(self) -> Cause | None:
-        """The active router that was heard last."""
-        peers = [member.peer for member in self.members if member.peer is not None]
-        if not peers:
-            return None
-        last = max(peers, key=lambda peer: peer.heard)
-        return Cause(last.source, last.priority, last.interval_cs)
-
     def _last_words(self) -> list[Action]:
         """What the peers should know before they take over."""
         return [HandOver(self.settings.name)] if self._restores else []
@@ -573,15 +559,6 @@ class SyncGroup:
 
     # Faults of effects
 
-    def _effect_failed(self, name: str, reason: str, now: int) -> None:
-        failed_at, self._effect_failed_at = self._effect_failed_at, now
-        self._effect_faults[name] = reason
-        self._put_on_probation(f"{name}: {reason}")
-        if self._effect_retry_at is None:
-            again = failed_at is not None and now < failed_at + 2 * self._effect_retry
-            self._effect_retry = min(2 * self._effect_retry, EFFECT_RETRY_MAX) if again else EFFECT_RETRY
-            self._effect_retry_at = now + self._effect_retry
-
     def _put_on_probation(self, why: str) -> None:
         """Come back, but leave the role to whoever has it: each new failure would be an outage."""
         self.probation = why
@@ -589,24 +566,17 @@ class SyncGroup:
             member.on_probation = bool(why)
 
     def _forgive(self) -> None:
-        """What failed may be another thing now."""
+        """End the probation: what failed has changed, and may work now."""
         self._put_on_probation("")
         self._retry_effects()
 
     def _retry_effects(self) -> None:
-        self._effect_retry_at = None
-        self._effect_faults.clear()
+        self._effects.clear()
         self.faults = self._reasons()
 
     def _reasons(self) -> tuple[str, ...]:
         """Every reason why this group must not take part in the election."""
-        reasons = list(self.tracking.faults)
-        reasons += [
-            _without_source(member.settings)
-            for member in self.members
-            if member.source is None and (member.settings.track_primary or _tracks_source(member.settings))
-        ]
-        reasons += [f"{name}: {reason}" for name, reason in self._effect_faults.items()]
+        reasons = [*self.tracking.faults, *missing_sources(self.members), *self._effects.reasons()]
         if self.standby:
             reasons.append("standby")
         return tuple(dict.fromkeys(reasons))
@@ -614,10 +584,10 @@ class SyncGroup:
     def _comes_up(self) -> bool:
         """Whether the daemon has just started, and only interfaces or their addresses are missing.
 
-        A router brings its networks up one after the other when it boots: that is no fault to tell of.
+        A router brings its networks up one after the other when it boots. Nobody needs to hear of that fault.
         """
         others = [track for track in self.tracking.failed if track.kind != "interface"]
-        return self._grace_until is not None and not (self.standby or self._effect_faults or others)
+        return self._grace_until is not None and not (self.standby or self._effects or others)
 
     # Reports
 
@@ -638,25 +608,3 @@ class SyncGroup:
         if not self.settings.implicit and group != told:
             actions.append(GroupTransition(self.settings.name, state))
         return actions
-
-    def _tracks(self) -> list[Track]:
-        tracks = list(self.settings.tracks)
-        for member in self.members:
-            instance = member.settings
-            explicit = any((t.kind, t.name) == ("interface", instance.interface) for t in instance.tracks)
-            if instance.track_primary and not explicit:
-                tracks.append(Track("interface", instance.interface))
-            tracks += instance.tracks
-        return tracks
-
-
-def _tracks_source(settings: Instance) -> bool:
-    """Whether the instance needs a configured source address, whatever becomes of its interface."""
-    return settings.source is not None and settings.track_src_ip
-
-
-def _without_source(settings: Instance) -> str:
-    """The fault of an instance that has no address to send from."""
-    if settings.source:
-        return f"{settings.source} is not on {settings.interface}"
-    return f"no address on {settings.interface}"

@@ -13,10 +13,11 @@ Deadlines are fields, never callbacks; the owner calls `due()` when `next_deadli
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tandem.config.schema import Instance
-from tandem.core.actions import Action, Announce, Contested, Greet, Install, Remove, SendAdvert
+from tandem.core.actions import Action, Announce, Cause, Contested, Greet, Install, Remove, SendAdvert
 from tandem.core.bounds import learned_interval
 from tandem.core.packet import Advertisement
 from tandem.core.state import Role, user_state
@@ -457,3 +458,12 @@ class VirtualRouter:
         self._active_down_at = self._suspect_at = self._takeover_at = self._preempt_at = None
         self._advert_at = self._announce_at = self._refresh_at = self._lower_prio_at = None
         self._announce_again = []
+
+
+def last_heard(members: Iterable[VirtualRouter]) -> Cause | None:
+    """Return the active router that was heard last by any of these, or None."""
+    peers = [member.peer for member in members if member.peer is not None]
+    if not peers:
+        return None
+    last = max(peers, key=lambda peer: peer.heard)
+    return Cause(last.source, last.priority, last.interval_cs)
