@@ -16,24 +16,22 @@ from tandem.core.tracking import OWNER
 from tandem.effects.endpoint import Endpoint
 from tandem.effects.leftovers import foreign_addresses, leftovers, routes_of
 from tandem.effects.links import Links, What
-from tandem.effects.reception import OTHERS_BUFFER, Reception, Wanted
 from tandem.effects.rtnl import (
     AddressMessage,
     LinkMessage,
-    Message,
     Monitor,
     Overrun,
-    RouteMessage,
     Rtnl,
-    RuleMessage,
     Unbound,
     bind,
     dump_addresses,
     dump_links,
 )
+from tandem.effects.sockets import Sockets
 from tandem.effects.sysctl import Sysctls
 from tandem.effects.vmac import settings_of
-from tandem.effects.vrrp_socket import VrrpSocket, group_of, pack
+from tandem.effects.vrrp_socket import pack
+from tandem.effects.watches import Watches
 from tandem.log import Logger
 from tandem.loop import Loop
 from tandem.plan.result import InstancePlan, Plan, Template, Vmac
@@ -43,7 +41,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from tandem.effects.guard import Guard
-    from tandem.effects.reception import Packets
+    from tandem.effects.reception import Packets, Wanted
 
     class Listener(Protocol):
         """Who wants to know: the Router."""
@@ -56,9 +54,7 @@ if TYPE_CHECKING:
 
 
 RESTORE_PAUSE = 100_000_000  # ns between two restorations of one instance: someone may fight us
-REOPEN_PAUSE = 1_000_000_000
 
-Watch = tuple[str | int | bytes, ...]
 # Of each interface that an instance needs: name, index, whether it is usable, MAC address
 _LinkFacts = tuple[tuple[str, int | None, bool, bytes | None], ...]
 _Facts = tuple[Endpoint, _LinkFacts, InstancePlan, bytes | None, dict[str, Form]]
@@ -79,12 +75,10 @@ class Interfaces:
         self._switch = switch
         self.sysctls = Sysctls(f"{state_dir}/sysctls.json")
         self._monitor = Monitor(routes=True, protocols=plan.route_protocols, ignore_port=rtnl.port)
-        self._sockets: dict[tuple[str, int], VrrpSocket] = {}  # by interface and family
-        self._receptions: dict[tuple[str, int], Reception] = {}  # of those that receive
-        self._joined: dict[tuple[str, int], frozenset[bytes] | None] = {}
+        self._sockets = Sockets(loop, log, self.links)
         self._prepared: dict[str, tuple[int, int | None]] = {}  # instance -> indexes of base and home
         self._bound: dict[str, _Facts] = {}  # instance -> what its endpoint was last connected to
-        self._watches: dict[Watch, str] = {}
+        self._watches = Watches(self.links)
         self._restored: dict[str, int] = {}
         self._vmacs: dict[str, Vmac] = {}
         self._started = False
@@ -130,8 +124,7 @@ class Interfaces:
         self._send([vmac.delete for vmac in self._vmacs.values()])
         for problem in self.sysctls.restore_all():
             self._log.warning(problem)
-        for key in list(self._sockets):
-            self._close(key)
+        self._sockets.close()
         self._monitor.close()
 
     def take_plan(self, plan: Plan) -> None:
@@ -185,38 +178,17 @@ class Interfaces:
         endpoints = list(endpoints)
         for endpoint in endpoints:
             self._prepare(endpoint)
-        groups: dict[tuple[str, int], set[bytes] | None] = {}  # None: a socket that only sends
-        for endpoint in endpoints:
-            if device := self.links.device(endpoint.sends_on):
-                groups.setdefault((device, endpoint.settings.family), None)
-        for endpoint in endpoints:
-            device = self.links.device(endpoint.settings.interface)
-            if device is None:
-                continue
-            key = (device, endpoint.settings.family)
-            joined = groups.get(key) or set()
-            group = group_of(endpoint.settings)
-            groups[key] = joined | {group} if group else joined
-        for key in [key for key in self._sockets if key not in groups]:
-            self._close(key)
-        for key, wanted in groups.items():
-            self._open(key, None if wanted is None else frozenset(wanted), packets)
+        self._sockets.serve(endpoints, packets, lambda: self._listener.interfaces_changed())
         for endpoint in endpoints:
             self._serve(endpoint)
 
     def hear(self, wanted: dict[tuple[str, int], Wanted]) -> None:
-        """What is wanted, by interface and family; the kernel sorts out everything else."""
-        for key, reception in self._receptions.items():
-            try:
-                if key in wanted:
-                    reception.want(wanted[key])
-            except OSError as error:
-                text = f"{key[0]}: no filter for adverts, a flood will cost time: {error.strerror}"
-                self._log.limited(("filter", key), "warning", text)
+        """Let the kernel keep away the packets that nobody wants; `wanted` is by interface and family."""
+        self._sockets.hear(wanted)
 
     def _serve(self, endpoint: Endpoint) -> None:
         settings = endpoint.settings
-        endpoint.socket = self._sockets.get((self.links.device(endpoint.sends_on) or "", settings.family))
+        endpoint.socket = self._sockets.of(endpoint)
         source = self._source(endpoint)
         names = {name for _, _, relocations in endpoint.plan.up for _, name in relocations}
         links = tuple(
@@ -244,7 +216,7 @@ class Interfaces:
             self._listener.rebound(settings.name)
 
     def _others_changed(self, endpoint: Endpoint, before: _LinkFacts, links: _LinkFacts) -> bool:
-        """Whether interfaces but its own macvlan have changed, which goes up and down with the role."""
+        """Whether interfaces other than the endpoint's macvlan have changed: that one follows the role."""
         own = endpoint.plan.vmac.name if endpoint.plan.vmac else None
         return [link for link in before if link[0] != own] != [link for link in links if link[0] != own]
 
@@ -291,45 +263,11 @@ class Interfaces:
         found = self.links.primary_address(settings.interface, settings.family, exclude)
         return endpoint.source if found is None and not settings.track_primary else found
 
-    def _open(self, key: tuple[str, int], groups: frozenset[bytes] | None, packets: Packets) -> None:
-        name, family = key
-        ifindex = self.links.device_index(name)
-        known = self._sockets.get(key)
-        if known is not None and known.ifindex == ifindex and self._joined[key] == groups:
-            return
-        self._close(key)
-        if ifindex is None:
-            return
-        opened = None
-        try:
-            opened = VrrpSocket(name, ifindex, family, groups or ())
-            if groups is not None:
-                others = VrrpSocket(name, ifindex, family, groups, OTHERS_BUFFER)
-                self._receptions[key] = Reception(self._loop, opened, others, packets)
-        except OSError as error:
-            if opened is not None:
-                opened.close()
-            self._log.limited(("open", name, family), "error", f"{name}: no VRRP socket: {error}")
-            again = self._loop.now() + REOPEN_PAUSE
-            self._loop.call_at(("open", key), again, lambda _now: self._listener.interfaces_changed())
-            return
-        self._sockets[key] = opened
-        self._joined[key] = groups
-
-    def _close(self, key: tuple[str, int]) -> None:
-        sock, reception = self._sockets.pop(key, None), self._receptions.pop(key, None)
-        if reception is not None:
-            reception.close()
-        elif sock is not None:
-            sock.close()
-
     # Virtual MACs and sysctls
 
     def _adopt(self, plan: Plan) -> None:
         self._vmacs = {part.vmac.name: part.vmac for part in plan.instances.values() if part.vmac}
-        self._watches = {
-            self._on_device(watch): name for name, part in plan.instances.items() for watch in part.watch
-        }
+        self._watches.take(plan)
 
     def _note_foreign(self, plan: Plan, known: frozenset[str]) -> None:
         """Find virtual addresses that someone else has put on their interface: an owner's own ones.
@@ -371,42 +309,23 @@ class Interfaces:
             if isinstance(message, Overrun):
                 self._log.warning("netlink notifications were lost: looking at everything again")
                 self._dump()
-                restore.update(self._watches.values())
+                restore.update(self._watches.owners)
                 changed = True
             elif isinstance(message, LinkMessage | AddressMessage):
-                watch = self._watched(message)
+                owner = self._watches.owner_of(message)
                 changes = self.links.update(message)
                 changed = changed or bool(changes)
                 for change in changes:
                     if change.what is What.VANISHED:
                         self.sysctls.forget(change.name)
-                if watch in self._watches and not message.is_new:
-                    restore.add(self._watches[watch])
-            elif (watch := self._watched(message)) in self._watches:
-                restore.add(self._watches[watch])
+                if owner is not None and not message.is_new:
+                    restore.add(owner)
+            elif (owner := self._watches.owner_of(message)) is not None:
+                restore.add(owner)
         if changed:
             self._listener.interfaces_changed()
         for name in restore:
             self._restore_soon(name)
-
-    def _watched(self, message: Message) -> Watch:
-        match message:
-            case AddressMessage():
-                name = self.links.name(message.ifindex)
-                return ("address", name or "", message.family, message.address)
-            case RouteMessage():
-                key = (message.family, message.destination, message.prefixlen, message.table, message.metric)
-                return ("route", *key)
-            case RuleMessage():
-                return ("rule", message.family, message.priority, message.table)
-            case _:
-                return ()
-
-    def _on_device(self, watch: Watch) -> Watch:
-        """A watch with the device instead of its network, as notifications have it."""
-        if watch[0] != "address":
-            return watch
-        return ("address", self.links.device(str(watch[1])) or "no device", *watch[2:])
 
     def _restore_soon(self, name: str) -> None:
         now = self._loop.now()
