@@ -265,16 +265,21 @@ class Router:
         self._failed(failed)
         return restored
 
-    def packets(self, sock: VrrpSocket, most: int, flooded: bool) -> int:
+    def packets(self, sock: VrrpSocket, most: int, flooded: bool, familiar: bool = False) -> int:
         """Handle up to `most` packets that have arrived on a socket; how many there were.
 
         `flooded`: other packets were not read. Then the goodbye of a router that we do not know counts as not
         read either, because the active router, which should contradict it, may not have read it.
+        `familiar`: take, once each, only the packets that were accepted before; the others are unread.
         """
         packets = sock.receive(most)
-        for packet in packets:
+        taken = (
+            [one for one in dict.fromkeys(packets) if (sock, one) in self._admitted] if familiar else packets
+        )
+        for packet in taken:
             self._packet(sock, packet, flooded)
-        for name, count in (("malformed", sock.malformed), ("unread", sock.lost())):
+        unread = sock.lost() + len(packets) - len(taken)
+        for name, count in (("malformed", sock.malformed), ("unread", unread)):
             if count:
                 self.drops[name] = self.drops.get(name, 0) + count
         sock.malformed = 0
@@ -324,7 +329,11 @@ class Router:
             return None
         self._check_interval(endpoint, advert, source)
         if len(self._admitted) >= ADMITTED_MAX:
-            self._admitted.clear()
+            self._admitted = {
+                key: found for key, found in self._admitted.items() if found[1].source in found[0].known
+            }
+            if len(self._admitted) > ADMITTED_MAX // 2:
+                self._admitted.clear()
         event = AdvertReceived(endpoint.settings.name, advert, source)
         self._admitted[sock, packet] = endpoint, event
         return endpoint, event

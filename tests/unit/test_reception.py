@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -67,14 +68,21 @@ class Socket:
         self.fd = -1
 
 
-def flood(wanted: Wanted | None) -> tuple[dict[int, int], list[bool], Clock]:
-    """How many packets of each socket are read in 10 s of a flood of both, and whether it was noticed."""
+def flood(wanted: Wanted | None) -> tuple[dict[int, int], list[bool], list[int]]:
+    """How many packets of each socket are read in 10 s of a flood of both, whether it was noticed, and when
+    only what was accepted before was taken.
+    """
     clock: Any = Clock()
+    looks: list[int] = []
     counts = {3: 0, 4: 0}
     flooded: list[bool] = []
 
-    def packets(sock: Any, most: int, flood: bool) -> int:
+    def packets(sock: Any, most: int, flood: bool, familiar: bool) -> int:
         assert 0 < most <= PACKETS_A_TURN
+        if familiar:
+            assert sock.fd == 3 and flood
+            looks.append(clock.time)
+            return most
         counts[sock.fd] += most
         flooded.append(flood)
         return most
@@ -85,7 +93,7 @@ def flood(wanted: Wanted | None) -> tuple[dict[int, int], list[bool], Clock]:
     clock.run(10 * SECOND)
     reception.close()
     assert not clock.readers and not clock.timers
-    return counts, flooded, clock
+    return counts, flooded, looks
 
 
 def test_of_strangers_a_sample_is_read() -> None:
@@ -93,6 +101,13 @@ def test_of_strangers_a_sample_is_read() -> None:
     assert 900 <= counts[4] <= 1100  # 100 a second, and 100 at once
     assert 2000 <= counts[3] <= 2500  # 200 a second, and twelve times what is expected
     assert not flooded[0] and flooded[-1]
+
+
+def test_what_was_accepted_before_is_heard_in_a_flood_in_its_name() -> None:
+    _, _, looks = flood(WANTED)
+    pauses = [after - before for before, after in pairwise([*looks, 10 * SECOND])]
+    assert max(pauses) < SECOND // 10  # in 128 KiB there is room for the packets of this time
+    assert 500 <= len(looks) <= 1000
 
 
 def test_while_nobody_is_known_everybody_is_heard() -> None:

@@ -84,9 +84,9 @@ class Wire:
         destination = unicast if self.settings.unicast_peers else group
         return encode(advert or self.advert(), source, destination), source, destination, hop_limit
 
-    def read(self, *packets: Received, flooded: bool = False) -> int:
+    def read(self, *packets: Received, familiar: bool = False) -> int:
         self.arrived = list(packets)
-        return self.router.packets(self, 64, flooded)  # type: ignore[arg-type]
+        return self.router.packets(self, 64, familiar, familiar)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("family", [4, 6])
@@ -156,3 +156,23 @@ def test_a_stranger_is_counted_beside_an_authenticated_peer(priority: int) -> No
     assert wire.endpoint.stranger == (STRANGER, priority, 100, 0)
     wire.read(wire.packet(PEER))
     assert wire.endpoint.counters == {"strangers_ignored": 1, "adverts_received": 1}
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_junk_in_the_name_of_the_active_router_hides_no_advert_of_it(family: int) -> None:
+    wire = Wire(LAN if family == 4 else LAN6)
+    peer, stranger = (PEER, STRANGER) if family == 4 else (PEER6, STRANGER6)
+    true = wire.packet(peer)
+    payload, *way = true
+    junk = (payload[:-1] + b"!", *way)
+    wire.read(true, junk)
+    assert wire.endpoint.counters == {"adverts_received": 1}
+    before = dict(wire.router.drops)
+    # Strangers whose adverts are right push nothing out of what is remembered of the active router.
+    for number in range(1200):
+        interval = wire.advert(priority=90, interval_cs=number + 1)
+        wire.read(wire.packet(stranger, advert=interval))
+    counters = dict(wire.endpoint.counters)
+    assert wire.read(junk, true, junk, true, wire.packet(stranger, advert=wire.advert(7)), familiar=True) == 5
+    assert wire.endpoint.counters["adverts_received"] == counters["adverts_received"] + 1
+    assert wire.router.drops == {**before, "unread": 4}

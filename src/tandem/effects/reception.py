@@ -7,7 +7,9 @@ two sockets, and a filter in the kernel decides which one gets a packet:
     known    hop limit, version and virtual router id are right, and the source is a router that we know
     others   everything else: junk, routers that we do not know, virtual routers that are not ours
 
-What is in `known` is read at once. `others` has a small buffer and a small budget: in ordinary times its
+What is in `known` is read at once. Anybody can send in the name of a router that we know, though: when the
+budget of `known` is used up, what was accepted before is still picked out, which costs little, so that no
+junk hides the active router's adverts. `others` has a small buffer and a small budget: in ordinary times its
 packets are read at once as well, in a flood a sample of them, and the rest is only counted.
 """
 
@@ -26,13 +28,15 @@ if TYPE_CHECKING:
 
     from tandem.loop import Loop
 
-    Packets = Callable[[VrrpSocket, int, bool], int]
-    """Reads up to so many packets of a socket, and hears whether it is flooded; how many there were."""
+    Packets = Callable[[VrrpSocket, int, bool, bool], int]
+    """Reads up to so many packets of a socket, and hears whether it is flooded, and whether to take only
+    what was accepted before; how many there were."""
 
 OTHERS_BUFFER = 32 * 1024  # bytes; the kernel doubles it, which is enough for about 80 adverts
 PACKETS_A_TURN = 64
 _SECOND = 1_000_000_000
 _PAUSE = 100_000_000  # ns without reading, at least, when a budget is used up
+_GLANCE = 10_000_000  # ns between two looks for what was accepted before, meanwhile
 _OTHERS_RATE = 100  # packets a second
 _KNOWN_RATE = 200  # besides those that are expected
 _MARGIN = 12  # times the expected rate: an active router may be up to ten times as fast as we are
@@ -97,12 +101,25 @@ class Reception:
         budget, now = self._budgets[sock], self._loop.now()
         most = min(PACKETS_A_TURN, budget.left(now))
         if most > 0:
-            budget.spend(self._packets(sock, most, now - self._flooded < _SECOND), now)
+            budget.spend(self._packets(sock, most, now - self._flooded < _SECOND, False), now)
         if sock.fileno() >= 0 and not budget.left(now):
             self._flooded = now
             self._loop.remove_reader(sock.fileno())
-            again = max(budget.ready_at, now + _PAUSE)
-            self._loop.call_at(("adverts", sock.fileno()), again, lambda _now: self._resume(sock))
+            self._pause(sock, max(budget.ready_at, now + _PAUSE))
+
+    def _pause(self, sock: VrrpSocket, until: int) -> None:
+        """Read nothing new of a socket until then."""
+
+        def go_on(now: int) -> None:
+            if now >= until:
+                self._resume(sock)
+                return
+            self._packets(sock, PACKETS_A_TURN, True, True)
+            if sock.fileno() >= 0:
+                self._pause(sock, until)
+
+        again = min(until, self._loop.now() + _GLANCE) if sock is self.known else until
+        self._loop.call_at(("adverts", sock.fileno()), again, go_on)
 
 
 def _budget(rate: int) -> Budget:
