@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Bugs: exceptions that nobody expected. Each place is told of once, with its traceback, and counted.
+"""Bugs: exceptions that nobody expected. Each place is logged once, with its traceback, and counted.
 
-A bug in one handler ends neither the loop nor the role. But a place that fails LIMIT times WITHIN a minute
-is no accident any more: then the router hands over in good order and ends, and another process starts.
-The traceback is made here, for the module `traceback` costs half a MiB.
+A bug in one handler ends neither the loop nor the role. When one place fails LIMIT times within WITHIN, the
+router hands over in good order and the daemon ends, so that procd starts another process.
+The traceback is made here, because the module `traceback` costs half a MiB.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 LIMIT = 3
 WITHIN = 60_000_000_000  # ns
-PLACES_MAX = 32  # what fails at further places counts as one
+PLACES_MAX = 32  # all further places count as one
 _PACKAGE = "/tandem/"
 
 
 class Bugs:
-    """Counts what is `caught`; `log` gets lines, `now()` is in ns, `give_up()` is called once."""
+    """Counts exceptions; `log` gets lines, `now()` is in ns, `give_up()` is called once."""
 
     def __init__(
         self, log: Callable[[str], None], now: Callable[[], int], give_up: Callable[[], None]

@@ -140,7 +140,7 @@ class Daemon:
     # Set-up
 
     def _assemble(self, plan: Plan) -> None:
-        """Make the parts, which changes nothing yet, and then start them."""
+        """Make the parts, which changes nothing in the kernel yet, and then start them."""
         self._control = ControlServer(self._loop, self._control_path, self._command, self._log.warning)
         self._scripts = Scripts(self._loop, self._log, plan.config, self._tracker_changed)
         rtnl = Rtnl()
@@ -184,7 +184,7 @@ class Daemon:
         firewall.clear_former()
         if failures := firewall.keep_untracked():
             self._log.info(
-                f"a full conntrack table can cost adverts, for nftables cannot notrack: {failures[0]}"
+                f"a full conntrack table can drop adverts, because nftables cannot notrack: {failures[0]}"
             )
         firewall.set_active(())
         switch.hold(plan.switch)
@@ -231,7 +231,7 @@ class Daemon:
             self._sharing.sources_changed()
 
     def _restore_tables(self) -> list[str]:
-        """Somebody has changed nftables: put back what was ours; its names."""
+        """Put back the tables that another program has changed, and return their names."""
         self._sharing.check_gate()
         self._fw4.changed()
         return self.router.restore_tables()
@@ -299,7 +299,7 @@ class Daemon:
         """Go over to `plan`, or back to the old one when that fails on the way; whether it was taken."""
         before = self.router.plan
         try:
-            # Whatever can be refused is asked for before anything has changed.
+            # Steps that may be refused come before anything has changed.
             runners = self._scripts.prepare(plan.config)
         except OSError as error:
             self._refuse_plan(PlanError((str(error),)))
@@ -352,7 +352,7 @@ class Daemon:
             reply({"ok": False, "error": str(error)})
         except Exception as error:  # noqa: BLE001 - who asks gets an answer
             self._caught(error)
-            reply({"ok": False, "error": f"{command} failed, the log says where: {error!r}"})
+            reply({"ok": False, "error": f"{command} failed: {error!r}; look for the traceback in the log"})
 
     def _do(self, command: str, group: str | None, forced: bool) -> object:
         if command == "version":
@@ -368,7 +368,7 @@ class Daemon:
                 "dhcp": self._sharing.dhcp.status() if self._sharing.dhcp is not None else None,
                 "history": self._history.entries(self._loop.now()),
             }
-            assert self._control is not None  # who asks has come by it, or by ubus after it
+            assert self._control is not None  # every request comes by it, or by ubus, which starts later
             counters = self._control.counters | {
                 "log_lines_dropped": self._log.dropped,
                 "tables_restored": self._table_watch.restored,
@@ -409,7 +409,7 @@ class Daemon:
         self._bugs.caught(error)
 
     def _give_up(self) -> None:
-        """Something fails again and again: hand over in good order, in a turn of the loop of its own."""
+        """Hand over in good order, in a turn of the loop of its own, because a bug comes again and again."""
         self._status = GAVE_UP
         self._loop.call_at("give up", self._loop.now(), lambda _now: self._stop())
 
@@ -423,7 +423,7 @@ class Daemon:
         self._hand_over()
 
     def _hand_over(self) -> None:
-        """Give everything up, the role first. A step that fails does not keep the others from theirs."""
+        """Give everything up, the role first; a step that fails does not prevent the others."""
         self._stopping = True
         self._ending = 2  # `_sharing` and the scripts
         steps: list[Callable[[], None]] = [
@@ -451,7 +451,7 @@ class Daemon:
             self._loop.stop()
 
     def _clean_up(self) -> None:
-        """Leave nothing behind, however `run` ends."""
+        """Clean up, however `run` ends."""
         if self._assembled and not self._stopping:
             self._loop.call_at("stop", self._loop.now() + CLEAN_UP_LIMIT, lambda _now: self._loop.stop())
             self._hand_over()
@@ -496,8 +496,8 @@ def main(argv: Sequence[str]) -> int:
 def _check(config_file: str) -> int:
     """Whether a daemon would run with `config_file`, for init scripts: an exit status, see USAGE.
 
-    Without the planner, which would take as long again as the start itself: what is valid, and names users
-    that there are, can be planned, where there is a pyroute2.
+    The planner does not run, because it takes as long as the start itself. A configuration that is valid and
+    names existing users can be planned, where there is a usable pyroute2.
     """
     from tandem.config.load import load_file
     from tandem.plan.accounts import unknown_accounts

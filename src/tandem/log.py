@@ -239,7 +239,7 @@ class Logger:
         self._arm()
 
     def change(self, key: Hashable, level: str, message: str) -> None:
-        """Log that something has another state now; of many changes, some and the last one.
+        """Log a change of state; of many changes in a short time, log some and the last one.
 
         `key` names whose state it is. After `_CHANGES_BURST` lines there is one in `_CHANGES_REFILL` ns.
         """
@@ -300,7 +300,7 @@ class Logger:
 
 
 class _Change:
-    """The log budget of one thing whose states are logged, and what was left out."""
+    """The log budget of one object whose states are logged, and the lines that were left out."""
 
     __slots__ = ("budget", "last", "left_out")
 
@@ -311,6 +311,6 @@ class _Change:
 
 
 def _subsystem(key: Hashable) -> str:
-    """The first word of a key, "" when the key begins with none."""
+    """Return the first word of a key; "" when the key does not begin with a text."""
     first = key[0] if isinstance(key, tuple) and key else key
     return first.partition(" ")[0] if isinstance(first, str) else ""

@@ -12,8 +12,8 @@ A loop that always finds something to do, as with 100,000 connections to restore
 through, never sleeps, and the kernel's limit of real-time work without a sleep would end the
 daemon (scheduling.py). That limit is for a callback that never returns: the loop sleeps a moment in time.
 
-An exception in a callback does not end the loop when there is somebody to tell of it (bugs.py). A timer that
-failed before it was set again is tried again: what comes every second must not end with one failure.
+An exception in a callback does not end the loop when `caught` takes it (bugs.py). A timer that failed before
+it was set again is tried again, so that periodic work does not end with one failure.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ STALE = 64  # entries that the heap may hold beside two for each timer
 class Loop:
     """Readers, writers and keyed one-shot timers; times are `time.monotonic_ns()`.
 
-    `caught` is told of exceptions in callbacks; without it they end `run()`.
+    `caught` gets the exceptions of callbacks; without it they end `run()`.
     """
 
     def __init__(self, caught: Callable[[Exception], None] | None = None) -> None:

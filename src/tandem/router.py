@@ -107,7 +107,7 @@ class Router:
     def start(self, replicated: bool) -> None:
         """Create every group of the plan and let it take part in the elections.
 
-        `replicated`: connections are, also where the configuration has it.
+        `replicated`: connections are replicated, which the kernel may refuse though it is configured.
         """
         self._replicated = replicated
         for instance in self.plan.config.instances:
@@ -207,7 +207,7 @@ class Router:
                 self.dispatch(self.groups[name], Reunited())
 
     def sources(self) -> list[tuple[int, bytes]]:
-        """Where the adverts of this router come from: virtual router ids and packed addresses."""
+        """Return the sources of this router's adverts: virtual router ids and packed addresses."""
         return [
             (endpoint.settings.virtual_router_id, endpoint.source)
             for endpoint in self.endpoints.values()
@@ -215,7 +215,7 @@ class Router:
         ]
 
     def peer_sources(self, peer: str, sources: tuple[tuple[int, bytes], ...]) -> None:
-        """Where the adverts of an authenticated peer come from; empty: it has gone."""
+        """Take the sources of an authenticated peer's adverts; empty: its session has ended."""
         self.strangers.told(peer, sources)
         self._sort_soon()
 
@@ -249,7 +249,7 @@ class Router:
         self.dispatch(self._group_of[name], Moved(name))
 
     def rebound(self, name: str) -> None:
-        """Interfaces that an instance will need have changed: what it failed with may work now."""
+        """Interfaces that an instance will need have changed: a failed effect may work now."""
         self.dispatch(self._group_of[name], Rebound(name))
 
     def restore(self, name: str) -> None:
@@ -260,16 +260,16 @@ class Router:
             self.reinstall(name)
 
     def restore_tables(self) -> list[str]:
-        """Put back the nftables that somebody else has changed; their names. OSError: they can't be read."""
+        """Put back the tables that another program has changed; return their names. OSError: not readable."""
         restored, failed = self._executor.restore_tables()
         self._failed(failed)
         return restored
 
     def packets(self, sock: VrrpSocket, most: int, flooded: bool, familiar: bool = False) -> int:
-        """Handle up to `most` packets that have arrived on a socket; how many there were.
+        """Handle up to `most` packets that have arrived on a socket; return how many there were.
 
-        `flooded`: other packets were not read. Then the goodbye of a router that we do not know counts as not
-        read either, because the active router, which should contradict it, may not have read it.
+        `flooded`: other packets were not read. The resignation of an unknown router then counts as unread
+        too, because packets of the active router, which contradict it, may be among the unread ones.
         `familiar`: take, once each, only the packets that were accepted before; the others are unread.
         """
         packets = sock.receive(most)
@@ -316,7 +316,7 @@ class Router:
         if endpoint is None:
             if (advert.priority, advert.interval_cs) == PROBE:
                 self.drops["probes"] = self.drops.get("probes", 0) + 1
-                return None  # a doctor asks what is heard: nothing to warn of
+                return None  # a question of tandem doctor: no warning
             error = PacketError(Reason.UNKNOWN_VRID, f"vrid {advert.vrid}")
             self._drop(self.drops, sock, source, error)
             return None
@@ -339,7 +339,7 @@ class Router:
         return endpoint, event
 
     def _ignores(self, endpoint: Endpoint, event: AdvertReceived) -> bool:
-        """Whether an advert of a stranger is only counted, as an authenticated peer is there."""
+        """Whether an advert is a stranger's, and only counted because an authenticated peer is there."""
         settings, advert, source = endpoint.settings, event.advert, event.source
         if settings.strangers != "ignore":
             return False
@@ -353,7 +353,7 @@ class Router:
         return True
 
     def _check_interval(self, endpoint: Endpoint, advert: Advertisement, source: bytes) -> None:
-        """Warn of an interval that is not learned as it is."""
+        """Warn when an advert's interval is out of bounds."""
         settings, heard = endpoint.settings, advert.interval_cs
         learned = learned_interval(heard, settings.advert_int_cs, settings.max_learned_interval_cs)
         if learned == heard or settings.version != 3:
@@ -423,7 +423,7 @@ class Router:
             del self.endpoints[member.name]
 
     def _leave(self, groups: dict[str, SyncGroup], kept: set[str]) -> None:
-        """Give up the virtual routers that do not go on: alone, where others of their group do."""
+        """Give up the virtual routers that do not go on, and only those of a group."""
         for name, group in groups.items():
             going = [member.name for member in group.members if member.name not in kept]
             if len(going) == len(group.members):
@@ -435,7 +435,7 @@ class Router:
                     del self.endpoints[member]
 
     def _succeed(self, origins: dict[str, Succession]) -> dict[str, SyncGroup]:
-        """Make the groups of the plan of now, from those that run where they go on: those, by their names."""
+        """Make the groups of the new plan; return those that go on with a running group's role, by name."""
         old, free = self.groups, set(self.groups)
         kin: dict[str, SyncGroup] = {}
         for name in sorted(origins, key=lambda name: origins[name].heir_of != name):
@@ -454,7 +454,7 @@ class Router:
         return kin
 
     def _reconfigure(self, group: Group, running: SyncGroup, routers: dict[str, VirtualRouter]) -> None:
-        """Let a group that goes on have its settings of now; `routers`: every one that runs."""
+        """Give a group that goes on its new settings; `routers`: all virtual routers that run."""
         members, now = self._instances(group), self._loop.now()
         damping, wanted = running.damping, _damping(self.plan)
         if (damping.changes, damping.time) != (wanted.changes, wanted.time):
@@ -492,13 +492,13 @@ class Router:
     # Interfaces
 
     def _sort_soon(self) -> None:
-        """Sort packets anew in a while: others than before may be the routers that we know."""
+        """Call `_sort` in a while, because the known routers may have changed."""
         if not self._sorting:
             self._sorting = True
             self._loop.call_at("sort", self._loop.now() + SORT_PAUSE, lambda _now: self._sort())
 
     def _sort(self) -> None:
-        """Tell the kernel whose adverts are read at once, and what is read only now and then."""
+        """Give the kernel the known routers, whose adverts are read at once."""
         self._sorting = False
         found: dict[tuple[str, int], list[Endpoint]] = {}
         for (device, family, vrid), endpoint in self._by_vrid.items():
@@ -510,7 +510,7 @@ class Router:
 
     def _wanted(self, endpoints: list[Endpoint]) -> Wanted:
         settings = [endpoint.settings for endpoint in endpoints]
-        # A backup that knows of no active router has to hear whoever is there.
+        # A backup that knows no active router has to hear all routers.
         listening = any(
             not endpoint.known and self._group_of[endpoint.settings.name].role is not Role.ACTIVE
             for endpoint in endpoints

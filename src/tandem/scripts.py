@@ -17,7 +17,7 @@ from tandem.loop import Loop
 
 @dataclass(frozen=True, slots=True)
 class Runners:
-    """Who the scripts of a configuration run as; None: as the daemon."""
+    """The users that the scripts of a configuration run as; None: the daemon's."""
 
     notify: Credentials | None
     probes: dict[str, Credentials | None]  # by script
@@ -49,7 +49,7 @@ class Scripts:
 
     @staticmethod
     def prepare(config: Config) -> Runners:
-        """Whom the scripts of `config` will run as. OSError for one who has gone since the plan was made."""
+        """Return the users that the scripts of `config` run as. OSError: a user has gone."""
         user, group = config.globals.script_user, config.globals.script_group
         return Runners(
             _credentials(user, group),
@@ -62,7 +62,7 @@ class Scripts:
         )
 
     def reload(self, config: Config, runners: Runners) -> None:
-        """Go over to `config` and what `prepare` said of it; probes whose script did not change go on."""
+        """Go over to `config` with its `runners`; probes whose script did not change go on."""
         before, self.runners = self.runners, runners
         self._config = config
         self._adopt(config, runners)

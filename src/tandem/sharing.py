@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Sharing: what a router has in common with its peers, as far as it is configured.
+"""Sharing: everything that a router shares with its peers, as far as it is configured.
 
-Connections (replication), the facts of `tandem doctor`, which travel by the same channel, and the leases of
-DHCP. None of it decides who has the role: where the kernel cannot replicate, the gateway works without,
-and `health` says what is missing.
+A router shares connections (replication), the facts of `tandem doctor`, which use the same channel, and the
+leases of DHCP. None of these decides the role: when the kernel cannot replicate, the gateway works without
+replication, and `health` says what is missing.
 """
 
 from __future__ import annotations
@@ -65,17 +65,17 @@ class Sharing:
         self._states = states
         self._dnsmasq = Restarts(loop, log)
         self._lacking = ""  # why connections are not replicated though they should be
-        self._dhcp_of: object = None  # what DHCP follows the role by: its settings and who replicates
+        self._dhcp_of: object = None  # the settings and the replication that DHCP was started with
 
     # Life
 
     def start(self, plan: Plan) -> None:
-        """Begin everything that is configured; the router does not run yet."""
+        """Start all configured parts; the router does not run yet."""
         self.prepare(plan)
         self.settle(plan)
 
     def prepare(self, plan: Plan) -> None:
-        """Go over to another `conntrack_sync` before the groups do; the end of it comes in `settle`."""
+        """Start or change replication before the groups change; `settle` ends it."""
         settings = plan.config.conntrack_sync
         if settings is None:
             self._lacking = ""
@@ -91,7 +91,7 @@ class Sharing:
             self._log.error(f"connections are not replicated: {error}")
 
     def settle(self, plan: Plan) -> None:
-        """What is left to do when the groups have the configuration of `plan`."""
+        """Finish, when the groups have the configuration of `plan`: end replication, and change DHCP."""
         if plan.config.conntrack_sync is None and self.replication is not None:
             replication, self.replication, self.peer_roles = self.replication, None, None
             self._vrrp_sources = None
@@ -117,7 +117,7 @@ class Sharing:
             self.replication.reload(devices, plan.config.globals.router_id)
 
     def stop(self, ended: Callable[[], None]) -> None:
-        """End everything; `ended` is called once, now or later, when nothing is left to wait for."""
+        """End all parts; `ended` is called once, now or later, when the last part has ended."""
         waits: list[Callable[[Callable[[], None]], None]] = [self._dnsmasq.finish]
         if self.replication is not None:
             waits.append(self.replication.stop)
@@ -139,7 +139,7 @@ class Sharing:
     # News
 
     def told(self, transition: Transition | GroupTransition) -> None:
-        """An instance or a group has changed its state."""
+        """Pass on that an instance or a group has changed its state."""
         if isinstance(transition, Transition):
             name = transition.instance
             if self.replication is not None:
@@ -152,24 +152,24 @@ class Sharing:
             self.peer_roles.tell(name, transition.state)
 
     def sources_changed(self) -> None:
-        """Adverts of this router may come from other addresses."""
+        """Tell the peers the sources of this router's adverts, which may have changed."""
         if self._vrrp_sources is not None:
             self._vrrp_sources.tell()
 
     def check_gate(self) -> None:
-        """Somebody has changed nftables, the gate's rules perhaps."""
+        """Let the gate check its rules, because another program has changed nftables."""
         if self.replication is not None:
             self.replication.check_gate()
 
     def active_peers(self, group: str) -> tuple[str, ...]:
-        """The peers that say that they are active for this group."""
+        """Return the peers that say that they are active for this group."""
         return self.peer_roles.active(group) if self.peer_roles is not None else ()
 
     # For people
 
     @property
     def health(self) -> dict[str, list[str]]:
-        """What is wrong with the parts, each with its details."""
+        """The problems of the parts, each with its details."""
         found: dict[str, list[str]] = {}
         if self._lacking:
             found["replication_missing"] = [self._lacking]
@@ -182,7 +182,7 @@ class Sharing:
         return found
 
     def connections(self, request: dict[str, str]) -> Any:
-        """The answer to the commands about connections. ValueError when there are none to tell of."""
+        """Answer the commands about connections. ValueError: connections are not replicated."""
         if self.replication is None:
             why = self._lacking or "there is no conntrack_sync section"
             raise ValueError(f"connections are not replicated: {why}")
@@ -193,7 +193,7 @@ class Sharing:
     # The parts
 
     def _peer_sources(self, peer: str, sources: tuple[Source, ...]) -> None:
-        """Whoever is not authenticated decides nothing about strangers."""
+        """Pass a peer's sources on if it is authenticated: others decide nothing about strangers."""
         insecure = self.replication is None or self.replication.settings.insecure
         self._router.peer_sources(peer, () if insecure else sources)
 
@@ -206,7 +206,7 @@ class Sharing:
         ]
 
     def _replicate(self, plan: Plan) -> Replication:
-        """Replication costs nothing where it is not configured: its modules are loaded here."""
+        """Start replication; only this loads its modules, so that routers without it save the memory."""
         settings = plan.config.conntrack_sync
         assert settings is not None  # the caller has seen to it
         from tandem.replication.configured import on_devices
@@ -251,7 +251,7 @@ class Sharing:
         return replication
 
     def _follow(self, plan: Plan) -> Gateway | None:
-        """DHCP that follows the role, if it is configured; otherwise what a former life left of it goes."""
+        """Start DHCP that follows the role if it is configured; otherwise remove a former life's table."""
         settings = plan.config.dhcp_gateway
         if settings is None or plan.leases is None:
             clear_guard(plan.guard)

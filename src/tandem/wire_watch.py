@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""WireWatch: looks now and then for what is wrong between the routers, and tells the log and `health`.
+"""WireWatch: looks now and then for problems between the routers, for the log and `health`.
 
-What it is, core/trouble.py decides. Here it is asked for, and the facts are put together.
+core/trouble.py decides what a problem is. This module collects the facts and asks it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TIMER = "wire watch"
 
 
 class WireWatch:
-    """`report` is what was wrong at the last look."""
+    """Collects facts every LOOK; `report` has the problems of the last look."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class WireWatch:
         announcer: Announcer,
         active_peers: Callable[[str], tuple[str, ...]],
     ) -> None:
-        """`active_peers(group)`: who says by the channel that it is active for that group."""
+        """`active_peers(group)` returns the peers that say by the channel that they are active for it."""
         self.report: Report = {}
         self._loop = loop
         self._log = log
@@ -57,7 +57,7 @@ class WireWatch:
         self._loop.call_at(_TIMER, self._loop.now() + LOOK, self._look)
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop, and close the sockets."""
         self._loop.call_at(_TIMER, None)
         self._claims.close()
 
@@ -133,7 +133,7 @@ class WireWatch:
         if any(links.mac(name) == mac for name in links.names()):
             return
         for name, endpoint in self._router.endpoints.items():
-            # With a virtual MAC address the other router has the same one: adverts tell of it.
+            # With a virtual MAC address the other router has the same one: adverts show that.
             if endpoint.installed and address in endpoint.virtual_addresses:
                 now = self._loop.now()
                 since = self._router.changed.get(name, now)

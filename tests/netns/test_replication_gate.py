@@ -304,7 +304,7 @@ def test_rules_that_somebody_has_removed_are_put_back(lab: SeedLab) -> None:
     active.exec("iptables-legacy", "-t", "mangle", "-F", "PREROUTING")
     active.exec("nft", "add", "table", "inet", "something")  # as a reload of the firewall does
     wait_until(lambda: _rules(active), 10, "the rules are back", explain=active.log)
-    wait_until(lambda: "somebody had removed the rules" in active.log(), 10, "it is said")
+    wait_until(lambda: "another program had removed the rules" in active.log(), 10, "it is said")
     held = _gate(active)["held"]
     _connect(lab)
     _counted(active, held=held + 1)

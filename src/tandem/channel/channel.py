@@ -40,7 +40,7 @@ if TYPE_CHECKING:  # the resident daemon does not import typing
 
     Tables = Callable[[str], tuple[Source, Store]]
 
-# What has a log budget apart from the channel's own, so that no flood of strangers hides a wrong key.
+# Messages with a log budget of their own, so that no flood of strangers hides a wrong key.
 LOG_BUDGETS = {
     "stranger": "channel-strangers",
     **dict.fromkeys(("authentication", "unknown_key", "insecure", "mac"), "channel-authentication"),
@@ -53,7 +53,7 @@ class Peer:
 
     name: str
     paths: tuple[Path, ...]
-    secret: bytes = field(default=b"", repr=False)  # for it alone, instead of those of the settings
+    secret: bytes = field(default=b"", repr=False)  # for this peer alone, instead of the settings' secrets
 
 
 class Channel:
@@ -107,7 +107,7 @@ class Channel:
             link.close(reason)
 
     def take_secrets(self, secrets: dict[int, bytes]) -> None:
-        """What connections may use from now on, `Settings.secrets`; those made with another secret end."""
+        """Use these secrets (`Settings.secrets`) from now on; connections made with another secret end."""
         self.settings = replace(self.settings, secrets=secrets)
         for link in self.links.values():
             link.check_secrets()

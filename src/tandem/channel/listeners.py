@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Listening sockets for the peers: each is bound to our address by which a peer is reached.
 
-So nobody can connect by another address of the router. Addresses, routes and interfaces come and go: what
-there should be is looked up again every LISTEN_CHECK, or sooner while a peer is not reached at all.
+Nobody can connect by another address of the router. Addresses, routes and interfaces come and go, so the
+sockets are compared with them every LISTEN_CHECK, or every LISTEN_SOON while there is no way to a peer.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:  # the resident daemon does not import typing
     from tandem.loop import Loop
 
     class Owner(Protocol):
-        """Gets what comes in."""
+        """The channel, which gets the connections."""
 
         def accepted(self, sock: socket.socket, address: bytes) -> None:
-            """A connection of this packed address."""
+            """Take a connection from this packed address."""
 
         def count(self, name: str, level: str, message: str, of: str = "") -> None:
-            """Something went wrong."""
+            """Count and log a problem."""
 
     Place = tuple[int, int, str, str | None, int | None, int]  # family, port, address, device, index, hops
 
@@ -37,7 +37,7 @@ ACCEPTS = 4  # in one turn
 
 
 class Listeners:
-    """The sockets of a channel, one for each place where some peer may connect to."""
+    """The sockets of a channel, one for each place that a peer may connect to."""
 
     def __init__(self, loop: Loop, paths: Sequence[Path], owner: Owner) -> None:
         self._loop = loop
@@ -51,13 +51,13 @@ class Listeners:
         self._check(self._loop.now())
 
     def close(self) -> None:
-        """Listen no more."""
+        """Close all sockets."""
         self._loop.call_at(("conntrack_sync listen", id(self)), None)
         for place in list(self._sockets):
             self._shut(place)
 
     def places(self) -> list[str]:
-        """Where it listens, for people."""
+        """Return the places where sockets listen, for people."""
         return sorted(_text(place) for place in self._sockets)
 
     def _check(self, now: int) -> None:
@@ -90,7 +90,7 @@ class Listeners:
                 self._failed(f"at {_text(place)}", error)
                 return False
             self._sockets[place] = sock
-        self._loop.add_reader(sock.fileno(), lambda: self._acceptable(place))  # it may have been too much
+        self._loop.add_reader(sock.fileno(), lambda: self._acceptable(place))  # after _acceptable removed it
         return True
 
     def _failed(self, where: str, error: OSError) -> None:
@@ -104,7 +104,7 @@ class Listeners:
             try:
                 found = accept(sock)
             except OSError as error:
-                # Out of descriptors: what waits would wake the loop for ever.
+                # Out of descriptors: the waiting connection would wake the loop for ever.
                 self._owner.count("accept", "error", f"can't accept: {error.strerror}")
                 self._loop.remove_reader(sock.fileno())
                 return

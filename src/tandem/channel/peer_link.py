@@ -76,12 +76,12 @@ class Link:
 
     @property
     def settings(self) -> Settings:
-        """How to talk with this peer."""
+        """The settings of sessions with this peer, with its own secret if it has one."""
         common = self.channel.settings
         return replace(common, secrets={1: self._secret}, key_id=1) if self._secret else common
 
     def check_secrets(self) -> None:
-        """End what was made with a secret that is not to be used any more."""
+        """End the connections that were made with a secret that is no longer valid."""
         for connection in list(self.connections):
             if not connection.session.knows(self.settings.secrets):
                 connection.close("reconfigured")

@@ -36,7 +36,7 @@ class Path:
     port: int = 3780
     source: str | None = None
     interface: str | None = None
-    max_hops: int = 1  # that a connection of the peer may have come
+    max_hops: int = 1  # as far away the peer may be when it connects
 
     def __str__(self) -> str:
         host = f"[{self.address}]" if ":" in self.address else self.address
@@ -81,7 +81,7 @@ def begin_connect(path: Path) -> socket.socket:
 
 
 def local_address(path: Path) -> str:
-    """Our address by which the peer is reached; OSError: there is no way to it now."""
+    """Return our address by which the peer is reached. OSError: there is no route to it now."""
     if path.source is not None:
         return path.source
     with socket.socket(path.family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asked:
@@ -94,10 +94,11 @@ def local_address(path: Path) -> str:
 
 
 def listen(family: int, port: int, source: str, interface: str | None, max_hops: int) -> socket.socket:
-    """A listening socket; the source address need not be there yet. OSError.
+    """Return a listening socket; the source address need not be there yet. OSError.
 
-    Who is more than `max_hops` away is not heard: all routers send with the highest hop limit (RFC 5082).
-    That holds for connections that come in only, so that a router of an older release can be connected to.
+    The kernel drops packets of peers that are more than `max_hops` away: all routers send with the highest
+    hop limit (RFC 5082). Outgoing connections have no such limit, so that a router of an older release is
+    reached.
     """
     sock = _open(family, interface)
     try:

@@ -197,7 +197,7 @@ class Session:
         return TURN_BYTES if self.state is OPENED else _UNPROVED_MAX - len(self._buffer)
 
     def knows(self, secrets: dict[int, bytes]) -> bool:
-        """Whether all secrets that this connection is made with, or may be yet, are among these."""
+        """Whether these include every secret that this connection uses, or may still use."""
         if self._settings.insecure:
             return True
         used = set(self._settings.secrets)

@@ -2,8 +2,8 @@
 """Where a router's adverts come from: a topic of the channel (channel/topics.py).
 
 A message is a version byte, then for each virtual router its id u8, the length of the address u8, and the
-packed address. A router sends all of them when a session opens, and all again when one has changed. With
-that a router knows whose adverts are its peer's, also where the channel has a link of its own.
+packed address. A router sends all of them when a session opens, and all again when one has changed. The
+receiver then knows which adverts are its peer's, also where the channel has a link of its own.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ VERSION = 1
 
 
 class VrrpSources:
-    """The subscriber of the topic. `own` gives this router's sources, `send(peer, data)` sends, and
-    `told(peer, sources)` gets what a peer says; nothing when its session ends.
+    """The subscriber of the topic.
+
+    `own` gives this router's sources, `send(peer, data)` sends them, and `told(peer, sources)` gets those of
+    a peer: none when its session has ended.
     """
 
     def __init__(
@@ -32,10 +34,10 @@ class VrrpSources:
         self._own = own
         self._send = send
         self._told = told
-        self._peers: dict[str, bytes] = {}  # what each has been told
+        self._peers: dict[str, bytes] = {}  # the last message to each
 
     def tell(self) -> None:
-        """The sources of this router may have changed."""
+        """Send this router's sources to each peer that has others."""
         message = pack(self._own())
         for peer, before in self._peers.items():
             if message != before:
@@ -43,27 +45,27 @@ class VrrpSources:
                 self._send(peer, message)
 
     def peer_opened(self, peer: str) -> None:
-        """There is a session with `peer`."""
+        """Begin with a peer that has a session now."""
         self._peers[peer] = b""
         self.tell()
 
     def peer_closed(self, peer: str) -> None:
-        """The session has ended: what the peer said is of the past."""
+        """Forget a peer whose session has ended."""
         self._peers.pop(peer, None)
         self._told(peer, ())
 
     def received(self, peer: str, data: bytes) -> None:
-        """Take what a peer says. What is not understood counts as if the peer told nothing."""
+        """Take a message of a peer; a malformed one counts as empty."""
         self._told(peer, unpack(data))
 
 
 def pack(sources: Iterable[Source]) -> bytes:
-    """The message."""
+    """Encode the message."""
     return bytes((VERSION,)) + b"".join(bytes((vrid, len(source))) + source for vrid, source in sources)
 
 
 def unpack(data: bytes) -> tuple[Source, ...]:
-    """The inverse of `pack`; empty when it is none."""
+    """Decode a message; empty when it is malformed."""
     found: list[Source] = []
     at = 1
     while at + 2 <= len(data) and data[0] == VERSION:

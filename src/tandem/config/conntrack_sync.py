@@ -221,7 +221,7 @@ class _Builder:
         return False, tuple(sorted(secrets.items())), self._key_id(secrets)
 
     def _secret_of(self, name: str) -> bytes:
-        """The secret of a peer's own section; b"": it has none, or one in error."""
+        """Return the secret of a peer's own section; b"" when it has none, or a wrong one."""
         section = self.names.sections["peer"].get(name)
         if section is None:
             return b""
@@ -267,8 +267,8 @@ class _Builder:
                 return b""
         if guessable(secret):
             parsed.error(
-                f"{what} can be guessed, by trying what people take for secrets: make a random one, for"
-                " example with: head -c 24 /dev/urandom | base64",
+                f"{what} can be guessed by trying secrets that people make up: make a random one, for example"
+                " with: head -c 24 /dev/urandom | base64",
                 option,
                 item,
             )

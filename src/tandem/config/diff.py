@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Which groups of a new configuration go on with the role of those that run.
 
-A virtual router stays the same one as long as its identity does: the RFC knows it by VRID, family and
-interface, and speaks one version. Everything else is a setting of it: peers, addresses, passwords, the
+A virtual router stays the same one as long as its identity does: VRID, family and interface, by which the
+RFC knows it, and the version. All other options are settings of it: peers, addresses, passwords, the
 interface that carries the addresses. A group goes on with the role of the group that its members were in;
 a member that is new joins in that role, and one that has gone takes only itself away.
 

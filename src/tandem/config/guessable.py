@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Whether a secret can be guessed, pure.
 
-Who records one handshake of the channel can try secrets at home, thousands of millions a second. So a secret
-must be worth LEAST bits to somebody who knows how people make them up: words that everybody takes, rows of
-keys, repetitions and years are worth little, however long they are. What is left is worth what its kinds of
-characters allow.
+An attacker who records one handshake of the channel can try secrets offline, billions a second. A secret must
+therefore be worth LEAST bits to somebody who knows how people make secrets up: common words, rows of keys,
+repetitions and years are worth little, however long they are. The remaining characters are worth what their
+kinds allow.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from math import log2
 
 LEAST = 55  # bits: 17 digits, 12 letters, 9 of all characters
-_WORTH = 6  # bits of a word, row or year that everybody takes
+_WORTH = 6  # bits of a common word, row of keys or year
 
 _WORDS = (
     "password", "passwort", "passwd", "passphrase", "secret", "geheim", "private", "shared", "default",
@@ -48,7 +48,7 @@ def _once(text: str) -> str:
 
 
 def _taken_out(text: str) -> tuple[int, str]:
-    """How many parts of it everybody takes, and what is left."""
+    """Return how many common parts a text has, and the text without them."""
     parts = 0
     plain = text.lower()
     for form in (plain, plain.translate(_DISGUISES)):
@@ -56,7 +56,7 @@ def _taken_out(text: str) -> tuple[int, str]:
             at = form.find(word)
             while at >= 0:
                 parts += 1
-                # Another character than any of a secret: what stands beside it must not become a word.
+                # No secret has this character: the parts beside the word must not become one word.
                 text, plain, form = (
                     t[:at] + "\0" * len(word) + t[at + len(word) :] for t in (text, plain, form)
                 )
@@ -73,7 +73,7 @@ def _taken_out(text: str) -> tuple[int, str]:
 
 
 def _worth(text: str) -> float:
-    """The bits of a text of which nothing is known but its kinds of characters, and how many differ."""
+    """Return the bits of a text, from its kinds of characters and the number of different ones."""
     if not text:
         return 0.0
     size = sum(number for kind, number in _KINDS if kind.search(text))

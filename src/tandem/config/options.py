@@ -459,7 +459,7 @@ CONNTRACK_SYNC: Table = {
     "ignore_address": Option(
         sync_values.NETWORK,
         None,
-        "do not replicate what comes from these networks or ends there, after redirections",
+        "do not replicate connections from these networks, or with their real end there",
         many=True,
     ),
     "protocol": Option(sync_values.PROTOCOL, None, "replicate only these protocols", many=True),

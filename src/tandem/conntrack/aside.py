@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A child process for what may block: the kernel starts modprobe for a helper that it lacks, and waits.
+"""A child process for work that may block: the kernel starts modprobe for a helper that it lacks, and waits.
 
-The child is a fork of the daemon, which takes 0.3 ms. It has the daemon's sockets: whoever lets it use one
-does not use that one until the answer is there.
+The child is a fork of the daemon, which takes 0.3 ms. The child shares the daemon's sockets: the daemon must
+not use a socket that the child uses before the answer has come.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ _ANSWER_MAX = 256  # bytes
 
 
 class Aside:
-    """One piece of work at a time."""
+    """Does one piece of work at a time."""
 
     def __init__(self) -> None:
         self._pid = 0
         self._pipe = -1
         self._until = 0
-        self._over: list[int] = []  # children that are about to end
+        self._over: list[int] = []  # children whose answer is there
 
     @property
     def busy(self) -> bool:
-        """Whether there is an answer to come."""
+        """Whether the child works, so that an answer will come."""
         return self._pipe >= 0
 
     def begin(self, work: Callable[[], bytes]) -> None:
-        """Do it in a child; `answer` gets what it returns. OSError: there can be no child."""
+        """Do the work in a child; `answer` gets its result. OSError: the kernel starts no process."""
         self._reap()
         reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         # The daemon's handlers must not run in the child, which only SIGKILL ends.
@@ -59,7 +59,7 @@ class Aside:
         self._until = time.monotonic_ns() + PATIENCE
 
     def answer(self) -> bytes | None:
-        """What the work has returned; b"" when it failed or took too long, None while it goes on."""
+        """Return the result of the work; b"" when it failed or took too long, None while it goes on."""
         try:
             found = os.read(self._pipe, _ANSWER_MAX)
         except BlockingIOError:
@@ -71,7 +71,7 @@ class Aside:
         return found
 
     def close(self) -> None:
-        """Give up what goes on."""
+        """End the child, and collect all children."""
         if self.busy:
             os.kill(self._pid, signal.SIGKILL)
             self._end()

@@ -256,9 +256,9 @@ def lookup(request: bytes) -> bytes | None:
 
 
 def lookups(requests: bytes) -> dict[int, bytes]:
-    """The messages about the entries that `requests` ask for, by sequence number; those that are there.
+    """Return the messages about entries that `requests` ask for and that exist, by sequence number.
 
-    At most ASKED_AT_ONCE, so that the answers fit into the socket's buffer.
+    The requests are ASKED_AT_ONCE at most, so that the answers fit into the socket's buffer.
     """
     found: dict[int, bytes] = {}
     with _open() as asked:

@@ -437,7 +437,7 @@ class Builder:
             first += len(some)
 
     def asks(self, keys: Iterable[bytes]) -> tuple[bytes, list[bytes]]:
-        """Messages that ask for entries, and their keys: number n, from 1 on, asks for the nth of these.
+        """Return messages that ask for entries, and their keys: message n, from 1 on, asks for the nth key.
 
         Expectations are left out: they have no entries.
         """

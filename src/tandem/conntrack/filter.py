@@ -76,9 +76,7 @@ class Filter:
     tcp_states: frozenset[int] | None = None  # enum tcp_conntrack; the end of a flow always passes
     zones: frozenset[int] | None = None
     networks: tuple[tuple[bytes, int], ...] = ()  # address and prefix length
-    include: bool = (
-        False  # only flows from, to or through `networks`; otherwise all but those from and to them
-    )
+    include: bool = False  # True: only flows from, to or through `networks`; False: none from or to them
     local: frozenset[bytes] = frozenset()  # the router's own addresses, with those of broadcasts
     own: bool = False  # also the router's own connections, except that of the replication
     channel_port: int = 3780

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which entries of a backup's kernel are used by packets that pass this router itself; pure.
+"""Own traffic: the entries of a backup's kernel that packets through this router use; pure.
 
 A backup forwards as well: for hosts that have its own address as gateway, for networks that only it serves,
 for IPv6 hosts that use its link-local address. When it was active in between, a peer has copies of such
 connections; nobody uses them there, and when they time out the peer says that the connections have ended.
 
-The kernel knows better. It counts the packets of each entry. `note` remembers the counts of all entries, at a
-time when this router is a backup and the hosts have found the active one. Later an entry that has
+The kernel counts the packets of each entry. `note` remembers the counts of all entries, at a time when this
+router is a backup and the hosts have found the active one. Later an entry that has
 
     no packets, or as many as were noted    is not used: we used it while active, or put it there for a peer
     another count                           is used
@@ -14,7 +14,7 @@ time when this router is a backup and the hosts have found the active one. Later
     TCP in a closed state                   is free, whoever used it
     no count (older than the setting)       may be used, if it is TCP's and we did not put it there
 
-Other programs may set the counts to zero (nlbwmon does so): what is used has packets again soon.
+Other programs may set the counts to zero (nlbwmon does): a used entry has packets again soon.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ _ATTRIBUTES = 20  # where they begin in a message
 
 
 class OwnTraffic:
-    """The packets that entries had, 8 bytes for each that had any; it is judged by ctnetlink messages."""
+    """Remembers how many packets entries had, 8 bytes for each that had any; judges ctnetlink messages."""
 
     def __init__(self) -> None:
         self._ids = [array(_ITEM) for _ in range(_BUCKETS)]
         self._packets = [array(_ITEM) for _ in range(_BUCKETS)]
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Forget all counts."""
         for column in (self._ids, self._packets):
             for bucket in column:
                 del bucket[:]
 
     def note(self, message: bytes) -> None:
-        """Remember how many packets an entry had when it was used no more, or not yet."""
+        """Remember how many packets an entry had at a time when this router did not use it."""
         try:
             found = attributes(message, _ATTRIBUTES, len(message))
             packets = _packets(message, found)
@@ -62,7 +62,7 @@ class OwnTraffic:
             self._packets[number % _BUCKETS].append(packets)
 
     def uses(self, message: bytes) -> bool:
-        """Whether the entry is this router's, whatever a peer says of it."""
+        """Whether this router's own traffic uses the entry, whatever a peer says of it."""
         try:
             found = attributes(message, _ATTRIBUTES, len(message))
             if _number(message, found.get(CTA_STATUS)) & _OFFLOADED:
@@ -88,7 +88,7 @@ class OwnTraffic:
 
 
 def _packets(message: bytes, found: dict[int, Span]) -> int | None:
-    """How many packets of both directions were counted, as far as 32 bits say; None: none are counted."""
+    """Return the packets of both directions, modulo 32 bits; None when the entry has no counters."""
     if _COUNTERS_ORIG not in found:
         return None
     counters = (_nest(message, found, direction) for direction in (_COUNTERS_ORIG, _COUNTERS_REPLY))
@@ -97,7 +97,7 @@ def _packets(message: bytes, found: dict[int, Span]) -> int | None:
 
 
 def _nest(message: bytes, found: dict[int, Span], kind: int) -> dict[int, Span]:
-    """The attributes in an attribute; none where there is none."""
+    """Return the attributes in an attribute; none when it is missing."""
     return attributes(message, *found[kind]) if kind in found else {}
 
 
@@ -106,6 +106,6 @@ def _number(message: bytes, span: Span | None) -> int:
 
 
 def _first(message: bytes, found: dict[int, Span], kind: int) -> int:
-    """The first byte of an attribute; 0 where there is none."""
+    """Return the first byte of an attribute; 0 when it is missing."""
     span = found.get(kind)
     return message[span[0]] if span and span[0] < span[1] else 0

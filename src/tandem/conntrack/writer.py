@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Entries put into the kernel's table, or taken out of it, one chunk a turn of the loop.
 
-A restore message creates its entry (encode.py). What stands in its way answers with an error, and is
-dealt with in later steps. By errno:
+A restore message creates its entry (encode.py). When the kernel refuses that with an error, later steps deal
+with the reason. By errno:
 
     EOPNOTSUPP  the flow is there. An update that names it by its reply tuple says whether with the same
                 NAT: then it was one. ENOENT: with another. It is deleted and created.
@@ -13,9 +13,9 @@ dealt with in later steps. By errno:
     ENOENT      its master is gone: a transfer outlives what announced it, a call the INVITE. It is created
                 without. Likewise where EOPNOTSUPP stays: the kernel lacks the helper.
 
-For a helper that it lacks, the kernel starts modprobe and waits. So a helper's first entry is put into the
-table by a child process (aside.py), all others wait for it, and where the helper was missed, they go without
-for a while.
+For a helper that it lacks, the kernel starts modprobe and waits. A child process (aside.py) therefore writes
+the first entry of each helper, and all other entries wait for it. When the kernel has no such helper, entries
+are written without it for a while.
 
 Where most entries of a chunk were there, those of the next are deleted together before they are
 created: 5 us an entry instead of 18. Not so entries with tails: others may belong to them.
@@ -140,7 +140,7 @@ class Restorer:
 
     @property
     def waiting(self) -> bool:
-        """Whether a helper is being looked for: `step` does nothing before that is over."""
+        """Whether a child looks for a helper: `step` does nothing until the child has answered."""
         return self._aside.busy
 
     def restore(self, chunks: Iterable[Chunk], known: bool = False) -> None:
@@ -241,7 +241,7 @@ class Restorer:
             self._fail(b"", number)
 
     def _helped(self, chunk: Chunk) -> tuple[Chunk, tuple[bytes, bytes] | None]:
-        """A chunk up to the first entry whose helper is not known, and that: key and message; the rest waits.
+        """Split a chunk before the first entry with an unknown helper: return the first part, and that entry.
 
         Without the helpers that the kernel lacks, and with what an expectation takes.
         """
@@ -296,7 +296,7 @@ class Restorer:
         return True
 
     def _settled(self, what: int, missed: bool, number: int) -> None:
-        """Take note of what became of the entry; EAGAIN: of nothing, it goes without its helper."""
+        """Take note of the child's answer; EAGAIN: write the entry again, without its helper."""
         key, message = self._asked
         name = _helper(message)
         if missed:

@@ -33,7 +33,7 @@ class History:
 
 
 def reason(transition: Transition) -> str:
-    """Why the state has changed, and through whom."""
+    """Return why the state has changed, and which router was the cause."""
     cause = transition.cause
     if cause is None:
         return transition.why

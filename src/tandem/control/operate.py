@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What an operator may do with a role: `failover`, `standby` and `resume`."""
+"""The operator's commands about roles: `failover`, `standby` and `resume`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _check_successor(groups: list[SyncGroup], peers: PeerRoles | None) -> None:
     active = [running.settings.name for running in groups if running.role is Role.ACTIVE]
     refusal = peers.refusal(active) if active and peers is not None else None
     if refusal is not None:
-        raise ValueError(f"nobody would take over ({refusal}); with --force it happens all the same")
+        raise ValueError(f"nobody would take over ({refusal}); --force hands over all the same")
 
 
 def _groups(router: Router, name: str | None) -> list[SyncGroup]:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What state the peers' groups are in: a topic of the channel (channel/topics.py).
+"""The states of the peers' groups: a topic of the channel (channel/topics.py).
 
 A message is one line of JSON: [1, {group: state}], with keepalived's words for the states. A router sends
-all of its groups when a session opens, and then those that change. With that a router knows who would take
-over from it.
+all of its groups when a session opens, and then those that change. The receiver then knows which peers would
+take over.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ class PeerRoles:
     def __init__(self, states: Callable[[], dict[str, str]], send: Callable[[str, bytes], object]) -> None:
         self._states = states
         self._send = send
-        self._peers: dict[str, dict[str, str] | None] = {}  # None: an older release, which tells nothing
+        self._peers: dict[str, dict[str, str] | None] = {}  # None: an older release, which sends none
 
     def tell(self, group: str, state: str) -> None:
-        """A group of this router has changed its state."""
+        """Send the new state of a group of this router to all peers."""
         for peer in self._peers:
             self._send(peer, _message({group: state}))
 
     def peer_opened(self, peer: str) -> None:
-        """There is a session with `peer`."""
+        """Begin with a peer that has a session now: send it all states."""
         self._peers[peer] = None
         self._send(peer, _message(self._states()))
 
     def peer_closed(self, peer: str) -> None:
-        """The session has ended: what the peer said is of the past."""
+        """Forget a peer whose session has ended."""
         self._peers.pop(peer, None)
 
     def received(self, peer: str, data: bytes) -> None:
-        """Take what a peer says. What is not understood counts as if the peer told nothing at all."""
+        """Take a message of a peer; a malformed one counts as if the peer had sent none."""
         try:
             version, states = json.loads(data)
             news = {str(name): str(state) for name, state in states.items()} if version == VERSION else {}
@@ -54,13 +54,13 @@ class PeerRoles:
         self._peers[peer] = dict(list(known.items())[:GROUPS_MAX])
 
     def active(self, group: str) -> tuple[str, ...]:
-        """The peers that say that they are MASTER of this group."""
+        """Return the peers that say that they are MASTER of this group."""
         return tuple(peer for peer, states in self._peers.items() if (states or {}).get(group) == "MASTER")
 
     def refusal(self, groups: Iterable[str]) -> str | None:
-        """Why nobody would take over one of the groups, as far as the peers say; None: somebody would.
+        """Return why no peer would take over one of the groups, or None.
 
-        A peer that does not know a group of that name, or tells nothing, is taken to be ready.
+        A peer that does not know a group of that name, or has sent no states, counts as ready.
         """
         if not self._peers:
             return "no peer is connected"

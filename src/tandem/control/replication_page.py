@@ -75,7 +75,7 @@ def _kernel(kernel: Status | None) -> Iterator[str]:
 
 
 def _gate(gate: Status) -> Iterator[str]:
-    """What the gate did with the first answers of connections."""
+    """The figures of the gate, which holds the first answers of connections."""
     yield f"gate {gate['state']}"
     yield f"{_number(gate['acked'])} held until a peer knew them"
     latency = gate["latency_us"]

@@ -135,7 +135,7 @@ def _peer(member: VirtualRouter, now: int) -> Snapshot | None:
 
 
 def _stranger(endpoint: Endpoint, now: int) -> Snapshot | None:
-    """The router whose adverts were ignored last, as it is no Tandem peer."""
+    """The router whose adverts were ignored last, because it is no Tandem peer."""
     if endpoint.stranger is None:
         return None
     source, priority, interval_cs, heard = endpoint.stranger

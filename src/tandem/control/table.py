@@ -134,8 +134,8 @@ def _group(page: Page, group: Snapshot, members: list[Snapshot]) -> None:
     if group["held"]:
         page.row("failover", [f"by command, does not preempt until: tandem resume {group['name']}"], NOTE)
     if group.get("damped_s") is not None:
-        calm = f"does not preempt for {duration(group['damped_s'])}"
-        page.row("damped", ["the role has changed too often", calm], NOTE)
+        rest = f"does not preempt for {duration(group['damped_s'])}"
+        page.row("damped", ["the role has changed too often", rest], NOTE)
     if group.get("probation") and group["state"] != "MASTER":
         page.row("probation", [f"does not preempt after {group['probation']}, until that has changed"], NOTE)
     # "standby" as a fault is told by the row above

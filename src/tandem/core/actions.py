@@ -41,9 +41,9 @@ class Announce:
 
 @dataclass(frozen=True, slots=True)
 class Greet:
-    """Tell the LAN of `instance` this router's own address, and resolve the unicast peers (ARP, ND).
+    """Announce this router's own address on the LAN of `instance`, and resolve the unicast peers (ARP, ND).
 
-    The router has just come up, or its link has: peers may have forgotten its MAC address.
+    The router or its link has just come up: peers may have forgotten its MAC address.
     """
 
     instance: str
@@ -98,7 +98,7 @@ class Calm:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """The router whose adverts, or whose silence, have brought a transition about."""
+    """The router whose adverts, or whose silence, caused a transition."""
 
     source: bytes  # packed address
     priority: int
@@ -113,7 +113,7 @@ class Transition:
     state: str  # keepalived's word, see state.py
     priority: int  # effective
     why: str  # for people
-    cause: Cause | None = field(default=None, compare=False)  # for people; the transition is the same
+    cause: Cause | None = field(default=None, compare=False)  # for people: transitions are equal without it
 
 
 @dataclass(frozen=True, slots=True)

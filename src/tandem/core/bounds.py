@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Bounds of what an advertisement may teach a router.
+"""Bounds of the advertisement interval that a router learns from another.
 
-Version 3 learns the interval of the active router, and with it for how long a silence is no death. Anybody
-on the LAN can say 40.95 s, the longest there is, and then be silent: without a bound nobody would be the
-gateway for two minutes. An interval of 0.01 s would make every delay a death.
+A version 3 router learns the interval of the active router, and takes over after three of these without an
+advertisement. A forged advertisement with the longest interval, 40.95 s, would leave hosts without a gateway
+for two minutes. With an interval of 0.01 s, a backup would take over after every small delay.
 """
 
 from __future__ import annotations
 
-FASTEST = 10  # an active router is taken to be at most so many times as fast as this one
+FASTEST = 10  # an active router advertises at most this many times as often as this one
 
 
 def learned_interval(heard_cs: int, own_cs: int, longest_cs: int) -> int:
-    """The interval to reckon with when an active router says `heard_cs`; all in centiseconds."""
+    """Return the interval to use when an active router says `heard_cs`; all in centiseconds."""
     return max(-(-own_cs // FASTEST), min(heard_cs, longest_cs))

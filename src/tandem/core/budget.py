@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A budget for what others can cause: log lines, scripts, packets that are read."""
+"""A budget for work that others can cause: log lines, scripts, packets that are read."""
 
 from __future__ import annotations
 
 
 class Budget:
-    """A token bucket: `burst` tokens at once, then another one every `refill` ns. All times in ns."""
+    """A token bucket: it holds `burst` tokens and gets another one every `refill` ns. All times are in ns."""
 
     __slots__ = ("_burst", "_full_at", "_refill")
 
@@ -15,7 +15,7 @@ class Budget:
         self._full_at = 0  # when the bucket is full again
 
     def take(self, now: int) -> bool:
-        """Take a token if there is one; whether there was."""
+        """Take a token if there is one, and return whether there was."""
         full_at = max(self._full_at, now) + self._refill
         if full_at > now + self._burst * self._refill:
             return False
@@ -23,14 +23,14 @@ class Budget:
         return True
 
     def spend(self, tokens: int, now: int) -> None:
-        """Take so many tokens, which must not be more than are left."""
+        """Take this many tokens; no more than are left."""
         self._full_at = max(self._full_at, now) + tokens * self._refill
 
     def left(self, now: int) -> int:
-        """How many tokens there are."""
+        """Return how many tokens there are."""
         return self._burst - -(-max(0, self._full_at - now) // self._refill)
 
     @property
     def ready_at(self) -> int:
-        """From when on there is a token."""
+        """When the next token is there."""
         return self._full_at - (self._burst - 1) * self._refill

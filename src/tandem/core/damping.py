@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Flap damping: a group that changes its role again and again stays where it can.
+"""Flap damping: a group that changes its role too often keeps the role that it has, where that is safe.
 
-Each change costs hosts a moment and runs every script. A damped group does not preempt a lesser router, and
-does not take a goodbye for the end of the active router: it waits for the silence, for three intervals of its
-own at least. A partner's goodbye it believes until one has proved to be forged. It still takes over from a
-router that is silent, and still yields to a better one.
+Each change interrupts the traffic of hosts and runs every script. A damped group does not preempt a lesser
+router. It takes over after a silence of at least three of its own intervals, not after a resignation; it
+believes a partner's resignation until one has proved to be forged. A damped group still yields to a better
+router.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections import deque
 
 
 class Damping:
-    """Remembers the last changes; `changes` of them within `time` ns are too many. 0 changes: never."""
+    """Remembers the last changes; `changes` of them within `time` ns damp the group. 0 changes: never."""
 
     def __init__(self, changes: int = 0, time: int = 0) -> None:
         self.changes = changes
@@ -21,11 +21,11 @@ class Damping:
         self._noted: deque[int] = deque(maxlen=changes)
 
     def note(self, now: int) -> None:
-        """The role has changed."""
+        """Note a change of role."""
         self._noted.append(now)
 
     def until(self, now: int) -> int | None:
-        """When the group is free to move again; None when it is now."""
+        """Return when the damping ends; None when the group is not damped."""
         if not self.changes or len(self._noted) < self.changes:
             return None
         end = self._noted[0] + self.time

@@ -22,7 +22,7 @@ class Tick:
 class Start:
     """The daemon is set up; leave the Initialize state (RFC 9568 section 6.4.1) after `delay` ns.
 
-    Interfaces and addresses may come up for `grace` ns more before their absence is a fault.
+    For `grace` ns more, missing interfaces and addresses are no fault.
     """
 
     delay: int = 0
@@ -72,7 +72,7 @@ class EffectFailed:
 
 @dataclass(frozen=True, slots=True)
 class Rebound:
-    """An interface that `instance` needs while active is there, is gone or is up since now."""
+    """An interface that `instance` needs while active has appeared, vanished or changed its state."""
 
     instance: str
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How a global IPv6 virtual address is installed, so that router advertisements stay as they should be.
+"""The ways to install a global IPv6 virtual address that leave router advertisements as they should be.
 
 An RA daemon announces the prefix of each address of its interface, with the lifetime of that address. With
 the short lifetime that is the dead man's switch of all other addresses, odhcpd announces a prefix for two
@@ -27,7 +27,7 @@ class Form(Enum):
 
 
 def form_of(address: bytes, prefixlen: int, own: Iterable[tuple[bytes, int]], switch: bool) -> Form:
-    """The form of an address (packed) for a router that has the addresses `own` on that interface.
+    """Return the form of a packed address for a router that has the addresses `own` on that interface.
 
     `own` are packed addresses with their prefix lengths. `switch` says whether the nftables are in place.
     """

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Who is a stranger: a router that sends adverts and is none of the authenticated peers.
+"""Strangers: routers that send adverts and are no authenticated peers.
 
-Peers tell each other over the channel from which addresses their adverts come. While such a peer is there
-and has a virtual router, the adverts of anybody else for that virtual router are a stranger's.
+Peers tell each other over the channel from which addresses their adverts come. While a peer with a session
+has a virtual router, adverts from other addresses for that virtual router are a stranger's.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ SOURCES_MAX = 1024  # of one peer that are remembered
 
 
 class Strangers:
-    """The addresses that the peers have told."""
+    """Knows the addresses that the peers' adverts come from."""
 
     def __init__(self) -> None:
         self._peers: dict[str, tuple[Source, ...]] = {}
         self._sources: dict[Key, frozenset[bytes]] = {}
 
     def told(self, peer: str, sources: tuple[Source, ...]) -> None:
-        """These are all of `peer`; none when it has gone."""
+        """Take all sources of `peer`; none when its session has ended."""
         if sources:
             self._peers[peer] = sources[:SOURCES_MAX]
         else:
@@ -35,10 +35,10 @@ class Strangers:
         self._sources = {key: frozenset(addresses) for key, addresses in found.items()}
 
     def peers(self, family: int, vrid: int) -> frozenset[bytes]:
-        """The addresses of the peers that have this virtual router."""
+        """Return the addresses of the peers that have this virtual router."""
         return self._sources.get((family, vrid), frozenset())
 
     def is_stranger(self, family: int, vrid: int, source: bytes) -> bool:
-        """Whether a peer is there for this virtual router, and `source` is another router."""
+        """Whether a peer has this virtual router, and `source` is no peer's address."""
         peers = self._sources.get((family, vrid))
         return peers is not None and source not in peers

@@ -91,7 +91,7 @@ class SyncGroup:
         """At least one; `leave` and `reconfigure` change them."""
         self.tracking = Tracking(tracks_of(self.settings, self.members))
         self.damping = Damping()
-        self._deceived_at: int | None = None  # a goodbye that was believed was not the active router's
+        self._deceived_at: int | None = None  # when a forged resignation was believed
         self.standby = False
         self._by_name = {member.name: member for member in self.members}
         self._start_at: int | None = None
@@ -102,7 +102,7 @@ class SyncGroup:
         self._restore_by: int | None = None  # restoring until then, at the latest
         self._restore_why = ""
         self._restore_cause: Cause | None = None
-        self._cause: Cause | None = None  # of what the present event brings about
+        self._cause: Cause | None = None  # of the transitions of the present event
         self._speculating = False
         self._synchronised = False
         self._sync_patience = sync_patience
@@ -113,7 +113,7 @@ class SyncGroup:
         self._hold_out_until: int | None = None  # as the lesser one of two active routers, at the latest
         self._reunion_by: int | None = None  # as the better one
         self._effects = EffectFaults()
-        self.probation = ""  # what failed when it was active last: it does not preempt until that has changed
+        self.probation = ""  # why the last active time failed: no preemption until that has changed
         self.faults = self._reasons()  # kept, not derived: every advert and every timer looks at it
         self._reported = (settings.name, self.state)
 
@@ -394,7 +394,7 @@ class SyncGroup:
         return [Reunite(self.settings.name)]
 
     def _reunited(self, now: int) -> list[Action]:
-        """Nobody else is active any more; hosts may have the MAC address of one that was not even heard."""
+        """Announce the addresses: nobody else is active, but hosts may have another MAC address."""
         contested, self._reunion_by = self._reunion_by is not None, None
         if self.role is not Role.ACTIVE or self._restore_by is not None:
             return []
@@ -407,7 +407,7 @@ class SyncGroup:
         return [] if self._reunion_by is None else self._reunited(now)
 
     def _part(self) -> None:
-        """Another role: whatever there was to exchange, or to come up, is of the past."""
+        """End every exchange and wait that belonged to the former role."""
         self._grace_until = None
         self._restore_by = self._hold_out_until = self._reunion_by = self._patient_until = None
 
@@ -449,10 +449,10 @@ class SyncGroup:
         return None
 
     def _doubts_goodbye(self, now: int) -> bool:
-        """Whether to wait for silence after a goodbye, which anybody can forge.
+        """Whether to wait for silence after a resignation, because anybody can forge one.
 
-        Where connections are replicated, only the partner's goodbye is heard: it means what it says, unless
-        one was forged in its name lately.
+        Where connections are replicated, only the partner's resignation is heard. It counts, unless another
+        one was forged in the partner's name lately.
         """
         at, damping = self._deceived_at, self.damping
         trusts = self._partner.known and (at is None or now >= at + damping.time)
@@ -474,7 +474,7 @@ class SyncGroup:
     def _take_over(self, why: str) -> list[Action]:
         if self._restore_by is not None:
             self._restore_by, self._cause = None, self._restore_cause
-        self._put_on_probation("")  # should it fail again, that will be said again
+        self._put_on_probation("")  # another failure begins another probation
         actions: list[Action] = []
         for member in self.members:
             actions += member.install()
@@ -592,7 +592,7 @@ class SyncGroup:
     # Reports
 
     def _report(self, why: str) -> list[Action]:
-        """Tell of the state when it is another one than was told last."""
+        """Report the state when it differs from the one reported last."""
         state = self.state
         news = [member for member in self.members if member.told != state]
         group = (self.settings.name, state)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Trouble: what is wrong between this router and the others on its networks, though every role may be fine.
+"""Trouble: problems between this router and the others on its networks, though every role may be fine.
 
-What is seen is noted when it is seen; `look` says what of it still holds. It takes a while until something
-counts (SETTLE), for while the roles change two routers may believe the same; and it counts for a while (KEEP)
-after it was seen last. All times are monotonic ns. The texts do not change while the trouble stays the same.
+Observations are noted when they are made; `look` reports those that still hold. An observation counts after a
+while only (SETTLE), because two routers may both be active while roles change. After the last sight it counts
+for KEEP. All times are monotonic ns. The text of a problem stays the same as long as the problem does.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 MILLISECOND, SECOND = 1_000_000, 1_000_000_000
 SETTLE = 3 * SECOND
 KEEP = 60 * SECOND
-NOTED_MAX = 64  # of each kind: anybody can send as many different packets as he likes
+NOTED_MAX = 64  # of each kind: anybody can send any number of different packets
 
 Report = dict[str, list[str]]  # by reason of `health`, each with its details
 
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What an instance is and sees now."""
+    """The state of an instance, and the other routers that it knows of."""
 
     name: str
     active: bool
@@ -35,13 +35,11 @@ class Situation:
     learns_interval: bool  # VRRP version 3
     peer: tuple[str, int] | None = None  # a backup's active router: address, interval in ms
     claimants: tuple[str, ...] = ()  # peers that say by the channel that they are active for it
-    strays: tuple[
-        tuple[str, str], ...
-    ] = ()  # virtual addresses that are here without the role: address, device
+    strays: tuple[tuple[str, str], ...] = ()  # address and device of virtual addresses without the role
 
 
 class _Notes:
-    """When something was seen for the first time, in a row, and for the last time; bounded."""
+    """The first and the last time of each observation, in a row without a long pause; bounded."""
 
     def __init__(self, gap: int) -> None:
         self._gap = gap  # a longer pause begins a new row
@@ -56,20 +54,20 @@ class _Notes:
         self._seen[key] = (first if now - last <= self._gap else now), now
 
     def lasting(self, now: int) -> list[Key]:
-        """What has been seen for SETTLE or longer, and not longer ago than a gap."""
+        """Return the observations that span SETTLE or more, the last one not longer ago than a gap."""
         return [key for key in self.recent(now) if self._seen[key][1] - self._seen[key][0] >= SETTLE]
 
     def old(self, now: int) -> list[Key]:
-        """What was seen SETTLE ago or earlier, and not longer ago than a gap."""
+        """Return the observations that began SETTLE ago or earlier, and still go on."""
         return [key for key in self.recent(now) if now - self._seen[key][0] >= SETTLE]
 
     def recent(self, now: int) -> list[Key]:
-        """What has been seen not longer ago than a gap."""
+        """Return the observations whose last time is not longer ago than a gap."""
         return [key for key, (_, last) in self._seen.items() if now - last <= self._gap]
 
 
 class Trouble:
-    """Notes what packets say, and reports what is wrong."""
+    """Notes observations, and reports problems."""
 
     def __init__(self) -> None:
         self._dropped = _Notes(KEEP)
@@ -78,11 +76,11 @@ class Trouble:
         self._contested: dict[str, _Notes] = {}
 
     def dropped(self, instance: str, source: str, why: str, now: int) -> None:
-        """An advert for this instance does not fit it."""
+        """Note an advert for this instance that was dropped."""
         self._dropped.note((instance, source, why), now)
 
     def contested(self, instance: str, source: str, interval_ms: int, now: int) -> None:
-        """Another router advertises while this one is active."""
+        """Note that another router advertises while this one is active."""
         notes = self._contested.get(instance)
         if notes is None:
             gap = max(SETTLE, 3 * interval_ms * MILLISECOND)
@@ -90,15 +88,15 @@ class Trouble:
         notes.note((source,), now)
 
     def claimed(self, instance: str, address: str, mac: str, since: int, now: int) -> None:
-        """Another host says that it has a virtual address; this router is active `since` then.
+        """Note that another host claims a virtual address; this router is active since `since`.
 
-        What is said as soon as the roles have changed, the router may say that was active before.
+        A claim soon after a change of role may come from the router that was active before.
         """
         if now - since >= SETTLE:
             self._claimed.note((instance, address, mac, str(since)), now)
 
     def look(self, now: int, situations: Iterable[Situation]) -> Report:
-        """What is wrong now."""
+        """Report the problems of now."""
         found: Report = {}
         present = {one.name: one for one in situations}
         self._contested = {name: notes for name, notes in self._contested.items() if name in present}

@@ -39,7 +39,7 @@ HICCUP = 200 * MILLISECOND  # an advert that is late by less is no sign of a lon
 # our first announcements. So one more follows at each of these times, before `garp_master_delay`.
 ANNOUNCE_AGAIN = (10 * MILLISECOND, 100 * MILLISECOND, SECOND)
 # A switch port that has just come up may forward nothing for 30 s (twice the forward delay of IEEE 802.1D),
-# a LACP bundle for a few: whoever was active all the time could not be heard meanwhile.
+# a LACP bundle for a few: meanwhile a router that was active all the time could not be heard.
 DEAF = 50 * SECOND
 RESOLVE = SECOND  # a unicast peer may have to resolve our MAC address first: the kernel asks once a second
 
@@ -83,8 +83,8 @@ class VirtualRouter:
         self._asserted_at: int | None = None
         self._preempted: bytes | None = None  # the lesser router that this one has just replaced
         self._farewell_until = 0  # its last adverts come until then
-        self._resigned_by: bytes | None = None  # whose goodbye was heard last
-        self._inherited_until = 0  # active by that goodbye: who said it is silent until then
+        self._resigned_by: bytes | None = None  # the router that resigned last
+        self._inherited_until = 0  # after its resignation: it should be silent until then
         self._beats_peer_until = 0
         self._contested_at: int | None = (
             None  # since then a lesser router claims to be active, without a pause
@@ -166,14 +166,14 @@ class VirtualRouter:
         return peer is not None and peer.heard > lately and peer.priority < self.priority
 
     def is_farewell(self, source: bytes, now: int) -> bool:
-        """Whether an advert of `source` is the last one of a router that was just preempted: no contest.
+        """Whether an advert of `source` is the last one of a router that was just preempted.
 
-        A router that goes on for longer does not hear us, and contests the role.
+        A router that advertises for longer does not hear us, and contests the role.
         """
         return source == self._preempted and now < self._farewell_until
 
     def was_deceived(self, advert: Advertisement, source: bytes, now: int) -> bool:
-        """Whether `source`, by whose goodbye this router became active, has not said it.
+        """Whether the resignation of `source`, by which this router became active, was forged.
 
         A router that resigns listens for an interval at least before it is active again.
         """
@@ -181,9 +181,9 @@ class VirtualRouter:
         return inherited and advert.priority > 0 and source == self._resigned_by
 
     def must_give_way(self, now: int) -> bool:
-        """Active because nobody was heard since this router, or its link, came up; and now somebody is.
+        """Whether this router, active because it could hear nobody, must leave the role to another one.
 
-        The other one may have been active all the time. `nopreempt` and `preempt_delay` hold then as well.
+        The other one may have been active all the time: `nopreempt` and `preempt_delay` hold then as well.
         """
         came_up_at, settings = self._came_up_at, self.settings
         if self.role is not Role.ACTIVE or came_up_at is None or settings.priority == OWNER:
@@ -323,7 +323,7 @@ class VirtualRouter:
     # Packets
 
     def heard(self, advert: Advertisement, source: bytes, now: int) -> None:
-        """Note that another router is there, which this one was too deaf to hear before."""
+        """Note another router that this one could not hear before."""
         self._came_up_at = None
         self._follow(advert, source, now)
 

@@ -33,7 +33,7 @@ CONFDIR = "/tmp/dnsmasq.d"
 SNIPPET = "tandem.conf"
 STATE = "/var/state"
 PROGRAM = "/usr/sbin/dnsmasq"
-VERSION_S = 5  # that it has to tell its version
+VERSION_S = 5  # seconds for it to print its version
 _GENERATED = "/var/etc"
 _ROUTER = ("3", "option:router")
 _DNS = {4: ("6", "option:dns-server"), 6: ("option6:dns-server", "option6:23")}
@@ -135,7 +135,7 @@ def warnings(config: Config, router: Router) -> Iterator[str]:
 def resolvers(
     guarded: Iterable[Instance], settings: DhcpGateway, router: Router
 ) -> dict[str, tuple[str, ...]]:
-    """The virtual addresses that odhcpd names as resolvers, by network, unless the user has said."""
+    """Return the virtual addresses that odhcpd is to name as resolvers, by network."""
     found: dict[str, tuple[str, ...]] = {}
     for instance in guarded if settings.dns else ():
         network = router.network(instance.interface)
@@ -147,7 +147,7 @@ def resolvers(
 
 
 def _virtual(instance: Instance) -> list[str]:
-    """The virtual addresses of the instance's family; resolvers like global addresses better."""
+    """Return the virtual addresses of the instance's family, global ones first."""
     addresses = [address.address for address in instance.virtual_addresses]
     same = [address for address in addresses if host(address).version == instance.family]
     return sorted(same, key=lambda address: host(address).is_link_local)
@@ -194,7 +194,7 @@ def _numbers(instance: Instance) -> Iterator[tuple[int, int, int]]:
 
 
 def _knows_dhcpv6(program: str) -> bool:
-    """Whether dnsmasq takes `option6`: else it would not start any more. True where it does not say."""
+    """Whether dnsmasq accepts `option6`, without which it would not start; True when it does not say."""
     if not os.path.exists(program):
         return True
     try:

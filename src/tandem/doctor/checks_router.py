@@ -16,7 +16,7 @@ LATE_ADVERTS = 2.2  # advert intervals of silence; a backup takes over after thr
 
 
 def daemon(router: RouterFacts) -> Iterator[Finding]:
-    """It runs."""
+    """The daemon runs."""
     if router.daemon:
         return
     if not router.enabled:
@@ -32,23 +32,27 @@ def daemon(router: RouterFacts) -> Iterator[Finding]:
 
 
 def boot(router: RouterFacts) -> Iterator[Finding]:
-    """It will also run after the next boot."""
+    """The daemon will also run after the next boot."""
     if router.boot == "no" and router.enabled:
         what = "the service is disabled: tandemd does not start when this router boots"
         yield Finding("boot", what, "/etc/init.d/tandem enable")
 
 
 def standby(router: RouterFacts) -> Iterator[Finding]:
-    """Nobody has forgotten that he took it out of service."""
+    """No group is in standby, perhaps forgotten."""
     for group in router.standby:
         what = f"{group} is in standby by command: this router never takes over"
         yield Finding("standby", what, f"tandem resume {group}")
 
 
 def health(router: RouterFacts) -> Iterator[Finding]:
-    """The daemon has found nothing wrong with itself."""
+    """The daemon reports no problem with itself."""
     for reason in router.health:
-        yield Finding("health", reason, "the log says more; report a bug with the lines of its traceback")
+        yield Finding(
+            "health",
+            reason,
+            "look into the log (logread -e tandemd); report a bug with the lines of its traceback",
+        )
 
 
 def configuration(router: RouterFacts) -> Iterator[Finding]:
@@ -174,14 +178,14 @@ def strangers(router: RouterFacts) -> Iterator[Finding]:
 
 
 def ignored(router: RouterFacts) -> Iterator[Finding]:
-    """No router that is no Tandem peer claims an instance."""
+    """No stranger advertises for an instance."""
     for instance in router.instances:
         if instance.stranger:
             yield Finding(
                 "stranger",
                 f"{instance.name}: {instance.stranger} sends adverts and is no Tandem peer;"
                 f" {instance.strangers_ignored} were ignored",
-                "find that host; is it a router of yours: name all in allow_src, or set strangers 'follow'",
+                "find that host; if it is your router: allow_src with all routers, or strangers 'follow'",
             )
 
 
@@ -224,7 +228,7 @@ def firewall(router: RouterFacts) -> Iterator[Finding]:
 
 
 def zone(router: RouterFacts) -> Iterator[Finding]:
-    """What comes in by the virtual MAC is in the zone of the interface."""
+    """The virtual device of `use_vmac` is in the zone of its interface."""
     zones = [tuple(item.split(" ", 1)) for item in router.ruleset.zones]
     for instance in router.instances:
         chains = {chain for device, chain in zones if device == instance.interface}
@@ -305,8 +309,8 @@ def replication(router: RouterFacts) -> Iterator[Finding]:
 
 
 def guarantee(router: RouterFacts) -> Iterator[Finding]:
-    """No connection is answered before a peer knows it, where that is configured."""
-    advice = "tandem conntrack says more; a peer that is slow, or one host with very many new connections?"
+    """The guarantee holds where it is configured: a peer knows each connection before its first answer."""
+    advice = "look into tandem conntrack; the peer may be slow, or one host may open very many connections"
     for reason in router.unkept:
         yield Finding("guarantee", f"option guarantee does not hold: {reason}", advice)
 

@@ -79,7 +79,7 @@ def collect(config_file: str, control: str) -> tuple[RouterFacts, Config]:
 
 
 def _health(found: Json) -> Iterator[str]:
-    """What no other check tells of."""
+    """Yield the problems in the daemon's health that no other check finds."""
     for reason, what in (
         ("replication_missing", "connections are not replicated"),
         ("exceptions", "a bug in the daemon"),

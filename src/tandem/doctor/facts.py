@@ -123,11 +123,11 @@ class RouterFacts:
     config_file: str = ""
     config_errors: tuple[str, ...] = ()
     enabled: bool = True  # by `option enabled` of the file
-    boot: str = ""  # whether the service starts at boot: yes, no; "": there is none
+    boot: str = ""  # whether the service starts at boot: yes, no; "": there is no service
     standby: tuple[str, ...] = ()  # the groups that are, by command
     daemon: str = ""  # its version; "": it does not run
     daemon_error: str = ""  # why it can't be asked
-    health: tuple[str, ...] = ()  # what the daemon says is wrong with itself
+    health: tuple[str, ...] = ()  # problems that the daemon reports of itself
     edited: bool = False  # the file is not what the daemon runs with
     policy: str = ""  # how the daemon is scheduled
     realtime: bool = True  # wanted

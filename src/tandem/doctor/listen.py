@@ -9,7 +9,7 @@ virtual router id that nobody uses, with priority 1. Daemons ignore them.
 
 On an interface with the active router's IPv4 addresses it asks who else answers for them (ARP, RFC 5227
 section 1.1), and who offers leases (DHCPDISCOVER, RFC 2131): neither is answered by this router itself.
-Likewise for IPv6: who advertises itself as a router, and who serves DHCPv6.
+For IPv6 it asks who advertises itself as a router, and who serves DHCPv6.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def na_frame(mac: bytes, address: bytes, router: bool = True) -> bytes:
 
 
 def request_frame(mac: bytes, source: bytes, wanted: bytes) -> bytes:
-    """The frame that asks for the MAC address of the packed address `wanted`, and tells its owner ours.
+    """Return the frame that asks for the MAC address of the packed address `wanted`, and tells ours.
 
     ARP: RFC 826; IPv6: a neighbour solicitation, RFC 4861 section 4.3.
     """
@@ -65,7 +65,7 @@ def request_frame(mac: bytes, source: bytes, wanted: bytes) -> bytes:
 
 
 def _icmpv6(mac: bytes, source: bytes, group: bytes, kind: int, body: bytes) -> bytes:
-    """A frame with an ICMPv6 message to a multicast group; the MAC address is RFC 2464 section 7's."""
+    """Return a frame with an ICMPv6 message to a multicast group (its MAC address: RFC 2464 section 7)."""
     head = struct.pack("!BB", kind, 0)
     length = len(head) + 2 + len(body)
     summed = pseudo_header(source, group, length, _ICMPV6) + head + b"\0\0" + body

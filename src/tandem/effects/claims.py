@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Claims: hears other hosts say that they have one of the virtual addresses, by ARP and neighbour discovery.
 
-A host that has such an address by mistake need not say so by itself. It is asked now and then, as a host asks
-that wants the address (RFC 5227 section 2.1.1, RFC 4862 section 5.4): that changes nobody's caches. A filter
-in the kernel lets through only what names one of the addresses. Ethernet only.
+A host that has such an address by mistake may never say so unasked. The daemon therefore asks now and then,
+as a host does that wants the address (RFC 5227 section 2.1.1, RFC 4862 section 5.4); such a question changes
+no neighbour cache. A filter in the kernel accepts only packets that name one of the addresses. Ethernet only.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _NOTHING: Program = [("", (RET, 0, "", ""))]
 
 
 class Claims:
-    """Sockets by device and family; `claimed(address, mac)` gets what others say."""
+    """Sockets by device and family; `claimed(address, mac)` is called for each claim."""
 
     def __init__(self, loop: Loop, claimed: Callable[[bytes, bytes], None]) -> None:
         self._loop = loop
@@ -45,9 +45,9 @@ class Claims:
         self._watched: dict[Place, frozenset[bytes]] = {}
 
     def watch(self, wanted: dict[Place, frozenset[bytes]]) -> list[str]:
-        """Listen for these addresses, and no others; what could not be done.
+        """Listen for these addresses and no others; return the problems.
 
-        A socket where nothing is wanted stays, and hears nothing: to close it takes 16 ms.
+        A socket without addresses stays open and hears nothing: closing it takes 16 ms.
         """
         problems = []
         for place in wanted.keys() | self._sockets.keys():
@@ -99,7 +99,7 @@ class Claims:
 
 
 def claim(frame: bytes) -> tuple[bytes, bytes]:
-    """Which address the sender of an Ethernet frame says is its own, and at which MAC address; or ""."""
+    """Return the address that the sender of an Ethernet frame claims, or b"", and its MAC address."""
     if frame[12:14] == struct.pack("!H", _ETH_P_ARP):
         return frame[_SENDER : _SENDER + 4], frame[_SENDER_MAC : _SENDER_MAC + 6]
     kind = frame[_TYPE : _TYPE + 1]
@@ -112,7 +112,7 @@ def claim(frame: bytes) -> tuple[bytes, bytes]:
 
 
 def question(mac: bytes, address: bytes) -> bytes:
-    """The frame that asks whether somebody has a packed address, in the name of nobody."""
+    """Return the frame that asks, from the unspecified address, whether some host has a packed address."""
     if len(address) == 4:
         arp = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + mac + bytes(4) + bytes(6) + address
         return b"\xff" * 6 + mac + struct.pack("!H", _ETH_P_ARP) + arp

@@ -34,7 +34,7 @@ class Endpoint:
         self.installed = False
         self.unsent = 0  # adverts that could not be sent since one was
         self.source: bytes | None = None
-        self._last_source: bytes | None = None  # resignations are sent from it when there is none any more
+        self._last_source: bytes | None = None  # for resignations when the source has gone
         self.socket: VrrpSocket | None = None
         self.frames: tuple[tuple[str, tuple[bytes, ...]], ...] = ()  # announcements by interface
         self.vmac_is_up = False  # only while active: else a flooding switch makes a backup forward too
@@ -45,8 +45,8 @@ class Endpoint:
         self.down: Batch | Unbound = EMPTY
         self.expected: Expected = expected_of(settings)
         self.destinations = _destinations(settings)
-        self.configured = _configured(settings)  # packed addresses of routers that the configuration names
-        self.known = self.configured  # and those that are known besides, see `Router._sort`
+        self.configured = _configured(settings)  # packed addresses of the routers in the configuration
+        self.known = self.configured  # with others that are known, see `Router._sort`
         self.stranger: Stranger | None = None  # the last one that was ignored
         self._adverts: dict[tuple[int, bytes], bytes] = {}
 
@@ -85,7 +85,7 @@ class Endpoint:
     ) -> None:
         """Fill the interface indexes of now into the netlink batches, without what is labelled `foreign`.
 
-        `forms` says by label how addresses are installed that could be installed otherwise.
+        `forms` says by label how to install the addresses that have several forms.
 
         A macvlan may be another one than before, so it counts as down.
         """

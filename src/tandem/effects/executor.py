@@ -48,7 +48,7 @@ if TYPE_CHECKING:
         def calm(self, group: str) -> None: ...
 
 
-SILENT = 3  # adverts in a row that could not be sent: backups take that for death
+SILENT = 3  # unsent adverts in a row after which a backup takes over
 
 Told = Callable[[Transition | GroupTransition | Contested], None]
 
@@ -101,7 +101,7 @@ class Executor:
         return failed
 
     def _do(self, action: Action, actions: Sequence[Action]) -> list[EffectFailed]:
-        """Do one of the actions; the failures of what an active router needs."""
+        """Do one of the actions; return the failures that an active router cannot live with."""
         match action:
             case SendAdvert(name, priority):
                 self._advertise(self.endpoints[name], priority)
@@ -139,7 +139,7 @@ class Executor:
                 connections.calm(group)
 
     def take_connections(self, connections: Connections | None) -> None:
-        """Restore and hand over connections by this from now on; None: they are not replicated."""
+        """Use this from now on to restore and hand over connections; None: they are not replicated."""
         self._connections = connections
 
     def take_guard(self, guard: Guard | None) -> None:
@@ -155,9 +155,9 @@ class Executor:
         return self._send_for_active(lambda endpoint: endpoint.refresh)
 
     def restore_tables(self) -> tuple[list[str], list[EffectFailed]]:
-        """Put back the tables that somebody else has changed: their names, and what the kernel refuses now.
+        """Put back the tables that another program has changed; return their names, and the refusals.
 
-        OSError when the kernel does not say what stands in them.
+        OSError when the kernel does not show them.
         """
         restored: list[str] = []
         failed: list[EffectFailed] = []
@@ -236,7 +236,7 @@ class Executor:
         return _failures(endpoint, [*firewall, *self._rtnl.send(endpoint.up)])
 
     def _raise_vmac(self, endpoint: Endpoint) -> None:
-        """Set the macvlan up: with the first advert, or when it is another one under an active instance."""
+        """Set the macvlan up: with the first advert, or when an active instance has got another one."""
         if endpoint.plan.vmac is not None and not endpoint.vmac_is_up:
             self._set_vmac(endpoint, True)
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Files in directories that others may write to, as /tmp, where OpenWrt keeps what a loss of power may cost.
+"""Files in directories that others may write to, as /tmp, where OpenWrt keeps its volatile state.
 
-Somebody may have put a link, a named pipe or a directory of his own where a file is expected. So no link is
-followed, nothing waits for the other end of a pipe, and no file is written to: a new one takes its place,
-whole or not at all.
+Another user may have put a link, a named pipe or a directory in the place of a file. These functions follow
+no link, never wait for the other end of a pipe, and write to no existing file: a new one replaces it as a
+whole.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def opened(path: str, follow: bool = False) -> int:
-    """A descriptor to read an ordinary file with. OSError, also for what is no file.
+    """Return a descriptor to read an ordinary file. OSError, also for anything that is no ordinary file.
 
-    `follow`: the path may be a link, in a directory that is only root's.
+    `follow`: the path may be a link, in a directory that belongs to root.
     """
     if not follow:
         _check_directory(path)
@@ -31,7 +31,7 @@ def opened(path: str, follow: bool = False) -> int:
 
 
 def read(path: str, most: int, follow: bool = False) -> bytes:
-    """The content of an ordinary file, see `opened`. OSError, also when it is longer than `most` bytes."""
+    """Return the content of an ordinary file, see `opened`. OSError, also for more than `most` bytes."""
     with open(opened(path, follow), "rb") as file:
         data = file.read(most + 1)
     if len(data) > most:
@@ -40,7 +40,7 @@ def read(path: str, most: int, follow: bool = False) -> bytes:
 
 
 def replace(path: str, data: bytes, mode: int = 0o644) -> None:
-    """Put a file with this content in the place of whatever is there. OSError: all is as it was.
+    """Replace a path by a file with this content. OSError: nothing has changed.
 
     Mode and owner stay those of an ordinary file that was there.
     """
@@ -55,7 +55,7 @@ def replace(path: str, data: bytes, mode: int = 0o644) -> None:
             mode, owner = stat.S_IMODE(before.st_mode), (before.st_uid, before.st_gid)
     draft = f"{path}.tandem"
     try:
-        os.unlink(draft)  # of a former life, or somebody's trap
+        os.unlink(draft)  # of a former life, or a trap
     except FileNotFoundError:
         pass
     fd = os.open(draft, _NEW, 0o600)
@@ -73,7 +73,7 @@ def replace(path: str, data: bytes, mode: int = 0o644) -> None:
 
 
 def _check_directory(path: str) -> None:
-    """OSError when the directory, or the link to it, is somebody else's, who could exchange what is in it."""
+    """Raise OSError when another user owns the directory or the link to it, and could exchange the file."""
     directory = os.path.dirname(path) or "."
     if os.lstat(directory).st_uid not in (0, os.geteuid()):
         raise PermissionError(errno.EPERM, "the directory belongs to another user", directory)

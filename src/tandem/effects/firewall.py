@@ -16,9 +16,9 @@ TABLE, NOTRACK_TABLE = "tandem", "tandem_notrack"  # as in plan/encode_nft.py
 class Firewall:
     """The rules of the instances that are active now.
 
-    `device_of` says what device an interface name of the configuration stands for.
-    After `take_plan` the next `set_active` makes the table anew, even if nothing has changed. `restore` mends
-    what somebody else has changed, see table_watch.py.
+    `device_of` says what device an interface name of the configuration stands for. After `take_plan` the next
+    `set_active` makes the table anew, even if nothing has changed. `restore` undoes the changes of other
+    programs, see table_watch.py.
     """
 
     def __init__(
@@ -41,11 +41,11 @@ class Firewall:
         self._anew = True
 
     def clear_former(self) -> None:
-        """Remove what a killed daemon may have left: this table, and those of its gate and its addresses."""
+        """Remove the tables that a killed daemon may have left: this one, the gate's, and two others."""
         self._nftables.transact(self.plan.nft_former)  # a kernel without nftables has no tables either
 
     def keep_untracked(self) -> tuple[Failure, ...]:
-        """Keep adverts and the channel out of connection tracking; the kernel's refusals."""
+        """Keep adverts and the channel out of connection tracking; return the kernel's refusals."""
         self._untracked = None
         failures = self._nftables.transact(self.plan.nft_notrack)
         if not failures:
@@ -53,7 +53,7 @@ class Firewall:
         return failures
 
     def restore_untracked(self) -> bool:
-        """Do so again if somebody else has changed it; whether that was so. OSError as for `restore`."""
+        """Make the table anew if another program has changed it; return whether. OSError: see `restore`."""
         if self._untracked is None or shape_found(NOTRACK_TABLE) == shape_of(self._untracked):
             return False
         self._nftables.transact(self._untracked)
@@ -84,9 +84,9 @@ class Firewall:
         return self._send(self.plan.nft_clear, True)
 
     def restore(self) -> bool:
-        """Make the table as it was again if somebody else has changed it; whether that was so.
+        """Make the table anew if another program has changed it; return whether.
 
-        OSError when the kernel does not say. What the kernel refused before is not tried again.
+        OSError when the kernel does not show it. A batch that the kernel has refused is not tried again.
         """
         if not self.plan.nft_head or self._sent is None or self._failures:
             return False
@@ -97,7 +97,7 @@ class Firewall:
 
     @property
     def failures(self) -> tuple[Failure, ...]:
-        """What the kernel said to the last batch."""
+        """The kernel's refusals of the last batch."""
         return self._failures
 
     def close(self) -> None:
@@ -107,7 +107,7 @@ class Firewall:
     def _on_devices(self, name: str, nft: bytes) -> bytes:
         """The rules of an instance with devices instead of networks.
 
-        In two steps, for a network may be called as another one's device.
+        The replacement has two steps, because a network may have the name of another network's device.
         """
         devices: list[str] = []
         for instance in self.plan.config.instances if nft else ():
@@ -136,5 +136,5 @@ def _name(interface: str) -> bytes:
 
 
 def _place(number: int) -> bytes:
-    """What no interface can be called, of the same size."""
+    """Return a placeholder of the same size, which is no interface's name."""
     return struct.pack("=HHIIII", 20, 1, 0, number, 0, 0)

@@ -17,7 +17,7 @@ The fib expression (kmod-nft-fib, which fw4 needs anyway) takes a peer's packets
 only by which the peer is reached.
 
 The virtual devices of `use_vmac` get into the zones of their interfaces by a process, `fw4_zones.py`, which
-runs whenever the rules of fw4's table are others than those that it has seen.
+runs whenever fw4's table has other rules than the process has seen.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def rules(config: Config, device_of: DeviceOf = lambda name: name) -> tuple[str,
 
 
 def virtual_devices(config: Config, device_of: DeviceOf = lambda name: name) -> dict[str, str]:
-    """The interface of each virtual device, as far as it is known."""
+    """Return the interface of each virtual device, where it is known."""
     return {
         instance.use_vmac: device
         for instance in (config.instances if config.globals.enabled else ())
@@ -78,14 +78,14 @@ def virtual_devices(config: Config, device_of: DeviceOf = lambda name: name) -> 
 
 
 def _written(device: str) -> bool:
-    """Whether nft can carry the name: it takes * for a pattern, and has no way to write a quotation mark."""
+    """Whether nft can write the name: * is a pattern there, and quotation marks cannot be escaped."""
     return not any(char in '*"\\' or not char.isprintable() for char in device)
 
 
 def _waiting(devices: Iterable[str]) -> list[str]:
-    """The rules of the chain `tandem_zones`, from a load of fw4's table until `fw4_zones.py` has seen it.
+    """Return the rules of the chain `tandem_zones`, until `fw4_zones.py` has seen a new table of fw4.
 
-    What begins a connection is dropped, so that it is tried again; fw4 would refuse it.
+    They drop the first packet of a connection, so that the client tries again; fw4 would refuse it.
     """
     neighbors = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept"
     verdicts = ("ct state established,related accept", neighbors, "drop")
@@ -136,7 +136,7 @@ class Fw4:
         self._present: tuple[str, ...] | None = None
         self._applying = self._again = False
         self._virtual: dict[str, str] = {}  # virtual device: interface
-        self._zoned: Shape | None = None  # fw4's table when all of these were in their zones
+        self._zoned: Shape | None = None  # of fw4's table when all of these were in their zones
         self._zoning = False  # the process that puts them there runs
         self._zone_again = False
 
@@ -161,7 +161,7 @@ class Fw4:
             self._apply()
 
     def changed(self) -> None:
-        """Somebody has changed nftables. OSError: the kernel does not say how."""
+        """Look at fw4's table, because another program has changed nftables. OSError."""
         if not self._virtual:
             return
         shape = shape_found(TABLE)
@@ -189,7 +189,7 @@ class Fw4:
             self._zone(None)
 
     def _zone(self, shape: Shape | None) -> None:
-        """Start the process; `shape` is that of the table now. One that runs may have seen another table."""
+        """Start the process; `shape` is that of the table. A process that runs may have seen another one."""
         self._zoned = None
         if self._zoning:
             self._zone_again = True
@@ -212,7 +212,7 @@ class Fw4:
             self._zoned = shape
         else:
             names = ", ".join(self._virtual)
-            text = f"fw4: {names} may be in no zone, and then nothing passes: fw4_zones: {ended}"
+            text = f"fw4: {names} may be in no zone, which drops all packets: fw4_zones: {ended}"
             self._log.limited("fw4 zones", "warning", text)
 
     def _apply(self) -> None:

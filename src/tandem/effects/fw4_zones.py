@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The virtual devices of `use_vmac` in OpenWrt's firewall: each is in the zone of its interface.
 
-What clients send to the virtual MAC comes in by the macvlan, which fw4 puts into no zone: nothing would pass.
-So every rule of the table `inet fw4` that names the interface (iifname, oifname) gets a copy beside it that
-names the macvlan. Zones, port forwards, the user's own rules and their order hold for both then.
+Packets to the virtual MAC come in by the macvlan, which fw4 puts into no zone: it would refuse them all.
+Every rule of the table `inet fw4` that names the interface (iifname, oifname) therefore gets a copy beside it
+that names the macvlan. Zones, port forwards, the user's own rules and their order then hold for both.
 
-This is a short-lived process: `nft` lists the table, and the copies are made in one transaction, which
-makes none if nothing is missing. fw4 removes them with everything else when it loads its table anew, and the
-daemon, which hears of that, starts the process again. Until then the chain `tandem_zones`, which fw4
-includes, drops what begins a connection, so that it is tried again and not refused.
+This is a short-lived process: `nft` lists the table, and makes the missing copies in one transaction. fw4
+removes the copies when it loads its table anew. The daemon hears of that and starts the process again. Until
+then the chain `tandem_zones`, which fw4 includes, drops the first packet of a connection, so that the client
+tries again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 CHANGED = 10  # exit status, as in fw4.py
 NFT = "/usr/sbin/nft"
 TABLE = "inet fw4"
-WAITING = "tandem_zones"  # the chain of what waits for the copies
+WAITING = "tandem_zones"  # the chain that holds until the copies are there
 
 _MARK = "!tandem: as for "  # begins the comment of a copy
 _CHAIN = re.compile(r"^\tchain (\S+) \{")
@@ -35,7 +35,7 @@ Rule = tuple[str, str, str]  # chain, text, handle
 
 
 def missing(listing: str, base_of: Mapping[str, str]) -> list[str]:
-    """What `nft -f` has to do to a table that `nft -a list table` shows; [] when nothing is missing.
+    """Return the script for `nft -f` that completes a table, as `nft -a list table` shows it; [] for none.
 
     `base_of` has the interface of each virtual device.
     """
@@ -68,7 +68,7 @@ def _read(listing: str) -> tuple[list[str], list[Rule]]:
 
 
 def _copies(text: str, base_of: Mapping[str, str]) -> Iterator[str]:
-    """The rule for each virtual device that it does not name and whose interface it names."""
+    """Yield a copy of a rule for each virtual device whose interface, but not itself, the rule names."""
     matches = list(_MATCH.finditer(text))
     for device, base in base_of.items():
         hits = [match for match in matches if _names(match, base) and not _names(match, device)]
@@ -82,13 +82,13 @@ def _copies(text: str, base_of: Mapping[str, str]) -> Iterator[str]:
 
 
 def _names(match: re.Match[str], device: str) -> bool:
-    """Whether a match takes the device; `br-*` is a pattern."""
+    """Whether a match names the device; `br-*` is a pattern."""
     names = re.findall(r'"([^"]*)"', match[2] or match[3])
     return any(name == device or (name[-1:] == "*" and device.startswith(name[:-1])) for name in names)
 
 
 def main(argv: Sequence[str]) -> int:
-    """`argv`: DEVICE=INTERFACE of each virtual device. 0: nothing was missing, CHANGED: it was, 1: it is."""
+    """Complete the table; `argv`: DEVICE=INTERFACE pairs. 0: it was complete, 1: it can't be completed."""
     base_of = dict(word.split("=", 1) for word in argv)
     listed = subprocess.run(
         [NFT, "-a", "list", "table", *TABLE.split()], capture_output=True, text=True, env={}

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A guard: a table of nftables that keeps a router silent unless it is MASTER, also when its daemon has died.
 
-There are two: the one of DHCP servers and RA daemons (plan/encode_guard.py), and the one of virtual addresses
-that carry no short lifetime (plan/encode_switch.py). The executor tells which instances are installed; what
-an instance waits for (`delay`) keeps it silent a little longer. Each change and each refresh is one small
-transaction of 8 µs.
+There are two guards: for DHCP servers and RA daemons (plan/encode_guard.py), and for virtual addresses
+without a short lifetime (plan/encode_switch.py). The executor says which instances are installed; `delay`
+keeps an instance silent a little longer. Each change and each refresh is one small transaction of 8 µs.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ class Guard:
             self.refresh()
 
     def take(self, plan: GuardPlan) -> None:
-        """Go over to the plan of a reload; the same one leaves the table alone."""
+        """Go over to the plan of a reload; the table stays when the plan is the same."""
         if plan != self._plan:
             self.hold(plan)
 
@@ -81,9 +80,9 @@ class Guard:
         self.answering = frozenset() if failures else frozenset(names)
 
     def restore(self) -> bool:
-        """Make the table as it was again if somebody else has changed it; whether that was so.
+        """Make the table anew if another program has changed it; return whether.
 
-        OSError when the kernel does not say.
+        OSError when the kernel does not show it.
         """
         if not self._plan.hold or shape_found(self.table) == shape_of(self._plan.hold):
             return False
@@ -96,7 +95,7 @@ class Guard:
             self._transact(self._plan.clear)
 
     def close(self) -> None:
-        """Close the socket. The table stays, and silent: whoever stops the daemon has not been elected."""
+        """Close the socket. The table stays and keeps this router silent: it is not elected any more."""
         self._nftables.close()
 
     def _transact(self, batch: bytes) -> tuple[Failure, ...]:

@@ -221,7 +221,7 @@ class Interfaces:
         return [link for link in before if link[0] != own] != [link for link in links if link[0] != own]
 
     def _forms(self, endpoint: Endpoint) -> dict[str, Form]:
-        """How each address is installed that may be installed in several ways, by label."""
+        """Return the forms of the addresses that have several, by label."""
         if not endpoint.plan.forms:
             return {}
         virtual = _virtual(self._plan)

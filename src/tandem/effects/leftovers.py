@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Leftovers: what is in the kernel already when the daemon starts, by a former life or by somebody else.
+"""Leftovers: objects in the kernel before the daemon starts, of a former life or of another program.
 
-A daemon that was killed has cleared nothing, and its configuration may have been another one. So its traces
-are known by marks that are in the kernel: protocol numbers, and the alias of macvlans.
+A killed daemon has cleared nothing, and its configuration may have been another one. Its objects therefore
+carry marks in the kernel: protocol numbers, and the alias of macvlans.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _VIRTUAL_MAC = bytes((0, 0, 0x5E, 0))
 
 
 def leftovers(virtual: Collection[tuple[int, bytes]]) -> tuple[Template, ...]:
-    """Messages that delete what a former life of the daemon left in the kernel.
+    """Return messages that delete the objects that a former life of the daemon left in the kernel.
 
     Rules, routes and addresses with Tandem's protocol number, and its macvlans; and of the addresses in
     `virtual` (family, packed) those that expire, for kernels that don't keep IFA_PROTO.
@@ -57,7 +57,7 @@ def leftovers(virtual: Collection[tuple[int, bytes]]) -> tuple[Template, ...]:
 
 
 def routes_of(plan: Plan) -> tuple[Template, ...]:
-    """Messages that delete the routes of all instances: a route may state another protocol than Tandem's."""
+    """Return messages that delete the routes of all instances: some may have another protocol than ours."""
     return tuple(
         template
         for part in plan.instances.values()

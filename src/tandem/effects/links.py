@@ -137,7 +137,7 @@ class Links:
         return link is not None and any(key[1] == packed for key in link.addresses)
 
     def can_send_from(self, name: str, packed: bytes) -> bool:
-        """Whether packets may leave `name` from this address: it is on this router, and nobody else's.
+        """Whether packets may leave `name` from this address: this router has it, and no other host.
 
         A link-local address must be on `name` itself.
         """

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""nftables as the daemon uses it: prebuilt transactions, and whether a table still stands as it was made.
+"""nftables as the daemon uses it: prebuilt transactions, and whether a table is still as it was made.
 
-Each of Tandem's tables is made whole by one batch, so that the batch itself says what must stand in the
-kernel: how many chains and sets, and how many rules in which chain. The kernel numbers everything in a
-table as it comes, from 1 on; a higher number belongs to something that was put there later.
+One batch makes each of Tandem's tables as a whole, so that the batch itself says what the kernel must have:
+how many chains and sets, and how many rules in which chain. The kernel numbers the objects of a table from 1
+on; a higher number belongs to an object that was added later.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _COUNTER_PACKETS = 2  # NFTA_COUNTER_PACKETS
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What stands in a table."""
+    """The objects of a table, counted."""
 
     objects: int  # chains and sets
     rules: tuple[tuple[bytes, int], ...]  # the name of each chain that has rules, and how many
@@ -57,11 +57,11 @@ class Nftables:
 
     @property
     def port(self) -> int:
-        """The netlink port id of our own transactions; 0: there has been none."""
+        """The netlink port id of our own transactions; 0 before the first one."""
         return self._commands.port if self._commands is not None else 0
 
     def transact(self, batch: bytes, label: str = "nftables") -> tuple[Failure, ...]:
-        """Let the kernel do all of a batch or nothing; why it did nothing, under this label."""
+        """Let the kernel do all of a batch or nothing; return its refusals, under this label."""
         if self._commands is None:
             try:
                 self._commands = Commands(NETLINK_NETFILTER, _SEND_BUFFER)
@@ -90,7 +90,7 @@ def numbered(batch: bytes) -> bytes:
 
 
 def shape_of(batch: bytes) -> Shape | None:
-    """What stands in the one table that a batch makes anew; None: it makes none."""
+    """Return the shape of the one table that a batch makes anew; None: it makes none."""
     objects, rules, anew = 0, dict[bytes, int](), False
     for kind, _, _, body in messages(batch):
         if kind == _NEWTABLE:
@@ -106,7 +106,7 @@ def shape_of(batch: bytes) -> Shape | None:
 
 
 def shape_found(table: str) -> Shape | None:
-    """What stands in the kernel's table `inet NAME` now; None: there is none. OSError: it does not say."""
+    """Return the shape of the kernel's table `inet NAME`; None: there is none. OSError: it is not shown."""
     name = table.encode() + b"\0"
     answers = _ask(_GETTABLE, {_TABLE_NAME: name})
     found = [attributes(body, 4) for kind, body in answers if kind == _NEWTABLE]
@@ -116,7 +116,7 @@ def shape_found(table: str) -> Shape | None:
     for kind, body in _ask(_GETRULE, {_RULE_TABLE: name}, _NLM_F_DUMP):
         if kind == _NEWRULE:
             rule = attributes(body, 4)
-            if rule.get(_RULE_TABLE) == name:  # old kernels tell all tables
+            if rule.get(_RULE_TABLE) == name:  # old kernels send the rules of all tables
                 rules[rule[_RULE_CHAIN]] = rules.get(rule[_RULE_CHAIN], 0) + 1
                 last = max(last, int.from_bytes(rule[_RULE_HANDLE], "big"))
     use, flags = (int.from_bytes(found[0].get(kind, b""), "big") for kind in (_TABLE_USE, _TABLE_FLAGS))
@@ -124,7 +124,7 @@ def shape_found(table: str) -> Shape | None:
 
 
 def packets_counted(table: str, counter: str) -> int:
-    """How many packets a named counter of the table `inet NAME` has counted; 0: there is none. OSError."""
+    """Return the packets of a named counter in the table `inet NAME`; 0 without a counter. OSError."""
     wanted = {_OBJ_TABLE: table.encode() + b"\0", _OBJ_NAME: counter.encode() + b"\0", _OBJ_TYPE: _COUNTER}
     for kind, body in _ask(_GETOBJ, wanted):
         if kind == _NEWOBJ:
@@ -134,7 +134,7 @@ def packets_counted(table: str, counter: str) -> int:
 
 
 def _ask(kind: int, wanted: dict[int, bytes], flags: int = 0) -> list[tuple[int, bytes]]:
-    """(type, body) of the answers; the kernel gives them while it is asked, and as they are read."""
+    """Return (type, body) of the answers; the kernel sends them during the request and each read."""
     body = struct.pack("=BBH", _INET, 0, 0)
     for attribute, value in wanted.items():
         body += struct.pack("=HH", 4 + len(value), attribute) + value + bytes(-len(value) % 4)

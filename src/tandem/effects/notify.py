@@ -12,8 +12,8 @@ Here the next one waits for the one before, and only the last role of those that
 scripts wait for those of the same instance or group, hotplug scripts for all of their group: they
 are shared, so that two instances of one group would run the same script at once.
 
-Scripts run as root and cost much, and whoever can forge adverts can change roles. So after `BURST` roles of
-an instance or group its next one is told `DISTANCE` later at the earliest, if it is still the last one then.
+Scripts run as root and cost much, and an attacker who forges adverts can change roles. After `BURST` roles of
+an instance or group, scripts therefore run at most once each `DISTANCE`, for the last role.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tandem.loop import Loop
 
 TIMEOUT = 60_000 * MILLISECOND
-BURST = 4  # roles of one subject that are told at once
+BURST = 4  # roles of one subject whose scripts run at once
 DISTANCE = 5_000 * MILLISECOND  # between two later ones
 _BUDGETS_MAX = 1024
 INSTANCE = "INSTANCE"
@@ -59,7 +59,7 @@ class _Lane:
     """Commands of which one runs at a time."""
 
     running: int | None = None  # process id
-    begun: Subject | None = None  # of whose role some commands have run
+    begun: Subject | None = None  # the subject whose commands are not all done
     waiting: dict[Subject, list[Command]] = field(default_factory=dict)  # of the last role told, in order
 
 
@@ -129,7 +129,7 @@ class Notifier:
                 return
             lane = self._lanes[key] = _Lane()
         self.superseded += lane.waiting.pop(subject, None) is not None
-        contested = CONTESTED, subject[1]  # that is of the past with the next role
+        contested = CONTESTED, subject[1]  # the next role makes it obsolete
         lane.waiting.pop(contested, None)
         if lane.begun in (subject, contested):
             lane.begun = None
@@ -159,7 +159,7 @@ class Notifier:
         self._finish()
 
     def _start(self, key: Subject, lane: _Lane) -> bool:
-        """Start the next command; False when it has to wait, for one that runs or for its time."""
+        """Start the next command; False when it has to wait, for another one or for its budget."""
         subject = lane.begun or next((one for one in lane.waiting if self._may_begin(key, one)), None)
         if subject is None:
             budgets = [found for one in lane.waiting if (found := self._budgets.get((key, one)))]
@@ -186,7 +186,7 @@ class Notifier:
         return True
 
     def _may_begin(self, key: Subject, subject: Subject) -> bool:
-        """Whether the scripts of another role may start; at the end of the daemon they need not wait."""
+        """Whether the scripts of another role may start; they need not wait when the daemon ends."""
         if self._drained is not None:
             return True
         if len(self._budgets) >= _BUDGETS_MAX:

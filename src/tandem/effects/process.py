@@ -315,7 +315,7 @@ def insecure_path(path: str, uid: int = 0) -> str | None:
 
 
 def find_program(name: str) -> str:
-    """The absolute path of a program of the system; where there is none, that where it should be."""
+    """Return the absolute path of a system program; if it is missing, the path where it should be."""
     paths = [f"{directory}/{name}" for directory in PATH.split(":")]
     return next((path for path in paths if os.access(path, os.X_OK)), paths[0])
 

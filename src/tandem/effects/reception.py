@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Reception: reads the adverts of one interface and one family, within budgets.
 
-To read an advert costs 70 to 85 us at real-time priority, and anybody on the LAN can send them. So there are
-two sockets, and a filter in the kernel decides which one gets a packet:
+Reading an advert costs 70 to 85 us at real-time priority, and any host on the LAN can send adverts. There are
+therefore two sockets, and a filter in the kernel decides which one gets a packet:
 
     known    hop limit, version and virtual router id are right, and the source is a router that we know
-    others   everything else: junk, routers that we do not know, virtual routers that are not ours
+    others   all other packets: junk, routers that we do not know, virtual routers that are not ours
 
-What is in `known` is read at once. Anybody can send in the name of a router that we know, though: when the
+Packets in `known` are read at once. Anybody can send in the name of a router that we know, though: when the
 budget of `known` is used up, what was accepted before is still picked out, which costs little, so that no
 junk hides the active router's adverts. `others` has a small buffer and a small budget: in ordinary times its
 packets are read at once as well, in a flood a sample of them, and the rest is only counted.
@@ -40,12 +40,12 @@ _GLANCE = 10_000_000  # ns between two looks for what was accepted before, meanw
 _OTHERS_RATE = 100  # packets a second
 _KNOWN_RATE = 200  # besides those that are expected
 _MARGIN = 12  # times the expected rate: an active router may be up to ten times as fast as we are
-_ANYBODY_RATE = 5000  # while nobody is known: whoever is active must be heard
+_ANYBODY_RATE = 5000  # while no router is known: the active one must be heard
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the virtual routers of one interface and family want to hear."""
+    """The adverts that the virtual routers of one interface and family want to hear."""
 
     virtual_routers: frozenset[tuple[int, int]]  # version and virtual router id
     min_hop_limit: int  # of unicast adverts
@@ -123,12 +123,12 @@ class Reception:
 
 
 def _budget(rate: int) -> Budget:
-    """As many packets a second, and those of a second at once."""
+    """Return a budget of this many packets a second, and as many at once."""
     return Budget(rate, _SECOND // rate)
 
 
 def program(family: int, wanted: Wanted, known: bool) -> bytes:
-    """The filter of `known`, or of `others`, which gets what that one does not."""
+    """Return the filter of `known`, or of `others`, which gets all packets that `known` does not."""
     return bpf.assemble(_program4(wanted, known) if family == 4 else _program6(wanted, known))
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""TableWatch: the news that somebody else has changed nftables, as `nft flush ruleset` does.
+"""TableWatch: hears when another program changes nftables, as `nft flush ruleset` does.
 
-Every transaction of nftables ends with one message that says who made it. A filter in the kernel keeps away
-all other messages and our own transactions, so that a set that some program fills costs one wake a PAUSE,
-and a router where nobody touches nftables none.
+Every transaction of nftables ends with one message that names its program. A filter in the kernel drops all
+other messages and those of our own transactions. A program that fills a set costs one wake each PAUSE; a
+router where no program changes nftables has no wakes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tandem.log import Logger
     from tandem.loop import Loop
 
-PAUSE = 100_000_000  # ns between two looks: someone may fight us
+PAUSE = 100_000_000  # ns between two looks: another program may undo our changes
 _SOL_NETLINK, _ADD_MEMBERSHIP, _NFNLGRP_NFTABLES = 270, 1, 7
 _NEWGEN = 0xA0F  # NFT_MSG_NEWGEN
 _PROC_PID, _PROC_NAME = 2, 3  # NFTA_GEN_PROC_*
@@ -30,7 +30,7 @@ _TIMER = "nftables changed"
 
 
 class TableWatch:
-    """Calls `restore()` after somebody else's transactions: it puts back, and names, what they have taken."""
+    """Calls `restore()` after transactions of other programs: it puts tables back and returns their names."""
 
     def __init__(self, loop: Loop, log: Logger, restore: Callable[[], list[str]]) -> None:
         self.restored = 0  # tables that had to be put back
@@ -42,7 +42,7 @@ class TableWatch:
         self._by = ""  # who made the last transaction
 
     def start(self, port: int) -> None:
-        """Begin; `port` is the netlink port id of our own transactions, 0: we make none."""
+        """Begin to listen; `port` is the netlink port id of our own transactions, 0: there are none."""
         if not port:
             return  # the kernel has no nftables
         opened = open_netlink(NETLINK_NETFILTER)
@@ -52,7 +52,7 @@ class TableWatch:
         self._loop.add_reader(opened.fileno(), self._readable)
 
     def close(self) -> None:
-        """Hear nothing any more."""
+        """Stop listening."""
         self._loop.call_at(_TIMER, None)
         if self._socket is not None:
             self._loop.remove_reader(self._socket.fileno())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The kernel settings that an instance needs: for a virtual MAC address, `promote_secondaries`, an owner.
+"""The kernel settings of instances: for a virtual MAC address, `promote_secondaries`, and owners.
 
 Measured with two routers and a client (tests/netns/test_vmac_sysctls.py pins it down):
 

@@ -60,10 +60,9 @@ _ANCILLARY = socket.CMSG_SPACE(_PKTINFO6.size) + socket.CMSG_SPACE(_INT.size)
 class VrrpSocket:
     """A raw VRRP socket on one interface.
 
-    `family` is 4 or 6, `groups` are packed multicast groups to join, `buffer` are bytes of packets that
-    wait. The socket stays with
-    `ifindex` whatever the interface is called; when the interface is made anew, close this
-    and open another. OSError when the interface is gone or CAP_NET_RAW / CAP_NET_ADMIN lack.
+    `family` is 4 or 6, `groups` are packed multicast groups to join, `buffer` is the size of the receive
+    buffer. The socket stays with `ifindex` whatever the interface is called; when the interface is made anew,
+    close this and open another. OSError when the interface is gone or CAP_NET_RAW / CAP_NET_ADMIN lack.
     """
 
     __slots__ = ("_buffer", "_lost", "_socket", "_ways", "family", "ifindex", "interface", "malformed")
@@ -140,11 +139,11 @@ class VrrpSocket:
         self._socket.close()
 
     def filter(self, program: bytes) -> None:
-        """Receive from now on what `program` (see bpf.py) lets pass. OSError: the kernel does not take it."""
+        """Receive only the packets that `program` (see bpf.py) accepts. OSError: the kernel refuses it."""
         attach(self._socket, program)
 
     def lost(self) -> int:
-        """How many packets did not fit into the buffer since this was asked last."""
+        """Return how many packets did not fit into the buffer since the last call."""
         size = 4 * (_DROPS + 1)
         drops = int.from_bytes(
             self._socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, size)[-4:], sys.byteorder

@@ -24,8 +24,8 @@ LATENCIES = 1024  # the last so many are what percentiles are made of
 HELD_MAX = 512  # packets at once; under a flood more would only wait for their timeout
 MINUTE = 60 * 1_000_000_000
 
-# Ways to leave: a peer has the flow; it took too long; nobody had to know; it is none of our flows; there are
-# too many at once or the peer does not answer.
+# Ways to leave: a peer has the flow; the timeout is over; no peer had to know; the flow is not replicated;
+# too many packets wait, or the peer does not answer.
 ACKED, TIMED_OUT, BYPASSED, UNKNOWN, OVERLOAD = range(5)
 
 # whether the gate is on, held, the five ways, lost, limited, waiting now, median, 99th percentile and maximum
@@ -72,8 +72,8 @@ def _tuple(packet: bytes, at: int, family: bytes, protocol: int, addresses: byte
 class Hold:
     """Packets that wait for their verdict, each for `timeout` at most. A packet is what accepts it.
 
-    The kernel numbers what it gives to the queue. A number that never came belongs to a packet that it let
-    pass because too many were unread: it is counted as lost.
+    The kernel numbers the packets of the queue. A missing number belongs to a packet that the kernel accepted
+    because too many were unread: it counts as lost.
     """
 
     def __init__(self, timeout: int) -> None:
@@ -90,7 +90,7 @@ class Hold:
         return len(self._packets)
 
     def add(self, number: int, accept: Accept, since: int, now: int) -> int | None:
-        """Hold a packet that came at `since`; the way by which it has to leave at once, None: it may wait."""
+        """Hold a packet that came at `since`; return the way by which it must leave at once, or None."""
         self.held += 1
         self.lost += (number - self._last - 1) & 0xFFFFFFFF
         self._last = number
@@ -128,7 +128,8 @@ class Hold:
     def figures(self, on: bool, limited: int) -> bytes:
         """Everything counted, as `read_figures` reads it.
 
-        `on`: whether the rules stand; `limited`: packets that they let pass, of sources that make too many.
+        `on`: whether the rules are installed; `limited`: packets that they accepted because of the rate
+        limit.
         """
         known = sorted(self._latencies)
         middle = known[len(known) // 2] if known else 0
@@ -166,26 +167,26 @@ def read_figures(packed: bytes) -> dict[str, int | dict[str, int]]:
 
 
 def unkept(figures: dict[str, Any]) -> int:
-    """The connections that were answered before a peer knew them, though one was in step."""
+    """Return how many connections were answered before a peer knew them, though one was in step."""
     return sum(int(figures[name]) for name in ("timed_out", "overload", "lost", "limited"))
 
 
 class Unkept:
-    """For how many connections the guarantee was not kept lately."""
+    """Counts the connections for which the guarantee was not kept lately."""
 
     def __init__(self) -> None:
         self._total = 0
         self._found: deque[tuple[int, int]] = deque(maxlen=64)  # when, and how many; one a second
 
     def judge(self, total: int, now: int) -> int:
-        """How many were added since the last time."""
+        """Take a new total; return how many were added since the last one."""
         more, self._total = total - self._total, total
         if more > 0:
             self._found.append((now, more))
         return max(0, more)
 
     def lately(self, now: int) -> int:
-        """How many there were within the last minute."""
+        """Return how many there were within the last minute."""
         return sum(number for when, number in self._found if now - when < MINUTE)
 
 

@@ -33,7 +33,7 @@ IDS_A_MESSAGE = 4096
 RESTART, RESTART_MAX = SECOND, 64 * SECOND
 REAP_PAUSE = SECOND // 10
 SILENCE = 3 * SECOND  # the gate speaks every second while it is on
-_BUFFER = 256 << 10  # bytes of the socket: what waits in it gets old
+_BUFFER = 256 << 10  # bytes of the socket: messages that wait in it get old
 _START = "import sys; sys.path.insert(0, sys.argv.pop(1)); import tandem.lean; \
 from tandem.gate.process import main; sys.exit(main(sys.argv[1:]))"
 _PACKAGE_DIR = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -134,7 +134,7 @@ class GateLink:
             os.kill(self._pid, signal.SIGKILL)
 
     def check(self) -> None:
-        """Somebody has changed the firewall: let the process look whether its rules still stand."""
+        """Let the process check its rules, because another program has changed the firewall."""
         if self._ready and self._on:
             self._send(b"C")
 
@@ -182,7 +182,7 @@ class GateLink:
             self._log.error(f"conntrack_sync: no guarantee: {self.error}")
 
     def _judge(self) -> None:
-        """Say when connections were answered before a peer knew them."""
+        """Log when connections were answered before a peer knew them."""
         total = unkept(_sum(self._before, self._figures))
         if more := self._unkept.judge(total, self._heard_at):
             text = f"conntrack_sync: gate: the guarantee was not kept for {more} connections"
@@ -248,7 +248,7 @@ class GateLink:
     # For people
 
     def trouble(self) -> list[str]:
-        """Why a connection may be answered before a peer knows it, and for how many that was so lately."""
+        """Return why connections may be answered before a peer knows them, and how many were lately."""
         found = [self.error] if self.error else []
         if self._on and not self.error and not self._figures["on"]:
             found.append("the gate is not on (yet)")

@@ -11,9 +11,10 @@ the router: so the entry itself is asked for, by the packet's tuple, and the bac
 the client's ACK pass.
 
 Nothing may be held for longer than the timeout, whatever happens to the daemon and however much arrives: the
-deadlines are here. A packet is as old as the kernel says, so that it may be overdue when it is read. A turn
-reads PACKETS_A_TURN at most; HELD_MAX wait at once, what comes then passes, and so does what does not fit the
-queue's socket. Each is counted: it is a connection for which the guarantee was not kept.
+deadlines are here. The age of a packet is that of the kernel's timestamp, so that it may be overdue when it
+is read. A turn reads PACKETS_A_TURN at most, and HELD_MAX packets wait at once. Further packets are accepted,
+and so are those that do not fit into the queue's socket. Each of these is counted as a connection for which
+the guarantee was not kept.
 
 When this process dies, the kernel drops what is held (the server repeats its SYN,ACK after a second) and lets
 pass what comes (`bypass`). When it hangs, the daemon kills it after 3 s, and NFQA_CFG_F_FAIL_OPEN lets pass
@@ -177,7 +178,7 @@ class Gate:
     # The daemon
 
     def _hear(self) -> bool:
-        """Do what the daemon says; False: it is gone, or this process must end."""
+        """Do what the daemon says; False: the daemon is gone, or this process must end."""
         for _ in range(MESSAGES_A_TURN):
             try:
                 message = self._daemon.recv(MESSAGE_MAX)
@@ -229,12 +230,12 @@ class Gate:
         self._say(FIGURES + self._hold.figures(self._on, self._rules.limited()))  # also a sign of life
 
     def _stamp(self) -> None:
-        """Have the kernel note when packets arrive; otherwise they are as old as their reading."""
+        """Have the kernel timestamp packets; without that their age begins when they are read."""
         self._stamps = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
             self._stamps.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         except OSError as error:
-            self._say(WARN + f"gate: packets carry no time of arrival: {error.strerror}".encode())
+            self._say(WARN + f"gate: packets have no timestamps: {error.strerror}".encode())
 
     def _say(self, message: bytes) -> bool:
         try:
@@ -245,14 +246,14 @@ class Gate:
 
 
 class _Some:
-    """The queue's socket as NetfilterQueue reads it: `left` packets, and then there seem to be no more."""
+    """The queue's socket as NetfilterQueue reads it: after `left` packets it seems to be empty."""
 
     def __init__(self, fd: int) -> None:
         self.left = 0
         self._socket = socket.socket(fileno=os.dup(fd))
 
     def recv(self, size: int) -> bytes:
-        """The next packet. BlockingIOError: no more of them now."""
+        """Return the next packet. BlockingIOError: there is none, or this turn has read enough."""
         while self.left > 0:
             self.left -= 1
             try:
@@ -264,7 +265,7 @@ class _Some:
 
 
 def _age(arrived: float) -> int:
-    """The age in ns of a packet that came at this time of day; 0 where that is not known."""
+    """Return the age in ns of a packet that came at this time of day; 0 without a timestamp."""
     return max(0, time.time_ns() - int(arrived * SECOND)) if arrived else 0
 
 

@@ -10,9 +10,9 @@ TCP's first reply is known by its flags. For UDP and ICMP echo connection tracki
 nf_conntrack_acct, which OpenWrt has on): the first FIRST packets of the reply direction, for a server that
 answers in several packets sends them while the first one is held.
 
-A host that opens connections without end must not take the queue from all others: what exceeds SOURCE_RATE of
-one source passes without being held, and is counted. The source is the client, whatever is translated.
-iptables has no match for it, so that there the gate's own limits have to do.
+A host that opens connections without end must not take the queue from all others: packets above SOURCE_RATE
+of one source are accepted at once, and counted. The source is the client, whatever is translated. iptables
+has no such match; there only the gate's own limits hold.
 
 `bypass`: what finds no one at the queue passes. nft is tried first; where its queue expression is
 missing (OpenWrt: kmod-nft-queue), iptables.
@@ -31,7 +31,7 @@ _CLEAN = {"PATH": PATH}
 
 FIRST = 4  # packets
 SOURCE_RATE, SOURCE_BURST = 1000, 500  # packets a second, and at once
-SOURCES = 4096  # that are told apart; more of them are not limited
+SOURCES = 4096  # distinct sources; further ones are not limited
 COUNTER = "limited"
 _NFT = """
 table inet {table} {{
@@ -101,17 +101,17 @@ class Rules:
         return problems
 
     def restore(self) -> list[str]:
-        """Install the rules again if somebody else has changed them; what there is to say of it."""
+        """Install the rules again if another program has changed them; return messages for the log."""
         if self._standing() == self._stood:
             return []
         self.clear()
         try:
-            return ["somebody had removed the rules: they are put back", *self.install()]
+            return ["another program had removed the rules: they are put back", *self.install()]
         except RulesError as error:
-            return [f"somebody has removed the rules, and they cannot be put back ({error})"]
+            return [f"another program has removed the rules, and they cannot be put back ({error})"]
 
     def _standing(self) -> object:
-        """The rules as they are in the kernel now."""
+        """Return the rules as they are in the kernel now."""
         if self.backend != "nft":
             listed = (["-C", "PREROUTING", "-j", CHAIN], ["-S", CHAIN])
             return [_output(name, *some) for name in _both_families(self.backend) for some in listed]
@@ -146,7 +146,7 @@ class Rules:
         self.backend = ""
 
     def limited(self) -> int:
-        """How many packets passed because their source makes too many."""
+        """Return how many packets were accepted because of the rate limit."""
         if self.backend == "nft":
             from tandem.effects.nftables import packets_counted
 
@@ -200,7 +200,7 @@ def _mangle(program: str, *arguments: str) -> str:
 
 
 def _output(program: str, *arguments: str) -> str:
-    """What `iptables -t mangle` prints; "" when it fails."""
+    """Return what `iptables -t mangle` prints; "" when it does not run, "absent" when it fails."""
     try:
         argv = [find_program(program), "-w", "-t", "mangle", *arguments]
         done = subprocess.run(argv, capture_output=True, timeout=TIMEOUT, env=_CLEAN)

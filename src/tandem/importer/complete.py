@@ -95,7 +95,7 @@ def _complete_adverts(draft: Draft, section: Section, settings: Section | None) 
 
 
 def _complete_authentication(draft: Draft, section: Section, settings: Section | None) -> None:
-    """AH leaves routers that do not understand each other; it has no effect where keepalived ignores it."""
+    """Refuse AH, without which the routers would not understand each other, unless keepalived ignores it."""
     kind = section.get("auth_type")
     if kind is None or kind.value.upper() != "AH":
         return
@@ -213,7 +213,7 @@ def _is_owner(section: Section) -> bool:
 
 
 def _count_once(draft: Draft, owners: list[Section]) -> None:
-    """Leave out what is tracked by another section already; a fault counts more than a weight."""
+    """Leave out objects that another section of the group tracks already; a fault outweighs a weight."""
     seen: dict[tuple[str, str], Entry] = {}
     for owner in owners:
         for entry in owner.entries:
@@ -229,9 +229,9 @@ def _count_once(draft: Draft, owners: list[Section]) -> None:
 
 
 def _weigh_nothing(draft: Draft, member: Section) -> None:
-    """Without a word in the group, a member's weights do not count.
+    """Drop a member's weights, which keepalived ignores unless the group says otherwise.
 
-    An interface counts as one without a weight then, and a script not at all.
+    An interface then counts as one without a weight, and a script not at all.
     """
     for entry in member.entries:
         if entry.name not in ("track_interface", "track_script"):
@@ -249,7 +249,7 @@ def _weigh_nothing(draft: Draft, member: Section) -> None:
 
 
 def _weigh_nothing_for_owners(draft: Draft, group: Section) -> None:
-    """What the group of an owner tracks counts without its weight."""
+    """Drop the weights that the group of an owner tracks with."""
     for entry in group.entries:
         if entry.name in ("track_interface", "track_script"):
             what, weight, direction = _tracked(draft, entry)
@@ -259,7 +259,7 @@ def _weigh_nothing_for_owners(draft: Draft, group: Section) -> None:
 
 
 def _owner_weighs_nothing(draft: Draft, owner: Section) -> None:
-    """The owner of its addresses (priority 255) has no weights: keepalived ignores what has one."""
+    """Leave out an owner's trackers with a weight: keepalived ignores them at priority 255."""
     for entry in owner.entries:
         if entry.name in ("track_interface", "track_script") and _tracked(draft, entry)[1] not in ("", "0"):
             draft.leave_out(entry.origin, "keepalived ignores what has a weight at priority 255 as well")
@@ -312,7 +312,7 @@ def verdict(draft: Draft, alone: bool) -> list[Problem]:
     instances = [section for section in draft.sections if section.type == "vrrp_instance"]
     without = [section for section in instances if not _carries(section)]
     if not instances and not alone:
-        found.append(Problem("tandem", 0, "there is no vrrp_instance in the result: nothing is left to do"))
+        found.append(Problem("tandem", 0, "there is no vrrp_instance in the result: write one"))
     for section in without:
         name = section.get("name")
         if len(without) == len(instances) or set(_ADDRESSES) & section.lists:

@@ -177,7 +177,7 @@ def _peer(paths: list[tuple[str, Origin]], section: Section, draft: Draft) -> No
 # which connections
 
 
-_GENERAL = (  # what there is no need for, without a word
+_GENERAL = (  # needless here, and dropped silently
     "Nice", "HashSize", "LogFile", "Syslog", "LockFile", "UNIX", "Unix", "NetlinkBufferSize",
     "NetlinkBufferSizeMaxGrowth", "NetlinkOverrunResync", "NetlinkEventsReliable", "PollSecs",
     "EventIterationLimit", "Systemd", "Scheduler", "Family",
@@ -225,7 +225,7 @@ def _filter(statement: Statement, section: Section, draft: Draft) -> None:
 
 
 def _address(value: str, accept: bool, section: Section, draft: Draft, where: Origin) -> None:
-    """An address of the filter. What the router itself sends and gets, Tandem leaves out by itself."""
+    """Take an address of the filter; Tandem leaves the router's own connections out by itself."""
     if not accept and _is_own(value, draft):
         draft.remark(where, "not needed: the router's own connections are left out unless local is 1")
     else:

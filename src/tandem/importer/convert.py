@@ -2,8 +2,8 @@
 """What keepalived's keywords mean to Tandem.
 
 Most keywords are options of the same name: the tables of `config.options` say which, and why not where
-Tandem refuses one. How keepalived reads a value is `reading`'s and `items`', what it changes when it has read
-everything is `complete`'s.
+Tandem refuses one. `reading` and `items` know how keepalived reads a value, and `complete` what keepalived
+changes when it has read everything.
 """
 
 from __future__ import annotations
@@ -260,7 +260,7 @@ class _Converter:
         return name
 
     def _called(self, kind: str, name: str) -> str:
-        """The name here of what is called `name` there: without blanks and quotes, and still its own."""
+        """Return the name here for the name there: without blanks and quotes, and still unique."""
         if (kind, name) in self.names:
             return self.names[kind, name]
         found = stem = _UNWRITABLE.sub("_", name)[:60]

@@ -49,7 +49,7 @@ class Section:
     name: str | None = None
     entries: list[Entry] = field(default_factory=list)
     floating: bool = False  # a sync group whose members' weights count in keepalived, too
-    lists: set[str] = field(default_factory=set)  # names of those that the original has
+    lists: set[str] = field(default_factory=set)  # names of the lists that the original has
 
     @property
     def table(self) -> options.Table:
@@ -84,7 +84,7 @@ class Draft:
     sections: list[Section] = field(default_factory=list)
     left_out: list[Problem] = field(default_factory=list)
     remarks: list[Problem] = field(default_factory=list)
-    lost: list[Problem] = field(default_factory=list)  # left out, and nothing to do without
+    lost: list[Problem] = field(default_factory=list)  # left out, though the result is unusable without it
     config: Config | None = None  # what `settle` has made of it
 
     def section(self, kind: str, origin: Origin) -> Section:
@@ -122,7 +122,7 @@ class Draft:
         self.left_out.append(_note(origin, reason))
 
     def lose(self, origin: Origin, reason: str) -> None:
-        """Note what is left out although the result can't be used without it."""
+        """Note something left out without which the result can't be used."""
         self.lost.append(_note(origin, reason))
 
     def remark(self, origin: Origin, reason: str) -> None:

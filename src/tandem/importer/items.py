@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Addresses, routes, rules and trackers of keepalived.conf, written as Tandem reads them.
 
-The words are keepalived's, which are those of ip(8). What keepalived ignores is left out. An option that
-Tandem lacks costs the option where the rest still says where packets go. Where it does not (a route that
-encapsulates, a rule for some ports), it costs the item.
+The words are keepalived's, which are those of ip(8). Words that keepalived ignores are left out. Of an option
+that Tandem lacks, only the option is left out when the other words still say where packets go. Otherwise (a
+route that encapsulates, a rule for some ports) the whole item is left out.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Tables = Mapping[str, int]
 
 @dataclass(slots=True)
 class Item:
-    """One line of a block. Without a text nothing is left of it; each note says what was lost."""
+    """One line of a block; None: it is left out. Each note says what was lost."""
 
     text: str | None = None
     notes: list[str] = field(default_factory=list)
@@ -144,7 +144,7 @@ def _is_ignored(found: Interface, options: dict[str, str], word: str, value: str
 
 
 def _impossible(found: Interface, options: dict[str, str]) -> str | None:
-    """What makes keepalived ignore the whole line; takes out a broadcast address that it does not set."""
+    """Return why keepalived ignores the whole line; drop a broadcast address that it does not set."""
     if options.pop("twice", None):
         return "dev is given twice"
     if found.version == 6 and "brd" in options:
@@ -243,7 +243,7 @@ def _two_ways(line: _Words, ways: list[str]) -> Item:
 
 
 def _nexthop(line: _Words) -> Item | None:
-    """Read one nexthop; what is returned is the end of the route."""
+    """Read one nexthop; return the item that stands for the route when a word is not supported."""
     line.kept.append("nexthop")
     while (word := line.peek()) and word != "nexthop":
         line.next()
@@ -266,7 +266,7 @@ def _table(text: str, tables: Tables) -> str:
 
 
 def rule(words: Sequence[str], tables: Tables) -> Item:
-    """A rule; one that loses a condition would catch other packets and is lost as a whole (alloc_rule())."""
+    """A rule (alloc_rule()); without one of its conditions it would match other packets, and is left out."""
     line = _Words(words)
     while line.more():
         word = line.next()
@@ -294,7 +294,7 @@ def rule(words: Sequence[str], tables: Tables) -> Item:
 def track(kind: str, words: Sequence[str], default: int = 0) -> Item:
     """Something tracked (alloc_track_if(), alloc_track_script()).
 
-    `default` is the weight of the script, which counts where the one that is given here does not.
+    `default` is the weight of the script, which counts when the weight here is out of bounds.
     """
     line = _Words(words)
     name = line.next()

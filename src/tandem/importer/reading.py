@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How keepalived reads the value of an option: what it rounds, cuts or ignores, and what counts then.
+"""The way keepalived reads the value of an option: how it rounds, cuts or ignores it.
 
 One table per kind of section. A rule gets the words behind the keyword and returns a `Reading`. The names in
 brackets are those of keepalived 2.2.7's functions. Options without a rule are taken as they stand.
@@ -25,7 +25,7 @@ _INT_MAX = 2_147_483_647
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a value comes to. Without a text the option counts as not given; a note says what happened."""
+    """The value as keepalived takes it. Without a text the option counts as missing; a note says why."""
 
     text: str | None
     note: str = ""
@@ -60,7 +60,7 @@ def microseconds(text: str, low: int, high: int) -> int | None:
 def _whole(
     low: int, high: int, most: int | None = None, instead: str | None = None, lenient: bool = True
 ) -> Rule:
-    """A whole number; `most` is Tandem's own bound, `instead` what counts when it is wrong."""
+    """A whole number; `most` is Tandem's own bound, `instead` counts for a wrong number."""
 
     def rule(words: Sequence[str]) -> Reading:
         text = words[0] if words else ""

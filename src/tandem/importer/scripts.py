@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Commands of other programs' configurations: where their programs are, and which are needed no longer.
+"""Commands in configurations of other programs: the paths of their programs, and those not needed any more.
 
-keepalived looks for a program without a path in PATH (find_path() of its lib/notify.c); Tandem wants the
-whole path, so that import looks for it, and the daemon need not.
+keepalived looks for a program without a path in PATH (find_path() of its lib/notify.c). Tandem requires the
+whole path, so the import looks for it, not the daemon.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _nowhere(_name: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the router that is imported has beside the configuration."""
+    """The programs and the tables of the router whose configuration is imported."""
 
     program: Callable[[str], str | None] = _nowhere  # the path of a program in PATH
     tables: Mapping[str, int] = field(default_factory=dict)  # routing tables by name
@@ -46,7 +46,7 @@ def put_command(
                 " whole path, or import on the router itself"
             )
             if name == "script":
-                draft.lose(where, reason)  # what it checked would be checked no longer
+                draft.lose(where, reason)  # the check would be lost
             else:
                 draft.leave_out(where, reason)
             return
@@ -64,7 +64,7 @@ def leave_to_replication(draft: Draft) -> None:
             if entry.name in NOTIFIES and _is_conntrackds(entry.value):
                 reason = "not needed any more: conntrack_sync follows the role by itself"
                 draft.leave_out(entry.origin, reason)
-                section.entries = [other for other in section.entries if other is not entry]
+                section.drop(entry)
 
 
 def _is_conntrackds(command: str) -> bool:

@@ -49,7 +49,7 @@ PATH = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")  # of an OpenWrt router, and o
 
 
 def surroundings(root: str) -> Surroundings:
-    """What the router below the root directory has beside its configuration."""
+    """Return the programs and routing tables of the router below the root directory."""
     places = [*PATH] if root else list(dict.fromkeys([*os.environ.get("PATH", "").split(":"), *PATH]))
 
     def program(name: str) -> str | None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Who advertises itself as a router, and who serves DHCPv6: two questions to a network, and the answers.
+"""Routers that advertise themselves and DHCPv6 servers: two questions to a network, and the answers.
 
 The answers are taken by a packet socket, before any firewall. The questions are a router solicitation
 (RFC 4861 section 4.1) and an information request (RFC 8415 section 18.2.6), which makes no lease.
@@ -52,7 +52,7 @@ def open_answers(device: str) -> socket.socket:
 
 
 def answer(data: bytes) -> tuple[str, str] | None:
-    """What an IPv6 packet is, ADVERTISEMENT or DHCPV6, and its source as text; None: neither.
+    """Return the kind of an IPv6 packet, ADVERTISEMENT or DHCPV6, and its source as text; None: neither.
 
     An advertisement with lifetime 0 offers no way out, but prefixes and resolvers all the same. One without
     anything is a farewell.

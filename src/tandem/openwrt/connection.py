@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The daemon's connection to ubusd: made as soon as ubusd is there, and again whenever it was away.
 
-The loop does not wait for an ubusd that hangs. Whether it is alive shows a second connection on which it must
-greet; only then libubus connects. What is to be made on the bus afterwards are steps that wait for ubusd's
-answer. Connecting and each step get a turn of the loop of their own and at most STEP_S of it, which is what
-any turn may take: when ubusd hangs at just that moment, or is too busy, the connection is made again later.
+The loop does not wait for an ubusd that hangs. ubusd must first greet on a second connection; only then
+libubus connects. The steps after that wait for ubusd's answers. Connecting and each step get a turn of the
+loop of their own and at most STEP_S of it, which is the limit of any turn. When ubusd hangs at that moment,
+or is too busy, the connection is made again later.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ class Networks:
         self._holding = os.path.exists(PROGRAM)
 
     def follow(self, names: Iterable[str], resolvers: Mapping[str, tuple[str, ...]] | None = None) -> None:
-        """These are the names that matter, from now on, and the resolvers of networks, see resolvers.py."""
+        """Follow these names from now on, and name these resolvers of networks, see resolvers.py."""
         self._names = frozenset(names)
         self._resolvers.take(resolvers or {})
         self._publish()

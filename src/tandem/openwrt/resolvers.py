@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which resolver odhcpd names to the hosts of a network: the virtual address. dnsmasq has a file for that.
+"""Resolvers that odhcpd names to the hosts of a network: the virtual address. dnsmasq has a file for that.
 
 By itself odhcpd names an address of the router (RDNSS in router advertisements, DHCPv6's option 23), which
-dies with it. It takes `dns` from the `data` of netifd's networks, like `list dns` in /etc/config/dhcp:
+dies with it. odhcpd reads `dns` from the `data` of netifd's networks, like `list dns` in /etc/config/dhcp:
 
     ubus call network.interface set_data '{"interface": "lan", "dns": ["fd00:1::4"]}'
 
-netifd forgets it when the network goes down, and tells of every change; so it is told again.
+netifd forgets that when the network goes down. It reports every change, and is then told again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ METHOD = "set_data"
 
 
 class Resolvers:
-    """Decides what netifd must be told. Nothing of somebody else's is replaced."""
+    """Decides what netifd must be told; it replaces no resolvers but Tandem's."""
 
     def __init__(self) -> None:
         self._wanted: dict[str, list[str]] = {}
@@ -28,15 +28,15 @@ class Resolvers:
 
     @property
     def names(self) -> frozenset[str]:
-        """The networks that it has to hear of."""
+        """The networks whose state is needed."""
         return frozenset(self._wanted) | frozenset(self._told)
 
     def take(self, wanted: Mapping[str, tuple[str, ...]]) -> None:
-        """These are the resolvers of each network from now on."""
+        """Name these resolvers of each network from now on."""
         self._wanted = {name: list(addresses) for name, addresses in wanted.items()}
 
     def answer(self, network: str, status: dict[str, Any]) -> list[str] | None:
-        """What netifd must be told after it has said this of a network; None: nothing."""
+        """Return the resolvers to tell netifd after this status of a network; None: nothing."""
         if status.get("up") is not True:
             return None
         data = status.get("data")

@@ -80,8 +80,7 @@ class Watchdog:
 class ConnectingWatchdog(Watchdog):
     """Ends ubus_connect, which waits for ubusd's hello for ever: shuts down the socket that it has opened.
 
-    Nobody is told which that is. It is one that was not there before; the process has no other thread that
-    opens any.
+    libubus does not say which socket that is. It is a new one: no other thread of the process opens any.
     """
 
     def __init__(self, timeout: float) -> None:

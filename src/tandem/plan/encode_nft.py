@@ -17,8 +17,8 @@ The first chain to set up NAT for a flow wins, so fw4's masquerade leaves these 
 A packet that this router itself sends has no incoming interface: it keeps its address, above
 all VRRP adverts (Linux 5.7 and later know the incoming interface in postrouting).
 
-What the routers say to each other stays out of connection tracking, in a table that stands whatever the role:
-a full conntrack table, which an attacker can make, would drop adverts and the channel's packets as well.
+Adverts and the channel stay out of connection tracking, by a table that exists in every role: an attacker can
+fill the conntrack table, and the kernel would then drop their packets as well.
 
     table inet tandem_notrack {
         chain prerouting {
@@ -56,7 +56,7 @@ _ADDRESS_AT = {nft.IPV4: (12, 16, 4), nft.IPV6: (8, 24, 16)}
 
 
 def frame(instances: Sequence[Instance]) -> dict[str, bytes]:
-    """What stands before and after the rules in a batch; batches that remove the table, or a former life's.
+    """Return the parts of a batch before and after the rules, and batches that remove tables.
 
     Only the chains that one of the instances needs; head and tail are empty when none needs any.
     The kernel does all of a batch or nothing.
@@ -78,7 +78,7 @@ def frame(instances: Sequence[Instance]) -> dict[str, bytes]:
 
 
 def notrack(config: Config) -> dict[str, bytes]:
-    """The batch that makes the table `tandem_notrack`, and the one that removes it."""
+    """Return the batch that makes the table `tandem_notrack`, and the one that removes it."""
     gone = nft.no_table(NOTRACK_TABLE)
     begin, end = nft.batch(nft.BATCH_BEGIN), nft.batch(nft.BATCH_END)
     made = begin + gone + nft.new_table(NOTRACK_TABLE)
@@ -92,7 +92,7 @@ def notrack(config: Config) -> dict[str, bytes]:
 
 
 def _channel(config: Config, incoming: bool) -> list[Expressions]:
-    """What matches the packets of the channel, from or to each address of a peer."""
+    """Return the matches of the channel's packets, from or to each address of a peer."""
     sync = config.conntrack_sync
     if sync is None:
         return []

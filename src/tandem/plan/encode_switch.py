@@ -13,8 +13,9 @@
         }
     }
 
-core/prefix.py says which addresses those are. The daemon renews the elements as it renews the lifetime of the
-others. When it has died, nobody finds this router by such an address, and nothing comes from it.
+core/prefix.py says which addresses these are. The daemon renews the elements when it renews the lifetime of
+the other addresses. After its death no host finds this router by such an address, and no packet has it as
+source.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def _silence(key: bytes) -> bytes:
 
 
 def _packets(key: bytes, place: int, message: int) -> Iterator[Expressions]:
-    """Packets that have the address in their header; those of neighbour discovery that ask or tell of it."""
+    """Yield the matches of packets with the address in their header, and of neighbour discovery for it."""
     ipv6 = nft.matches(nft.META_NFPROTO, bytes([nft.IPV6]))
     yield [*ipv6, nft.payload(nft.NETWORK_HEADER, place, _BYTES), nft.compare(nft.EQ, key)]
     yield [

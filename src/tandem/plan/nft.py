@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Expressions and messages of nftables: what `encode_nft` and `encode_guard` build their tables of.
 
-They are written by hand, because pyroute2 below 0.7.6 can't write nftables' integers. The numbers are
+The module encodes them itself, because pyroute2 below 0.7.6 can't write nftables' integers. The numbers are
 those of include/uapi/linux/netfilter/nf_tables.h; an integer in an attribute is big-endian.
 """
 

@@ -29,10 +29,7 @@ from tandem.plan.template import EncodeError
 Placed = list[tuple[Address, str]]  # with the device that the address goes on
 Numbered = list[tuple[Rule, int]]  # with its priority
 
-VALID_S, PREFERRED_S = (
-    2592000,
-    604800,
-)  # the lifetimes that routers announce by default: RFC 4861 section 6.2.1
+VALID_S, PREFERRED_S = 2_592_000, 604_800  # what routers announce by default: RFC 4861 section 6.2.1
 
 LIMIT_S = 50  # less than `tandem reload` waits
 
@@ -188,7 +185,7 @@ def _plan(config: Config, warnings: Sequence[str]) -> dict[str, Any]:
 
 
 def _mistake(error: Exception) -> str:
-    """One line about an exception that nobody expected, and where it was raised."""
+    """Return one line about an unexpected exception, and where it was raised."""
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next

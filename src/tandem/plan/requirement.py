@@ -23,7 +23,7 @@ print(problem() or "")
 
 
 def problem() -> str | None:
-    """Why this interpreter has no usable pyroute2, as one line; None: it has one."""
+    """Return why this interpreter has no usable pyroute2, as one line; None: it has one."""
     floor = ".".join(map(str, FLOOR))
     cure = f"install pyroute2 {floor} or newer (OpenWrt: python3-pyroute2)"
     spec = PathFinder.find_spec("pyroute2")
@@ -36,7 +36,7 @@ def problem() -> str | None:
 
 
 def ask(package_dir: str) -> str | None:
-    """What `problem` says in the planner's interpreter: the daemon's own knows no site-packages (-S)."""
+    """Call `problem` in the planner's interpreter: the daemon's own knows no site-packages (-S)."""
     flags = "-IB" if sys.dont_write_bytecode else "-I"
     argv = [sys.executable, flags, "-c", _ASK, package_dir]
     done = subprocess.run(
@@ -46,7 +46,7 @@ def ask(package_dir: str) -> str | None:
 
 
 def _version(package: str) -> str | None:
-    """What pyroute2/config/version.py says, or its bytecode; None: there is no such file."""
+    """Return the version in pyroute2/config/version.py, or its bytecode; None: there is no such file."""
     spec = PathFinder.find_spec("version", [f"{package}/config"])
     if spec is None or spec.loader is None:
         return None

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str]) -> int:
-    """As `tandem.plan.process.main`."""
+    """Run `tandem.plan.process.main` if it can be loaded."""
     why = problem()
     if why is None:
         try:

@@ -73,8 +73,8 @@ class Cache:
     Counters: `inserted`, `updated`, `destroyed`, `unknown` (DESTROY without an entry), `invalid`,
     `overflow` (records that had no room), `expired`, `swept` (gone after a bulk).
 
-    `lacking` says how many flows it has not because there was no room. It keeps LACKING_MAX keys of these
-    at most; `lacks_more` when there are more. A bulk brings them if there is room.
+    `lacking` counts the flows without an entry because there was no room. The table keeps LACKING_MAX of
+    their keys at most; `lacks_more` when there are more. A bulk brings these flows when there is room.
     """
 
     def __init__(
@@ -111,12 +111,12 @@ class Cache:
 
     @property
     def lacking(self) -> int:
-        """How many flows there was no room for; they have not ended since, as far as anybody has said."""
+        """How many flows had no room and have not ended since."""
         return len(self._lacking)
 
     @property
     def room(self) -> int:
-        """For how many entries there is room now, at least if they are small."""
+        """How many more entries fit, if they are small."""
         if self._bytes >= self.limit_bytes:
             return 0
         return max(0, self.limit_entries - self._entries)

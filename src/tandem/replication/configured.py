@@ -21,7 +21,7 @@ MILLISECOND = 1_000_000
 
 
 def peers(settings: ConntrackSync) -> list[Peer]:
-    """Who replicates with us, by which paths, and with which secret of its own."""
+    """Return the peers, each with its paths and its own secret."""
     hops = settings.max_hops
     return [
         Peer(
@@ -58,9 +58,9 @@ def on_devices(settings: ConntrackSync, device_of: DeviceOf) -> ConntrackSync:
 
 
 def session(settings: ConntrackSync, router_id: str) -> Settings:
-    """How to talk with those that have no secret of their own."""
+    """Return the settings of sessions with peers that have no secret of their own."""
     secrets, key_id = dict(settings.secrets), settings.key_id
-    if not secrets and not settings.insecure:  # all have one: these are used with nobody
+    if not secrets and not settings.insecure:  # all peers have one: this one is never used
         secrets, key_id = {1: settings.peers[0].secret}, 1
     return Settings(
         secrets=secrets,

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Whether replication can be relied on: the health reason `replication_stale`, pure.
 
-A takeover loses connections when a peer was out of step, was behind, or when records were lost on the
-way. The first two count once they have lasted for `lag_limit`, losses when they exceed `loss_limit` within a
-minute: a few are repaired by the next resync, and nobody has to know. Connections that there is no room for
-count as long as there is none.
+A takeover loses connections when a peer was out of step, was behind, or when records were lost on the way.
+The first two count once they have lasted for `lag_limit`, losses when they exceed `loss_limit` within a
+minute: the next resync repairs a few losses, and nobody has to know. Connections without room in a table
+count until there is room.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Health:
 
 
 def lacking(caches: Iterable[Cache]) -> str:
-    """How many connections the tables have no room for; "": they have room for all."""
+    """Return how many connections the tables have no room for; "" when all have room."""
     most, more = 0, False
     for cache in caches:
         most, more = max(most, cache.lacking), more or cache.lacks_more
@@ -83,7 +83,7 @@ def lacking(caches: Iterable[Cache]) -> str:
 
 
 def peer_health(peer: dict[str, Any]) -> PeerHealth:
-    """What `Health` wants to know of a peer, from its status."""
+    """Return the facts of a peer that `Health` judges, from its status."""
     if peer["state"] != "up":
         return peer["name"], "not connected", 0
     there = not peer["streaming"] or peer["in_step"]

@@ -15,8 +15,8 @@ touched once a ROUND; what the kernel has lost meanwhile comes back by that. Aft
 stays LEAST at most. A table that somebody has flushed (`conntrack -F`) is noticed sooner, by its size: every
 second, and before a takeover ends.
 
-What packets of this router use itself stays, whatever a peer says of its end: see conntrack/own_traffic.py.
-Until the survey knows what that is, nothing is taken out at rest.
+Entries that this router's own traffic uses stay, whatever a peer says of their end: see
+conntrack/own_traffic.py. At rest no entry is deleted until the survey knows which ones these are.
 
 Nothing is put there at rest while the kernel's table is fuller than SHARE of its limit: the kernel makes room
 by dropping entries of its own.
@@ -64,7 +64,7 @@ class Mirror:
     """Works between `follow` and `leave`; `complete` also without, for a takeover beside an active group.
 
     `tables()` are the held ones, the one that was told last first. `established`: s, the timeout of
-    established TCP connections. `survey` knows what our own traffic uses; None: it uses nothing.
+    established TCP connections. `survey` knows the entries that our own traffic uses; None: there are none.
     """
 
     def __init__(

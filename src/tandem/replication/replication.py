@@ -466,7 +466,7 @@ class Replication:
             self._gate.acked(position)
 
     def check_gate(self) -> None:
-        """Somebody has changed the firewall, the gate's rules perhaps."""
+        """Let the gate check its rules, because another program has changed the firewall."""
         if self._gate:
             self._gate.check()
 
@@ -534,7 +534,7 @@ class Replication:
 
     @property
     def unkept(self) -> list[str]:
-        """Why the guarantee that is configured does not hold, or did not within the last minute."""
+        """Reasons why the configured guarantee does not hold, or did not within the last minute."""
         return self._gate.trouble() if self._gate else []
 
     def listing(self, peer: str | None, cursor: str) -> dict[str, Any]:

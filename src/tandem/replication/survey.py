@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Survey: a backup looks once through its kernel's table, to tell its own traffic from the active's later.
+"""Survey: a backup reads its kernel's table once, to distinguish its own traffic from the active router's.
 
-It begins some time after the role was given up: by then the hosts have found the active router, and no
-packet of theirs is under way to this one.
+The survey begins some time after this router has become a backup: by then the hosts have found the active
+router, and none of their packets is still on its way to this one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TIMER = "conntrack survey"
 
 
 class Survey:
-    """Knows, once it is `ready`, which entries packets of this router use; before, that some may be."""
+    """Knows which entries this router's own traffic uses, once it is `ready`."""
 
     def __init__(self, loop: Loop, settle: int = SETTLE) -> None:
         self.ready = False
@@ -31,19 +31,19 @@ class Survey:
         self._dump: Dump | None = None
 
     def start(self) -> None:
-        """This router is a backup from now on."""
+        """Begin, because this router has become a backup."""
         self.stop()
         self._loop.call_at(_TIMER, self._loop.now() + self._settle, self._begin)
 
     def stop(self) -> None:
-        """It is active, or ends: what is known is of no use any more."""
+        """Stop and forget everything, because this router becomes active or ends."""
         self._loop.call_at(_TIMER, None)
         self._close()
         self.ready = False
         self._traffic.forget()
 
     def used(self, keys: list[bytes], builder: Builder) -> set[bytes]:
-        """Those of the keys whose entries packets of this router use."""
+        """Return the keys whose entries this router's own traffic uses."""
         found: set[bytes] = set()
         for start in range(0, len(keys), ASKED_AT_ONCE):
             requests, order = builder.asks(keys[start : start + ASKED_AT_ONCE])
@@ -56,7 +56,7 @@ class Survey:
         try:
             self._dump = Dump()
         except OSError:
-            self.ready = True  # what has packets stays
+            self.ready = True  # every entry with packets stays
             return
         self._step(now)
 

@@ -78,7 +78,7 @@ def _steady(priority: int) -> Lines:
 
 
 def _tracking(uplinks: Iterable[str]) -> Lines:
-    """Both routers have one priority: who has a way out takes over from one that has none, and keeps it."""
+    """Give both routers one priority: a router with a way out takes over from one without, and stays."""
     return [
         "\t# The way out has an address of its own on each router and does not move along: a router without",
         "\t# it hands over. Connections to the internet, port forwards and VPNs do not survive that.",

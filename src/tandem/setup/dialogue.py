@@ -95,14 +95,14 @@ def interview(dialogue: Dialogue, networks: Networks, start: Setup, *, sync: boo
 
 
 def ask_to_track(dialogue: Dialogue, names: Sequence[str]) -> bool:
-    """Whether a router hands over when it has lost its way out, which can't move along."""
+    """Ask whether a router hands over when it has lost its way out, which can't move along."""
     every = " or ".join(names)
     dialogue.say(provided(names))
     return dialogue.confirm(f"Hand the gateway over when {every} has failed here and not there?")
 
 
 def provided(names: Sequence[str]) -> str:
-    """What does not survive a takeover, for a way out with an address of the provider's."""
+    """Return the warning about a way out with an address of the provider's: what a takeover breaks."""
     return f"""\
 What the provider gives to {" and ".join(names)} stays with its router. When the other one takes over, hosts
 go on by the other's way out: connections to the internet break and begin anew; port forwards,

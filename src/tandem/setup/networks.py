@@ -38,7 +38,7 @@ class Networks:
 
     static: tuple[Network, ...]
     others: tuple[tuple[str, str], ...]
-    uplinks: tuple[str, ...] = ()  # those of `others` that are a way out, by an address of the provider's
+    uplinks: tuple[str, ...] = ()  # names in `others` whose provider gives the address and the way out
 
     def get(self, name: str) -> Network | None:
         """The network of this name."""

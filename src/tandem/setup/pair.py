@@ -15,7 +15,7 @@ from tandem.setup import DEFAULT_ADVERT_INT, DEFAULT_VRID, SECRET_FILE
 from tandem.setup.networks import Interface, Network, Networks
 
 FIRST, SECOND = 101, 100  # priorities; with nopreempt they decide only when both start at once
-WITHOUT_WAY_OUT = 50  # is what a router's priority falls by
+WITHOUT_WAY_OUT = 50  # the priority that a router loses without its way out
 
 
 class SetupError(Exception):
@@ -50,7 +50,7 @@ class Setup:
 
 
 def uplinks(shared: Iterable[Shared], networks: Networks) -> tuple[str, ...]:
-    """The ways out that are to be tracked, because they can't move along; () if a shared network is one."""
+    """Return the ways out to track, because they can't move along; () if a shared network is one."""
     return () if any(one.network.gateway for one in shared) else networks.uplinks
 
 

@@ -16,7 +16,7 @@ INIT_SCRIPT = "/etc/init.d/tandem"
 BOOT_LINKS = "/etc/rc.d/S[0-9][0-9]tandem"  # of enabled services
 APPEARS_S = 40.0  # Python takes ten seconds on the slowest router that was tried
 _PAUSE_S = 0.2
-_CLEAN = {"PATH": PATH}  # what others get of our environment
+_CLEAN = {"PATH": PATH}  # the environment of programs that we start
 _LOG_LINES = 5
 
 
@@ -47,7 +47,7 @@ def start(config_file: str, control: str) -> list[str]:
 
 
 def _absent(config_file: str, control: str) -> str | None:
-    """Why this is not the daemon that was started."""
+    """Return why the daemon that was started does not answer; None: it does."""
     try:
         status = ask(control, "status")
     except NoDaemonError:
@@ -59,7 +59,7 @@ def _absent(config_file: str, control: str) -> str | None:
 
 
 def _last_words() -> Iterator[str]:
-    """What it has logged last."""
+    """Yield the daemon's last log lines."""
     try:
         environment = {"PATH": os.environ.get("PATH", PATH)}
         argv = ["logread", "-e", "tandemd"]

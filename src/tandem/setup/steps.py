@@ -127,7 +127,7 @@ def _given(arguments: argparse.Namespace, networks: Networks) -> Setup:
 
 
 def _with_dhcp(setup: Setup, path: str) -> Setup:
-    """The active router is to give leases, and advertise itself to IPv6 hosts, where this one does now."""
+    """Let the active router give leases, and advertise itself to IPv6 hosts, where this one does now."""
     served, advertised = _served(path)
     shared = (
         replace(one, dhcp=one.network.name in served, ra=one.network.name in advertised and has_ipv6(one))
@@ -226,7 +226,7 @@ def _install(arguments: argparse.Namespace, setup: Setup, text: str, secret: str
 
 
 def _start(arguments: argparse.Namespace, dialogue: Dialogue | None) -> int:
-    """Start the service if that is wanted, and see it run; otherwise say how to start it."""
+    """Start the service if that is wanted, and wait until it runs; otherwise print how to start it."""
     print()
     wanted = arguments.start
     if service.installed() and dialogue is not None and not wanted:

@@ -43,9 +43,7 @@ class Invitation:
     secret: str = ""
     track: bool = False  # its ways out, which can't move along
     host: str = ""  # the address of the router that joins
-    peer: str = (
-        ""  # of the one that invites; this, `host` and `secret` are "" when connections are not replicated
-    )
+    peer: str = ""  # of the router that invites; with `host` and `secret`, "" without replication
 
 
 def invitation(setup: Setup, networks: Networks, secret: str) -> Invitation:
@@ -92,7 +90,7 @@ def decode(text: str) -> Invitation:
 def _invitation(
     vrid: object, advert_int: object, networks: object, track: object, *texts: object
 ) -> Invitation:
-    """The invitation of what JSON has read, if it is of the kinds that `encode` writes; ValueError."""
+    """Return the invitation in decoded JSON. ValueError: `encode` does not write such values."""
     if type(vrid) is not int or not 1 <= vrid <= 255:
         raise ValueError
     if not isinstance(networks, list) or track not in (0, 1):
