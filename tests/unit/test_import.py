@@ -148,6 +148,10 @@ class TestMessages:
                 "k.conf:7: 'notify_master relative.sh': there is no program 'relative.sh' in PATH here, and",
             ),
             (
+                instance('notify_master_rx_lower_pri "/bin/x" nobody'),
+                "k.conf:7: 'notify_master_rx_lower_pri /bin/x nobody': the user 'nobody' is not",
+            ),
+            (
                 instance('notify_backup "/bin/x" nobody'),
                 "k.conf:7: 'notify_backup /bin/x nobody': the user 'nobody' is not imported: Tandem has one",
             ),

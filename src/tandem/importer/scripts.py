@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 
 from tandem.importer.draft import Draft, Origin, Section
 
-NOTIFIES = ("notify_master", "notify_backup", "notify_fault", "notify_stop", "notify")
+NOTIFIES = (
+    "notify_master", "notify_backup", "notify_fault", "notify_stop", "notify_master_rx_lower_pri", "notify",
+)  # fmt: skip
 _CONNTRACKD_SCRIPT = "primary-backup.sh"  # which comes with conntrackd
 
 
