@@ -19,6 +19,7 @@ from tandem.control.operate import operate
 from tandem.control.server import DEFAULT_SOCKET, ControlServer
 from tandem.control.status import snapshot
 from tandem.core.actions import Contested, GroupTransition, Transition
+from tandem.core.timers import SECOND
 from tandem.effects.announce import Announcer
 from tandem.effects.executor import Executor
 from tandem.effects.firewall import Firewall
@@ -64,7 +65,6 @@ The Tandem daemon, in the foreground. FILE is the configuration in UCI syntax
 """
 SETTLE_AFTER = 3_000_000_000  # ns from a reload: what it ended has said goodbye to its peers then
 _OPTIONS = ("control=", "ubus=", "syslog", "log-level=", "check", "clear", "version", "help")
-SECOND = 1_000_000_000
 STOP_LIMIT = SCRIPTS_TIMEOUT + 5 * SECOND  # then the end comes, whatever is missing; procd waits longer
 CLEAN_UP_LIMIT = 5 * SECOND  # for an end that nobody asked for
 GAVE_UP = 4

@@ -7,9 +7,11 @@ core/trouble.py decides what a problem is. This module collects the facts and as
 from __future__ import annotations
 
 from tandem.core.state import Role
+from tandem.core.timers import SECOND
 from tandem.core.tracking import OWNER
 from tandem.core.trouble import SETTLE, Situation
-from tandem.effects.claims import Claims, question
+from tandem.effects.announce import probe_frame
+from tandem.effects.claims import Claims
 from tandem.effects.endpoint import Endpoint, text
 from tandem.effects.vrrp_socket import pack
 
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from tandem.loop import Loop
     from tandem.router import Router
 
-SECOND = 1_000_000_000
 LOOK = 3 * SECOND
 ASK = 30 * SECOND  # who else has a virtual address?
 _TIMER = "wire watch"
@@ -110,7 +111,7 @@ class WireWatch:
                 for address in addresses:
                     wanted.setdefault((device, index, 4 if len(address) == 4 else 6), set()).add(address)
                 if due:
-                    questions.append((index, [question(mac, address) for address in addresses]))
+                    questions.append((index, [probe_frame(mac, address) for address in addresses]))
                     self._asked[name] = now
         for problem in self._claims.watch({place: frozenset(some) for place, some in wanted.items()}):
             self._log.limited(("wire", "listen"), "warning", f"{problem}: other hosts' ARP is not heard")

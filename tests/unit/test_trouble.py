@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tandem.core.trouble import KEEP, NOTED_MAX, SETTLE, Situation, Trouble
-from tandem.effects.announce import announcement
-from tandem.effects.claims import claim, question
+from tandem.effects.announce import announcement, probe_frame
+from tandem.effects.claims import claim
 
 S = 1_000_000_000
 MAC = bytes.fromhex("020000000a0b")
@@ -128,6 +128,6 @@ def test_a_flood_of_different_packets_is_bounded() -> None:
 @pytest.mark.parametrize("address", [V4, V6])
 def test_who_says_that_it_has_an_address(address: bytes) -> None:
     assert claim(announcement(MAC, address)) == (address, MAC)
-    assert claim(question(MAC, address)) == (bytes(len(address)), MAC), "who asks says nothing of itself"
-    for size in range(len(question(MAC, address))):
-        claim(question(MAC, address)[:size])
+    assert claim(probe_frame(MAC, address)) == (bytes(len(address)), MAC), "who asks says nothing of itself"
+    for size in range(len(probe_frame(MAC, address))):
+        claim(probe_frame(MAC, address)[:size])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 
 from tandem.channel.peer_socket import accept, listen, local_address
+from tandem.core.timers import SECOND
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the resident daemon does not import typing
@@ -30,7 +31,6 @@ if TYPE_CHECKING:  # the resident daemon does not import typing
 
     Place = tuple[int, int, str, str | None, int | None, int]  # family, port, address, device, index, hops
 
-SECOND = 1_000_000_000
 LISTEN_CHECK = 5 * SECOND
 LISTEN_SOON = SECOND
 ACCEPTS = 4  # in one turn

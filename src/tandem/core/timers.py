@@ -7,6 +7,7 @@ rounding ever makes two routers disagree about which of them is earlier.
 
 from __future__ import annotations
 
+MILLISECOND = 1_000_000
 CENTISECOND = 10_000_000
 SECOND = 1_000_000_000
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tandem.core.timers import MILLISECOND, SECOND
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     Key = tuple[str, ...]
 
-MILLISECOND, SECOND = 1_000_000, 1_000_000_000
 SETTLE = 3 * SECOND
 KEEP = 60 * SECOND
 NOTED_MAX = 64  # of each kind: anybody can send any number of different packets

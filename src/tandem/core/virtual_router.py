@@ -23,6 +23,7 @@ from tandem.core.packet import Advertisement
 from tandem.core.state import Role, user_state
 from tandem.core.timers import (
     CENTISECOND,
+    MILLISECOND,
     SECOND,
     active_down_interval,
     earliest,
@@ -31,7 +32,6 @@ from tandem.core.timers import (
 )
 from tandem.core.tracking import OWNER
 
-MILLISECOND = 1_000_000
 # A flood of lesser adverts must not make us answer each: assert our role at most this often.
 ASSERT_INTERVAL = 10 * MILLISECOND
 HICCUP = 200 * MILLISECOND  # an advert that is late by less is no sign of a long sleep

@@ -11,12 +11,13 @@ from typing import Any
 from tandem.doctor.facts import RulesetFacts
 from tandem.effects.fw4 import CHAIN
 from tandem.effects.process import PATH
+from tandem.plan.result import TABLE as OUR_TABLE
 
 Json = dict[str, Any]
 Chain = tuple[str, str, str]  # family, table, chain
 
 _NFT = "/usr/sbin/nft"
-OUR_TABLE, OUR_PRIORITY = "tandem", 99  # as in plan/encode_nft.py
+OUR_PRIORITY = 99  # as in plan/encode_nft.py
 _TRANSLATES = ("snat", "masquerade")
 
 

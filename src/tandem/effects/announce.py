@@ -64,6 +64,17 @@ def request_frame(mac: bytes, source: bytes, wanted: bytes) -> bytes:
     return _icmpv6(mac, source, _SOLICITED_NODE + wanted[-3:], _NEIGHBOUR_SOLICITATION, body)
 
 
+def probe_frame(mac: bytes, address: bytes) -> bytes:
+    """Return the frame that asks, from the unspecified address, whether some host has a packed address.
+
+    RFC 5227 section 2.1.1, RFC 4862 section 5.4: such a question changes no neighbour cache.
+    """
+    if len(address) == 4:
+        return request_frame(mac, bytes(4), address)
+    group = _SOLICITED_NODE + address[-3:]
+    return _icmpv6(mac, bytes(16), group, _NEIGHBOUR_SOLICITATION, bytes(4) + address)
+
+
 def _icmpv6(mac: bytes, source: bytes, group: bytes, kind: int, body: bytes) -> bytes:
     """Return a frame with an ICMPv6 message to a multicast group (its MAC address: RFC 2464 section 7)."""
     head = struct.pack("!BB", kind, 0)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import socket
 import struct
 
-from tandem.core.packet import HOP_LIMIT, checksum, pseudo_header
 from tandem.effects.bpf import ALL, JEQ, LD_B_ABS, LD_W_ABS, RET, Program, assemble, attach
 
 TYPE_CHECKING = False
@@ -109,20 +108,6 @@ def claim(frame: bytes) -> tuple[bytes, bytes]:
     if frame[_OPTIONS : _OPTIONS + 2] == _LINK_LAYER_OPTION:
         mac = frame[_OPTIONS + 2 : _OPTIONS + 8]
     return (frame[_TARGET : _TARGET + 16] if kind == bytes((_ADVERTISEMENT,)) else b""), mac
-
-
-def question(mac: bytes, address: bytes) -> bytes:
-    """Return the frame that asks, from the unspecified address, whether some host has a packed address."""
-    if len(address) == 4:
-        arp = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + mac + bytes(4) + bytes(6) + address
-        return b"\xff" * 6 + mac + struct.pack("!H", _ETH_P_ARP) + arp
-    group = bytes.fromhex("ff0200000000000000000001ff") + address[-3:]
-    head, body = struct.pack("!BB", _SOLICITATION, 0), bytes(4) + address
-    length = len(head) + 2 + len(body)
-    summed = pseudo_header(bytes(16), group, length, _ICMPV6) + head + b"\0\0" + body
-    ethernet = b"\x33\x33" + group[-4:] + mac + struct.pack("!H", _ETH_P_IPV6)
-    ip6 = struct.pack("!IHBB", 6 << 28, length, _ICMPV6, HOP_LIMIT) + bytes(16) + group
-    return ethernet + ip6 + head + struct.pack("!H", checksum(summed)) + body
 
 
 def _program(family: int, addresses: frozenset[bytes]) -> Program:

@@ -25,14 +25,13 @@ from tandem.core.actions import (
     Transition,
 )
 from tandem.core.events import EffectFailed
-from tandem.effects import firewall
 from tandem.effects.announce import Announcer
 from tandem.effects.endpoint import Endpoint
 from tandem.effects.firewall import Firewall
 from tandem.effects.guard import Guard
 from tandem.effects.interfaces import Interfaces
 from tandem.effects.rtnl import Batch, Failure, Rtnl, Unbound, bind
-from tandem.plan.result import Plan, Template
+from tandem.plan.result import NOTRACK_TABLE, TABLE, Plan, Template
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -162,12 +161,12 @@ class Executor:
         restored: list[str] = []
         failed: list[EffectFailed] = []
         if self._firewall.restore():
-            restored.append(f"table inet {firewall.TABLE}")
+            restored.append(f"table inet {TABLE}")
             for endpoint in self.endpoints.values():
                 if endpoint.installed and endpoint.plan.nft:
                     failed += _failures(endpoint, self._firewall.failures)
         if self._firewall.restore_untracked():
-            restored.append(f"table inet {firewall.NOTRACK_TABLE}")
+            restored.append(f"table inet {NOTRACK_TABLE}")
         restored += [f"table inet {guard.table}" for guard in self._guards() if guard.restore()]
         return restored, failed
 

@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterable
 
 from tandem.effects.netlink import Failure
 from tandem.effects.nftables import Nftables, shape_found, shape_of
-from tandem.plan.result import Plan
-
-TABLE, NOTRACK_TABLE = "tandem", "tandem_notrack"  # as in plan/encode_nft.py
+from tandem.plan.result import NOTRACK_TABLE, TABLE, Plan
 
 
 class Firewall:

@@ -12,10 +12,10 @@ from collections.abc import Iterable
 
 from tandem.effects.netlink import Failure
 from tandem.effects.nftables import Nftables, shape_found, shape_of
-from tandem.plan.result import GuardPlan
+from tandem.plan.result import ADDRESS_TABLE, DHCP_TABLE, GuardPlan
 
-DHCP = ("tandem_dhcp", "nftables (DHCP guard)")  # the table as in plan/encode_guard.py
-ADDRESSES = ("tandem_addresses", "nftables (virtual addresses)")  # as in plan/encode_switch.py
+DHCP = DHCP_TABLE, "nftables (DHCP guard)"
+ADDRESSES = ADDRESS_TABLE, "nftables (virtual addresses)"
 
 
 class Guard:

@@ -11,7 +11,7 @@ import socket
 import struct
 from collections.abc import Callable, Collection, Iterable
 
-from tandem.effects.netlink import NLM_F_REQUEST, messages
+from tandem.effects.netlink import messages
 from tandem.effects.rtmessages import (
     AF,
     FOREVER,
@@ -25,7 +25,7 @@ from tandem.effects.rtmessages import (
     AddressMessage,
     parse,
 )
-from tandem.effects.rtnl import dump_addresses, dump_links, dump_routes, dump_rules
+from tandem.effects.rtnl import dump_addresses, dump_links, dump_routes, dump_rules, request
 from tandem.plan.result import ALIAS, PROTOCOL, STATIC_ADDRESS_PROTOCOL, Plan, Template
 
 _DEL = 1  # RTM_DEL* stand behind RTM_NEW*
@@ -40,19 +40,19 @@ def leftovers(virtual: Collection[tuple[int, bytes]]) -> tuple[Template, ...]:
     """
     found: list[Template] = []
     for rule, body in dump_rules():
-        found.append((f"rule priority {rule.priority} left behind", _request(RTM_NEWRULE + _DEL, body), ()))
+        found.append((f"rule priority {rule.priority} left behind", request(RTM_NEWRULE + _DEL, body), ()))
     for route, body in dump_routes():
         label = f"route {_text(route.family, route.destination)}/{route.prefixlen} left behind"
-        found.append((label, _request(RTM_NEWROUTE + _DEL, body), ()))
+        found.append((label, request(RTM_NEWROUTE + _DEL, body), ()))
     for address in dump_addresses():
         expires = address.valid_s != FOREVER and (address.family, address.address) in virtual
         if expires or address.protocol in (PROTOCOL, STATIC_ADDRESS_PROTOCOL):
             label = f"address {_text(address.family, address.address)}/{address.prefixlen} left behind"
-            found.append((label, _request(RTM_NEWADDR + _DEL, _address_body(address)), ()))
+            found.append((label, request(RTM_NEWADDR + _DEL, _address_body(address)), ()))
     for link in dump_links():
         if link.alias == ALIAS and link.mac.startswith(_VIRTUAL_MAC):
             body = IFINFOMSG.pack(0, 0, link.ifindex, 0, 0)
-            found.append((f"macvlan {link.name} left behind", _request(RTM_NEWLINK + _DEL, body), ()))
+            found.append((f"macvlan {link.name} left behind", request(RTM_NEWLINK + _DEL, body), ()))
     return tuple(found)
 
 
@@ -97,7 +97,3 @@ def _address_body(address: AddressMessage) -> bytes:
 
 def _text(family: int, address: bytes) -> str:
     return socket.inet_ntop(AF[family], address)
-
-
-def _request(kind: int, body: bytes) -> bytes:
-    return struct.pack("=IHHII", 16 + len(body), kind, NLM_F_REQUEST, 0, 0) + body

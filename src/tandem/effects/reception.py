@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from tandem.core.budget import Budget
 from tandem.core.packet import HOP_LIMIT
+from tandem.core.timers import SECOND
 from tandem.effects import bpf
 from tandem.effects.vrrp_socket import VrrpSocket
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 OTHERS_BUFFER = 32 * 1024  # bytes; the kernel doubles it, which is enough for about 80 adverts
 PACKETS_A_TURN = 64
-_SECOND = 1_000_000_000
 _PAUSE = 100_000_000  # ns without reading, at least, when a budget is used up
 _GLANCE = 10_000_000  # ns between two looks for what was accepted before, meanwhile
 _OTHERS_RATE = 100  # packets a second
@@ -62,7 +62,7 @@ class Reception:
         self._loop = loop
         self._packets = packets
         self._wanted: Wanted | None = None
-        self._flooded = -_SECOND  # when a budget was used up last
+        self._flooded = -SECOND  # when a budget was used up last
         self._budgets = {known: _budget(_ANYBODY_RATE), others: _budget(_OTHERS_RATE)}
         for sock in (known, others):
             self._resume(sock)
@@ -101,7 +101,7 @@ class Reception:
         budget, now = self._budgets[sock], self._loop.now()
         most = min(PACKETS_A_TURN, budget.left(now))
         if most > 0:
-            budget.spend(self._packets(sock, most, now - self._flooded < _SECOND, False), now)
+            budget.spend(self._packets(sock, most, now - self._flooded < SECOND, False), now)
         if sock.fileno() >= 0 and not budget.left(now):
             self._flooded = now
             self._loop.remove_reader(sock.fileno())
@@ -124,7 +124,7 @@ class Reception:
 
 def _budget(rate: int) -> Budget:
     """Return a budget of this many packets a second, and as many at once."""
-    return Budget(rate, _SECOND // rate)
+    return Budget(rate, SECOND // rate)
 
 
 def program(family: int, wanted: Wanted, known: bool) -> bytes:

@@ -47,7 +47,7 @@ from tandem.plan.result import PROTOCOL
 __all__ = [
     "FOREVER", "PROTOCOL", "AddressMessage", "Batch", "Failure", "LinkMessage", "Message", "Monitor",
     "Overrun", "RouteMessage", "Rtnl", "RuleMessage", "Unbound", "bind", "dump_addresses", "dump_links",
-    "dump_routes", "dump_rules", "parse",
+    "dump_routes", "dump_rules", "parse", "request",
 ]  # fmt: skip
 
 # RTNLGRP_*: link, IPv4 and IPv6 addresses; IPv4 and IPv6 routes and rules.
@@ -158,7 +158,8 @@ def dump_rules(protocol: int = PROTOCOL) -> list[tuple[RuleMessage, bytes]]:
     return found
 
 
-def _request(kind: int, body: bytes, flags: int = 0) -> bytes:
+def request(kind: int, body: bytes, flags: int = 0) -> bytes:
+    """Return one rtnetlink message."""
     return struct.pack("=IHHII", 16 + len(body), kind, _NLM_F_REQUEST | flags, 0, 0) + body
 
 
@@ -177,7 +178,7 @@ def _dump(kind: int, header: bytes) -> list[tuple[int, bytes]]:
                 asked.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
             except OSError:
                 pass  # before Linux 4.20, which sends more than was asked for
-            asked.send(_request(kind, header, _NLM_F_DUMP))
+            asked.send(request(kind, header, _NLM_F_DUMP))
             answers = list(_answers(asked))
         if not any(flags & _NLM_F_DUMP_INTR for _, flags, _ in answers):
             break

@@ -32,10 +32,10 @@ from ipaddress import ip_address
 from tandem.config.schema import Instance
 from tandem.plan import nft, nft_set
 from tandem.plan.nft import Expressions
+from tandem.plan.result import DHCP_TABLE as TABLE
 
 DevicesOf = Callable[[str], tuple[str, ...]]  # what an instance's `interface` may be called in the kernel
 
-TABLE = "tandem_dhcp"
 INPUT, OUTPUT = "input", "output"
 SETS = {4: "answer4", 6: "answer6"}
 

@@ -40,10 +40,8 @@ from tandem.config.schema import Config, Instance
 from tandem.core.packet import PROTOCOL
 from tandem.plan import nft
 from tandem.plan.nft import Expressions
+from tandem.plan.result import ADDRESS_TABLE, GATE_TABLE, NOTRACK_TABLE, TABLE
 
-TABLE, GATE_TABLE = "tandem", "tandem_gate"  # the gate's as in gate/rules.py
-ADDRESS_TABLE = "tandem_addresses"  # as in encode_switch.py
-NOTRACK_TABLE = "tandem_notrack"
 POSTROUTING, INPUT = "postrouting", "input"
 
 _PRIORITY_SRCNAT, _PRIORITY_FILTER = 100, 0

@@ -27,8 +27,8 @@ from ipaddress import ip_address
 from tandem.config.schema import Address, Instance
 from tandem.plan import nft, nft_set
 from tandem.plan.nft import Expressions
+from tandem.plan.result import ADDRESS_TABLE as TABLE
 
-TABLE = "tandem_addresses"
 SET = "alive"
 
 _PRIORITY = -310  # as the guard's

@@ -27,6 +27,9 @@ Watch = tuple[str | int | bytes, ...]
 PROTOCOL = 112
 STATIC_ADDRESS_PROTOCOL = 113
 ALIAS = "tandem"  # IFLA_IFALIAS of its macvlans
+# Tables of nftables, all of the family inet; the gate's name stands in gate/rules.py as well.
+TABLE, GATE_TABLE, DHCP_TABLE = "tandem", "tandem_gate", "tandem_dhcp"
+ADDRESS_TABLE, NOTRACK_TABLE = "tandem_addresses", "tandem_notrack"
 
 _START = """\
 import sys
