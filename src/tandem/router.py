@@ -110,6 +110,7 @@ class Router:
         `replicated`: connections are replicated, which the kernel may refuse though it is configured.
         """
         self._replicated = replicated
+        self._expect_peers()
         for instance in self.plan.config.instances:
             self.endpoints[instance.name] = Endpoint(instance, self.plan.instances[instance.name])
         self._succeed({})
@@ -136,6 +137,7 @@ class Router:
         self._leave(before, set(kept))
         stale = self._stale(plan, kept)
         self.plan = plan
+        self._expect_peers()
         for instance in plan.config.instances:
             if instance.name not in self.endpoints:
                 self.endpoints[instance.name] = Endpoint(instance, plan.instances[instance.name])
@@ -218,6 +220,10 @@ class Router:
         """Take the sources of an authenticated peer's adverts; empty: its session has ended."""
         self.strangers.told(peer, sources)
         self._sort_soon()
+
+    def _expect_peers(self) -> None:
+        sync = self.plan.config.conntrack_sync
+        self.strangers.expect(() if sync is None else (peer.name for peer in sync.peers))
 
     def partner(self, partner: Partner) -> None:
         """What is known of the peers has changed."""

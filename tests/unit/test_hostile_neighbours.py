@@ -112,6 +112,25 @@ def test_a_stranger_is_who_is_no_peer_while_one_is_there() -> None:
     assert not strangers.is_stranger(4, 51, PEER)
 
 
+def test_a_peer_without_a_session_is_no_stranger() -> None:
+    """The link for connections of one of two peers is down; it may be the active router all the same."""
+    third, other = PEER[:3] + b"\4", PEER[:3] + b"\5"
+    strangers = Strangers()
+    strangers.expect(["r2", "r3"])
+    strangers.told("r2", ((51, PEER),))
+    assert not strangers.is_stranger(4, 51, third)  # nobody knows yet that it is not r3
+    strangers.told("r3", ((51, third),))
+    assert strangers.is_stranger(4, 51, STRANGER)
+    strangers.told("r3", ())
+    assert not strangers.is_stranger(4, 51, third)
+    assert strangers.is_stranger(4, 51, STRANGER)
+    strangers.told("r3", ((51, other),))
+    assert strangers.is_stranger(4, 51, third)
+    strangers.told("r3", ())
+    strangers.expect(["r2"])
+    assert strangers.is_stranger(4, 51, other)
+
+
 def test_what_a_peer_tells_of_its_sources_is_bounded() -> None:
     strangers = Strangers()
     strangers.told("r2", tuple((51, number.to_bytes(4, "big")) for number in range(10_000)))
