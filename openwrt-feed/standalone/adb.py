@@ -7,7 +7,7 @@ behind "ADBd". All numbers are little-endian.
 
 A value is a 32-bit word: 4 bits say its type, 28 bits are the value itself or where it lies in the block. An
 object is a row of words, the first of which counts the row; the slots of each kind of object are the
-enumerations of src/apk_adb.h. What was written once is not written again.
+enumerations of src/apk_adb.h. A value that is there already is not written again.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Writer:
         return kind << 28 | self._put(struct.pack(_INTS[kind], number), 4)
 
     def blob(self, content: bytes | str, *, alone: bool = False) -> Value:
-        """Bytes, or text in UTF-8; empty ones are NULL. `alone`: nothing else refers to the same bytes."""
+        """Bytes, or text in UTF-8; empty ones are NULL. `alone`: no other value shares the bytes."""
         raw = content.encode() if isinstance(content, str) else content
         if not raw:
             return NULL

@@ -220,7 +220,7 @@ def is_directory(path: Path) -> bool:
 
 
 def index(output: Path, key: Path | None) -> None:
-    """What `apk update` fetches: the description of each package, with its size and the hash of its tree."""
+    """Write the index for `apk update`: each package's description, its size and the hash of its tree."""
     packages = sorted(output.glob("*.apk"))
     target = output / INDEX_FILE
     if apk := maker():

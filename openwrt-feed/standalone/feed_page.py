@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
 
 
 def fingerprint(key: Path) -> str:
-    """The name under which opkg looks for a public key: its number in hexadecimal (usign -F)."""
+    """Return the name under which opkg looks for a public key: its number in hexadecimal (usign -F)."""
     return base64.b64decode(key.read_text().splitlines()[1])[2:10].hex()
 
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Our own table as the kernel tells it, by events and by dumps; what changes is pushed to the peers.
 
-A dump looks for what no event has said: entries that are older than we listen, and what an overrun lost.
-What it finds new or changed is pushed like an event. What it does not find is gone, which no peer is told:
-its digest says so. The kernel writes a piece of a dump when the one before it is read: of flows that an
-event has told something since then, the piece may know less, and is not believed.
+A dump finds entries that no event has reported: those older than our socket, and those lost in an overrun.
+New or changed entries are pushed like events. A missing entry is gone; no peer is told, because its digest
+says so. The kernel writes a piece of a dump when the previous one is read. A flow with an event since then
+may be newer than the piece, which is not believed.
 
-Flows for which our own table has no room are looked for once there is some.
+When our own table has room again, a dump looks for the flows that it had no room for.
 
 No event says that a helper has changed an expectation (Linux 6.18): the answer to a telephone's registration
 makes it count, each new registration prolongs it. While there are some, they are looked through now and then.

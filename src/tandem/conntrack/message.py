@@ -5,7 +5,7 @@ faster, encode.py goes back.
 include/uapi/linux/netfilter/nfnetlink_conntrack.h; net/netfilter/nf_conntrack_netlink.c. Headers of
 messages and attributes are in the byte order of this machine, values in network byte order but for labels.
 
-What the walk doesn't understand is left out, what contradicts itself is no record: None.
+Unknown attributes are left out; a message that contradicts itself is no record: None.
 """
 
 from __future__ import annotations

@@ -9,8 +9,7 @@ A message is lines of text, the first one the version of what follows:
     -<address>  the sender, MASTER of the network, has heard it released
 
 <lease> as in `lease.to_wire`. Everybody says all that it knows when a session has opened, and then what
-changes where it is MASTER. What a peer has not been told, because there was no room, is healed by
-saying everything again.
+changes where it is MASTER. When a message found no room, the sender says everything again.
 """
 
 from __future__ import annotations

@@ -2,13 +2,13 @@
 """The doctor's ears: for some seconds, everything on the networks of the instances that matters.
 
 Adverts are taken twice: from the wire by a packet socket, and behind the firewall by a raw socket like
-the daemon's. What comes to the first and not to the second, the router itself has dropped.
+the daemon's. The router itself has dropped packets that only the first one gets.
 
 A backup is silent, so each doctor also sends adverts of its own for the other router's to hear: of a
 virtual router id that nobody uses, with priority 1. Daemons ignore them.
 
-On an interface with the active router's IPv4 addresses it asks who else answers for them (ARP, RFC 5227
-section 1.1), and who offers leases (DHCPDISCOVER, RFC 2131): neither is answered by this router itself.
+On an interface with the active router's IPv4 addresses it asks which other hosts answer for them (ARP, RFC
+5227 section 1.1), and who offers leases (DHCPDISCOVER, RFC 2131): neither is answered by this router itself.
 For IPv6 it asks who advertises itself as a router, and who serves DHCPv6.
 """
 

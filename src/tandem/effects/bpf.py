@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Classic BPF programs that decide in the kernel which netlink notifications matter.
 
-Here are the assembler and the program for rtnetlink; that for conntrack's events stands in
-`tandem.conntrack.filter`, that for adverts in `tandem.effects.reception`. Of rtnetlink these wake the daemon:
+This module has the assembler and the program for rtnetlink. The program for conntrack's events is in
+`tandem.conntrack.filter`, the one for adverts in `tandem.effects.reception`. These notifications of rtnetlink
+wake the daemon:
 
 * RTM_NEWADDR: not when IFA_PROTO is Tandem's or the sender is Tandem (that is our refresh).
 * RTM_DELROUTE: when its protocol is one of ours.
@@ -10,7 +11,7 @@ Here are the assembler and the program for rtnetlink; that for conntrack's event
   may have sent it: that may have hit one of ours, and IPv4 says no other word about it. Routing
   daemons are left out, for they never stop.
 * RTM_NEWRULE: never.
-* Everything else: yes.
+* All other notifications: yes.
 """
 
 from __future__ import annotations

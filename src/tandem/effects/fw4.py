@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What OpenWrt's firewall must let in: adverts, and the replication channel.
+"""The packets that OpenWrt's firewall must let in: adverts, and the replication channel.
 
 fw4 builds its table `inet fw4` anew at every reload, from /etc/config/firewall and from the files in
 /usr/share/nftables.d. Two of these are Tandem's: they jump from fw4's input chain, before its zones
 decide, to the chain `tandem_input`, and fill that from a file below /var/run, which is made here.
-So the rules survive a reload of either side, whichever comes first, and nothing is written to flash.
+The rules therefore survive a reload of either side, and nothing is written to flash.
 
 A rule names the device of the instance, and so lets nothing in from other zones:
 
@@ -13,8 +13,8 @@ A rule names the device of the instance, and so lets nothing in from other zones
     ip saddr 192.168.1.3 tcp sport 3780 ct state untracked tcp flags & (syn | ack) != syn fib ... accept
 
 A multicast advert has TTL 255, which no packet from beyond a router can have (RFC 9568 section 5.1.1.3).
-The fib expression (kmod-nft-fib, which fw4 needs anyway) takes a peer's packets from that interface
-only by which the peer is reached.
+The fib expression (kmod-nft-fib, which fw4 requires anyway) accepts a peer's packets only from the interface
+by which the peer is reached.
 
 The virtual devices of `use_vmac` get into the zones of their interfaces by a process, `fw4_zones.py`, which
 runs whenever fw4's table has other rules than the process has seen.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Who is told of every role: notify scripts and OpenWrt's hotplug scripts, one at a time.
+"""Scripts that run at every change of role: notify scripts and OpenWrt's hotplug scripts, one at a time.
 
 The arguments are keepalived's (vrrp_notify.c): a specific script (`notify_master`, ...) gets those
 that it was configured with; the generic `notify` script runs after it with four more: INSTANCE or

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The daemon's end of the gate (process.py): starts the process, answers it, starts it again.
 
-Whatever fails here costs the guarantee and never a connection: without the process the rules let pass.
+A failure here loses the guarantee, never a connection: when the process is gone, the nftables rules accept
+packets.
 """
 
 from __future__ import annotations

@@ -16,9 +16,9 @@ is read. A turn reads PACKETS_A_TURN at most, and HELD_MAX packets wait at once.
 and so are those that do not fit into the queue's socket. Each of these is counted as a connection for which
 the guarantee was not kept.
 
-When this process dies, the kernel drops what is held (the server repeats its SYN,ACK after a second) and lets
-pass what comes (`bypass`). When it hangs, the daemon kills it after 3 s, and NFQA_CFG_F_FAIL_OPEN lets pass
-what a full queue can't take.
+When this process dies, the kernel drops the held packets (the server repeats its SYN,ACK after a second) and
+accepts all later ones (`bypass`). When it hangs, the daemon kills it after 3 s, and the kernel accepts
+packets that do not fit into a full queue (NFQA_CFG_F_FAIL_OPEN).
 
 The daemon is at the other end of a SOCK_SEQPACKET socket; every message begins with one of these bytes:
 

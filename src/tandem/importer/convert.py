@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What keepalived's keywords mean to Tandem.
+"""The meaning of keepalived's keywords to Tandem.
 
 Most keywords are options of the same name: the tables of `config.options` say which, and why not where
 Tandem refuses one. `reading` and `items` know how keepalived reads a value, and `complete` what keepalived
