@@ -24,6 +24,15 @@ class Damping:
         """Note a change of role."""
         self._noted.append(now)
 
+    def doubts(self, partner: bool, deceived_at: int | None, now: int) -> bool:
+        """Whether to wait for silence after a resignation, because anybody can forge one.
+
+        Where connections are replicated, only the `partner`'s resignation is heard. It counts, unless another
+        one was forged in the partner's name at `deceived_at`, lately.
+        """
+        trusts = partner and (deceived_at is None or now >= deceived_at + self.time)
+        return not trusts and self.until(now) is not None
+
     def until(self, now: int) -> int | None:
         """Return when the damping ends; None when the group is not damped."""
         if not self.changes or len(self._noted) < self.changes:

@@ -22,7 +22,7 @@ With replicated connections (`restores`), becoming active has a step more: after
 advertisements the group asks for `Restore` and installs its addresses when that is done, for a
 packet that meets an address before its connection ends that connection. A backup asks for
 `Speculate` at the first advertisement that is overdue, and does not preempt before it is in step.
-Who gives the role up asks for `HandOver` between the removal of its addresses and its goodbye.
+A group that gives the role up asks for `HandOver` between the removal of its addresses and its goodbye.
 
 Two routers that were both active know connections of their own: a partition has healed, or one of them
 stood still with its clock and does not know that the other took over. The better one stays active, as
@@ -432,31 +432,20 @@ class SyncGroup:
                 return self._all_active(now, "owner of the addresses")
             return self._all_backup(now, "started")
         if role is Role.BACKUP:
-            if not self._doubts_goodbye(now) and any(member.resigned for member in self.members):
+            doubts = self.damping.doubts(self._partner.known, self._deceived_at, now)
+            if not doubts and any(member.resigned for member in self.members):
                 self._cause = last_heard(self.members)
                 return self._all_active(now, "the active router resigned", handed_over=True)
             if all(member.expired for member in self.members):
                 # The timers ended because lesser routers were not listened to, and not in silence.
                 preempts = any(member.hears_lesser(now) for member in self.members)
                 self._cause = last_heard(self.members)
-                return self._all_active(
-                    now,
-                    "preempts a router of lower priority"
-                    if preempts
-                    else "no advertisement from an active router",
-                    handed_over=preempts,
+                silent, lesser = (
+                    "no advertisement from an active router",
+                    "preempts a router of lower priority",
                 )
+                return self._all_active(now, lesser if preempts else silent, handed_over=preempts)
         return None
-
-    def _doubts_goodbye(self, now: int) -> bool:
-        """Whether to wait for silence after a resignation, because anybody can forge one.
-
-        Where connections are replicated, only the partner's resignation is heard. It counts, unless another
-        one was forged in the partner's name lately.
-        """
-        at, damping = self._deceived_at, self.damping
-        trusts = self._partner.known and (at is None or now >= at + damping.time)
-        return not trusts and damping.until(now) is not None
 
     def _all_active(self, now: int, why: str, handed_over: bool = False) -> list[Action]:
         # Step by step for the whole group: traffic needs every member, so none is served first.

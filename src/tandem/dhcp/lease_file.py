@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import struct
 
 from tandem.effects import files
 
@@ -25,7 +24,6 @@ WAIT = 20_000_000  # ns from a change to the reading: dnsmasq writes in pieces
 _IN_MODIFY, _IN_CLOSE_WRITE, _IN_DELETE_SELF, _IN_MOVE_SELF = 0x2, 0x8, 0x400, 0x800
 _IN_DONT_FOLLOW = 0x2000000
 _IN_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC  # IN_NONBLOCK, IN_CLOEXEC: include/uapi/linux/inotify.h
-_EVENT = struct.Struct("=iIII")
 
 
 class LeaseFile:

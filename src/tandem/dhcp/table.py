@@ -89,10 +89,6 @@ class LeaseTable:
             del self._graves[address]
         return over
 
-    def next_expiry(self) -> int | None:
-        """When the first lease ends."""
-        return min((x.expires for x in self.leases.values() if x.expires is not None), default=None)
-
     def _drop(self, address: str) -> None:
         lease = self.leases.pop(address, None)
         if lease is not None and self._holders.get(lease.holder) == address:

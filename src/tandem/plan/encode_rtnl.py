@@ -50,10 +50,6 @@ from tandem.plan.template import (
 IPV6_METRIC = 1023  # of routes that state none
 RULE_PRIORITY = 16384  # of the first rule that states none; the next one gets the next number
 
-# Of the connected routes of a macvlan: the router's own traffic goes out of the base interface, with
-# the base's MAC address, also after the base has flapped; without a route there it finds this one.
-VMAC_ROUTE_METRIC = 65535
-
 FOREVER = 0xFFFFFFFF  # INFINITY_LIFE_TIME, include/net/addrconf.h
 
 _RTN = {"unicast": 1, "blackhole": 6, "unreachable": 7, "prohibit": 8, "throw": 9}  # RTN_*
