@@ -21,7 +21,7 @@ from .debian import Debian
 # What the machine is made of, and what a router of OpenWrt has by kmod packages.
 _MODULES = """
     virtio_pci virtio_blk virtio_net virtio_console crc32c_generic ext4
-    bridge 8021q macvlan veth tun
+    bridge 8021q bonding macvlan veth tun
     nf_conntrack nf_conntrack_netlink nf_conntrack_ftp nf_nat_ftp nfnetlink_log nfnetlink_queue
     nf_tables nft_chain_nat nft_ct nft_nat nft_masq nft_redir nft_queue nft_reject nft_reject_inet
     nft_fib nft_fib_inet nft_limit nft_log nft_hash nft_numgen nft_objref nft_quota nft_connlimit
