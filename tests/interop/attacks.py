@@ -248,7 +248,7 @@ def version_mismatch() -> Packet:
     return ip4() / v2(vrid=V3)
 
 
-@hostile(KERNEL)
+@hostile("own_address")
 def own_address_at_r1() -> Packet:
     return ip4(src=OWN4, mac=OWN_MAC) / v3()
 

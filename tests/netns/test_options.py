@@ -54,7 +54,7 @@ def test_no_accept_drops_what_is_sent_to_the_virtual_address(open_lab: Open) -> 
 
 
 def test_sends_from_mcast_src_ip(open_lab: Open) -> None:
-    elsewhere = replace(V1, options={"mcast_src_ip": "192.168.1.77"})
+    elsewhere = replace(V1, options={"mcast_src_ip": "192.168.1.77", "track_src_ip": "0"})
     lab = open_lab(LanLab([tandem(elsewhere), tandem(replace(V1, priority=100))]))
     lab.elect()
     wait_until(lambda: peer(lab.routers[1]).get("address") == "192.168.1.77", 10, "the backup hears it")

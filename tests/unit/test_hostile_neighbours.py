@@ -14,7 +14,7 @@ from tandem.control.history import reason
 from tandem.core.actions import Cause, Transition
 from tandem.core.bounds import learned_interval
 from tandem.core.damping import Damping
-from tandem.core.events import AdvertReceived, Partner, Start, Tick
+from tandem.core.events import AdvertReceived, Partner, Resume, Start, Tick
 from tandem.core.packet import Advertisement
 from tandem.core.state import Role
 from tandem.core.strangers import SOURCES_MAX, Strangers
@@ -261,6 +261,16 @@ def test_short_intervals_forged_in_the_name_of_the_active_router_are_damped() ->
         run.hear(PEER, 150, 1)  # not PEER's own
         run.until(run.now + SECOND * 9 // 10)
     assert len(run.told) - before <= 6
+    run.until(run.now + 4 * SECOND)
+    assert run.group.role is Role.ACTIVE
+
+
+def test_resume_ends_the_damping() -> None:
+    """An operator who has tried the hand-over a few times wants the preferred router back."""
+    run = flapping()
+    run.hear(PEER, 150)
+    run.group.handle(Resume(), run.now)
+    run.hear(PEER, 50)
     run.until(run.now + 4 * SECOND)
     assert run.group.role is Role.ACTIVE
 

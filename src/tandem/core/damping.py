@@ -24,6 +24,10 @@ class Damping:
         """Note a change of role."""
         self._noted.append(now)
 
+    def forget(self) -> None:
+        """Begin anew: an operator has decided who shall be active."""
+        self._noted.clear()
+
     def doubts(self, partner: bool, deceived_at: int | None, now: int) -> bool:
         """Whether to wait for silence after a resignation, because anybody can forge one.
 

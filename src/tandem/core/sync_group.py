@@ -329,6 +329,7 @@ class SyncGroup:
             case Resume():
                 self.standby = False
                 self._forgive()
+                self.damping.forget()
                 for member in self.members:
                     member.hold = False
             case Start(delay, grace):
