@@ -78,9 +78,10 @@ class Siege:
     def has_dropped(self, router: Router, count: int) -> bool:
         """Whether so many packets were dropped for any reason.
 
-        Adverts of r1 may have been among them, and packets count twice that come while filters change.
+        Adverts of r1 may have been among them. A packet that one of the two sockets gets counts again as
+        unread at the other one if that is full: the kernel asks for room before it asks the filter.
         """
-        return count <= sum(self.drops(router).values()) < count * 1.05
+        return count <= sum(self.drops(router).values()) <= count * 2
 
     def explain(self, router: Router, count: int) -> str:
         """What was dropped, where it is not `count`."""

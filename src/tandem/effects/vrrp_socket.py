@@ -143,7 +143,11 @@ class VrrpSocket:
         attach(self._socket, program)
 
     def lost(self) -> int:
-        """Return how many packets did not fit into the buffer since the last call."""
+        """Return how many packets found the buffer full since the last call.
+
+        A kernel (6.18) asks for room before it asks the filter (raw_v4_input in net/ipv4/raw.c): packets are
+        among them that the filter would not have let in.
+        """
         size = 4 * (_DROPS + 1)
         drops = int.from_bytes(
             self._socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, size)[-4:], sys.byteorder
