@@ -86,6 +86,7 @@ def traces(router: OpenWrt) -> list[str]:
     return [line for line in seen.splitlines() if re.search(OF_A_RUN, line)]
 
 
+@needs_planner
 def test_install_and_remove(router: OpenWrt) -> None:
     before = router.sh("find / -xdev -not -path '/usr/lib/opkg/*' -not -path '/usr/lib/python*' | sort")
     router.sh("fw4 start")
