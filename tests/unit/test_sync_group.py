@@ -4,18 +4,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from tandem.config.schema import Group, Track
+from tandem.config.schema import Track
 from tandem.core.actions import (
-    Action,
     Announce,
     Contested,
     Greet,
     GroupTransition,
-    Install,
     Remove,
     SendAdvert,
     Transition,
@@ -35,6 +32,7 @@ from tandem.core.events import (
 from tandem.core.state import Role
 from tandem.core.sync_group import SyncGroup
 from tandem.core.timers import SECOND
+from tests.unit.group_steps import NAMES, SIZES, becomes_active, comes_up, leaves, pack, told
 from tests.unit.scenario import (
     HIGHER,
     LOWER,
@@ -52,39 +50,7 @@ from tests.unit.scenario import (
 )
 
 BACKUP, ACTIVE = Role.BACKUP, Role.ACTIVE
-NAMES = ("LAN", "WAN", "DMZ", "V6")
-SIZES = (1, 2, 3, 4)
 DOWN = 3_609_375_000
-
-
-def pack(size: int, **settings: Any) -> SyncGroup:
-    """A group of that many members, all with the same settings."""
-    return sync_group(*(instance(name, **settings) for name in NAMES[:size]))
-
-
-def told(size: int, state: str, why: str, priority: int = 100) -> list[Action]:
-    """Every member's transition, and the group's where there is one."""
-    actions: list[Action] = [Transition(name, state, priority, why) for name in NAMES[:size]]
-    return actions if size == 1 else [*actions, GroupTransition("G", state)]
-
-
-def comes_up(size: int) -> list[Action]:
-    """Every member tells its LAN that this router is there, then the transitions."""
-    return [*(Greet(name) for name in NAMES[:size]), *told(size, "BACKUP", "started")]
-
-
-def becomes_active(size: int, why: str, priority: int = 100) -> list[Action]:
-    """Step by step for all: the routers of every LAN are told before the first effect."""
-    actions: list[Action] = [SendAdvert(name, priority) for name in NAMES[:size]]
-    actions += [Install(name) for name in NAMES[:size]]
-    actions += [Announce(name, 5) for name in NAMES[:size]]
-    return actions + told(size, "MASTER", why, priority)
-
-
-def leaves(size: int, state: str, why: str, priority: int = 100) -> list[Action]:
-    """Every effect is gone before the first goodbye."""
-    removed: list[Action] = [Remove(name) for name in NAMES[:size]]
-    return removed + [SendAdvert(name, 0) for name in NAMES[:size]] + told(size, state, why, priority)
 
 
 @pytest.fixture(params=SIZES)
@@ -531,87 +497,6 @@ def test_failures_of_several_members_are_one_fault_with_all_reasons() -> None:
     assert group.faults == ("WAN: no route", "LAN: no address")
     assert group.next_deadline() == 10_000_000_000
     assert group.handle(Tick(), 10_000_000_000) == comes_up(2)
-
-
-# Reload ---------------------------------------------------------------------------------------
-
-
-def test_reload_of_an_active_group_states_everything_again_in_order(size: int) -> None:
-    group = active(pack(size))
-    actions = group.reconfigure(group.settings, [instance(name) for name in NAMES[:size]], 1)
-    assert actions == becomes_active(size, "")[: 3 * size], "and no transition"
-
-
-def test_reload_with_another_tracker_that_is_down_is_a_fault_of_all() -> None:
-    group = active(sync_group(instance("LAN"), instance("WAN"), tracks=(Track("script", "chk", -30),)))
-    group.handle(TrackerChanged("script", "chk", False), 0)
-    settings = replace(group.settings, tracks=(Track("script", "chk"),))
-    actions = group.reconfigure(settings, [instance("LAN"), instance("WAN")], 1)
-    assert actions == leaves(2, "FAULT", "script chk down")
-    assert not of(Install, actions)
-
-
-def test_a_new_member_joins_in_the_role() -> None:
-    group = active(pack(1))
-    settings = Group("G", NAMES[:2])
-    actions = group.reconfigure(settings, [instance(name) for name in NAMES[:2]], 1, sources={NAMES[1]: OURS})
-    assert (group.role, [member.role for member in group.members]) == (ACTIVE, [ACTIVE, ACTIVE])
-    assert of(Install, actions) == [Install(name) for name in NAMES[:2]]
-    assert of(Remove, actions) == []
-    assert of(Transition, actions) == [Transition(NAMES[1], "MASTER", 100, "joins G")]
-    assert of(GroupTransition, actions) == [GroupTransition("G", "MASTER")]
-
-
-def test_a_new_member_of_a_backup_listens() -> None:
-    group = started(pack(1))
-    sources = {NAMES[1]: OURS}
-    group.reconfigure(Group("G", NAMES[:2]), [instance(name) for name in NAMES[:2]], 1, sources=sources)
-    assert [member.role for member in group.members] == [BACKUP, BACKUP]
-
-
-def test_a_member_that_leaves_takes_only_itself_away_and_does_not_resign() -> None:
-    """Who hears it resign would take over the whole group."""
-    group = active(pack(2))
-    actions = group.leave(NAMES[1:2])
-    assert actions == [Remove(NAMES[1]), Transition(NAMES[1], "STOP", 100, "reloaded")]
-    actions = group.reconfigure(group.settings, [instance(NAMES[0])], 1)
-    assert group.role is ACTIVE and of(Remove, actions) == []
-    group = active(pack(2))
-    group.leave(NAMES[:1])
-    changed = [instance(name, virtual_router_id=9) for name in NAMES[:2]]
-    group.reconfigure(group.settings, changed, 1, sources={NAMES[0]: OURS})
-    assert [member.role for member in group.members] == [ACTIVE, ACTIVE], "also when it comes back as another"
-
-
-def test_groups_that_unite_keep_the_role_that_they_have_in_common() -> None:
-    one, other = active(sync_group(instance("LAN"))), active(sync_group(instance("WAN")))
-    actions = one.reconfigure(
-        Group("G", ("LAN", "WAN")), [instance("LAN"), instance("WAN")], 1, other._by_name
-    )
-    assert one.role is ACTIVE and of(Remove, actions) == []
-    assert of(GroupTransition, actions) == [GroupTransition("G", "MASTER")] and not of(Transition, actions)
-
-
-def test_groups_that_unite_in_different_roles_are_elected_anew() -> None:
-    one, other = started(sync_group(instance("LAN"))), active(sync_group(instance("WAN")))
-    actions = one.reconfigure(
-        Group("G", ("LAN", "WAN")), [instance("LAN"), instance("WAN")], 1, other._by_name
-    )
-    actions += one.handle(TrackerChanged("interface", "wan", True), 1)
-    assert [member.role for member in one.members] == [BACKUP, BACKUP]
-    assert actions[:2] == [Remove("WAN"), SendAdvert("WAN", 0)]
-    assert Transition("WAN", "BACKUP", 100, "started") in actions
-
-
-def test_a_group_that_parts_keeps_its_role_in_both() -> None:
-    group = active(pack(2))
-    sibling = group.sibling()
-    for half, name in ((group, NAMES[0]), (sibling, NAMES[1])):
-        actions = half.reconfigure(Group(name, (name,), implicit=True), [instance(name)], 1)
-        assert half.role is ACTIVE and of(Remove, actions) == []
-        assert [member.name for member in half.members] == [name]
-    sibling.handle(TrackerChanged("interface", NAMES[1].lower(), False), 2)
-    assert (sibling.state, group.state) == ("FAULT", "MASTER")
 
 
 def test_announcements_belong_to_each_member() -> None:
