@@ -8,7 +8,6 @@ router can resign in its name, and whoever claims priority 255 gets the role. Th
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import socket
@@ -134,12 +133,6 @@ def queued(pid: int) -> int:
     return waiting
 
 
-def cpu_s(pid: int) -> float:
-    """Processor time that a process has used, in seconds."""
-    columns = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(columns[11]) + int(columns[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def backlog() -> int:
     """Packets that wait in the kernel's backlog queues, on the way from one namespace to another."""
     lines = Path("/proc/net/softnet_stat").read_text().splitlines()
@@ -191,13 +184,10 @@ def test_a_hundred_thousand_packets(siege: Siege) -> None:
     kinds = attacks.build(40)
     every = [(kind.name, frame) for kind in kinds for frame in kind.frames]
     mix = random.Random(9568).choices(every, k=PACKETS)
-    before = [cpu_s(router.pid) for router in siege.lab.routers]
-    started = time.monotonic()
     siege.attack([frame for _, frame in mix])
     siege.drained()
-    elapsed = time.monotonic() - started
     sent = Counter(name for name, _ in mix)
-    for router, was in zip(siege.lab.routers, before, strict=True):
+    for router in siege.lab.routers:
         counters, others = expected(kinds, sent, at_r1=router is siege.active)
         # A sample is read; the rest is counted as unread.
         total = sum(counters.values()) + others
@@ -205,7 +195,6 @@ def test_a_hundred_thousand_packets(siege: Siege) -> None:
         explain = partial(siege.explain, router, total)
         wait_until(all_counted, 5, f"all is counted at {router.name}", explain=explain)
         assert siege.drops(router)["unread"] > PACKETS // 2, router.name
-        assert cpu_s(router.pid) - was < 0.3 + 0.1 * elapsed, router.name
     siege.assert_unmoved()
 
 
@@ -313,12 +302,19 @@ def hold(path: str, part: bytes) -> socket.socket:
 
 
 def test_two_thousand_adverts_of_strangers_a_second_cost_little(siege: Siege) -> None:
-    """Adverts that are right in everything, from ever new sources: 2,000 a second for 4 s."""
+    """Adverts that are right in everything, from ever new sources: 2,000 a second for 4 s.
+
+    A hundred a second are read. What that costs, `make bench ARGS="--only strangers"` tells.
+    """
     frames = [
         bytes(attacks.ip4(src=f"192.168.1.{130 + number % 100}") / attacks.v3(priority=1))
         for number in range(8000)
     ]
-    assert steadily(siege, frames, 2000) < 0.04  # half of 1 % is its own adverts
+    before = siege.counted(siege.active)
+    elapsed = steadily(siege, frames, 2000)
+    counted = siege.counted(siege.active) - before
+    assert 0 < counted.total() - counted["unread"] - counted["adverts_sent"] <= 100 * (elapsed + 2)
+    assert counted["unread"] > len(frames) / 2
     siege.assert_unmoved()
 
 
@@ -329,19 +325,21 @@ def test_junk_in_the_name_of_the_active_router_hides_none_of_its_adverts(siege: 
         bytes(attacks.ip4(src=source) / attacks.v3(priority=110, chksum=number or 1))
         for number in range(16000)
     ]
-    assert steadily(siege, junk, 4000) < 0.15
+    before = siege.counted(siege.backup)
+    steadily(siege, junk, 4000)
+    counted = siege.counted(siege.backup) - before
+    assert counted["unread"] > len(junk) / 2
+    assert counted["adverts_received"] > 0
     siege.assert_unmoved()
 
 
 def steadily(siege: Siege, frames: Sequence[bytes], rate: int) -> float:
-    """Send `rate` frames a second; what part of a processor the router that was busier has used."""
-    time.sleep(1.5)  # the budgets are full, and who is known is settled
-    before = [cpu_s(router.pid) for router in siege.lab.routers]
+    """Send `rate` frames a second; how many seconds it took."""
+    siege.wait_heard(40)  # who is known is settled
     started = time.monotonic()
     batch = rate // 20
     for number in range(len(frames) // batch):
         siege.attack(frames[number * batch : (number + 1) * batch])
         time.sleep(max(0.0, started + (number + 1) * 0.05 - time.monotonic()))
-    elapsed = time.monotonic() - started
-    pids = [router.pid for router in siege.lab.routers]
-    return max(cpu_s(pid) - was for pid, was in zip(pids, before, strict=True)) / elapsed
+    siege.drained()
+    return time.monotonic() - started
