@@ -2,7 +2,8 @@
 """`python -m tests.bench`: keepalived and tandemd on the same lab, alternating; medians with their spread.
 
     --runs N            runs of each daemon (5)
-    --only A,B          of: power, term, wan, idle, many, full; restore, stream, lag, burst, crowd, gate
+    --only A,B          of: power, term, wan, idle, strangers, many, full;
+                        restore, stream, lag, burst, crowd, gate
                         (of these keepalived's column is conntrackd: connections.py, replication.py)
     --advert A,B        intervals in s for power, term and wan (1,0.1,0.02; version 3 below 1 s)
     --daemon A,B        of: keepalived, tandemd
@@ -32,12 +33,13 @@ from pathlib import Path
 
 from tests.bench.connections import restore
 from tests.bench.lag import lag
-from tests.bench.measure import Figures, failover, full, idle, many
+from tests.bench.measure import Figures, failover, full, idle, many, strangers
 from tests.bench.replication import burst, crowd, gate, stream
 
 KINDS = ["keepalived", "tandemd"]
 PARTS = [
-    "power", "term", "wan", "idle", "many", "full", "restore", "stream", "lag", "burst", "crowd", "gate"
+    "power", "term", "wan", "idle", "strangers", "many", "full", "restore", "stream", "lag", "burst", "crowd",
+    "gate",
 ]  # fmt: skip
 Values = dict[str, dict[str, list[float]]]  # figure -> daemon -> one value for each run
 
@@ -102,7 +104,7 @@ def main() -> int:
             for text in options.advert.split(",")
         ]
     others: dict[str, Callable[[str], Figures]] = {
-        "idle": idle, "many": many, "full": full,
+        "idle": idle, "strangers": strangers, "many": many, "full": full,
         "restore": restore, "stream": stream, "lag": lag, "burst": burst, "crowd": crowd, "gate": gate,
     }  # fmt: skip
     jobs += [(name, job) for name, job in others.items() if name in chosen]

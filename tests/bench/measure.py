@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import random
 import signal
+import socket
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from tests.interop import attacks
 from tests.lab import (
     FAR,
     Daemon,
@@ -30,6 +34,7 @@ from tests.openwrt_pieces import USR
 
 Figures = dict[str, float]
 IDLE_S = 5.0  # how long CPU time is added up
+STRANGERS = 2000  # adverts a second
 MANY = 255  # as many as there are virtual router ids
 
 
@@ -117,6 +122,57 @@ def full(kind: str) -> Figures:
     with tempfile.TemporaryDirectory() as directory, everything.pair(Path(directory)) as routers:
         time.sleep(1.0)
         return _cost_figures("everything on, 0.1 s", *routers)
+
+
+def strangers(kind: str) -> Figures:
+    """One instance at 100 ms adverts, while a host sends right adverts of ever new, lesser routers."""
+
+    def daemon(priority: int) -> Daemon:
+        address = f"{attacks.GATEWAY4}/24"
+        vr = Instance("V", "eth0", attacks.V3, (address,), priority=priority, advert_s=0.1, version=3)
+        return Tandem([vr]) if kind == Tandem.name else Keepalived([vr])
+
+    with LanLab([daemon(200), daemon(100)], tag="bench") as lab:
+        lab.up()
+        lab.start()
+        active, backup = lab.routers
+        wait_until(lambda: active.active and backup.all_in("BACKUP"), 15, "a pair", explain=lab.logs)
+        with lab.client.enter(_packet_socket) as sock, _strangers(sock):
+            time.sleep(1.0)  # the first burst is over
+            costs = _costs([active, backup])
+        label = f"{STRANGERS} adverts/s of strangers"
+        return {
+            f"{label}, {role}: CPU, % of a core": cpu
+            for role, (cpu, _) in zip(("active", "backup"), costs, strict=True)
+        }
+
+
+def _packet_socket() -> socket.socket:
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    sock.bind(("eth0", 0))
+    return sock
+
+
+@contextmanager
+def _strangers(sock: socket.socket) -> Iterator[None]:
+    """Send adverts of strangers by a thread meanwhile, STRANGERS a second."""
+    frames = [bytes(attacks.ip4() / attacks.v3(priority=1)) for _ in range(STRANGERS // 20)]
+    over = threading.Event()
+
+    def send() -> None:
+        due = time.monotonic()
+        while not over.wait(max(0.0, due - time.monotonic())):
+            for frame in frames:
+                sock.send(frame)
+            due += 0.05
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def many(kind: str) -> Figures:
