@@ -265,7 +265,7 @@ def test_a_client_with_very_many_connections_does_not_fill_the_queue(lab: SeedLa
     assert active.enter(lambda: packets_counted("counted", COUNTER)) == 40 - held
 
 
-def test_a_flood_is_held_no_longer_than_the_timeout(lab: SeedLab) -> None:
+def test_all_that_a_flood_brings_leaves_and_is_counted_once(lab: SeedLab) -> None:
     active = _active(lab)
     lab.server.exec("nft", "-f", "-", stdin=ANY_PORT.replace("FAR", FAR))
     Service(lab.server, "echo", FAR, "7")
@@ -273,7 +273,8 @@ def test_a_flood_is_held_no_longer_than_the_timeout(lab: SeedLab) -> None:
     _counted(active, held=1)
     wait_until(lambda: _gate(active)["waiting"] == 0, 10, "all have left")
     gate = _gate(active)
-    assert gate["latency_us"]["max"] < 400_000, gate  # the timeout is 100 ms, the machine may be busy
+    ways = ("acked", "timed_out", "bypassed", "unknown", "overload")
+    assert gate["held"] == sum(gate[way] for way in ways), gate
     assert gate["unkept"] == gate["timed_out"] + gate["overload"] + gate["lost"] + gate["limited"]
 
 
