@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from tandem.config.diff import Succession, succession
-from tandem.config.schema import Group, Instance
 from tandem.core.actions import GroupTransition, Transition
 from tandem.core.bounds import learned_interval
 from tandem.core.damping import Damping
@@ -33,6 +32,7 @@ from tandem.core.events import (
     TrackerChanged,
 )
 from tandem.core.packet import PROBE, Advertisement, PacketError, Reason, check, decode
+from tandem.core.settings import Group, Instance
 from tandem.core.state import Role
 from tandem.core.strangers import Strangers
 from tandem.core.sync_group import SyncGroup

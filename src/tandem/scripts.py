@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tandem.config.schema import Config, Notify, Script
+from tandem.config.schema import Config, Script
 from tandem.core.actions import Contested, GroupTransition, Transition
+from tandem.core.settings import Notify
 from tandem.effects.notify import CONTESTED, GROUP, INSTANCE, Notifier
 from tandem.effects.process import Credentials, Processes, credentials_of, insecure_path
 from tandem.health.script import ScriptProbe

@@ -20,9 +20,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from tandem.config.schema import Address, Config, Instance, Route, Rule, Script
+from tandem.config.schema import Config, Script
 from tandem.config.syntax import MOST_WEIGHT
 from tandem.config.values import decimal
+from tandem.core.settings import Address, Instance, Route, Rule
 from tests.lab import Host, wait_until
 from tests.lab.lab import open_log
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tandem.config.schema import Address, Config, Instance
+from tandem.config.schema import Config
+from tandem.core.settings import Address, Instance
 from tandem.effects.firewall import Firewall
 from tandem.effects.netlink import Batch, bind
 from tandem.effects.rtnl import Rtnl, dump_links

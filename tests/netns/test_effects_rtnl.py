@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tandem.config.schema import Address, Config, Globals, Instance, Nexthop, Route, Rule
+from tandem.config.schema import Config, Globals
+from tandem.core.settings import Address, Instance, Nexthop, Route, Rule
 from tandem.effects.leftovers import foreign_addresses, leftovers
 from tandem.effects.netlink import Batch, bind
 from tandem.effects.rtnl import (

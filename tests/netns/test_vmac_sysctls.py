@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tandem.config.schema import Address, Instance
+from tandem.core.settings import Address, Instance
 from tandem.effects.sysctl import Sysctls, ipv4
 from tandem.effects.vmac import settings_of
 from tests.lab import Capture, Host, Lab, Port, netns, wait_until

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from tandem.config.schema import Address, Config, Instance
+from tandem.config.schema import Config
 from tandem.core.packet import GROUP4, GROUP6, PROTOCOL, Advertisement, decode, encode
+from tandem.core.settings import Address, Instance
 from tandem.effects.announce import Announcer, announcement
 from tandem.effects.reception import Wanted, program
 from tandem.effects.vrrp_socket import Received, VrrpSocket, pack

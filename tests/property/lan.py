@@ -16,7 +16,6 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from tandem.config.schema import Group, Instance
 from tandem.core.actions import (
     Action,
     Announce,
@@ -38,6 +37,7 @@ from tandem.core.events import (
     TrackerChanged,
 )
 from tandem.core.packet import Advertisement
+from tandem.core.settings import Group, Instance
 from tandem.core.state import Role
 from tandem.core.sync_group import SyncGroup
 

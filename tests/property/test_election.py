@@ -20,8 +20,8 @@ from dataclasses import dataclass, field, replace
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tandem.config.schema import Garp, Instance
 from tandem.core.events import Failover, Partner, Resume, Reunited, Standby
+from tandem.core.settings import Garp, Instance
 from tandem.core.state import Role
 from tandem.core.sync_group import REUNION_LIMIT
 from tandem.core.timers import CENTISECOND, active_down_interval

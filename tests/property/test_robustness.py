@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem.config.schema import Garp, Group, Instance, Track
 from tandem.core.actions import Action, SendAdvert
 from tandem.core.events import (
     AdvertReceived,
@@ -28,6 +27,7 @@ from tandem.core.events import (
     TrackerChanged,
 )
 from tandem.core.packet import Advertisement
+from tandem.core.settings import Garp, Group, Instance, Track
 from tandem.core.state import Role
 from tests.property.lan import Checked
 

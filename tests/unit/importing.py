@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tandem.config.load import load_text
-from tandem.config.schema import Config, Instance
+from tandem.config.schema import Config
 from tandem.control import cli
+from tandem.core.settings import Instance
 
 INSTANCE = """\
 vrrp_instance V {

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from tandem.config.schema import Garp, Group, Instance, Track
 from tandem.core.actions import Action
 from tandem.core.events import AdvertReceived, SourceChanged, Start, Tick, TrackerChanged
 from tandem.core.packet import Advertisement
+from tandem.core.settings import Garp, Group, Instance, Track
 from tandem.core.sync_group import SyncGroup
 
 QUIET = Garp(delay_ms=0, repeat=5, refresh_ms=0, lower_prio_repeat=0)  # no announcements of its own accord

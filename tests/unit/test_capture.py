@@ -12,8 +12,9 @@ import pytest
 from scapy.layers.inet import IP
 from scapy.layers.inet6 import IPv6
 
-from tandem.config.schema import Address, Config, Instance
+from tandem.config.schema import Config
 from tandem.core.packet import GROUP4, GROUP6, Advertisement, encode
+from tandem.core.settings import Address, Instance
 from tandem.effects.bpf import assemble
 from tandem.effects.vrrp_socket import pack
 from tandem.listen import adverts

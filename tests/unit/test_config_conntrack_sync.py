@@ -17,8 +17,9 @@ from tandem.config import conntrack_sync, options
 from tandem.config.effective import render
 from tandem.config.load import Loaded, load_text
 from tandem.config.problem import SECRET_OPTIONS
-from tandem.config.schema import Config, ConntrackSync, Instance, SyncPath, SyncPeer
+from tandem.config.schema import Config, ConntrackSync, SyncPath, SyncPeer
 from tandem.conntrack import filter as conntrack_filter
+from tandem.core.settings import Instance
 from tandem.replication import configured
 
 SECRET = "correct horse battery staple"

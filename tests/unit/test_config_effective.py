@@ -16,25 +16,17 @@ from hypothesis import strategies as st
 from tandem.config.effective import render
 from tandem.config.load import load_text
 from tandem.config.schema import (
-    Address,
     Config,
     ConntrackSync,
     DhcpGateway,
-    Garp,
     Globals,
-    Group,
-    Instance,
-    Nexthop,
-    Notify,
-    Route,
-    Rule,
     Script,
     SyncPath,
     SyncPeer,
-    Track,
     from_plain,
     plain,
 )
+from tandem.core.settings import Address, Garp, Group, Instance, Nexthop, Notify, Route, Rule, Track
 
 DATA = pathlib.Path(__file__).parent / "data"
 

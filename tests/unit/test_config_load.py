@@ -11,20 +11,8 @@ import pytest
 
 from tandem.config import options
 from tandem.config.load import load_file, load_text
-from tandem.config.schema import (
-    Address,
-    Config,
-    Garp,
-    Globals,
-    Group,
-    Instance,
-    Nexthop,
-    Notify,
-    Route,
-    Rule,
-    Script,
-    Track,
-)
+from tandem.config.schema import Config, Globals, Script
+from tandem.core.settings import Address, Garp, Group, Instance, Nexthop, Notify, Route, Rule, Track
 
 DATA = pathlib.Path(__file__).parent / "data"
 EXAMPLE = pathlib.Path(__file__).parents[2] / "files/etc/config/tandem"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from tandem.config.load import Loaded, load_text
-from tandem.config.schema import Instance
+from tandem.core.settings import Instance
 
 
 def loaded(*lines: str, settings: str = "option vrrp_strict '1'", address: str = "192.168.1.4/24") -> Loaded:

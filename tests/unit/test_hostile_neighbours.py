@@ -9,13 +9,13 @@ import pytest
 
 from tandem.channel import vrrp_sources
 from tandem.channel.vrrp_sources import VrrpSources
-from tandem.config.schema import Group, Instance
 from tandem.control.history import reason
 from tandem.core.actions import Cause, Transition
 from tandem.core.bounds import learned_interval
 from tandem.core.damping import Damping
 from tandem.core.events import AdvertReceived, Partner, Resume, Start, Tick
 from tandem.core.packet import Advertisement
+from tandem.core.settings import Group, Instance
 from tandem.core.state import Role
 from tandem.core.strangers import SOURCES_MAX, Strangers
 from tandem.core.sync_group import SyncGroup

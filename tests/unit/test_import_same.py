@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tandem.config.schema import Nexthop
+from tandem.core.settings import Nexthop
 from tests.unit.importing import Imported, instance
 
 DEFAULT_ROUTE = "virtual_routes {\n  default via 10.0.0.254 dev eth0\n }"

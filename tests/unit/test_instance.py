@@ -13,7 +13,6 @@ from typing import NamedTuple, get_args
 
 import pytest
 
-from tandem.config.schema import Track
 from tandem.core.actions import Action, Announce, Contested, Greet, Install, Remove, SendAdvert, Transition
 from tandem.core.events import (
     AdvertReceived,
@@ -34,6 +33,7 @@ from tandem.core.events import (
     Tick,
     TrackerChanged,
 )
+from tandem.core.settings import Track
 from tandem.core.state import Role, user_state
 from tandem.core.sync_group import SyncGroup
 from tests.unit.scenario import (

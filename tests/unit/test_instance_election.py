@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from tandem.config.schema import Garp, Group, Track
 from tandem.core.actions import Announce, Contested, Greet, Remove, SendAdvert, Transition
 from tandem.core.events import (
     Failover,
@@ -16,6 +15,7 @@ from tandem.core.events import (
     Tick,
     TrackerChanged,
 )
+from tandem.core.settings import Garp, Group, Track
 from tandem.core.state import Role
 from tandem.core.sync_group import SyncGroup
 from tandem.core.timers import SECOND

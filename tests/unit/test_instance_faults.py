@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from tandem.config.schema import Instance, Track
 from tandem.core.actions import Action, Announce, Greet, Install, Remove, SendAdvert, Transition
 from tandem.core.events import (
     EffectFailed,
@@ -22,6 +21,7 @@ from tandem.core.events import (
     Tick,
     TrackerChanged,
 )
+from tandem.core.settings import Instance, Track
 from tandem.core.state import Role
 from tandem.core.sync_group import SyncGroup
 from tests.unit.scenario import (

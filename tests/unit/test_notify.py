@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tandem.config.schema import Notify
+from tandem.core.settings import Notify
 from tandem.effects.notify import CONTESTED, GROUP, INSTANCE, Command, Notifier, commands_for
 from tandem.effects.process import MILLISECOND, Credentials, Processes, credentials_of
 from tests.unit.children import Bench, gone

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from pyroute2.netlink.nfnetlink import nfgen_msg, nftsocket
 
-from tandem.config.schema import Address, Config, ConntrackSync, Instance, SyncPath, SyncPeer
+from tandem.config.schema import Config, ConntrackSync, SyncPath, SyncPeer
+from tandem.core.settings import Address, Instance
 from tandem.plan import encode_nft
 
 V4, V6 = Address("192.168.0.4", 24, 4), Address("2001:db8::4", 64, 6)

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 import tandem
-from tandem.config.schema import Address, Config, Globals, Group, Instance, Route, Rule
+from tandem.config.schema import Config, Globals
 from tandem.control import cli
+from tandem.core.settings import Address, Group, Instance, Route, Rule
 from tandem.plan import process as planner_module
 from tandem.plan.process import build_plan, plan_file
 from tandem.plan.result import Plan, PlanError, load_plan, planner_argv

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyroute2.netlink.rtnl import fibmsg, ifinfmsg, rtmsg
 
-from tandem.config.schema import Address, Nexthop, Route, Rule
+from tandem.core.settings import Address, Nexthop, Route, Rule
 from tandem.plan import encode_rtnl as rtnl
 from tandem.plan.result import Template
 from tandem.plan.template import EncodeError, template

@@ -9,8 +9,9 @@ from ipaddress import ip_address
 
 import pytest
 
-from tandem.config.schema import Address, Config, Globals, Instance
+from tandem.config.schema import Config, Globals
 from tandem.core.prefix import Form, form_of
+from tandem.core.settings import Address, Instance
 from tandem.effects.endpoint import Endpoint
 from tandem.effects.links import Links
 from tandem.effects.netlink import Batch

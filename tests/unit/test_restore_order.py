@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from tandem.config.schema import Group
 from tandem.core.actions import (
     Announce,
     Calm,
@@ -26,6 +25,7 @@ from tandem.core.events import (
     Synchronised,
     Tick,
 )
+from tandem.core.settings import Group
 from tandem.core.state import Role
 from tandem.core.sync_group import RESTORE_LIMIT, SyncGroup
 from tests.unit.scenario import LOWER, feed, heard, instance, ready, run

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from tandem.config.schema import Garp, Group
 from tandem.core.actions import Announce, Contested, HandOver, Remove, Reunite, SendAdvert
 from tandem.core.events import Partner, Restored, Reunited, Start, Synchronised, Tick
+from tandem.core.settings import Garp, Group
 from tandem.core.state import Role
 from tandem.core.sync_group import REUNION_LIMIT, SyncGroup
 from tests.unit.scenario import LOWER, heard, instance, of, ready, run

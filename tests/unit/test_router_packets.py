@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tandem.config.schema import Address, Group, Instance
 from tandem.core.events import Start
 from tandem.core.packet import GROUP4, GROUP6, PROBE, Advertisement, encode
+from tandem.core.settings import Address, Group, Instance
 from tandem.core.sync_group import SyncGroup
 from tandem.effects.endpoint import Endpoint
 from tandem.effects.vrrp_socket import Received, pack

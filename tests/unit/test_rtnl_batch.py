@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem.config.schema import Address
+from tandem.core.settings import Address
 from tandem.effects import netlink
 from tandem.effects.leftovers import foreign_addresses
 from tandem.effects.netlink import Batch, Failure, Unbound, attributes, bind, messages

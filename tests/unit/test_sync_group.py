@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from tandem.config.schema import Track
 from tandem.core.actions import (
     Announce,
     Contested,
@@ -29,6 +28,7 @@ from tandem.core.events import (
     Tick,
     TrackerChanged,
 )
+from tandem.core.settings import Track
 from tandem.core.state import Role
 from tandem.core.sync_group import SyncGroup
 from tandem.core.timers import SECOND

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from tandem.config.schema import Group, Track
 from tandem.core.actions import GroupTransition, Install, Remove, SendAdvert, Transition
 from tandem.core.events import TrackerChanged
+from tandem.core.settings import Group, Track
 from tandem.core.state import Role
 from tests.unit.group_steps import NAMES, SIZES, becomes_active, leaves, pack
 from tests.unit.scenario import OURS, active, instance, of, started, sync_group

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tandem.config.schema import Address, Instance
+from tandem.core.settings import Address, Instance
 from tandem.effects import vmac
 from tandem.effects.sysctl import Sysctls, ipv4, ipv6
 

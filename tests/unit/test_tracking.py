@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from tandem.config.schema import Track
+from tandem.core.settings import Track
 from tandem.core.tracking import Tracking
 
 

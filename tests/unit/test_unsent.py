@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tandem.config.schema import Instance
 from tandem.core.actions import SendAdvert
+from tandem.core.settings import Instance
 from tandem.effects.endpoint import Endpoint
 from tandem.effects.executor import SILENT, Executor
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tandem.config.read import Parsed, Report
-from tandem.config.schema import Address, Config, Group, Instance, Track
+from tandem.config.schema import Config
+from tandem.core.settings import Address, Group, Instance, Track
 
 
 def check(config: Config, sections: Mapping[str, list[Parsed]], report: Report) -> None:

@@ -15,9 +15,10 @@ from tandem.config import syntax, values
 from tandem.config.guessable import guessable
 from tandem.config.names import Names
 from tandem.config.read import Item, Parsed
-from tandem.config.schema import ConntrackSync, Instance, SyncPath, SyncPeer
+from tandem.config.schema import ConntrackSync, SyncPath, SyncPeer
 from tandem.config.sync_values import STATE_NAMES, read_secret
 from tandem.config.values import decimal
+from tandem.core.settings import Instance
 
 MOST_PEERS = 16
 # As many the kernel's filter holds (tandem.conntrack.filter), and as many are reasonable.

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tandem.config.read import Parsed
-from tandem.config.schema import DhcpGateway, Instance
+from tandem.config.schema import DhcpGateway
+from tandem.core.settings import Instance
 
 
 def build(

@@ -6,14 +6,15 @@ RFC knows it, and the version. All other options are settings of it: peers, addr
 interface that carries the addresses. A group goes on with the role of the group that its members were in;
 a member that is new joins in that role, and one that has gone takes only itself away.
 
-Pure, and imports nothing but the schema: the resident daemon uses it.
+Pure, and imports nothing but settings: the resident daemon uses it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tandem.config.schema import Config, Instance
+from tandem.config.schema import Config
+from tandem.core.settings import Instance
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,26 +11,12 @@ import shlex
 from collections.abc import Iterator
 
 from tandem.config.problem import MASK
-from tandem.config.schema import (
-    Address,
-    Config,
-    ConntrackSync,
-    DhcpGateway,
-    Globals,
-    Group,
-    Instance,
-    Notify,
-    Route,
-    Rule,
-    Script,
-    SyncPath,
-    SyncPeer,
-    Track,
-)
+from tandem.config.schema import Config, ConntrackSync, DhcpGateway, Globals, Script, SyncPath, SyncPeer
 from tandem.config.sync_values import PROTOCOL_NAMES, STATE_NAMES, size_text
 from tandem.config.syntax import SCOPES, TABLES
 from tandem.config.uci import quote
 from tandem.config.values import decimal
+from tandem.core.settings import Address, Group, Instance, Notify, Route, Rule, Track
 
 _SCOPE_NAMES = {number: name for name, number in SCOPES.items()}
 _TABLE_NAMES = {number: name for name, number in TABLES.items()}

@@ -13,7 +13,7 @@ from tandem.config import strict, syntax, values
 from tandem.config.names import Names
 from tandem.config.problem import MASK
 from tandem.config.read import Parsed
-from tandem.config.schema import Address, Garp, Instance, Notify, Route, Rule
+from tandem.core.settings import Address, Garp, Instance, Notify, Route, Rule
 
 DEFAULT_GROUPS = {4: "224.0.0.18", 6: "ff02::12"}
 MOST_ADDRESSES = {4: 255, 6: 90}  # in one advert: an octet counts them; 1500 bytes must hold them

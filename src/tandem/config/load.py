@@ -17,7 +17,8 @@ from tandem.config import check, conntrack_sync, dhcp_gateway, instance, read, u
 from tandem.config.names import Names
 from tandem.config.problem import Problem
 from tandem.config.read import Parsed, Report
-from tandem.config.schema import Address, Config, Globals, Group, Instance, Route, Rule, Script
+from tandem.config.schema import Config, Globals, Script
+from tandem.core.settings import Address, Group, Instance, Route, Rule
 
 MOST_INSTANCES = 1024
 

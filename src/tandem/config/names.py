@@ -14,7 +14,8 @@ from typing import Any
 from tandem.config import options, syntax, values
 from tandem.config.problem import suggestion
 from tandem.config.read import Item, Parsed
-from tandem.config.schema import Address, Route, Rule, SyncPath, Track
+from tandem.config.schema import SyncPath
+from tandem.core.settings import Address, Route, Rule, Track
 
 MOST_PATHS = 8  # of one peer
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from tandem.config import values
 from tandem.config.read import Parsed
-from tandem.config.schema import Instance
+from tandem.core.settings import Instance
 
 RFC_ADVERTS = 3  # that may be missed, RFC 9568 section 6.1
 

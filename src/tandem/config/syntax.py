@@ -15,7 +15,8 @@ from typing import Any
 
 from tandem.config import values
 from tandem.config.problem import suggestion
-from tandem.config.schema import Address, Nexthop, Route, Rule, SyncPath, Track
+from tandem.config.schema import SyncPath
+from tandem.core.settings import Address, Nexthop, Route, Rule, Track
 
 SCOPES = {"global": 0, "site": 200, "link": 253, "host": 254}  # RT_SCOPE_*, linux/rtnetlink.h
 TABLES = {"default": 253, "main": 254, "local": 255}

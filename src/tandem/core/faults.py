@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from tandem.config.schema import Group, Instance, Track
+from tandem.core.settings import Group, Instance, Track
 from tandem.core.timers import SECOND
 from tandem.core.virtual_router import VirtualRouter
 

@@ -35,7 +35,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from tandem.config.schema import Group, Instance
 from tandem.core.actions import (
     Action,
     Calm,
@@ -70,6 +69,7 @@ from tandem.core.events import (
     TrackerChanged,
 )
 from tandem.core.faults import EffectFaults, missing_sources, tracks_of
+from tandem.core.settings import Group, Instance
 from tandem.core.state import Role, user_state
 from tandem.core.timers import SECOND, earliest
 from tandem.core.tracking import OWNER, Tracking

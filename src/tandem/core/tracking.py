@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tandem.config.schema import Track
+from tandem.core.settings import Track
 
 OWNER = 255
 

@@ -16,10 +16,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tandem.config.schema import Instance
 from tandem.core.actions import Action, Announce, Cause, Contested, Greet, Install, Remove, SendAdvert
 from tandem.core.bounds import learned_interval
 from tandem.core.packet import Advertisement
+from tandem.core.settings import Instance
 from tandem.core.state import Role, user_state
 from tandem.core.timers import (
     CENTISECOND,

@@ -24,8 +24,9 @@ from ipaddress import ip_network
 from typing import Any
 
 from tandem.config import uci
-from tandem.config.schema import Config, DhcpGateway, Instance
+from tandem.config.schema import Config, DhcpGateway
 from tandem.config.values import FALSE, host
+from tandem.core.settings import Instance
 from tandem.effects import files
 
 LEASEFILE = "/tmp/dhcp.leases"

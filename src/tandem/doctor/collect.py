@@ -13,9 +13,10 @@ from typing import Any
 
 from tandem import __version__
 from tandem.config import load
-from tandem.config.schema import Address, Config, ConntrackSync, Instance
+from tandem.config.schema import Config, ConntrackSync
 from tandem.config.sync_values import PROTOCOL_NAMES, STATE_NAMES
 from tandem.control.client import ControlError, NoDaemonError, ask
+from tandem.core.settings import Address, Instance
 from tandem.doctor import probes, ruleset
 from tandem.doctor.facts import DeviceFacts, InstanceFacts, LinkFacts, RouterFacts
 from tandem.effects.endpoint import text

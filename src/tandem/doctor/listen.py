@@ -24,8 +24,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from tandem.config.schema import Config, Instance
+from tandem.config.schema import Config
 from tandem.core.packet import PROBE, Advertisement, PacketError, encode
+from tandem.core.settings import Instance
 from tandem.doctor.facts import ClaimFacts, HeardFacts, InstanceFacts, RouterFacts
 from tandem.effects.endpoint import text
 from tandem.effects.rtnl import dump_links

@@ -10,9 +10,9 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
-from tandem.config.schema import Instance
 from tandem.core.packet import AUTH_NONE, AUTH_PASSWORD, Advertisement, Expected, auth_field, encode
 from tandem.core.prefix import Form
+from tandem.core.settings import Instance
 from tandem.effects.announce import announcement, request_frame
 from tandem.effects.rtnl import Batch, Unbound, bind
 from tandem.effects.vrrp_socket import VrrpSocket, expected_of, group_of, pack

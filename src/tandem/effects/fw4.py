@@ -34,7 +34,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from tandem.config.schema import Config, Instance, SyncPath
+    from tandem.config.schema import Config, SyncPath
+    from tandem.core.settings import Instance
     from tandem.effects.process import Exit
     from tandem.log import Logger
     from tandem.loop import Loop

@@ -27,7 +27,7 @@ from tandem.effects.process import MILLISECOND, Credentials, Exit, Processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tandem.config.schema import Notify
+    from tandem.core.settings import Notify
     from tandem.log import Logger
     from tandem.loop import Loop
 

@@ -30,7 +30,7 @@ from tandem.effects.sysctl import Path, Setting, ipv4, ipv6
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tandem.config.schema import Instance
+    from tandem.core.settings import Instance
 
 Read = Callable[[Path], str | None]
 

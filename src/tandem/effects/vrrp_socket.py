@@ -17,8 +17,8 @@ import struct
 import sys
 from collections.abc import Iterable
 
-from tandem.config.schema import Instance
 from tandem.core.packet import HOP_LIMIT, PROTOCOL, Expected
+from tandem.core.settings import Instance
 from tandem.effects.bpf import attach
 
 UNICAST_MIN_HOP_LIMIT = 1

@@ -12,8 +12,9 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tandem.config.schema import Config, Instance
+from tandem.config.schema import Config
 from tandem.core.packet import PROTOCOL, Advertisement, PacketError, Reason, check, decode
+from tandem.core.settings import Instance
 from tandem.effects.bpf import ALL, AND, JEQ, LD_B_ABS, LD_W_ABS, RET, Program, assemble, attach
 from tandem.effects.vrrp_socket import UNICAST_MIN_HOP_LIMIT, expected_of
 

@@ -13,8 +13,9 @@ import time
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from tandem.config.schema import Config, Instance
+from tandem.config.schema import Config
 from tandem.core.packet import PacketError
+from tandem.core.settings import Instance
 from tandem.effects.vrrp_socket import pack
 from tandem.listen.adverts import ETH_P_IP, Datagram, instances_on, listen, take_apart, verdict
 

@@ -29,7 +29,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import ip_address
 
-from tandem.config.schema import Instance
+from tandem.core.settings import Instance
 from tandem.plan import nft, nft_set
 from tandem.plan.nft import Expressions
 from tandem.plan.result import DHCP_TABLE as TABLE

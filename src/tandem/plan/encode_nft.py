@@ -36,8 +36,9 @@ import struct
 from collections.abc import Sequence
 from ipaddress import ip_address
 
-from tandem.config.schema import Config, Instance
+from tandem.config.schema import Config
 from tandem.core.packet import PROTOCOL
+from tandem.core.settings import Instance
 from tandem.plan import nft
 from tandem.plan.nft import Expressions
 from tandem.plan.result import ADDRESS_TABLE, GATE_TABLE, NOTRACK_TABLE, TABLE

@@ -35,7 +35,7 @@ from pyroute2.netlink.rtnl import (
     rtmsg,
 )
 
-from tandem.config.schema import Address, Nexthop, Route, Rule
+from tandem.core.settings import Address, Nexthop, Route, Rule
 from tandem.plan.result import ALIAS, PROTOCOL, Template
 from tandem.plan.template import (
     NLM_F_CREATE,

@@ -24,7 +24,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 
-from tandem.config.schema import Address, Instance
+from tandem.core.settings import Address, Instance
 from tandem.plan import nft, nft_set
 from tandem.plan.nft import Expressions
 from tandem.plan.result import ADDRESS_TABLE as TABLE

@@ -18,7 +18,8 @@ from dataclasses import replace
 from typing import Any
 
 from tandem.config.load import load_file
-from tandem.config.schema import Address, Config, Instance, Route, Rule, plain
+from tandem.config.schema import Config, plain
+from tandem.core.settings import Address, Instance, Route, Rule
 from tandem.dhcp import dnsmasq
 from tandem.plan import encode_guard, encode_nft, encode_switch
 from tandem.plan import encode_rtnl as rtnl
