@@ -21,9 +21,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tandem.core.events import Failover, Partner, Resume, Reunited, Standby
+from tandem.core.limits import ANNOUNCE_LIMIT
 from tandem.core.settings import Garp, Instance
 from tandem.core.state import Role
-from tandem.core.sync_group import REUNION_LIMIT
 from tandem.core.timers import CENTISECOND, active_down_interval
 from tests.property.lan import MILLISECOND, SECOND, Lan, Router, Wire
 
@@ -87,7 +87,7 @@ class Scenario:
         """How long after the last fault one router is active, in ns."""
         start = max(setup.start_delay for setup in self.routers)
         preempt = max(setup.preempt_delay_ms for setup in self.routers) * MILLISECOND
-        reunions = 2 * (REUNION_LIMIT + SECOND) + self.patience if self.patience else 0
+        reunions = 2 * ANNOUNCE_LIMIT + self.patience if self.patience else 0
         return start + preempt + WAITS * self.longest + reunions
 
     @property

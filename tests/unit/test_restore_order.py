@@ -25,9 +25,10 @@ from tandem.core.events import (
     Synchronised,
     Tick,
 )
+from tandem.core.limits import RESTORE_LIMIT
 from tandem.core.settings import Group
 from tandem.core.state import Role
-from tandem.core.sync_group import RESTORE_LIMIT, SyncGroup
+from tandem.core.sync_group import SyncGroup
 from tests.unit.scenario import LOWER, feed, heard, instance, ready, run
 
 SECOND = 1_000_000_000

@@ -7,9 +7,10 @@ import pytest
 
 from tandem.core.actions import Announce, Contested, HandOver, Remove, Reunite, SendAdvert
 from tandem.core.events import Partner, Restored, Reunited, Start, Synchronised, Tick
+from tandem.core.limits import ANNOUNCE_LIMIT, REUNION_LIMIT
 from tandem.core.settings import Garp, Group
 from tandem.core.state import Role
-from tandem.core.sync_group import REUNION_LIMIT, SyncGroup
+from tandem.core.sync_group import SyncGroup
 from tests.unit.scenario import LOWER, heard, instance, of, ready, run
 
 SECOND = 1_000_000_000
@@ -94,8 +95,8 @@ def test_the_better_one_tells_hosts_when_it_knows_the_connections_of_the_lesser_
 def test_or_when_it_has_waited_long_enough() -> None:
     group = active()
     group.handle(LESSER, 10 * SECOND)
-    later = run(group, 11 * SECOND + REUNION_LIMIT)
-    assert (11 * SECOND + REUNION_LIMIT, Announce("LAN", 5)) in [
+    later = run(group, 10 * SECOND + ANNOUNCE_LIMIT)
+    assert (10 * SECOND + ANNOUNCE_LIMIT, Announce("LAN", 5)) in [
         (when, action) for when, actions in later for action in actions
     ]
 

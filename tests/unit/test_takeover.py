@@ -6,7 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from tandem.replication.takeover import LIMIT, MILLISECOND, SILENCE, Takeover
+from tandem.core.limits import LAST_RECORDS_LIMIT, LAST_RECORDS_SILENCE
+from tandem.core.timers import MILLISECOND
+from tandem.replication.takeover import Takeover
 
 
 class FakeLoop:
@@ -74,7 +76,7 @@ def test_the_last_words_of_a_router_that_resigned() -> None:
     scene.mirror.ready()
     assert scene.restored == []
     for _ in range(5):  # it goes on speaking
-        scene.loop.advance(SILENCE - 1)
+        scene.loop.advance(LAST_RECORDS_SILENCE - 1)
         scene.heard = [scene.loop.now()]
         scene.loop.advance(1)
         if scene.mirror.done:
@@ -85,7 +87,7 @@ def test_the_last_words_of_a_router_that_resigned() -> None:
     assert scene.restored == [] and scene.mirror.done is not None  # what came last goes to the kernel first
     scene.mirror.ready()
     assert scene.restored == ["G"]
-    scene.loop.advance(10 * SILENCE)
+    scene.loop.advance(10 * LAST_RECORDS_SILENCE)
     assert scene.restored == ["G"]
 
 
@@ -114,7 +116,7 @@ def test_it_may_say_so_before_we_take_over() -> None:
     scene.mirror.ready()
     assert scene.restored == ["G"]
     scene.takeover.handed_over()
-    scene.loop.advance(LIMIT)
+    scene.loop.advance(LAST_RECORDS_LIMIT)
     scene.heard = [scene.loop.now()]
     scene.takeover.begin("H", handed_over=True)
     scene.mirror.ready()
@@ -127,7 +129,7 @@ def test_the_path_was_what_it_lost() -> None:
     scene.takeover.begin("G", handed_over=True)
     scene.mirror.ready()
     assert scene.restored == []
-    scene.loop.advance(SILENCE)
+    scene.loop.advance(LAST_RECORDS_SILENCE)
     scene.mirror.ready()
     assert scene.restored == ["G"]
 
@@ -136,12 +138,12 @@ def test_the_wait_is_bounded() -> None:
     scene = Scene()
     scene.takeover.begin("G", handed_over=True)
     began = scene.loop.now()
-    while not scene.restored and scene.loop.now() < began + 2 * LIMIT:
+    while not scene.restored and scene.loop.now() < began + 2 * LAST_RECORDS_LIMIT:
         scene.heard = [scene.loop.now()]  # it never ends
         if scene.mirror.done:
             scene.mirror.ready()
         scene.loop.advance(MILLISECOND)
-    assert LIMIT <= scene.loop.now() - began <= LIMIT + 5 * MILLISECOND
+    assert LAST_RECORDS_LIMIT <= scene.loop.now() - began <= LAST_RECORDS_LIMIT + 5 * MILLISECOND
 
 
 def test_two_groups_and_one_that_became_active_without_us() -> None:

@@ -69,14 +69,12 @@ from tandem.core.events import (
     TrackerChanged,
 )
 from tandem.core.faults import EffectFaults, missing_sources, tracks_of
+from tandem.core.limits import ANNOUNCE_LIMIT, RESTORE_LIMIT, REUNION_LIMIT
 from tandem.core.settings import Group, Instance
 from tandem.core.state import Role, user_state
-from tandem.core.timers import SECOND, earliest
+from tandem.core.timers import earliest
 from tandem.core.tracking import OWNER, Tracking
 from tandem.core.virtual_router import HICCUP, VirtualRouter, last_heard
-
-RESTORE_LIMIT = 10 * SECOND  # then the addresses come, whatever is missing
-REUNION_LIMIT = 5 * SECOND  # for two active routers to tell each other their connections
 
 
 class SyncGroup:
@@ -391,7 +389,7 @@ class SyncGroup:
         begins = self._reunion_by is None and self._restore_by is None and member.contested_since(now)
         if not begins or not self._restores or not self._partner.known or not self._sync_patience:
             return []
-        self._reunion_by = now + min(REUNION_LIMIT + SECOND, self._sync_patience)
+        self._reunion_by = now + min(ANNOUNCE_LIMIT, self._sync_patience)
         return [Reunite(self.settings.name)]
 
     def _reunited(self, now: int) -> list[Action]:

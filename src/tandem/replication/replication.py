@@ -34,6 +34,7 @@ from tandem.config.schema import ConntrackSync
 from tandem.conntrack.ctnetlink import SETTINGS
 from tandem.conntrack.kernel_table import OWNER, KernelTable
 from tandem.conntrack.writer import Restorer
+from tandem.core.limits import FORMER_LIMIT, FORMER_QUIET_LIMIT, GOODBYE_LIMIT, SURPLUS_LIMIT
 from tandem.effects.sysctl import Sysctls
 from tandem.log import Logger
 from tandem.loop import Loop
@@ -60,10 +61,7 @@ if TYPE_CHECKING:
 SECOND = 1_000_000_000
 MILLISECOND = 1_000_000
 WORK = SECOND
-GOODBYE_LIMIT = 2 * SECOND  # for the last records of a router that stops
 GOODBYE_LOOK = 5 * MILLISECOND
-SURPLUS = 5 * SECOND  # for a better router that was active as well: to tell what it has learned from us
-FORMER = 60 * SECOND  # how long what a lost router told is held beside the table of another
 EVENTS_BEFORE_COMMIT = 4096
 LISTED = 250  # entries of a table in one answer, or a shard more: well under 1 ms of the loop
 _SURPLUS = "conntrack surplus"
@@ -297,7 +295,7 @@ class Replication:
         self._channel.stream_off()
         self._mirror.follow(whole=False)
         if any(map(self._channel.is_streaming, self._in_step)):  # both were active
-            self._loop.call_at(_SURPLUS, self._loop.now() + SURPLUS, self._retire_surplus)
+            self._loop.call_at(_SURPLUS, self._loop.now() + SURPLUS_LIMIT, self._retire_surplus)
         self._reunion.tell_later()
         self._tell_gate()
 
@@ -450,9 +448,11 @@ class Replication:
             quiet = now - self._quiet.setdefault(name, now)
             up = self._channel.is_up(name)
             if self._active:
-                if up and quiet >= FORMER:  # it is active for nothing
+                if up and quiet >= FORMER_LIMIT:  # it is active for nothing
                     held.take()
-            elif quiet >= (WORK if up else FORMER) and any(map(self._channel.is_streaming, self._in_step)):
+            elif quiet >= (FORMER_QUIET_LIMIT if up else FORMER_LIMIT) and any(
+                map(self._channel.is_streaming, self._in_step)
+            ):
                 self._in_step.discard(name)
                 self._mirror.retire(held.take())
 

@@ -12,15 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tandem.core.events import Partner
+from tandem.core.limits import EXCHANGE_LIMIT
+from tandem.core.timers import MILLISECOND, SECOND
 from tandem.loop import Loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tandem.channel.channel import Channel
 
-MILLISECOND, SECOND = 1_000_000, 1_000_000_000
 LOOK = 10 * MILLISECOND
-LIMIT = 8_000 * MILLISECOND  # longer than anybody waits for it
 _TIMER, _ENDED = "conntrack reunion", "conntrack reunited"
 
 
@@ -116,9 +116,11 @@ class Reunion:
 
     def _look(self, now: int) -> None:
         if self._channel().are_known():
-            self._loop.call_at(_TIMER, now + LIMIT, lambda _now: self.stream_ended())  # it may never say so
+            self._loop.call_at(
+                _TIMER, now + EXCHANGE_LIMIT, lambda _now: self.stream_ended()
+            )  # it may never say so
             self._merge(self._merged, False)
-        elif now < self._began + LIMIT:
+        elif now < self._began + EXCHANGE_LIMIT:
             self._loop.call_at(_TIMER, now + LOOK, self._look)
         else:
             self.stream_ended()

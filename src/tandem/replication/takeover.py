@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tandem.core.limits import LAST_RECORDS_LIMIT, LAST_RECORDS_SILENCE
 from tandem.loop import Loop
 from tandem.replication.mirror import Mirror
 
@@ -18,9 +19,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tandem.replication.mirror import Lookup
 
-MILLISECOND = 1_000_000
-SILENCE = 50 * MILLISECOND
-LIMIT = 2_000 * MILLISECOND
 _TIMER = "conntrack handover"
 
 
@@ -53,7 +51,7 @@ class Takeover:
         self._groups.append(group)
         now, told = self._loop.now(), self._handed_over_at
         self._handed_over_at = None
-        if handed_over and self._began is None and (told is None or now >= told + LIMIT):
+        if handed_over and self._began is None and (told is None or now >= told + LAST_RECORDS_LIMIT):
             self._began = now
         self._go_on()
 
@@ -89,7 +87,7 @@ class Takeover:
     def _completed(self) -> None:
         now = self._loop.now()
         if self._began is not None and (heard := self._streams()):
-            until = min(max(self._began, *heard) + SILENCE, self._began + LIMIT)
+            until = min(max(self._began, *heard) + LAST_RECORDS_SILENCE, self._began + LAST_RECORDS_LIMIT)
             if now < until:
                 self._resting = True
                 self._loop.call_at(_TIMER, until, lambda _now: self._go_on())

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The limits of takeover and reunion: how long one router waits for what another router knows.
+
+Each wait ends at its limit, because a gateway without some connections is better than no gateway. All limits
+are in ns. A limit that must be longer than another one is derived from it.
+
+    who waits                          for what                                       limit
+    ---------------------------------  ---------------------------------------------  --------------------
+    a router that becomes active       the kernel has all replicated connections      RESTORE_LIMIT
+    a router that was handed the role  the last records of the former active router   LAST_RECORDS_LIMIT
+                                       or its next record, while it says nothing      LAST_RECORDS_SILENCE
+    the lesser of two active routers   the better one holds its connections           REUNION_LIMIT
+    the better of two active routers   it holds the connections of the lesser one     ANNOUNCE_LIMIT
+                                       the lesser one ends its stream                 EXCHANGE_LIMIT
+    a router that was active as well   the better one tells what it has learned       SURPLUS_LIMIT
+    a router that holds connections    the former active router streams again         FORMER_LIMIT
+                                       the same, while there is a session             FORMER_QUIET_LIMIT
+    a router that stops                its peers acknowledge its last records         GOODBYE_LIMIT
+"""
+
+from __future__ import annotations
+
+from tandem.core.timers import MILLISECOND, SECOND
+
+# Then the addresses are installed, whatever is missing: the kernel may refuse entries for ever.
+RESTORE_LIMIT = 10 * SECOND
+
+# The former active router sends what its kernel has told it, then ends its stream. It may be the path to it
+# that was lost: a round trip, and a turn of a busy loop, fit into the silence.
+LAST_RECORDS_SILENCE = 50 * MILLISECOND
+LAST_RECORDS_LIMIT = 2 * SECOND
+
+# A new session and the whole table fit into it. Meanwhile both routers answer for the addresses.
+REUNION_LIMIT = 5 * SECOND
+# The better one sees the other one's adverts first, up to an interval before the lesser one sees its own.
+ANNOUNCE_LIMIT = REUNION_LIMIT + SECOND
+# The exchange goes on in the background for longer than anybody waits for it.
+EXCHANGE_LIMIT = ANNOUNCE_LIMIT + 2 * SECOND
+
+# What the better one has learned from here is retired here only when it had the time to tell it.
+SURPLUS_LIMIT = REUNION_LIMIT
+
+# A router that is down may be active for another group, and dead: a third router may still need what it told.
+# One that has a session and is active for nothing would have said so at once.
+FORMER_LIMIT = 60 * SECOND
+FORMER_QUIET_LIMIT = SECOND
+
+# The addresses are gone by then. A peer that cannot be reached must not keep a router from its restart.
+GOODBYE_LIMIT = 2 * SECOND
