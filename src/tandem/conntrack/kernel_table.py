@@ -27,8 +27,40 @@ from tandem.loop import Loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from tandem.conntrack.record import Record
-    from tandem.replication.tables import Own
+
+    class Table(Protocol):
+        """Our own table: what the kernel tells is applied to it."""
+
+        in_bulk: bool
+        limit_entries: int
+
+        @property
+        def lacking(self) -> int:
+            """How many flows had no room and have not ended since."""
+
+        @property
+        def room(self) -> int:
+            """How many more entries fit."""
+
+        def get(self, key: bytes) -> bytes | None: ...
+
+        def apply_all(self, records: Iterable[Record], now: int) -> None: ...
+
+        def begin_bulk(self) -> None: ...
+
+        def end_bulk(self) -> None: ...
+
+        def abort_bulk(self) -> None: ...
+
+    class Holder(Protocol):
+        """Has our own table, which is another one when tables change hands."""
+
+        @property
+        def cache(self) -> Table: ...
+
 
 OWNER = "conntrack_sync"
 EVENTS_A_TURN = 256
@@ -55,7 +87,7 @@ class KernelTable:
         self,
         loop: Loop,
         log: Logger,
-        own: Own,
+        own: Holder,
         rules: Filter,
         ignore_ports: tuple[int, ...],
         receive_buffer: int,
