@@ -18,7 +18,8 @@ from tandem.log import Logger, StderrSink
 from tandem.loop import Loop
 from tandem.replication.cache import Cache
 from tandem.replication.journal import CHANGED_MAX, Journal
-from tandem.replication.mirror import KEYS_A_STEP, LEAST, ROUND, Mirror
+from tandem.replication.mirror import Mirror
+from tandem.replication.pacer import KEYS_A_STEP, LEAST, ROUND
 from tandem.replication.survey import Survey
 from tandem.replication.tables import Own
 from tests.lab import netns
@@ -62,7 +63,8 @@ class Backup:
             self.until(self.idle)
 
     def idle(self) -> bool:
-        return not (self.mirror._busy or self.mirror._rounds or self.mirror._untouched)
+        pacer = self.mirror.pacer
+        return not (self.mirror._round or pacer._rounds or pacer._untouched)
 
     def complete(self) -> None:
         done: list[bool] = []
@@ -260,10 +262,10 @@ def test_nobody_waits_until_all_are_touched(backup: Backup) -> None:
     backup.mirror.follow(whole=True)  # as after the table was handed over: all is there, and runs down
     netns.enter(backup.where, backup.mirror.work)
     backup.complete()
-    assert backup.mirror._untouched > 0
+    assert backup.mirror.pacer._untouched > 0
     assert backup.mirror.steps[-1]["entries"] == 0
     backup.second(2)
-    assert backup.mirror._untouched == 0
+    assert backup.mirror.pacer._untouched == 0
 
 
 def test_a_table_that_is_retired_leaves_the_kernel_but_for_what_is_held(where: str) -> None:

@@ -22,7 +22,8 @@ PURE_PACKAGES = {
 }
 PURE_MODULES = (
     "config/diff.py", "config/schema.py", "channel/session.py", "channel/topics.py", "gate/hold.py",
-    "replication/cache.py", "replication/journal.py",
+    "replication/cache.py", "replication/health.py", "replication/journal.py", "replication/ownership.py",
+    "replication/pacer.py", "replication/tables.py",
 )  # fmt: skip
 PURE = [
     *(

@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Replication: what conntrackd and its scripts do for keepalived, in the right order.
 
-active   kernel events -> Own -> every peer           backup   session -> Held -> Mirror -> kernel
+active   kernel events -> own table -> every peer        backup   session -> held table -> Mirror -> kernel
+
+The life of a table, whose turns `Ownership` decides:
+
 a backup becomes active:
-  Takeover  what the kernel does not have yet of Held goes there, a chunk a turn of the loop; then
-            `restored`, and only then the addresses
-  MASTER    what was held is our own table now; listen, stream, and look through the kernel's table
-            once for what neither events nor the peer told
+  restore    what the kernel does not have yet of the held tables goes there, a chunk a turn of the loop; then
+             `restored`, and only then the addresses
+  MASTER     what was held is our own table now; listen, stream, and look through the kernel's table once for
+             what neither events nor the peer told
 an active of one group becomes active of another:
-  Takeover  what our own table does not know of Held, or not as well, goes to the kernel; then `restored`,
-            and the kernel's table is looked through
-an active becomes backup: the last events go out before it resigns; what was its own table is what it
-holds, and its kernel has it.
+  restore    what our own table does not know of the held ones, or not as well, goes to the kernel; then
+             `restored`, and the kernel's table is looked through
+an active becomes backup: the last events go out before it resigns; its own table is then what it holds of the
+next active router, and its kernel has it.
 """
 
 from __future__ import annotations
@@ -24,7 +27,6 @@ from tandem.channel.events import (
     Closed,
     Event,
     HeldInStep,
-    HeldOutOfStep,
     PeerHandedOver,
     PeerInStep,
     PeerOutOfStep,
@@ -34,7 +36,8 @@ from tandem.config.schema import ConntrackSync
 from tandem.conntrack.ctnetlink import SETTINGS
 from tandem.conntrack.kernel_table import OWNER, KernelTable
 from tandem.conntrack.writer import Restorer
-from tandem.core.limits import FORMER_LIMIT, FORMER_QUIET_LIMIT, GOODBYE_LIMIT, SURPLUS_LIMIT
+from tandem.core.limits import GOODBYE_LIMIT
+from tandem.core.timers import MILLISECOND, SECOND
 from tandem.effects.sysctl import Sysctls
 from tandem.log import Logger
 from tandem.loop import Loop
@@ -43,28 +46,40 @@ from tandem.replication.cache import Cache
 from tandem.replication.health import Health, lacking, peer_health
 from tandem.replication.journal import Journal
 from tandem.replication.mirror import Mirror
+from tandem.replication.ownership import (
+    CatchUp,
+    Complete,
+    Follow,
+    Leave,
+    Look,
+    Merged,
+    Ownership,
+    Refresh,
+    Restored,
+    Retire,
+    Silence,
+    Stream,
+)
 from tandem.replication.reunion import Reunion
 from tandem.replication.survey import Survey
-from tandem.replication.tables import Held, Own
-from tandem.replication.takeover import Takeover
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
+    from tandem.channel.stream import Source, Store
     from tandem.channel.topics import Subscriber
     from tandem.conntrack.record import Record
     from tandem.core.events import Partner
     from tandem.gate.link import GateLink
-    from tandem.replication.mirror import Lookup
+    from tandem.replication.ownership import Action
 
-SECOND = 1_000_000_000
-MILLISECOND = 1_000_000
 WORK = SECOND
 GOODBYE_LOOK = 5 * MILLISECOND
 EVENTS_BEFORE_COMMIT = 4096
 LISTED = 250  # entries of a table in one answer, or a shard more: well under 1 ms of the loop
-_SURPLUS = "conntrack surplus"
+_OWNERSHIP = "conntrack ownership"
 ESTABLISHED = ("net", "netfilter", "nf_conntrack_tcp_timeout_established")
 
 
@@ -99,31 +114,17 @@ class Replication:
         self._synchronised = synchronised
         self._active: set[str] = set()  # instances that are MASTER
         self._journal = Journal()
-        self._own = Own(self._cache)
-        self._held: dict[str, Held] = {}  # first that of the peer that began to stream last
-        self._in_step: set[str] = set()  # peers whose whole table we hold
+        self._ownership = Ownership(self._cache)
+        self._own = self._ownership.own
         self._told_in_step = False
-        self._taken: dict[str, int] = {}  # when what a peer had told, who still streamed, became ours
-        self._sharing: set[str] = set()  # peers that gave a group up and are active for another
-        self._quiet: dict[str, int] = {}  # since when a peer that has told something does not stream
         self._restorer = Restorer()
         ports = (self._restorer.port,)
         self._kernel = KernelTable(
             loop, log, self._own, self._rules, ports, settings.receive_buffer, self._push
         )
-        self._mirror = Mirror(
-            loop,
-            self._restorer,
-            self._journal,
-            lambda: [held.cache for held in self._held.values()],
-            Survey(loop),
-        )
-        self._takeover = Takeover(
-            loop, self._mirror, lambda: self._channel.streams(), self._known, self._restored
-        )
+        self._mirror = Mirror(loop, self._restorer, self._journal, self._ownership.tables, Survey(loop))
         self._tell_restored = restored
         self._reunion = Reunion(loop, lambda: self._channel, self._merge, partner, reunited)
-        self._merging: list[Callable[[], None]] = []  # whom to tell when what is held has become ours
         self._health = Health(settings.stale_lag_ms * MILLISECOND, settings.stale_loss)
         self._received = self._rate = 0  # events: in all at the last `work`, and in the second before
         self._topics: dict[str, Subscriber] = {}
@@ -164,7 +165,7 @@ class Replication:
         self._kernel.close()
         self._mirror.leave()
         self._reunion.stop()
-        for timer in ("conntrack work", "conntrack handed over", _SURPLUS):
+        for timer in ("conntrack work", "conntrack handed over", _OWNERSHIP):
             self._loop.call_at(timer, None)
         self._restorer.close()
         self._sysctls.release(OWNER)
@@ -223,12 +224,9 @@ class Replication:
     def _renew_channel(self) -> None:
         position, streaming = self._channel.position, self._channel.streaming
         self._channel.close("reconfigured")
-        self._in_step.clear()
-        self._quiet.clear()
         names = {peer.name for peer in self.settings.peers}
         self._reunion.forget_but(names)
-        for name in self._held.keys() - names:
-            self._mirror.retire(self._held.pop(name).take())
+        self._obey(self._ownership.reconfigured(names))
         self._channel = self._make_channel()
         self._channel.position = position
         for topic, subscriber in self._topics.items():
@@ -257,45 +255,16 @@ class Replication:
             self._active.add(instance)
         else:
             self._active.discard(instance)
-        if bool(self._active) != before:
-            if self._active:
-                self._become_active()
-            else:
-                self._become_backup()
-
-    def _become_active(self) -> None:
-        self._loop.call_at(_SURPLUS, None)
-        self._takeover.finish()
-        self._mirror.leave()
-        full = [name for name, held in self._held.items() if len(held.cache)]
-        adopted = len(full) == 1 and not len(self._own.cache) and full[0] not in self._sharing
-        if adopted:
-            held = self._held[full[0]]
-            self._own.cache, held.cache = held.cache, self._own.cache
-        for name, held in self._held.items():
-            if self._channel.is_streaming(name):
-                self._taken[name] = self._loop.now()
-            else:
-                held.take()  # the kernel has it
-        self._channel.stream_on(adopt=adopted)
-        self._kernel.listen()
-        # What a peer told that has given the role up is of the past when it is active again.
-        self._in_step = {name for name in self._in_step if self._channel.is_streaming(name)}
-        later = self._loop.now()  # in the next turn of the loop: a role is just changing
-        self._loop.call_at("conntrack in step", later, lambda _now: self._tell_synchronised())
-        self._reunion.tell_later()
-        self._tell_gate()
-
-    def _become_backup(self) -> None:
-        # What came before the role was lost belongs to the table that is handed over, and must not be taken
-        # for news when we are active again.
-        self._reunion.stop()
-        self._merging.clear()
-        self._kernel.deafen()
-        self._channel.stream_off()
-        self._mirror.follow(whole=False)
-        if any(map(self._channel.is_streaming, self._in_step)):  # both were active
-            self._loop.call_at(_SURPLUS, self._loop.now() + SURPLUS_LIMIT, self._retire_surplus)
+        if bool(self._active) == before:
+            return
+        now = self._loop.now()
+        if self._active:
+            self._obey(self._ownership.promoted(now))
+            # In the next turn of the loop: a role is just changing.
+            self._loop.call_at("conntrack in step", now, lambda _now: self._tell_synchronised())
+        else:
+            self._reunion.stop()
+            self._obey(self._ownership.demoted(now))
         self._reunion.tell_later()
         self._tell_gate()
 
@@ -318,32 +287,7 @@ class Replication:
 
     def _merge(self, done: Callable[[], None], last: bool) -> None:
         """What is held of peers that are active as well, or were, becomes ours; `last`: nothing follows."""
-        if self._takeover.waiting or not any(len(held.cache) for held in self._held.values()):
-            done()
-            return
-        self._merging.append(done)
-        self._mirror.complete(lambda: self._have_all(last), self._own.cache.get)
-
-    def _have_all(self, last: bool) -> None:
-        """All that is held is in the kernel, and so it is ours; only what peers stream is held on."""
-        streaming = {name for name in self._held if self._channel.is_streaming(name)}
-        if last or not streaming:
-            self._mirror.leave()
-        for name in self._held:
-            if name in streaming:
-                self._taken[name] = self._loop.now()
-            else:
-                self._let_go(name)
-        self._tell_synchronised()
-        self._kernel.dump()  # which finds and tells it
-        merging, self._merging = self._merging, []
-        for done in merging:
-            done()
-
-    def _let_go(self, name: str) -> None:
-        """What this peer has told is ours now, and it tells nothing any more."""
-        self._in_step.discard(name)
-        self._mirror.refresh(self._held[name].take())
+        self._obey(self._ownership.merge(done, last, self._loop.now()))
 
     def _push(self, records: list[Record]) -> None:
         self._channel.push(records)
@@ -355,17 +299,43 @@ class Replication:
 
         `handed_over`: by a router that is alive, and tells the last of it.
         """
-        self._takeover.begin(group, handed_over)
+        self._obey(self._ownership.restore(group, handed_over, self._loop.now()))
 
-    def _known(self) -> Lookup | None:
-        """What our own kernel knows already when a group becomes active beside another."""
-        return self._own.cache.get if self._channel.streaming else None
+    def _completed(self) -> None:
+        self._obey(self._ownership.completed(self._loop.now(), self._channel.streams()))
 
-    def _restored(self, group: str) -> None:
-        beside = self._channel.streaming
-        self._tell_restored(group)
-        if beside:
-            self._have_all(last=True)
+    def _obey(self, actions: Sequence[Action]) -> None:
+        """Do what ownership wants, in this order."""
+        for action in actions:
+            match action:
+                case Complete(beside):
+                    self._mirror.complete(self._completed, self._own.cache.get if beside else None)
+                case Follow(whole):
+                    self._mirror.follow(whole)
+                case Leave():
+                    self._mirror.leave()
+                case Retire(table):
+                    self._mirror.retire(table)
+                case Refresh(table):
+                    self._mirror.refresh(table)
+                case CatchUp():
+                    self._mirror.catch_up()
+                case Stream(adopted):
+                    self._channel.stream_on(adopted)
+                    self._kernel.listen()
+                case Silence():
+                    self._kernel.deafen()
+                    self._channel.stream_off()
+                case Look():
+                    self._tell_synchronised()
+                    self._kernel.dump()
+                case Restored(group):
+                    self._tell_restored(group)
+                case Merged(asked):
+                    asked()
+        self._loop.call_at(
+            _OWNERSHIP, self._ownership.deadline, lambda now: self._obey(self._ownership.timer(now))
+        )
 
     def speculate(self, group: str) -> None:
         """The active may be dead: get ready."""
@@ -377,84 +347,32 @@ class Replication:
 
     # Peers
 
-    def _tables(self, name: str) -> tuple[Own, Held]:
-        if name not in self._held:
-            self._held[name] = Held(self._own, self._cache, lambda: not self._active and len(self._held) == 1)
-        return self._own, self._held[name]
+    def _tables(self, name: str) -> tuple[Source, Store]:
+        return self._own, self._ownership.held(name)
 
     def _happened(self, name: str, event: Event) -> None:
+        if isinstance(event, Acked):  # there are many
+            self._tell_gate()
+            return
+        link = self._channel.links[name]
+        self._obey(self._ownership.peer(name, event, self._loop.now(), link.heard))
         match event:
-            case Closed(reason, _):
-                self._sharing.discard(name)
-                self._in_step.discard(name)  # it may go on without us
-                self._takeover.stream_ended()
-                if self._active and self._channel.links[name].heard < self._taken.get(name, 0):
-                    self._let_go(name)  # it was dead when we took over from it
-                if reason == "peer_stopped":
-                    self._reunion.left(name)
-            case PeerStream(False, _):
-                self._takeover.stream_ended()
-                self._sharing.discard(name)
-                if self._active:
-                    self._in_step.discard(name)
-                    self._reunion.stream_ended()
-            case PeerStream(True, _):
-                self._in_step.discard(name)  # until it has told everything, or that we know it already
-                self._held = {name: self._held[name]} | self._held
+            case Closed("peer_stopped", _):
+                self._reunion.left(name)
+            case PeerStream(False, _) if self._active:
+                self._reunion.stream_ended()
             case PeerHandedOver():
-                self._sharing.add(name)
-                self._takeover.handed_over()
                 self._reunion.handed_over()
-            case HeldInStep(adopted):
-                self._in_step.add(name)
+            case HeldInStep():
                 self._reunion.in_step(name)
-                self._settle_tables(name, adopted)
-                self._mirror.catch_up()
-            case HeldOutOfStep():
-                self._in_step.discard(name)
             case PeerInStep():
                 self._reunion.in_step(name)
-                self._channel.links[name].tell("in step", f"{name} holds all our connections")
+                link.tell("in step", f"{name} holds all our connections")
             case PeerOutOfStep(reason):
-                self._channel.links[name].tell(reason, f"{name} is out of step ({reason})")
+                link.tell(reason, f"{name} is out of step ({reason})")
         self._tell_gate()
-        if not isinstance(event, Acked):  # there are many
-            self._reunion.tell()
+        self._reunion.tell()
         self._tell_synchronised()
-
-    def _settle_tables(self, name: str, adopted: bool) -> None:
-        """This peer has told everything: what we were told before, by others or our own kernel, is over."""
-        if self._active:
-            return
-        if adopted:
-            self._mirror.follow(whole=True)
-            return
-        self._mirror.retire(self._own.take())
-
-    def _retire_surplus(self, now: int) -> None:
-        """A peer that was active as well has had the time to tell what it has learned from us."""
-        if any(map(self._channel.is_streaming, self._in_step)):
-            self._mirror.retire(self._own.take())
-
-    def _retire_former(self, now: int) -> None:
-        """Hold no more what a router told that is not active any more, when another has told everything.
-
-        One that says nothing may be active for another group, and dead: somebody will need what it told.
-        """
-        for name, held in self._held.items():
-            if not len(held.cache) or self._channel.is_streaming(name):
-                self._quiet.pop(name, None)
-                continue
-            quiet = now - self._quiet.setdefault(name, now)
-            up = self._channel.is_up(name)
-            if self._active:
-                if up and quiet >= FORMER_LIMIT:  # it is active for nothing
-                    held.take()
-            elif quiet >= (FORMER_QUIET_LIMIT if up else FORMER_LIMIT) and any(
-                map(self._channel.is_streaming, self._in_step)
-            ):
-                self._in_step.discard(name)
-                self._mirror.retire(held.take())
 
     # The gate
 
@@ -491,7 +409,7 @@ class Replication:
         Who preempts need not hurry: what its kernel lacks would have to be put there while nobody has the
         addresses.
         """
-        return bool(self._in_step) and (bool(self._active) or self._mirror.caught_up)
+        return self._ownership.in_step and (bool(self._active) or self._mirror.caught_up)
 
     def _tell_synchronised(self) -> None:
         if self.in_step != self._told_in_step:
@@ -505,7 +423,7 @@ class Replication:
             cache.work(now)
         self._check_rules()
         self._kernel.work(now)
-        self._retire_former(now)
+        self._obey(self._ownership.second(now))
         self._mirror.work()
         self._tell_synchronised()
         received = self._kernel.events.received
@@ -516,7 +434,7 @@ class Replication:
     def _judge(self, now: int) -> None:
         peers = self._channel.status()["peers"]
         lost = self._kernel.events.overruns + self._own.cache.overflow
-        lost += sum(held.cache.overflow for held in self._held.values())
+        lost += sum(table.overflow for table in self._ownership.tables())
         lost += sum(peer["totals"].get(name, 0) for peer in peers for name in ("dropped", "oversized"))
         if self._health.judge(now, map(peer_health, peers), lost, lacking(self._caches())):
             if self.stale:
@@ -543,11 +461,12 @@ class Replication:
         Keys and bodies as in `record`, in hexadecimal; `next` is the cursor of the rest, or None. While
         the table changes, what stays comes once. ValueError when there is no such peer or cursor.
         """
-        if peer is not None and peer not in self._held:
-            raise ValueError(f"no peer {peer!r}; known: {', '.join(self._held)}")
+        peers = self._ownership.peers
+        if peer is not None and peer not in peers:
+            raise ValueError(f"no peer {peer!r}; known: {', '.join(peers)}")
         if not cursor.isdecimal() or len(cursor) > 4:
             raise ValueError(f"no cursor {cursor[:40]!r}")
-        cache = self._own.cache if peer is None else self._held[peer].cache
+        cache = self._own.cache if peer is None else peers[peer].held.cache
         found, rest = cache.page(int(cursor), LISTED)
         return {
             "entries": [(key.hex(), body.hex()) for key, body in found],
@@ -558,15 +477,16 @@ class Replication:
         """Everything `tandem conntrack` shows; `at_ns` is this moment on the monotonic clock."""
         count, _ = self._own.digest() or (0, b"")
         events, steps = self._kernel.events, self._mirror.steps
+        held = {name: peer.held.cache for name, peer in self._ownership.peers.items()}
         return {
             "at_ns": self._loop.now(),
             "own": count,
-            "held": {name: len(held.cache) for name, held in self._held.items()},
-            "in_step": sorted(self._in_step),
+            "held": {name: len(table) for name, table in held.items()},
+            "in_step": sorted(name for name, peer in self._ownership.peers.items() if peer.in_step),
             "stale": self.stale,
             "overflow": {
                 "own": self._own.cache.overflow,
-                **{f"held {name}": held.cache.overflow for name, held in self._held.items()},
+                **{f"held {name}": table.overflow for name, table in held.items()},
             },
             "limit_entries": self.settings.limit_entries,
             "channel": self._channel.status(),
@@ -585,7 +505,7 @@ class Replication:
         }
 
     def _caches(self) -> list[Cache]:
-        return [self._own.cache, *(held.cache for held in self._held.values())]
+        return [self._own.cache, *self._ownership.tables()]
 
     def _cache(self) -> Cache:
         settings = self.settings

@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Pacer: what the kernel of a backup gets and loses next, and how soon; pure.
+
+    held tables -> Journal: changed, gone -> Pacer: rounds -> Mirror: the kernel
+
+The kernel is kept equal to what is held, so that little is left for a takeover: entries that no packet asks
+for do no harm there, and a table of 100,000 is not written between two advertisements. Ends matter as much:
+an entry that stays would be found and told again when this router is active (conntrack/kernel_table.py).
+
+At rest the pacer looks into the journal every second, so that many short flows never reach the kernel, and
+takes a fifth of the time. When the active may be dead, or is, there is a step in every turn of the loop.
+
+No packet refreshes the entries, so their timeouts run down. They get LEAST at least, and all are touched once
+a ROUND; what the kernel has lost meanwhile comes back by that. After a takeover a dead entry stays LEAST at
+most. A table that somebody has flushed (`conntrack -F`) is noticed sooner, by its size: every second, and
+before a takeover ends.
+
+Nothing is written at rest while the kernel's table is fuller than SHARE of its limit: the kernel makes room
+by dropping entries of its own.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from tandem.conntrack.record import further, same_flow
+from tandem.core.timers import MILLISECOND
+from tandem.replication.cache import SHARDS, Cache
+from tandem.replication.journal import Journal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tandem.conntrack.record import Entry
+
+    Lookup = Callable[[bytes], bytes | None]
+    Size = tuple[int, int]  # entries of the kernel's table, and how many it may have (0: not known)
+
+HELPER_PAUSE = 2 * MILLISECOND  # between two looks at whether a helper was found
+REST = 4  # times as long as a step takes, after it
+LEAST, ROUND = 300, 120  # s
+SHARE = 3 / 4
+LACKING, LACKING_SHARE = 4, 8  # entries, and which part of all, it may lack before all are written
+SHARDS_A_STEP = SHARDS // 64
+KEYS_A_STEP = 256
+
+DELETE, CREATE, TOUCH = "delete", "create", "touch"
+
+
+@dataclass(slots=True)
+class Round:
+    """One thing to do, in steps: `entries` first, as many a step as fit, then one of `parts` a step.
+
+    Both are lazy. A part may be empty, and is a step all the same: no step may look through a whole table.
+    `keys` are parts of a round that deletes. `known`: the kernel has most of the entries.
+    """
+
+    what: str
+    entries: Iterable[Entry] = ()
+    parts: Iterable[list[Entry]] = ()
+    keys: Iterable[list[bytes]] = ()
+    known: bool = False
+
+
+class Pacer:
+    """Works between `follow` and `leave`; `complete` also without, for a takeover beside an active group.
+
+    `tables()` are the held ones, the one that was told last first.
+    """
+
+    def __init__(self, journal: Journal, tables: Callable[[], Iterable[Cache]]) -> None:
+        self.journal = journal
+        self.following = False
+        self.hurried = False  # somebody waits, or may soon: no pauses
+        self.completing = False  # for a takeover or a merge, until `next_round` has nothing left
+        self.caught_up = False
+        self._tables = tables
+        self._retired: list[Cache] = []  # tables that wait for the survey
+        self._rounds: deque[Callable[[], Round]] = deque()
+        self._known: dict[bytes, None] = {}  # keys of entries that have changed, whose round waits
+        self._own: Lookup | None = None  # while the kernel has flows of its own
+        self._touched = 0  # shard that is touched next
+        self._untouched = 0  # shards that are due to be touched
+        self._planned = False  # since `catch_up`
+        self._lacked = 0  # entries that the kernel lacked when they were counted last
+        self._counted = True  # for the present takeover
+
+    # What is wanted
+
+    def follow(self, whole: bool) -> None:
+        """Keep the kernel equal to the tables from now on; `whole`: it is now."""
+        self._reset()
+        self.following = True
+        self.journal.start(whole)
+        self._untouched = SHARDS if whole else 0
+
+    def leave(self) -> None:
+        """Do nothing any more; the kernel stays as it is."""
+        self._reset()
+        self.following = False
+        self.journal.stop()
+
+    def _reset(self) -> None:
+        self._rounds.clear()
+        self._retired.clear()
+        self._known = {}
+        self.hurried = self.completing = self._planned = self.caught_up = False
+        self._own = None
+
+    def catch_up(self) -> None:
+        """Say by `caught_up` when the kernel, at rest, has got everything that is held now."""
+        self._planned = self.caught_up = False
+
+    def retire(self, table: Cache) -> bool:
+        """What is in this table, but not held, is to leave the kernel; whether there is something to do."""
+        if not self.following or not len(table):
+            return False
+        self.journal.doubt()
+        self._retired.append(table)
+        return True
+
+    def refresh(self, table: Cache) -> bool:
+        """Set the timeouts of this table: in our kernel they ran down while it was a peer's. As `retire`."""
+        if len(table):
+            self._rounds.append(lambda: Round(TOUCH, entries=_flat(table.slices())))
+        return bool(len(table))
+
+    def hurry(self, on: bool) -> bool:
+        """Write at full speed because the active may be dead, or no longer; return whether that is new."""
+        if on == self.hurried or self.completing or not self.following:
+            return False
+        self.hurried = on
+        return True
+
+    def complete(self, own: Lookup | None) -> None:
+        """Write everything that is held, as fast as possible.
+
+        `own(key)`: what an active router knows of a flow itself. What is known alike, or better, is left
+        alone, and nothing that is known is taken out.
+        """
+        self._own = own
+        if not self.journal.on:
+            self.journal.start(whole=False)
+        self.hurried = self.completing = True
+        self._counted = own is not None  # what is its own does not tell
+
+    # Every second, and every step
+
+    def second(self, size: Size | None, ready: bool) -> None:
+        """Plan what has become due, while nothing is under way and nobody waits.
+
+        `size`: of the kernel's table, None: not known. `ready`: the survey knows the router's own traffic.
+        """
+        self._untouched = max(self._untouched, -(-SHARDS // ROUND))
+        before = self._lacked
+        if self.journal.whole and self._lacks(size) and self._lacked > before:
+            self.journal.whole = False  # what it does not take is not offered every second
+        self._plan(size, ready)
+
+    @property
+    def plans_next(self) -> bool:
+        """Whether `next_round` makes a plan, for which it needs the size of the kernel's table."""
+        return not self._rounds and (self.hurried or bool(self._retired))
+
+    def next_round(self, size: Size | None, ready: bool) -> Round | None:
+        """Return what to do next; None: nothing is left (then `completing` has ended, if it went on)."""
+        if self.plans_next:
+            self._plan(size, ready)
+        if not self._rounds and self._untouched and not self.hurried:
+            self._rounds.append(self._touch)  # last, and never while somebody waits
+        if self._rounds:
+            return self._rounds.popleft()()
+        self.caught_up = self._planned and self.journal.whole
+        if self.completing:
+            self.completing = self.hurried = False
+            self._own = None
+        return None
+
+    def ended(self, missing: Iterable[bytes]) -> None:
+        """A round has ended; `missing`: keys of entries that were to be touched and are not in the kernel."""
+        # What comes while those wait that changed is none of them.
+        doubtful = bool(self._retired) or any(one != self._put_known for one in self._rounds)
+        self.journal.unsure = doubtful or not self.journal.whole
+        for key in missing if self.following else ():
+            self.journal.change(key, new=True)
+
+    def pause(self, took: int, waiting: bool) -> int:
+        """Return how long to rest after a step that `took` so long; `waiting`: for a helper of the kernel."""
+        return HELPER_PAUSE if waiting else 0 if self.hurried else REST * took
+
+    # Plans
+
+    def _plan(self, size: Size | None, ready: bool) -> None:
+        """What there is to do now, as rounds."""
+        journal = self.journal
+        surveyed = self.hurried or ready
+        if not self._counted:
+            self._counted = True
+            journal.whole &= not self._lacks(size)
+        changed = journal.new or journal.changed
+        room = self.hurried or not (changed or not journal.whole) or not _is_crowded(size)
+        self._planned |= room
+        if self._retired and surveyed:
+            retired, self._retired = self._retired, []
+            self._rounds += [self._retirement(table) for table in retired]
+        if journal.gone and surveyed:
+            self._rounds.append(self._delete)
+        if room and not journal.whole:
+            self._rounds.append(self._everything)
+        elif room and changed:
+            self._rounds.append(self._create)
+
+    def _lacks(self, size: Size | None) -> bool:
+        """Whether the kernel has too few entries for all that it was thought to have."""
+        if size is None:
+            return False
+        held = max((len(table) for table in self._tables()), default=0)
+        self._lacked = held - len(self.journal.new) - len(self.journal.changed) - size[0]
+        return self._lacked > max(LACKING, held // LACKING_SHARE)
+
+    # Rounds
+
+    def _delete(self) -> Round:
+        self.journal.unsure = True  # what is held again is left out
+        keys = iter(self.journal.take_gone())
+        return Round(DELETE, keys=map(self._not_held, iter(lambda: list(islice(keys, KEYS_A_STEP)), [])))
+
+    def _retirement(self, table: Cache) -> Callable[[], Round]:
+        parts = (table.shards(start, SHARDS_A_STEP) for start in range(0, SHARDS, SHARDS_A_STEP))
+        return lambda: Round(DELETE, keys=(self._not_held([key for key, _ in part]) for part in parts))
+
+    def _not_held(self, keys: Iterable[bytes]) -> list[bytes]:
+        tables: list[Lookup] = [table.get for table in self._tables()]
+        if self._own is not None:
+            tables.append(self._own)
+        return [key for key in keys if all(get(key) is None for get in tables)]
+
+    def _create(self) -> Round:
+        new, known = self.journal.take_changed()
+        if self._own is not None:
+            keys = iter([*new, *known])
+            parts = iter(lambda: list(islice(keys, KEYS_A_STEP)), [])
+            return Round(CREATE, parts=self._news(list(self._entries(part)) for part in parts))
+        if known:
+            self._known = known
+            self._rounds.appendleft(self._put_known)
+        return Round(CREATE, self._entries(new))
+
+    def _put_known(self) -> Round:
+        known, self._known = self._known, {}
+        return Round(CREATE, self._entries(known), known=True)
+
+    def _everything(self) -> Round:
+        """All that is news to the kernel; of a flow in several tables, what the first of them says."""
+        self.journal.whole = True  # once this is done, and if nothing is lost on the way
+        self.journal.forget_changes()
+        self.journal.unsure = True  # what comes meanwhile may be put there, too
+        tables = [table for table in self._tables() if len(table)]
+        first = tables[:1] if self._own is None else []
+        return Round(
+            CREATE, _flat(part for table in first for part in table.slices()), self._others(tables, first)
+        )
+
+    def _others(self, tables: Sequence[Cache], first: Sequence[Cache]) -> Iterator[list[Entry]]:
+        for number in range(len(first), len(tables)):
+            yield from self._news(tables[number].slices(), tables[:number])
+
+    def _news(self, parts: Iterable[list[Entry]], first: Sequence[Cache] = ()) -> Iterator[list[Entry]]:
+        """What of these entries no table of `first` has, and our own kernel has not got as far with."""
+        own = self._own
+        for part in parts:
+            entries = [entry for entry in part if all(table.get(entry[0]) is None for table in first)]
+            if own is not None:
+                entries = [entry for entry in entries if _is_news(own(entry[0]), entry[1])]
+            yield entries
+
+    def _touch(self) -> Round:
+        count = min(SHARDS_A_STEP, self._untouched)
+        self._untouched -= count
+        start, self._touched = self._touched, (self._touched + count) % SHARDS
+        return Round(TOUCH, _flat(table.shards(start, count) for table in self._tables()))
+
+    def _entries(self, keys: Iterable[bytes]) -> Iterator[Entry]:
+        """What is held under these keys now."""
+        tables = list(self._tables())
+        for key in keys:
+            for table in tables:
+                if (body := table.get(key)) is not None:
+                    yield key, body
+                    break
+
+
+def _flat(parts: Iterable[list[Entry]]) -> Iterator[Entry]:
+    return (entry for part in parts for entry in part)
+
+
+def _is_crowded(size: Size | None) -> bool:
+    return size is not None and size[1] > 0 and size[0] > SHARE * size[1]  # None: it will refuse them
+
+
+def _is_news(ours: bytes | None, theirs: bytes) -> bool:
+    """Whether our own kernel does not know this of a flow, nor more."""
+    return ours is None or not (same_flow(ours, theirs) or further(ours, theirs))
