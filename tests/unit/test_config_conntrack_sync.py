@@ -13,12 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tandem.channel.session import Settings
-from tandem.config import conntrack_sync, options
+from tandem.config import options
 from tandem.config.effective import render
 from tandem.config.load import Loaded, load_text
 from tandem.config.problem import SECRET_OPTIONS
 from tandem.config.schema import Config, ConntrackSync, SyncPath, SyncPeer
-from tandem.conntrack import filter as conntrack_filter
 from tandem.core.settings import Instance
 from tandem.replication import configured
 
@@ -71,11 +70,6 @@ def test_defaults_are_those_of_the_session() -> None:
     theirs = session.heartbeat, session.digest_interval, session.stall_timeout
     assert tuple(number * 1_000_000 for number in ours) == theirs
     assert sync.queue_limit == session.queue_limit
-
-
-def test_limits_are_those_of_the_filter() -> None:
-    limits = conntrack_sync.KERNEL_NETWORKS, conntrack_sync.KERNEL_ZONES
-    assert limits == (conntrack_filter.NETWORKS_MAX, conntrack_filter.ZONES_MAX)
 
 
 def test_none_and_disabled() -> None:

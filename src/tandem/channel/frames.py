@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from struct import Struct, iter_unpack
 from struct import error as StructError
 
+from tandem.limits import SECRET_MAX, SECRET_MIN
+
 try:  # hashlib would load OpenSSL: 4 MiB; this is 70 KiB
     from _blake2 import blake2b
 except ImportError:  # CPython was built without its own hashes
@@ -40,7 +42,6 @@ MAGIC = b"TNDM"
 VERSIONS = (1, 1)  # lowest and highest that this code speaks
 NODE_SIZE = 8
 NONCE_SIZE = 16
-SECRET_MIN, SECRET_MAX = 16, 64  # bytes; 64: the longest key that BLAKE2b takes
 MAC_SIZE = 16
 HELLO_MAX = 128  # bytes, all included
 PAYLOAD_MAX = 0xFFFF

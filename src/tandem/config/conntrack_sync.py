@@ -19,10 +19,9 @@ from tandem.config.schema import ConntrackSync, SyncPath, SyncPeer
 from tandem.config.sync_values import STATE_NAMES, read_secret
 from tandem.config.values import decimal
 from tandem.core.settings import Instance
+from tandem.limits import NETWORKS_MAX, ZONES_MAX
 
 MOST_PEERS = 16
-# As many the kernel's filter holds (tandem.conntrack.filter), and as many are reasonable.
-KERNEL_NETWORKS, KERNEL_ZONES = 32, 128
 MOST_NETWORKS, MOST_ZONES = 256, 1024
 
 _SYN_SENT = next(number for number, name in STATE_NAMES.items() if name == "SYN_SENT")
@@ -54,10 +53,10 @@ class _Builder:
         insecure, secrets, key_id = self._security(peers)
         only, ignored = self._either("address", "ignore_address")
         for option, networks in (("address", only), ("ignore_address", ignored)):
-            self._bound(option, len(networks), KERNEL_NETWORKS, MOST_NETWORKS)
+            self._bound(option, len(networks), NETWORKS_MAX, MOST_NETWORKS)
         protocols, ignored_protocols = self._either("protocol", "ignore_protocol")
         zones = self._list("zone")
-        self._bound("zone", len(zones), KERNEL_ZONES, MOST_ZONES)
+        self._bound("zone", len(zones), ZONES_MAX, MOST_ZONES)
         guarantee = self._guarantee()
         if not peers:
             return None

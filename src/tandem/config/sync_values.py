@@ -7,10 +7,9 @@ import os
 import re
 import stat
 
-from tandem.channel.frames import SECRET_MAX, SECRET_MIN
 from tandem.config.problem import MASK, suggestion
 from tandem.config.values import Kind, choice, integer, network, whole
-from tandem.conntrack.record import TCP_STATES
+from tandem.limits import SECRET_MAX, SECRET_MIN, TCP_STATES
 
 PROTOCOLS = {  # IANA, "Assigned Internet Protocol Numbers"; those with a tracker in the kernel, and tunnels
     "icmp": 1, "ipip": 4, "tcp": 6, "udp": 17, "dccp": 33, "ipv6": 41, "gre": 47, "esp": 50, "ah": 51,

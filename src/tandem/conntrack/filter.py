@@ -42,9 +42,9 @@ from tandem.effects.bpf import (
     swap32,
 )
 from tandem.effects.netlink import attributes
+from tandem.limits import NETWORKS_MAX, ZONES_MAX
 
-LOCAL_MAX, NETWORKS_MAX, ZONES_MAX = 64, 32, 128
-"""As many addresses, networks and zones the kernel's filter holds; beyond them Python filters."""
+LOCAL_MAX = 64  # addresses that the kernel's filter holds, see tandem.limits
 
 SYN_SENT, SYN_SENT2 = 1, 9  # enum tcp_conntrack: nothing but SYNs so far, from one side or both
 

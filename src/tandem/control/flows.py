@@ -31,11 +31,11 @@ from tandem.conntrack.record import (
     TCP,
     TCP_AT,
     TCP_SIZE,
-    TCP_STATES,
     TIMEOUT_AT,
     tail,
     valid,
 )
+from tandem.limits import TCP_STATES
 
 Flow = dict[str, Any]
 
