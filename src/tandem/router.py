@@ -131,7 +131,7 @@ class Router:
         """Go over to `plan`; what it leaves as it is keeps its role and its addresses."""
         self._replicated = replicated
         running = {name: [member.settings for member in group.members] for name, group in self.groups.items()}
-        origins = succession(running, plan.config)
+        origins = succession(running, plan.config, plan.identity)
         kept = [name for origin in origins.values() for name in origin.kept]
         before = {name: self.groups[name] for name in running}
         self._leave(before, set(kept))

@@ -76,7 +76,7 @@ def imported(text: str, kind: str) -> None:
 @st.composite
 def misplaced(draw: st.DrawFn) -> str:
     """Well-formed blocks with any keyword anywhere, and values of another kind."""
-    keyword = st.sampled_from(sorted({*options.INSTANCE, *options.SCRIPT}))
+    keyword = st.sampled_from(sorted({*options.SECTIONS["vrrp_instance"], *options.SECTIONS["vrrp_script"]}))
     inner = st.sampled_from(("authentication", "track_script", "unicast_peer", "virtual_routes", "group"))
     value = st.sampled_from(("x", "1e400", "-1", "99999999999", "0.5", "on", "", "AH", "MASTER", "fe80::1"))
     line = st.tuples(keyword, value | WORDS).map(" ".join)

@@ -11,13 +11,16 @@ from pathlib import Path
 import pytest
 
 from tandem.config import schema
-from tandem.config.diff import IDENTITY, Succession, succession
+from tandem.config.diff import Succession
+from tandem.config.diff import succession as with_identity
+from tandem.config.options import identity
 from tandem.config.schema import Config
 from tandem.core.settings import Group, Instance
 
 LAN = Instance("I1", "br-lan", 51)
 WAN = Instance("E1", "eth0.2", 51)
 ALONE = Instance("X1", "eth3", 7)
+IDENTITY = identity()
 RUNNING = {"G1": (WAN, LAN), "X1": (ALONE,)}
 
 
@@ -28,7 +31,16 @@ def config(groups: dict[str, tuple[str, ...]], *changed: Instance) -> Config:
     return Config(instances=tuple(instances[name] for name in members), groups=tuple(made))
 
 
+def succession(running: dict[str, tuple[Instance, ...]], new: Config) -> dict[str, Succession]:
+    return with_identity(running, new, IDENTITY)
+
+
 SAME = {"G1": ("E1", "I1"), "X1": ("X1",)}
+
+
+def test_the_table_names_the_identity() -> None:
+    """RFC 9568 section 1.6 knows a virtual router by VRID, family and interface; versions do not mix."""
+    assert IDENTITY == ("interface", "virtual_router_id", "version", "family")
 
 
 def test_what_is_no_identity_keeps_the_role() -> None:

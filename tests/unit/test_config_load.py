@@ -11,6 +11,7 @@ import pytest
 
 from tandem.config import options
 from tandem.config.load import load_file, load_text
+from tandem.config.option import Option
 from tandem.config.schema import Config, Globals, Script
 from tandem.core.settings import Address, Garp, Group, Instance, Nexthop, Notify, Route, Rule, Track
 
@@ -96,7 +97,7 @@ def test_example_without_comment_marks() -> None:
 def test_every_default_is_readable() -> None:
     for table in options.SECTIONS.values():
         for entry in table.values():
-            if isinstance(entry, options.Option) and entry.default is not None:
+            if isinstance(entry, Option) and entry.default is not None:
                 entry.kind.read(entry.default)
 
 
@@ -106,7 +107,7 @@ def test_every_option_is_explained() -> None:
         name.replace("vrrp_garp", "garp")  # README explains them once
         for table in options.SECTIONS.values()
         for name, entry in table.items()
-        if isinstance(entry, options.Option)
+        if isinstance(entry, Option)
     }
     assert known - set(re.findall(r"\w+", text)) == set()
 

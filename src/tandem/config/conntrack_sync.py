@@ -11,12 +11,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tandem.config import syntax, values
+from tandem.config import values
 from tandem.config.guessable import guessable
 from tandem.config.names import Names
 from tandem.config.read import Item, Parsed
 from tandem.config.schema import ConntrackSync, SyncPath, SyncPeer
 from tandem.config.sync_values import STATE_NAMES, read_secret
+from tandem.config.syntax.address import is_link_local, zoned
+from tandem.config.syntax.path import read_paths
 from tandem.config.values import decimal
 from tandem.core.settings import Instance
 from tandem.limits import NETWORKS_MAX, ZONES_MAX
@@ -60,33 +62,24 @@ class _Builder:
         guarantee = self._guarantee()
         if not peers:
             return None
-        return ConntrackSync(
-            peers=peers,
-            secrets=secrets,
-            key_id=key_id,
-            insecure=insecure,
-            max_hops=parsed.get("max_hops"),
-            heartbeat_ms=parsed.get("heartbeat"),
-            digest_interval_ms=parsed.get("digest_interval"),
-            stall_timeout_ms=self._stall_timeout(),
-            only_networks=only,
-            ignore_networks=ignored,
-            protocols=protocols,
-            ignore_protocols=ignored_protocols,
-            tcp_states=self._tcp_states(guarantee),
-            zones=zones,
-            local=parsed.get("local"),
-            limit_entries=parsed.get("limit_entries"),
-            limit_bytes=parsed.get("limit_bytes"),
-            hold_s=parsed.get("hold"),
-            queue_limit=parsed.get("queue_limit"),
-            receive_buffer=parsed.get("receive_buffer"),
-            preempt_sync_timeout_ms=parsed.get("preempt_sync_timeout"),
-            guarantee=guarantee,
-            stale_lag_ms=parsed.get("stale_lag"),
-            stale_loss=parsed.get("stale_loss"),
-            **({"guarantee_timeout_ms": parsed.get("guarantee_timeout")} if guarantee else {}),
-        )
+        computed: dict[str, Any] = {
+            "peers": peers,
+            "secrets": secrets,
+            "key_id": key_id,
+            "insecure": insecure,
+            "stall_timeout_ms": self._stall_timeout(),
+            "only_networks": only,
+            "ignore_networks": ignored,
+            "protocols": protocols,
+            "ignore_protocols": ignored_protocols,
+            "tcp_states": self._tcp_states(guarantee),
+            "zones": zones,
+            "guarantee": guarantee,
+        }
+        fields = parsed.fields() | computed
+        if guarantee is None:
+            del fields["guarantee_timeout_ms"]
+        return ConntrackSync(**fields)
 
     # peers
 
@@ -128,7 +121,7 @@ class _Builder:
                     yield item, item.text, found
                 continue
             try:
-                paths = syntax.paths(item.text)
+                paths = read_paths(item.text)
             except ValueError as error:
                 word = item.text.split()[0]
                 if self.names.like_a_name(word):
@@ -150,12 +143,12 @@ class _Builder:
             source = self.parsed.get("source")
             if source is not None and (":" in source) != (":" in path.address):
                 source = None
-        address = syntax.zoned(path.address, interface)
+        address = zoned(path.address, interface)
         if source is not None:
-            source = syntax.zoned(source, interface)
+            source = zoned(source, interface)
         if address == source:
             self.parsed.error(f"{address} is this router's own source", "peer", item)
-        if not interface and syntax.is_link_local(address):
+        if not interface and is_link_local(address):
             self.parsed.error(f"{address}: a link-local address needs dev, or option interface", "peer", item)
         return replace(
             path, address=address, interface=interface, source=source, port=self.parsed.get("port")
@@ -172,7 +165,7 @@ class _Builder:
         if bare and all((":" in source) != (":" in path.address) for path in bare):
             family = 6 if ":" in bare[0].address else 4
             parsed.error(f"must be an IPv{family} address, as those of the peers are", "source")
-        elif syntax.is_link_local(source) and parsed.get("interface") is None:
+        elif is_link_local(source) and parsed.get("interface") is None:
             parsed.error("a link-local address needs option interface", "source")
 
     def _not_virtual(self, address: str | None, option: str, item: Item | None) -> None:

@@ -13,7 +13,10 @@ from tandem.core.settings import Instance
 def build(
     found: Sequence[Parsed], sections: Sequence[Parsed], instances: Mapping[str, Instance], replicated: bool
 ) -> DhcpGateway | None:
-    """The section, or its defaults; None when no instance has `dhcp`. `sections`: the vrrp_instance ones."""
+    """Return the section, or its defaults; None when no instance has `dhcp`.
+
+    `sections` are those of vrrp_instance.
+    """
     for more in found[1:]:
         more.error(f"there is a dhcp_gateway section already, at line {found[0].line()}")
     guarded = [parsed for parsed in sections if parsed.key in instances and instances[parsed.key].dhcp]
@@ -24,17 +27,7 @@ def build(
         return None
     settings = DhcpGateway()
     if found:
-        parsed = found[0]
-        settings = DhcpGateway(
-            leasefile=parsed.get("leasefile"),
-            confdir=parsed.get("confdir"),
-            restart=parsed.get("restart") or (),
-            restart_timeout_ms=parsed.get("restart_timeout"),
-            restart_delay_ms=parsed.get("restart_delay"),
-            router=parsed.get("router"),
-            dns=parsed.get("dns"),
-            replicate=parsed.get("replicate"),
-        )
+        settings = DhcpGateway(**found[0].fields())
     if settings.replicate and not replicated:
         reason = "leases are not replicated: there is no conntrack_sync section, whose channel they use"
         guarded[0].warn(reason, "dhcp")

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from tandem.config import strict, syntax, values
+from tandem.config import carried, strict
+from tandem.config.carried import link_local, vmac_name
 from tandem.config.names import Names
 from tandem.config.problem import MASK
 from tandem.config.read import Parsed
-from tandem.core.settings import Address, Garp, Instance, Notify, Route, Rule
+from tandem.config.syntax.address import first_of_network
+from tandem.core.settings import Garp, Instance, Notify, Route, Rule
 
 DEFAULT_GROUPS = {4: "224.0.0.18", 6: "ff02::12"}
 MOST_ADDRESSES = {4: 255, 6: 90}  # in one advert: an octet counts them; 1500 bytes must hold them
@@ -23,42 +25,13 @@ def build_all(found: list[Parsed], names: Names, settings: Parsed) -> dict[str, 
     """All instances by name, in the file's order."""
     taken = {parsed.get("interface") for parsed in found}
     for parsed in found:
-        if (vmac := _vmac_name(parsed)) and isinstance(vmac, str):
+        if (vmac := vmac_name(parsed)) and isinstance(vmac, str):
             taken.add(vmac)
     instances: dict[str, Instance] = {}
     for parsed in found:
         if parsed.key not in instances:
             instances[parsed.key] = _Builder(parsed, names, settings, taken).build()
     return instances
-
-
-def notify(parsed: Parsed) -> Notify:
-    """The notify commands of an instance or a group."""
-    return Notify(
-        master=parsed.get("notify_master") or (),
-        backup=parsed.get("notify_backup") or (),
-        fault=parsed.get("notify_fault") or (),
-        stop=parsed.get("notify_stop") or (),
-        master_rx_lower_pri=parsed.get("notify_master_rx_lower_pri") or (),
-        any=parsed.get("notify") or (),
-    )
-
-
-def _vmac_name(parsed: Parsed) -> str | bool | None:
-    """False, True (Tandem finds the name), the name, or None when it can't be one."""
-    text = parsed.get("use_vmac")
-    if text.lower() in values.FALSE:
-        return False
-    if text.lower() in values.TRUE:
-        return True
-    try:
-        return values.device(text)
-    except ValueError:
-        return None
-
-
-def _link_local(address: Address) -> bool:
-    return address.family == 6 and values.host(address.address).is_link_local
 
 
 class _Builder:
@@ -87,47 +60,44 @@ class _Builder:
         interval = self._interval()
         master = self._master()
         preempt, delay = self._preempt(master)
-        instance = Instance(
-            name=parsed.key,
-            interface=parsed.get("interface") or "",
-            virtual_router_id=parsed.get("virtual_router_id") or 0,
-            version=self.version,
-            family=self.family,
-            priority=parsed.get("priority"),
-            advert_int_cs=interval,
-            initial_master=master,
-            preempt=preempt,
-            preempt_delay_ms=delay,
-            down_timer_adverts=self._first("down_timer_adverts", "vrrp_down_timer_adverts"),
-            accept=self._pair("accept", "no_accept"),
-            auth_pass=self._password(),
-            multicast_group=self._group(peers),
-            mcast_src_ip=None if peers else self._same_family("mcast_src_ip"),
-            unicast_src_ip=self._same_family("unicast_src_ip") if peers else None,
-            unicast_peers=peers,
-            unicast_ttl=parsed.get("unicast_ttl"),
-            unicast_min_ttl=parsed.get("unicast_min_ttl"),
-            check_unicast_src=self._first("check_unicast_src", "vrrp_check_unicast_src"),
-            allow_src=allowed,
-            strangers=parsed.get("strangers") or ("follow" if peers or allowed else "ignore"),
-            max_learned_interval_cs=self._longest_interval(interval),
-            use_vmac=self._vmac(),
-            vmac_xmit_base=self._xmit_base(peers),
-            v3_checksum_as_v2=self._checksum(),
-            virtual_addresses=tuple(item.value for item in self.virtual),
-            excluded_addresses=tuple(item.value for item in self.excluded),
-            routes=self.routes,
-            rules=self._rules(),
-            **self._dhcp(),
-            snat=self._snat(),
-            track_src_ip=parsed.get("track_src_ip"),
-            higher_prio_send_advert=parsed.get("higher_prio_send_advert"),
-            track_primary=not parsed.get("dont_track_primary"),
-            tracks=self._tracks(),
-            promote_secondaries=parsed.get("promote_secondaries"),
-            garp=self._garp(),
-            notify=notify(parsed),
-        )
+        addresses = tuple(item.value for item in self.virtual)
+        excluded = tuple(item.value for item in self.excluded)
+        both = (*addresses, *excluded)
+        computed: dict[str, Any] = {
+            "name": parsed.key,
+            "version": self.version,
+            "family": self.family,
+            "advert_int_cs": interval,
+            "initial_master": master,
+            "preempt": preempt,
+            "preempt_delay_ms": delay,
+            "down_timer_adverts": self._first("down_timer_adverts", "vrrp_down_timer_adverts"),
+            "accept": self._pair("accept", "no_accept"),
+            "auth_pass": self._password(),
+            "multicast_group": self._group(peers),
+            "mcast_src_ip": None if peers else self._same_family("mcast_src_ip"),
+            "unicast_src_ip": self._same_family("unicast_src_ip") if peers else None,
+            "unicast_peers": peers,
+            "check_unicast_src": self._first("check_unicast_src", "vrrp_check_unicast_src"),
+            "allow_src": allowed,
+            "strangers": parsed.get("strangers") or ("follow" if peers or allowed else "ignore"),
+            "max_learned_interval_cs": self._longest_interval(interval),
+            "use_vmac": self._vmac(),
+            "vmac_xmit_base": self._xmit_base(peers),
+            "v3_checksum_as_v2": self._checksum(),
+            "virtual_addresses": addresses,
+            "excluded_addresses": excluded,
+            "routes": self.routes,
+            "rules": self._rules(),
+            **carried.dhcp(parsed, self.family, both),
+            "snat": carried.snat(parsed, self.family, both, self.routes),
+            "track_primary": not parsed.get("dont_track_primary"),
+            "tracks": self._tracks(),
+            "garp": self._garp(),
+            "notify": Notify(**parsed.fields("notify")),
+        }
+        missing: dict[str, Any] = {"interface": "", "virtual_router_id": 0}  # errors, reported already
+        instance = Instance(**missing | parsed.fields() | computed)
         return strict.apply(instance, parsed) if self.strict else instance
 
     # family and version
@@ -157,7 +127,7 @@ class _Builder:
             )
         if family == 6 and self.virtual and not self.strict and not parsed.given("unicast_peer"):
             first = self.virtual[0]
-            if not _link_local(first.value):
+            if not link_local(first.value):
                 reason = "should be a link-local address, as the first one of IPv6 (RFC 9568 section 5.2.9)"
                 parsed.warn(reason, "virtual_ipaddress", first)
         for option, items in (
@@ -165,7 +135,7 @@ class _Builder:
             ("virtual_ipaddress_excluded", self.excluded),
         ):
             for item in items:
-                if odd := syntax.first_of_network(item.value):
+                if odd := first_of_network(item.value):
                     parsed.warn(odd, option, item)
         return family
 
@@ -323,7 +293,7 @@ class _Builder:
 
     def _vmac(self) -> str | None:
         parsed = self.parsed
-        name = _vmac_name(parsed)
+        name = vmac_name(parsed)
         if name is None:
             reason = "must be 0, 1 or a name for the new interface: 1 to 15 bytes without blanks, '/' and ':'"
             parsed.error(reason, "use_vmac")
@@ -341,7 +311,7 @@ class _Builder:
     def _xmit_base(self, peers: tuple[str, ...]) -> bool:
         parsed = self.parsed
         base = bool(parsed.get("vmac_xmit_base"))
-        vmac = _vmac_name(parsed)
+        vmac = vmac_name(parsed)
         if base and not vmac:
             parsed.warn("has no effect without use_vmac", "vmac_xmit_base")
             return False
@@ -359,79 +329,6 @@ class _Builder:
                 reason = "is an IPv4 rule, as in keepalived; for IPv6 add inet6"
                 self.parsed.warn(reason, "virtual_rules", item)
         return tuple(item.value for item in items)
-
-    def _dhcp(self) -> dict[str, Any]:
-        """Whether DHCP follows the role, and for which networks."""
-        parsed = self.parsed
-        if not parsed.get("dhcp"):
-            for option in ("dhcp_tag", "dhcp_network"):
-                if parsed.given(option):
-                    parsed.warn("has no effect without option dhcp '1'", option)
-            return {}
-        given = [item.value for item in parsed.all("dhcp_network")]
-        for item in parsed.all("dhcp_network"):
-            if (":" in item.value) != (self.family == 6):
-                parsed.error(f"is no network of IPv{self.family}", "dhcp_network", item)
-        carried: list[Address] = [item.value for item in (*self.virtual, *self.excluded)]
-        networks = [
-            str(values.interface(f"{address.address}/{address.prefixlen}").network)
-            for address in carried
-            if address.family == self.family
-            and not _link_local(address)
-            and address.prefixlen < (31 if self.family == 4 else 127)
-        ]
-        if not given and not networks and self.family == 4:
-            reason = "no virtual address tells the network: give it a prefix length, or add dhcp_network"
-            parsed.warn(reason, "dhcp")
-        return {
-            "dhcp": True,
-            "dhcp_tag": parsed.get("dhcp_tag"),
-            "dhcp_networks": tuple(dict.fromkeys(given or networks)),
-        }
-
-    def _snat(self) -> str | None:
-        parsed = self.parsed
-        text: str | None = parsed.get("snat")
-        carried: list[Address] = [item.value for item in (*self.virtual, *self.excluded)]
-        usable = [a.address for a in carried if a.family == self.family and not _link_local(a)]
-        if text is None:
-            return self._default_snat()
-        if text.lower() in values.FALSE:
-            return None
-        if text.lower() in values.TRUE:
-            if not usable:
-                parsed.error(f"there is no IPv{self.family} virtual address to translate to", "snat")
-            return usable[0] if usable else None
-        try:
-            wanted = str(values.host(text))
-        except ValueError:
-            parsed.error("must be 0, 1 or one of the virtual addresses", "snat")
-            return None
-        if wanted not in [a.address for a in carried]:
-            parsed.error("must be one of the instance's own virtual addresses", "snat")
-        return wanted
-
-    def _default_snat(self) -> str | None:
-        """Return the source of the IPv4 default route, or the first address; None without such a route.
-
-        The route must be in the main table and lead over the instance's own interface. Any other route is
-        there for some of the traffic (policy routing) or belongs to another network, and says nothing about
-        translation here.
-        """
-        own = (None, self.parsed.get("interface"), _vmac_name(self.parsed))
-        usable = [item.value for item in (*self.virtual, *self.excluded) if item.value.family == 4]
-        here = [address.address for address in usable if address.device in own]
-        if self.family == 6 or not here:
-            return None
-        for route in self.routes:
-            devices = [hop.device for hop in route.nexthops] or [route.device]
-            if (
-                route.destination == "0.0.0.0/0"
-                and (route.kind, route.table, route.tos) == ("unicast", syntax.TABLES["main"], 0)
-                and all(device in own for device in devices)
-            ):
-                return route.source if route.source in here else here[0]
-        return None
 
     def _tracks(self) -> Any:
         parsed = self.parsed

@@ -18,7 +18,7 @@ from tandem.config.names import Names
 from tandem.config.problem import Problem
 from tandem.config.read import Parsed, Report
 from tandem.config.schema import Config, Globals, Script
-from tandem.core.settings import Address, Group, Instance, Route, Rule
+from tandem.core.settings import Address, Group, Instance, Notify, Route, Rule
 
 MOST_INSTANCES = 1024
 
@@ -118,40 +118,16 @@ def _one(found: list[Parsed], report: Report) -> Parsed:
 
 def _globals(settings: Parsed) -> Globals:
     user, group = settings.get("script_user") or (None, None)
-    return Globals(
-        enabled=settings.get("enabled"),
-        router_id=settings.get("router_id"),
-        startup_delay_ms=settings.get("vrrp_startup_delay"),
-        address_lifetime_s=settings.get("address_lifetime"),
-        rt_priority=settings.get("vrrp_rt_priority"),
-        no_swap=settings.get("vrrp_no_swap"),
-        script_user=user,
-        script_group=group,
-        damping_changes=settings.get("damping_changes"),
-        damping_time_ms=settings.get("damping_time"),
-        log_level=settings.get("log_level"),
-    )
+    return Globals(script_user=user, script_group=group, **settings.fields())
 
 
 def _scripts(found: list[Parsed]) -> tuple[Script, ...]:
     scripts = []
     for parsed in found:
-        user, group = parsed.get("user") or (None, None)
-        interval = parsed.get("interval")
-        timeout = parsed.get("timeout")
-        scripts.append(
-            Script(
-                name=parsed.name,
-                argv=parsed.get("script") or (),
-                interval_ms=interval,
-                timeout_ms=interval if timeout is None else timeout,
-                rise=parsed.get("rise"),
-                fall=parsed.get("fall"),
-                user=user,
-                group=group,
-                init_fail=parsed.get("init_fail"),
-            )
-        )
+        fields = parsed.fields()
+        fields["user"], fields["group"] = parsed.get("user") or (None, None)
+        fields.setdefault("timeout_ms", fields["interval_ms"])
+        scripts.append(Script(**{"name": parsed.name, "argv": ()} | fields))
     return tuple(scripts)
 
 
@@ -174,7 +150,9 @@ def _groups(
             else:
                 taken[item.text] = parsed.name
                 members.append(item.text)
-        groups.append(Group(parsed.name, tuple(members), names.tracks(parsed), instance.notify(parsed)))
+        groups.append(
+            Group(parsed.name, tuple(members), names.tracks(parsed), Notify(**parsed.fields("notify")))
+        )
     groups += [Group(name, (name,), implicit=True) for name in instances if name not in taken]
     return tuple(groups)
 

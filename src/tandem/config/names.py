@@ -11,10 +11,15 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from tandem.config import options, syntax, values
+from tandem.config import values
+from tandem.config.options.objects import RULE_WORDS
 from tandem.config.problem import suggestion
 from tandem.config.read import Item, Parsed
 from tandem.config.schema import SyncPath
+from tandem.config.syntax.address import label, make_address, read_address
+from tandem.config.syntax.route import read_route
+from tandem.config.syntax.rule import read_rule
+from tandem.config.syntax.track import read_track
 from tandem.core.settings import Address, Route, Rule, Track
 
 MOST_PATHS = 8  # of one peer
@@ -113,13 +118,13 @@ class Names:
         return found
 
     def address(self, parsed: Parsed, option: str) -> list[Item]:
-        return self._resolve(parsed, option, "ipaddress", self.addresses, syntax.address)
+        return self._resolve(parsed, option, "ipaddress", self.addresses, read_address)
 
     def route(self, parsed: Parsed, option: str) -> list[Item]:
-        return self._resolve(parsed, option, "route", self.routes, syntax.route)
+        return self._resolve(parsed, option, "route", self.routes, read_route)
 
     def rule(self, parsed: Parsed, option: str) -> list[Item]:
-        return self._resolve(parsed, option, "rule", self.rules, syntax.rule)
+        return self._resolve(parsed, option, "rule", self.rules, read_rule)
 
     def peer(self, parsed: Parsed, option: str, family: int, interface: str) -> list[Item]:
         """The addresses of unicast_peer; of a peer with several, the one that fits best."""
@@ -170,7 +175,7 @@ class Names:
             self.used.add((option, item.text))
             return named[item.text]
         try:
-            track = syntax.track(kind, item.text, (0, False))
+            track = read_track(kind, item.text, (0, False))
         except ValueError as error:
             parsed.error(str(error), option, item)
             return None
@@ -182,7 +187,7 @@ class Names:
             reason = f"there is no track_script or vrrp_script '{track.name}'"
             parsed.error(reason + self.hint(track.name, known), option, item)
             return None
-        return syntax.track(kind, item.text, default)
+        return read_track(kind, item.text, default)
 
     def _script_default(self, name: str) -> tuple[int, bool] | None:
         """The weight of a vrrp_script and whether it is reversed; None when there is none."""
@@ -234,10 +239,10 @@ def _address(parsed: Parsed) -> Address | None:
         # OpenWrt's keepalived package labels every address that names its device
         text = f"{device}:{suffix or 'vip'}"
         if suffix or (found.version == 4 and len(text.encode()) <= 15):
-            fields["label"] = syntax.label(text)
+            fields["label"] = label(text)
     elif suffix:
         raise ValueError("label_suffix needs a device")
-    return syntax.make_address(found, fields)
+    return make_address(found, fields)
 
 
 def _route(parsed: Parsed) -> Route | None:
@@ -252,17 +257,17 @@ def _route(parsed: Parsed) -> Route | None:
             text += [word, str(value)]
     if parsed.get("onlink"):
         text.append("onlink")
-    return syntax.route(" ".join(text))
+    return read_route(" ".join(text))
 
 
 def _rule(parsed: Parsed) -> Rule:
     text = [word for word in ("not", "inet6") if parsed.get(word)]
     if parsed.get("action"):
         text.append(parsed.get("action"))
-    for word in options.RULE_WORDS:
+    for word in RULE_WORDS:
         if (value := parsed.get(word)) is not None:
             text += [word, value]
-    return syntax.rule(" ".join(text))
+    return read_rule(" ".join(text))
 
 
 def _paths(parsed: Parsed) -> tuple[SyncPath, ...] | None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One line about one thing that is wrong (an error) or suspicious (a warning) in a file."""
+"""One problem of a file, as one line: an error, or a warning about something suspicious."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ LONGEST_VALUE = 120  # characters of a value that are shown
 LONGEST_REASON = 400
 LONGEST_NAME = 64  # longer words are not compared with known names (difflib is quadratic)
 MASK = "***"
-SECRET_OPTIONS = ("auth_pass", "secret_file", "secret", "key")  # as `options` has them; prefixes last
 LIKE_A_SECRET = ("pass", "secret", "psk", "key")  # in the name of an unknown option
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Where, what and why; `str()` of it is always exactly one line.
+    """Place and reason of a problem; its `str()` is exactly one line.
 
-    `line` is 0 when the problem is the file as a whole. `value` must already be masked when it
-    is a secret.
+    `line` is 0 when the whole file is the problem. `value` is masked already when it is a secret.
     """
 
     file: str
@@ -45,10 +43,10 @@ class Problem:
 
 
 def shown(text: str, longest: int = LONGEST_VALUE) -> str:
-    """The text on one printable line of bounded length.
+    """Return the text as one printable line of bounded length.
 
-    It is cut at the first line's end: what follows is what an open quote has swallowed, and a
-    password may be among it.
+    The text is cut at its first line end: an open quote has swallowed the remaining lines, and one of
+    them may hold a password.
     """
     first = text[:longest].partition("\n")[0]
     text = first if first == text else first + "..."
@@ -56,15 +54,17 @@ def shown(text: str, longest: int = LONGEST_VALUE) -> str:
 
 
 def without_secret(name: str) -> str:
-    """The name of an unknown option, without the secret it may end in: option auth_pass's3cret'."""
-    for option in SECRET_OPTIONS:
+    """Return the name of an unknown option without the secret in it, as of: option auth_pass's3cret'."""
+    from tandem.config.options import secret_options  # not above: the table imports this module
+
+    for option in secret_options():
         if name.startswith(option) and name != option:
             return option + MASK
     return name
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word most like this one, or None when nothing is near."""
+    """Return the known word that is most like `word`, or None when none is similar."""
     if len(word) > LONGEST_NAME:
         return None
     found = difflib.get_close_matches(word.lower(), sorted(known), n=1, cutoff=0.6)
@@ -72,6 +72,6 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown word: "; did you mean 'priority'?" or nothing."""
+    """Return the end of a message about an unknown word: "; did you mean 'priority'?" or nothing."""
     match = nearest(word, known)
     return f"; did you mean '{match}'?" if match else ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Sections of a UCI document against the tables of `options`: every problem of a single option."""
+"""The sections of a UCI document, read with the tables of `options`; reports every problem of one option."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tandem.config import options, uci
-from tandem.config.options import Option, Refused, Table
+from tandem.config.option import Option, Refused, Table
 from tandem.config.problem import (
     LIKE_A_SECRET,
     MASK,
-    SECRET_OPTIONS,
     Problem,
     nearest,
     suggestion,
@@ -21,7 +20,7 @@ from tandem.config.values import FALSE
 
 
 class TooMany(Exception):
-    """There are so many errors that the file is of another kind altogether."""
+    """The file has so many errors that it must be of another kind altogether."""
 
 
 @dataclass(slots=True)
@@ -44,7 +43,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One value of an option: what it became, and where it stands in the file."""
+    """One value of an option, with its text and its line in the file."""
 
     value: Any
     text: str
@@ -59,26 +58,28 @@ class Parsed:
     table: Table
     report: Report
     items: dict[str, list[Item]] = field(default_factory=dict)
-    resolved: dict[str, list[Item]] = field(default_factory=dict)  # what names in lists stand for
+    resolved: dict[str, list[Item]] = field(
+        default_factory=dict
+    )  # lists with the names replaced by what they name
 
     @property
     def name(self) -> str:
-        """The option `name`, or else the section's name; empty when it has neither."""
+        """The option `name`, otherwise the section's name; empty when it has neither."""
         items = self.items.get("name")
         return items[0].value if items else self.section.name or ""
 
     @property
     def key(self) -> str:
-        """The name, or for one that lacks it (an error) something to tell it from others."""
+        """The name; a section without a name, which is an error, is told from others by its label."""
         return self.name or self.section.label
 
     def given(self, option: str) -> bool:
-        """Whether the option is set in the file, be it rightly or wrongly."""
+        """Whether the file sets the option, rightly or wrongly."""
         found = self.section.options.get(option)
         return found is not None and any(value.text for value in found.values)
 
     def get(self, option: str) -> Any:
-        """The value of an option, or its default."""
+        """Return the value of an option, or its default."""
         items = self.items.get(option)
         if items:
             return items[0].value
@@ -86,17 +87,29 @@ class Parsed:
         assert isinstance(entry, Option)
         return None if entry.default is None else entry.kind.read(entry.default)
 
+    def fields(self, part: str = "") -> dict[str, Any]:
+        """Return the fields of the settings, or of a part of them, that options set or have a default for."""
+        found = {}
+        for option, entry in self.table.items():
+            if not isinstance(entry, Option) or not entry.field:
+                continue
+            owner, _, name = entry.field.rpartition(".")
+            value = tuple(item.value for item in self.all(option)) if entry.many else self.get(option)
+            if owner == part and value is not None:
+                found[name] = value
+        return found
+
     def all(self, option: str) -> list[Item]:
-        """The items of a list."""
+        """Return the items of a list."""
         return self.items.get(option, [])
 
     def line(self, option: str | None = None) -> int:
-        """Where the option stands, or else where the section begins."""
+        """Return the line of the option; without one, the line at which the section begins."""
         found = self.section.options.get(option) if option else None
         return found.values[-1].line if found else self.section.line
 
     def problem(self, reason: str, option: str | None = None, item: Item | None = None) -> Problem:
-        """A problem of this section, of one of its options, or of one item of a list."""
+        """Return a problem of this section, of one of its options, or of one item of a list."""
         text = None
         if item is not None:
             text = item.text
@@ -116,7 +129,7 @@ class Parsed:
 
 
 def read(section: uci.Section, report: Report) -> Parsed | None:
-    """The section with its options converted; None when Tandem has no such section."""
+    """Return the section with its options converted; None when Tandem has no such section."""
     known = options.SECTIONS.get(section.type)
     parsed = Parsed(section, known or {}, report)
     if known is None:
@@ -171,7 +184,9 @@ def _convert(parsed: Parsed, name: str, entry: Option, values: list[uci.Value]) 
 def _unknown(parsed: Parsed, option: uci.Option) -> None:
     understood = [name for name, entry in parsed.table.items() if isinstance(entry, Option)]
     match = nearest(option.name, understood)
-    secret = match in SECRET_OPTIONS or any(word in option.name.lower() for word in LIKE_A_SECRET)
+    meant = parsed.table.get(match or "")
+    secret = isinstance(meant, Option) and meant.secret
+    secret |= any(word in option.name.lower() for word in LIKE_A_SECRET)
     reason = "unknown option" + (f"; did you mean '{match}'?" if match else "")
     for value in option.values:
         parsed.error(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from dataclasses import replace
 
 from tandem.config.problem import MASK, suggestion
 from tandem.config.values import Kind, choice, integer, network, whole
@@ -26,7 +27,7 @@ _KEY_ID = whole(1, 255)
 
 
 def words(one: Kind) -> Kind:
-    """Values of a kind with blanks between them, as a tuple: what config_get makes of a list."""
+    """Values of one kind with blanks between them, as config_get joins a list; the value is a tuple."""
 
     def convert(text: str) -> tuple[object, ...]:
         found = []
@@ -39,7 +40,7 @@ def words(one: Kind) -> Kind:
             raise ValueError("there is nothing in it")
         return tuple(found)
 
-    return Kind(one.allowed, convert)
+    return replace(one, convert=convert)
 
 
 def _protocol(text: str) -> int:
@@ -54,17 +55,26 @@ def _protocol(text: str) -> int:
         raise ValueError(reason + suggestion(text, PROTOCOLS)) from None
 
 
-PROTOCOL = words(Kind("the name or the number of a protocol", _protocol))
-STATE = words(Kind(_STATE.allowed, lambda text: _STATE_NUMBERS[_STATE.convert(text)]))
+PROTOCOL = words(
+    Kind(
+        "the name or the number of a protocol",
+        _protocol,
+        lambda number: PROTOCOL_NAMES.get(number, str(number)),
+        type="protocol",
+    )
+)
+STATE = words(
+    replace(_STATE, convert=lambda text: _STATE_NUMBERS[_STATE.convert(text)], write=STATE_NAMES.__getitem__)
+)
 ZONE = words(whole(0, 0xFFFF))
-NETWORK = words(Kind("an IP address or a prefix", lambda text: str(network(text))))
+NETWORK = words(Kind("an IP address or a prefix", lambda text: str(network(text)), type="network"))
 
 
 # sizes
 
 
 def size(low: str, high: str) -> Kind:
-    """Bytes, also with K, M or G for powers of 1024."""
+    """A number of bytes, also with K, M or G for powers of 1024."""
 
     def read(text: str) -> int:
         match = _SIZE.fullmatch(text)
@@ -78,11 +88,19 @@ def size(low: str, high: str) -> Kind:
             raise ValueError
         return number
 
-    return Kind(f"bytes from {low} to {high} (K: 1024, M: 1024 K, G: 1024 M)", convert)
+    return Kind(
+        f"bytes from {low} to {high} (K: 1024, M: 1024 K, G: 1024 M)",
+        convert,
+        size_text,
+        type="size",
+        unit="bytes",
+        low=low,
+        high=high,
+    )
 
 
 def size_text(number: int) -> str:
-    """The inverse of `size`, in as few characters as it takes."""
+    """Return the shortest text of which `size` makes `number`."""
     for unit in ("G", "M", "K"):
         if number and number % (1 << _SHIFT[unit]) == 0:
             return f"{number >> _SHIFT[unit]}{unit}"
@@ -124,14 +142,14 @@ def _key(text: str) -> tuple[int, bytes | str]:
 
 
 SECRET = Kind(f"{SECRET_MIN} to {SECRET_MAX} bytes of printable text", _secret)
-SECRET_FILE = Kind("the absolute path of a file", _path)
+SECRET_FILE = Kind("the absolute path of a file", _path, type="file")
 KEY = Kind("ID:FILE (or ID:SECRET) with an id from 1 to 255 and the absolute path of a file", _key)
 
 
 def read_secret(path: str) -> bytes:
-    """The secret in a file, without a newline at its end; ValueError with the whole reason.
+    """Return the secret in a file, without a newline at its end; ValueError with the whole reason.
 
-    The file must be root's, or of whoever asks ("tandem check" by a user), and closed to all others.
+    The file must belong to root, or to the user who runs `tandem check`, and must be closed to all others.
     """
     try:
         # O_NONBLOCK: a named pipe must not keep the planner waiting.

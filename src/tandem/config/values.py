@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Kinds of values: what an option's text may be, and how it becomes a plain value.
+"""Kinds of values: which texts an option allows, and how a text becomes a plain value and a text again.
 
-A converter raises ValueError: without a text when "must be <allowed>" says it all, else with
-the whole reason.
+A converter raises ValueError: without a text when "must be <allowed>" says everything, otherwise with the
+whole reason.
 """
 
 from __future__ import annotations
@@ -29,13 +29,20 @@ _OPERATORS = {"|", "||", "&", "&&", ";", ">", ">>", "<", "2>&1", "2>/dev/null", 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What is allowed, in words that follow "must be", and the converter of a text."""
+    """A kind of value. The fields after `write` describe it to programs that edit a configuration."""
 
-    allowed: str
+    allowed: str  # the words that follow "must be"
     convert: Callable[[str], Any]
+    write: Callable[[Any], str] = str  # the inverse of `convert`
+    type: str = "text"
+    unit: str = ""
+    low: str = ""
+    high: str = ""
+    step: str = ""
+    choices: tuple[str, ...] = ()
 
     def read(self, text: str) -> Any:
-        """The value of the text; ValueError with the whole reason."""
+        """Return the value of the text; ValueError with the whole reason."""
         try:
             return self.convert(text)
         except ValueError as error:
@@ -46,7 +53,7 @@ class Kind:
 
 
 def integer(text: str, low: int, high: int) -> int:
-    """A whole number, decimal or 0x hexadecimal, in low..high; ValueError says which."""
+    """Return a whole number, decimal or 0x hexadecimal, in low..high; ValueError names the range."""
     match = _WHOLE.fullmatch(text)
     if match:
         number = int(match[2], 16 if match[2][:2] in ("0x", "0X") else 10)
@@ -56,12 +63,20 @@ def integer(text: str, low: int, high: int) -> int:
     raise ValueError(f"must be a whole number from {low} to {high}")
 
 
-def whole(low: int, high: int) -> Kind:
-    return Kind(f"a whole number from {low} to {high}", lambda text: integer(text, low, high))
+def whole(low: int, high: int, unit: str = "") -> Kind:
+    """A whole number; `unit` is for people and for editors."""
+    return Kind(
+        f"a whole number from {low} to {high}",
+        lambda text: integer(text, low, high),
+        type="integer",
+        unit=unit,
+        low=str(low),
+        high=str(high),
+    )
 
 
 def fixed_point(text: str, places: int) -> int:
-    """A decimal number in units of 10^-places, exactly; ValueError when it has more places."""
+    """Return a decimal number exactly, in units of 10^-places; ValueError when it has more places."""
     scale: int = 10**places
     match = _DECIMAL.fullmatch(text)
     if not match:
@@ -73,14 +88,14 @@ def fixed_point(text: str, places: int) -> int:
 
 
 def decimal(value: int, places: int) -> str:
-    """The inverse of `fixed_point`, in as few characters as it takes."""
+    """Return the shortest text of which `fixed_point` makes `value`."""
     whole_part, fraction = divmod(value, 10**places)
     digits = f"{fraction:0{places}d}".rstrip("0")
     return f"{whole_part}.{digits}" if digits else str(whole_part)
 
 
 def seconds(low: str, high: str, places: int = 3) -> Kind:
-    """Seconds with decimals, as an int in units of 10^-places (3: ms, 2: cs)."""
+    """Seconds with decimals; the value is an int in units of 10^-places (3: ms, 2: cs)."""
     bounds = fixed_point(low, places), fixed_point(high, places)
     step = decimal(1, places)
 
@@ -90,7 +105,16 @@ def seconds(low: str, high: str, places: int = 3) -> Kind:
             raise ValueError
         return value
 
-    return Kind(f"seconds from {low} to {high} in steps of {step}", convert)
+    return Kind(
+        f"seconds from {low} to {high} in steps of {step}",
+        convert,
+        lambda value: decimal(value, places),
+        type="decimal",
+        unit="s",
+        low=low,
+        high=high,
+        step=step,
+    )
 
 
 def _switch(text: str) -> bool:
@@ -101,11 +125,13 @@ def _switch(text: str) -> bool:
     raise ValueError
 
 
-SWITCH = Kind("0 or 1 (or off/on, no/yes, false/true)", _switch)
+SWITCH = Kind(
+    "0 or 1 (or off/on, no/yes, false/true)", _switch, lambda value: str(int(value)), type="boolean"
+)
 
 
 def choice(*words: str) -> Kind:
-    """One of the words, in any case; the value is the word as it is given here."""
+    """One of the words, in any case; the value is the word as it stands in `words`."""
     known = {word.lower(): word for word in words}
 
     def convert(text: str) -> str:
@@ -115,7 +141,7 @@ def choice(*words: str) -> Kind:
             raise ValueError from None
 
     listed = ", ".join(words[:-1]) + " or " + words[-1] if len(words) > 1 else words[0]
-    return Kind(listed, convert)
+    return Kind(listed, convert, type="choice", choices=words)
 
 
 # names and texts
@@ -128,7 +154,7 @@ def _name(text: str) -> str:
 
 
 def device(text: str) -> str:
-    """The name of a network interface, as the kernel's dev_valid_name() has it."""
+    """Return the name of a network interface; ValueError by the rules of the kernel's dev_valid_name()."""
     valid = 1 <= len(text.encode()) <= 15 and text not in (".", "..") and text.isprintable()
     if not valid or any(c.isspace() or c in "/:" for c in text):
         raise ValueError(
@@ -176,19 +202,25 @@ def _command(text: str) -> tuple[str, ...]:
 
 
 def _bare(text: str) -> list[str]:
-    """The words with the quotes they came in: an operator in quotes is meant literally."""
+    """Return the words with their quotes: an operator in quotes is meant literally."""
     try:
         return shlex.split(text, posix=False)
     except ValueError:
         return []
 
 
-NAME = Kind("1 to 64 printable characters without blanks or quotes", _name)
-DEVICE = Kind("the name of an interface: 1 to 15 bytes without blanks, '/' and ':'", _device)
+NAME = Kind("1 to 64 printable characters without blanks or quotes", _name, type="name")
+DEVICE = Kind(
+    "the name of an interface: 1 to 15 bytes without blanks, '/' and ':'", _device, type="interface"
+)
 TEXT = Kind("at most 255 printable characters", _text)
-USER = Kind("'user' or 'user group'", _user)
-PATH = Kind("an absolute path of at most 255 printable characters", _path)
-COMMAND = Kind("a command that begins with the absolute path of a program", _command)
+USER = Kind(
+    "'user' or 'user group'", _user, lambda names: " ".join(name for name in names if name), type="user"
+)
+PATH = Kind("an absolute path of at most 255 printable characters", _path, type="file")
+COMMAND = Kind(
+    "a command that begins with the absolute path of a program", _command, shlex.join, type="command"
+)
 
 
 def _password(text: str) -> bytes:
@@ -204,7 +236,7 @@ PASSWORD = Kind("1 to 8 printable characters", _password)
 
 
 def host(text: str) -> Host:
-    """An address without prefix length and zone; ValueError."""
+    """Return an address without prefix length and zone; ValueError."""
     if "%" in text:
         raise ValueError(f"'{text}': an address is written without its zone (%...) here")
     try:
@@ -214,7 +246,7 @@ def host(text: str) -> Host:
 
 
 def interface(text: str) -> Interface:
-    """An address with or without prefix length; ValueError."""
+    """Return an address with or without prefix length; ValueError."""
     address, slash, length = text.partition("/")
     found = host(address)
     netmask = r"[0-9]{1,3}|[0-9.]{7,15}" if found.version == 4 else r"[0-9]{1,3}"
@@ -227,7 +259,7 @@ def interface(text: str) -> Interface:
 
 
 def network(text: str) -> Network:
-    """A prefix without host bits; ValueError names the one that may be meant."""
+    """Return a prefix without host bits; ValueError names the prefix that may be meant."""
     found = interface(text)
     if found.ip != found.network.network_address:
         raise ValueError(f"'{text}' has host bits set; is {found.network} meant?")
@@ -235,7 +267,7 @@ def network(text: str) -> Network:
 
 
 def unicast(address: Host) -> Host:
-    """The address, if a host can own it; ValueError."""
+    """Return `address` if a host can own it; ValueError."""
     broadcast = address.version == 4 and (int(address) == 0xFFFFFFFF or int(address) >> 24 == 0)
     if address.is_multicast or address.is_unspecified or address.is_loopback or broadcast:
         raise ValueError(f"{address} is not a unicast address that a router can own")
@@ -247,7 +279,7 @@ def _source(text: str) -> str:
 
 
 def multicast_group(family: int) -> Kind:
-    """A group that adverts may go to (RFC 9568 sections 5.1.1.2 and 5.1.2.2)."""
+    """A group that adverts may be sent to (RFC 9568 sections 5.1.1.2 and 5.1.2.2)."""
     block = ipaddress.ip_network("224.0.0.0/4" if family == 4 else "ff00::/8")
 
     def convert(text: str) -> str:
@@ -256,7 +288,7 @@ def multicast_group(family: int) -> Kind:
             raise ValueError
         return str(group)
 
-    return Kind(f"an IPv{family} multicast address ({block})", convert)
+    return Kind(f"an IPv{family} multicast address ({block})", convert, type="address")
 
 
 def _any_group(text: str) -> str:
@@ -266,5 +298,5 @@ def _any_group(text: str) -> str:
     return str(group)
 
 
-ADDRESS = Kind("a unicast IP address", _source)
-GROUP = Kind("a multicast address", _any_group)
+ADDRESS = Kind("a unicast IP address", _source, type="address")
+GROUP = Kind("a multicast address", _any_group, type="address")

@@ -101,12 +101,12 @@ def _explain(draft: Draft) -> None:
 
 def _mistake(arguments: argparse.Namespace) -> str | None:
     """What is wrong with the options themselves."""
-    from tandem.config import syntax
     from tandem.config.sync_values import read_secret
+    from tandem.config.syntax.path import read_paths
 
     try:
         if arguments.peer is not None:
-            syntax.paths(arguments.peer)
+            read_paths(arguments.peer)
         if arguments.secret_file is not None:
             read_secret(arguments.secret_file)
     except ValueError as error:

@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Callable
 
 from tandem.config import options, values
-from tandem.config.options import Option
+from tandem.config.option import Option
 from tandem.config.problem import suggestion
 from tandem.importer import items, reading
 from tandem.importer.complete import FLOATING, complete, set_interval, set_state

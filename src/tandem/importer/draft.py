@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from tandem.config import options
 from tandem.config.load import load_text
-from tandem.config.options import NoEffect, Option, Refused
+from tandem.config.option import NoEffect, Option, Refused, Table
 from tandem.config.problem import LIKE_A_SECRET, MASK, Problem, shown, suggestion
 from tandem.config.schema import Config
 from tandem.config.uci import quote
@@ -52,7 +52,7 @@ class Section:
     lists: set[str] = field(default_factory=set)  # names of the lists that the original has
 
     @property
-    def table(self) -> options.Table:
+    def table(self) -> Table:
         return options.SECTIONS[self.type]
 
     def get(self, name: str) -> Entry | None:

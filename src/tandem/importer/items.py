@@ -12,8 +12,8 @@ import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tandem.config import syntax
 from tandem.config.problem import suggestion
+from tandem.config.syntax.words import TABLES, scope
 from tandem.config.values import Interface
 from tandem.importer import reading
 
@@ -133,7 +133,7 @@ def _address_option(line: _Words, found: Interface, options: dict[str, str], wor
 def _is_ignored(found: Interface, options: dict[str, str], word: str, value: str) -> bool:
     match word:
         case "scope":
-            return found.version == 6 or not _reads(syntax.scope, value)
+            return found.version == 6 or not _reads(scope, value)
         case "label":
             return found.version == 6
         case "peer":
@@ -262,7 +262,7 @@ def _nexthop(line: _Words) -> Item | None:
 
 def _table(text: str, tables: Tables) -> str:
     """The number of a table that has a name of its own."""
-    return text if text in syntax.TABLES else str(tables.get(text, text))
+    return text if text in TABLES else str(tables.get(text, text))
 
 
 def rule(words: Sequence[str], tables: Tables) -> Item:

@@ -7,7 +7,7 @@ What its init script does to a section before keepalived sees it counts here too
 from __future__ import annotations
 
 from tandem.config import options, uci
-from tandem.config.options import Option
+from tandem.config.option import Option
 from tandem.config.problem import suggestion
 from tandem.config.values import COMMAND, FALSE, SWITCH
 from tandem.importer import dhcp, reading

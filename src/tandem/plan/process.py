@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 from tandem.config.load import load_file
+from tandem.config.options import identity
 from tandem.config.schema import Config, plain
 from tandem.core.settings import Address, Instance, Route, Rule
 from tandem.dhcp import dnsmasq
@@ -46,6 +47,7 @@ def build_plan(config: Config, warnings: Sequence[str]) -> dict[str, Any]:
     router = dnsmasq.read_router() if config.dhcp_gateway else dnsmasq.Router()
     return {
         "config": plain(config),
+        "identity": identity(),
         "warnings": (*warnings, *dnsmasq.warnings(config, router)),
         "instances": {
             instance.name: _instance(instance, config.globals.address_lifetime_s, priorities)

@@ -114,6 +114,7 @@ class Plan:
     """The configuration and everything that the kernel has to be told for it."""
 
     config: Config
+    identity: tuple[str, ...]  # fields of an instance that make it the virtual router that it is
     warnings: tuple[str, ...]
     instances: dict[str, InstancePlan]
     static_up: tuple[Template, ...]
@@ -171,6 +172,7 @@ def _plan(plain: dict) -> Plan:  # type: ignore[type-arg]
     }
     return Plan(
         config=from_plain(plain["config"]),
+        identity=plain["identity"],
         warnings=tuple(plain["warnings"]),
         instances=instances,
         static_up=tuple(plain["static"]["up"]),

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The one option table: every section and option that Tandem knows, in the order of the reference.
+
+Names are those of OpenWrt's keepalived package and of keepalived.conf.
+"""
+
+from __future__ import annotations
+
+from tandem.config.option import ROLE, Option, Table
+from tandem.config.options.common import NO_BFD, NO_FILE
+from tandem.config.options.conntrack_sync import CONNTRACK_SYNC, DHCP_GATEWAY, PEER
+from tandem.config.options.globals import GLOBALS
+from tandem.config.options.instance import INSTANCE, SYNC_GROUP
+from tandem.config.options.objects import (
+    IPADDRESS,
+    ROUTE,
+    RULE,
+    SCRIPT,
+    STATIC,
+    TRACK_INTERFACE,
+    TRACK_SCRIPT,
+)
+
+SECTIONS: dict[str, Table] = {
+    "globals": GLOBALS,
+    "global_defs": GLOBALS,  # keepalived's name
+    "vrrp_sync_group": SYNC_GROUP,
+    "vrrp_instance": INSTANCE,
+    "ipaddress": IPADDRESS,
+    "route": ROUTE,
+    "rule": RULE,
+    "vrrp_script": SCRIPT,
+    "track_script": TRACK_SCRIPT,
+    "track_interface": TRACK_INTERFACE,
+    "peer": PEER,
+    "conntrack_sync": CONNTRACK_SYNC,
+    "dhcp_gateway": DHCP_GATEWAY,
+    **STATIC,
+}
+
+REFUSED_SECTIONS: dict[str, str] = {
+    **dict.fromkeys(
+        ("virtual_server", "virtual_server_group", "real_server", "url", "SSL", "lvs"),
+        "not supported: Tandem does no load balancing",
+    ),
+    **dict.fromkeys(("bfd_instance", "track_bfd"), NO_BFD.reason),
+    **dict.fromkeys(("track_file", "vrrp_track_file", "track_process", "vrrp_track_process"), NO_FILE.reason),
+    "track_group": "not supported: static addresses, routes and rules are always kept in place",
+    "garp_group": "not supported",
+    "interface_up_down_delays": "not supported: use a track_script with rise and fall",
+    "linkbeat_interfaces": "not supported: link state always comes from netlink",
+}
+
+
+def identity() -> tuple[str, ...]:
+    """Return the fields of an instance that make it the virtual router that it is, see `config.diff`."""
+    rows = (entry for entry in INSTANCE.values() if isinstance(entry, Option))
+    return tuple(row.field for row in rows if row.reload == ROLE and row.field)
+
+
+def secret_options() -> list[str]:
+    """Return the names of the options whose values nobody may see; a name stands before its beginnings."""
+    found = {
+        name
+        for table in SECTIONS.values()
+        for name, entry in table.items()
+        if isinstance(entry, Option) and entry.secret
+    }
+    return sorted(found, key=len, reverse=True)

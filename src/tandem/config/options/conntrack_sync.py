@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Rows of the sections `peer`, `conntrack_sync` and `dhcp_gateway`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tandem.config import sync_values
+from tandem.config.option import NEXT, SESSION, Option, Refused, Table, switch
+from tandem.config.options.common import name
+from tandem.config.problem import MASK
+from tandem.config.syntax.path import read_paths, write_path
+from tandem.config.values import ADDRESS, COMMAND, DEVICE, PATH, Kind, choice, seconds, whole
+
+
+def in_place(peer: Any) -> bool:
+    """Whether a peer needs no section: it has one address, is called by it, and has no secret of its own."""
+    named = peer.name != peer.paths[0].address.partition("%")[0]
+    return len(peer.paths) == 1 and not named and not peer.secret
+
+
+PEER: Table = {
+    "name": name("conntrack_sync and unicast_peer name the router by this.", "name"),
+    "address": Option(
+        Kind(
+            "unicast IP addresses, each with maybe 'dev NAME' and 'src ADDRESS' after it",
+            read_paths,
+            write_path,
+            type="path",
+        ),
+        None,
+        "The router's addresses, the preferred one first; unicast_peer uses one of them.",
+        "paths",
+        many=True,
+        required=True,
+        reload=SESSION,
+    ),
+    "secret": Option(
+        sync_values.SECRET,
+        None,
+        "The secret for this peer alone. It is better kept in a file.",
+        "secret",
+        secret=True,
+        reload=SESSION,
+        since=NEXT,
+    ),
+    "secret_file": Option(
+        sync_values.SECRET_FILE,
+        None,
+        "The file that holds this secret and that only root can read.",
+        secret=True,
+        reload=SESSION,
+        since=NEXT,
+    ),
+    **dict.fromkeys(("min_ttl", "max_ttl"), Refused("not supported: unicast adverts may have any TTL")),
+}
+
+CONNTRACK_SYNC: Table = {
+    "enabled": switch("1", "Connections are replicated.", shown=lambda _found: True),
+    "peer": Option(
+        Kind(
+            "peer sections, or addresses with maybe 'dev NAME' and 'src ADDRESS' after them",
+            str,
+            type="reference",
+        ),
+        None,
+        "The other routers. A router with several addresses is a peer section.",
+        shown=lambda found: [write_path(p.paths[0]) if in_place(p) else p.name for p in found.peers],
+        many=True,
+        required=True,
+        reload=SESSION,
+    ),
+    "source": Option(ADDRESS, None, "Our address, for peers without dev and src.", reload=SESSION),
+    "interface": Option(
+        DEVICE, None, "The network or device, for peers without dev and src.", reload=SESSION
+    ),
+    "port": Option(
+        whole(1, 65535),
+        "3780",
+        "The TCP port of the channel, the same on all routers.",
+        shown=lambda found: found.port,
+        reload=SESSION,
+    ),
+    "max_hops": Option(
+        whole(1, 255),
+        "1",
+        "A peer that connects is at most so far away; 1: on the same link.",
+        "max_hops",
+        reload=SESSION,
+        since=NEXT,
+    ),
+    "secret": Option(
+        sync_values.SECRET,
+        None,
+        "The secret with key id 1, the same on all routers. It is better kept in a file.",
+        secret=True,
+        reload=SESSION,
+    ),
+    "secret_file": Option(
+        sync_values.SECRET_FILE,
+        None,
+        "The file that holds this secret and that only root can read.",
+        secret=True,
+        reload=SESSION,
+    ),
+    "key": Option(
+        sync_values.KEY,
+        None,
+        "Further secrets as ID:FILE; each of them is accepted.",
+        shown=lambda found: [f"{key_id}:{MASK}" for key_id, _ in found.secrets],
+        many=True,
+        secret=True,
+        reload=SESSION,
+    ),
+    "key_id": Option(
+        whole(1, 255),
+        None,
+        "The id of the secret that this router uses. Default: 1, or the only one.",
+        "key_id",
+        shown=lambda found: found.key_id or None,
+        reload=SESSION,
+    ),
+    "insecure": Option(
+        switch("0", "").kind,
+        "0",
+        "There is no secret: whoever reaches the port can make and break connections.",
+        "insecure",
+        reload=SESSION,
+    ),
+    "heartbeat": Option(
+        seconds("0.01", "60"),
+        "1",
+        "The interval of heartbeats; after three missed ones the peer is dead.",
+        "heartbeat_ms",
+        reload=SESSION,
+    ),
+    "digest_interval": Option(
+        seconds("1", "3600"),
+        "10",
+        "The routers compare their tables in this interval.",
+        "digest_interval_ms",
+        reload=SESSION,
+    ),
+    "stall_timeout": Option(
+        seconds("0.1", "600"),
+        "10",
+        "A peer that does not answer for so long is given up.",
+        "stall_timeout_ms",
+        reload=SESSION,
+    ),
+    "address": Option(
+        sync_values.NETWORK,
+        None,
+        "Only connections from or to these networks are replicated.",
+        "only_networks",
+        many=True,
+    ),
+    "ignore_address": Option(
+        sync_values.NETWORK,
+        None,
+        "Connections from these networks, or with their real end there, are not replicated.",
+        "ignore_networks",
+        many=True,
+    ),
+    "protocol": Option(
+        sync_values.PROTOCOL, None, "Only these protocols are replicated.", "protocols", many=True
+    ),
+    "ignore_protocol": Option(
+        sync_values.PROTOCOL, None, "These protocols are not replicated.", "ignore_protocols", many=True
+    ),
+    "tcp_state": Option(
+        sync_values.STATE,
+        None,
+        "TCP connections are replicated in these states only. Default: in all. Without SYN_SENT, labels and"
+        " what belongs to a helper's connection (FTP, SIP) may be lost.",
+        "tcp_states",
+        many=True,
+    ),
+    "zone": Option(sync_values.ZONE, None, "Only these conntrack zones are replicated.", "zones", many=True),
+    "local": switch("0", "The router's own connections are replicated too.", "local"),
+    "limit_entries": Option(
+        whole(1, 16_777_216), "262144", "At most so many connections are held for the peers.", "limit_entries"
+    ),
+    "limit_bytes": Option(
+        sync_values.size("64K", "4G"), "64M", "They take at most so much memory.", "limit_bytes"
+    ),
+    "hold": Option(
+        whole(1, 432_000, "s"),
+        "3600",
+        "Connections are held so long after the last word from their router.",
+        "hold_s",
+    ),
+    "queue_limit": Option(
+        sync_values.size("64K", "1G"),
+        "4M",
+        "At most so much waits for a slow peer; more is discarded, and a full transfer replaces it.",
+        "queue_limit",
+        reload=SESSION,
+    ),
+    "receive_buffer": Option(
+        sync_values.size("4K", "1G"),
+        "8M",
+        "The buffer for the kernel's events; an event takes about 1 KiB.",
+        "receive_buffer",
+    ),
+    "preempt_sync_timeout": Option(
+        seconds("0", "3600"),
+        "30",
+        "Preemption waits at most so long until connections are replicated; 0: it does not wait.",
+        "preempt_sync_timeout_ms",
+    ),
+    "guarantee": Option(
+        choice("none", "connection"),
+        "none",
+        "With connection, the first answer of each new connection waits until a peer knows the connection.",
+        "guarantee",
+        shown=lambda found: found.guarantee or "none",
+    ),
+    "guarantee_timeout": Option(
+        seconds("0.001", "10"),
+        "0.1",
+        "An answer waits at most so long.",
+        "guarantee_timeout_ms",
+        shown=lambda found: found.guarantee_timeout_ms if found.guarantee else None,
+    ),
+    "stale_lag": Option(
+        seconds("0", "3600"),
+        "1",
+        "A peer that is out of step or behind for longer is reported as replication_stale; 0: never.",
+        "stale_lag_ms",
+    ),
+    "stale_loss": Option(
+        whole(0, 1_000_000_000),
+        "1000",
+        "More records lost within a minute are reported as replication_stale; 0: never.",
+        "stale_loss",
+    ),
+}
+
+DHCP_GATEWAY: Table = {
+    "leasefile": Option(PATH, None, "dnsmasq's lease file. Default: as dnsmasq is configured.", "leasefile"),
+    "confdir": Option(
+        PATH, None, "A directory that dnsmasq reads. Default: as dnsmasq is configured.", "confdir"
+    ),
+    "restart": Option(
+        COMMAND,
+        "/etc/init.d/dnsmasq restart",
+        "The command restarts dnsmasq, so that it reads leases.",
+        "restart",
+    ),
+    "restart_timeout": Option(
+        seconds("1", "300"), "30", "The restart takes at most so long.", "restart_timeout_ms"
+    ),
+    "restart_delay": Option(
+        seconds("0.05", "60"),
+        "1",
+        "Leases of the other router are gathered so long before a restart.",
+        "restart_delay_ms",
+    ),
+    "router": switch("1", "Clients get the virtual address as their router.", "router"),
+    "dns": switch("1", "Clients get the virtual address as their DNS server.", "dns"),
+    "replicate": switch("1", "Leases are replicated to the peers of conntrack_sync.", "replicate"),
+}
