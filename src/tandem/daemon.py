@@ -14,10 +14,10 @@ import sys
 import tandem.lean  # noqa: F401  (before anything that imports dataclasses)
 from tandem import __version__
 from tandem.bugs import Bugs
+from tandem.control import DEFAULT_SOCKET
+from tandem.control.handlers import Handlers
 from tandem.control.history import History, entry, reason
-from tandem.control.operate import operate
-from tandem.control.server import DEFAULT_SOCKET, ControlServer
-from tandem.control.status import snapshot
+from tandem.control.server import ControlServer
 from tandem.core.actions import Contested, GroupTransition, Transition
 from tandem.core.timers import SECOND
 from tandem.effects.announce import Announcer
@@ -45,6 +45,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from tandem.control.server import Reply
+    from tandem.control.status import Snapshot
     from tandem.doctor.exchange import Exchange
     from tandem.openwrt.integration import OpenWrt
     from tandem.scripts import Runners
@@ -89,7 +91,7 @@ class Daemon:
         self._assembled = False
         self._stopping = False
         self._ending = 0  # what the end still waits for
-        self._replies: list[Callable[[dict[str, object]], None]] = []
+        self._replies: list[Reply] = []
         self._planning = Planning(self._loop, PACKAGE_DIR, config_file, self._planned)
         self._memory_locked = False
         self._history = History()
@@ -141,7 +143,7 @@ class Daemon:
 
     def _assemble(self, plan: Plan) -> None:
         """Make the parts, which changes nothing in the kernel yet, and then start them."""
-        self._control = ControlServer(self._loop, self._control_path, self._command, self._log.warning)
+        self._control = ControlServer(self._loop, self._control_path, self._asked, self._log.warning)
         self._scripts = Scripts(self._loop, self._log, plan.config, self._tracker_changed)
         rtnl = Rtnl()
         state_dir = os.path.dirname(self._control_path)
@@ -174,6 +176,16 @@ class Daemon:
             self._make_doctor,
             self._states,
         )
+        self._handlers = Handlers(
+            self._loop,
+            self._log,
+            self.router,
+            self._sharing,
+            self._history,
+            self._facts,
+            self._reload,
+            self._caught,
+        )
         self._openwrt = self._integrate(plan)
         self._table_watch = TableWatch(self._loop, self._log, self._restore_tables)
         self._wire_watch = WireWatch(
@@ -202,7 +214,9 @@ class Daemon:
         from tandem.openwrt.integration import OpenWrt
 
         try:
-            openwrt = OpenWrt(self._loop, self._log, self._ubus_path, self._command, self._name_networks)
+            openwrt = OpenWrt(
+                self._loop, self._log, self._ubus_path, self._handlers.handle, self._name_networks
+            )
         except OSError as error:
             self._log.warning(f"no ubus: {error}")
             return None
@@ -268,7 +282,7 @@ class Daemon:
 
     # The plan
 
-    def _reload(self, reply: Callable[[dict[str, object]], None] | None = None) -> None:
+    def _reload(self, reply: Reply | None = None) -> None:
         """Plan the configuration anew, off the loop; a bad one leaves everything as it is."""
         if reply is not None:
             self._replies.append(reply)
@@ -334,52 +348,27 @@ class Daemon:
 
     # Commands and reports
 
-    def _command(self, request: dict[str, str], reply: Callable[[dict[str, object]], None]) -> None:
-        command = request["command"]
-        try:
-            if command == "reload":
-                self._reload(reply)
-                return
-            if command == "examine" and self._sharing.doctor is not None:
-                self._sharing.doctor.examine(request.get("listen", "4"), reply)
-                return
-            if command.startswith("conntrack"):
-                result = self._sharing.connections(request)
-            else:
-                result = self._do(command, request.get("group"), forced="force" in request)
-            reply({"ok": True, "result": result})
-        except ValueError as error:
-            reply({"ok": False, "error": str(error)})
-        except Exception as error:  # noqa: BLE001 - who asks gets an answer
-            self._caught(error)
-            reply({"ok": False, "error": f"{command} failed: {error!r}; look for the traceback in the log"})
+    def _asked(self, request: dict[str, str], reply: Reply) -> None:
+        self._handlers.handle(request, reply)  # made after the server, whose lock comes first
 
-    def _do(self, command: str, group: str | None, forced: bool) -> object:
-        if command == "version":
-            return {"version": __version__}
-        if command == "examine":
-            return {}  # there is no channel to ask anybody by
-        if command == "status":
-            facts = {
-                "config_file": self._config_file,
-                "started": self._started,
-                "memory_locked": self._memory_locked,
-                "health": self._health(),
-                "dhcp": self._sharing.dhcp.status() if self._sharing.dhcp is not None else None,
-                "history": self._history.entries(self._loop.now()),
-            }
-            assert self._control is not None  # every request comes by it, or by ubus, which starts later
-            counters = self._control.counters | {
-                "log_lines_dropped": self._log.dropped,
-                "tables_restored": self._table_watch.restored,
-                "exceptions": self._bugs.total,
-            }
-            if self._openwrt is not None:
-                counters |= self._openwrt.counters
-            return snapshot(self.router, self._loop, counters, facts)
-        if command == "history":
-            return {"transitions": self._history.entries(self._loop.now())}
-        return operate(self.router, self._sharing.peer_roles, self._log, command, group, forced)
+    def _facts(self) -> Snapshot:
+        """What only the daemon knows of its status, see `status.snapshot`."""
+        assert self._control is not None  # every request comes by it, or by ubus, which starts later
+        counters = self._control.counters | {
+            "log_lines_dropped": self._log.dropped,
+            "tables_restored": self._table_watch.restored,
+            "exceptions": self._bugs.total,
+        }
+        if self._openwrt is not None:
+            counters |= self._openwrt.counters
+        return {
+            "config_file": self._config_file,
+            "started": self._started,
+            "memory_locked": self._memory_locked,
+            "health": self._health(),
+            "dhcp": self._sharing.dhcp.status() if self._sharing.dhcp is not None else None,
+            "counters": counters,
+        }
 
     def _health(self) -> dict[str, list[str]]:
         """What is wrong though every group may be fine: reasons, each with its details."""

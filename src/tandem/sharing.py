@@ -15,7 +15,6 @@ from tandem.effects.guard import Guard, clear_guard
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from tandem.channel.vrrp_sources import VrrpSources
     from tandem.control.peer_roles import PeerRoles
@@ -181,14 +180,12 @@ class Sharing:
             found["dhcp"] = [self.dhcp.trouble]
         return found
 
-    def connections(self, request: dict[str, str]) -> Any:
-        """Answer the commands about connections. ValueError: connections are not replicated."""
+    def replicating(self) -> Replication:
+        """Return the running replication. ValueError: connections are not replicated."""
         if self.replication is None:
             why = self._lacking or "there is no conntrack_sync section"
             raise ValueError(f"connections are not replicated: {why}")
-        if request["command"] == "conntrack":
-            return self.replication.status()
-        return self.replication.listing(request.get("peer"), request.get("cursor", "0"))
+        return self.replication
 
     # The parts
 

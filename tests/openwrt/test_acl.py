@@ -7,7 +7,7 @@ import json
 import subprocess
 from pathlib import Path
 
-from tandem.openwrt.tandem_object import METHODS
+from tandem.control.requests import METHODS
 from tests.lab.router import ROOT as CHECKOUT
 from tests.openwrt_pieces import OVERLAY, ROOT, UBUSD, needs
 

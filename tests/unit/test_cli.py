@@ -17,6 +17,7 @@ import pytest
 from tandem import __version__
 from tandem.control import cli
 from tandem.control.client import ControlError, DeniedError, NoDaemonError, RefusedError, ask
+from tandem.setup import CONFIG
 from tests.unit.fake_daemon import FakeDaemon
 from tests.unit.status_snapshot import PAGE_80, STATUS
 
@@ -176,7 +177,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> dict[str, types.SimpleNamespace]:
     files["unknown"] = types.SimpleNamespace(config="U", errors=(), warnings=())
     files["good"] = types.SimpleNamespace(config="G", errors=(), warnings=("good:1: odd",))
     files["bad"] = types.SimpleNamespace(config=None, errors=("bad:1: x", "bad:2: y"), warnings=())
-    files[cli.DEFAULT_CONFIG] = types.SimpleNamespace(config="D", errors=(), warnings=())
+    files[CONFIG] = types.SimpleNamespace(config="D", errors=(), warnings=())
     return files
 
 

@@ -31,7 +31,7 @@ from tandem.control import cli, commands
 from tandem.control.client import ControlError
 from tandem.control.flows import decode, line
 from tandem.control.replication_page import render_replication, size, step
-from tandem.control.table import render_status
+from tandem.control.status_page import render_status
 from tandem.replication.cache import SHARDS, Cache
 from tests.unit.flow_messages import event
 from tests.unit.status_snapshot import STATUS

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from tandem.control.table import duration, printable, render_status
+from tandem.control.console import printable
+from tandem.control.page import duration
+from tandem.control.status_page import render_status
 from tests.unit.status_snapshot import PAGE_80, STATUS
 
 pytestmark = pytest.mark.usefixtures("utc")

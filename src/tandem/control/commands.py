@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the commands of `tandem` do; `cli` says how they are called.
+"""What the commands of `tandem` do; `command_table` says how they are called.
 
-Each takes argparse's namespace and returns the exit status.
+Each function gets argparse's namespace and returns the exit status.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TextIO
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from tandem import __version__
 from tandem.control.client import ControlError, DeniedError, NoDaemonError, ask
-from tandem.control.table import printable, render_status
+from tandem.control.console import DONE, FAILED, UNUSABLE, complain, print_lines, printable
+from tandem.control.status_page import render_status
+from tandem.setup import CONFIG
 
-DONE, FAILED, UNUSABLE = 0, 1, 2
-DEFAULT_CONFIG = "/etc/config/tandem"
 NOT_UNDERSTOOD = "the daemon's status is not understood; if it is of another version, restart it"
 RELOAD_TIMEOUT_S = 70.0  # the server gives up after 60 s and says so
 
@@ -127,7 +127,7 @@ def _flows(control: str, peer: str | None, limit: int) -> Iterator[dict[str, Any
         limit -= len(found)
 
 
-def command(arguments: argparse.Namespace) -> int:
+def operate(arguments: argparse.Namespace) -> int:
     """Have the daemon do `failover`, `standby` or `resume`."""
     force = "yes" if getattr(arguments, "force", False) else None
     _say(ask(arguments.control, arguments.command, group=arguments.group, force=force))
@@ -221,7 +221,7 @@ def running_config(control: str) -> str:
     try:
         return str(ask(control, "status")["config_file"])
     except ControlError:
-        return DEFAULT_CONFIG
+        return CONFIG
 
 
 def load_or_complain(path: str) -> Any:
@@ -246,12 +246,3 @@ def _say(result: object) -> None:
             print_lines(sys.stdout, [f"tandemd {running}"])
         case str(sentence):
             print_lines(sys.stdout, [sentence])
-
-
-def complain(sentences: Iterable[object]) -> None:
-    print_lines(sys.stderr, (f"tandem: {sentence}" for sentence in sentences))
-
-
-def print_lines(stream: TextIO, lines: Iterable[object]) -> None:
-    for line in lines:
-        print(printable(line), file=stream)

@@ -9,50 +9,11 @@ import sys
 from typing import TYPE_CHECKING
 
 from tandem.config.problem import Problem
-from tandem.control.commands import DONE, FAILED, UNUSABLE, complain, print_lines
+from tandem.control.console import DONE, FAILED, UNUSABLE, complain, print_lines
 
 if TYPE_CHECKING:
     from tandem.importer.draft import Draft
     from tandem.importer.sources import Includes
-
-SUMMARY = "make a configuration from those of keepalived and conntrackd"
-DETAILS = """\
-Reads keepalived.conf, OpenWrt's /etc/config/keepalived and dhcp,
-conntrackd.conf and ucarp command lines (it finds out which), and prints a
-configuration for Tandem. Without FILE it takes those of this router. What has
-no equivalent is listed with file, line and reason, on the standard error and as
-comments in the result. Changes nothing but the file of -o. Stop the other
-programs before you start Tandem; routers may change over one after the other
-(not with ucarp).
-
-exit status: 0 the result can be used, 1 it can't yet, 2 usage"""
-EXAMPLES = """\
-  tandem import
-  tandem import keepalived.conf conntrackd.conf --peer 192.168.1.3
-  tandem import -o /etc/config/tandem --force && tandem check
-  tandem import --root /tmp/backup   from an unpacked backup of a router"""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
-    parser.add_argument(
-        "files", nargs="*", metavar="FILE", help="what to import (default: this router's; -: standard input)"
-    )
-    parser.add_argument("-o", "--output", metavar="FILE", help="write there (mode 0600), not to the screen")
-    parser.add_argument("--force", action="store_true", help="replace the file of -o if there is one")
-    parser.add_argument(
-        "--id",
-        metavar="NAME",
-        help="keepalived's config-id, which decides about lines with @NAME (default: this host's name)",
-    )
-    parser.add_argument("--peer", metavar="ADDRESS", help="the other router, for conntrack_sync")
-    parser.add_argument(
-        "--secret-file",
-        metavar="FILE",
-        help="holds the secret for conntrack_sync, the same on both routers (default: /etc/tandem/secret;"
-        " without it, conntrack_sync comes out switched off)",
-    )
-    parser.add_argument("--root", metavar="DIR", default="", help="look for files of the router below DIR")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What `tandem conntrack` shows: the state of connection replication as text, pure (see `table`)."""
+"""What `tandem conntrack` shows: the state of connection replication as text, pure (see `page`)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tandem.control.table import ALARM, NOTE, Page, counted, counters, duration, printable
+from tandem.control.console import printable
+from tandem.control.page import ALARM, NOTE, Page, counted, counters, duration
 
 Status = Mapping[str, Any]
 

@@ -27,6 +27,8 @@ import socket
 import stat
 import struct
 
+from tandem.control.requests import REQUESTS
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the resident daemon does not import typing
     from collections.abc import Callable
@@ -38,23 +40,8 @@ if TYPE_CHECKING:  # the resident daemon does not import typing
     Reply = Callable[[Response], None]
     Handler = Callable[[dict[str, str], Reply], None]
 
-DEFAULT_SOCKET = "/var/run/tandem/control.sock"
 MAX_CLIENTS = 8
 MAX_REQUEST = 4096  # bytes of one request line, newline included
-
-# Commands, with the arguments that each may carry; all arguments are text and optional.
-COMMANDS: dict[str, tuple[str, ...]] = {
-    "status": (),
-    "history": (),
-    "failover": ("group", "force"),
-    "standby": ("group", "force"),
-    "resume": ("group",),
-    "reload": (),
-    "conntrack": (),
-    "conntrack_list": ("peer", "cursor"),
-    "examine": ("listen",),
-    "version": (),
-}
 
 _ASKING_NS = 10_000_000_000
 _WAITING_NS = 60_000_000_000
@@ -72,8 +59,8 @@ def parse_request(line: bytes) -> dict[str, str]:
     except (ValueError, RecursionError):
         raise ValueError("a request is one line of JSON") from None
     command = request.pop("command", None) if isinstance(request, dict) else None
-    if not (isinstance(command, str) and command in COMMANDS):
-        raise ValueError(f'a request is an object with a "command" of {", ".join(COMMANDS)}')
+    if not (isinstance(command, str) and command in REQUESTS):
+        raise ValueError(f'a request is an object with a "command" of {", ".join(REQUESTS)}')
     check_arguments(command, request)
     return {"command": command, **request}
 
@@ -81,7 +68,7 @@ def parse_request(line: bytes) -> dict[str, str]:
 def check_arguments(command: str, arguments: dict[str, Any]) -> None:
     """Raise ValueError, with a sentence for the client, unless the command takes these arguments."""
     for name, value in arguments.items():
-        if name not in COMMANDS[command]:
+        if name not in REQUESTS[command]:
             raise ValueError(f"{command} does not take the argument {name[:40]!a}")
         if not isinstance(value, str) or not value.isprintable():
             raise ValueError(f"the argument {name} is not plain text")

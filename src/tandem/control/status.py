@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 SECOND = 1_000_000_000
 
 
-def snapshot(router: Router, loop: Loop, counters: dict[str, int], facts: Snapshot) -> Snapshot:
+def snapshot(router: Router, loop: Loop, facts: Snapshot) -> Snapshot:
     """Everything that is known now, as values that JSON carries.
 
-    `facts` are what only the daemon knows (config_file, memory_locked, started in ns, health, dhcp, history).
+    `facts` are what only the daemon knows: config_file, memory_locked, started (in ns), health, dhcp,
+    history, counters.
     `networks` are the names that netifd knows, each with its device or null, see `Links.networks`.
     Durations are seconds (`_s`) or milliseconds (`_ms`), `since` is seconds since the epoch or null.
     """
@@ -55,7 +56,7 @@ def snapshot(router: Router, loop: Loop, counters: dict[str, int], facts: Snapsh
             for member in group.members
         ],
         "history": facts["history"],
-        "counters": counters | router.drops,
+        "counters": facts["counters"] | router.drops,
     }
 
 

@@ -12,8 +12,7 @@ import errno
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 from tandem.config import uci
 from tandem.config.load import load_file
@@ -28,26 +27,6 @@ from tandem.effects.process import PATH
 DEFAULT_CONFIG = "/etc/config/tandem"
 UBUS = "/bin/ubus"
 DONE, FAILED = 0, 1
-
-
-def register(add: Callable[[str, Any, str, str, str], argparse.ArgumentParser]) -> None:
-    """Add the command to the parser of `tandem`."""
-    parser = add(
-        "dhcp",
-        run,
-        "keep DHCP silent before the daemon starts, or let it go",
-        """\
-hold: instances with option dhcp '1' answer no DHCP request and send no router
-advertisement until the daemon has been elected. It changes nothing where a
-daemon has been at work already. The init script does this at boot.
-release: DHCP on this router no longer asks Tandem: its nftables table and its
-part of dnsmasq's configuration go, and dnsmasq is restarted.""",
-        """\
-  tandem dhcp hold
-  tandem dhcp release                after `service tandem stop`""",
-    )
-    parser.add_argument("what", choices=("hold", "release"))
-    parser.add_argument("-c", "--config", metavar="FILE", default=DEFAULT_CONFIG)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`tandem doctor`: how it is called, and what it prints."""
+"""`tandem doctor`: its run on this router, and what it prints."""
 
 from __future__ import annotations
 
@@ -7,46 +7,17 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from tandem.control.commands import DONE, FAILED, complain, running_config
-from tandem.control.table import printable
+from tandem.control.commands import running_config
+from tandem.control.console import DONE, FAILED, complain, printable
 
 if TYPE_CHECKING:
     from tandem.doctor.finding import Finding
 
 _WIDTH = 96
-
-LISTEN_S = range(1, 31)  # seconds
-Add = Callable[..., argparse.ArgumentParser]
-
-_DETAILS = """\
-Looks at this router, and at the other one over the replication channel, for
-everything that breaks a takeover in practice, and says what to do about it.
-It listens to the networks for some seconds and changes nothing.
-The exit status is 1 if something is wrong."""
-_EXAMPLES = """\
-  tandem doctor
-  tandem doctor --json               for scripts: findings and notes"""
-
-
-def register(add: Add) -> None:
-    """Put the command into the parser."""
-    sub = add("doctor", run, "look for what would break a takeover", _DETAILS, _EXAMPLES)
-    sub.add_argument("--json", action="store_true", help="print JSON")
-    sub.add_argument("-c", "--config", metavar="FILE", help="configuration (default: the running daemon's)")
-    sub.add_argument(
-        "--listen",
-        type=int,
-        choices=LISTEN_S,
-        default=4,
-        metavar="SECONDS",
-        help="how long to listen, 1 to 30 (default: 4, as long as dnsmasq takes for an offer)",
-    )
-    sub.add_argument("--facts", metavar="FILE", help=argparse.SUPPRESS)  # for the other router's doctor
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from tandem.control.server import COMMANDS, check_arguments
+from tandem.control.requests import METHODS, REQUESTS
+from tandem.control.server import check_arguments
 from tandem.openwrt import libubus as lib
 from tandem.openwrt.ubus import Call, Method, Object, UbusError
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     Table = dict[str, Any]
 
-METHODS = ("status", "history", "failover", "standby", "resume", "reload", "conntrack")
 ARGUMENTS_MAX = 4096  # bytes, like a request on the control socket
 CALLS_MAX = 8  # at once; all but reload are answered at once
 NEWS_MAX = 1024  # transitions that wait for a turn of the loop
@@ -75,7 +75,7 @@ class TandemObject:
 
     def _add(self) -> None:
         methods = {
-            command: Method(self._method(command), dict.fromkeys(COMMANDS[command], str), ARGUMENTS_MAX)
+            command: Method(self._method(command), dict.fromkeys(REQUESTS[command], str), ARGUMENTS_MAX)
             for command in METHODS
         }
         self._object = self._connection.bus.add("tandem", methods)

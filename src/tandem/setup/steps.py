@@ -9,7 +9,7 @@ import sys
 from dataclasses import replace
 from getpass import getpass
 
-from tandem.control.commands import DONE, FAILED, UNUSABLE, complain, print_lines
+from tandem.control.console import DONE, FAILED, UNUSABLE, complain, print_lines
 from tandem.setup import DEFAULT_VRID, files, service, token
 from tandem.setup.dialogue import Dialogue, Ended, ask_to_track, interview, no_networks, provided, taken
 from tandem.setup.networks import Networks, advertised_networks, read_networks, served_networks

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The daemon's side of every request, whether it comes by the control socket or by ubus."""
+
+from __future__ import annotations
+
+from tandem import __version__
+from tandem.control.operate import operate
+from tandem.control.status import snapshot
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tandem.control.history import History
+    from tandem.control.server import Reply
+    from tandem.control.status import Snapshot
+    from tandem.log import Logger
+    from tandem.loop import Loop
+    from tandem.router import Router
+    from tandem.sharing import Sharing
+
+    Request = dict[str, str]
+
+LATER = object()  # what a method returns that calls `reply` itself
+
+
+class Handlers:
+    """A method `do_NAME` for each request in `requests`: it returns the result, or LATER.
+
+    `facts` gives what only the daemon knows of its status, `reload` begins a reload, `caught` gets bugs.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        log: Logger,
+        router: Router,
+        sharing: Sharing,
+        history: History,
+        facts: Callable[[], Snapshot],
+        reload: Callable[[Reply], None],
+        caught: Callable[[Exception], None],
+    ) -> None:
+        self._loop = loop
+        self._log = log
+        self._router = router
+        self._sharing = sharing
+        self._history = history
+        self._facts = facts
+        self._reload = reload
+        self._caught = caught
+
+    def handle(self, request: Request, reply: Reply) -> None:
+        """Carry out a request whose command and arguments are known; `reply` gets the response, once."""
+        command = request["command"]
+        try:
+            result = getattr(self, f"do_{command}")(request, reply)
+        except ValueError as error:
+            reply({"ok": False, "error": str(error)})
+        except Exception as error:  # noqa: BLE001 - who asks gets an answer
+            self._caught(error)
+            reply({"ok": False, "error": f"{command} failed: {error!r}; look for the traceback in the log"})
+        else:
+            if result is not LATER:
+                reply({"ok": True, "result": result})
+
+    # For people to see
+
+    def do_status(self, _request: Request, _reply: Reply) -> object:
+        """Show everything that is known now."""
+        facts = self._facts() | {"history": self._history.entries(self._loop.now())}
+        return snapshot(self._router, self._loop, facts)
+
+    def do_history(self, _request: Request, _reply: Reply) -> object:
+        """Show the last transitions."""
+        return {"transitions": self._history.entries(self._loop.now())}
+
+    def do_conntrack(self, _request: Request, _reply: Reply) -> object:
+        """Show the state of connection replication."""
+        return self._sharing.replicating().status()
+
+    def do_conntrack_list(self, request: Request, _reply: Reply) -> object:
+        """Show a part of this router's connections, or of those that it holds for a peer."""
+        return self._sharing.replicating().listing(request.get("peer"), request.get("cursor", "0"))
+
+    def do_version(self, _request: Request, _reply: Reply) -> object:
+        """Show the daemon's version."""
+        return {"version": __version__}
+
+    def do_examine(self, request: Request, reply: Reply) -> object:
+        """Have all routers examined for the doctor; without a channel there are no others."""
+        if self._sharing.doctor is None:
+            return {}
+        self._sharing.doctor.examine(request.get("listen", "4"), reply)
+        return LATER
+
+    # For people to act
+
+    def do_failover(self, request: Request, _reply: Reply) -> object:
+        """Hand the role over."""
+        return self._operate(request)
+
+    def do_standby(self, request: Request, _reply: Reply) -> object:
+        """Take this router out of service."""
+        return self._operate(request)
+
+    def do_resume(self, request: Request, _reply: Reply) -> object:
+        """End standby and the hold after a failover."""
+        return self._operate(request)
+
+    def do_reload(self, _request: Request, reply: Reply) -> object:
+        """Read the configuration again."""
+        self._reload(reply)
+        return LATER
+
+    def _operate(self, request: Request) -> object:
+        command, group, forced = request["command"], request.get("group"), "force" in request
+        return operate(self._router, self._sharing.peer_roles, self._log, command, group, forced)
