@@ -8,6 +8,21 @@ import pytest
 from tandem.core.actions import Announce, Contested, HandOver, Remove, Reunite, SendAdvert
 from tandem.core.events import Partner, Restored, Reunited, Start, Synchronised, Tick
 from tandem.core.limits import ANNOUNCE_LIMIT, REUNION_LIMIT
+from tandem.core.reunion import (
+    ANNOUNCE,
+    BETTER,
+    CONTESTED,
+    ENDED,
+    EXCHANGE,
+    IN_STEP,
+    LESSER,
+    OVERDUE,
+    REUNITED,
+    TABLE,
+    YIELD,
+    Reunion,
+    Stage,
+)
 from tandem.core.settings import Garp, Group
 from tandem.core.state import Role
 from tandem.core.sync_group import SyncGroup
@@ -17,7 +32,7 @@ SECOND = 1_000_000_000
 PATIENCE = 30 * SECOND
 APART, TOGETHER, ALONE = Partner(True, False), Partner(True, True), Partner(False, False)
 TELLS = Garp(delay_ms=0, repeat=5, refresh_ms=0, lower_prio_repeat=3)
-BETTER, LESSER = heard(200), heard(50, LOWER)
+BETTER_ADVERT, LESSER_ADVERT = heard(200), heard(50, LOWER)
 
 
 def active(partner: Partner = APART, patience: int = PATIENCE, restores: bool = True) -> SyncGroup:
@@ -35,29 +50,29 @@ def active(partner: Partner = APART, patience: int = PATIENCE, restores: bool = 
 
 def test_the_lesser_one_goes_on_until_the_better_one_knows_its_connections() -> None:
     group = active()
-    assert group.handle(BETTER, 10 * SECOND) == [Reunite("LAN")]
-    assert group.handle(BETTER, 11 * SECOND) == []
+    assert group.handle(BETTER_ADVERT, 10 * SECOND) == [Reunite("LAN")]
+    assert group.handle(BETTER_ADVERT, 11 * SECOND) == []
     assert group.handle(Tick(), 11 * SECOND) == [SendAdvert("LAN", 100)]
     assert group.handle(TOGETHER, 12 * SECOND) == []
     yields = [Remove("LAN"), SendAdvert("LAN", 100), HandOver("LAN")]
-    assert group.handle(BETTER, 12 * SECOND)[:3] == yields
+    assert group.handle(BETTER_ADVERT, 12 * SECOND)[:3] == yields
     assert group.role is Role.BACKUP
 
 
 def test_but_not_for_ever() -> None:
     group = active()
-    group.handle(BETTER, 10 * SECOND)
+    group.handle(BETTER_ADVERT, 10 * SECOND)
     run(group, 10 * SECOND + REUNION_LIMIT - 1)
-    assert group.handle(BETTER, 10 * SECOND + REUNION_LIMIT - 1) == []
+    assert group.handle(BETTER_ADVERT, 10 * SECOND + REUNION_LIMIT - 1) == []
     run(group, 10 * SECOND + REUNION_LIMIT)
-    assert Remove("LAN") in group.handle(BETTER, 10 * SECOND + REUNION_LIMIT)
+    assert Remove("LAN") in group.handle(BETTER_ADVERT, 10 * SECOND + REUNION_LIMIT)
 
 
 def test_that_another_one_knows_them_is_not_enough() -> None:
     group = active(Partner(True, False, near=frozenset([LOWER])))
-    assert group.handle(BETTER, 10 * SECOND) == [Reunite("LAN")]
-    group = active(Partner(True, False, near=frozenset([BETTER.source])))
-    assert Remove("LAN") in group.handle(BETTER, 10 * SECOND)
+    assert group.handle(BETTER_ADVERT, 10 * SECOND) == [Reunite("LAN")]
+    group = active(Partner(True, False, near=frozenset([BETTER_ADVERT.source])))
+    assert Remove("LAN") in group.handle(BETTER_ADVERT, 10 * SECOND)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +81,7 @@ def test_that_another_one_knows_them_is_not_enough() -> None:
     ids=["in step", "no peer", "no patience", "no replication"],
 )
 def test_else_it_gives_way_at_once(group: SyncGroup) -> None:
-    assert Remove("LAN") in group.handle(BETTER, 10 * SECOND)
+    assert Remove("LAN") in group.handle(BETTER_ADVERT, 10 * SECOND)
 
 
 def test_one_that_has_just_become_active_gives_way_at_once() -> None:
@@ -80,21 +95,21 @@ def test_one_that_has_just_become_active_gives_way_at_once() -> None:
     group.handle(Tick(), due)
     group.handle(Restored(), due)
     assert group.role is Role.ACTIVE
-    assert Remove("LAN") in group.handle(BETTER, due + SECOND // 10)
+    assert Remove("LAN") in group.handle(BETTER_ADVERT, due + SECOND // 10)
 
 
 def test_the_better_one_tells_hosts_when_it_knows_the_connections_of_the_lesser_one() -> None:
     group = active()
-    assert group.handle(LESSER, 10 * SECOND) == [Reunite("LAN"), SendAdvert("LAN", 100)]
-    assert group.handle(LESSER, 11 * SECOND) == [SendAdvert("LAN", 100)]
+    assert group.handle(LESSER_ADVERT, 10 * SECOND) == [Reunite("LAN"), SendAdvert("LAN", 100)]
+    assert group.handle(LESSER_ADVERT, 11 * SECOND) == [SendAdvert("LAN", 100)]
     assert group.handle(Reunited(), 12 * SECOND) == [Announce("LAN", 5), Contested("LAN", 100)]
-    assert group.handle(LESSER, 12 * SECOND) == [SendAdvert("LAN", 100), Announce("LAN", 3)]
-    assert Reunite("LAN") not in group.handle(LESSER, 13 * SECOND)
+    assert group.handle(LESSER_ADVERT, 12 * SECOND) == [SendAdvert("LAN", 100), Announce("LAN", 3)]
+    assert Reunite("LAN") not in group.handle(LESSER_ADVERT, 13 * SECOND)
 
 
 def test_or_when_it_has_waited_long_enough() -> None:
     group = active()
-    group.handle(LESSER, 10 * SECOND)
+    group.handle(LESSER_ADVERT, 10 * SECOND)
     later = run(group, 10 * SECOND + ANNOUNCE_LIMIT)
     assert (10 * SECOND + ANNOUNCE_LIMIT, Announce("LAN", 5)) in [
         (when, action) for when, actions in later for action in actions
@@ -108,7 +123,7 @@ def test_or_when_it_has_waited_long_enough() -> None:
 )
 def test_else_it_tells_them_at_once(group: SyncGroup) -> None:
     told = [SendAdvert("LAN", 100), Announce("LAN", 3), Contested("LAN", 100)]
-    assert group.handle(LESSER, 10 * SECOND) == told
+    assert group.handle(LESSER_ADVERT, 10 * SECOND) == told
 
 
 def test_hosts_are_told_nothing_before_the_addresses_are_there() -> None:
@@ -120,7 +135,7 @@ def test_hosts_are_told_nothing_before_the_addresses_are_there() -> None:
     assert due is not None
     group.handle(Tick(), due)
     assert group.role is Role.ACTIVE
-    assert group.handle(LESSER, due + 1) == [SendAdvert("LAN", 100)]
+    assert group.handle(LESSER_ADVERT, due + 1) == [SendAdvert("LAN", 100)]
     assert of(Announce, group.handle(Restored(), due + 2))
 
 
@@ -136,6 +151,70 @@ def test_a_deaf_router_gives_way_to_the_peer_whose_connections_it_follows(synchr
         group.handle(Tick(), due)
         group.handle(Restored(), due)
     group.handle(Synchronised(False), 10 * SECOND)
-    told = group.handle(LESSER, 10 * SECOND)
+    told = group.handle(LESSER_ADVERT, 10 * SECOND)
     assert (told[:3] == [Remove("LAN"), HandOver("LAN"), SendAdvert("LAN", 0)]) is synchronised
     assert (group.role is Role.BACKUP) is synchronised
+
+
+# How to bring a reunion to each stage, and what each event does there: the next stage and the actions.
+ALONE_, HOLDS_OUT, TIRED, GATHERS = Stage
+WAYS = {ALONE_: (), HOLDS_OUT: (BETTER,), TIRED: (BETTER, OVERDUE), GATHERS: (LESSER,)}
+ROWS: dict[str, dict[Stage, tuple[Stage, tuple[str, ...]]]] = {
+    BETTER: {
+        ALONE_: (HOLDS_OUT, (EXCHANGE,)), HOLDS_OUT: (HOLDS_OUT, ()),
+        TIRED: (ALONE_, (YIELD,)), GATHERS: (HOLDS_OUT, (EXCHANGE,)),
+    },
+    LESSER: {
+        ALONE_: (GATHERS, (EXCHANGE,)), HOLDS_OUT: (HOLDS_OUT, ()),
+        TIRED: (TIRED, ()), GATHERS: (GATHERS, ()),
+    },
+    IN_STEP: {ALONE_: (ALONE_, ()), HOLDS_OUT: (ALONE_, ()), TIRED: (ALONE_, ()), GATHERS: (GATHERS, ())},
+    REUNITED: {
+        ALONE_: (ALONE_, (ANNOUNCE,)), HOLDS_OUT: (HOLDS_OUT, (ANNOUNCE,)),
+        TIRED: (TIRED, (ANNOUNCE,)), GATHERS: (ALONE_, (ANNOUNCE, CONTESTED)),
+    },
+    OVERDUE: {
+        ALONE_: (ALONE_, ()), HOLDS_OUT: (TIRED, ()),
+        TIRED: (TIRED, ()), GATHERS: (ALONE_, (ANNOUNCE, CONTESTED)),
+    },
+    ENDED: dict.fromkeys(Stage, (ALONE_, ())),
+}  # fmt: skip
+
+
+def test_the_table_has_a_row_for_everything() -> None:
+    assert set(TABLE) == {(stage, event) for event, row in ROWS.items() for stage in row}
+
+
+@pytest.mark.parametrize(("stage", "event"), TABLE)
+def test_each_row(stage: Stage, event: str) -> None:
+    reunion = Reunion()
+    for step in WAYS[stage]:
+        reunion.handle(step, 0, PATIENCE)
+    assert reunion.stage is stage
+    assert (reunion.handle(event, SECOND, PATIENCE), reunion.stage) == ROWS[event][stage][::-1]
+    waits = {HOLDS_OUT: REUNION_LIMIT, GATHERS: ANNOUNCE_LIMIT}
+    began = 0 if reunion.stage is stage else SECOND
+    limit = waits.get(reunion.stage)
+    assert reunion.deadline == (None if limit is None else began + limit)
+
+
+def test_no_wait_is_longer_than_the_patience() -> None:
+    reunion = Reunion()
+    reunion.handle(LESSER, 10 * SECOND, 2 * SECOND)
+    assert reunion.deadline == 12 * SECOND
+
+
+def test_groups_that_were_one_have_reunions_of_their_own() -> None:
+    group = active()
+    group.handle(BETTER_ADVERT, 10 * SECOND)
+    other = group.sibling()
+    other.handle(TOGETHER, 11 * SECOND)
+    assert group.handle(BETTER_ADVERT, 11 * SECOND) == [], "it goes on waiting"
+
+
+def test_a_late_loop_does_not_make_the_wait_longer() -> None:
+    """The advert comes before the tick that was due."""
+    group = active()
+    group.handle(BETTER_ADVERT, 10 * SECOND)
+    run(group, 10 * SECOND + REUNION_LIMIT - 1)
+    assert Remove("LAN") in group.handle(BETTER_ADVERT, 10 * SECOND + REUNION_LIMIT)

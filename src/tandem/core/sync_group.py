@@ -24,17 +24,14 @@ packet that meets an address before its connection ends that connection. A backu
 `Speculate` at the first advertisement that is overdue, and does not preempt before it is in step.
 A group that gives the role up asks for `HandOver` between the removal of its addresses and its goodbye.
 
-Two routers that were both active know connections of their own: a partition has healed, or one of them
-stood still with its clock and does not know that the other took over. The better one stays active, as
-the RFC has it, but hosts are not told so, and the lesser one goes on, until connections are exchanged
-(`Reunite`) or the limit has passed. This applies only when the peer was in step earlier and is not in step
-now. Otherwise the RFC's rules apply.
+Two routers that were both active exchange their connections before one of them yields, see `reunion`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from tandem.core import reunion
 from tandem.core.actions import (
     Action,
     Calm,
@@ -69,12 +66,13 @@ from tandem.core.events import (
     TrackerChanged,
 )
 from tandem.core.faults import EffectFaults, missing_sources, tracks_of
-from tandem.core.limits import ANNOUNCE_LIMIT, RESTORE_LIMIT, REUNION_LIMIT
+from tandem.core.limits import RESTORE_LIMIT
+from tandem.core.reunion import Reunion, Stage
 from tandem.core.settings import Group, Instance
 from tandem.core.state import Role, user_state
 from tandem.core.timers import earliest
 from tandem.core.tracking import OWNER, Tracking
-from tandem.core.virtual_router import HICCUP, VirtualRouter, last_heard
+from tandem.core.virtual_router import VirtualRouter, last_heard
 
 
 class SyncGroup:
@@ -106,10 +104,7 @@ class SyncGroup:
         self._sync_patience = sync_patience
         self._patient_until: int | None = None  # None: there was nobody to preempt
         self._partner = Partner(known=False, in_step=False)
-        self._active_since = 0
-        self._followed = False  # the peer's connections were known here when this one became active
-        self._hold_out_until: int | None = None  # as the lesser one of two active routers, at the latest
-        self._reunion_by: int | None = None  # as the better one
+        self._reunion = Reunion()
         self._effects = EffectFaults()
         self.probation = ""  # why the last active time failed: no preemption until that has changed
         self.faults = self._reasons()  # kept, not derived: every advert and every timer looks at it
@@ -139,7 +134,7 @@ class SyncGroup:
 
     def next_deadline(self) -> int | None:
         """When `handle(Tick())` has something to do."""
-        own = earliest(self._start_at, self._effects.retry_at, self._restore_by, self._reunion_by)
+        own = earliest(self._start_at, self._effects.retry_at, self._restore_by, self._reunion.deadline)
         own = earliest(own, self._grace_until)
         return earliest(own, *[member.next_deadline() for member in self.members])
 
@@ -189,6 +184,7 @@ class SyncGroup:
         other.tracking = self.tracking.copy()
         other.damping = Damping(self.damping.changes, self.damping.time)
         other._effects = self._effects.copy()
+        other._reunion = self._reunion.copy()
         return other
 
     def reconfigure(
@@ -266,7 +262,7 @@ class SyncGroup:
             self._speculating = False
             if self._restore_by is not None:
                 return self._take_over(self._restore_why)
-            return self._end_reunion(now)
+            return self._meet(reunion.OVERDUE, now)
         return []
 
     def _take_in(self, event: Event, now: int) -> list[Action]:
@@ -281,14 +277,14 @@ class SyncGroup:
                 if member.receive(advert, source, now) and not self._earlier_member_wins(member, now):
                     return self._yield(source, now)
                 # A peer that is in step was active before only if its connections had come here.
-                before = self._followed or not self._partner.known
+                before = self._reunion.followed or not self._partner.known
                 if advert.priority and before and member.must_give_way(now):
                     return self._give_way(event, now)
-                reunion = self._reunion(member, now)
+                meets = self._meet_lesser(member, now)
                 # Hosts are not told before the connections are there and the addresses are installed.
-                quiet = self._reunion_by is not None or self._restore_by is not None
+                quiet = self._reunion.stage is not Stage.ALONE or self._restore_by is not None
                 announce = not quiet and not member.is_farewell(source, now)
-                return reunion + member.defend(advert, now, announce)
+                return meets + member.defend(advert, now, announce)
             case Tick():
                 return self._due(now)
             case TrackerChanged(kind, name, up):
@@ -308,7 +304,7 @@ class SyncGroup:
             case Restored() if self._restore_by is not None:
                 return self._take_over(self._restore_why)
             case Reunited():
-                return self._reunited(now)
+                return self._meet(reunion.REUNITED, now)
             case Synchronised(yes):
                 self._synchronised = yes
                 if yes:
@@ -316,7 +312,7 @@ class SyncGroup:
             case Partner():
                 self._partner = event
                 if event.in_step:
-                    self._hold_out_until = None
+                    return self._meet(reunion.IN_STEP, now)
             case Failover() if self.role is Role.ACTIVE:
                 actions = self._hand_over(now, "failover asked for")
                 for member in self.members:
@@ -351,9 +347,7 @@ class SyncGroup:
             actions += member.due(now)
         if self._restore_by is not None and self._restore_by <= now:
             actions += self._take_over(self._restore_why)
-        if self._reunion_by is not None and self._reunion_by <= now:
-            actions += self._end_reunion(now)
-        return actions
+        return actions + self._end_reunion(now)
 
     def _is_patient(self, member: VirtualRouter, priority: int, now: int) -> bool:
         """Whether the connections of a lesser active router are waited for before it is preempted.
@@ -370,45 +364,46 @@ class SyncGroup:
 
     def _yield(self, source: bytes, now: int) -> list[Action]:
         """A better router is active: become backup, or go on until it knows our connections."""
-        partner = self._partner
-        apart = partner.known and not partner.in_step and source not in partner.near
-        # A better one that was only late, on a busy machine, is back before there is much to tell.
-        young = now - self._active_since < HICCUP
-        if not self._restores or not apart or young or self._restore_by is not None:
+        if not self._exchanges or not self._reunion.needs_exchange(self._partner, source, now):
             return self._all_backup(now, "a better router is active")
-        if self._hold_out_until is None:
-            self._hold_out_until = now + min(REUNION_LIMIT, self._sync_patience)
-            if now < self._hold_out_until:
-                return [Reunite(self.settings.name)]
-        if now < self._hold_out_until:
-            return []
-        return self._all_backup(now, "a better router is active")
+        return self._end_reunion(now) + self._meet(reunion.BETTER, now)
 
-    def _reunion(self, member: VirtualRouter, now: int) -> list[Action]:
+    def _meet_lesser(self, member: VirtualRouter, now: int) -> list[Action]:
         """Ask for the connections of a lesser router that has just begun to claim that it is active."""
-        begins = self._reunion_by is None and self._restore_by is None and member.contested_since(now)
-        if not begins or not self._restores or not self._partner.known or not self._sync_patience:
-            return []
-        self._reunion_by = now + min(ANNOUNCE_LIMIT, self._sync_patience)
-        return [Reunite(self.settings.name)]
+        begins = self._exchanges and self._partner.known and member.contested_since(now)
+        return self._meet(reunion.LESSER, now) if begins else []
 
-    def _reunited(self, now: int) -> list[Action]:
-        """Announce the addresses: nobody else is active, but hosts may have another MAC address."""
-        contested, self._reunion_by = self._reunion_by is not None, None
+    @property
+    def _exchanges(self) -> bool:
+        """Whether this router, which is active, has connections to exchange, and may wait for it."""
+        return self._restores and self._restore_by is None and self._sync_patience > 0
+
+    def _meet(self, event: str, now: int) -> list[Action]:
+        """Tell the reunion of two active routers what happens, and do what it wants."""
+        steps = self._reunion.handle(event, now, self._sync_patience)
         if self.role is not Role.ACTIVE or self._restore_by is not None:
             return []
-        actions = [action for member in self.members for action in member.moved(now)]
-        if contested:
-            actions += [Contested(member.name, member.priority) for member in self.members]
+        actions: list[Action] = []
+        for step in steps:
+            if step == reunion.EXCHANGE:
+                actions.append(Reunite(self.settings.name))
+            elif step == reunion.YIELD:
+                actions += self._all_backup(now, "a better router is active")
+            elif step == reunion.ANNOUNCE:
+                actions += [action for member in self.members for action in member.moved(now)]
+            elif step == reunion.CONTESTED:
+                actions += [Contested(member.name, member.priority) for member in self.members]
         return actions
 
     def _end_reunion(self, now: int) -> list[Action]:
-        return [] if self._reunion_by is None else self._reunited(now)
+        """End a wait of the reunion that has lasted for long enough."""
+        deadline = self._reunion.deadline
+        return self._meet(reunion.OVERDUE, now) if deadline is not None and deadline <= now else []
 
     def _part(self) -> None:
         """End every exchange and wait that belonged to the former role."""
-        self._grace_until = None
-        self._restore_by = self._hold_out_until = self._reunion_by = self._patient_until = None
+        self._grace_until = self._restore_by = self._patient_until = None
+        self._reunion.end()
 
     # The joint rules
 
@@ -448,7 +443,7 @@ class SyncGroup:
 
     def _all_active(self, now: int, why: str, handed_over: bool = False) -> list[Action]:
         # Step by step for the whole group: traffic needs every member, so none is served first.
-        self._active_since, self._followed = now, self._synchronised
+        self._reunion.begin(now, self._synchronised)
         actions: list[Action] = []
         for member in self.members:
             actions += member.advertise_first(now)

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reunion: a group meets another active router, and both exchange their connections before one yields.
+
+Two routers that were both active know connections of their own: a partition has healed, or one of them stood
+still with its clock and does not know that the other took over. The better one stays active, as the RFC has
+it, but does not tell hosts so, and the lesser one goes on, until connections are exchanged or the limit has
+passed. This applies only when the two knew each other's connections earlier and do not know them now.
+Otherwise the RFC's rules apply.
+
+    ALONE       no other active router is met
+    HOLDS_OUT   a better router is active: go on until it holds our connections
+    TIRED       the same, for too long
+    GATHERS     a lesser router is active: do not tell hosts before its connections are here
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from tandem.core.events import Partner
+from tandem.core.limits import ANNOUNCE_LIMIT, REUNION_LIMIT
+from tandem.core.virtual_router import HICCUP
+
+
+class Stage(Enum):
+    """How far a group has come with another active router."""
+
+    ALONE = "alone"
+    HOLDS_OUT = "holds out"
+    TIRED = "tired"
+    GATHERS = "gathers"
+
+
+# Events
+BETTER = "a better router is active"
+LESSER = "a lesser router is active"
+IN_STEP = "the other one holds our connections"
+REUNITED = "the exchange is over"
+OVERDUE = "the limit has passed"
+ENDED = "the role ends"
+
+# Actions
+EXCHANGE = "exchange connections"
+YIELD = "become backup"
+ANNOUNCE = "announce the addresses"
+CONTESTED = "say that the role was contested"
+
+_ALONE, _HOLDS_OUT, _TIRED, _GATHERS = Stage
+
+TABLE: dict[tuple[Stage, str], tuple[Stage, tuple[str, ...]]] = {
+    (_ALONE, BETTER): (_HOLDS_OUT, (EXCHANGE,)),
+    (_ALONE, LESSER): (_GATHERS, (EXCHANGE,)),
+    (_ALONE, IN_STEP): (_ALONE, ()),
+    (_ALONE, REUNITED): (_ALONE, (ANNOUNCE,)),  # hosts may have the MAC address of the one that gave up
+    (_ALONE, OVERDUE): (_ALONE, ()),
+    (_ALONE, ENDED): (_ALONE, ()),
+    (_HOLDS_OUT, BETTER): (_HOLDS_OUT, ()),
+    (_HOLDS_OUT, LESSER): (_HOLDS_OUT, ()),  # a third router: the better one deals with it
+    (_HOLDS_OUT, IN_STEP): (_ALONE, ()),  # its next advert finds nothing to wait for
+    (_HOLDS_OUT, REUNITED): (_HOLDS_OUT, (ANNOUNCE,)),
+    (_HOLDS_OUT, OVERDUE): (_TIRED, ()),
+    (_HOLDS_OUT, ENDED): (_ALONE, ()),
+    (_TIRED, BETTER): (_ALONE, (YIELD,)),
+    (_TIRED, LESSER): (_TIRED, ()),
+    (_TIRED, IN_STEP): (_ALONE, ()),
+    (_TIRED, REUNITED): (_TIRED, (ANNOUNCE,)),
+    (_TIRED, OVERDUE): (_TIRED, ()),
+    (_TIRED, ENDED): (_ALONE, ()),
+    (_GATHERS, BETTER): (_HOLDS_OUT, (EXCHANGE,)),
+    (_GATHERS, LESSER): (_GATHERS, ()),
+    (_GATHERS, IN_STEP): (_GATHERS, ()),
+    (_GATHERS, REUNITED): (_ALONE, (ANNOUNCE, CONTESTED)),
+    (_GATHERS, OVERDUE): (_ALONE, (ANNOUNCE, CONTESTED)),
+    (_GATHERS, ENDED): (_ALONE, ()),
+}
+
+LIMITS = {_HOLDS_OUT: REUNION_LIMIT, _GATHERS: ANNOUNCE_LIMIT}
+
+
+class Reunion:
+    """The reunion of one group; times in ns."""
+
+    def __init__(self) -> None:
+        self.stage = Stage.ALONE
+        self.deadline: int | None = None  # when to handle OVERDUE
+        self.followed = False  # the peer's connections were known here when the group became active
+        self._active_since = 0
+
+    def begin(self, now: int, followed: bool) -> None:
+        """The group becomes active."""
+        self._active_since, self.followed = now, followed
+
+    def needs_exchange(self, partner: Partner, source: bytes, now: int) -> bool:
+        """Whether the better router `source` lacks connections of ours that it once would have known.
+
+        A better one that was only late, on a busy machine, is back before there is much to tell.
+        """
+        apart = partner.known and not partner.in_step and source not in partner.near
+        return apart and now - self._active_since >= HICCUP
+
+    def handle(self, event: str, now: int, patience: int = 0) -> tuple[str, ...]:
+        """Take an event and return the actions; no wait is longer than `patience`."""
+        before = self.stage
+        self.stage, actions = TABLE[before, event]
+        if self.stage is not before:
+            limit = LIMITS.get(self.stage)
+            self.deadline = None if limit is None else now + min(limit, patience)
+        return actions
+
+    def end(self) -> None:
+        """The group is not active any more."""
+        self.handle(ENDED, 0)
+
+    def copy(self) -> Reunion:
+        """Return another one in the same stage."""
+        other = Reunion()
+        other.stage, other.deadline = self.stage, self.deadline
+        other.followed, other._active_since = self.followed, self._active_since
+        return other
