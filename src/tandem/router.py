@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from tandem.config.diff import Succession, succession
+from tandem.config.schema import SyncPeer
 from tandem.core.actions import GroupTransition, Transition
 from tandem.core.bounds import learned_interval
 from tandem.core.damping import Damping
@@ -20,7 +21,6 @@ from tandem.core.events import (
     EffectFailed,
     Event,
     Moved,
-    Partner,
     Rebound,
     Restored,
     Reunited,
@@ -31,6 +31,7 @@ from tandem.core.events import (
     Tick,
     TrackerChanged,
 )
+from tandem.core.neighbour import Neighbours
 from tandem.core.packet import PROBE, Advertisement, PacketError, Reason, check, decode
 from tandem.core.settings import Group, Instance
 from tandem.core.state import Role
@@ -43,7 +44,7 @@ from tandem.effects.executor import Executor
 from tandem.effects.interfaces import Interfaces
 from tandem.effects.links import Links
 from tandem.effects.reception import Wanted
-from tandem.effects.vrrp_socket import UNICAST_MIN_HOP_LIMIT, Received, VrrpSocket
+from tandem.effects.vrrp_socket import UNICAST_MIN_HOP_LIMIT, Received, VrrpSocket, pack
 from tandem.log import Logger
 from tandem.loop import Loop
 from tandem.plan.result import Plan, Template
@@ -84,11 +85,12 @@ class Router:
         self._caught = caught
         self._replicated = False
         self.strangers = Strangers()
+        self.neighbours = Neighbours()
         self._sources_changed = sources_changed
         self._sorting = False
         self._group_of: dict[str, SyncGroup] = {}
         self._synchronised = False
-        self._partner = Partner(known=False, in_step=False)
+        self._partner = self.neighbours.partner
         self._by_vrid: dict[tuple[str, int, int], Endpoint] = {}
         self._admitted: dict[tuple[VrrpSocket, Received], tuple[Endpoint, AdvertReceived]] = {}
 
@@ -223,12 +225,25 @@ class Router:
 
     def _expect_peers(self) -> None:
         sync = self.plan.config.conntrack_sync
-        self.strangers.expect(() if sync is None else (peer.name for peer in sync.peers))
+        peers = () if sync is None else sync.peers
+        self.strangers.expect(peer.name for peer in peers)
+        self.neighbours.expect({peer.name: _addresses(peer) for peer in peers})
+        self._tell_partner_soon()
 
-    def partner(self, partner: Partner) -> None:
-        """What is known of the peers has changed."""
-        self._partner = partner
-        for group in list(self.groups.values()):
+    def neighbour(self, name: str, event: str) -> None:
+        """Take what has happened to the session with a peer; the groups are told when no role is changing."""
+        found = self.neighbours.get(name)
+        if found is not None:
+            found.handle(event, self._loop.now())
+            self._tell_partner_soon()
+
+    def _tell_partner_soon(self) -> None:
+        if self.neighbours.partner != self._partner:
+            self._loop.call_at("partner", self._loop.now(), self._tell_partner)
+
+    def _tell_partner(self, now: int) -> None:
+        self._partner, before = self.neighbours.partner, self._partner
+        for group in list(self.groups.values()) if self._partner != before else ():
             self.dispatch(group, self._partner)
 
     def synchronised(self, yes: bool) -> None:
@@ -566,6 +581,11 @@ class Router:
             if up is not None and up != group.tracking.up(track):
                 news.append(TrackerChanged(track.kind, track.name, up))
         return news
+
+
+def _addresses(peer: SyncPeer) -> frozenset[bytes]:
+    """The packed addresses of a peer, without the interfaces of link-local ones."""
+    return frozenset(pack(path.address.partition("%")[0]) for path in peer.paths)
 
 
 def _damping(plan: Plan) -> Damping:

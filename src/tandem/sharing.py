@@ -218,7 +218,7 @@ class Sharing:
             self._interfaces.local_addresses,
             self._router.restored,
             self._router.synchronised,
-            self._router.partner,
+            self._router.neighbour,
             self._router.reunited,
         )
         from tandem.channel.vrrp_sources import TOPIC as SOURCES

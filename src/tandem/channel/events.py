@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tandem.channel.frames import Hello
+from tandem.core import neighbour
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,3 +96,19 @@ Event = (
     | Acked
     | Message
 )
+
+_OF_NEIGHBOURS = {
+    Opened: neighbour.OPENED,
+    HeldInStep: neighbour.WE_HOLD,
+    PeerInStep: neighbour.HOLDS_OURS,
+    PeerOutOfStep: neighbour.LACKS_OURS,
+}
+
+
+def of_neighbour(event: Event) -> str | None:
+    """Return what this event is for the neighbour at the other end (core/neighbour.py), if it is anything."""
+    if isinstance(event, PeerStream):
+        return neighbour.STREAMS if event.on else neighbour.QUIET
+    if isinstance(event, Closed):
+        return neighbour.GOODBYE if event.reason == "peer_stopped" else neighbour.LOST
+    return _OF_NEIGHBOURS.get(type(event))

@@ -24,19 +24,19 @@ from collections.abc import Callable
 from tandem.channel.channel import Channel
 from tandem.channel.events import (
     Acked,
-    Closed,
     Event,
-    HeldInStep,
     PeerHandedOver,
     PeerInStep,
     PeerOutOfStep,
     PeerStream,
+    of_neighbour,
 )
 from tandem.config.schema import ConntrackSync
 from tandem.conntrack.ctnetlink import SETTINGS
 from tandem.conntrack.kernel_table import OWNER, KernelTable
 from tandem.conntrack.writer import Restorer
 from tandem.core.limits import GOODBYE_LIMIT
+from tandem.core.neighbour import LOST, STREAM_OFF
 from tandem.core.timers import MILLISECOND, SECOND
 from tandem.effects.sysctl import Sysctls
 from tandem.log import Logger
@@ -60,7 +60,16 @@ from tandem.replication.ownership import (
     Silence,
     Stream,
 )
-from tandem.replication.reunion import Reunion
+from tandem.replication.reunion import (
+    HANDED_OVER,
+    HURRY,
+    MERGE,
+    MERGE_LAST,
+    STOP,
+    STREAM_ENDED,
+    TELL_ALL,
+    Exchange,
+)
 from tandem.replication.survey import Survey
 
 TYPE_CHECKING = False
@@ -71,7 +80,6 @@ if TYPE_CHECKING:
     from tandem.channel.stream import Source, Store
     from tandem.channel.topics import Subscriber
     from tandem.conntrack.record import Record
-    from tandem.core.events import Partner
     from tandem.gate.link import GateLink
     from tandem.replication.ownership import Action
 
@@ -87,8 +95,9 @@ class Replication:
     """One router's side of connection replication.
 
     `local()` gives the router's own addresses. `restored(group)` is called when what a group waits for is in
-    the kernel, `synchronised(yes)` when taking over would lose nothing, or would again. For `partner` and
-    `reunited` see reunion.py. OSError when the kernel lacks what it takes.
+    the kernel, `synchronised(yes)` when taking over would lose nothing, or would again. For
+    `neighbour(name, event)` see core/neighbour.py. `reunited(group)` says that connections were exchanged
+    with another active router; None: for all groups. OSError when the kernel lacks what is needed.
     """
 
     def __init__(
@@ -101,7 +110,7 @@ class Replication:
         local: Callable[[], frozenset[bytes]],
         restored: Callable[[str], None],
         synchronised: Callable[[bool], None],
-        partner: Callable[[Partner], None],
+        neighbour: Callable[[str, str], None],
         reunited: Callable[[str | None], None],
     ) -> None:
         self.settings = settings
@@ -124,7 +133,9 @@ class Replication:
         )
         self._mirror = Mirror(loop, self._restorer, self._journal, self._ownership.tables, Survey(loop))
         self._tell_restored = restored
-        self._reunion = Reunion(loop, lambda: self._channel, self._merge, partner, reunited)
+        self._neighbour = neighbour
+        self._exchange = Exchange()
+        self._reunited = reunited
         self._health = Health(settings.stale_lag_ms * MILLISECOND, settings.stale_loss)
         self._received = self._rate = 0  # events: in all at the last `work`, and in the second before
         self._topics: dict[str, Subscriber] = {}
@@ -164,7 +175,7 @@ class Replication:
             self._gate.stop()
         self._kernel.close()
         self._mirror.leave()
-        self._reunion.stop()
+        self._take_part(self._exchange.handle(STOP, self._loop.now()))
         for timer in ("conntrack work", "conntrack handed over", _OWNERSHIP):
             self._loop.call_at(timer, None)
         self._restorer.close()
@@ -225,7 +236,8 @@ class Replication:
         position, streaming = self._channel.position, self._channel.streaming
         self._channel.close("reconfigured")
         names = {peer.name for peer in self.settings.peers}
-        self._reunion.forget_but(names)
+        for name in names:
+            self._neighbour(name, LOST)
         self._obey(self._ownership.reconfigured(names))
         self._channel = self._make_channel()
         self._channel.position = position
@@ -263,9 +275,10 @@ class Replication:
             # In the next turn of the loop: a role is just changing.
             self._loop.call_at("conntrack in step", now, lambda _now: self._tell_synchronised())
         else:
-            self._reunion.stop()
+            self._take_part(self._exchange.handle(STOP, now))
             self._obey(self._ownership.demoted(now))
-        self._reunion.tell_later()
+            for name in self._ownership.peers:
+                self._neighbour(name, STREAM_OFF)
         self._tell_gate()
 
     def hand_over(self, group: str) -> None:
@@ -283,11 +296,31 @@ class Replication:
         if self._active:
             text = f"{OWNER}: {group}: another router is active too, they exchange connections"
             self._log.limited((OWNER, "reunion"), "info", text)
-            self._reunion.begin(group)
+            self._take_part(self._exchange.begin(group, self._loop.now()))
 
-    def _merge(self, done: Callable[[], None], last: bool) -> None:
+    def _take_part(self, actions: Sequence[str]) -> None:
+        """Do what the exchange of connections with another active router wants."""
+        for action in actions:
+            if action == HURRY:
+                self._channel.hurry()
+            elif action in (MERGE, MERGE_LAST):
+                self._merge(action == MERGE_LAST)
+            elif action == TELL_ALL:
+                self._reunited(None)
+        self._loop.call_at("conntrack reunion", self._exchange.deadline, self._exchange_due)
+
+    def _exchange_due(self, now: int) -> None:
+        self._take_part(self._exchange.due(self._channel.are_known(), now))
+
+    def _merge(self, last: bool) -> None:
         """What is held of peers that are active as well, or were, becomes ours; `last`: nothing follows."""
-        self._obey(self._ownership.merge(done, last, self._loop.now()))
+
+        def merged() -> None:
+            for group in self._exchange.merged(last, self._loop.now()):
+                self._reunited(group)
+            self._take_part(())
+
+        self._obey(self._ownership.merge(merged, last, self._loop.now()))
 
     def _push(self, records: list[Record]) -> None:
         self._channel.push(records)
@@ -356,22 +389,18 @@ class Replication:
             return
         link = self._channel.links[name]
         self._obey(self._ownership.peer(name, event, self._loop.now(), link.heard))
+        if (news := of_neighbour(event)) is not None:
+            self._neighbour(name, news)
         match event:
-            case Closed("peer_stopped", _):
-                self._reunion.left(name)
             case PeerStream(False, _) if self._active:
-                self._reunion.stream_ended()
+                self._take_part(self._exchange.handle(STREAM_ENDED, self._loop.now()))
             case PeerHandedOver():
-                self._reunion.handed_over()
-            case HeldInStep():
-                self._reunion.in_step(name)
+                self._take_part(self._exchange.handle(HANDED_OVER, self._loop.now()))
             case PeerInStep():
-                self._reunion.in_step(name)
                 link.tell("in step", f"{name} holds all our connections")
             case PeerOutOfStep(reason):
                 link.tell(reason, f"{name} is out of step ({reason})")
         self._tell_gate()
-        self._reunion.tell()
         self._tell_synchronised()
 
     # The gate

@@ -1,141 +1,129 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Two routers that were both active: which of them has what the other does not know.
+"""Exchange: the part of a reunion in which two active routers tell each other their connections; pure.
 
-After a partition, or when a router stood still with its clock, both have opened connections. The election
-leaves one active; the other one gives way only when its connections are there (core/sync_group.py). They
-look for each other at once and tell each other their tables. The better one puts what it holds of the lesser
-one into its kernel, beside its own; and once more what is new when the lesser one has ended its stream.
+core/reunion.py decides which of the two waits for what. Here the better one and the lesser one do the same:
+they look for each other at once, and each tells the other its table. Then this router puts what it holds of
+the other one into its kernel, beside its own connections, and does so once more when the other one has ended
+its stream: the last of what it told comes with the end.
+
+    CLOSED     no group waits
+    LOOKING    a group waits, and the tables of the other routers are not all here
+    OPEN       they were merged; what the others still tell is merged when one of them ends its stream
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from enum import Enum
 
-from tandem.core.events import Partner
 from tandem.core.limits import EXCHANGE_LIMIT
-from tandem.core.timers import MILLISECOND, SECOND
-from tandem.loop import Loop
+from tandem.core.timers import MILLISECOND, SECOND, earliest
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from tandem.channel.channel import Channel
-
-LOOK = 10 * MILLISECOND
-_TIMER, _ENDED = "conntrack reunion", "conntrack reunited"
+LOOK = 10 * MILLISECOND  # between two looks at what is held
+PAUSE = SECOND  # between two announcements to all groups: a peer may end as many streams as it likes
 
 
-class Reunion:
-    """Keeps `partner(Partner)` told, and works between `begin` and `reunited(group)`; None: all groups.
+class State(Enum):
+    """How far the exchange has come."""
 
-    `merge(done, last)` puts what is held of the peers into the kernel of this active router; `last`: nothing
-    more is waited for.
-    """
+    CLOSED = "closed"
+    LOOKING = "looking"
+    OPEN = "open"
 
-    def __init__(
-        self,
-        loop: Loop,
-        channel: Callable[[], Channel],
-        merge: Callable[[Callable[[], None], bool], None],
-        partner: Callable[[Partner], None],
-        reunited: Callable[[str | None], None],
-    ) -> None:
-        self._loop = loop
-        self._channel = channel
-        self._merge = merge
-        self._partner = partner
-        self._reunited = reunited
-        self._known: set[str] = set()  # peers that were in step with us and have not said goodbye
-        self._told = Partner(known=False, in_step=False)
-        self._groups: list[str] = []
-        self._open = False  # what is new is waited for
-        self._began = 0
-        self._ended_at = 0  # when all groups were told last
 
-    # Who is known
+# Events
+BEGIN = "a group meets another active router"
+ALL_HELD = "all that peers stream is held"
+STREAM_ENDED = "a peer ends its stream"
+HANDED_OVER = "a peer has told the last of a group"
+OVERDUE = "the limit has passed"
+STOP = "the role ends"
 
-    def in_step(self, name: str) -> None:
-        """That peer holds all of ours, or we all of its."""
-        self._known.add(name)
+# Actions
+HURRY = "look for the peers at once"
+MERGE = "merge what is held"
+MERGE_LAST = "merge what is held, nothing follows"
+TELL = "tell the groups that wait"
+TELL_ALL = "tell all groups"
 
-    def left(self, name: str) -> None:
-        """That peer has said goodbye: it gave up its role before, and its connections with it."""
-        self._known.discard(name)
+_CLOSED, _LOOKING, _OPEN = State
 
-    def forget_but(self, names: set[str]) -> None:
-        """Only these are peers now."""
-        self._known &= names
+TABLE: dict[tuple[State, str], tuple[State, tuple[str, ...]]] = {
+    (_CLOSED, BEGIN): (_LOOKING, (HURRY,)),
+    (_CLOSED, ALL_HELD): (_CLOSED, ()),
+    # Its adverts may be what was lost. Hosts that have its MAC address then hear of ours.
+    (_CLOSED, STREAM_ENDED): (_CLOSED, (MERGE_LAST,)),
+    (_CLOSED, HANDED_OVER): (_CLOSED, ()),
+    (_CLOSED, OVERDUE): (_CLOSED, ()),
+    (_CLOSED, STOP): (_CLOSED, ()),
+    (_LOOKING, BEGIN): (_LOOKING, (HURRY,)),
+    (_LOOKING, ALL_HELD): (_OPEN, (MERGE,)),
+    (_LOOKING, STREAM_ENDED): (_CLOSED, (MERGE_LAST,)),
+    (_LOOKING, HANDED_OVER): (_CLOSED, (MERGE_LAST,)),
+    (_LOOKING, OVERDUE): (_CLOSED, (MERGE_LAST,)),
+    (_LOOKING, STOP): (_CLOSED, ()),
+    (_OPEN, BEGIN): (_LOOKING, (HURRY,)),
+    (_OPEN, ALL_HELD): (_OPEN, ()),
+    (_OPEN, STREAM_ENDED): (_CLOSED, (MERGE_LAST,)),
+    (_OPEN, HANDED_OVER): (_CLOSED, (MERGE_LAST,)),
+    (_OPEN, OVERDUE): (_CLOSED, (MERGE_LAST,)),
+    (_OPEN, STOP): (_CLOSED, ()),
+}
 
-    def tell(self) -> None:
-        """Say what has changed.
 
-        That some peer holds all of our connections is not enough: it may follow us, while the router that
-        is active as well lacks them. That one streams, as soon as we speak to it.
-        """
-        channel = self._channel()
-        near = channel.in_step()
-        settled = bool(near) and (self._known <= near or any(map(channel.is_streaming, near)))
-        told = Partner(bool(self._known), settled, channel.addresses(near))
-        if told != self._told:
-            self._told = told
-            self._partner(told)
+class Exchange:
+    """The exchange of one router; each method returns the actions. Times in ns."""
 
-    def tell_later(self) -> None:
-        """Say it in the next turn of the loop: a role is just changing."""
-        self._loop.call_at("conntrack partner", self._loop.now(), lambda _now: self.tell())
+    def __init__(self) -> None:
+        self.state = State.CLOSED
+        self._groups: list[str] = []  # that wait
+        self._look_at: int | None = None
+        self._ends_at: int | None = None
+        self._tell_at: int | None = None
+        self._told_at = -PAUSE  # when all groups were told last
 
-    # Meeting again
+    @property
+    def deadline(self) -> int | None:
+        """When `due` has something to do."""
+        return earliest(self._look_at, self._ends_at, self._tell_at)
 
-    def begin(self, group: str) -> None:
-        """Another router says that it is active as well."""
+    def begin(self, group: str, now: int) -> tuple[str, ...]:
+        """A group meets another active router."""
         if group not in self._groups:
             self._groups.append(group)
-        self._began, self._open = self._loop.now(), True
-        self._channel().hurry()
-        self._loop.call_at(_TIMER, self._began + LOOK, self._look)
+        self._look_at = now + LOOK
+        return self.handle(BEGIN, now)
 
-    def stream_ended(self) -> None:
-        """A peer has ended its stream: what it told becomes ours, also where nobody waits for that.
+    def handle(self, event: str, now: int) -> tuple[str, ...]:
+        """Take one of the other events."""
+        self.state, actions = TABLE[self.state, event]
+        if self.state is not State.LOOKING:
+            self._look_at = None
+        if self.state is State.CLOSED:
+            self._ends_at = None
+        elif event in (BEGIN, ALL_HELD):
+            self._ends_at = now + EXCHANGE_LIMIT
+        if event == STOP:
+            self._groups, self._tell_at = [], None
+        return actions
 
-        Its adverts may be what was lost: then hosts that it has told its MAC address hear of ours by this.
-        """
-        self._loop.call_at(_TIMER, None)
-        self._open = False
-        self._merge(self._ended, True)
-
-    def handed_over(self) -> None:
-        """A peer has told the last of a group, and goes on with another one."""
-        if self._open:
-            self.stream_ended()
-
-    def stop(self) -> None:
-        """The role is another one, or nobody waits any more."""
-        self._groups.clear()
-        self._open = False
-        for timer in (_TIMER, _ENDED):
-            self._loop.call_at(timer, None)
-
-    def _look(self, now: int) -> None:
-        if self._channel().are_known():
-            self._loop.call_at(
-                _TIMER, now + EXCHANGE_LIMIT, lambda _now: self.stream_ended()
-            )  # it may never say so
-            self._merge(self._merged, False)
-        elif now < self._began + EXCHANGE_LIMIT:
-            self._loop.call_at(_TIMER, now + LOOK, self._look)
-        else:
-            self.stream_ended()
-
-    def _ended(self) -> None:
-        self._groups.clear()
-        now = self._loop.now()
-        due = max(now, self._ended_at + SECOND)  # a peer may end as many streams as it likes
-        self._loop.call_at(_ENDED, due, self._tell_all)
-
-    def _tell_all(self, now: int) -> None:
-        self._ended_at = now
-        self._reunited(None)
-
-    def _merged(self) -> None:
+    def merged(self, last: bool, now: int) -> list[str]:
+        """What was held is in the kernel: return the groups to tell."""
         groups, self._groups = self._groups, []
-        for group in groups:
-            self._reunited(group)
+        if last:
+            self._tell_at = max(now, self._told_at + PAUSE)
+            return []
+        return groups
+
+    def due(self, all_held: bool, now: int) -> tuple[str, ...]:
+        """Do what is due; `all_held`: all that peers stream is held, or there is nothing to wait for."""
+        actions: tuple[str, ...] = ()
+        if self._look_at is not None and self._look_at <= now:
+            self._look_at = now + LOOK
+            if all_held:
+                actions = self.handle(ALL_HELD, now)
+        if self._ends_at is not None and self._ends_at <= now:
+            actions += self.handle(OVERDUE, now)
+        if self._tell_at is not None and self._tell_at <= now:
+            self._tell_at, self._told_at = None, now
+            actions += (TELL_ALL,)
+        return actions

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Neighbour: another Tandem router that this one has a channel to, whatever its addresses are.
+
+A neighbour has a name, and paths by which it is heard: the channel, and every segment (LAN) where both
+routers have a virtual router. Two tables say what is known of it:
+
+CONNECTIONS: do the two routers know each other's connections?
+
+    UNKNOWN      they have never known them, or the neighbour has said goodbye
+    KNOWN        one of them held all connections of the other, and no goodbye came since
+    IN_STEP      the neighbour holds all connections of this router now
+
+VERDICTS: is the neighbour there, as seen on one segment?
+
+    ALIVE        it is heard on the segment
+    SUSPECT      it is late
+    PARTITIONED  the segment is silent, but the neighbour is heard by another path: the segment is broken
+    DEAD         no path is left, or the neighbour has said goodbye
+
+A path is silent when nothing came for its limit. The deadlines are fields: the owner calls `due` when
+`next_deadline` has passed. All times are in ns.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from tandem.core.events import Partner
+from tandem.core.timers import earliest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+class Connections(Enum):
+    """Whether the two routers know each other's connections."""
+
+    UNKNOWN = "unknown"
+    KNOWN = "known"
+    IN_STEP = "in step"
+
+
+class Verdict(Enum):
+    """Whether a neighbour is there, as seen on one segment."""
+
+    ALIVE = "alive"
+    SUSPECT = "suspect"
+    PARTITIONED = "partitioned"
+    DEAD = "dead"
+
+
+# Events of the session
+OPENED = "the session begins"
+STREAMS = "its stream begins"
+QUIET = "its stream ends"
+# and of CONNECTIONS
+HOLDS_OURS = "it holds all of ours"
+LACKS_OURS = "it lacks some of ours"
+WE_HOLD = "we hold all of its"
+STREAM_OFF = "our stream ends"
+LOST = "the session ends"
+GOODBYE = "it says goodbye"
+
+CONNECTIONS: dict[tuple[Connections, str], Connections] = {
+    (Connections.UNKNOWN, HOLDS_OURS): Connections.IN_STEP,
+    (Connections.UNKNOWN, LACKS_OURS): Connections.UNKNOWN,
+    (Connections.UNKNOWN, WE_HOLD): Connections.KNOWN,
+    (Connections.UNKNOWN, STREAM_OFF): Connections.UNKNOWN,
+    (Connections.UNKNOWN, LOST): Connections.UNKNOWN,
+    (Connections.UNKNOWN, GOODBYE): Connections.UNKNOWN,
+    (Connections.KNOWN, HOLDS_OURS): Connections.IN_STEP,
+    (Connections.KNOWN, LACKS_OURS): Connections.KNOWN,
+    (Connections.KNOWN, WE_HOLD): Connections.KNOWN,
+    (Connections.KNOWN, STREAM_OFF): Connections.KNOWN,
+    (Connections.KNOWN, LOST): Connections.KNOWN,
+    (Connections.KNOWN, GOODBYE): Connections.UNKNOWN,  # it gave its role up before, and its connections
+    (Connections.IN_STEP, HOLDS_OURS): Connections.IN_STEP,
+    (Connections.IN_STEP, LACKS_OURS): Connections.KNOWN,
+    (Connections.IN_STEP, WE_HOLD): Connections.IN_STEP,
+    (Connections.IN_STEP, STREAM_OFF): Connections.KNOWN,
+    (Connections.IN_STEP, LOST): Connections.KNOWN,
+    (Connections.IN_STEP, GOODBYE): Connections.UNKNOWN,
+}
+
+# Events of VERDICTS
+HEARD = "heard here"
+LATE = "late here"
+SILENT = "silent here only"
+GONE = "silent on every path"
+SPEAKS = "heard by another path"
+
+VERDICTS: dict[tuple[Verdict, str], Verdict] = {
+    (Verdict.ALIVE, HEARD): Verdict.ALIVE,
+    (Verdict.ALIVE, LATE): Verdict.SUSPECT,
+    (Verdict.ALIVE, SILENT): Verdict.PARTITIONED,
+    (Verdict.ALIVE, GONE): Verdict.DEAD,
+    (Verdict.ALIVE, SPEAKS): Verdict.ALIVE,
+    (Verdict.SUSPECT, HEARD): Verdict.ALIVE,
+    (Verdict.SUSPECT, LATE): Verdict.SUSPECT,
+    (Verdict.SUSPECT, SILENT): Verdict.PARTITIONED,
+    (Verdict.SUSPECT, GONE): Verdict.DEAD,
+    (Verdict.SUSPECT, SPEAKS): Verdict.SUSPECT,  # the segment's own limit decides
+    (Verdict.PARTITIONED, HEARD): Verdict.ALIVE,
+    (Verdict.PARTITIONED, LATE): Verdict.PARTITIONED,
+    (Verdict.PARTITIONED, SILENT): Verdict.PARTITIONED,
+    (Verdict.PARTITIONED, GONE): Verdict.DEAD,
+    (Verdict.PARTITIONED, SPEAKS): Verdict.PARTITIONED,
+    (Verdict.DEAD, HEARD): Verdict.ALIVE,
+    (Verdict.DEAD, LATE): Verdict.DEAD,
+    (Verdict.DEAD, SILENT): Verdict.PARTITIONED,
+    (Verdict.DEAD, GONE): Verdict.DEAD,
+    (Verdict.DEAD, SPEAKS): Verdict.PARTITIONED,
+}
+
+CHANNEL = "channel"  # the path of the channel's session, which says itself when it ends
+
+
+class _Path:
+    """When a neighbour was heard by one path."""
+
+    __slots__ = ("heard", "late", "limit", "speaks")
+
+    def __init__(self) -> None:
+        self.heard = self.late = self.limit = 0
+        self.speaks = False
+
+
+class Neighbour:
+    """What is known of one neighbour."""
+
+    def __init__(self, addresses: frozenset[bytes]) -> None:
+        self.addresses = addresses  # packed, by which the channel reaches it
+        self.connections = Connections.UNKNOWN
+        self.streams = False  # it tells its connections
+        self.verdicts: dict[str, Verdict] = {}  # by segment, of those where it was heard
+        self._paths: dict[str, _Path] = {}
+
+    def next_deadline(self) -> int | None:
+        """When `due` has something to do."""
+        found = None
+        for name, path in self._paths.items():
+            if path.speaks and path.limit:
+                found = earliest(found, path.heard + path.limit)
+                if path.late and self.verdicts.get(name) is Verdict.ALIVE:
+                    found = earliest(found, path.heard + path.late)
+        return found
+
+    def handle(self, event: str, now: int) -> None:
+        """Take an event of the session, or of CONNECTIONS."""
+        if event in (STREAMS, QUIET):
+            self.streams = event == STREAMS
+            return
+        if event == OPENED:
+            self.heard(CHANNEL, now)
+            return
+        self.connections = CONNECTIONS[self.connections, event]
+        if event in (LOST, GOODBYE):
+            self.streams = False
+            self.lost(CHANNEL)
+        if event == GOODBYE:
+            for path in self._paths.values():
+                path.speaks = False
+            self._judge_silent()
+
+    def heard(self, path: str, now: int, late: int = 0, limit: int = 0) -> None:
+        """Something came by this path. The next is late after `late`, and the path silent after `limit`.
+
+        0: never. Every path but CHANNEL is a segment.
+        """
+        found = self._paths.get(path)
+        if found is None:
+            found = self._paths[path] = _Path()
+            if path != CHANNEL:
+                self.verdicts[path] = Verdict.ALIVE
+        found.heard, found.late, found.limit = now, late, limit
+        if not found.speaks or self.verdicts.get(path, Verdict.ALIVE) is not Verdict.ALIVE:
+            found.speaks = True
+            for name in self.verdicts:
+                self._judge(name, HEARD if name == path else SPEAKS)
+
+    def lost(self, path: str) -> None:
+        """Nothing comes by this path any more."""
+        found = self._paths.get(path)
+        if found is not None and found.speaks:
+            found.speaks = False
+            self._judge_silent()
+
+    def due(self, now: int) -> None:
+        """Judge what has become late or silent."""
+        silent = False
+        for name, path in self._paths.items():
+            if not path.speaks or not path.limit:
+                continue
+            if path.heard + path.limit <= now:
+                path.speaks, silent = False, True
+            elif path.late and path.heard + path.late <= now and name in self.verdicts:
+                self._judge(name, LATE)
+        if silent:
+            self._judge_silent()
+
+    def _judge_silent(self) -> None:
+        event = SILENT if any(path.speaks for path in self._paths.values()) else GONE
+        for name in self.verdicts:
+            if not self._paths[name].speaks:
+                self._judge(name, event)
+
+    def _judge(self, segment: str, event: str) -> None:
+        self.verdicts[segment] = VERDICTS[self.verdicts[segment], event]
+
+
+class Neighbours:
+    """All neighbours, by name."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Neighbour] = {}
+
+    def __iter__(self) -> Iterator[Neighbour]:
+        return iter(self._known.values())
+
+    def get(self, name: str) -> Neighbour | None:
+        """Return a neighbour; None when no peer of the configuration has this name."""
+        return self._known.get(name)
+
+    def expect(self, peers: Mapping[str, frozenset[bytes]]) -> None:
+        """Take the peers of the configuration, each with its addresses; forget all others."""
+        known = {name: self._known.get(name) or Neighbour(addresses) for name, addresses in peers.items()}
+        for name, addresses in peers.items():
+            known[name].addresses = addresses
+        self._known = known
+
+    @property
+    def partner(self) -> Partner:
+        """What the groups need to know of all neighbours' connections.
+
+        It is not enough that one neighbour holds all of ours. That neighbour may follow this router, while
+        the router that is active as well lacks them. Such a router streams as soon as there is a session.
+        """
+        known = [one for one in self if one.connections is not Connections.UNKNOWN]
+        near = [one for one in known if one.connections is Connections.IN_STEP]
+        settled = bool(near) and (len(near) == len(known) or any(one.streams for one in near))
+        return Partner(bool(known), settled, frozenset().union(*(one.addresses for one in near)))

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is known of a neighbour: its connections, and whether it is there as seen on each segment."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from tandem.core import neighbour as n
+from tandem.core.events import Partner
+from tandem.core.neighbour import CHANNEL, Connections, Neighbour, Neighbours, Verdict
+from tandem.core.timers import SECOND
+
+UNKNOWN, KNOWN, IN_STEP = Connections
+ALIVE, SUSPECT, PARTITIONED, DEAD = Verdict
+R1, R2 = bytes((10, 0, 0, 1)), bytes((10, 0, 0, 2))
+LATE, LIMIT = SECOND, 3 * SECOND
+
+# How to bring a neighbour to each state, and what each event leads to.
+WAYS: dict[Connections, tuple[str, ...]] = {
+    UNKNOWN: (),
+    KNOWN: (n.WE_HOLD,),
+    IN_STEP: (n.HOLDS_OURS,),
+}
+LEADS: dict[str, tuple[Connections, Connections, Connections]] = {
+    n.HOLDS_OURS: (IN_STEP, IN_STEP, IN_STEP),
+    n.LACKS_OURS: (UNKNOWN, KNOWN, KNOWN),
+    n.WE_HOLD: (KNOWN, KNOWN, IN_STEP),
+    n.STREAM_OFF: (UNKNOWN, KNOWN, KNOWN),
+    n.LOST: (UNKNOWN, KNOWN, KNOWN),
+    n.GOODBYE: (UNKNOWN, UNKNOWN, UNKNOWN),
+}
+
+
+def test_the_tables_have_a_row_for_everything() -> None:
+    assert set(n.CONNECTIONS) == set(product(Connections, LEADS))
+    assert set(n.VERDICTS) == set(product(Verdict, (n.HEARD, n.LATE, n.SILENT, n.GONE, n.SPEAKS)))
+
+
+@pytest.mark.parametrize(("state", "event"), n.CONNECTIONS)
+def test_each_row_of_the_connections(state: Connections, event: str) -> None:
+    one = Neighbour(frozenset())
+    for step in WAYS[state]:
+        one.handle(step, 0)
+    assert one.connections is state
+    one.handle(event, 0)
+    assert one.connections is LEADS[event][list(Connections).index(state)]
+
+
+def lan(*, channel: bool = False) -> Neighbour:
+    """A neighbour that was heard on the segment `lan` at 10 s."""
+    one = Neighbour(frozenset())
+    if channel:
+        one.heard(CHANNEL, 10 * SECOND)
+    one.heard("lan", 10 * SECOND, LATE, LIMIT)
+    return one
+
+
+def brought(verdict: Verdict) -> Neighbour:
+    """A neighbour with this verdict at 20 s."""
+    one = lan(channel=verdict is PARTITIONED)
+    if verdict in (ALIVE, SUSPECT):
+        one.heard("lan", 20 * SECOND - (LATE if verdict is SUSPECT else 0), LATE, LIMIT)
+    one.due(20 * SECOND)
+    assert one.verdicts == {"lan": verdict}
+    return one
+
+
+@pytest.mark.parametrize("verdict", Verdict)
+def test_what_is_heard_is_alive(verdict: Verdict) -> None:
+    one = brought(verdict)
+    one.heard("lan", 20 * SECOND, LATE, LIMIT)
+    assert one.verdicts == {"lan": ALIVE}
+
+
+@pytest.mark.parametrize(
+    ("verdict", "then"), [(ALIVE, ALIVE), (SUSPECT, SUSPECT), (PARTITIONED, PARTITIONED), (DEAD, PARTITIONED)]
+)
+def test_what_another_path_says_is_no_word_on_the_segment(verdict: Verdict, then: Verdict) -> None:
+    one = brought(verdict)
+    one.heard("dmz", 20 * SECOND, LATE, LIMIT)
+    assert one.verdicts == {"lan": then, "dmz": ALIVE}
+
+
+@pytest.mark.parametrize("verdict", [ALIVE, SUSPECT, DEAD])
+def test_a_silent_segment_is_partitioned_while_another_path_speaks(verdict: Verdict) -> None:
+    one = brought(verdict)
+    one.heard(CHANNEL, 20 * SECOND)
+    one.due(24 * SECOND)
+    assert one.verdicts == {"lan": PARTITIONED}
+    one.lost(CHANNEL)
+    assert one.verdicts == {"lan": DEAD}
+
+
+@pytest.mark.parametrize("verdict", Verdict)
+def test_a_goodbye_ends_every_path(verdict: Verdict) -> None:
+    one = brought(verdict)
+    one.heard(CHANNEL, 20 * SECOND)
+    one.handle(n.GOODBYE, 0)
+    assert one.verdicts == {"lan": DEAD} and one.next_deadline() is None
+
+
+def test_the_deadlines_of_one_path() -> None:
+    one = lan()
+    assert one.next_deadline() == 11 * SECOND
+    one.due(11 * SECOND - 1)
+    assert one.verdicts == {"lan": ALIVE}
+    one.due(11 * SECOND)
+    assert one.verdicts == {"lan": SUSPECT} and one.next_deadline() == 13 * SECOND
+    one.due(13 * SECOND - 1)
+    assert one.verdicts == {"lan": SUSPECT}
+    one.due(13 * SECOND)
+    assert one.verdicts == {"lan": DEAD} and one.next_deadline() is None
+
+
+def test_the_segment_that_is_late_first_is_judged_first() -> None:
+    one = lan()
+    one.heard("dmz", 12 * SECOND, LATE, LIMIT)
+    one.due(13 * SECOND)
+    assert one.verdicts == {"lan": PARTITIONED, "dmz": SUSPECT}
+    one.due(15 * SECOND)
+    assert one.verdicts == {"lan": DEAD, "dmz": DEAD}
+    one.heard("dmz", 16 * SECOND, LATE, LIMIT)
+    assert one.verdicts == {"lan": PARTITIONED, "dmz": ALIVE}
+    one.heard("lan", 17 * SECOND, LATE, LIMIT)
+    assert one.verdicts == {"lan": ALIVE, "dmz": ALIVE}
+
+
+def pair() -> tuple[Neighbours, Neighbour, Neighbour]:
+    known = Neighbours()
+    known.expect({"r1": frozenset([R1]), "r2": frozenset([R2])})
+    r1, r2 = known
+    return known, r1, r2
+
+
+def test_partners_that_hold_all_of_our_connections() -> None:
+    known, r1, r2 = pair()
+    assert known.partner == Partner(False, False)
+    r1.handle(n.HOLDS_OURS, 0)
+    assert known.partner == Partner(True, True, frozenset([R1]))
+    r2.handle(n.WE_HOLD, 0)
+    assert known.partner == Partner(True, False, frozenset([R1])), "r2 may be active as well, and lacks them"
+    r1.handle(n.STREAMS, 0)
+    assert known.partner == Partner(True, True, frozenset([R1])), "r1 is the one that is active as well"
+    r1.handle(n.QUIET, 0)
+    r2.handle(n.HOLDS_OURS, 0)
+    assert known.partner == Partner(True, True, frozenset([R1, R2]))
+    r1.handle(n.GOODBYE, 0)
+    assert known.partner == Partner(True, True, frozenset([R2]))
+
+
+def test_a_session_that_ends_ends_the_stream() -> None:
+    for event, streams in ((n.LOST, False), (n.GOODBYE, False), (n.LACKS_OURS, True), (n.STREAM_OFF, True)):
+        _, r1, _ = pair()
+        r1.handle(n.STREAMS, 0)
+        r1.handle(event, 0)
+        assert r1.streams is streams
+
+
+def test_other_peers_in_the_configuration() -> None:
+    known, r1, r2 = pair()
+    r1.handle(n.HOLDS_OURS, 0)
+    known.expect({"r1": frozenset([R2]), "r3": frozenset()})
+    assert known.get("r1") is r1 and known.get("r2") is None and known.get("r3") is not r2
+    assert known.partner == Partner(True, True, frozenset([R2]))
