@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tandem.control.server import Reply
-    from tandem.control.status import Snapshot
+    from tandem.control.status_schema import DaemonFacts
     from tandem.doctor.exchange import Exchange
     from tandem.openwrt.integration import OpenWrt
     from tandem.scripts import Runners
@@ -351,8 +351,8 @@ class Daemon:
     def _asked(self, request: dict[str, str], reply: Reply) -> None:
         self._handlers.handle(request, reply)  # made after the server, whose lock comes first
 
-    def _facts(self) -> Snapshot:
-        """What only the daemon knows of its status, see `status.snapshot`."""
+    def _facts(self) -> DaemonFacts:
+        """Return what only the daemon knows of its status."""
         assert self._control is not None  # every request comes by it, or by ubus, which starts later
         counters = self._control.counters | {
             "log_lines_dropped": self._log.dropped,
@@ -367,6 +367,7 @@ class Daemon:
             "memory_locked": self._memory_locked,
             "health": self._health(),
             "dhcp": self._sharing.dhcp.status() if self._sharing.dhcp is not None else None,
+            "history": self._history.entries(self._loop.now()),
             "counters": counters,
         }
 

@@ -15,6 +15,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.tools.json_schema import problems
+
 from . import process
 from .lab import Host, Port, open_log
 from .netns import LabError
@@ -23,6 +25,7 @@ from .wait import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 TANDEMD = ROOT / "files/usr/sbin/tandemd"
+STATUS_SCHEMA = json.loads((ROOT / "docs/status.schema.json").read_text())
 TANDEM = ROOT / "files/usr/bin/tandem"
 
 
@@ -146,7 +149,10 @@ class Tandem(Daemon):
         answer = json.loads(line) if line else {"ok": False, "error": "no answer"}
         if not answer["ok"]:
             raise LabError(f"{command}: {answer}")
-        return answer["result"]
+        result = answer["result"]
+        if command == "status" and "schema_version" in result:  # not that of an older release
+            assert not (wrong := list(problems(result, STATUS_SCHEMA))), wrong
+        return result
 
 
 class Frr(Daemon):

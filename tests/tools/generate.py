@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tests.tools import command_files
+from tests.tools import command_files, status_files
 
 ROOT = Path(__file__).parents[2]
 
 
 def texts() -> dict[str, str]:
     """Every file that is made, with its text; paths are relative to the checkout."""
-    return command_files.texts()
+    return command_files.texts() | status_files.texts()
 
 
 def links() -> dict[str, str]:

@@ -22,6 +22,7 @@ LAN = {
     "faults": [],
     "source": "192.168.1.2",
     "peer": {"address": "192.168.1.3", "priority": 101, "interval_ms": 1500, "last_advert_s": 0.31},
+    "stranger": None,
     "addresses": ["192.168.1.4/24 dev br-lan", "10.0.0.1/24 dev br-lan", "10.0.1.1/24 dev br-lan.2"],
     "routes": 0,
     "rules": 0,
@@ -72,6 +73,7 @@ GUEST = LAN | {
     "counters": {},
 }
 STATUS: dict[str, Any] = {
+    "schema_version": 1,
     "version": "0.1.0",
     "pid": 1234,
     "uptime_s": 273600.0,
@@ -98,6 +100,7 @@ STATUS: dict[str, Any] = {
             "standby": False,
             "probation": "",
             "held": True,
+            "damped_s": None,
             "faults": [],
         },
         {
@@ -110,6 +113,7 @@ STATUS: dict[str, Any] = {
             "standby": True,
             "probation": "",
             "held": False,
+            "damped_s": None,
             "faults": ["interface br-guest down", "no address on br-guest", "standby"],
         },
     ],

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from tandem.control.history import History
     from tandem.control.server import Reply
-    from tandem.control.status import Snapshot
+    from tandem.control.status_schema import DaemonFacts
     from tandem.log import Logger
     from tandem.loop import Loop
     from tandem.router import Router
@@ -37,7 +37,7 @@ class Handlers:
         router: Router,
         sharing: Sharing,
         history: History,
-        facts: Callable[[], Snapshot],
+        facts: Callable[[], DaemonFacts],
         reload: Callable[[Reply], None],
         caught: Callable[[Exception], None],
     ) -> None:
@@ -68,8 +68,7 @@ class Handlers:
 
     def do_status(self, _request: Request, _reply: Reply) -> object:
         """Show everything that is known now."""
-        facts = self._facts() | {"history": self._history.entries(self._loop.now())}
-        return snapshot(self._router, self._loop, facts)
+        return snapshot(self._router, self._loop, self._facts())
 
     def do_history(self, _request: Request, _reply: Reply) -> object:
         """Show the last transitions."""

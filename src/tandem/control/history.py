@@ -7,14 +7,14 @@ import time
 from collections import deque
 
 from tandem.core.actions import GroupTransition, Transition
+from tandem.core.timers import SECOND
 from tandem.effects.endpoint import text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from tandem.control.status_schema import Entry
 
 LENGTH = 100
-SECOND = 1_000_000_000
 
 
 class History:
@@ -27,7 +27,7 @@ class History:
         """Remember a transition of `now`."""
         self._entries.append((now, transition))
 
-    def entries(self, now: int) -> list[dict[str, Any]]:
+    def entries(self, now: int) -> list[Entry]:
         """All that is remembered, the last one at the end."""
         return [entry(transition, now - when) for when, transition in self._entries]
 
@@ -41,7 +41,7 @@ def reason(transition: Transition) -> str:
     return f"{transition.why}: {text(cause.source)}, {said}"
 
 
-def entry(transition: Transition | GroupTransition, age: int) -> dict[str, Any]:
+def entry(transition: Transition | GroupTransition, age: int) -> Entry:
     """A transition of `age` ns ago.
 
     `time` is in seconds since the epoch, reckoned from the clock of now: at boot, when most
@@ -49,12 +49,19 @@ def entry(transition: Transition | GroupTransition, age: int) -> dict[str, Any]:
     """
     when = round(time.time() - age / SECOND, 3)
     if isinstance(transition, GroupTransition):
-        facts = {"kind": "group", "name": transition.group, "priority": 0, "why": ""}
+        name, kind, priority, why = transition.group, "group", 0, ""
     else:
-        facts = {
-            "kind": "instance",
-            "name": transition.instance,
-            "priority": transition.priority,
-            "why": reason(transition),
-        }
-    return {"time": when, "state": transition.state, **facts}
+        name, kind, priority, why = (
+            transition.instance,
+            "instance",
+            transition.priority,
+            reason(transition),
+        )
+    return {
+        "time": when,
+        "state": transition.state,
+        "kind": kind,
+        "name": name,
+        "priority": priority,
+        "why": why,
+    }

@@ -9,6 +9,7 @@ import time
 from tandem import __version__
 from tandem.core.state import Role
 from tandem.core.sync_group import SyncGroup
+from tandem.core.timers import SECOND
 from tandem.core.virtual_router import VirtualRouter
 from tandem.effects.endpoint import Endpoint, text
 from tandem.loop import LATE, MILLISECOND, Loop
@@ -17,23 +18,16 @@ from tandem.scheduling import policy_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from tandem.control.status_schema import Advertiser, DaemonFacts, Group, Instance, Status
 
-    Snapshot = dict[str, Any]
-
-SECOND = 1_000_000_000
+SCHEMA_VERSION = 1  # see status_schema
 
 
-def snapshot(router: Router, loop: Loop, facts: Snapshot) -> Snapshot:
-    """Everything that is known now, as values that JSON carries.
-
-    `facts` are what only the daemon knows: config_file, memory_locked, started (in ns), health, dhcp,
-    history, counters.
-    `networks` are the names that netifd knows, each with its device or null, see `Links.networks`.
-    Durations are seconds (`_s`) or milliseconds (`_ms`), `since` is seconds since the epoch or null.
-    """
+def snapshot(router: Router, loop: Loop, facts: DaemonFacts) -> Status:
+    """Return everything that is known now, as `status_schema` describes it."""
     now = loop.now()
     return {
+        "schema_version": SCHEMA_VERSION,
         "version": __version__,
         "pid": os.getpid(),
         "uptime_s": _seconds(now - facts["started"]),
@@ -60,12 +54,14 @@ def snapshot(router: Router, loop: Loop, facts: Snapshot) -> Snapshot:
     }
 
 
-def _group(group: SyncGroup, router: Router, now: int) -> Snapshot:
+def _group(group: SyncGroup, router: Router, now: int) -> Group:
     settings, damped = group.settings, group.damping.until(now)
+    age = _age(router.changed.get(group.members[0].name), now)
     return {
         "name": settings.name,
         "state": group.state,
-        **_since(router.changed.get(group.members[0].name), now),
+        "since_s": age,
+        "since": _when(age),
         "members": list(settings.members),
         "implicit": settings.implicit,
         "standby": group.standby,
@@ -78,14 +74,16 @@ def _group(group: SyncGroup, router: Router, now: int) -> Snapshot:
 
 def _instance(
     group: SyncGroup, member: VirtualRouter, endpoint: Endpoint, router: Router, now: int
-) -> Snapshot:
+) -> Instance:
     settings = member.settings
     faults = group.faults
+    age = _age(router.changed.get(settings.name), now)
     return {
         "name": settings.name,
         "group": group.settings.name,
         "state": group.state,
-        **_since(router.changed.get(settings.name), now),
+        "since_s": age,
+        "since": _when(age),
         "interface": settings.interface,
         "device": router.links.device(settings.interface),
         "family": settings.family,
@@ -123,7 +121,7 @@ def _device(name: str, router: Router) -> str:
     return router.links.device(name) or name
 
 
-def _peer(member: VirtualRouter, now: int) -> Snapshot | None:
+def _peer(member: VirtualRouter, now: int) -> Advertiser | None:
     peer = member.peer
     if peer is None or member.role is Role.INITIALIZE:
         return None
@@ -135,7 +133,7 @@ def _peer(member: VirtualRouter, now: int) -> Snapshot | None:
     }
 
 
-def _stranger(endpoint: Endpoint, now: int) -> Snapshot | None:
+def _stranger(endpoint: Endpoint, now: int) -> Advertiser | None:
     """The router whose adverts were ignored last, because it is no Tandem peer."""
     if endpoint.stranger is None:
         return None
@@ -148,12 +146,13 @@ def _stranger(endpoint: Endpoint, now: int) -> Snapshot | None:
     }
 
 
-def _since(changed: int | None, now: int) -> Snapshot:
-    """How long ago; the wall clock may have been set since, so it is reckoned from now."""
-    if changed is None:
-        return {"since_s": None, "since": None}
-    age = _seconds(now - changed)
-    return {"since_s": age, "since": round(time.time() - age)}
+def _age(changed: int | None, now: int) -> float | None:
+    return None if changed is None else _seconds(now - changed)
+
+
+def _when(age: float | None) -> int | None:
+    """Return the time of day so many seconds ago; the clock may have been set since."""
+    return None if age is None else round(time.time() - age)
 
 
 def _seconds(duration: int) -> float:

@@ -19,8 +19,9 @@ from tandem.dhcp.lease import canonical_address, from_wire, to_wire
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any, Protocol
+    from typing import Protocol
 
+    from tandem.control.status_schema import DhcpExchange
     from tandem.dhcp.lease import Lease
     from tandem.log import Logger
     from tandem.replication.replication import Replication
@@ -104,9 +105,16 @@ class Exchange:
             self._counters["received"] += 1
         self._leases.heard_all()
 
-    def status(self) -> dict[str, Any]:
-        """Counters, and which peers have been told everything."""
-        return {"told": sorted(self._peers - self._behind), **self._counters}
+    def status(self) -> DhcpExchange:
+        """Return counters, and which peers have been told everything."""
+        counters = self._counters
+        return {
+            "told": sorted(self._peers - self._behind),
+            "sent": counters["sent"],
+            "received": counters["received"],
+            "malformed": counters["malformed"],
+            "resent": counters["resent"],
+        }
 
     def _line(self, address: str) -> bytes:
         lease = self._leases.lease(address)

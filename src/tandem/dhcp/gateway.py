@@ -26,9 +26,9 @@ from tandem.effects import files
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any
 
     from tandem.config.schema import DhcpGateway
+    from tandem.control.status_schema import Dhcp
     from tandem.dhcp.restart import Restarts
     from tandem.effects.guard import Guard
     from tandem.effects.process import Exit
@@ -393,7 +393,7 @@ class Gateway:
         """What keeps DHCP from following the role; "": nothing."""
         return self.problem or "; ".join(str(failure) for failure in self._guard.failures)
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> Dhcp:
         """What `tandem status` shows."""
         return {
             "leases": len(self._table),

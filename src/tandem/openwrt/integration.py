@@ -10,9 +10,9 @@ from tandem.openwrt.tandem_object import TandemObject
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from tandem.control.server import Handler
+    from tandem.control.status_schema import Entry
     from tandem.log import Logger
     from tandem.loop import Loop
     from tandem.plan.result import Plan
@@ -52,9 +52,9 @@ class OpenWrt:
         """Follow the networks that this plan names."""
         self._networks.follow(names_in(plan.config), plan.leases.resolvers if plan.leases else {})
 
-    def told(self, transition: dict[str, Any]) -> None:
+    def told(self, transition: Entry) -> None:
         """Tell of a transition, see `history.entry`."""
-        self._object.tell(transition)
+        self._object.tell(dict(transition))
 
     def stop(self) -> None:
         """Tell what has not been told, and leave the bus."""

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The schema of the status: what `tandem status --json` and `ubus call tandem status` give.
+
+`status` builds plain dictionaries, and mypy compares them with these types. The resident daemon never
+imports this module: dataclasses would cost it memory for every class and every object. `make generated`
+makes docs/status.md and docs/status.schema.json from it, and tests hold the output of real daemons to it.
+
+A field is never renamed and keeps its meaning. `schema_version` grows when a field goes or changes its
+meaning; new fields do not change it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypedDict
+
+Counters = dict[str, int]
+
+
+class Scheduling(TypedDict):
+    """How well the daemon keeps its times."""
+
+    policy: Annotated[str, "the scheduling policy with its priority, as in FIFO 50"]
+    memory_locked: Annotated[bool, "the daemon's memory is not swapped"]
+    late_max_ms: Annotated[float, "the latest timer since the start"]
+    late_count: Annotated[int, "timers that were later than late_limit_ms"]
+    late_limit_ms: Annotated[float, "a timer that is later than this is counted"]
+
+
+class DhcpExchange(TypedDict):
+    """Leases to and from peers."""
+
+    told: Annotated[list[str], "peers that know all leases of this router"]
+    sent: Annotated[int, "leases that were sent to peers"]
+    received: Annotated[int, "leases that peers have sent"]
+    malformed: Annotated[int, "messages of peers that were not understood"]
+    resent: Annotated[int, "leases that were sent again, because a peer knew another one"]
+
+
+class Dhcp(DhcpExchange):
+    """DHCP that follows the role."""
+
+    leases: Annotated[int, "leases that this router knows"]
+    answering: Annotated[list[str], "what this router answers: devices with their family"]
+    waiting: Annotated[bool, "dnsmasq has not read the latest leases yet"]
+    restarts: Annotated[int, "restarts of dnsmasq because of news"]
+    refused: Annotated[int, "leases that were not taken because there were too many"]
+    problem: Annotated[str, "what is wrong; empty: nothing"]
+
+
+class Group(TypedDict):
+    """A sync group: instances that have one role. An instance without a group is a group of its own."""
+
+    name: Annotated[str, "the name; that of its instance if it is implicit"]
+    state: Annotated[str, "INIT, BACKUP, MASTER (this router has the addresses), FAULT or STOP"]
+    since_s: Annotated[float | None, "seconds since the last change of the state; null: there was none"]
+    since: Annotated[int | None, "when that was, in seconds since the epoch"]
+    members: Annotated[list[str], "the names of its instances"]
+    implicit: Annotated[bool, "the group is a single instance"]
+    standby: Annotated[bool, "`tandem standby` keeps this router out of service"]
+    held: Annotated[bool, "`tandem failover` keeps this router from preempting"]
+    probation: Annotated[str, "why the group does not preempt after a failure; empty: it does"]
+    damped_s: Annotated[float | None, "seconds for which the group does not preempt, after many changes"]
+    faults: Annotated[list[str], "why the state is FAULT"]
+
+
+class Priority(TypedDict):
+    """The priority of an instance."""
+
+    base: Annotated[int, "as configured"]
+    effective: Annotated[int, "with what trackers add"]
+    why: Annotated[list[str], "what adds how much"]
+
+
+class Advertiser(TypedDict):
+    """Another router, as its adverts show it."""
+
+    address: Annotated[str, "the source of the adverts"]
+    priority: Annotated[int, "0: it has resigned"]
+    interval_ms: Annotated[float, "between two adverts"]
+    last_advert_s: Annotated[float, "seconds since the last advert"]
+
+
+class Tracker(TypedDict):
+    """An interface or a script whose state changes the priority, or is a fault."""
+
+    kind: Annotated[str, "interface or script"]
+    name: Annotated[str, "of the interface or the script"]
+    up: Annotated[bool | None, "null: not known yet"]
+    weight: Annotated[int, "what the priority gains or loses; 0: down is a fault"]
+
+
+class Instance(TypedDict):
+    """A virtual router on one interface."""
+
+    name: Annotated[str, "the name"]
+    group: Annotated[str, "the name of its group"]
+    state: Annotated[str, "that of the group"]
+    since_s: Annotated[float | None, "as in the group"]
+    since: Annotated[int | None, "as in the group"]
+    interface: Annotated[str, "as configured"]
+    device: Annotated[str | None, "the device of the interface; null: there is none"]
+    family: Annotated[int, "4 or 6"]
+    version: Annotated[int, "of VRRP, 2 or 3"]
+    virtual_router_id: Annotated[int, "1 to 255"]
+    priority: Annotated[Priority, "the priority and its sum"]
+    advert_int_ms: Annotated[int, "between two adverts"]
+    preempt: Annotated[bool, "a better router takes over from a lesser one"]
+    faults: Annotated[list[str], "those of the group"]
+    source: Annotated[str | None, "the address that adverts come from; null: there is none"]
+    peer: Annotated[Advertiser | None, "the router that is active, or was heard last; null: none heard"]
+    stranger: Annotated[Advertiser | None, "the router that was ignored last, because it is no Tandem peer"]
+    addresses: Annotated[list[str], "the virtual addresses, each with its device"]
+    routes: Annotated[int, "how many virtual routes there are"]
+    rules: Annotated[int, "how many virtual rules there are"]
+    snat: Annotated[str | None, "the source address of connections; null: none"]
+    trackers: Annotated[list[Tracker], "what is tracked"]
+    transitions: Annotated[int, "changes of the state since the start"]
+    counters: Annotated[Counters, "packets that were sent, received or dropped; those that are not zero"]
+
+
+class Entry(TypedDict):
+    """A change of the state of an instance or a group."""
+
+    time: Annotated[float, "seconds since the epoch, reckoned from the clock of now"]
+    kind: Annotated[str, "instance or group"]
+    name: Annotated[str, "of the instance or group"]
+    state: Annotated[str, "the new state"]
+    priority: Annotated[int, "at that moment; 0 for groups"]
+    why: Annotated[str, "the cause, with the router that was it; empty for groups"]
+
+
+class Status(TypedDict):
+    """Everything that is known now. Durations are seconds (`_s`) or milliseconds (`_ms`)."""
+
+    schema_version: Annotated[int, "of this schema"]
+    version: Annotated[str, "of the running daemon"]
+    pid: Annotated[int, "its process"]
+    uptime_s: Annotated[float, "seconds since its start"]
+    router_id: Annotated[str, "the name of this router; may be empty"]
+    config_file: Annotated[str, "the configuration that it has read"]
+    scheduling: Annotated[Scheduling, "how well it keeps its times"]
+    health: Annotated[dict[str, list[str]], "what is wrong though the roles are fine: details by reason"]
+    dhcp: Annotated[Dhcp | None, "null: no instance has `option dhcp`"]
+    networks: Annotated[dict[str, str | None], "OpenWrt's networks that are named, with their devices"]
+    groups: Annotated[list[Group], "in the order of the configuration"]
+    instances: Annotated[list[Instance], "in the order of their groups"]
+    history: Annotated[list[Entry], "the last changes, the latest at the end"]
+    counters: Annotated[Counters, "what went wrong, by kind"]
+
+
+class DaemonFacts(TypedDict):
+    """What only the daemon knows of its status."""
+
+    config_file: str
+    started: int  # ns
+    memory_locked: bool
+    health: dict[str, list[str]]
+    dhcp: Dhcp | None
+    history: list[Entry]
+    counters: dict[str, int]
