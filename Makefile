@@ -30,12 +30,12 @@ ARGS  ?=
 # Tests without a network share the cores; one that starts daemons on the real kernel has the machine to itself.
 ON_BOTH_CORES := tests/unit tests/property
 
-.PHONY: help demo test qemu qemu-full qemu-shell qemu-figures qemu-pin lint generated bench build ipk apk feed-key feed release clean
+.PHONY: help demo test qemu qemu-full qemu-shell qemu-figures qemu-pin lint generated diagrams bench build ipk apk feed-key feed release clean
 help:
 	@echo 'make demo    two routers, one gateway, one of them dies (ARGS="--advert 0.1")'
 	@echo 'make test    all tests (TESTS=tests/unit ARGS="-k name -x")'
 	@echo 'make lint    ruff, mypy'
-	@echo 'make generated  the files that are made from tables in the code: docs, completion, ACLs'
+	@echo 'make generated  the files that are made from tables in the code: docs (make diagrams), completion, ACLs'
 	@echo 'make bench   tandemd beside keepalived (ARGS="--runs 20 --only power")'
 	@echo 'make qemu    the same in virtual machines (ARCH=aarch64, armv7, s390x; qemu-full, qemu-shell: qemu/README.md)'
 	@echo 'make build   sdist and wheel in build/'
@@ -73,7 +73,7 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check --config src/pyproject.toml src tests openwrt-feed qemu
 	cd src && ../$(BIN)/mypy tandem
 
-generated: $(VENV)/.test
+generated diagrams: $(VENV)/.test
 	$(BIN)/python -m tests.tools.generate
 
 bench: $(VENV)/.test

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`make generated`: write the files that are made from the tables in the code.
+"""`make generated`, or `make diagrams`: write the files that are made from the tables in the code.
 
 A test (tests/unit/test_generated.py) compares the committed files with what this makes.
 """
@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tests.tools import command_files, status_files
+from tests.tools import command_files, machines, status_files
 
 ROOT = Path(__file__).parents[2]
 
 
 def texts() -> dict[str, str]:
     """Every file that is made, with its text; paths are relative to the checkout."""
-    return command_files.texts() | status_files.texts()
+    return command_files.texts() | status_files.texts() | machines.texts()
 
 
 def links() -> dict[str, str]:
