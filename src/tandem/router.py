@@ -35,8 +35,9 @@ from tandem.core.neighbour import Neighbours
 from tandem.core.packet import PROBE, Advertisement, PacketError, Reason, check, decode
 from tandem.core.settings import Group, Instance
 from tandem.core.state import Role
-from tandem.core.strangers import Strangers
+from tandem.core.strangers import Source, Strangers
 from tandem.core.sync_group import SyncGroup
+from tandem.core.timers import CENTISECOND
 from tandem.core.trouble import Trouble
 from tandem.core.virtual_router import VirtualRouter
 from tandem.effects.endpoint import Endpoint, text
@@ -218,16 +219,18 @@ class Router:
             if endpoint.source is not None
         ]
 
-    def peer_sources(self, peer: str, sources: tuple[tuple[int, bytes], ...]) -> None:
-        """Take the sources of an authenticated peer's adverts; empty: its session has ended."""
-        self.strangers.told(peer, sources)
+    def peer_sources(self, peer: str, sources: tuple[Source, ...], authenticated: bool) -> None:
+        """Take the sources of a peer's adverts; empty: its session has ended."""
+        self.neighbours.told(peer, sources)
+        self.strangers.told(peer, sources if authenticated else ())
         self._sort_soon()
 
     def _expect_peers(self) -> None:
         sync = self.plan.config.conntrack_sync
         peers = () if sync is None else sync.peers
         self.strangers.expect(peer.name for peer in peers)
-        self.neighbours.expect({peer.name: _addresses(peer) for peer in peers})
+        segments = [instance.name for instance in self.plan.config.instances]
+        self.neighbours.expect({peer.name: _addresses(peer) for peer in peers}, segments)
         self._tell_partner_soon()
 
     def neighbour(self, name: str, event: str) -> None:
@@ -322,9 +325,12 @@ class Router:
                     self._sort()  # the first active router that is heard: no flood must drown it from now on
                 else:
                     self._sort_soon()
-            if endpoint.installed and event.advert.priority:
-                interval_ms = event.advert.interval_cs * 10
-                self.trouble.contested(event.instance, text(event.source), interval_ms, self._loop.now())
+            now, settings, advert = self._loop.now(), endpoint.settings, event.advert
+            interval = max(advert.interval_cs, settings.advert_int_cs) * CENTISECOND
+            source = settings.virtual_router_id, event.source
+            self.neighbours.advert(event.instance, source, advert.priority, interval, now)
+            if endpoint.installed and advert.priority:
+                self.trouble.contested(event.instance, text(event.source), advert.interval_cs * 10, now)
 
     def _admit(self, sock: VrrpSocket, packet: Received) -> tuple[Endpoint, AdvertReceived] | None:
         """Whom the packet is for and what it says; None after counting why it is dropped."""

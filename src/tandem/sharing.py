@@ -190,9 +190,9 @@ class Sharing:
     # The parts
 
     def _peer_sources(self, peer: str, sources: tuple[Source, ...]) -> None:
-        """Pass a peer's sources on if it is authenticated: others decide nothing about strangers."""
+        """Pass a peer's sources on; those of a peer without a secret decide nothing about strangers."""
         insecure = self.replication is None or self.replication.settings.insecure
-        self._router.peer_sources(peer, () if insecure else sources)
+        self._router.peer_sources(peer, sources, not insecure)
 
     def _masters(self) -> list[str]:
         return [

@@ -74,10 +74,11 @@ class WireWatch:
         self._ask(now)
 
     def _situations(self, now: int) -> Iterator[Situation]:
-        links = self._router.links
+        links, neighbours = self._router.links, self._router.neighbours
         present = links.addresses()
+        neighbours.due(now)
         for group in self._router.groups.values():
-            claimants = self._active_peers(group.settings.name) if group.role is Role.ACTIVE else ()
+            others = self._active_peers(group.settings.name) if group.role is Role.ACTIVE else ()
             for member in group.members:
                 endpoint = self._router.endpoints[member.name]
                 settings = endpoint.settings
@@ -90,7 +91,7 @@ class WireWatch:
                     interval_ms=settings.advert_int_cs * 10,
                     learns_interval=settings.version == 3,
                     peer=_peer(member, now),
-                    claimants=claimants,
+                    unheard=tuple(peer for peer in others if neighbours.unheard(peer, member.name)),
                     strays=tuple((text(stray), self._device_of(stray)) for stray in strays),
                 )
 

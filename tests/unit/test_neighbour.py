@@ -10,6 +10,7 @@ import pytest
 from tandem.core import neighbour as n
 from tandem.core.events import Partner
 from tandem.core.neighbour import CHANNEL, Connections, Neighbour, Neighbours, Verdict
+from tandem.core.strangers import SOURCES_MAX
 from tandem.core.timers import SECOND
 
 UNKNOWN, KNOWN, IN_STEP = Connections
@@ -129,7 +130,7 @@ def test_the_segment_that_is_late_first_is_judged_first() -> None:
 
 def pair() -> tuple[Neighbours, Neighbour, Neighbour]:
     known = Neighbours()
-    known.expect({"r1": frozenset([R1]), "r2": frozenset([R2])})
+    known.expect({"r1": frozenset([R1]), "r2": frozenset([R2])}, ["lan", "dmz"])
     r1, r2 = known
     return known, r1, r2
 
@@ -161,6 +162,62 @@ def test_a_session_that_ends_ends_the_stream() -> None:
 def test_other_peers_in_the_configuration() -> None:
     known, r1, r2 = pair()
     r1.handle(n.HOLDS_OURS, 0)
-    known.expect({"r1": frozenset([R2]), "r3": frozenset()})
+    known.expect({"r1": frozenset([R2]), "r3": frozenset()}, [])
     assert known.get("r1") is r1 and known.get("r2") is None and known.get("r3") is not r2
     assert known.partner == Partner(True, True, frozenset([R2]))
+
+
+def test_adverts_are_those_of_the_neighbour_that_has_told_their_source() -> None:
+    known, r1, r2 = pair()
+    known.told("r1", [(51, R1)])
+    known.told("r2", [(51, R2)])
+    known.told("nobody", [(51, R1)])
+    known.advert("lan", (51, R1), 100, SECOND, 10 * SECOND)
+    known.advert("lan", (52, R2), 100, SECOND, 10 * SECOND)
+    assert r1.verdicts == {"lan": ALIVE} and r2.verdicts == {}
+    assert not known.unheard("r1", "lan") and known.unheard("r1", "dmz") and known.unheard("r2", "lan")
+    assert not known.unheard("nobody", "lan")
+    known.due(11 * SECOND + SECOND // 4)
+    assert r1.verdicts == {"lan": SUSPECT} and not known.unheard("r1", "lan"), "an advert is late"
+    r1.handle(n.OPENED, 11 * SECOND)
+    known.due(14 * SECOND)
+    assert r1.verdicts == {"lan": PARTITIONED} and known.unheard("r1", "lan")
+
+
+def test_a_neighbour_that_resigns_is_expected_no_more() -> None:
+    known, r1, _ = pair()
+    known.told("r1", [(51, R1)])
+    known.advert("lan", (51, R1), 100, SECOND, 10 * SECOND)
+    known.advert("lan", (51, R1), 0, SECOND, 10 * SECOND)
+    assert r1.verdicts == {"lan": DEAD} and r1.next_deadline() is None
+
+
+def test_what_is_not_expected_any_more_is_forgotten() -> None:
+    known, r1, _ = pair()
+    known.told("r1", [(51, R1)])
+    known.told("r2", [(51, R2)])
+    r1.handle(n.OPENED, 10 * SECOND)
+    for segment in ("lan", "dmz"):
+        known.advert(segment, (51, R1), 100, SECOND, 10 * SECOND)
+    known.expect({"r1": frozenset([R1])}, ["dmz"])
+    assert r1.verdicts == {"dmz": ALIVE}
+    known.due(20 * SECOND)
+    assert r1.verdicts == {"dmz": PARTITIONED}, "the session is still there"
+    known.expect({"r2": frozenset([R2])}, ["dmz"])
+    known.advert("dmz", (51, R1), 100, SECOND, 21 * SECOND)
+    known.advert("dmz", (51, R2), 100, SECOND, 21 * SECOND)
+    assert r1.verdicts == {"dmz": PARTITIONED} and known.unheard("r2", "dmz"), "it has told no source yet"
+
+
+def test_sources_end_with_the_session_and_are_bounded() -> None:
+    known, r1, r2 = pair()
+    known.told("r2", [(51, R2)])
+    known.told("r1", [(51, bytes((10, 9, *divmod(number, 256)))) for number in range(2 * SOURCES_MAX)])
+    known.advert("dmz", (51, bytes((10, 9, *divmod(SOURCES_MAX, 256)))), 100, SECOND, 0)
+    assert r1.verdicts == {}
+    known.advert("dmz", (51, bytes((10, 9, *divmod(SOURCES_MAX - 1, 256)))), 100, SECOND, 0)
+    assert r1.verdicts == {"dmz": ALIVE}
+    known.told("r1", [])
+    known.advert("lan", (51, R1), 100, SECOND, 0)
+    known.advert("lan", (51, R2), 100, SECOND, 0)
+    assert r1.verdicts == {"dmz": ALIVE} and r2.verdicts == {"lan": ALIVE}

@@ -150,7 +150,7 @@ def test_alternating_virtual_router_ids_cost_a_few_log_lines_and_no_memory() -> 
 @pytest.mark.parametrize("priority", [255, 150, 0])
 def test_a_stranger_is_counted_beside_an_authenticated_peer(priority: int) -> None:
     wire = Wire(LAN)
-    wire.router.peer_sources("r2", ((51, PEER),))
+    wire.router.peer_sources("r2", ((51, PEER),), authenticated=True)
     wire.read(wire.packet(STRANGER, advert=wire.advert(priority)))
     assert wire.endpoint.counters == {"strangers_ignored": 1}
     assert wire.endpoint.stranger == (STRANGER, priority, 100, 0)

@@ -62,16 +62,14 @@ def test_another_router_is_active_as_well() -> None:
 
 
 def test_a_peer_that_is_active_says_so_by_the_channel_alone() -> None:
-    trouble, both = Trouble(), situation(claimants=("r1",))
+    trouble, both = Trouble(), situation(unheard=("r1",))
     assert trouble.look(10 * S, [both]) == {}, "one of the two may be about to yield"
     [[text]] = trouble.look(13 * S, [both]).values()
     assert text.startswith("I1: r1 is active as well: its adverts are not heard here")
-    assert trouble.look(16 * S, [situation(active=False, claimants=("r1",))]) == {}
+    assert trouble.look(16 * S, [situation(active=False, unheard=("r1",))]) == {}
     seen(trouble, "contested", "192.168.1.3", 1000, start=10, end=19)
-    [[text]] = trouble.look(19 * S, [both]).values()
-    assert "192.168.1.3 is active as well: it does not hear this router" in text, (
-        "it is the peer that is deaf"
-    )
+    [[text]] = trouble.look(19 * S, [situation()]).values()
+    assert "192.168.1.3 is active as well: it does not hear this router" in text, "the peer is deaf"
 
 
 def test_slow_adverts_are_no_pause() -> None:

@@ -24,13 +24,17 @@ A path is silent when nothing came for its limit. The deadlines are fields: the 
 from __future__ import annotations
 
 from enum import Enum
+from itertools import islice
 
 from tandem.core.events import Partner
+from tandem.core.strangers import SOURCES_MAX
 from tandem.core.timers import earliest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
+    from tandem.core.strangers import Source
 
 
 class Connections(Enum):
@@ -113,6 +117,7 @@ VERDICTS: dict[tuple[Verdict, str], Verdict] = {
     (Verdict.DEAD, SPEAKS): Verdict.PARTITIONED,
 }
 
+ADVERTS = 4  # intervals without an advert, and the segment is silent: RFC 9568 waits for three and the skew
 CHANNEL = "channel"  # the path of the channel's session, which says itself when it ends
 
 
@@ -179,6 +184,11 @@ class Neighbour:
             for name in self.verdicts:
                 self._judge(name, HEARD if name == path else SPEAKS)
 
+    def keep(self, segments: Collection[str]) -> None:
+        """Forget all segments but these."""
+        self.verdicts = {name: verdict for name, verdict in self.verdicts.items() if name in segments}
+        self._paths = {name: path for name, path in self._paths.items() if name in (CHANNEL, *self.verdicts)}
+
     def lost(self, path: str) -> None:
         """Nothing comes by this path any more."""
         found = self._paths.get(path)
@@ -214,6 +224,7 @@ class Neighbours:
 
     def __init__(self) -> None:
         self._known: dict[str, Neighbour] = {}
+        self._by_source: dict[Source, Neighbour] = {}
 
     def __iter__(self) -> Iterator[Neighbour]:
         return iter(self._known.values())
@@ -222,12 +233,42 @@ class Neighbours:
         """Return a neighbour; None when no peer of the configuration has this name."""
         return self._known.get(name)
 
-    def expect(self, peers: Mapping[str, frozenset[bytes]]) -> None:
-        """Take the peers of the configuration, each with its addresses; forget all others."""
+    def expect(self, peers: Mapping[str, frozenset[bytes]], segments: Collection[str]) -> None:
+        """Take the peers of the configuration, with their addresses, and the segments; forget all others."""
         known = {name: self._known.get(name) or Neighbour(addresses) for name, addresses in peers.items()}
         for name, addresses in peers.items():
             known[name].addresses = addresses
+            known[name].keep(segments)
         self._known = known
+        self._by_source = {key: one for key, one in self._by_source.items() if one in known.values()}
+
+    def told(self, name: str, sources: Iterable[Source]) -> None:
+        """Take the sources of a neighbour's adverts; none when its session has ended."""
+        self._by_source = {
+            key: one for key, one in self._by_source.items() if one is not self._known.get(name)
+        }
+        if (found := self._known.get(name)) is not None:
+            self._by_source |= dict.fromkeys(islice(sources, SOURCES_MAX), found)
+
+    def advert(self, segment: str, source: Source, priority: int, interval: int, now: int) -> None:
+        """An advertisement came on this segment, from a neighbour or another router."""
+        found = self._by_source.get(source)
+        if found is None:
+            return
+        if priority:
+            found.heard(segment, now, interval * 5 // 4, ADVERTS * interval)
+        else:
+            found.lost(segment)
+
+    def unheard(self, name: str, segment: str) -> bool:
+        """Whether nothing of this neighbour comes on this segment."""
+        found = self._known.get(name)
+        return found is not None and found.verdicts.get(segment) not in (Verdict.ALIVE, Verdict.SUSPECT)
+
+    def due(self, now: int) -> None:
+        """Judge all neighbours."""
+        for one in self:
+            one.due(now)
 
     @property
     def partner(self) -> Partner:

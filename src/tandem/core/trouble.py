@@ -35,7 +35,7 @@ class Situation:
     interval_ms: int
     learns_interval: bool  # VRRP version 3
     peer: tuple[str, int] | None = None  # a backup's active router: address, interval in ms
-    claimants: tuple[str, ...] = ()  # peers that say by the channel that they are active for it
+    unheard: tuple[str, ...] = ()  # neighbours that say that they are active for it, and are not heard here
     strays: tuple[tuple[str, str], ...] = ()  # address and device of virtual addresses without the role
 
 
@@ -127,7 +127,7 @@ class Trouble:
 
     def _of(self, one: Situation, now: int) -> list[str]:
         found = []
-        for peer in one.claimants if one.active else ():
+        for peer in one.unheard if one.active else ():
             self._unheard.note((one.name, peer), now)
         if one.active and one.name in self._contested:
             for (source,) in self._contested[one.name].lasting(now):
@@ -135,14 +135,12 @@ class Trouble:
                     f"{one.name}: {source} is active as well: it does not hear this router, "
                     "look at what lies between them and at their firewalls"
                 )
-        if one.active and not (one.name in self._contested and self._contested[one.name].recent(now)):
-            unheard = [peer for name, peer in self._unheard.lasting(now) if name == one.name]
-            found += [
-                f"{one.name}: {peer} is active as well: its adverts are not heard here, "
-                "look at what lies between them and at this router's firewall"
-                for peer in unheard
-                if peer in one.claimants
-            ]
+        found += [
+            f"{one.name}: {peer} is active as well: its adverts are not heard here, "
+            "look at what lies between them and at this router's firewall"
+            for name, peer in self._unheard.lasting(now)
+            if one.active and name == one.name and peer in one.unheard
+        ]
         if not one.active and one.peer is not None and one.learns_interval:
             source, interval_ms = one.peer
             if interval_ms != one.interval_ms:
