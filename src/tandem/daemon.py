@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from tandem.doctor.exchange import Exchange
     from tandem.openwrt.integration import OpenWrt
     from tandem.scripts import Runners
+    from tandem.sharing import Send
 
 USAGE = """usage: tandemd -c FILE [--control SOCKET] [--ubus SOCKET] [--syslog] [--log-level LEVEL]
 
@@ -223,10 +224,10 @@ class Daemon:
         openwrt.take_plan(plan)
         return openwrt
 
-    def _make_doctor(self) -> Exchange:
+    def _make_doctor(self, send: Send) -> Exchange:
         from tandem.doctor.exchange import Exchange
 
-        return Exchange(self._loop, self._log, PACKAGE_DIR, self._config_file, self._control_path)
+        return Exchange(self._loop, self._log, send, PACKAGE_DIR, self._config_file, self._control_path)
 
     def _name_networks(self, devices: dict[str, str | None]) -> None:
         """Names of the configuration stand for these devices now."""

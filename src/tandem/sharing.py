@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Sharing: everything that a router shares with its peers, as far as it is configured.
 
-A router shares connections (replication), the facts of `tandem doctor`, which use the same channel, and the
-leases of DHCP. None of these decides the role: when the kernel cannot replicate, the gateway works without
+The channel to the peers belongs to this module. A router shares its connections (replication), the leases of
+DHCP, the facts of `tandem doctor`, its roles and the sources of its adverts; each of them works without the
+others. None of these decides the role: when the kernel cannot replicate, the gateway works without
 replication, and `health` says what is missing.
 """
 
@@ -16,6 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tandem.channel.channel import Channel, Peer
+    from tandem.channel.events import Event
     from tandem.channel.vrrp_sources import VrrpSources
     from tandem.control.peer_roles import PeerRoles
     from tandem.core.actions import GroupTransition
@@ -31,11 +34,13 @@ if TYPE_CHECKING:
     from tandem.replication.replication import Replication
     from tandem.router import Router
 
+    Send = Callable[[str, bytes], bool]
+
 
 class Sharing:
     """Starts, changes and ends the parts.
 
-    `make_doctor` is called when there is a channel for it, `states` gives the groups' states.
+    `make_doctor(send)` is called when there is a channel for it, `states` gives the groups' states.
     """
 
     def __init__(
@@ -46,9 +51,10 @@ class Sharing:
         interfaces: Interfaces,
         nftables: Nftables,
         router: Router,
-        make_doctor: Callable[[], Exchange],
+        make_doctor: Callable[[Send], Exchange],
         states: Callable[[], dict[str, str]],
     ) -> None:
+        self.channel: Channel | None = None
         self.replication: Replication | None = None
         self.doctor: Exchange | None = None
         self.dhcp: Gateway | None = None
@@ -64,7 +70,7 @@ class Sharing:
         self._states = states
         self._dnsmasq = Restarts(loop, log)
         self._lacking = ""  # why connections are not replicated though they should be
-        self._dhcp_of: object = None  # the settings and the replication that DHCP was started with
+        self._dhcp_of: object = None  # the settings and the channel that DHCP was started with
 
     # Life
 
@@ -74,52 +80,61 @@ class Sharing:
         self.settle(plan)
 
     def prepare(self, plan: Plan) -> None:
-        """Start or change replication before the groups change; `settle` ends it."""
-        settings = plan.config.conntrack_sync
-        if settings is None:
-            self._lacking = ""
+        """Start or change the channel and replication before the groups change; `settle` ends them."""
+        self._lacking = ""
+        if not (peers := self._peers(plan)):
             return
-        try:
-            if self.replication is None:
-                self.replication = self._replicate(plan)
-            else:
-                self.follow_devices(plan)
-            self._lacking = ""
-        except OSError as error:
-            self._lacking = str(error)
-            self._log.error(f"connections are not replicated: {error}")
+        fresh = self.channel is None
+        channel = self.channel or self._make_channel(peers)
+        if plan.config.conntrack_sync is not None and self.replication is None:
+            try:
+                self.replication = self._replicate(plan, channel)
+            except OSError as error:
+                self._lacking = str(error)
+                self._log.error(f"connections are not replicated: {error}")
+        if fresh:
+            channel.start()
+        else:
+            self.follow_devices(plan)
 
     def settle(self, plan: Plan) -> None:
-        """Finish, when the groups have the configuration of `plan`: end replication, and change DHCP."""
-        if plan.config.conntrack_sync is None and self.replication is not None:
-            replication, self.replication, self.peer_roles = self.replication, None, None
-            self._vrrp_sources = None
-            self._executor.take_connections(None)
-            replication.stop(lambda: None)
+        """Finish, when the groups have the configuration of `plan`: end what it lacks, and change DHCP."""
+        channel = self.channel
+        if channel is not None and not self._peers(plan):
+            self._end_replication(channel.close) if self.replication is not None else channel.close()
+            self.channel = self.peer_roles = self._vrrp_sources = None
             if self.doctor is not None:
                 self.doctor.close()
                 self.doctor = None
-        wanted = (plan.config.dhcp_gateway, plan.leases, self.replication)
+        elif channel is not None and plan.config.conntrack_sync is None and self.replication is not None:
+            replication = self.replication
+            self._end_replication(lambda: channel.leave(replication))
+        wanted = (plan.config.dhcp_gateway, plan.leases, self.channel)
         if wanted != self._dhcp_of:
             if self.dhcp is not None:
                 self.dhcp.stop() if plan.leases is not None else self.dhcp.release()
             self.dhcp = self._follow(plan)
             self._dhcp_of = wanted
 
+    def _end_replication(self, stopped: Callable[[], None]) -> None:
+        assert self.replication is not None  # the caller has looked
+        replication, self.replication = self.replication, None
+        self._executor.take_connections(None)
+        replication.stop(stopped)
+
     def follow_devices(self, plan: Plan) -> None:
-        """Let the running replication have the settings of `plan`, with the devices of now."""
+        """Let the running parts have the settings of `plan`, with the devices of now."""
+        if self.channel is not None and (peers := self._peers(plan)):
+            self.channel.reload(peers)
         settings = plan.config.conntrack_sync
         if self.replication is not None and settings is not None:
-            from tandem.replication.configured import on_devices
-
-            devices = on_devices(settings, self._interfaces.links.device)
-            self.replication.reload(devices, plan.config.globals.router_id)
+            self.replication.reload(settings)
 
     def stop(self, ended: Callable[[], None]) -> None:
         """End all parts; `ended` is called once, now or later, when the last part has ended."""
         waits: list[Callable[[Callable[[], None]], None]] = [self._dnsmasq.finish]
-        if self.replication is not None:
-            waits.append(self.replication.stop)
+        if self.channel is not None:
+            waits.append(self._stop_channel)
         left = len(waits)
 
         def one_ended() -> None:
@@ -134,6 +149,16 @@ class Sharing:
             self.doctor.close()
         for wait in waits:
             wait(one_ended)
+
+    def _stop_channel(self, stopped: Callable[[], None]) -> None:
+        channel = self.channel
+        assert channel is not None  # the caller has looked
+
+        def end() -> None:
+            channel.close()
+            stopped()
+
+        self.replication.stop(end) if self.replication is not None else end()
 
     # News
 
@@ -189,10 +214,17 @@ class Sharing:
 
     # The parts
 
+    def _happened(self, peer: str, event: Event) -> None:
+        """Tell the router about a session that no connections are replicated over."""
+        from tandem.channel.events import of_neighbour
+
+        if (news := of_neighbour(event)) is not None:
+            self._router.neighbour(peer, news)
+
     def _peer_sources(self, peer: str, sources: tuple[Source, ...]) -> None:
         """Pass a peer's sources on; those of a peer without a secret decide nothing about strangers."""
-        insecure = self.replication is None or self.replication.settings.insecure
-        self._router.peer_sources(peer, sources, not insecure)
+        trusted = self.channel is not None and not self.channel.links[peer].settings.insecure
+        self._router.peer_sources(peer, sources, trusted)
 
     def _masters(self) -> list[str]:
         return [
@@ -202,18 +234,46 @@ class Sharing:
             for member in group.members
         ]
 
-    def _replicate(self, plan: Plan) -> Replication:
-        """Start replication; only this loads its modules, so that routers without it save the memory."""
+    def _peers(self, plan: Plan) -> list[Peer]:
+        """Return the routers that `plan` has a channel to, on the devices of now."""
+        settings = plan.config.conntrack_sync
+        if settings is None:
+            return []
+        from tandem.replication.configured import on_devices, peers
+
+        return peers(on_devices(settings, self._interfaces.links.device), plan.config.globals.router_id)
+
+    def _make_channel(self, peers: list[Peer]) -> Channel:
+        """Make the channel; only this loads its modules, so that routers without it save the memory."""
+        from tandem.channel.channel import Channel
+        from tandem.channel.vrrp_sources import TOPIC as SOURCES
+        from tandem.channel.vrrp_sources import VrrpSources
+        from tandem.control.peer_roles import TOPIC as ROLES
+        from tandem.control.peer_roles import PeerRoles
+        from tandem.doctor.exchange import TOPIC as DOCTOR
+
+        self.channel = channel = Channel(self._loop, self._log, peers, self._happened)
+        self.doctor = self._make_doctor(lambda peer, data: channel.send(peer, DOCTOR, data))
+        channel.subscribe(DOCTOR, self.doctor)
+        self.peer_roles = PeerRoles(self._states, lambda peer, data: channel.send(peer, ROLES, data))
+        channel.subscribe(ROLES, self.peer_roles)
+        self._vrrp_sources = VrrpSources(
+            self._router.sources, lambda peer, data: channel.send(peer, SOURCES, data), self._peer_sources
+        )
+        channel.subscribe(SOURCES, self._vrrp_sources)
+        return channel
+
+    def _replicate(self, plan: Plan, channel: Channel) -> Replication:
+        """Start replication; only this loads its modules."""
         settings = plan.config.conntrack_sync
         assert settings is not None  # the caller has seen to it
-        from tandem.replication.configured import on_devices
         from tandem.replication.replication import Replication
 
         replication = Replication(
             self._loop,
             self._log,
-            on_devices(settings, self._interfaces.links.device),
-            plan.config.globals.router_id,
+            channel,
+            settings,
             self._interfaces.sysctls,
             self._interfaces.local_addresses,
             self._router.restored,
@@ -221,27 +281,11 @@ class Sharing:
             self._router.neighbour,
             self._router.reunited,
         )
-        from tandem.channel.vrrp_sources import TOPIC as SOURCES
-        from tandem.channel.vrrp_sources import VrrpSources
-        from tandem.control.peer_roles import TOPIC as ROLES
-        from tandem.control.peer_roles import PeerRoles
-        from tandem.doctor.exchange import TOPIC
-
-        doctor = self._make_doctor()
-        doctor.send = lambda peer, data: replication.send(peer, TOPIC, data)
-        replication.subscribe(TOPIC, doctor)
-        roles = PeerRoles(self._states, lambda peer, data: replication.send(peer, ROLES, data))
-        replication.subscribe(ROLES, roles)
-        sources = VrrpSources(
-            self._router.sources, lambda peer, data: replication.send(peer, SOURCES, data), self._peer_sources
-        )
-        replication.subscribe(SOURCES, sources)
         try:
             replication.start()
         except OSError:
-            replication.stop(lambda: None)
+            replication.stop(lambda: channel.leave(replication))
             raise
-        self.doctor, self.peer_roles, self._vrrp_sources = doctor, roles, sources
         self._executor.take_connections(replication)
         for name in self._masters():
             replication.role(name, "MASTER")
@@ -261,6 +305,6 @@ class Sharing:
         self._executor.take_guard(guard)
         gateway = Gateway(self._loop, self._log, settings, plan.leases, guard, self._dnsmasq)
         gateway.start(self._masters())
-        if self.replication is not None and settings.replicate:
-            gateway.exchange.join(self.replication)
+        if self.channel is not None and settings.replicate:
+            gateway.exchange.join(self.channel)
         return gateway

@@ -77,7 +77,7 @@ class Rogue:
         self._sock = router.enter(lambda: connect(address, timeout))
         secrets = {1: secret.encode()}
         settings = Settings(secrets, key_id=1, node=os.urandom(8), router_id="rogue", heartbeat=MINUTE)
-        self._session = Session(True, settings, os.urandom(16), Table(), Table(), time.monotonic_ns())
+        self._session = Session(True, settings, os.urandom(16), (Table(), Table()), time.monotonic_ns())
         try:
             while self._session.state is not OPENED:
                 self._flush()

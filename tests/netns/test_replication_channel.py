@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import pytest
@@ -35,7 +36,7 @@ class Router(threading.Thread):
     """A channel on a loop of its own, in a thread that lives in a namespace."""
 
     def __init__(
-        self, namespace: str, paths: tuple[Path, ...], node: int, own_secret: bytes = b"", **settings: object
+        self, namespace: str, paths: tuple[Path, ...], node: int, replicates: bool = True, **settings: object
     ) -> None:
         super().__init__(daemon=True)
         self.namespace = namespace
@@ -47,10 +48,11 @@ class Router(threading.Thread):
         self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._ready, self._bell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._stopped = threading.Event()
-        chosen: dict[str, object] = {"secrets": {1: SECRET}, "key_id": 1, "node": bytes([node] * 8)}
-        self._settings = Settings(**{**chosen, "heartbeat": 200 * MILLISECOND, **settings})  # type: ignore[arg-type]
-        self._paths = paths
-        self._own_secret = own_secret
+        chosen: dict[str, object] = {"secrets": {1: SECRET}, "key_id": 1, "heartbeat": 200 * MILLISECOND}
+        self.settings = Settings(**{**chosen, **settings})  # type: ignore[arg-type]
+        self.paths = paths
+        self._node = bytes([node] * 8)
+        self._replicates = replicates
         self.channel: Channel = None  # type: ignore[assignment]
         self.start()
         self.do(lambda: self.channel.start())
@@ -63,11 +65,12 @@ class Router(threading.Thread):
         self.channel = Channel(
             loop,
             Logger("debug", self.log),
-            self._settings,
-            [Peer("peer", self._paths, self._own_secret)],
-            lambda name: (self.own, self.held),
-            lambda name, event: self.events.append(event),
+            [Peer("peer", self.paths, self.settings)],
+            lambda name, event: None,
+            self._node,
         )
+        if self._replicates:
+            self.channel.join(self)
         self.channel.subscribe("notes", self)
         loop.add_reader(self._ready, self._bidden)
         while not self._stopped.is_set():
@@ -79,13 +82,21 @@ class Router(threading.Thread):
 
     def peer_opened(self, peer: str) -> None:
         self.heard.append("opened")
-        assert self.channel.send(peer, "notes", f"from {self.channel.settings.node[0]}".encode())
+        assert self.channel.send(peer, "notes", f"from {self._node[0]}".encode())
 
     def peer_closed(self, peer: str) -> None:
         self.heard.append("closed")
 
     def received(self, peer: str, data: bytes) -> None:
         self.heard.append(data)
+
+    # A user that replicates connections.
+
+    def tables(self, peer: str) -> tuple[Table, Table]:
+        return self.own, self.held
+
+    def happened(self, peer: str, event: Event) -> None:
+        self.events.append(event)
 
     def _bidden(self) -> None:
         os.read(self._ready, 1000)
@@ -115,6 +126,12 @@ class Router(threading.Thread):
             return self.channel.push(records, urgent)
 
         return self.do(push)
+
+    def reload(self, paths: tuple[Path, ...] = (), **settings: Any) -> None:
+        """Let the channel have other paths or settings of its peer."""
+        self.paths = paths or self.paths
+        self.settings = replace(self.settings, **settings)
+        self.do(lambda: self.channel.reload([Peer("peer", self.paths, self.settings)]))
 
     @property
     def peer(self) -> dict[str, Any]:
@@ -256,20 +273,53 @@ def test_what_was_made_with_a_removed_key_ends(cables: Cables) -> None:
     both = {1: SECRET, 2: b"the one of the next month"}
     left, right = cables.router(0, secrets=both, key_id=2), cables.router(1, secrets=both, key_id=1)
     up(left, right)
-    left.do(lambda: left.channel.take_secrets(both | {3: b"one that nobody uses yet"}))
+    left.reload(secrets=both | {3: b"one that nobody uses yet"})
     before = left.peer["sessions"]
-    left.do(lambda: left.channel.take_secrets({2: both[2]}))
+    left.reload(secrets={2: both[2]})
     wait_until(lambda: left.counters.get("unknown_key"), 10, "the other one may not come back with it")
     assert left.peer["state"] == "down" and left.peer["sessions"] == before
-    left.do(lambda: left.channel.take_secrets(both))
+    left.reload(secrets=both)
     up(left, right)
 
 
-def test_a_secret_for_one_peer(cables: Cables) -> None:
-    left = cables.router(0, own_secret=b"between the two of us")
-    right = cables.router(1, own_secret=b"between the two of us", secrets={1: b"something else entirely"})
+def test_a_reload_ends_only_what_it_changes(cables: Cables) -> None:
+    left, right = cables.pair()
+    left.own.apply_all([new(1)])
+    left.do(left.channel.stream_on)
+    up(left, right, path="10.1.0")
+    in_step(left, right)
+    wait_until(lambda: connections(left, right) == [1, 1], 10)
+    link, session = left.do(lambda: (left.channel.links["peer"], left.channel.links["peer"].current))
+    left.reload(secrets={**left.settings.secrets, 2: b"the one of the next month"})
+    assert left.do(lambda: (left.channel.links["peer"], left.channel.links["peer"].current)) == (
+        link,
+        session,
+    )
+    left.reload(paths=cables.paths(0)[1:])
+    up(left, right, path="10.2.0")
+    in_step(left, right)  # the stream goes on in the new session
+    left.do(lambda: left.channel.reload([]))
+    wait_until(lambda: right.peer["state"] == "down", 10)
+    assert left.do(left.channel.status)["listening"] == []
+    left.reload(stall_timeout=5_000 * MILLISECOND)
     up(left, right)
-    assert left.peer["authenticated"]
+    in_step(left, right)
+
+
+def test_connections_are_one_use_of_the_channel(cables: Cables) -> None:
+    """Topics work without them, and each end may begin and end to replicate while the other end goes on."""
+    left, right = cables.router(0), cables.router(1, replicates=False)
+    left.own.apply_all([new(1)])
+    left.do(left.channel.stream_on)
+    up(left, right)
+    wait_until(lambda: left.heard[-1:] == [b"from 2"] and right.heard[-1:] == [b"from 1"], 10)
+    assert not left.peer["streaming"] and not left.do(left.channel.are_known)
+    right.do(lambda: right.channel.join(right))
+    in_step(left, right)
+    right.do(lambda: right.channel.leave(right))
+    up(left, right)
+    wait_until(lambda: left.heard[-1:] == [b"from 2"] and not left.peer["streaming"], 10)
+    assert right.held.entries == left.own.entries
 
 
 def test_who_is_not_on_the_link_is_not_heard(cables: Cables) -> None:

@@ -107,7 +107,7 @@ class End:
 
     def begin(self, initiator: bool, now: int) -> None:
         nonce = next(_nonces).to_bytes(16, "big")
-        self.session = Session(initiator, self.settings, nonce, self.own, self.held, now)
+        self.session = Session(initiator, self.settings, nonce, (self.own, self.held), now)
 
     def change(self, records: list[Record], now: int, urgent: bool = False) -> int:
         """Change our own table and tell the peer; the position of the last record."""

@@ -216,10 +216,10 @@ class Channel:
         self.sent: list[tuple[str, bytes]] = []
         log = cast(Logger, type("Log", (), {"limited": lambda *_: None})())
         self.loop = Loop()
-        self.one = Exchange(self.loop, log, "/pkg", "/conf", str(directory / "one.sock"))
-        self.other = Exchange(self.loop, log, "/pkg", "/conf", str(directory / "other.sock"))
-        self.one.send = self._wire("one", lambda data: self.other.received("one", data))
-        self.other.send = self._wire("other", lambda data: self.one.received("other", data))
+        to_other = self._wire("one", lambda data: self.other.received("one", data))
+        to_one = self._wire("other", lambda data: self.one.received("other", data))
+        self.one = Exchange(self.loop, log, to_other, "/pkg", "/conf", str(directory / "one.sock"))
+        self.other = Exchange(self.loop, log, to_one, "/pkg", "/conf", str(directory / "other.sock"))
         self.one.peer_opened("other")
         self.other.peer_opened("one")
 

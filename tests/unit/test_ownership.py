@@ -542,9 +542,9 @@ def test_other_peers() -> None:
     scene.tells(2, "Q", first=50)
     scene.peer(PeerHandedOver(), name="Q")
     table = scene.owns.held("P").cache
-    assert scene.owns.reconfigured(["Q", "R"]) == [Retire(table)]
-    assert scene.owns.peers.keys() == {"Q"} and not scene.owns.in_step
-    assert not scene.owns.peers["Q"].up and not scene.owns.peers["Q"].sharing
+    assert scene.owns.forget_but(["Q", "R"]) == [Retire(table)]
+    assert scene.owns.peers.keys() == {"Q"} and scene.owns.in_step
+    assert scene.owns.peers["Q"].sharing  # its session goes on
     assert len(scene.owns.held("R").cache) == 0 and scene.owns.peers.keys() == {"Q", "R"}
 
 

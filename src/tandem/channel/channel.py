@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The peers of `config conntrack_sync`: TCP connections on the daemon's loop, one session with each.
+"""The channel: what this router and its peers say to each other, over one session with each peer.
 
-Both routers listen, and both connect, by every path to a peer; the first in the list is the best.
+Both routers listen, and both connect, by every path to a peer; the first path in the list is the best.
 While there is no session all paths are tried, each a little after the one before it; while the
-session goes by a lesser path, the better ones are tried now and then. peer_link.py says
+session uses a lesser path, the better ones are tried now and then. peer_link.py says
 which of several connections becomes the session.
+
+The daemon owns the channel. Its users are subscribers of topics (topics.py) and the replication of
+connections, which streams tables (stream.py); each of them works without the others.
 
 Reading and writing take at most 32 KiB of each connection in a turn of the loop. What the network
 does wrong is counted in `counters`, and the first of each kind is logged.
@@ -16,29 +19,42 @@ import os
 import socket
 import struct
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from tandem.channel.events import Closed, Message, Opened
 from tandem.channel.frames import NODE_SIZE
 from tandem.channel.listeners import Listeners
 from tandem.channel.peer_link import Link
 from tandem.channel.peer_socket import Path, dismiss
+from tandem.channel.session import Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the resident daemon does not import typing
     from collections.abc import Callable, Sequence
-    from typing import Any
+    from typing import Any, Protocol
 
     from tandem.channel.events import Event
     from tandem.channel.peer_link import Connection
-    from tandem.channel.session import Settings
     from tandem.channel.stream import Source, Store
     from tandem.channel.topics import Subscriber
     from tandem.conntrack.record import Record
     from tandem.log import Logger
     from tandem.loop import Loop
 
-    Tables = Callable[[str], tuple[Source, Store]]
+    class Connections(Protocol):
+        """The user that replicates connections."""
+
+        def tables(self, peer: str) -> tuple[Source, Store] | None:
+            """Return our own table and the one that holds the peer's; None: not replicated with this peer."""
+            ...
+
+        def happened(self, peer: str, event: Event) -> None:
+            """Take what happens to the session with a peer: `Opened` first, `Closed` last.
+
+            It may call any method of the channel.
+            """
+            ...
+
 
 # Messages with a log budget of their own, so that no flood of strangers hides a wrong key.
 LOG_BUDGETS = {
@@ -53,41 +69,35 @@ class Peer:
 
     name: str
     paths: tuple[Path, ...]
-    secret: bytes = field(default=b"", repr=False)  # for this peer alone, instead of the settings' secrets
+    settings: Settings  # of the sessions; the channel fills in what is the same for all peers
 
 
 class Channel:
     """Sessions with all peers.
 
-    `settings` says how to talk; node id (unless it is set), word size and byte order are filled in here.
-    `tables(name)` gives our own table and what holds that peer's. `on_event(name, event)` gets what
-    happens to the session with a peer: `Opened` first, `Closed` last. It may call any method of this object.
+    `told(name, event)` gets what happens to sessions that no connections are replicated over: `Opened` and
+    `Closed`. `node` stands for this run of the daemon, see `Settings.node`.
     """
 
     def __init__(
         self,
         loop: Loop,
         log: Logger,
-        settings: Settings,
         peers: Sequence[Peer],
-        tables: Tables,
-        on_event: Callable[[str, Event], None],
+        told: Callable[[str, Event], None],
+        node: bytes = b"",
     ) -> None:
         self.loop = loop
         self.log = log
-        self.settings = replace(
-            settings,
-            node=settings.node if any(settings.node) else os.urandom(NODE_SIZE),
-            word_size=8 * struct.calcsize("P"),
-            little_endian=sys.byteorder == "little",
-        )
-        self.on_event = on_event
+        self._told = told
+        self.node = node or os.urandom(NODE_SIZE)
         self.position = 0  # of the last record pushed, to whomever
         self.streaming = False
         self.counters: dict[str, int] = {}
+        self._connections: Connections | None = None
         self._subscribers: dict[str, Subscriber] = {}  # by topic
-        self.links = {peer.name: Link(self, peer, *tables(peer.name)) for peer in peers}
-        self._listeners = Listeners(loop, [path for peer in peers for path in peer.paths], self)
+        self.links = {peer.name: Link(self, self._complete(peer)) for peer in peers}
+        self._listeners = Listeners(loop, self._paths(), self)
 
     def start(self) -> None:
         """Listen and connect."""
@@ -95,9 +105,30 @@ class Channel:
         for link in self.links.values():
             link.look_out()
 
+    def reload(self, peers: Sequence[Peer]) -> None:
+        """Have these peers from now on: sessions end only where the peer's paths or settings have changed."""
+        wanted = {peer.name: self._complete(peer) for peer in peers}
+        for name in [name for name, link in self.links.items() if not link.reload(wanted.get(name))]:
+            self.links[name].close("reconfigured")
+            del self.links[name]
+        before = self.links
+        self.links = {name: before.get(name) or Link(self, peer) for name, peer in wanted.items()}
+        self._listeners.reload(self._paths())
+        for name, link in self.links.items():
+            if name not in before:
+                link.look_out()
+
+    def _complete(self, peer: Peer) -> Peer:
+        word_size, little = 8 * struct.calcsize("P"), sys.byteorder == "little"
+        own = replace(peer.settings, node=self.node, word_size=word_size, little_endian=little)
+        return replace(peer, settings=own)
+
+    def _paths(self) -> list[Path]:
+        return [path for link in self.links.values() for path in link.paths]
+
     def close(self, reason: str = "stopped") -> None:
         """Say goodbye to all and stop; no event follows."""
-        self.on_event = lambda name, event: None
+        self._connections = None
         for name, link in self.links.items():
             for subscriber in self._subscribers.values() if link.current is not None else ():
                 subscriber.peer_closed(name)
@@ -106,11 +137,31 @@ class Channel:
         for link in self.links.values():
             link.close(reason)
 
-    def take_secrets(self, secrets: dict[int, bytes]) -> None:
-        """Use these secrets (`Settings.secrets`) from now on; connections made with another secret end."""
-        self.settings = replace(self.settings, secrets=secrets)
-        for link in self.links.values():
-            link.check_secrets()
+    # Connections
+
+    def join(self, connections: Connections) -> None:
+        """Replicate connections: sessions begin anew, because their hellos say so."""
+        self._exchange(connections)
+
+    def leave(self, connections: Connections) -> None:
+        """Replicate connections no more, if it was this user who did so."""
+        if self._connections is connections:
+            self.streaming = False
+            self._exchange(None)
+
+    def _exchange(self, connections: Connections | None) -> None:
+        before, self._connections = self._connections, connections
+        users = [user for user in (before, connections) if user is not None]
+        self.renew({name for name in self.links for user in users if user.tables(name) is not None})
+
+    def renew(self, names: set[str]) -> None:
+        """End the sessions with these peers and begin anew."""
+        for name in names & self.links.keys():
+            self.links[name].renew()
+
+    def tables(self, name: str) -> tuple[Source, Store] | None:
+        """Return our own table and what holds that peer's; None: no connections are replicated with it."""
+        return self._connections.tables(name) if self._connections else None
 
     def stream_on(self, adopt: bool = False) -> None:
         """Stream our table to every peer, also to those that come later; see `Session.stream_on`."""
@@ -208,7 +259,10 @@ class Channel:
             else:
                 subscriber.received(name, event.data)
             return
-        self.on_event(name, event)
+        if (user := self._connections) is not None and user.tables(name) is not None:
+            user.happened(name, event)
+        elif isinstance(event, Opened | Closed):
+            self._told(name, event)
         for subscriber in list(self._subscribers.values()):
             if isinstance(event, Opened):
                 subscriber.peer_opened(name)
@@ -228,7 +282,7 @@ class Channel:
             return False
         if streaming:
             return all(session.incoming.in_step for session in streaming)
-        return len(sessions) == len(self.links)
+        return len(sessions) == sum(self.tables(name) is not None for name in self.links)
 
     def in_step(self) -> set[str]:
         """The peers that hold our whole table."""
@@ -277,4 +331,9 @@ class Channel:
         self.count("stranger", "warning", f"refused {text}, no peer has this address", text)
 
     def _sessions(self) -> list[Connection]:
-        return [link.current for link in self.links.values() if link.current is not None]
+        """The sessions that connections are replicated over."""
+        return [
+            link.current
+            for link in self.links.values()
+            if link.current is not None and link.current.session.replicates
+        ]

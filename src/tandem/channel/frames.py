@@ -57,6 +57,7 @@ BULK, ACK_NOW = 1, 2
 HANDED_OVER = 1  # the peer has given a group up, and has told the last of it
 # Capabilities in a hello
 TOPICS = 1  # takes TOPIC frames
+NO_CONNECTIONS = 2  # does not replicate connections; releases that know no capability 2 all do
 
 HEAD = Struct("!HBB")  # length of the payload, type, flags
 _PREFIX = Struct("!4sBBH")  # magic, lowest and highest version, bytes that follow

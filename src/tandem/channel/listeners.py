@@ -50,6 +50,12 @@ class Listeners:
         """Listen; where that fails, try again later."""
         self._check(self._loop.now())
 
+    def reload(self, paths: Sequence[Path]) -> None:
+        """Listen for the peers that have these paths."""
+        self._paths = paths
+        self._by_device = _all_by_device(paths)
+        self._check(self._loop.now())
+
     def close(self) -> None:
         """Close all sockets."""
         self._loop.call_at(("conntrack_sync listen", id(self)), None)

@@ -32,7 +32,6 @@ if TYPE_CHECKING:  # the resident daemon does not import typing
     from tandem.channel.channel import Channel, Peer
     from tandem.channel.events import Event
     from tandem.channel.session import Settings
-    from tandem.channel.stream import Source, Store
 
 CONNECT_TIMEOUT = 3 * SECOND
 STAGGER = 300 * MILLISECOND  # between the first attempts on one path and the next
@@ -52,12 +51,10 @@ _COUNTED = ("dropped", "coalesced", "oversized", "bulks")  # by stream.Outgoing
 class Link:
     """One peer: its session, and the ways to it."""
 
-    def __init__(self, channel: Channel, peer: Peer, source: Source, store: Store) -> None:
+    def __init__(self, channel: Channel, peer: Peer) -> None:
         self.channel = channel
         self.name = peer.name
-        self.source = source
-        self.store = store
-        self._secret = peer.secret
+        self.settings: Settings = peer.settings
         self.current: Connection | None = None
         self.node: bytes | None = None  # of the daemon of the present or last session
         self.sessions = 0
@@ -74,17 +71,27 @@ class Link:
         """The ways to this peer, the best first."""
         return [connector.path for connector in self._connectors]
 
-    @property
-    def settings(self) -> Settings:
-        """The settings of sessions with this peer, with its own secret if it has one."""
-        common = self.channel.settings
-        return replace(common, secrets={1: self._secret}, key_id=1) if self._secret else common
+    def reload(self, peer: Peer | None) -> bool:
+        """Take new settings and return True, unless the sessions of this peer must end because of them.
 
-    def check_secrets(self) -> None:
-        """End the connections that were made with a secret that is no longer valid."""
+        A session knows the secrets that it began with; it ends only if one of those is no longer valid.
+        """
+        if peer is None or list(peer.paths) != self.paths:
+            return False
+        before, after = self.settings, peer.settings
+        same = after.secrets.get(after.key_id) == before.secrets.get(before.key_id)
+        if not same or replace(after, secrets=before.secrets) != before:
+            return False
+        self.settings = after
         for connection in list(self.connections):
-            if not connection.session.knows(self.settings.secrets):
+            if not connection.session.knows(after.secrets):
                 connection.close("reconfigured")
+        return True
+
+    def renew(self) -> None:
+        """End all connections and begin anew."""
+        for connection in list(self.connections):
+            connection.close("reconfigured")
 
     def wants(self, index: int) -> bool:
         """Whether a connection by this path would be of use."""
@@ -259,7 +266,7 @@ class Link:
 
     def _we_are_greater(self, connection: Connection | None = None) -> bool:
         node = self.node if connection is None else connection.node
-        return node is None or self.channel.settings.node > node
+        return node is None or self.channel.node > node
 
 
 class Connector:
@@ -384,8 +391,7 @@ class Connection:
             initiator,
             link.settings,
             os.urandom(NONCE_SIZE),
-            link.source,
-            link.store,
+            link.channel.tables(link.name),
             self._loop.now(),
         )
         self._loop.add_reader(self._fd, self._readable)

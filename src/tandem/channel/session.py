@@ -53,6 +53,7 @@ from tandem.channel.frames import (
     HEARTBEAT,
     HELLO_MAX,
     MAC_SIZE,
+    NO_CONNECTIONS,
     NODE_SIZE,
     NONCE_SIZE,
     OPEN,
@@ -69,7 +70,7 @@ from tandem.channel.frames import (
     decode_hello,
     unpack,
 )
-from tandem.channel.stream import Incoming, Outgoing
+from tandem.channel.stream import Incoming, NoTable, Outgoing
 from tandem.channel.topics import Outbox, unpack_message
 from tandem.core.timers import earliest
 
@@ -139,12 +140,18 @@ class Settings:
 class Session:
     """One connection between two routers, from its first byte to its last.
 
-    `nonce` is NONCE_SIZE random bytes, never used before. `source` is our own table, `store` what we
-    hold of the peer's; the session reads the one and applies to the other by itself.
+    `nonce` is NONCE_SIZE random bytes, never used before. `tables`: our own table, and the one that holds the
+    peer's; the session reads the first and applies to the second by itself. None: no connections are
+    replicated. The peer is told so; if it streams all the same, it is never told that we hold its table.
     """
 
     def __init__(
-        self, initiator: bool, settings: Settings, nonce: bytes, source: Source, store: Store, now: int
+        self,
+        initiator: bool,
+        settings: Settings,
+        nonce: bytes,
+        tables: tuple[Source, Store] | None,
+        now: int,
     ) -> None:
         if len(nonce) != NONCE_SIZE:
             raise ValueError(f"a nonce has {NONCE_SIZE} bytes")
@@ -152,8 +159,10 @@ class Session:
         self.initiator = initiator
         self.peer: Hello | None = None  # believe it once the state is READY
         self.closed: Closed | None = None
+        source, store = tables or (NoTable(), NoTable())
         self.outgoing = Outgoing(source, settings.queue_limit, settings.digest_interval)
-        self.incoming = Incoming(store)
+        self.incoming = Incoming(store, keeps=tables is not None)
+        self.replicates = tables is not None  # and so does the peer
         self.outbox = Outbox()  # of messages about other topics
         self.resyncs: dict[str, int] = {}  # that the peer asked us for, and by overflow
         self.bytes_in = self.bytes_out = self.frames_in = self.frames_out = 0
@@ -169,7 +178,7 @@ class Session:
             settings.heartbeat // MILLISECOND,
             settings.word_size,
             settings.little_endian,
-            TOPICS,
+            TOPICS if tables else TOPICS | NO_CONNECTIONS,
         ).encode()
         self._raw = self._hello if initiator else b""  # to send before all else
         self._control: list[tuple[int, int, bytes]] = []  # frames; each kind at most once
@@ -223,7 +232,7 @@ class Session:
         `position` counts all records pushed so far. With `adopt` our table begins as what we hold of
         the peer's at this moment, and the peer gets a bulk only where it disagrees.
         """
-        if self.state is OPENED and not self.outgoing.wanted:
+        if self.state is OPENED and self.replicates and not self.outgoing.wanted:
             basis = self.incoming.position if adopt and self.incoming.in_step else None
             self.outgoing.start(position, basis, now)
 
@@ -463,6 +472,7 @@ class Session:
         self._seal = Seal(ours, self.initiator, hellos)
         self._check = Seal(theirs, not self.initiator, hellos)
         self.peer = peer
+        self.replicates &= not peer.capabilities & NO_CONNECTIONS
         self.state = PROOF
         self.heard = now
         if self.initiator:

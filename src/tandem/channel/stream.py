@@ -387,6 +387,25 @@ class Outgoing:
         self._bulk = None
 
 
+class NoTable:
+    """The table of a router that replicates no connections: empty, and keeps nothing."""
+
+    def slices(self) -> Iterator[list[Entry]]:
+        return iter(())
+
+    def digest(self) -> Digest | None:
+        return None
+
+    def apply_all(self, records: list[Record], now: int) -> None: ...
+    def begin_bulk(self) -> None: ...
+    def end_bulk(self) -> None: ...
+    def abort_bulk(self) -> None: ...
+    def confirm(self, now: int) -> None: ...
+
+    def adopt(self) -> bool:
+        return False
+
+
 class Incoming:
     """What we hold of the peer's table.
 
@@ -394,7 +413,8 @@ class Incoming:
     ProtocolError when the frame does not fit.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, keeps: bool = True) -> None:
+        self._keeps = keeps  # False: `store` keeps nothing, so we are never in step
         self.on = False  # the peer streams
         self.in_step = False  # what we hold is all that the peer had at `position`
         self.position = 0
@@ -413,7 +433,7 @@ class Incoming:
             self.position = position
             self.in_step = False
             self.abort()
-            if not flags & _ADOPTED:
+            if not flags & _ADOPTED or not self._keeps:
                 return None  # its bulk follows
             if ended_at is None or basis != ended_at or not self._store.adopt():
                 return "basis"
@@ -470,8 +490,8 @@ class Incoming:
         self._store.end_bulk()
         self.bulks += 1
         self.generation = generation
-        self.in_step = True
-        return self._compare(digest, now)
+        self.in_step = self._keeps
+        return self._compare(digest, now) if self._keeps else None
 
     def compare(self, payload: memoryview, now: int) -> str | None:
         """The peer's digest at a position."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Leases between routers: a topic on the replication channel (channel/topics.py).
+"""Leases between routers: a topic of the channel (channel/topics.py).
 
 A message is lines of text, the first one the version of what follows:
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Protocol
 
+    from tandem.channel.channel import Channel
     from tandem.control.status_schema import DhcpExchange
     from tandem.dhcp.lease import Lease
     from tandem.log import Logger
-    from tandem.replication.replication import Replication
 
     class Leases(Protocol):
         """Whose leases they are: `gateway.Gateway`."""
@@ -47,14 +47,14 @@ class Exchange:
     """Speaks with all peers, where there is a channel to them."""
 
     def __init__(self, log: Logger, leases: Leases) -> None:
-        self._channel: Replication | None = None
+        self._channel: Channel | None = None
         self._log = log
         self._leases = leases
         self._peers: set[str] = set()
         self._behind: set[str] = set()  # peers that must be told everything again
         self._counters = {"sent": 0, "received": 0, "malformed": 0, "resent": 0}
 
-    def join(self, channel: Replication) -> None:
+    def join(self, channel: Channel) -> None:
         """Speak by this channel."""
         self._channel = channel
         channel.subscribe(TOPIC, self)

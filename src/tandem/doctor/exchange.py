@@ -51,10 +51,21 @@ sys.exit(main(sys.argv[2:]))
 
 
 class Exchange:
-    """The subscriber of the topic. `config` and `control` are the daemon's own, for the child."""
+    """The subscriber of the topic.
 
-    def __init__(self, loop: Loop, log: Logger, package_dir: str, config: str, control: str) -> None:
-        self.send: Callable[[str, bytes], bool] = lambda peer, data: False  # set by who subscribes
+    `send(peer, data)` sends a message; `config` and `control` are the daemon's own, for the child.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        log: Logger,
+        send: Callable[[str, bytes], bool],
+        package_dir: str,
+        config: str,
+        control: str,
+    ) -> None:
+        self._send = send
         self._loop = loop
         self._log = log
         self._path = os.path.join(os.path.dirname(control) or ".", f"{os.path.basename(control)}.facts")
@@ -112,7 +123,7 @@ class Exchange:
         if len(self._replies) > 1:
             return
         self._answers.clear()
-        self._parts = {peer: b"" for peer in self._present if self.send(peer, _ASK + seconds.encode())}
+        self._parts = {peer: b"" for peer in self._present if self._send(peer, _ASK + seconds.encode())}
         self._loop.call_at(("doctor", "answers"), self._loop.now() + ANSWER_TIMEOUT, self._expired)
         self._finish()
 
@@ -166,8 +177,8 @@ class Exchange:
         parts = [facts[start : start + room] for start in range(0, len(facts), room)] or [b""]
         for peer in askers:
             for part in parts[:-1]:
-                self.send(peer, _MORE + part)
-            self.send(peer, _LAST + _CLOCK.pack(time.time()) + parts[-1])
+                self._send(peer, _MORE + part)
+            self._send(peer, _LAST + _CLOCK.pack(time.time()) + parts[-1])
 
     def close(self) -> None:
         """End what is running, and start nothing any more though messages still come."""

@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 MILLISECOND = 1_000_000
 
 
-def peers(settings: ConntrackSync) -> list[Peer]:
-    """Return the peers, each with its paths and its own secret."""
+def peers(settings: ConntrackSync, router_id: str) -> list[Peer]:
+    """Return the peers, each with its paths and the settings of its sessions."""
     hops = settings.max_hops
+    common = session(settings, router_id)
     return [
         Peer(
             peer.name,
             tuple(Path(p.address, p.port, p.source, p.interface, hops) for p in peer.paths),
-            peer.secret,
+            replace(common, secrets={1: peer.secret}, key_id=1) if peer.secret else common,
         )
         for peer in settings.peers
     ]
@@ -72,15 +73,6 @@ def session(settings: ConntrackSync, router_id: str) -> Settings:
         stall_timeout=settings.stall_timeout_ms * MILLISECOND,
         queue_limit=settings.queue_limit,
     )
-
-
-def unlike_secrets(settings: Settings, other: Settings) -> Settings:
-    """The settings with the other's secrets, if we speak with the same secret in both.
-
-    A session knows the secrets that it began with; which others a peer may use matters to the next one.
-    """
-    same = settings.secrets.get(settings.key_id) == other.secrets.get(other.key_id)
-    return replace(settings, secrets=other.secrets) if same else settings
 
 
 def wanted(settings: ConntrackSync, local: frozenset[bytes]) -> Filter:

@@ -352,14 +352,9 @@ class Ownership:
             return actions
         return []
 
-    def reconfigured(self, names: Iterable[str]) -> list[Action]:
-        """These are the peers now; all sessions have ended, and what is held of others is held no more."""
-        kept = set(names)
-        for peer in self.peers.values():
-            peer.up = peer.sharing = False
-            peer.quiet_since = None
-            self._change(peer, LOST)
-        gone = [self.peers.pop(name) for name in self.peers.keys() - kept]
+    def forget_but(self, names: Iterable[str]) -> list[Action]:
+        """These are the peers now: what is held of others is held no more, and their sessions have ended."""
+        gone = [self.peers.pop(name) for name in self.peers.keys() - set(names)]
         return [Retire(peer.held.take()) for peer in gone]
 
     # The time

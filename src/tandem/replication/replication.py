@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tandem.channel.channel import Channel
 from tandem.channel.events import (
     Acked,
     Event,
@@ -36,7 +35,7 @@ from tandem.conntrack.ctnetlink import SETTINGS
 from tandem.conntrack.kernel_table import OWNER, KernelTable
 from tandem.conntrack.writer import Restorer
 from tandem.core.limits import GOODBYE_LIMIT
-from tandem.core.neighbour import LOST, STREAM_OFF
+from tandem.core.neighbour import STREAM_OFF
 from tandem.core.timers import MILLISECOND, SECOND
 from tandem.effects.sysctl import Sysctls
 from tandem.log import Logger
@@ -77,8 +76,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from tandem.channel.channel import Channel
     from tandem.channel.stream import Source, Store
-    from tandem.channel.topics import Subscriber
     from tandem.conntrack.record import Record
     from tandem.gate.link import GateLink
     from tandem.replication.ownership import Action
@@ -104,8 +103,8 @@ class Replication:
         self,
         loop: Loop,
         log: Logger,
+        channel: Channel,
         settings: ConntrackSync,
-        router_id: str,
         sysctls: Sysctls,
         local: Callable[[], frozenset[bytes]],
         restored: Callable[[str], None],
@@ -116,7 +115,7 @@ class Replication:
         self.settings = settings
         self._loop = loop
         self._log = log
-        self._router_id = router_id
+        self._channel = channel
         self._sysctls = sysctls
         self._local = local
         self._rules = configured.wanted(settings, local())
@@ -138,14 +137,7 @@ class Replication:
         self._reunited = reunited
         self._health = Health(settings.stale_lag_ms * MILLISECOND, settings.stale_loss)
         self._received = self._rate = 0  # events: in all at the last `work`, and in the second before
-        self._topics: dict[str, Subscriber] = {}
-        self._channel = self._make_channel()
         self._gate: GateLink | None = self._make_gate()
-
-    def _make_channel(self) -> Channel:
-        session = configured.session(self.settings, self._router_id)
-        peers = configured.peers(self.settings)
-        return Channel(self._loop, self._log, session, peers, self._tables, self._happened)
 
     def _make_gate(self) -> GateLink | None:
         if not self.settings.guarantee:
@@ -158,19 +150,22 @@ class Replication:
     # Life
 
     def start(self) -> None:
-        """Set the kernel up and look for the peers."""
+        """Set the kernel up and exchange connections with the peers."""
         self._hold_sysctls()
         found = self._sysctls.read(ESTABLISHED)
         # An event may carry the short timeout of unacknowledged data.
         self._mirror.established = int(found) if found else None
         self._mirror.follow(whole=False)
-        self._channel.start()
+        self._channel.join(self)
         if self._gate:
             self._gate.start()
         self._loop.call_at("conntrack work", self._loop.now() + WORK, self._work)
 
     def stop(self, stopped: Callable[[], None]) -> None:
-        """Leave the kernel as it was, and say goodbye to the peers when they have the last records."""
+        """Leave the kernel as it was, and call `stopped` when the peers have the last records.
+
+        The caller then closes the channel, or lets it go on without connections (`Channel.leave`).
+        """
         if self._gate:
             self._gate.stop()
         self._kernel.close()
@@ -180,31 +175,21 @@ class Replication:
             self._loop.call_at(timer, None)
         self._restorer.close()
         self._sysctls.release(OWNER)
+        if self._channel.streaming:
+            self._channel.stream_off()
         limit = self._loop.now() + GOODBYE_LIMIT
 
         def look(now: int) -> None:
             if self._channel.flushed() or now >= limit:
-                self._channel.close()
                 stopped()
             else:
                 self._loop.call_at("conntrack goodbye", now + GOODBYE_LOOK, look)
 
         look(self._loop.now())
 
-    def subscribe(self, topic: str, subscriber: Subscriber) -> None:
-        """Use the channel for another topic, see `Channel.subscribe`."""
-        self._topics[topic] = subscriber
-        self._channel.subscribe(topic, subscriber)
-
-    def send(self, peer: str, topic: str, data: bytes) -> bool:
-        """Send a message of another topic, see `Channel.send`."""
-        return self._channel.send(peer, topic, data)
-
-    def reload(self, settings: ConntrackSync, router_id: str) -> None:
-        """Go over to other settings; sessions end and begin anew only if they are about those."""
+    def reload(self, settings: ConntrackSync) -> None:
+        """Go over to other settings, when the channel has the new peers."""
         before, self.settings = self.settings, settings
-        talk = configured.peers(before), configured.session(before, self._router_id)
-        self._router_id = router_id
         for cache in self._caches():
             cache.limit_entries, cache.limit_bytes = settings.limit_entries, settings.limit_bytes
             cache.hold = settings.hold_s
@@ -212,11 +197,10 @@ class Replication:
         self._health.loss_limit = settings.stale_loss
         if settings.receive_buffer != before.receive_buffer:
             self._kernel.events.set_receive_buffer(settings.receive_buffer)
-        peers, session = configured.peers(settings), configured.session(settings, router_id)
-        if (peers, configured.unlike_secrets(session, talk[1])) != talk:
-            self._renew_channel()
-        else:
-            self._channel.take_secrets(session.secrets)
+        names = {peer.name for peer in settings.peers}
+        self._channel.renew(names ^ {peer.name for peer in before.peers})
+        self._obey(self._ownership.forget_but(names))
+        self._tell_synchronised()
         gate = (before.guarantee, before.guarantee_timeout_ms, before.port)
         if (settings.guarantee, settings.guarantee_timeout_ms, settings.port) != gate:
             if self._gate:
@@ -231,22 +215,6 @@ class Replication:
     def _hold_sysctls(self) -> None:
         for problem in self._sysctls.hold(OWNER, SETTINGS):
             self._log.warning(f"{OWNER}: {problem}")
-
-    def _renew_channel(self) -> None:
-        position, streaming = self._channel.position, self._channel.streaming
-        self._channel.close("reconfigured")
-        names = {peer.name for peer in self.settings.peers}
-        for name in names:
-            self._neighbour(name, LOST)
-        self._obey(self._ownership.reconfigured(names))
-        self._channel = self._make_channel()
-        self._channel.position = position
-        for topic, subscriber in self._topics.items():
-            self._channel.subscribe(topic, subscriber)
-        self._channel.start()
-        if streaming:
-            self._channel.stream_on()
-        self._tell_synchronised()
 
     def _check_rules(self, then: Callable[[], None] | None = None) -> None:
         """Other flows may be wanted since the configuration, or an address of the router, has changed."""
@@ -380,10 +348,14 @@ class Replication:
 
     # Peers
 
-    def _tables(self, name: str) -> tuple[Source, Store]:
-        return self._own, self._ownership.held(name)
+    def tables(self, peer: str) -> tuple[Source, Store] | None:
+        """Return our own table and the one that holds this peer's; None: not replicated with this peer."""
+        if all(known.name != peer for known in self.settings.peers):
+            return None
+        return self._own, self._ownership.held(peer)
 
-    def _happened(self, name: str, event: Event) -> None:
+    def happened(self, name: str, event: Event) -> None:
+        """Take what happens to the session with a peer."""
         if isinstance(event, Acked):  # there are many
             self._tell_gate()
             return
