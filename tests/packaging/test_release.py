@@ -51,6 +51,8 @@ def test_a_release_has_one_version(clone: Path, tmp_path: Path) -> None:
     assert re.search(
         r"^## Unreleased\n\n## 7\.8\.9 \(\d{4}-\d\d-\d\d\)\n", (clone / "CHANGELOG.md").read_text(), re.M
     )
+    assert "Since: 7.8." in (clone / "docs/options.md").read_text()
+    assert 'since="7.8"' in (clone / "src/tandem/config/options/instance.py").read_text()
     packages.make_ipk(tmp_path / "ipk", repository=clone)
     assert (tmp_path / "ipk/tandem_7.8.9-r1_all.ipk").exists()
     argv = (str(packages.venv() / "bin/python"), "-c", "import tandem; print(tandem.__version__)")

@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tests.tools import command_files, machines, status_files
+from tests.tools import command_files, machines, option_files, status_files
 
 ROOT = Path(__file__).parents[2]
 
 
 def texts() -> dict[str, str]:
     """Every file that is made, with its text; paths are relative to the checkout."""
-    return command_files.texts() | status_files.texts() | machines.texts()
+    return command_files.texts() | status_files.texts() | option_files.texts() | machines.texts()
 
 
 def links() -> dict[str, str]:

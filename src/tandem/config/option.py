@@ -16,8 +16,8 @@ from typing import Any
 from tandem.config.problem import MASK
 from tandem.config.values import SWITCH, Kind
 
-FIRST = "0.1.0"
-NEXT = "unreleased"  # `make release` writes the release's number into the rows
+FIRST = "0.1"
+NEXT = "unreleased"  # `make release` writes the number of the release into the rows
 
 # What a changed value means for a running daemon that reloads.
 KEEPS = "roles and sessions stay"

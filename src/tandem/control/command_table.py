@@ -221,6 +221,22 @@ Needs no daemon and changes nothing.""",
         run=_COMMANDS + "check",
     ),
     Command(
+        "options",
+        "explain the options of the configuration",
+        """\
+Prints what an option means, which values it takes and its default; for a section
+all its options, and without a name the names of all. Needs no daemon.""",
+        """\
+  tandem options vrrp_instance
+  tandem options conntrack_sync.hold
+  tandem options --json              for programs that edit configurations""",
+        (
+            arg("name", nargs="?", metavar="SECTION[.OPTION]", help="what to explain (default: all)"),
+            _JSON,
+        ),
+        run="tandem.control.options_command:run",
+    ),
+    Command(
         "import",
         "make a configuration from those of keepalived and conntrackd",
         """\

@@ -186,6 +186,7 @@ INSTANCE: Table = {
         Kind("0, 1 or a name for the new interface of at most 15 bytes", str),
         "0",
         "The addresses stand on a macvlan with the virtual MAC; 1: its name is vrrp.ID or vrrp6.ID.",
+        field="use_vmac",
         shown=lambda found: found.use_vmac or "0",
     ),
     "vmac_xmit_base": switch(
@@ -250,6 +251,7 @@ INSTANCE: Table = {
         None,
         "Packets that leave by the interface get this virtual address as source; 1: the first one. Default:"
         " 1 with a default route over the interface, otherwise 0.",
+        field="snat",
         shown=lambda found: found.snat or "0",
     ),
     "track_src_ip": replace(

@@ -11,7 +11,7 @@ from tandem.config.syntax import words
 from tandem.config.syntax.address import write_address
 from tandem.config.syntax.route import write_route
 from tandem.config.syntax.rule import RULE_ACTIONS, write_rule
-from tandem.config.syntax.track import read_weight
+from tandem.config.syntax.track import read_weight, write_weight
 from tandem.config.values import (
     ADDRESS,
     COMMAND,
@@ -57,7 +57,7 @@ SCRIPT: Table = {
     "rise": Option(whole(1, 1000), "1", "So many good runs in sequence mean up.", "rise"),
     "fall": Option(whole(1, 1000), "1", "So many bad runs in sequence mean down.", "fall"),
     "weight": Option(
-        Kind("a whole number from -253 to 253, then maybe 'reverse'", read_weight),
+        Kind("a whole number from -253 to 253, then maybe 'reverse'", read_weight, write_weight),
         "0",
         "The priority that the script is worth where a tracker names no weight; 0: down is a fault.",
     ),

@@ -18,6 +18,11 @@ def read_weight(text: str) -> tuple[int, bool]:
     return values.integer(words[0], -MOST_WEIGHT, MOST_WEIGHT), words[1:] == ["reverse"]
 
 
+def write_weight(found: tuple[int, bool]) -> str:
+    """Return the weight as `read_weight` reads it."""
+    return f"{found[0]} {'reverse' if found[1] else 'noreverse'}"
+
+
 def read_track(kind: str, text: str, default: tuple[int, bool]) -> Track:
     """`NAME [weight N] [reverse|noreverse]`; the default is (weight, reverse)."""
     words = Words(text)
@@ -41,4 +46,4 @@ def read_track(kind: str, text: str, default: tuple[int, bool]) -> Track:
 
 def write_track(found: Track) -> str:
     """Return the tracker as `read_track` reads it."""
-    return f"{found.name} weight {found.weight} {'reverse' if found.reverse else 'noreverse'}"
+    return f"{found.name} weight {write_weight((found.weight, found.reverse))}"
