@@ -101,17 +101,6 @@ def test_every_default_is_readable() -> None:
                 entry.kind.read(entry.default)
 
 
-def test_every_option_is_explained() -> None:
-    text = EXAMPLE.read_text() + EXAMPLE.parents[3].joinpath("README.md").read_text()
-    known = {
-        name.replace("vrrp_garp", "garp")  # README explains them once
-        for table in options.SECTIONS.values()
-        for name, entry in table.items()
-        if isinstance(entry, Option)
-    }
-    assert known - set(re.findall(r"\w+", text)) == set()
-
-
 def test_an_instance_without_a_group_is_one() -> None:
     assert clean(GOOD).groups == (Group("I1", ("I1",), implicit=True),)
 
