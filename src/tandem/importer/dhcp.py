@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""/etc/config/dhcp as people write it for a virtual gateway: the address given out by hand, on both routers.
+"""/etc/config/dhcp of a virtual gateway, where both routers hand out the virtual address by hand.
 
-The file stays as it is. But where it hands out the virtual address of an instance as the router (option
-3), the instance gets option dhcp, with which only the active router answers.
+The file stays as it is. But an instance whose virtual address is handed out as the router (option 3) gets
+option dhcp, with which only the active router answers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _ROUTER = ("3", "option:router")
 
 
 def convert(sections: Iterable[uci.Section], file: str, draft: Draft) -> None:
-    """Find the instances whose addresses are given out."""
+    """Set option dhcp in the instances whose virtual address is handed out."""
     for section in sections:
         options = section.options.get("dhcp_option")
         for value in options.values if options else ():
@@ -28,10 +28,17 @@ def convert(sections: Iterable[uci.Section], file: str, draft: Draft) -> None:
 
 
 def _follow(addresses: set[str], origin: Origin, draft: Draft) -> None:
+    named = {
+        name.value: address.value
+        for section in draft.sections
+        if section.type == "ipaddress"
+        and (name := section.get("name"))
+        and (address := section.get("address"))
+    }
     for section in draft.sections:
+        words = (entry.value.split()[0] for entry in section.entries if entry.name == "virtual_ipaddress")
         if section.type == "vrrp_instance" and any(
-            entry.name == "virtual_ipaddress" and entry.value.partition("/")[0] in addresses
-            for entry in section.entries
+            named.get(word, word).partition("/")[0] in addresses for word in words
         ):
             section.set("dhcp", "1", origin)
             draft.remark(origin, "not needed any more: only MASTER answers DHCP, and gives out its address")
