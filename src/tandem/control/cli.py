@@ -45,9 +45,12 @@ def _open_streams() -> None:
     """Open streams where there are none: procd starts what a trigger starts without descriptors 0 to 2."""
     if sys.stdout is not None and sys.stderr is not None:
         return
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(fd)
+    null = os.open(os.devnull, os.O_RDWR)
+    for number, stream in enumerate((sys.stdin, sys.stdout, sys.stderr)):
+        if stream is None:  # and the number may be that of the program's text, which Python 3.14 keeps open
+            os.dup2(null, number)
+    if null > 2:
+        os.close(null)
     sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
