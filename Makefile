@@ -27,13 +27,17 @@ PYROUTE2 := 0.5.16 0.7.9
 ARCH  ?= x86_64
 TESTS ?= tests
 ARGS  ?=
-# Tests without a network share the cores; one that starts daemons on the real kernel has the machine to itself.
+# Tests without a network fill both cores. Those that start daemons wait most of their time, so two files of them run
+# at once, in namespaces of their own; a test marked `alone` loads or measures the machine, and has it to itself.
 ON_BOTH_CORES := tests/unit tests/property
+IN_NAMESPACES := tests $(ON_BOTH_CORES:%=--ignore=%)
 
-.PHONY: help demo test qemu qemu-full qemu-shell qemu-figures qemu-pin lint generated diagrams bench build ipk apk feed-key feed release clean
+.PHONY: help demo test coverage test-pythons qemu qemu-full qemu-shell qemu-figures qemu-pin lint generated diagrams bench build ipk apk feed-key feed release clean
 help:
 	@echo 'make demo    two routers, one gateway, one of them dies (ARGS="--advert 0.1")'
 	@echo 'make test    all tests (TESTS=tests/unit ARGS="-k name -x")'
+	@echo 'make coverage  what of src the unit and property tests run (TESTS=tests/unit)'
+	@echo 'make test-pythons  the unit tests under each Python that OpenWrt has had since 22.03'
 	@echo 'make lint    ruff, mypy'
 	@echo 'make generated  the files that are made from tables in the code: docs (make diagrams), completion, ACLs'
 	@echo 'make bench   tandemd beside keepalived (ARGS="--runs 20 --only power")'
@@ -52,11 +56,26 @@ test: $(VENV)/.test
 	@tests/tools/debian-install $(TEST_PACKAGES)
 	-@tests/tools/debian-install $(QEMU_PACKAGES)
 ifeq ($(TESTS),tests)
-	@$(BIN)/python -m pytest -n 2 $(ON_BOTH_CORES) $(ARGS); fast=$$?; \
-	$(BIN)/python -m pytest tests $(ON_BOTH_CORES:%=--ignore=%) $(ARGS) && [ $$fast = 0 ]
+	@status=0; \
+	$(BIN)/python -m pytest -n 2 $(ON_BOTH_CORES) $(ARGS) || status=1; \
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not alone' $(IN_NAMESPACES) $(ARGS) || status=1; \
+	$(BIN)/python -m pytest -m alone $(IN_NAMESPACES) $(ARGS) || status=1; \
+	exit $$status
 else
 	$(BIN)/python -m pytest $(TESTS) $(ARGS)
 endif
+
+# A child process counts when it inherits the environment; the daemon's own helpers never do.
+coverage: export COVERAGE_FILE = $(CURDIR)/build/coverage/data
+coverage: TESTS := $(if $(filter tests,$(TESTS)),$(ON_BOTH_CORES),$(TESTS))
+coverage: $(VENV)/.coverage
+	@rm -rf build/coverage && mkdir -p build/coverage
+	$(BIN)/coverage run --rcfile=src/pyproject.toml -m pytest -n 2 $(TESTS) $(ARGS)
+	@$(BIN)/coverage combine --quiet --rcfile=src/pyproject.toml
+	@$(BIN)/coverage report --rcfile=src/pyproject.toml
+
+test-pythons: $(VENV)/.test
+	@tests/tools/pythons $(VENV) $(ARGS)
 
 qemu qemu-full: $(VENV)/.test
 	@tests/tools/debian-install $(QEMU_PACKAGES)
@@ -147,6 +166,10 @@ $(VENV)/.test: src/pyproject.toml | $(BIN)/python
 	@for version in $(PYROUTE2); do $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade \
 		--target $(VENV)/pyroute2/$$version pyroute2==$$version || exit; done
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.coverage: $(VENV)/.test
+	$(BIN)/pip install --quiet --disable-pip-version-check 'coverage>=7.10'
+	@touch $@
 
 $(VENV)/.build: | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check build

@@ -26,6 +26,8 @@ from . import attacks
 from .attacks import ANY, KERNEL, V2, V2_ADDRESS, V3, V6, Attack
 from .lan import Variant
 
+pytestmark = pytest.mark.alone
+
 PACKETS = 100_000
 LOG_LINES = 100
 RSS_GROWTH_KIB = 1024

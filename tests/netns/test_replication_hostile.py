@@ -10,6 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import chain
 
+import pytest
+
 from tandem.conntrack.record import NEW, SNAT, Record
 from tests.lab import FAR, WAN_ADDRESS, Router, SeedLab, Tandem, wait_until
 
@@ -26,6 +28,8 @@ from .live import (
     transitions,
 )
 from .rogue import Rogue, bulk, nonsense, stream
+
+pytestmark = pytest.mark.alone
 
 Open = Callable[[SeedLab], SeedLab]
 

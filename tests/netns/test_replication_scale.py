@@ -28,6 +28,8 @@ from .live import (
     udp_flows,
 )
 
+pytestmark = pytest.mark.alone
+
 Open = Callable[[SeedLab], SeedLab]
 
 

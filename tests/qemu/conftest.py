@@ -31,6 +31,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if _HERE not in item.path.parents:
             continue
         item.add_marker(pytest.mark.slow)
+        item.add_marker(pytest.mark.alone)
         item.add_marker(pytest.mark.timeout(900))
         item.add_marker(pytest.mark.skipif(os.geteuid() != 0, reason="needs root for network namespaces"))
         if not _chosen(item):
