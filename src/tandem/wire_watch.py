@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""WireWatch: looks now and then for problems between the routers, for the log and `health`.
+"""WireWatch: looks every few seconds for problems between the routers, for the log and `health`.
 
 core/trouble.py decides what a problem is. This module collects the facts and asks it.
 """
@@ -43,7 +43,7 @@ class WireWatch:
         announcer: Announcer,
         active_peers: Callable[[str], tuple[str, ...]],
     ) -> None:
-        """`active_peers(group)` returns the peers that say by the channel that they are active for it."""
+        """`active_peers(group)` returns the peers that say, over the channel, that they are active for it."""
         self.report: Report = {}
         self._loop = loop
         self._log = log
@@ -102,7 +102,7 @@ class WireWatch:
     # Who else has our addresses
 
     def _ask(self, now: int) -> None:
-        """Listen where this router is active; ask some time after it became so, and now and then later."""
+        """Listen where this router is active. Ask SETTLE after it became active, and then every ASK."""
         wanted: dict[Place, set[bytes]] = {}
         questions: list[tuple[int, list[bytes]]] = []
         for name, endpoint in self._router.endpoints.items():
@@ -120,7 +120,7 @@ class WireWatch:
             self._announcer.send(index, frames)
 
     def _places(self, endpoint: Endpoint) -> dict[tuple[str, int, bytes], list[bytes]]:
-        """The virtual addresses of an active instance by device, index and MAC address; Ethernet only."""
+        """Return an active instance's virtual addresses by device, index and MAC address; Ethernet only."""
         found: dict[tuple[str, int, bytes], list[bytes]] = {}
         links, settings = self._router.links, endpoint.settings
         for address in settings.virtual_addresses + settings.excluded_addresses if endpoint.installed else ():
@@ -135,7 +135,7 @@ class WireWatch:
         if any(links.mac(name) == mac for name in links.names()):
             return
         for name, endpoint in self._router.endpoints.items():
-            # With a virtual MAC address the other router has the same one: adverts show that.
+            # With a virtual MAC address the other router has the same one; its adverts show it.
             if endpoint.installed and address in endpoint.virtual_addresses:
                 now = self._loop.now()
                 since = self._router.changed.get(name, now)
@@ -143,7 +143,7 @@ class WireWatch:
 
 
 def _peer(member: VirtualRouter, now: int) -> tuple[str, int] | None:
-    """The active router that a backup hears, and its interval in ms."""
+    """Return the active router that a backup hears, and its interval in ms."""
     peer = member.peer
     if peer is None or member.role is not Role.BACKUP or now - peer.heard > member.active_down_interval():
         return None

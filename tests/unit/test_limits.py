@@ -10,6 +10,7 @@ import pytest
 
 import tandem
 from tandem.core import limits
+from tandem.core.timers import MILLISECOND, SECOND
 
 ROOT = Path(tandem.__path__[0])
 NAMES = [name for name in vars(limits) if name.endswith(("_LIMIT", "_SILENCE"))]
@@ -26,7 +27,8 @@ def test_a_wait_ends_before_the_wait_that_contains_it() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_limit_stands_in_the_table_of_the_module(name: str) -> None:
-    assert limits.__doc__ and re.search(rf"\b{name}\b", limits.__doc__)
+    [(value, unit)] = re.findall(rf"\b{name} +(\d+) (m?s)$", limits.__doc__ or "", re.MULTILINE)
+    assert getattr(limits, name) == int(value) * {"s": SECOND, "ms": MILLISECOND}[unit]
 
 
 @pytest.mark.parametrize("package", ["core", "replication"])

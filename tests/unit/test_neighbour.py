@@ -177,9 +177,12 @@ def test_adverts_are_those_of_the_neighbour_that_has_told_their_source() -> None
     assert r1.verdicts == {"lan": ALIVE} and r2.verdicts == {}
     assert not known.unheard("r1", "lan") and known.unheard("r1", "dmz") and known.unheard("r2", "lan")
     assert not known.unheard("nobody", "lan")
+    assert r1.next_deadline() == 11 * SECOND + SECOND // 4
     known.due(11 * SECOND + SECOND // 4)
     assert r1.verdicts == {"lan": SUSPECT} and not known.unheard("r1", "lan"), "an advert is late"
     r1.handle(n.OPENED, 11 * SECOND)
+    known.due(14 * SECOND - 1)
+    assert r1.verdicts == {"lan": SUSPECT} and r1.next_deadline() == 14 * SECOND
     known.due(14 * SECOND)
     assert r1.verdicts == {"lan": PARTITIONED} and known.unheard("r1", "lan")
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where a router's adverts come from: a topic of the channel (channel/topics.py).
+"""VrrpSources: routers tell each other the addresses that their adverts come from (see channel/topics.py).
 
 A message is a version byte, then for each virtual router its id u8, the length of the address u8, and the
 packed address. A router sends all of them when a session opens, and all again when one has changed. The
-receiver then knows which adverts are its peer's, also where the channel has a link of its own.
+receiver then knows which adverts are its peer's, even when the channel uses another link.
 """
 
 from __future__ import annotations

@@ -4,18 +4,18 @@
 Each wait ends at its limit, because a gateway without some connections is better than no gateway. All limits
 are in ns. A limit that must be longer than another one is derived from it.
 
-    who waits                          for what                                       limit
-    ---------------------------------  ---------------------------------------------  --------------------
-    a router that becomes active       the kernel has all replicated connections      RESTORE_LIMIT
-    a router that was handed the role  the last records of the former active router   LAST_RECORDS_LIMIT
-                                       or its next record, while it says nothing      LAST_RECORDS_SILENCE
-    the lesser of two active routers   the better one holds its connections           REUNION_LIMIT
-    the better of two active routers   it holds the connections of the lesser one     ANNOUNCE_LIMIT
-                                       the lesser one ends its stream                 EXCHANGE_LIMIT
-    a router that was active as well   the better one tells what it has learned       SURPLUS_LIMIT
-    a router that holds connections    the former active router streams again         FORMER_LIMIT
-                                       the same, while there is a session             FORMER_QUIET_LIMIT
-    a router that stops                its peers acknowledge its last records         GOODBYE_LIMIT
+    who waits                          for what                                    limit
+    ---------------------------------  ------------------------------------------  --------------------------
+    a router that becomes active       the kernel has all replicated connections   RESTORE_LIMIT        10 s
+    a router that was handed the role  the last records of the former active       LAST_RECORDS_LIMIT   2 s
+                                       or its next record, while it says nothing   LAST_RECORDS_SILENCE 50 ms
+    the lesser of two active routers   the better one holds its connections        REUNION_LIMIT        5 s
+    the better of two active routers   it holds the connections of the lesser one  ANNOUNCE_LIMIT       6 s
+                                       the lesser one ends its stream              EXCHANGE_LIMIT       8 s
+    a router that was active as well   the better one tells what it has learned    SURPLUS_LIMIT        5 s
+    a router that holds connections    the former active router streams again      FORMER_LIMIT         60 s
+                                       the same, while there is a session          FORMER_QUIET_LIMIT   1 s
+    a router that stops                its peers acknowledge its last records      GOODBYE_LIMIT        2 s
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ class Reunion:
         apart = partner.known and not partner.in_step and source not in partner.near
         return apart and now - self._active_since >= HICCUP
 
-    def handle(self, event: str, now: int, patience: int = 0) -> tuple[str, ...]:
+    def handle(self, event: str, now: int, patience: int) -> tuple[str, ...]:
         """Take an event and return the actions; no wait is longer than `patience`."""
         before = self.stage
         self.stage, actions = TABLE[before, event]
@@ -109,7 +109,7 @@ class Reunion:
 
     def end(self) -> None:
         """The group is not active any more."""
-        self.handle(ENDED, 0)
+        self.handle(ENDED, 0, 0)
 
     def copy(self) -> Reunion:
         """Return another one in the same stage."""

@@ -8,8 +8,8 @@ wake the daemon:
 * RTM_NEWADDR: not when IFA_PROTO is Tandem's or the sender is Tandem (that is our refresh).
 * RTM_DELROUTE: when its protocol is one of ours.
 * RTM_NEWROUTE: when it replaced another one (NLM_F_REPLACE) and netifd, a person or a DHCP client
-  may have sent it: that may have hit one of ours, and IPv4 says no other word about it. Routing
-  daemons are left out, for they never stop.
+  may have sent it. It may have replaced one of ours, and for IPv4 there is no other notification.
+  Routing daemons are left out, because they change routes all the time.
 * RTM_NEWRULE: never.
 * All other notifications: yes.
 """
@@ -102,7 +102,7 @@ def _program(protocols: Collection[int], address_protocol: int, ignore_port: int
 
 
 def assemble(program: Program) -> bytes:
-    """struct sock_filter[]: jumps are counted from the next instruction on."""
+    """Return struct sock_filter[]; jumps are counted from the next instruction on."""
     places: dict[str, int] = {}
     instructions: list[Instruction] = []
     for label, instruction in program:
@@ -120,10 +120,10 @@ def assemble(program: Program) -> bytes:
 
 
 def swap16(value: int) -> int:
-    """A number of a netlink header as BPF loads it: those are native, BPF's loads big-endian."""
+    """Return a 16 bit number of a netlink header, which is native, as BPF loads it, which is big-endian."""
     return int.from_bytes(struct.pack("=H", value), "big")
 
 
 def swap32(value: int) -> int:
-    """The same for 32 bits."""
+    """Return a 32 bit number in the same way."""
     return int.from_bytes(struct.pack("=I", value), "big")

@@ -8,9 +8,9 @@ therefore two sockets, and a filter in the kernel decides which one gets a packe
     others   all other packets: junk, routers that we do not know, virtual routers that are not ours
 
 Packets in `known` are read at once. Anybody can send in the name of a router that we know, though: when the
-budget of `known` is used up, what was accepted before is still picked out, which costs little, so that no
+budget of `known` is used up, packets that were accepted before are still accepted. This costs little, and no
 junk hides the active router's adverts. `others` has a small buffer and a small budget: in ordinary times its
-packets are read at once as well, in a flood a sample of them, and the rest is only counted.
+packets are read at once as well. In a flood a sample of them is read, and the rest is only counted.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from tandem.loop import Loop
 
     Packets = Callable[[VrrpSocket, int, bool, bool], int]
-    """Reads up to so many packets of a socket, and hears whether it is flooded, and whether to take only
-    what was accepted before; how many there were."""
+    """Reads up to so many packets of a socket and returns how many there were. The third argument says that
+    the socket is flooded, the last one that only packets count which were accepted before."""
 
 OTHERS_BUFFER = 32 * 1024  # bytes; the kernel doubles it, which is enough for about 80 adverts
 PACKETS_A_TURN = 64
@@ -68,7 +68,7 @@ class Reception:
             self._resume(sock)
 
     def want(self, wanted: Wanted) -> None:
-        """Divide the packets anew. OSError: the kernel takes no filter, and `known` gets everything."""
+        """Divide the packets in this way. OSError: the kernel refuses the filter, `known` gets them all."""
         if wanted == self._wanted or self._others is None:
             return
         self._wanted = wanted
@@ -133,7 +133,7 @@ def program(family: int, wanted: Wanted, known: bool) -> bytes:
 
 
 def _program4(wanted: Wanted, known: bool) -> bpf.Program:
-    """A raw IPv4 socket's filter sees the packet from its IP header on (raw_rcv in net/ipv4/raw.c)."""
+    """The filter of a raw IPv4 socket sees the packet from its IP header on (raw_rcv in net/ipv4/raw.c)."""
     return [
         ("", (bpf.LDX_IP_HEADER, 0, "", "")),
         ("", (bpf.LD_LEN, 0, "", "")),

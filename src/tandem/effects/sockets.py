@@ -22,7 +22,7 @@ REOPEN_PAUSE = 1_000_000_000  # ns
 
 
 class Sockets:
-    """Opens sockets, joins groups, and makes a socket anew when its device was made anew."""
+    """Opens sockets, joins groups, and opens a socket again when its device was created again."""
 
     def __init__(self, loop: Loop, log: Logger, links: Links) -> None:
         self._loop = loop

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""TableWatch: hears when another program changes nftables, as `nft flush ruleset` does.
+"""TableWatch: notices when another program changes nftables, as `nft flush ruleset` does.
 
 Every transaction of nftables ends with one message that names its program. A filter in the kernel drops all
 other messages and those of our own transactions. A program that fills a set costs one wake each PAUSE; a
@@ -60,7 +60,7 @@ class TableWatch:
             self._socket = None
 
     def _readable(self) -> None:
-        """Look at the tables, and not again before a PAUSE: until then the socket is left alone."""
+        """Look at the tables. The next look comes after a PAUSE, and until then nobody reads the socket."""
         assert self._socket is not None
         self._loop.remove_reader(self._socket.fileno())
         self._loop.call_at(_TIMER, max(self._loop.now(), self._looked + PAUSE), self._look)

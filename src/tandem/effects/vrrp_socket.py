@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Raw sockets that carry VRRP advertisements, opened before they are needed.
 
-One `VrrpSocket` serves all virtual routers of one interface and one address family, for
-both directions. With `use_vmac` adverts leave by a socket on the macvlan, which gives them the
-virtual MAC address, and arrive on the base interface: a macvlan in VEPA mode leaves frames
-whose source is its own MAC address, the peer's, to its base (drivers/net/macvlan.c,
-macvlan_handle_frame), so they arrive there even while the macvlan is down.
+One `VrrpSocket` serves all virtual routers of one interface and one address family, in both directions. With
+`use_vmac` adverts leave by a socket on the macvlan, which gives them the virtual MAC address, and arrive on
+the base interface. The peer's adverts have the same MAC address as source, and a macvlan in VEPA mode leaves
+such frames to its base (drivers/net/macvlan.c, macvlan_handle_frame). So they arrive even while the macvlan
+is down.
 
-Opening raises OSError; nothing else does: `send` returns an errno, `receive` a list.
+Only opening a socket raises OSError: `send` returns an errno, and `receive` a list.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tandem.core.settings import Instance
 from tandem.effects.bpf import attach
 
 UNICAST_MIN_HOP_LIMIT = 1
-"""For `core.packet.decode`, which does not know yet whose advert it is; `core.packet.check` does."""
+"""The limit for `core.packet.decode`, which does not know the instance yet; `core.packet.check` does."""
 
 Received = tuple[bytes, bytes, bytes, int]
 """Payload after the IP header, packed source, packed destination, TTL or hop limit."""
@@ -61,8 +61,9 @@ class VrrpSocket:
     """A raw VRRP socket on one interface.
 
     `family` is 4 or 6, `groups` are packed multicast groups to join, `buffer` is the size of the receive
-    buffer. The socket stays with `ifindex` whatever the interface is called; when the interface is made anew,
-    close this and open another. OSError when the interface is gone or CAP_NET_RAW / CAP_NET_ADMIN lack.
+    buffer. The socket stays with `ifindex` when the interface gets another name. When the interface was
+    created again, close this socket and open another. OSError: no such interface, or no CAP_NET_RAW and
+    CAP_NET_ADMIN.
     """
 
     __slots__ = ("_buffer", "_lost", "_socket", "_ways", "family", "ifindex", "interface", "malformed")
@@ -97,7 +98,9 @@ class VrrpSocket:
         option(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         if self.family == 4:
             ip = socket.IPPROTO_IP
-            option(ip, _IP_MULTICAST_ALL, 0)  # else groups that others have joined come in as well
+            option(
+                ip, _IP_MULTICAST_ALL, 0
+            )  # otherwise groups that other sockets have joined come in as well
             option(ip, socket.IP_MULTICAST_LOOP, 0)
             option(ip, socket.IP_MULTICAST_TTL, HOP_LIMIT)
             option(ip, socket.IP_TTL, HOP_LIMIT)
@@ -145,8 +148,8 @@ class VrrpSocket:
     def lost(self) -> int:
         """Return how many packets found the buffer full since the last call.
 
-        A kernel (6.18) asks for room before it asks the filter (raw_v4_input in net/ipv4/raw.c): packets are
-        among them that the filter would not have let in.
+        A kernel (6.18) looks for room before it runs the filter (raw_v4_input in net/ipv4/raw.c). So packets
+        count that the filter would have discarded.
         """
         size = 4 * (_DROPS + 1)
         drops = int.from_bytes(
@@ -157,16 +160,16 @@ class VrrpSocket:
         return lost
 
     def receive(self, max_packets: int = 64) -> list[Received]:
-        """Up to `max_packets` packets that have arrived; a flood waits for the next call.
+        """Return up to `max_packets` packets that have arrived; more of them wait for the next call.
 
-        What is not one whole IP packet is dropped and counted in `malformed`.
+        Anything but one whole IP packet is discarded and counted in `malformed`.
         """
         read = self._read4 if self.family == 4 else self._read6
         packets = []
         for _ in range(max_packets):
             try:
                 packet = read()
-            except OSError:  # EAGAIN: all read. Others (ENETDOWN) are netlink's to tell.
+            except OSError:  # EAGAIN: all are read. Netlink tells of the other ones (ENETDOWN)
                 break
             if packet is None:
                 self.malformed += 1
@@ -175,7 +178,7 @@ class VrrpSocket:
         return packets
 
     def _read4(self) -> Received | None:
-        """One packet, which for IPv4 begins with the IP header (raw(7))."""
+        """Return one packet, which for IPv4 begins with the IP header (raw(7))."""
         size = self._socket.recv_into(self._buffer)
         if size < _IP_HEADER.size:
             return None
@@ -187,7 +190,7 @@ class VrrpSocket:
         return bytes(self._buffer[header:size]), source, destination, ttl
 
     def _read6(self) -> Received | None:
-        """One packet; destination and hop limit come as ancillary data (RFC 3542 section 4)."""
+        """Return one packet; destination and hop limit come as ancillary data (RFC 3542 section 4)."""
         size, ancillary, flags, address = self._socket.recvmsg_into([self._buffer], _ANCILLARY)
         destination, hop_limit = b"", -1
         for level, kind, value in ancillary:
@@ -205,8 +208,8 @@ class VrrpSocket:
     def send(self, payload: bytes, source: bytes, destination: bytes, hop_limit: int = HOP_LIMIT) -> int:
         """Send `payload` from `source` to `destination` (packed) out of this interface.
 
-        0, or the errno (ENETDOWN, ENETUNREACH, ENOBUFS, EAGAIN, ...). The source need not be
-        an address of this interface, nor of this router.
+        Returns 0, or the errno (ENETDOWN, ENETUNREACH, ENOBUFS, EAGAIN, ...). The source need not be an
+        address of this interface, nor of this router.
         """
         way = self._ways.get((source, destination, hop_limit)) or self._way(source, destination, hop_limit)
         try:
@@ -216,7 +219,7 @@ class VrrpSocket:
         return 0
 
     def _way(self, source: bytes, destination: bytes, hop_limit: int) -> _Way:
-        """The ancillary data and the address for sendmsg; there are as many as instances have peers."""
+        """Return the ancillary data and the address for sendmsg, one pair for each peer of an instance."""
         if self.family == 4:
             pktinfo = _PKTINFO4.pack(self.ifindex, source, bytes(4))
             ancillary = [(socket.IPPROTO_IP, _IP_PKTINFO, pktinfo)]
@@ -236,17 +239,17 @@ class VrrpSocket:
 
 
 def pack(address: str) -> bytes:
-    """A textual address as 4 or 16 bytes. OSError when it is neither."""
+    """Return a textual address as 4 or 16 bytes. OSError: it is no address."""
     return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
 
 
 def group_of(instance: Instance) -> bytes | None:
-    """The packed multicast group of `instance`; None when it has unicast peers."""
+    """Return the packed multicast group of `instance`; None: it has unicast peers."""
     return None if instance.unicast_peers else pack(instance.multicast_group)
 
 
 def expected_of(instance: Instance, own_sources: Iterable[bytes] = ()) -> Expected:
-    """What `instance` demands of an advertisement, for `core.packet.check`."""
+    """Return what `instance` requires of an advertisement, for `core.packet.check`."""
     peers = frozenset(pack(peer) for peer in instance.unicast_peers)
     return Expected(
         vrid=instance.virtual_router_id,

@@ -52,7 +52,7 @@ class Watches:
                 return ()
 
     def _on_device(self, watch: Watch) -> Watch:
-        """A watch with the device instead of its network, as notifications have it."""
+        """Return a watch with the device instead of its network, because notifications name devices."""
         if watch[0] != "address":
             return watch
         return ("address", self._links.device(str(watch[1])) or "no device", *watch[2:])

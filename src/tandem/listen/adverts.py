@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Advertisements as a packet socket sees them: taken from the wire, taken apart, and judged.
+"""VRRP packets on an interface, for people: read them, parse them, and say what the daemon does with them.
 
-The kernel picks the packets with a classic BPF filter, so that a busy interface costs nothing; the
-verdict comes from the same functions that the daemon uses.
+A classic BPF filter selects the packets in the kernel, so that a busy interface costs nothing. The verdict
+comes from the functions that the daemon uses.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _PACKET_MR_ALLMULTI = 2
 _AD_PROTOCOL, _AD_VLAN_TAG, _AD_VLAN_TAG_PRESENT = 0xFFFFF000, 0xFFFFF000 + 44, 0xFFFFF000 + 48
 _NET = 0xFFF00000
 
-# A frame with the tag of a VLAN belongs to another interface. That there is a tag must be asked for itself:
-# from Linux 4.20 to 6.1 the number of the VLAN stays in the frame that a VLAN device has taken.
+# A frame with a VLAN tag belongs to another interface. Whether there is a tag is a question of its own: from
+# Linux 4.20 to 6.1 the number of the VLAN stays in a frame that a VLAN device has received.
 _PROGRAM: Program = [
     ("", (LD_W_ABS, _AD_VLAN_TAG_PRESENT, "", "")),
     ("", (JEQ, 0, "untagged", "")),
@@ -52,7 +52,7 @@ _PROGRAM: Program = [
 
 @dataclass(frozen=True, slots=True)
 class Datagram:
-    """One IP packet that claims to carry VRRP, taken apart as far as it can be."""
+    """One IP packet that claims to carry VRRP."""
 
     family: int
     header: bytes  # without options
@@ -63,14 +63,14 @@ class Datagram:
     fragment: bool = False
 
     def decoded(self) -> Advertisement | PacketError:
-        """What the daemon makes of it before it looks at its configuration."""
+        """Decode the payload as the daemon does before it looks at its configuration."""
         return decode(
             self.payload, self.family, self.hop_limit, self.source, self.destination, UNICAST_MIN_HOP_LIMIT
         )
 
 
 def on_devices(config: Config | None, networks: Mapping[str, str | None]) -> Config | None:
-    """The configuration with the devices of now instead of the networks that instances name."""
+    """Return the configuration with the present devices of the networks that instances name."""
     if config is None:
         return None
     instances = (
@@ -80,15 +80,15 @@ def on_devices(config: Config | None, networks: Mapping[str, str | None]) -> Con
 
 
 def instances_on(interface: str, config: Config | None) -> tuple[Instance, ...]:
-    """The instances that live on an interface, be it the real one or their macvlan."""
+    """Return the instances on an interface, which may be the real one or their macvlan."""
     every = config.instances if config else ()
     return tuple(item for item in every if interface in (item.interface, item.use_vmac))
 
 
 def take_apart(data: bytes, family: int) -> Datagram | None:
-    """An IP packet as the kernel hands it to a packet socket, before any check of its own.
+    """Parse an IP packet from a packet socket, which the kernel has not checked; None: it is none.
 
-    None when it is no IP packet at all. What follows the length in its header is padding.
+    The bytes after the length in its header are padding.
     """
     if family == 4 and len(data) >= 20 and data[0] >> 4 == 4:
         start, (total,) = (data[0] & 0x0F) * 4, struct.unpack_from("!H", data, 2)
@@ -111,7 +111,7 @@ def verdict(
     instances: Sequence[Instance],
     own: frozenset[bytes] = frozenset(),
 ) -> str:
-    """What the daemon does with a packet under `config`, in words.
+    """Say what the daemon does with a packet under `config`.
 
     `instances` are those of the interface, `own` the packed addresses of this router.
     """
@@ -130,7 +130,7 @@ def verdict(
 def _verdict_of(
     advert: Advertisement, datagram: Datagram, instances: Sequence[Instance], own: frozenset[bytes]
 ) -> str:
-    """The verdict of the instance with the VRID; there may be two when peers are unicast."""
+    """Return the verdict of the instance with the VRID; there may be two when peers are unicast."""
     result = f"dropped: {PacketError(Reason.UNKNOWN_VRID, f'vrid {advert.vrid}')}"
     for instance in instances:
         if (instance.virtual_router_id, instance.family) != (advert.vrid, datagram.family):
@@ -143,7 +143,7 @@ def _verdict_of(
 
 
 def listen(interface: str) -> socket.socket:
-    """A packet socket that gets VRRP packets only, from the IP header on, in both directions."""
+    """Open a packet socket that gets VRRP packets only, from the IP header on, in both directions."""
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, 0)
     try:
         attach(sock, assemble(_PROGRAM))

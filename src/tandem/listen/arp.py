@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""ARP probes (RFC 5227 section 2.1.1): who has an address, asked by somebody who has none."""
+"""ARP probes (RFC 5227 section 2.1.1): ask who has an address, without an address of one's own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _REQUEST, _REPLY = 1, 2
 
 
 def open_arp(device: str) -> socket.socket:
-    """A packet socket for ARP on the device, without the Ethernet header. OSError."""
+    """Open a packet socket for ARP on the device, without the Ethernet header. OSError."""
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, 0)
     try:
         sock.bind((device, ETH_P_ARP))
@@ -26,12 +26,12 @@ def open_arp(device: str) -> socket.socket:
 
 
 def probe(mac: bytes, address: str) -> bytes:
-    """The question who has `address`, by the card with this MAC address (6 bytes)."""
+    """Return the request for `address` from the card with this MAC address (6 bytes)."""
     return _ARP.pack(1, _ETH_P_IP, 6, 4, _REQUEST, mac, bytes(4), bytes(6), socket.inet_aton(address))
 
 
 def answer(data: bytes) -> tuple[str, str] | None:
-    """Address and MAC address of a reply, as text; None when it is anything else."""
+    """Return address and MAC address of a reply as text; None: the packet is no reply."""
     if len(data) < _ARP.size:
         return None
     _, protocol, _, _, operation, mac, address, _, _ = _ARP.unpack_from(data)

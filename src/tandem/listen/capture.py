@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`tandem capture`: each advertisement on an interface as one line, with this router's verdict.
 
-Scapy decodes what is shown, also of packets that are refused; it is imported here and nowhere else in
-the product.
+Scapy decodes what is shown, even of packets that are refused. No other module of the product imports scapy.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ def capture(interface: str, config: Config | None, count: int | None, out: TextI
 
 
 class _Scapy:
-    """The few things of scapy that are used, imported when they are: 0.3 s and 35 MiB."""
+    """The parts of scapy that are used. Their import takes 0.3 s and 35 MiB, so that it comes late."""
 
     def __init__(self) -> None:
         from scapy.config import conf
@@ -67,12 +66,12 @@ class _Scapy:
         self._vrrp: tuple[Any, Any] = (VRRP, VRRPv3)
 
     def own_addresses(self) -> frozenset[bytes]:
-        """The packed addresses of all interfaces of this router."""
+        """Return the packed addresses of all interfaces of this router."""
         texts = (a for item in self._conf.ifaces.values() for family in (4, 6) for a in item.ips[family])
         return frozenset(pack(text.partition("%")[0]) for text in texts)
 
     def describe(self, datagram: Datagram | None) -> str:
-        """Source, destination and what the advertisement says, as far as scapy can read it."""
+        """Return source, destination and what the advertisement says, as far as scapy can decode it."""
         if datagram is None:
             return "unreadable packet"
         domain = socket.AF_INET if datagram.family == 4 else socket.AF_INET6
@@ -84,17 +83,17 @@ class _Scapy:
         payload = datagram.payload
         if len(payload) < 8:
             return f"{len(payload)} bytes"
-        # Cut off in mid-address, scapy would not even read the header.
+        # Scapy does not even decode the header when the packet ends within an address.
         payload = payload.ljust(8 + payload[3] * len(datagram.source) + 8, b"\0")
         header, length = bytearray(datagram.header), len(payload)
-        if datagram.family == 4:  # options and fragments are not scapy's to stumble over
+        if datagram.family == 4:  # scapy fails on options and fragments
             header[0] = 0x45
             header[2:4], header[6:8] = struct.pack("!H", 20 + length), b"\0\0"
         else:
             header[4:6] = struct.pack("!H", length)
         packet = self._ip[datagram.family](bytes(header) + payload)
         layer = next((packet[kind] for kind in self._vrrp if packet.haslayer(kind)), None)
-        if layer is None:  # scapy has given up on it and keeps it raw
+        if layer is None:  # scapy could not decode it
             return f"{len(datagram.payload)} bytes"
         words = [f"vrid {layer.vrid}", f"v{layer.version}"]
         if layer.type != 1:
@@ -112,9 +111,9 @@ _AUTHENTICATION = {0: "no auth", 1: "password", 2: "auth AH"}
 
 
 def _addresses(layer: Any, datagram: Datagram) -> str:
-    """The virtual addresses, or their number when the packet is damaged.
+    """Return the virtual addresses, or their number when the packet is damaged.
 
-    With a wrong count or version, what scapy takes for an address may be the password.
+    With a wrong count or version, scapy may read the password as an address.
     """
     if isinstance(datagram.decoded(), PacketError):
         return f"{layer.ipcount} addresses"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Routers that advertise themselves and DHCPv6 servers: two questions to a network, and the answers.
 
-The answers are taken by a packet socket, before any firewall. The questions are a router solicitation
+A packet socket receives the answers before any firewall does. The questions are a router solicitation
 (RFC 4861 section 4.1) and an information request (RFC 8415 section 18.2.6), which makes no lease.
 """
 
@@ -40,7 +40,7 @@ _ANSWERS: Program = [
 
 
 def open_answers(device: str) -> socket.socket:
-    """A packet socket that gets the answers on this device, from the IPv6 header on. OSError."""
+    """Open a packet socket that gets the answers on this device, from the IPv6 header on. OSError."""
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, 0)
     try:
         attach(sock, assemble(_ANSWERS))
@@ -54,8 +54,8 @@ def open_answers(device: str) -> socket.socket:
 def answer(data: bytes) -> tuple[str, str] | None:
     """Return the kind of an IPv6 packet, ADVERTISEMENT or DHCPV6, and its source as text; None: neither.
 
-    An advertisement with lifetime 0 offers no way out, but prefixes and resolvers all the same. One without
-    anything is a farewell.
+    An advertisement with lifetime 0 offers no default route, but it may offer prefixes and resolvers. One
+    that offers nothing is a goodbye.
     """
     if len(data) < _PAYLOAD + 16 or data[0] >> 4 != 6:
         return None
@@ -69,14 +69,14 @@ def answer(data: bytes) -> tuple[str, str] | None:
 
 
 def open_solicitor(device: str) -> socket.socket:
-    """A socket for router solicitations; the kernel fills in the checksum. OSError."""
+    """Open a socket for router solicitations; the kernel fills in the checksum. OSError."""
     sock = _bound(device, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
     return sock
 
 
 def open_client(device: str) -> socket.socket:
-    """A socket for DHCPv6. OSError: a client of this router has the port."""
+    """Open a socket for DHCPv6. OSError: a client of this router has the port."""
     sock = _bound(device, socket.SOCK_DGRAM, 0)
     try:
         sock.bind(("::", _CLIENT))
@@ -100,12 +100,12 @@ def _bound(device: str, kind: int, protocol: int) -> socket.socket:
 
 
 def solicitation() -> tuple[bytes, tuple[str, int]]:
-    """A router solicitation, and where it goes."""
+    """Return a router solicitation and its destination."""
     return struct.pack("!BBHI", _ROUTER_SOLICIT, 0, 0, 0), (_ALL_ROUTERS, 0)
 
 
 def information_request() -> tuple[bytes, tuple[str, int]]:
-    """An information request of a client that does not exist, and where it goes."""
+    """Return an information request of a client that does not exist, and its destination."""
     number = os.urandom(4)
     client = struct.pack("!HH", 3, 1) + b"\x02\x00" + number  # DUID-LL
     wanted = struct.pack("!H", 23)  # DNS servers
