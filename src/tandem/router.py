@@ -33,6 +33,7 @@ from tandem.core.events import (
 )
 from tandem.core.neighbour import Neighbours
 from tandem.core.packet import PROBE, Advertisement, PacketError, Reason, check, decode
+from tandem.core.reload import leave, reconfigure, sibling
 from tandem.core.settings import Group, Instance
 from tandem.core.state import Role
 from tandem.core.strangers import Source, Strangers
@@ -456,7 +457,7 @@ class Router:
             if len(going) == len(group.members):
                 self._end(name)
             elif going:
-                self._executor.execute(group.leave(going))
+                self._executor.execute(leave(group, going))
                 for member in going:
                     del self._group_of[member]
                     del self.endpoints[member]
@@ -468,7 +469,7 @@ class Router:
         for name in sorted(origins, key=lambda name: origins[name].heir_of != name):
             heir_of = origins[name].heir_of
             if heir_of is not None:
-                kin[name] = old[heir_of] if heir_of in free else old[heir_of].sibling()
+                kin[name] = old[heir_of] if heir_of in free else sibling(old[heir_of])
                 free.discard(heir_of)
         for name in old:
             self._loop.call_at(("group", name), None)
@@ -490,7 +491,7 @@ class Router:
         if (running.settings, [member.settings for member in running.members]) != (group, members):
             joining = {name: routers[name] for name in group.members if name in routers}
             sources = {name: self.endpoints[name].source for name in group.members}
-            actions = running.reconfigure(group, members, now, joining, sources)
+            actions = reconfigure(running, group, members, now, joining, sources)
             self._failed(self._executor.execute(actions))
         else:
             for name in group.members:

@@ -25,6 +25,7 @@ from tandem.core.actions import (
     Restore,
     SendAdvert,
     Transition,
+    Withdraw,
 )
 from tandem.core.events import (
     AdvertReceived,
@@ -37,6 +38,7 @@ from tandem.core.events import (
     TrackerChanged,
 )
 from tandem.core.packet import Advertisement
+from tandem.core.reload import reconfigure
 from tandem.core.settings import Group, Instance
 from tandem.core.state import Role
 from tandem.core.sync_group import SyncGroup
@@ -49,10 +51,16 @@ def replay(installed: frozenset[str], actions: Iterable[Action]) -> frozenset[st
     """The instances that a kernel holds after these actions."""
     for action in actions:
         if isinstance(action, Install):
-            installed |= {action.instance}
+            installed |= frozenset(action.instances)
         elif isinstance(action, Remove):
-            installed -= {action.instance}
+            installed -= frozenset(action.instances)
     return installed
+
+
+def _named(kind: type[Install | Remove | Withdraw], actions: list[Action]) -> list[tuple[int, str]]:
+    """The instances in the actions of one kind, with the places of these."""
+    found = [(i, action) for i, action in enumerate(actions) if isinstance(action, kind)]
+    return [(i, name) for i, action in found for name in action.instances]
 
 
 class Checked:
@@ -76,7 +84,7 @@ class Checked:
 
     def reconfigure(self, settings: Group, instances: Iterable[Instance], now: int) -> list[Action]:
         before, slept = self.group.role, self.group.overslept(now)
-        actions = self._restored(self.group.reconfigure(settings, instances, now), now)
+        actions = self._restored(reconfigure(self.group, settings, instances, now), now)
         return self._checked(before, slept, actions, now, False)
 
     def _restored(self, actions: list[Action], now: int) -> list[Action]:
@@ -93,13 +101,16 @@ class Checked:
         deadline = group.next_deadline()
         assert deadline is None or deadline > now or not ticked, "a busy loop"
 
-        assert group.faults == group._reasons(), "the reasons kept are not those there are"
+        assert group.faults == (group.fault_state.look(group.members), group.fault_state.reasons)[1], (
+            "the reasons kept are not those there are"
+        )
 
         sent = [(i, action) for i, action in enumerate(actions) if isinstance(action, SendAdvert)]
         adverts = [(i, action.instance) for i, action in sent if action.priority]
         goodbyes = [(i, action.instance) for i, action in sent if not action.priority]
-        installs = [(i, action.instance) for i, action in enumerate(actions) if isinstance(action, Install)]
-        removes = [(i, action.instance) for i, action in enumerate(actions) if isinstance(action, Remove)]
+        installs = _named(Install, actions)
+        removes = _named(Remove, actions)
+        withdrawn = _named(Withdraw, actions)
         if installs or any(isinstance(action, Announce) for action in actions):
             assert after is Role.ACTIVE, "acted as active without being it"
         if adverts and after is not Role.ACTIVE:  # who yields says so once, when its addresses are gone
@@ -111,10 +122,12 @@ class Checked:
             assert {name for i, name in adverts if i < installs[0][0]} == set(names), "adverts come first"
         if before is Role.ACTIVE and after is not Role.ACTIVE:
             assert [name for _, name in removes] == names, "every effect removed, once"
+            assert [name for _, name in withdrawn] == names, "and what takes long"
+            assert all(i < withdrawn[0][0] for i, _ in removes + goodbyes), "which is last"
             assert goodbyes or after is Role.BACKUP or slept, "left without a goodbye"
             assert not (goodbyes and slept), "a goodbye that is not ours to say"
         else:
-            assert not removes and not goodbyes
+            assert not removes and not goodbyes and not withdrawn
         if goodbyes:
             assert [name for _, name in goodbyes] == names, "goodbye on every LAN"
             assert removes[-1][0] < goodbyes[0][0], "the addresses are gone before the goodbye"

@@ -14,6 +14,7 @@ from tandem.core.actions import (
     Remove,
     SendAdvert,
     Transition,
+    Withdraw,
 )
 from tandem.core.sync_group import SyncGroup
 from tests.unit.scenario import instance, sync_group
@@ -41,12 +42,14 @@ def comes_up(size: int) -> list[Action]:
 def becomes_active(size: int, why: str, priority: int = 100) -> list[Action]:
     """Step by step for all: the routers of every LAN are told before the first effect."""
     actions: list[Action] = [SendAdvert(name, priority) for name in NAMES[:size]]
-    actions += [Install(name) for name in NAMES[:size]]
+    actions.append(Install(NAMES[:size]))
     actions += [Announce(name, 5) for name in NAMES[:size]]
     return actions + told(size, "MASTER", why, priority)
 
 
 def leaves(size: int, state: str, why: str, priority: int = 100) -> list[Action]:
     """Every effect is gone before the first goodbye."""
-    removed: list[Action] = [Remove(name) for name in NAMES[:size]]
-    return removed + [SendAdvert(name, 0) for name in NAMES[:size]] + told(size, state, why, priority)
+    goodbyes = [SendAdvert(name, 0) for name in NAMES[:size]]
+    return [
+        Remove(NAMES[:size]), *goodbyes, Withdraw(NAMES[:size]), *told(size, state, why, priority)
+    ]  # fmt: skip

@@ -13,7 +13,17 @@ from typing import NamedTuple, get_args
 
 import pytest
 
-from tandem.core.actions import Action, Announce, Contested, Greet, Install, Remove, SendAdvert, Transition
+from tandem.core.actions import (
+    Action,
+    Announce,
+    Contested,
+    Greet,
+    Install,
+    Remove,
+    SendAdvert,
+    Transition,
+    Withdraw,
+)
 from tandem.core.events import (
     AdvertReceived,
     EffectFailed,
@@ -127,8 +137,9 @@ GO_ON = Row(ACTIVE, [], 1_000_000_000)  # and 1 s after our own
 ASSERT = Row(ACTIVE, [_says(100)], ADVERT)
 CONTESTED = Row(ACTIVE, [_says(100), Announce("VI", 1), Contested("VI", 100)], ADVERT)
 AGAIN = Row(ACTIVE, [Announce("VI", 5)], 10_000_000)  # and 100 ms and 1 s later
-TO_BACKUP = Row(BACKUP, [Remove("VI"), _says(100), _to("BACKUP", "a better router is active")], LEARNED)
-TO_ACTIVE: list[Action] = [_says(100), Install("VI"), Announce("VI", 5)]
+GONE, WITHDRAWN = Remove(("VI",)), Withdraw(("VI",))
+TO_BACKUP = Row(BACKUP, [GONE, _says(100), WITHDRAWN, _to("BACKUP", "a better router is active")], LEARNED)
+TO_ACTIVE: list[Action] = [_says(100), Install(("VI",)), Announce("VI", 5)]
 
 TABLE: dict[Role, dict[str, Row]] = {
     INITIALIZE: {  # 6.4.1
@@ -203,23 +214,25 @@ TABLE: dict[Role, dict[str, Row]] = {
         "equal, higher address": TO_BACKUP,
         "higher priority": TO_BACKUP,
         "owner": TO_BACKUP,
-        "link down": Row(INITIALIZE, [Remove("VI"), _says(0), _to("FAULT", "interface vi down")], None),
+        "link down": Row(INITIALIZE, [GONE, _says(0), WITHDRAWN, _to("FAULT", "interface vi down")], None),
         "link up": GO_ON,
         "weight -20 counts": Row(ACTIVE, [_says(80)], ADVERT),
         "not tracked": GO_ON,
-        "address lost": Row(INITIALIZE, [Remove("VI"), _says(0), _to("FAULT", "no address on vi")], None),
+        "address lost": Row(INITIALIZE, [GONE, _says(0), WITHDRAWN, _to("FAULT", "no address on vi")], None),
         "address changed": GO_ON,
         "another MAC address": AGAIN,
-        "effect failed": Row(INITIALIZE, [Remove("VI"), _says(0), _to("FAULT", "VI: no such device")], RETRY),
+        "effect failed": Row(
+            INITIALIZE, [GONE, _says(0), WITHDRAWN, _to("FAULT", "VI: no such device")], RETRY
+        ),
         "rebound": GO_ON,
-        "failover": Row(BACKUP, [Remove("VI"), _says(0), _to("BACKUP", "failover asked for")], DOWN),
+        "failover": Row(BACKUP, [GONE, _says(0), WITHDRAWN, _to("BACKUP", "failover asked for")], DOWN),
         "restored": GO_ON,
         "synchronised": GO_ON,
         "partner": GO_ON,
         "reunited": AGAIN,
-        "standby": Row(INITIALIZE, [Remove("VI"), _says(0), _to("FAULT", "standby")], None),
+        "standby": Row(INITIALIZE, [GONE, _says(0), WITHDRAWN, _to("FAULT", "standby")], None),
         "resume": GO_ON,
-        "stop": Row(INITIALIZE, [Remove("VI"), _says(0), _to("STOP", "stopped")], None),
+        "stop": Row(INITIALIZE, [GONE, _says(0), WITHDRAWN, _to("STOP", "stopped")], None),
     },
 }
 
@@ -333,7 +346,7 @@ def test_initial_master_that_yields_waits_like_anyone() -> None:
 def test_owner_is_active_at_once() -> None:
     group = ready(sync_group(instance(priority=255)))
     assert group.handle(Start(), 0) == [
-        SendAdvert("LAN", 255), Install("LAN"), Announce("LAN", 5),
+        SendAdvert("LAN", 255), Install(("LAN",)), Announce("LAN", 5),
         Transition("LAN", "MASTER", 255, "owner of the addresses"),
     ]  # fmt: skip
     assert group.next_deadline() == 1_000_000_000

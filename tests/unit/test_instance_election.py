@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tandem.core.actions import Announce, Contested, Greet, Remove, SendAdvert, Transition
+from tandem.core.actions import Announce, Contested, Greet, Remove, SendAdvert, Transition, Withdraw
 from tandem.core.events import (
     Failover,
     Start,
@@ -301,7 +301,7 @@ def test_a_router_that_was_deaf_gives_way_to_one_that_was_active(
     run(group, came_up + patience - 1)
     why = "another router was active before"
     assert group.handle(heard(50), came_up + patience - 1) == [
-        Remove("LAN"), SendAdvert("LAN", 0), Transition("LAN", "BACKUP", 100, why),
+        Remove(("LAN",)), SendAdvert("LAN", 0), Withdraw(("LAN",)), Transition("LAN", "BACKUP", 100, why),
     ]  # fmt: skip
     assert run(group, came_up + patience + 3 * SECOND) == []
     late = active(sync_group(instance(**settings)))
@@ -348,7 +348,7 @@ def test_a_unicast_peer_may_have_to_resolve_us_first() -> None:
 def test_who_yields_says_so_once() -> None:
     """The better router, which may not know of this one, tells hosts where the addresses are."""
     group = active(sync_group(instance()))
-    assert group.handle(heard(200), 1)[:2] == [Remove("LAN"), SendAdvert("LAN", 100)]
+    assert group.handle(heard(200), 1)[:2] == [Remove(("LAN",)), SendAdvert("LAN", 100)]
     silent = active(sync_group(instance(higher_prio_send_advert=False)))
     assert not of(SendAdvert, silent.handle(heard(200), 1))
 

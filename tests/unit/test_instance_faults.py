@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tandem.core.actions import Action, Announce, Greet, Install, Remove, SendAdvert, Transition
+from tandem.core.actions import Action, Announce, Greet, Install, Remove, SendAdvert, Transition, Withdraw
 from tandem.core.events import (
     EffectFailed,
     Event,
@@ -21,6 +21,7 @@ from tandem.core.events import (
     Tick,
     TrackerChanged,
 )
+from tandem.core.reload import reconfigure
 from tandem.core.settings import Instance, Track
 from tandem.core.state import Role
 from tandem.core.sync_group import SyncGroup
@@ -277,13 +278,13 @@ def test_a_reload_ends_probation() -> None:
 
 
 def reload(group: SyncGroup, now: int, *instances: Instance, tracks: tuple[Track, ...] = ()) -> list[Action]:
-    return group.reconfigure(replace(group.settings, tracks=tracks), instances, now)
+    return reconfigure(group, replace(group.settings, tracks=tracks), instances, now)
 
 
 def test_reload_keeps_the_role_and_states_what_is_wanted_once() -> None:
     group = active(sync_group(instance()))
     assert reload(group, 500_000_000, instance(advert_int_cs=300, priority=120)) == [
-        SendAdvert("LAN", 120), Install("LAN"), Announce("LAN", 5),
+        SendAdvert("LAN", 120), Install(("LAN",)), Announce("LAN", 5),
     ]  # fmt: skip
     assert group.next_deadline() == 3_500_000_000
 
@@ -303,12 +304,14 @@ def test_reload_with_a_fault_installs_nothing_on_the_way_out() -> None:
     actions = reload(group, 1, instance(track_primary=False, tracks=(Track("interface", "wan"),)))
     assert of(Install, actions)  # unknown is not down
     assert group.handle(TrackerChanged("interface", "wan", False), 2) == [
-        Remove("LAN"), SendAdvert("LAN", 0), Transition("LAN", "FAULT", 100, "interface wan down"),
+        Remove(("LAN",)), SendAdvert("LAN", 0), Withdraw(("LAN",)),
+        Transition("LAN", "FAULT", 100, "interface wan down"),
     ]  # fmt: skip
     group = active(sync_group(instance(tracks=(Track("script", "chk", -20),))))
     group.handle(TrackerChanged("script", "chk", False), 0)
     assert reload(group, 1, instance(tracks=(Track("script", "chk"),))) == [
-        Remove("LAN"), SendAdvert("LAN", 0), Transition("LAN", "FAULT", 100, "script chk down"),
+        Remove(("LAN",)), SendAdvert("LAN", 0), Withdraw(("LAN",)),
+        Transition("LAN", "FAULT", 100, "script chk down"),
     ]  # fmt: skip
 
 

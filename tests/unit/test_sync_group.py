@@ -15,6 +15,7 @@ from tandem.core.actions import (
     Remove,
     SendAdvert,
     Transition,
+    Withdraw,
 )
 from tandem.core.events import (
     EffectFailed,
@@ -224,9 +225,10 @@ def test_a_better_router_on_any_lan_takes_all(size: int) -> None:
     for name in NAMES[:size]:
         group = active(pack(size))
         run(group, 5_000_000_000)
-        removed = [Remove(member) for member in NAMES[:size]]
+        removed = [Remove(NAMES[:size])]
         last = [SendAdvert(member, 100) for member in NAMES[:size]]
-        expected = [*removed, *last, *told(size, "BACKUP", "a better router is active")]
+        gone = Withdraw(NAMES[:size])
+        expected = [*removed, *last, gone, *told(size, "BACKUP", "a better router is active")]
         assert group.handle(heard(150, name=name), 5_500_000_000) == expected
         assert group.next_deadline() == 5_500_000_000 + DOWN
 
@@ -250,8 +252,12 @@ def test_lesser_routers_are_answered_on_their_own_lan_only() -> None:
 def test_who_was_silent_for_too_long_starts_over_as_backup(size: int) -> None:
     group = active(pack(size))
     run(group, 5 * SECOND)
-    removed = [Remove(member) for member in NAMES[:size]]
-    expected = [*removed, *told(size, "BACKUP", "silent for too long: it was stopped")]
+    removed = [Remove(NAMES[:size])]
+    expected = [
+        *removed,
+        Withdraw(NAMES[:size]),
+        *told(size, "BACKUP", "silent for too long: it was stopped"),
+    ]
     assert group.handle(Tick(), 8 * SECOND) == expected
 
 

@@ -18,17 +18,34 @@ class SendAdvert:
 
 
 @dataclass(frozen=True, slots=True)
-class Install:
-    """Make the SNAT rule, addresses, routes and rules of `instance` exist."""
+class RaiseMacs:
+    """Set the interfaces with the virtual MAC addresses of these instances up: adverts leave by them."""
 
-    instance: str
+    instances: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Install:
+    """Make the SNAT rules, addresses, routes and rules of these instances exist."""
+
+    instances: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """Make the SNAT rule, addresses, routes and rules of `instance` not exist."""
+    """Make the addresses, routes and rules of these instances not exist."""
 
-    instance: str
+    instances: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Take away the SNAT rules and set the virtual MAC addresses down of these instances.
+
+    It follows `Remove`, and the goodbye if there is one: it takes long and nobody waits for it.
+    """
+
+    instances: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +143,10 @@ class GroupTransition:
 
 Action = (
     SendAdvert
+    | RaiseMacs
     | Install
     | Remove
+    | Withdraw
     | Announce
     | Greet
     | Contested

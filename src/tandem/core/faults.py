@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Faults of a sync group: why it takes no part in elections, and when a failed effect is tried again."""
+"""Faults of a sync group: the reasons for which it takes no part in elections.
+
+A tracked object is down, an address to send from is missing, the kernel has refused an effect, or an operator
+wants it so. A refused effect is tried again after a pause, or as soon as what it needs has changed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
 from tandem.core.settings import Group, Instance, Track
-from tandem.core.timers import SECOND
+from tandem.core.timers import SECOND, earliest
+from tandem.core.tracking import Tracking
 from tandem.core.virtual_router import VirtualRouter
 
 EFFECT_RETRY = 10 * SECOND
@@ -53,6 +58,57 @@ class EffectFaults:
     def reasons(self) -> list[str]:
         """Return one sentence for each fault."""
         return [f"{name}: {reason}" for name, reason in self._reasons.items()]
+
+
+class Faults:
+    """All faults of one group; `look` finds them, and `reasons` keeps them for every timer to see."""
+
+    def __init__(self, settings: Group, members: Iterable[VirtualRouter]) -> None:
+        members = tuple(members)
+        self.tracking = Tracking(tracks_of(settings, members))
+        self.effects = EffectFaults()
+        self.standby = False
+        self.grace_until: int | None = None  # after the start: interfaces may come up until then
+        self.reasons: tuple[str, ...] = ()
+        self.look(members)
+
+    def copy(self) -> Faults:
+        """Return the same faults, for another group with some of the members."""
+        other = object.__new__(Faults)
+        other.__dict__.update(self.__dict__)
+        other.tracking, other.effects = self.tracking.copy(), self.effects.copy()
+        return other
+
+    def look(self, members: Iterable[VirtualRouter]) -> None:
+        """Find every reason again."""
+        reasons = [*self.tracking.faults, *missing_sources(members), *self.effects.reasons()]
+        if self.standby:
+            reasons.append("standby")
+        self.reasons = tuple(dict.fromkeys(reasons))
+
+    def next_deadline(self) -> int | None:
+        """When `due` has something to do."""
+        return earliest(self.effects.retry_at, self.grace_until)
+
+    def due(self, members: Iterable[VirtualRouter], now: int) -> None:
+        """Act on the deadlines that are not later than `now`."""
+        if self.grace_until is not None and self.grace_until <= now:
+            self.grace_until = None
+        if self.effects.retry_at is not None and self.effects.retry_at <= now:
+            self.retry_effects(members)
+
+    def retry_effects(self, members: Iterable[VirtualRouter]) -> None:
+        """Drop what the kernel refused: it is tried again."""
+        self.effects.clear()
+        self.look(members)
+
+    def comes_up(self) -> bool:
+        """Whether the daemon has just started, and only interfaces or their addresses are missing.
+
+        A router brings its networks up one after the other when it boots. Nobody needs to hear of that fault.
+        """
+        others = [track for track in self.tracking.failed if track.kind != "interface"]
+        return self.grace_until is not None and not (self.standby or self.effects or others)
 
 
 def tracks_of(settings: Group, members: Iterable[VirtualRouter]) -> list[Track]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tandem.core.actions import Action, Announce, Cause, Contested, Greet, Install, Remove, SendAdvert
+from tandem.core.actions import Action, Announce, Cause, Contested, Greet, SendAdvert
 from tandem.core.bounds import learned_interval
 from tandem.core.packet import Advertisement
 from tandem.core.settings import Instance
@@ -198,17 +198,15 @@ class VirtualRouter:
         first_wait = self.first_wait()
         if self.settings.unicast_peers:
             first_wait = max(first_wait, RESOLVE)
-        actions = self.become_backup(now, first_wait)
+        self.become_backup(now, first_wait)
         self._came_up_at = now
-        return [*actions, Greet(self.name)]
+        return [Greet(self.name)]
 
-    def become_backup(self, now: int, first_wait: int | None = None) -> list[Action]:
+    def become_backup(self, now: int, first_wait: int | None = None) -> None:
         """Enter BACKUP and wait `first_wait` ns, by default Active_Down_Interval, for an active."""
-        actions: list[Action] = [Remove(self.name)] if self.role is Role.ACTIVE else []
         self.role = Role.BACKUP
         self._clear_timers()
         self._active_down_at = now + (self.active_down_interval() if first_wait is None else first_wait)
-        return actions
 
     def first_wait(self) -> int:
         """The first wait after the start: `state MASTER` listens for one interval only."""
@@ -220,7 +218,7 @@ class VirtualRouter:
         return interval_cs * CENTISECOND + skew_time(self.settings.version, self.priority, interval_cs)
 
     def advertise_first(self, now: int) -> list[Action]:
-        """Enter ACTIVE and say so; `install` and `announce` do the rest."""
+        """Enter ACTIVE and say so; promotion.py does the rest."""
         self._preempted = self.peer.source if self.peer is not None and self.hears_lesser(now) else None
         self._farewell_until = now + self.settings.advert_int_cs * CENTISECOND
         self._inherited_until = self._farewell_until if self.resigned else 0
@@ -237,12 +235,8 @@ class VirtualRouter:
             self._refresh_at = now + garp.refresh_ms * MILLISECOND
         return self.advertise(now)
 
-    def install(self) -> list[Action]:
-        """What becoming active needs after every member's first advertisement."""
-        return [Install(self.name)]
-
     def announce(self) -> list[Action]:
-        """What becoming active needs after every member's effects."""
+        """Tell hosts that the virtual addresses are here."""
         return [Announce(self.name, self.settings.garp.repeat)]
 
     def moved(self, now: int) -> list[Action]:
@@ -252,14 +246,12 @@ class VirtualRouter:
         self._announce_again = [now + wait for wait in reversed(ANNOUNCE_AGAIN)]
         return self.announce()
 
-    def become_initialize(self) -> list[Action]:
-        """Enter INITIALIZE; the group sends the priority 0 when all members' effects are gone."""
-        actions: list[Action] = [Remove(self.name)] if self.role is Role.ACTIVE else []
+    def become_initialize(self) -> None:
+        """Enter INITIALIZE."""
         self.role = Role.INITIALIZE
         self.peer = None
         self.active_adver_interval_cs = self.settings.advert_int_cs
         self._clear_timers()
-        return actions
 
     def advertise(self, now: int) -> list[Action]:
         """Send an advertisement now and the next one an interval later."""

@@ -37,9 +37,10 @@ class Endpoint:
         self._last_source: bytes | None = None  # for resignations when the source has gone
         self.socket: VrrpSocket | None = None
         self.frames: tuple[tuple[str, tuple[bytes, ...]], ...] = ()  # announcements by interface
-        self.vmac_is_up = False  # only while active: else a flooding switch makes a backup forward too
-        self.vmac_up: Batch | Unbound = EMPTY
-        self.vmac_down: Batch | Unbound = EMPTY
+        self.mac_wanted = False  # only while active: otherwise a flooding switch makes a backup forward too
+        self.mac_is_up = False
+        self.mac_up: Batch | Unbound = EMPTY
+        self.mac_down: Batch | Unbound = EMPTY
         self.up: Batch | Unbound = EMPTY
         self.refresh: Batch | Unbound = EMPTY
         self.down: Batch | Unbound = EMPTY
@@ -89,10 +90,10 @@ class Endpoint:
 
         A macvlan may be another one than before, so it counts as down.
         """
-        self.vmac_is_up = False
+        self.mac_is_up = False
         vmac = self.plan.vmac
-        self.vmac_up = bind([vmac.up] if vmac else [], index_of)
-        self.vmac_down = bind([vmac.down] if vmac else [], index_of)
+        self.mac_up = bind([vmac.up] if vmac else [], index_of)
+        self.mac_down = bind([vmac.down] if vmac else [], index_of)
         up, refresh, down = (
             [template for template in templates if template[0] not in foreign]
             for templates in (self.plan.up, self.plan.refresh, self.plan.down)

@@ -17,12 +17,14 @@ from tandem.core.actions import (
     GroupTransition,
     HandOver,
     Install,
+    RaiseMacs,
     Remove,
     Restore,
     Reunite,
     SendAdvert,
     Speculate,
     Transition,
+    Withdraw,
 )
 from tandem.core.events import EffectFailed
 from tandem.effects.announce import Announcer
@@ -80,39 +82,35 @@ class Executor:
     def execute(self, actions: Sequence[Action]) -> list[EffectFailed]:
         """Do the actions in order; the failures of what an active router needs."""
         failed: list[EffectFailed] = []
-        removed: list[Endpoint] = []
+        moved = False
         for action in actions:
+            moved = moved or isinstance(action, Install | Withdraw)
             try:
-                failed += self._do(action, actions)
+                failed += self._do(action)
             except Exception as error:  # noqa: BLE001 - what comes after this action is wanted all the same
                 self._caught(error)
                 if isinstance(action, Install):
-                    failed.append(EffectFailed(action.instance, f"{type(error).__name__}: {error}"))
-            if isinstance(action, Remove):
-                removed.append(self.endpoints[action.instance])
-        for guard in self._guards():
+                    reason = f"{type(error).__name__}: {error}"
+                    failed += [EffectFailed(name, reason) for name in action.instances]
+        for guard in self._guards() if moved else ():  # after the transitions: DHCP may stay silent longer
             guard.set_active(self._installed())
-        if removed:  # What takes long and nobody waits for comes after the goodbye.
-            self._firewall_failures()
-            for endpoint in removed:
-                if endpoint.vmac_is_up and not endpoint.installed:
-                    self._set_vmac(endpoint, False)
         return failed
 
-    def _do(self, action: Action, actions: Sequence[Action]) -> list[EffectFailed]:
+    def _do(self, action: Action) -> list[EffectFailed]:
         """Do one of the actions; return the failures that an active router cannot live with."""
         match action:
             case SendAdvert(name, priority):
                 self._advertise(self.endpoints[name], priority)
-            case Install(name):
-                # One nftables transaction for the whole group: what is known to follow comes along.
-                for other in actions:
-                    if isinstance(other, Install):
-                        self.endpoints[other.instance].installed = True
-                self._switch.set_active(self._installed())
-                return self._install(self.endpoints[name], self._firewall_failures())
-            case Remove(name):
-                self._remove(self.endpoints[name])
+            case Install(names):
+                return self._install_all([self.endpoints[name] for name in names])
+            case Remove(names):
+                for name in names:
+                    self._remove(self.endpoints[name])
+            case RaiseMacs(names):
+                for name in names:
+                    self._raise_mac(self.endpoints[name])
+            case Withdraw(names):
+                self._withdraw([self.endpoints[name] for name in names])
             case Announce(name, repeat):
                 self._announce(self.endpoints[name], repeat)
             case Greet(name):
@@ -173,6 +171,8 @@ class Executor:
     def reinstall(self, name: str) -> list[EffectFailed]:
         """Send everything of an instance again, if it is active."""
         endpoint = self.endpoints.get(name)
+        if endpoint is not None and endpoint.mac_wanted:
+            self._raise_mac(endpoint)
         if endpoint is None or not endpoint.installed:
             return []
         return self._install(endpoint, self._firewall_failures())
@@ -213,8 +213,6 @@ class Executor:
         return failed
 
     def _advertise(self, endpoint: Endpoint, priority: int) -> None:
-        if priority:
-            self._raise_vmac(endpoint)
         result = endpoint.advertise(priority)
         if result:
             endpoint.count("send_errors")
@@ -226,24 +224,38 @@ class Executor:
             # A backup may have taken over meanwhile, and told the hosts so.
             self._announce(endpoint, endpoint.settings.garp.repeat)
 
+    def _install_all(self, endpoints: list[Endpoint]) -> list[EffectFailed]:
+        """Install a group: one nftables transaction for all, and then each member's batch."""
+        for endpoint in endpoints:
+            endpoint.installed = True
+        self._switch.set_active(self._installed())
+        firewall = self._firewall_failures()
+        return [failure for endpoint in endpoints for failure in self._install(endpoint, firewall)]
+
     def _install(self, endpoint: Endpoint, firewall: Iterable[Failure]) -> list[EffectFailed]:
-        endpoint.installed = True
-        self._raise_vmac(endpoint)
         if isinstance(endpoint.up, Unbound):
             missing = ", ".join(endpoint.up.missing)
             return [EffectFailed(endpoint.settings.name, f"no interface {missing}")]
         return _failures(endpoint, [*firewall, *self._rtnl.send(endpoint.up)])
 
-    def _raise_vmac(self, endpoint: Endpoint) -> None:
-        """Set the macvlan up: with the first advert, or when an active instance has got another one."""
-        if endpoint.plan.vmac is not None and not endpoint.vmac_is_up:
-            self._set_vmac(endpoint, True)
+    def _raise_mac(self, endpoint: Endpoint) -> None:
+        """Set the macvlan up, also another one that an active instance has got."""
+        endpoint.mac_wanted = True
+        if endpoint.plan.vmac is not None and not endpoint.mac_is_up:
+            self._set_mac(endpoint, True)
 
-    def _set_vmac(self, endpoint: Endpoint, up: bool) -> None:
-        endpoint.vmac_is_up = up
-        batch = endpoint.vmac_up if up else endpoint.vmac_down
+    def _set_mac(self, endpoint: Endpoint, up: bool) -> None:
+        endpoint.mac_is_up = up
+        batch = endpoint.mac_up if up else endpoint.mac_down
         if isinstance(batch, Unbound) or self._rtnl.send(batch):
             endpoint.count("vmac_errors")
+
+    def _withdraw(self, endpoints: list[Endpoint]) -> None:
+        self._firewall_failures()
+        for endpoint in endpoints:
+            endpoint.mac_wanted = False
+            if endpoint.mac_is_up:
+                self._set_mac(endpoint, False)
 
     def _remove(self, endpoint: Endpoint) -> None:
         endpoint.installed = False

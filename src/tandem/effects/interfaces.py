@@ -206,7 +206,8 @@ class Interfaces:
         endpoint.bind(self.links.index, self._foreign, forms)
         endpoint.set_macs(self.links.mac)
         endpoint.set_source(source)
-        if endpoint.installed and before is not None and (reformed or before[1] != links):
+        active = endpoint.installed or endpoint.mac_wanted
+        if active and before is not None and (reformed or before[1] != links):
             self._listener.reinstall(settings.name)  # routes go silently when an interface goes down
             if [mac for *_, mac in before[1]] != [mac for *_, mac in links]:
                 self._listener.moved(settings.name)

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Promotion: the phases in which a sync group becomes active. Demotion is the same phases backwards.
+
+The order is the product. Other routers must know first that the role is taken. A packet that meets a virtual
+address before its connection is in the kernel ends that connection, so connections come before addresses.
+Hosts are told when the addresses are there. Scripts take long, so they are told last.
+
+A phase begins with its actions for the whole group, because traffic needs every member. A phase that names an
+event (`ends`) waits for it, and no longer than `limit`. At the deadline the next phase begins, because a
+gateway that lacks something is better than none. Every other phase ends with its actions. A phase that has
+nothing to do ends at once.
+
+A demotion undoes all phases, also those that had not begun: an undo states what is wanted, which changes
+nothing where it is so already. An effect that fails is a fault of the group, which then demotes itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from tandem.core.actions import (
+    Action,
+    Cause,
+    HandOver,
+    Install,
+    RaiseMacs,
+    Remove,
+    Restore,
+    SendAdvert,
+    Withdraw,
+)
+from tandem.core.events import Event, Restored
+from tandem.core.limits import RESTORE_LIMIT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol
+
+    from tandem.core.virtual_router import VirtualRouter
+
+    Members = tuple[VirtualRouter, ...]
+
+    class Promoted(Protocol):
+        """The group that is promoted: `SyncGroup`."""
+
+        members: Members
+        restores: bool
+
+        @property
+        def name(self) -> str: ...
+        def promoted(self, why: str, cause: Cause | None) -> list[Action]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a group is promoted."""
+
+    why: str  # for people
+    cause: Cause | None = None
+    handed_over: bool = False  # another router gives the role up, and still tells what it knows
+    again: bool = False  # it is active already: a reload states everything again
+
+
+class Farewell(Enum):
+    """The last advertisement of a router that gives the role up."""
+
+    RESIGN = "priority 0"  # a backup takes over at once
+    YIELD = "own priority"  # the better router tells hosts where the addresses are (higher_prio_send_advert)
+    SILENT = "none"  # other members go on, or another router has been active for long
+
+
+@dataclass(frozen=True, slots=True)
+class Demotion:
+    """Who gives the role up, and how."""
+
+    group: str
+    members: Members
+    restores: bool
+    farewell: Farewell
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The members by name."""
+        return tuple(member.name for member in self.members)
+
+
+def _advertise(group: Promoted, _reason: Reason, now: int) -> list[Action]:
+    with_mac = tuple(member.name for member in group.members if member.settings.use_vmac is not None)
+    actions: list[Action] = [RaiseMacs(with_mac)] if with_mac else []
+    for member in group.members:
+        actions += member.advertise_first(now)
+    return actions
+
+
+def _say_farewell(demotion: Demotion) -> list[Action]:
+    """Say it on every interface: those that still work carry it, and one is enough."""
+    actions: list[Action] = []
+    if demotion.farewell is Farewell.RESIGN:
+        actions += [SendAdvert(member.name, 0) for member in demotion.members]
+    elif demotion.farewell is Farewell.YIELD:
+        willing = [member for member in demotion.members if member.settings.higher_prio_send_advert]
+        actions += [SendAdvert(member.name, member.priority) for member in willing]
+    return [*actions, Withdraw(demotion.names)]
+
+
+def _restore(group: Promoted, reason: Reason, _now: int) -> list[Action]:
+    return [Restore(group.name, reason.handed_over)] if group.restores and not reason.again else []
+
+
+def _hand_over(demotion: Demotion) -> list[Action]:
+    speaks = demotion.restores and demotion.farewell is not Farewell.SILENT
+    return [HandOver(demotion.group)] if speaks else []
+
+
+def _install(group: Promoted, _reason: Reason, _now: int) -> list[Action]:
+    return [Install(tuple(member.name for member in group.members))]
+
+
+def _remove(demotion: Demotion) -> list[Action]:
+    return [Remove(demotion.names)]
+
+
+def _announce(group: Promoted, _reason: Reason, _now: int) -> list[Action]:
+    return [action for member in group.members for action in member.announce()]
+
+
+def _tell(group: Promoted, reason: Reason, _now: int) -> list[Action]:
+    return group.promoted(reason.why, reason.cause)
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One phase of a promotion."""
+
+    name: str
+    start: Callable[[Promoted, Reason, int], list[Action]] | None = None
+    undo: Callable[[Demotion], list[Action]] | None = None
+    ends: type[Event] | None = None  # None: it ends with its actions
+    limit: int = 0  # ns
+
+
+IDLE = Phase("idle")  # not active
+PHASES = (
+    Phase("advertise", _advertise, _say_farewell),
+    Phase("restore", _restore, _hand_over, Restored, RESTORE_LIMIT),
+    Phase("install", _install, _remove),
+    Phase("announce", _announce),
+    Phase("WAN"),  # nothing to do yet
+    Phase("services"),  # likewise
+    Phase("tell", _tell),  # a demotion has another role to tell, which the group does
+)
+SERVING = Phase("serving")  # active, and all is done
+
+
+class Cue(Enum):
+    """What moves a promotion on."""
+
+    BEGIN = "begin"
+    ENDED = "the phase has ended"
+    LATE = "deadline"
+    DEMOTE = "demote"
+
+
+TRANSITIONS: dict[tuple[Phase, Cue], Phase] = {
+    (IDLE, Cue.BEGIN): PHASES[0],
+    **{(one, Cue.ENDED): following for one, following in zip(PHASES, (*PHASES[1:], SERVING), strict=True)},
+    **{(one, Cue.LATE): PHASES[number] for number, one in enumerate(PHASES, 1) if one.ends},
+    (SERVING, Cue.BEGIN): PHASES[0],
+    **{(one, Cue.DEMOTE): IDLE for one in (*PHASES, SERVING)},
+}
+"""The state after each cue. Its `start` is done on entry, and all undos on `Cue.DEMOTE`, last phase first."""
+
+
+class Promotion:
+    """How far the promotion of one group has come."""
+
+    def __init__(self) -> None:
+        self.phase = IDLE
+        self.deadline: int | None = None  # of the phase that waits for its event
+        self._reason = Reason("")
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a phase waits for its event: the addresses are not all there."""
+        return self.deadline is not None
+
+    def copy(self) -> Promotion:
+        """Return the same, for another group with some of the members."""
+        other = Promotion()
+        other.__dict__.update(self.__dict__)
+        return other
+
+    def begin(self, group: Promoted, reason: Reason, now: int) -> list[Action]:
+        """Begin with the first phase; return the actions up to the first event that is waited for."""
+        if (self.phase, Cue.BEGIN) in TRANSITIONS:
+            self._reason = reason
+        return self._move(Cue.BEGIN, group, now)
+
+    def take_in(self, event: Event, group: Promoted, now: int) -> list[Action]:
+        """Take in what may end the present phase."""
+        ends = self.phase.ends
+        return self._move(Cue.ENDED, group, now) if ends is not None and isinstance(event, ends) else []
+
+    def skip(self, group: Promoted, now: int) -> list[Action]:
+        """Wait no longer for the event of the present phase: nobody will send it."""
+        return self._move(Cue.ENDED, group, now) if self.waiting else []
+
+    def due(self, group: Promoted, now: int) -> list[Action]:
+        """Act on the deadline, if it is not later than `now`."""
+        late = self.deadline is not None and self.deadline <= now
+        return self._move(Cue.LATE, group, now) if late else []
+
+    def restate(self, group: Promoted, now: int) -> list[Action]:
+        """Ask again for what is waited for, because the group has another name."""
+        start = self.phase.start
+        return start(group, self._reason, now) if self.waiting and start is not None else []
+
+    def demote(self, demotion: Demotion) -> list[Action]:
+        """Return to the beginning; return the actions of all undos."""
+        self.phase = TRANSITIONS.get((self.phase, Cue.DEMOTE), self.phase)
+        self.deadline = None
+        return undo(demotion)
+
+    def _move(self, cue: Cue, group: Promoted, now: int) -> list[Action]:
+        actions: list[Action] = []
+        following = TRANSITIONS.get((self.phase, cue))
+        while following is not None:
+            self.phase, self.deadline = following, None
+            begun = following.start(group, self._reason, now) if following.start is not None else []
+            actions += begun
+            if begun and following.ends is not None:
+                self.deadline = now + following.limit
+                break
+            following = TRANSITIONS.get((following, Cue.ENDED))
+        return actions
+
+
+def undo(demotion: Demotion) -> list[Action]:
+    """Return the actions that undo all phases, the last one first."""
+    return [action for phase in reversed(PHASES) if phase.undo for action in phase.undo(demotion)]
