@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Promotion: every row of its table, the order of its phases, and the same backwards."""
+
+from __future__ import annotations
+
+import pytest
+
+from tandem.core.actions import (
+    Action,
+    Announce,
+    Cause,
+    HandOver,
+    Install,
+    RaiseMacs,
+    Remove,
+    Restore,
+    SendAdvert,
+    Transition,
+    Withdraw,
+)
+from tandem.core.events import Restored, Synchronised
+from tandem.core.limits import RESTORE_LIMIT
+from tandem.core.promotion import (
+    IDLE,
+    PHASES,
+    SERVING,
+    TRANSITIONS,
+    Cue,
+    Demotion,
+    Farewell,
+    Phase,
+    Promotion,
+    Reason,
+    undo,
+)
+from tandem.core.virtual_router import VirtualRouter
+from tests.unit.scenario import instance
+
+ADVERTISE, RESTORE, INSTALL, ANNOUNCE, WAN, SERVICES, TELL = PHASES
+WHY = Reason("because", Cause(b"\0\0\0\1", 100, 100))
+ADVERTS = [SendAdvert("LAN", 100), SendAdvert("WAN", 100)]
+THE_REST = [
+    Install(("LAN", "WAN")), Announce("LAN", 5), Announce("WAN", 5),
+    Transition("LAN", "MASTER", 100, "because"),
+]  # fmt: skip
+
+
+class Members:
+    """A group of two, and of it only what a promotion sees."""
+
+    name = "G"
+
+    def __init__(self, restores: bool = True, use_vmac: str | None = None) -> None:
+        self.restores = restores
+        self.members = (VirtualRouter(instance("LAN")), VirtualRouter(instance("WAN", use_vmac=use_vmac)))
+        self.causes: list[Cause | None] = []
+
+    def promoted(self, why: str, cause: Cause | None) -> list[Action]:
+        self.causes.append(cause)
+        return [Transition("LAN", "MASTER", 100, why)]
+
+
+def demotion(group: Members, farewell: Farewell = Farewell.RESIGN) -> Demotion:
+    return Demotion(group.name, group.members, group.restores, farewell)
+
+
+def test_the_phases_and_what_ends_them() -> None:
+    names = ["advertise", "restore", "install", "announce", "WAN", "services", "tell"]
+    assert [phase.name for phase in PHASES] == names
+    assert [(phase.name, phase.ends, phase.limit) for phase in PHASES if phase.ends is not None] == [
+        ("restore", Restored, RESTORE_LIMIT)
+    ]
+
+
+ROWS = {
+    (IDLE, Cue.BEGIN): ADVERTISE,
+    (ADVERTISE, Cue.ENDED): RESTORE,
+    (RESTORE, Cue.ENDED): INSTALL,
+    (RESTORE, Cue.LATE): INSTALL,
+    (INSTALL, Cue.ENDED): ANNOUNCE,
+    (ANNOUNCE, Cue.ENDED): WAN,
+    (WAN, Cue.ENDED): SERVICES,
+    (SERVICES, Cue.ENDED): TELL,
+    (TELL, Cue.ENDED): SERVING,
+    (SERVING, Cue.BEGIN): ADVERTISE,
+    **{(phase, Cue.DEMOTE): IDLE for phase in (*PHASES, SERVING)},
+}
+
+
+def test_the_table() -> None:
+    assert TRANSITIONS == ROWS
+
+
+def reached(phase: Phase) -> tuple[Promotion, Members]:
+    """A promotion that has come to a phase at 0."""
+    promotion, group = Promotion(), Members()
+    promotion.phase = phase
+    promotion.deadline = phase.limit if phase.ends else None
+    return promotion, group
+
+
+@pytest.mark.parametrize("phase", (IDLE, *PHASES, SERVING), ids=lambda phase: phase.name)
+@pytest.mark.parametrize("cue", Cue)
+def test_every_cue_in_every_phase(phase: Phase, cue: Cue) -> None:
+    """What the table has not changes nothing; from what it has, phases follow up to one that waits."""
+    promotion, group = reached(phase)
+    match cue:
+        case Cue.BEGIN:
+            actions = promotion.begin(group, WHY, 1)
+        case Cue.ENDED:
+            actions = promotion.skip(group, 1)
+        case Cue.LATE:
+            actions = promotion.due(group, RESTORE_LIMIT)
+        case Cue.DEMOTE:
+            actions = promotion.demote(demotion(group))
+    if cue is Cue.DEMOTE:
+        assert (promotion.phase, promotion.waiting) == (IDLE, False)
+        return
+    if (phase, cue) not in ROWS or (cue is Cue.ENDED and not phase.ends):
+        assert (actions, promotion.phase) == ([], phase)
+        return
+    expected: list[Action] = []
+    following = ROWS[phase, cue]
+    while following.ends is None and following is not SERVING:
+        expected += following.start(Members(), WHY, 1) if following.start and following is not TELL else []
+        following = ROWS[following, Cue.ENDED]
+    assert promotion.phase is following
+    assert promotion.waiting is (following is RESTORE)
+    assert [action for action in actions if not isinstance(action, Transition | Restore)] == expected
+
+
+def test_connections_come_before_addresses() -> None:
+    promotion, group = Promotion(), Members()
+    assert promotion.begin(group, WHY, 7) == [*ADVERTS, Restore("G")]
+    assert (promotion.phase, promotion.deadline) == (RESTORE, 7 + RESTORE_LIMIT)
+    assert promotion.take_in(Synchronised(True), group, 8) == []
+    assert promotion.take_in(Restored(), group, 9) == THE_REST
+    assert (promotion.phase, promotion.deadline, group.causes) == (SERVING, None, [WHY.cause])
+    assert promotion.take_in(Restored(), group, 10) == []
+
+
+def test_without_replication_there_is_no_wait() -> None:
+    promotion, group = Promotion(), Members(restores=False)
+    assert promotion.begin(group, WHY, 7) == [*ADVERTS, *THE_REST]
+    assert promotion.phase is SERVING and not promotion.waiting
+
+
+def test_the_deadline_goes_on_without_what_is_missing() -> None:
+    promotion, group = Promotion(), Members()
+    promotion.begin(group, WHY, 7)
+    assert promotion.due(group, 7 + RESTORE_LIMIT - 1) == []
+    assert promotion.due(group, 7 + RESTORE_LIMIT) == THE_REST
+    assert promotion.due(group, 7 + 2 * RESTORE_LIMIT) == []
+
+
+def test_a_virtual_mac_address_comes_before_the_first_advert() -> None:
+    promotion, group = Promotion(), Members(use_vmac="vrrp.51")
+    assert promotion.begin(group, WHY, 7)[:2] == [RaiseMacs(("WAN",)), ADVERTS[0]]
+
+
+def test_who_is_handed_the_role_says_so() -> None:
+    promotion = Promotion()
+    assert Restore("G", handed_over=True) in promotion.begin(Members(), Reason("", handed_over=True), 7)
+
+
+def test_a_reload_states_everything_again_but_restores_nothing() -> None:
+    promotion, group = Promotion(), Members()
+    promotion.begin(group, WHY, 7)
+    again = Reason("because", again=True)
+    assert promotion.begin(group, again, 8) == [], "not while it waits"
+    assert promotion.restate(group, 8) == [Restore("G")]
+    promotion.skip(group, 9)
+    assert promotion.begin(group, again, 10) == [*ADVERTS, *THE_REST]
+    assert promotion.restate(group, 11) == []
+
+
+def test_a_group_that_parts_waits_on_in_both_halves() -> None:
+    promotion, group = Promotion(), Members()
+    promotion.begin(group, WHY, 7)
+    other = promotion.copy()
+    assert promotion.take_in(Restored(), group, 8) == THE_REST
+    assert other.waiting and other.due(group, 7 + RESTORE_LIMIT) == THE_REST
+
+
+GOODBYES = [SendAdvert("LAN", 0), SendAdvert("WAN", 0)]
+BOTH = ("LAN", "WAN")
+
+
+@pytest.mark.parametrize(
+    ("farewell", "said"),
+    [
+        (Farewell.RESIGN, [HandOver("G"), *GOODBYES]),
+        (Farewell.YIELD, [HandOver("G"), *ADVERTS]),
+        (Farewell.SILENT, []),
+    ],
+)
+def test_the_demotion_is_the_promotion_backwards(farewell: Farewell, said: list[Action]) -> None:
+    promotion, group = Promotion(), Members()
+    promotion.begin(group, WHY, 7)
+    assert promotion.demote(demotion(group, farewell)) == [Remove(BOTH), *said, Withdraw(BOTH)]
+    assert (promotion.phase, promotion.deadline) == (IDLE, None)
+    assert promotion.take_in(Restored(), group, 8) == []
+
+
+def test_nobody_is_handed_connections_that_are_not_replicated() -> None:
+    assert undo(demotion(Members(restores=False))) == [Remove(BOTH), *GOODBYES, Withdraw(BOTH)]
+
+
+def test_some_routers_give_the_role_up_without_a_last_advert() -> None:
+    group = Members(restores=False)
+    group.members = (VirtualRouter(instance("LAN", higher_prio_send_advert=False)), group.members[1])
+    assert undo(demotion(group, Farewell.YIELD)) == [Remove(BOTH), ADVERTS[1], Withdraw(BOTH)]

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The table of a sync group's transitions, each row reached by what happens to a group of two.
+
+That nothing else changes a role is held by test_instance.py, with every event in every role.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tandem.core.actions import Action, Cause, Install, Remove, Restore, SendAdvert, Transition
+from tandem.core.events import (
+    Failover,
+    SourceChanged,
+    Standby,
+    Start,
+    Stop,
+    Tick,
+    TrackerChanged,
+)
+from tandem.core.promotion import Farewell
+from tandem.core.settings import Group
+from tandem.core.state import Role, user_state
+from tandem.core.sync_group import TRANSITIONS, Change, Cue, SyncGroup
+from tandem.core.timers import MILLISECOND, SECOND
+from tests.unit.scenario import HIGHER, LOWER, OURS, feed, heard, instance, of
+
+INITIALIZE, BACKUP, ACTIVE = Role.INITIALIZE, Role.BACKUP, Role.ACTIVE
+NAMES = ("LAN", "WAN")
+DOWN = 3_609_375_000
+LATER = 100 * SECOND
+
+
+def group_of(role: Role, **settings: Any) -> SyncGroup:
+    """A group that restores, at LATER in this role for a while; in INITIALIZE it has not started."""
+    members = [instance(name, **settings) for name in NAMES]
+    group = SyncGroup(Group("G", NAMES), members, restores=True)
+    began = LATER if role is INITIALIZE else LATER - SECOND if role is BACKUP else LATER - DOWN - SECOND // 2
+    for name in NAMES:
+        feed(group, began, TrackerChanged("interface", name.lower(), True), SourceChanged(name, OURS))
+    if role is not INITIALIZE:
+        group.handle(Start(), began)
+    if role is ACTIVE:
+        group.handle(Tick(), LATER - SECOND // 2)
+    assert group.role is role
+    return group
+
+
+def preempts(group: SyncGroup) -> list[Action]:
+    for second in range(3):
+        feed(group, LATER + second * SECOND, *(heard(50, LOWER, name) for name in NAMES))
+    return group.handle(Tick(), LATER - SECOND + DOWN)
+
+
+def resigned(group: SyncGroup) -> list[Action]:
+    feed(group, LATER, *(heard(200, HIGHER, name) for name in NAMES), heard(0, HIGHER))
+    return group.handle(Tick(), LATER + MILLISECOND)
+
+
+# What happens, and the router that caused it, if one did.
+CAUSES: dict[tuple[Role, Cue], tuple[Callable[[SyncGroup], list[Action]], Cause | None, dict[str, Any]]] = {
+    (INITIALIZE, Cue.READY): (lambda group: group.handle(Start(), LATER), None, {}),
+    (INITIALIZE, Cue.OWNER): (lambda group: group.handle(Start(), LATER), None, {"priority": 255}),
+    (BACKUP, Cue.OUT): (lambda group: group.handle(Standby(), LATER), None, {}),
+    (BACKUP, Cue.RESIGNED): (resigned, Cause(HIGHER, 200, 100), {}),
+    (BACKUP, Cue.SILENT): (lambda group: group.handle(Tick(), LATER - SECOND + DOWN), None, {}),
+    (BACKUP, Cue.PREEMPTS): (preempts, Cause(LOWER, 50, 100), {}),
+    (ACTIVE, Cue.OUT): (lambda group: group.handle(Stop(), LATER), None, {}),
+    (ACTIVE, Cue.BETTER): (lambda group: group.handle(heard(200), LATER), Cause(HIGHER, 200, 100), {}),
+    (ACTIVE, Cue.EARLIER): (
+        lambda group: group.handle(heard(50, LOWER), LATER), Cause(LOWER, 50, 100), {"preempt": False}
+    ),
+    (ACTIVE, Cue.FAILOVER): (lambda group: group.handle(Failover(), LATER), None, {}),
+    (ACTIVE, Cue.SLEPT): (lambda group: group.handle(Tick(), LATER + 3 * SECOND), None, {}),
+}  # fmt: skip
+
+
+def test_every_row_has_a_cause_here() -> None:
+    assert CAUSES.keys() == TRANSITIONS.keys()
+
+
+@pytest.mark.parametrize(("role", "cue"), CAUSES, ids=str)
+def test_row(role: Role, cue: Cue) -> None:
+    happens, cause, settings = CAUSES[role, cue]
+    change = TRANSITIONS[role, cue]
+    group = group_of(role, **settings)
+    actions = happens(group)
+    assert group.role is change.role
+    assert {member.role for member in group.members} == {change.role}
+    if change.role is ACTIVE:
+        assert of(Restore, actions) == [Restore("G", change.handed_over)]
+        assert not of(Transition, actions), "it is told when the connections are there"
+        actions = group.promotion.skip(group, LATER + 10 * SECOND)
+        assert of(Install, actions) == [Install(NAMES)]
+    told = of(Transition, actions)
+    if role is not ACTIVE or change.role is not ACTIVE:
+        state = user_state(change.role, bool(group.faults), cue is Cue.OUT and role is ACTIVE)
+        assert [transition.state for transition in told] == [state] * 2 or role is ACTIVE
+    if change.why and told:
+        assert {transition.why for transition in told} == {change.why}
+        assert {transition.cause for transition in told} == {cause}
+    assert bool(of(Remove, actions)) is (role is ACTIVE)
+    if role is ACTIVE:
+        last = {action.priority for action in of(SendAdvert, actions)}
+        assert last == {Farewell.RESIGN: {0}, Farewell.YIELD: {100}, Farewell.SILENT: set()}[change.farewell]
+
+
+def test_the_reasons_stand_in_the_table() -> None:
+    assert TRANSITIONS[ACTIVE, Cue.OUT] == TRANSITIONS[BACKUP, Cue.OUT] == Change(INITIALIZE)
+    handed_over = {cue for (_, cue), change in TRANSITIONS.items() if change.handed_over}
+    assert handed_over == {Cue.RESIGNED, Cue.PREEMPTS}
