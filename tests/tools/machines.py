@@ -35,6 +35,14 @@ class Machine:
 
 MACHINES = (
     Machine(
+        "Sync group", "core.sync_group", "TRANSITIONS",
+        "Virtual routers are active together or not at all.",
+    ),
+    Machine(
+        "Promotion", "core.promotion", "TRANSITIONS",
+        "A group becomes active phase by phase, and gives the role up by the same phases backwards.",
+    ),
+    Machine(
         "Reunion", "core.reunion", "TABLE",
         "A group meets another active router, and one of the two will yield.",
     ),

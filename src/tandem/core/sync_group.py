@@ -70,10 +70,10 @@ class Cue(Enum):
 
     OUT = "stopped, or a fault"
     READY = "started, and nothing is waited for"
-    OWNER = "likewise, and all members own their addresses"
+    OWNER = "started, and all members own their addresses"
     RESIGNED = "a member heard a resignation: the peer gives up the group as a whole"
     SILENT = "every member's timer has expired"  # one silent LAN is a broken LAN
-    PREEMPTS = "likewise, but lesser routers are active there"
+    PREEMPTS = "every member's timer has expired, and lesser routers are active"
     BETTER = "a member heard a better router, and no earlier member beats its own peer"
     EARLIER = "a router is heard that was active before this one could hear anybody"
     FAILOVER = "an operator hands the role over"
