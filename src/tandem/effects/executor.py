@@ -169,9 +169,9 @@ class Executor:
         return restored, failed
 
     def reinstall(self, name: str) -> list[EffectFailed]:
-        """Send everything of an instance again, if it is active."""
+        """Send everything of an instance again that its role needs; it may have another macvlan now."""
         endpoint = self.endpoints.get(name)
-        if endpoint is not None and endpoint.mac_wanted:
+        if endpoint is not None and (endpoint.installed or endpoint.mac_wanted):
             self._raise_mac(endpoint)
         if endpoint is None or not endpoint.installed:
             return []
