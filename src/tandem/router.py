@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from tandem.admission import Admission
 from tandem.config.diff import Succession, succession
 from tandem.config.schema import SyncPeer
 from tandem.core.actions import GroupTransition, Transition
-from tandem.core.bounds import learned_interval
 from tandem.core.damping import Damping
 from tandem.core.events import (
     AdvertReceived,
@@ -32,7 +32,6 @@ from tandem.core.events import (
     TrackerChanged,
 )
 from tandem.core.neighbour import Neighbours
-from tandem.core.packet import PROBE, Advertisement, PacketError, Reason, check, decode
 from tandem.core.reload import leave, reconfigure, sibling
 from tandem.core.settings import Group, Instance
 from tandem.core.state import Role
@@ -46,7 +45,7 @@ from tandem.effects.executor import Executor
 from tandem.effects.interfaces import Interfaces
 from tandem.effects.links import Links
 from tandem.effects.reception import Wanted
-from tandem.effects.vrrp_socket import UNICAST_MIN_HOP_LIMIT, Received, VrrpSocket, pack
+from tandem.effects.vrrp_socket import Received, VrrpSocket, pack
 from tandem.log import Logger
 from tandem.loop import Loop
 from tandem.plan.result import Plan, Template
@@ -55,8 +54,6 @@ from tandem.scripts import Scripts
 MILLISECOND = 1_000_000
 SORT_PAUSE = 1_000 * MILLISECOND  # between two looks at which routers are known
 START_GRACE = 10_000 * MILLISECOND  # for interfaces and networks to come up when the router boots
-AUTHENTICATION = (Reason.AUTH_TYPE_MISMATCH, Reason.AUTH_FAILURE)  # have a log budget of their own
-ADMITTED_MAX = 512  # accepted packets that are remembered: what comes next is nearly always the same
 
 
 class Router:
@@ -93,8 +90,7 @@ class Router:
         self._group_of: dict[str, SyncGroup] = {}
         self._synchronised = False
         self._partner = self.neighbours.partner
-        self._by_vrid: dict[tuple[str, int, int], Endpoint] = {}
-        self._admitted: dict[tuple[VrrpSocket, Received], tuple[Endpoint, AdvertReceived]] = {}
+        self._admission = Admission(log, self.drops, self.trouble, loop.now)
 
     @property
     def endpoints(self) -> dict[str, Endpoint]:
@@ -299,7 +295,9 @@ class Router:
         """
         packets = sock.receive(most)
         taken = (
-            [one for one in dict.fromkeys(packets) if (sock, one) in self._admitted] if familiar else packets
+            [one for one in dict.fromkeys(packets) if (sock, one) in self._admission.known]
+            if familiar
+            else packets
         )
         for packet in taken:
             self._packet(sock, packet, flooded)
@@ -311,7 +309,7 @@ class Router:
         return len(packets)
 
     def _packet(self, sock: VrrpSocket, packet: Received, flooded: bool = False) -> None:
-        admitted = self._admitted.get((sock, packet)) or self._admit(sock, packet)
+        admitted = self._admission.known.get((sock, packet)) or self._admission.admit(sock, packet)
         if admitted is not None:
             endpoint, event = admitted
             if self._ignores(endpoint, event):
@@ -333,39 +331,6 @@ class Router:
             if endpoint.installed and advert.priority:
                 self.trouble.contested(event.instance, text(event.source), advert.interval_cs * 10, now)
 
-    def _admit(self, sock: VrrpSocket, packet: Received) -> tuple[Endpoint, AdvertReceived] | None:
-        """Whom the packet is for and what it says; None after counting why it is dropped."""
-        payload, source, destination, hop_limit = packet
-        advert = decode(payload, sock.family, hop_limit, source, destination, UNICAST_MIN_HOP_LIMIT)
-        if isinstance(advert, PacketError):
-            self._drop(self.drops, sock, source, advert)
-            return None
-        endpoint = self._by_vrid.get((sock.interface, sock.family, advert.vrid))
-        if endpoint is None:
-            if (advert.priority, advert.interval_cs) == PROBE:
-                self.drops["probes"] = self.drops.get("probes", 0) + 1
-                return None  # a question of tandem doctor: no warning
-            error = PacketError(Reason.UNKNOWN_VRID, f"vrid {advert.vrid}")
-            self._drop(self.drops, sock, source, error)
-            return None
-        wrong = check(advert, endpoint.expected, source, destination, hop_limit)
-        if wrong is not None:
-            self._drop(endpoint.counters, sock, source, wrong)
-            if wrong.reason is not Reason.OWN_ADDRESS:
-                name, why = endpoint.settings.name, wrong.reason.sentence
-                self.trouble.dropped(name, text(source), why, self._loop.now())
-            return None
-        self._check_interval(endpoint, advert, source)
-        if len(self._admitted) >= ADMITTED_MAX:
-            self._admitted = {
-                key: found for key, found in self._admitted.items() if found[1].source in found[0].known
-            }
-            if len(self._admitted) > ADMITTED_MAX // 2:
-                self._admitted.clear()
-        event = AdvertReceived(endpoint.settings.name, advert, source)
-        self._admitted[sock, packet] = endpoint, event
-        return endpoint, event
-
     def _ignores(self, endpoint: Endpoint, event: AdvertReceived) -> bool:
         """Whether an advert is a stranger's, and only counted because an authenticated peer is there."""
         settings, advert, source = endpoint.settings, event.advert, event.source
@@ -379,26 +344,6 @@ class Router:
         message = f"{settings.name}: {text(source)} is no Tandem peer, its adverts are ignored ({said})"
         self._log.limited(("strangers", settings.name, source), "warning", message)
         return True
-
-    def _check_interval(self, endpoint: Endpoint, advert: Advertisement, source: bytes) -> None:
-        """Warn when an advert's interval is out of bounds."""
-        settings, heard = endpoint.settings, advert.interval_cs
-        learned = learned_interval(heard, settings.advert_int_cs, settings.max_learned_interval_cs)
-        if learned == heard or settings.version != 3:
-            return
-        endpoint.count("interval_bounded")
-        message = (
-            f"{settings.name}: {text(source)}, priority {advert.priority}, claims an interval of"
-            f" {heard / 100:g} s; {learned / 100:g} s is used (max_learned_interval)"
-        )
-        self._log.limited(("interval", settings.name, source), "warning", message)
-
-    def _drop(self, counters: dict[str, int], sock: VrrpSocket, source: bytes, error: PacketError) -> None:
-        counter = error.reason.counter
-        counters[counter] = counters.get(counter, 0) + 1
-        area = "advert-authentication" if error.reason in AUTHENTICATION else "adverts"
-        key = (area, sock.interface, source, counter)
-        self._log.limited(key, "warning", f"{sock.interface}: packet from {text(source)} dropped: {error}")
 
     def _tick(self, group: SyncGroup) -> None:
         self.dispatch(group, Tick())
@@ -529,7 +474,7 @@ class Router:
         """Give the kernel the known routers, whose adverts are read at once."""
         self._sorting = False
         found: dict[tuple[str, int], list[Endpoint]] = {}
-        for (device, family, vrid), endpoint in self._by_vrid.items():
+        for (device, family, vrid), endpoint in self._admission.endpoints.items():
             found.setdefault((device, family), []).append(endpoint)
             peer = self._member(endpoint.settings.name).peer
             heard = frozenset([peer.source]) if peer is not None else frozenset()
@@ -561,12 +506,12 @@ class Router:
 
     def _serve(self) -> None:
         self._interfaces.serve(self.endpoints.values(), self.packets)
-        self._admitted.clear()  # what is expected may be something else now
-        self._by_vrid = {
+        by_vrid = {
             (device, endpoint.settings.family, endpoint.settings.virtual_router_id): endpoint
             for endpoint in self.endpoints.values()
             if (device := self.links.device(endpoint.settings.interface)) is not None
         }
+        self._admission.expect(by_vrid)
 
     def _tell_interfaces(self) -> None:
         self._sort()
