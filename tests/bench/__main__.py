@@ -3,7 +3,7 @@
 
     --runs N            runs of each daemon (5)
     --only A,B          of: power, term, wan, idle, strangers, many, full;
-                        restore, stream, lag, burst, crowd, gate
+                        restore, stream, lag, burst, crowd, takeover, gate
                         (of these keepalived's column is conntrackd: connections.py, replication.py)
     --advert A,B        intervals in s for power, term and wan (1,0.1,0.02; version 3 below 1 s)
     --daemon A,B        of: keepalived, tandemd
@@ -35,11 +35,12 @@ from tests.bench.connections import restore
 from tests.bench.lag import lag
 from tests.bench.measure import Figures, failover, full, idle, many, strangers
 from tests.bench.replication import burst, crowd, gate, stream
+from tests.bench.takeover import takeover
 
 KINDS = ["keepalived", "tandemd"]
 PARTS = [
     "power", "term", "wan", "idle", "strangers", "many", "full", "restore", "stream", "lag", "burst", "crowd",
-    "gate",
+    "takeover", "gate",
 ]  # fmt: skip
 Values = dict[str, dict[str, list[float]]]  # figure -> daemon -> one value for each run
 
@@ -105,7 +106,8 @@ def main() -> int:
         ]
     others: dict[str, Callable[[str], Figures]] = {
         "idle": idle, "strangers": strangers, "many": many, "full": full,
-        "restore": restore, "stream": stream, "lag": lag, "burst": burst, "crowd": crowd, "gate": gate,
+        "restore": restore, "stream": stream, "lag": lag, "burst": burst, "crowd": crowd,
+        "takeover": takeover, "gate": gate,
     }  # fmt: skip
     jobs += [(name, job) for name, job in others.items() if name in chosen]
 

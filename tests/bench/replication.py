@@ -113,7 +113,8 @@ def known(backup: Router, kind: str) -> int:
     return live.held(backup) if kind == Tandem.name else entries(backup, "external")
 
 
-def _mirrored(backup: Router) -> bool:
+def mirrored(backup: Router) -> bool:
+    """Whether the backup's kernel has all that its daemon holds."""
     kernel = live.sync(backup)["kernel"]
     return bool(kernel["whole"] and not kernel["waiting"])
 
@@ -144,7 +145,7 @@ def stream(kind: str) -> Figures:
         took = time.monotonic() - began
         missing = had + FLOWS - known(backup, kind)
         if kind == Tandem.name:  # the work that is its alone
-            wait_until(lambda: _mirrored(backup), 30, "the kernel has them", every=0.2)
+            wait_until(lambda: mirrored(backup), 30, "the kernel has them", every=0.2)
         after = [_replicator(router) for router in (active, backup)]
         label = f"{RATE // 1000}k new flows/s"
         figures = {
@@ -161,8 +162,8 @@ def stream(kind: str) -> Figures:
         return figures
 
 
-def _entries(count: int) -> Iterator[Entry]:
-    """UDP flows of the client through SNAT."""
+def entries_of(count: int) -> Iterator[Entry]:
+    """Return UDP flows of the client through SNAT."""
     head = b"\0\0\4\x11" + socket.inet_aton("192.168.1.10")
     for number in range(count):
         server = bytes((203, 0, 114, number // PORTS))
@@ -176,7 +177,7 @@ def burst(kind: str) -> Figures:
     with SeedLab(daemon(kind), tag="bench") as lab:
         active, backup = started(lab, kind)
         restorer = active.enter(Restorer)
-        restorer.restore(Builder(16_384).chunks(_entries(FLOWS)))
+        restorer.restore(Builder(16_384).chunks(entries_of(FLOWS)))
         had = known(backup, kind)
         before = [_replicator(router) for router in (active, backup)]
         began = time.monotonic()
@@ -190,7 +191,7 @@ def burst(kind: str) -> Figures:
         took = time.monotonic() - began - FLOWS / rate
         missing = had + FLOWS - known(backup, kind)
         if kind == Tandem.name:
-            wait_until(lambda: _mirrored(backup), 30, "the kernel has them", every=0.2)
+            wait_until(lambda: mirrored(backup), 30, "the kernel has them", every=0.2)
         after = [_replicator(router) for router in (active, backup)]
         restorer.close()
         label = f"{RATE // 1000}k new entries/s"
@@ -221,7 +222,7 @@ def crowd(kind: str) -> Figures:
             fill(active, backup, CROWD + 200)
         if kind == Tandem.name:
             live.told(lab)
-            wait_until(lambda: _mirrored(backup), 60, "and its kernel", every=0.2)
+            wait_until(lambda: mirrored(backup), 60, "and its kernel", every=0.2)
         pings = Pings(lab.client, FAR)
         pings.flowing()
         with Capture(lab, f"{backup.name}.lan", filter="ip proto 112") as adverts:
