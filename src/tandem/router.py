@@ -203,7 +203,7 @@ class Router:
             self.dispatch(self.groups[group], Restored())
 
     def reunited(self, group: str | None) -> None:
-        """What peers knew that were active as well is in the kernel; None: for every group."""
+        """Tell a group that connections were exchanged with another active router; None: every group."""
         for name in list(self.groups):
             if group in (None, name):
                 self.dispatch(self.groups[name], Reunited())
@@ -444,7 +444,7 @@ class Router:
         self._arm(running)
 
     def _stale(self, plan: Plan, kept: Iterable[str]) -> list[Template]:
-        """What kept instances install now and will not any more; adopts their new settings."""
+        """Give kept instances their new settings; return what they install now and will not any more."""
         instances = {instance.name: instance for instance in plan.config.instances}
         stale: list[Template] = []
         for name in kept:

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from tandem.core.actions import GroupTransition, Install, Remove, SendAdvert, Transition, Withdraw
-from tandem.core.events import TrackerChanged
+from tandem.core.actions import GroupTransition, Install, Remove, Restore, SendAdvert, Transition, Withdraw
+from tandem.core.events import Restored, Tick, TrackerChanged
 from tandem.core.reload import leave, reconfigure, sibling
 from tandem.core.settings import Group, Track
 from tandem.core.state import Role
+from tandem.core.sync_group import SyncGroup
 from tests.unit.group_steps import NAMES, SIZES, becomes_active, leaves, pack
 from tests.unit.scenario import OURS, active, instance, of, started, sync_group
 
@@ -101,3 +102,16 @@ def test_a_group_that_parts_keeps_its_role_in_both() -> None:
         assert [member.name for member in half.members] == [name]
     other.handle(TrackerChanged("interface", NAMES[1].lower(), False), 2)
     assert (other.state, group.state) == ("FAULT", "MASTER")
+
+
+def test_a_group_with_another_name_asks_for_its_connections_again() -> None:
+    """The answer names the group."""
+    members = [instance(name) for name in NAMES[:2]]
+    group = SyncGroup(Group("G", NAMES[:2]), members, restores=True)
+    started(group)
+    due = group.next_deadline()
+    assert due is not None
+    assert of(Restore, group.handle(Tick(), due)) == [Restore("G")]
+    assert reconfigure(group, group.settings, members, due + 1) == []
+    assert reconfigure(group, Group("H", NAMES[:2]), members, due + 2) == [Restore("H")]
+    assert of(Install, group.handle(Restored(), due + 3)) == [Install(NAMES[:2])]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a virtual router wants done: the output of `SyncGroup.handle`, in order.
+"""Actions: the output of `SyncGroup.handle`, which the shell carries out in this order.
 
 Every action is a statement of the state wanted, so that doing it twice changes nothing.
 """
@@ -60,7 +60,7 @@ class Announce:
 class Greet:
     """Announce this router's own address on the LAN of `instance`, and resolve the unicast peers (ARP, ND).
 
-    The router or its link has just come up: peers may have forgotten its MAC address.
+    The router or its link has just come up, and peers may have forgotten its MAC address.
     """
 
     instance: str
@@ -87,28 +87,28 @@ class Restore:
 
 @dataclass(frozen=True, slots=True)
 class HandOver:
-    """Tell the peers everything about our connections: the group is about to resign or to yield."""
+    """Tell the peers all about our connections, because the group gives the role up."""
 
     group: str
 
 
 @dataclass(frozen=True, slots=True)
 class Reunite:
-    """Another router is active as well: let it know our connections, learn its, and say `Reunited`."""
+    """Exchange connections with another active router, and answer with `Reunited`."""
 
     group: str
 
 
 @dataclass(frozen=True, slots=True)
 class Speculate:
-    """The active router may be dead: begin to restore, so that little is left to do if it is."""
+    """Begin to restore, because the active router may be dead: little is then left to do."""
 
     group: str
 
 
 @dataclass(frozen=True, slots=True)
 class Calm:
-    """The active router is alive: undo what `Speculate` did."""
+    """End what `Speculate` began, because the active router is alive."""
 
     group: str
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What happens to a virtual router: the input of `SyncGroup.handle`.
+"""Events: the input of `SyncGroup.handle`, all that can happen to a virtual router.
 
 Events are plain facts; the shell makes them from packets, netlink messages, probes and
 operator commands. Timers are not events: the shell calls `handle(Tick(), now)` when
@@ -15,7 +15,7 @@ from tandem.core.packet import Advertisement
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time has passed: act on every deadline that is not later than `now`."""
+    """Act on every deadline that is not later than `now`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class SourceChanged:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """The virtual addresses of `instance` have another MAC address: that of their interface has changed."""
+    """The interface with the virtual addresses of `instance` has another MAC address now."""
 
     instance: str
 
@@ -84,14 +84,14 @@ class Restored:
 
 @dataclass(frozen=True, slots=True)
 class Synchronised:
-    """Whether the peer's connections are all known here, so that taking over loses none."""
+    """All connections of the peer are known here, so that a takeover loses none; or no longer."""
 
     yes: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Partner:
-    """What is known of the routers that connections are replicated to and from."""
+    """The peers of connection replication, and whether they are in step with this router."""
 
     known: bool  # one was in step with us, in either direction, and has not said goodbye since
     in_step: bool  # the one that is active as well holds all connections of ours, now; or all hold them
@@ -100,7 +100,7 @@ class Partner:
 
 @dataclass(frozen=True, slots=True)
 class Reunited:
-    """What peers knew that were active as well is in the kernel: as `Reunite` asked, or one has given up."""
+    """The connections of the other active routers are in our kernel, as `Reunite` asked, or one gave up."""
 
 
 @dataclass(frozen=True, slots=True)

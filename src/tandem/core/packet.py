@@ -107,7 +107,7 @@ class PacketError:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a virtual router demands of the advertisements it accepts."""
+    """The demands of a virtual router on the advertisements that it accepts."""
 
     vrid: int
     version: int

@@ -66,7 +66,7 @@ from tandem.core.virtual_router import VirtualRouter, last_heard
 
 
 class Cue(Enum):
-    """What the members, the faults or an operator want of the group."""
+    """A wish of the members, of the faults or of an operator for the whole group."""
 
     OUT = "stopped, or a fault"
     READY = "started, and nothing is waited for"
@@ -82,7 +82,7 @@ class Cue(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a cue does to a group: the role that all members enter, and how."""
+    """The effect of a cue on a group: the role that all members enter, and how."""
 
     role: Role
     why: str = ""  # for people; empty: the faults say it
@@ -145,12 +145,12 @@ class SyncGroup:
 
     @property
     def tracking(self) -> Tracking:
-        """What is tracked."""
+        """The tracked interfaces and scripts."""
         return self.fault_state.tracking
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """Why the group takes no part in elections; none: it does."""
+        """The reasons for which the group takes no part in elections; empty: it takes part."""
         return self.fault_state.reasons
 
     @property
@@ -198,7 +198,7 @@ class SyncGroup:
     def _handle(self, event: Event, now: int) -> list[Action]:
         actions = self.wake_up(now)
         actions += self._take_in(event, now)
-        # What comes all the time and touches no rule but those in `_take_in`.
+        # These events come all the time, and touch no rule outside `_take_in`.
         if type(event) is AdvertReceived or (type(event) is Tick and self.role is Role.ACTIVE):
             return actions + self._suspicion()
         if type(event) is not Tick:
@@ -208,7 +208,7 @@ class SyncGroup:
         return actions + self.settle(now)
 
     def take_members(self, members: Iterable[VirtualRouter]) -> None:
-        """These are the members from now on; at least one."""
+        """Use these members from now on; at least one."""
         self.members = tuple(members)
         self.by_name = {member.name: member for member in self.members}
 
@@ -369,7 +369,7 @@ class SyncGroup:
         return actions + self._suspicion() + self.report("")
 
     def _cue(self, now: int) -> Cue | None:
-        """What the members and the faults want now; packets and operators have cues of their own."""
+        """Return the cue of the members and the faults; packets and operators have cues of their own."""
         role = self.role
         if self._stopped or self.faults:
             return Cue.OUT

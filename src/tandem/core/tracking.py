@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Trackers: what the state of interfaces and scripts is worth to a group.
+"""Trackers: the state of interfaces and scripts, and its worth to a group.
 
 A tracker with weight 0 that is down is a fault; a weighted one moves the priority, as
 keepalived.conf(5) has it: a positive weight is added while up, a negative one while down.
@@ -46,7 +46,7 @@ class Tracking:
 
     @property
     def tracks(self) -> tuple[Track, ...]:
-        """What is tracked."""
+        """The tracked interfaces and scripts."""
         return tuple(self._tracks.values())
 
     def up(self, track: Track) -> bool | None:

@@ -115,24 +115,24 @@ class VirtualRouter:
         )
 
     def beats_peer(self, now: int, patience: int = 1) -> bool:
-        """Active, and of all who claimed to be active here lately none was better.
+        """Whether this router is active, and better than all others that claimed so here lately.
 
-        Nobody need have claimed it in the first Active_Down_Interval: until a better one
-        would have been heard here, no later LAN may decide. Two routers that become active
-        together, each the better one on another LAN, would else yield to each other forever.
-        But a lesser one that goes on for `patience` times its Active_Down_Interval does not
-        hear us (a LAN that carries one way only), and both would stay active.
+        In the first Active_Down_Interval nobody need have claimed it. Until a better router would have been
+        heard here, no later LAN may decide. Otherwise two routers that become active together, each the
+        better one on another LAN, would yield to each other forever. A lesser router that goes on for
+        `patience` times its Active_Down_Interval does not hear us: the LAN carries one way only, and both
+        would stay active.
         """
         if self.role is not Role.ACTIVE or now >= self._beats_peer_until:
             return False
         return self._contested_at is None or now < self._contested_at + patience * self._contest_interval
 
     def overslept(self, now: int) -> bool:
-        """Active, but silent for three intervals or longer: a backup has taken over meanwhile.
+        """Whether this router was active but silent for three intervals: a backup has taken over meanwhile.
 
-        The process was stopped, or got no processor. What it believes of its role is of the past.
-        A hiccup of less than `HICCUP` is none of that, however short the interval: who has taken over
-        will be heard at once, and where nobody has, a role that is given up is an outage.
+        The process was stopped, or got no processor, and its role is of the past. A pause shorter than
+        `HICCUP` does not count, however short the interval: a router that has taken over is heard at once,
+        and where none has, a role that is given up is an outage.
         """
         advert_at = self._advert_at  # one interval after the last one
         if advert_at is None:
@@ -155,7 +155,7 @@ class VirtualRouter:
         return active_down_interval(settings.version, self.priority, interval_cs, settings.down_timer_adverts)
 
     def preempts(self, priority: int) -> bool:
-        """Backup, and not to stay so while the active router has this priority."""
+        """Whether this backup takes the role from an active router of this priority."""
         lesser = 0 < priority < self.priority
         willing = self.settings.preempt and not self.hold and not self.on_probation
         return lesser and self.role is Role.BACKUP and willing
@@ -213,7 +213,7 @@ class VirtualRouter:
         return self.listening_time() if self.settings.initial_master else self.active_down_interval()
 
     def listening_time(self) -> int:
-        """How long it takes to hear of an active router, if there is one and nothing is lost."""
+        """Return the time in which an active router is heard, if there is one and nothing is lost."""
         interval_cs = self.settings.advert_int_cs
         return interval_cs * CENTISECOND + skew_time(self.settings.version, self.priority, interval_cs)
 
@@ -348,7 +348,7 @@ class VirtualRouter:
         return self.role is Role.ACTIVE and self._contested_at == now
 
     def defend(self, advert: Advertisement, now: int, announce: bool = True) -> list[Action]:
-        """What an active router answers to an advertisement it does not yield to (6.4.3).
+        """Return the answer of an active router to an advertisement that it does not yield to (6.4.3).
 
         `announce`: tell hosts as well that the addresses are here.
         """

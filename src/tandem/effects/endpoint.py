@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Endpoint: one instance's side of the wire and of the kernel, with everything prebuilt.
 
-What can be made before it is needed is made when its ingredients change (interface index, MAC
-address, primary address): becoming active then sends bytes that are lying there.
+Packets, frames and batches are made when their ingredients change (interface index, MAC address, primary
+address). A promotion then only sends bytes that are ready.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Executor: does what the core wants done, in its order; what fails comes back as events.
+"""Executor: carries out the actions of core in their order; failures come back as events.
 
 Nothing here starts a process, reads a file or opens a socket: see `endpoint` for what lies ready.
 """
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Connections(Protocol):
-        """What the peers have told of their connections: `replication.Replication`."""
+        """Replication, as the executor sees it: `replication.Replication`."""
 
         def restore(self, group: str, handed_over: bool) -> None: ...
         def hand_over(self, group: str) -> None: ...
@@ -80,7 +80,7 @@ class Executor:
         self._switch = switch
 
     def execute(self, actions: Sequence[Action]) -> list[EffectFailed]:
-        """Do the actions in order; the failures of what an active router needs."""
+        """Do the actions in order; return the failures that an active router cannot live with."""
         failed: list[EffectFailed] = []
         moved = False
         for action in actions:

@@ -223,7 +223,7 @@ class Notifier:
 def commands_for(
     kind: str, name: str, state: str, priority: int, scripts: Notify, credentials: Credentials | None = None
 ) -> list[Command]:
-    """What to run for a role, in order: the specific script, then the generic one."""
+    """Return the commands for a role, in order: the specific script, then the generic one."""
     environment = _environment(kind, name, state)
     specific = {
         "MASTER": scripts.master,

@@ -59,15 +59,15 @@ def settings_of(instance: Instance, read: Read) -> list[Setting]:
 
 
 def base_settings(base: str, read: Read) -> list[Setting]:
-    """What the interface below the macvlan needs."""
+    """Return the settings of the interface below the macvlan."""
     return [(ipv4(base, name), value) for name, value in (_ARP_IGNORE, _ARP_ANNOUNCE)] + _loosened(base, read)
 
 
 def macvlan_settings(macvlan: str, base: str, with_ipv6: bool, read: Read) -> list[Setting]:
-    """What the macvlan itself needs, before it is set up."""
+    """Return the settings of the macvlan itself, to be applied before it is set up."""
     settings = [
         *((ipv4(macvlan, name), value) for name, value in (_ARP_IGNORE, _ARP_ANNOUNCE)),
-        # Else the removal of the first virtual address takes all others of its subnet with it.
+        # Otherwise the removal of the first virtual address removes all others of its subnet as well.
         (ipv4(macvlan, "promote_secondaries"), "1"),
         *_loosened(macvlan, read),
         *_copied(ipv4, "forwarding", base, macvlan, read),
