@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tandem.config.schema import Config, Script
-from tandem.config.syntax import MOST_WEIGHT
+from tandem.config.syntax.track import MOST_WEIGHT
 from tandem.config.values import decimal
 from tandem.core.settings import Address, Instance, Route, Rule
 from tests.lab import Host, wait_until
