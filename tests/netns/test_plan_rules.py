@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The encoded nftables batches, loaded into the kernel and shown by nft: data/rules has what nft must show."""
+"""The encoded nftables batches, loaded into the kernel; data/rules has what nft must show then."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Leases between two routers: what is said, what is understood, and what happens when there is no room."""
 
-# ruff: noqa: E501: a row of a table is one line
+# ruff: noqa: E501
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
 Each change is made to a pair that has nothing wrong, so that a finding is caused by nothing else.
 """
 
-# ruff: noqa: E501: a row of a table is one line
+# ruff: noqa: E501
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`tandem init`: whole dialogues, every reason against an address, every proposal, and the token's bounds."""
 
-# ruff: noqa: E501: a row of a table is one line
+# ruff: noqa: E501
 
 from __future__ import annotations
 
