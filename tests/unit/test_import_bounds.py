@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
 from tandem.importer import conntrackd, draft, expand, items, keepalived, sources
 from tandem.importer.draft import Draft, Entry, Origin, Section
+from tests.unit.importing import Imported, instance
 
 
 def expanded(text: str, include: expand.Include = expand.no_include) -> tuple[list[str], list[str]]:
@@ -80,8 +82,33 @@ def test_too_much_is_told_at_the_line_where_it_ends() -> None:
     assert [problem.line for problem in tree.problems if "not read" in problem.reason] == [35]
 
 
-def test_a_file() -> None:
-    assert sources.LARGEST == 1 << 20
+def test_a_file(tmp_path: Path) -> None:
+    for size, text in ((1 << 20, "x" * (1 << 20)), ((1 << 20) + 1, None)):
+        (tmp_path / "file").write_text("x" * size)
+        if text is not None:
+            assert sources.read(str(tmp_path / "file")) == text
+            continue
+        with pytest.raises(ValueError, match="larger than 1048576 bytes"):
+            sources.read(str(tmp_path / "file"))
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("# a {\nvip 10.0.0.1", sources.UCARP), ("a {\nvip 10.0.0.1", sources.KEEPALIVED),
+        ("", sources.KEEPALIVED),
+        (" config globals", sources.UCI), ("package x", sources.UCI), ("Sync\n{", sources.CONNTRACKD),
+        ("General {", sources.CONNTRACKD), ("/usr/sbin/ucarp -i eth0", sources.UCARP),
+        ("words", sources.KEEPALIVED),
+    ],
+)  # fmt: skip
+def test_what_program_a_text_is_for(text: str, kind: str) -> None:
+    assert sources.kind_of(text) == kind
+
+
+def test_a_first_line_that_is_too_much() -> None:
+    tree = keepalived.parse("include x", "file", include=lambda pattern, file: [(pattern, "include x")])
+    assert [problem.line for problem in tree.problems] == [0]
 
 
 def test_the_braces_of_an_include() -> None:
@@ -92,6 +119,17 @@ def test_the_braces_of_an_include() -> None:
     assert list(included("{a,b}" * 8, "/nowhere/file")) == []
     with pytest.raises(ValueError, match="more than 256 files"):
         list(included("{a,b}" * 8 + "{,c}", "/nowhere/file"))
+
+
+def test_a_program_without_a_path_is_looked_for_on_that_router(imported: Imported) -> None:
+    program = imported.directory / "root/usr/sbin/prog"
+    program.parent.mkdir(parents=True)
+    program.write_text("")
+    program.chmod(0o755)
+    root = str(imported.directory / "root")
+    imported.run("--root", root, k_conf=instance('notify_master "prog x"'))
+    assert imported.only.notify.master == ("/usr/sbin/prog", "x")
+    assert any("'prog' is /usr/sbin/prog here, found in PATH" in line for line in imported.said("note"))
 
 
 # The draft
