@@ -88,7 +88,7 @@ def _instances(config: Config) -> Iterator[tuple[str, int]]:
 
 
 def _guarded(path: str) -> Iterator[tuple[str, int]]:
-    """What a file wants whose errors keep the daemon from starting: both families, to be safe."""
+    """Return the interfaces to hold when the file has errors: both families of each, to be safe."""
     for section in uci.read(dnsmasq.file_text(path), path).sections:
         words = {name: option.values[-1].text for name, option in section.options.items() if option.values}
         if section.type == "vrrp_instance" and words.get("dhcp", "0").lower() in TRUE:

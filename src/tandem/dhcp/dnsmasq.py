@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the planner learns of dnsmasq on this router, and the files that make it follow the role.
+"""The planner's view of dnsmasq on this router, and the files that make dnsmasq follow the role.
 
 OpenWrt's /etc/init.d/dnsmasq writes /var/etc/dnsmasq.conf.NAME from /etc/config/dhcp. Nothing of
 that is changed, and nothing is written to flash. Instead
@@ -11,7 +11,7 @@ that is changed, and nothing is written to flash. Instead
   server before it serves an interface, finds the one of the other router, and serves nobody.
 
 Where dnsmasq keeps its leases and reads more configuration: the options of `dhcp_gateway`, else what the
-running dnsmasq was given, else /etc/config/dhcp, else OpenWrt's defaults.
+running dnsmasq was given, otherwise /etc/config/dhcp, otherwise OpenWrt's defaults.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _DNS = {4: ("6", "option:dns-server"), 6: ("option6:dns-server", "option6:23")}
 
 @dataclass(slots=True)
 class Router:
-    """What the configuration of this router says; `root` is where its file system is."""
+    """The parts of this router's configuration that matter to DHCP; `root` is its file system."""
 
     root: str = ""
     networks: dict[str, tuple[str, ...]] = field(default_factory=dict)  # UCI network: its devices
@@ -68,7 +68,7 @@ class Router:
 
 
 def read_router(root: str = "") -> Router:
-    """What is configured; whatever is not there or can't be read is left out."""
+    """Read the configuration of the router; files that are missing or unreadable are left out."""
     found = Router(root, dhcpv6=_knows_dhcpv6(root + PROGRAM))
     for section in _sections(f"{root}/etc/config/network"):
         if section.type == "interface" and section.name:
@@ -113,7 +113,7 @@ def lease_plan(config: Config, router: Router) -> dict[str, Any] | None:
 
 
 def warnings(config: Config, router: Router) -> Iterator[str]:
-    """What the user should know about DHCP on this router."""
+    """Return the warnings about DHCP on this router."""
     if config.dhcp_gateway is None:
         return
     for instance in config.instances:
@@ -195,7 +195,7 @@ def _numbers(instance: Instance) -> Iterator[tuple[int, int, int]]:
 
 
 def _knows_dhcpv6(program: str) -> bool:
-    """Whether dnsmasq accepts `option6`, without which it would not start; True when it does not say."""
+    """Return whether dnsmasq accepts `option6`, which it may refuse to start with; True: unknown."""
     if not os.path.exists(program):
         return True
     try:

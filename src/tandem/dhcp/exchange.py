@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tandem.log import Logger
 
     class Leases(Protocol):
-        """Whose leases they are: `gateway.Gateway`."""
+        """The keeper of the leases: `gateway.Gateway`."""
 
         def leases(self) -> Iterable[Lease]: ...
         def lease(self, address: str) -> Lease | None: ...
@@ -44,7 +44,7 @@ MESSAGE_MAX = 8 * 1024  # bytes; half of what a message may have
 
 
 class Exchange:
-    """Speaks with all peers, where there is a channel to them."""
+    """Exchanges leases with every peer to which there is a channel."""
 
     def __init__(self, log: Logger, leases: Leases) -> None:
         self._channel: Channel | None = None
@@ -55,12 +55,12 @@ class Exchange:
         self._counters = {"sent": 0, "received": 0, "malformed": 0, "resent": 0}
 
     def join(self, channel: Channel) -> None:
-        """Speak by this channel."""
+        """Use this channel."""
         self._channel = channel
         channel.subscribe(TOPIC, self)
 
     def tell(self, addresses: Iterable[str]) -> None:
-        """These leases have changed, by our own decision."""
+        """Tell the peers of leases that this router has changed."""
         lines = [self._line(address) for address in dict.fromkeys(addresses)]
         if not lines:
             return
@@ -68,7 +68,7 @@ class Exchange:
             self._say(peer, lines)
 
     def again(self) -> None:
-        """Tell those everything whom something could not be told."""
+        """Tell everything to the peers to which a message could not be sent."""
         for peer in sorted(self._behind):
             self._behind.discard(peer)
             self._counters["resent"] += 1
@@ -77,17 +77,17 @@ class Exchange:
     # A subscriber of the channel
 
     def peer_opened(self, peer: str) -> None:
-        """There is a session with `peer`."""
+        """A session with `peer` has opened."""
         self._peers.add(peer)
         self._say(peer, [self._line(lease.address) for lease in self._leases.leases()])
 
     def peer_closed(self, peer: str) -> None:
-        """There is none any more."""
+        """The session with `peer` has closed."""
         self._peers.discard(peer)
         self._behind.discard(peer)
 
     def received(self, peer: str, data: bytes) -> None:
-        """Lines of a peer; what is none is counted and left out."""
+        """Read the lines of a peer; a malformed line is counted and left out."""
         version, *lines = data.split(b"\n")
         if version != VERSION:
             self._malformed(peer)

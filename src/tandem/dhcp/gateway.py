@@ -243,7 +243,7 @@ class Gateway:
         self._loop.call_at("dhcp restart", due, self._restart)
 
     def _needs(self) -> tuple[bool, int | None]:
-        """Whether dnsmasq lacks something, or until when (s) it can do with what it knows."""
+        """Return whether dnsmasq lacks something, or until when (s) it can do with what it knows."""
         now = self.now()
         if self._unread:
             return True, None
@@ -290,7 +290,7 @@ class Gateway:
         self._read()
 
     def _last_words(self) -> None:
-        """What the dnsmasq of before has granted after its file was replaced."""
+        """Take the leases that the former dnsmasq granted after its file was replaced."""
         if text := self._file.before():
             now, offset = self.now(), self._wall_offset()
             before = {a: lease.shifted(self._said_offset - offset) for a, lease in self._said.items()}
@@ -315,7 +315,7 @@ class Gateway:
         return self._table.leases.values()
 
     def lease(self, address: str) -> Lease | None:
-        """That of an address."""
+        """Return the lease of `address`, or None."""
         return self._table.leases.get(address)
 
     def heard(self, lease: Lease, decided: bool) -> None:
@@ -337,15 +337,15 @@ class Gateway:
         self._evaluate()
 
     def shared(self, address: str) -> bool:
-        """Whether an address is in a network that the routers share."""
+        """Return whether an address is in a network that the routers share."""
         return bool(self._instances(address))
 
     def _foreign(self, address: str) -> bool:
-        """Whether dnsmasq may have a lease that the table lacks: of another network, or the table is full."""
+        """Return whether dnsmasq may have this lease alone: another network's, or the table is full."""
         return self._table.full or not self.shared(address)
 
     def grants(self, address: str) -> bool:
-        """Whether what our dnsmasq has written was decided here, if only just before we gave up the role."""
+        """Return whether this router decided the lease, as MASTER or just before it gave up the role."""
         now = self._loop.now()
         return self._decides(address) or any(
             now < self._left.get(name, 0) for name in self._instances(address)
@@ -380,7 +380,7 @@ class Gateway:
         return self._loop.now() // SECOND
 
     def _clock_was_set(self) -> bool:
-        """Whether dnsmasq thinks that its leases have ended, or that they never do."""
+        """Return whether dnsmasq thinks that its leases have ended, or that they never do."""
         return abs(self._wall_offset() - self._offset) > JUMP
 
     def _wall_offset(self) -> int:
@@ -390,11 +390,11 @@ class Gateway:
 
     @property
     def trouble(self) -> str:
-        """What keeps DHCP from following the role; "": nothing."""
+        """Return the reason why DHCP can't follow the role; "": it can."""
         return self.problem or "; ".join(str(failure) for failure in self._guard.failures)
 
     def status(self) -> Dhcp:
-        """What `tandem status` shows."""
+        """Return the part of `tandem status` about DHCP."""
         return {
             "leases": len(self._table),
             "answering": sorted(self._guard.answering),

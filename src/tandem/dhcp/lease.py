@@ -39,7 +39,7 @@ class Lease:
 
     @property
     def holder(self) -> tuple[str, str]:
-        """Who has it: one holder has one address (dnsmasq goes by the client id, if there is one)."""
+        """The holder of the lease, who has one address (dnsmasq goes by the client id, if there is one)."""
         if ":" in self.address:
             return self.client, self.identity
         return "", self.client if self.identity == "*" else self.identity
@@ -49,11 +49,11 @@ class Lease:
         return LEFT_MAX if self.expires is None else self.expires - now
 
     def shifted(self, seconds: int) -> Lease:
-        """The same one by a clock that is so many seconds ahead."""
+        """Return the same lease by a clock that is so many seconds ahead."""
         return self if self.expires is None or not seconds else replace(self, expires=self.expires + seconds)
 
     def same(self, other: Lease | None) -> bool:
-        """Whether they differ in nothing but the time."""
+        """Return whether this lease and the other one differ in nothing but the time."""
         return other is not None and replace(other, expires=self.expires) == self
 
 
@@ -77,7 +77,7 @@ def read_file(text: str, offset: int) -> tuple[dict[str, Lease], list[str]]:
 
 
 def file_line(lease: Lease, offset: int) -> str:
-    """The line of a lease file, without its end."""
+    """Return the line of a lease file, without its end."""
     wall = 0 if lease.expires is None else max(1, lease.expires + offset)
     return f"{wall} {lease.client} {lease.address} {lease.name} {lease.identity}"
 
@@ -91,7 +91,7 @@ def _wall(word: str, offset: int) -> int | None:
 
 
 def to_wire(lease: Lease, now: int) -> str:
-    """The line for a peer, without its end."""
+    """Return the line for a peer, without its end."""
     left = "-" if lease.expires is None else str(max(0, lease.left(now)))
     return f"{left} {lease.client} {lease.address} {lease.name} {lease.identity}"
 

@@ -56,7 +56,7 @@ class LeaseFile:
             self._inotify = -1
 
     def look(self) -> bool:
-        """Whether it is still the file that is watched; else that of now is watched, and read soon.
+        """Return whether the watched file is still the one at its path; otherwise watch the new one.
 
         A change that inotify has not told is found as well.
         """
@@ -100,11 +100,11 @@ class LeaseFile:
 
     @property
     def has_before(self) -> bool:
-        """Whether there is a file that was replaced, and not forgotten."""
+        """Return whether there is a file that was replaced, and not forgotten."""
         return self._before >= 0
 
     def before(self) -> str | None:
-        """What a dnsmasq that ran until now has left in the file that was replaced; None: nothing."""
+        """Return the text that the former dnsmasq left in the replaced file; None: there is no such file."""
         try:
             return None if self._before < 0 else _whole(self._before)
         except OSError:  # larger than any lease file

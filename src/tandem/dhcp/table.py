@@ -30,11 +30,11 @@ class LeaseTable:
 
     @property
     def full(self) -> bool:
-        """Whether there is no room for another lease."""
+        """Return whether there is no room for another lease."""
         return len(self.leases) >= LEASES_MAX
 
     def take(self, lease: Lease, now: int) -> list[str]:
-        """This is so, says the MASTER of its network."""
+        """Take a lease of which the MASTER of its network has told."""
         self._graves.pop(lease.address, None)
         known = self.leases.get(lease.address)
         if known is not None and lease.same(known) and abs(known.left(now) - lease.left(now)) <= SLACK:
@@ -55,7 +55,7 @@ class LeaseTable:
         return changed
 
     def offer(self, lease: Lease, now: int) -> list[str]:
-        """A router that does not decide says so: what ends last wins, and the living over the released."""
+        """Take a lease of another router unless ours ends later, or was released and ended as late."""
         if lease.left(now) <= 0:
             return []
         if lease.address in self._graves:
@@ -70,7 +70,7 @@ class LeaseTable:
         return self.take(lease, now)
 
     def remove(self, address: str, now: int) -> list[str]:
-        """The lease was released, or given to nobody else: so says the MASTER of its network."""
+        """Remove a lease of which the MASTER of its network has told that it was released."""
         lease = self.leases.get(address)
         if lease is None:
             return []
@@ -81,7 +81,7 @@ class LeaseTable:
         return [address]
 
     def expire(self, now: int) -> list[str]:
-        """What has ended goes."""
+        """Remove the leases and the graves that have ended; return the addresses of the leases."""
         over = [address for address, lease in self.leases.items() if lease.left(now) <= 0]
         for address in over:
             self._drop(address)
@@ -96,7 +96,7 @@ class LeaseTable:
 
 
 def _prefers(ours: Lease, theirs: Lease, now: int) -> bool:
-    """Whether ours stays: it ends later, or they tie and ours is the greater text, on both routers alike."""
+    """Return whether ours stays: it ends later, or both end alike and ours is the greater text."""
     mine, other = min(ours.left(now), LEFT_MAX), min(theirs.left(now), LEFT_MAX)
     if abs(mine - other) > SLACK:
         return mine > other

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What can be wrong between two routers: each check takes the facts of both. Pure."""
+"""Checks of a pair of routers: each takes the facts of both and yields findings. Pure."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def hearing(one: RouterFacts, other: RouterFacts) -> Iterator[Finding]:
 
 
 def _hears(listener: RouterFacts, mine: InstanceFacts, theirs: InstanceFacts) -> bool:
-    """Whether anything of the other router has come to the listener's interface."""
+    """Return whether anything of the other router has come to the listener's interface."""
     return any(
         heard.arrived and (heard.interface, heard.source) == (mine.interface, theirs.source)
         for heard in _of_family(listener, mine.family)

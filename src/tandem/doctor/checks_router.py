@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What can be wrong with one router: each check takes its facts and yields findings. Pure."""
+"""Checks of one router: each takes the facts of the router and yields findings. Pure."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def realtime(router: RouterFacts) -> Iterator[Finding]:
 
 
 def addresses(router: RouterFacts) -> Iterator[Finding]:
-    """Who is active has the virtual addresses, and nobody else."""
+    """The active router alone has the virtual addresses."""
     for instance in router.instances:
         for address, place in zip(instance.addresses, instance.places, strict=False):
             there = address.partition("/")[0] in router.device(place).addresses
@@ -242,7 +242,7 @@ def zone(router: RouterFacts) -> Iterator[Finding]:
 
 
 def translation(router: RouterFacts) -> Iterator[Finding]:
-    """What leaves by a virtual address has it as its source."""
+    """Packets that leave by a virtual address have it as their source."""
     rules = router.ruleset
     if not rules.readable:
         return

@@ -29,7 +29,7 @@ _POLICIES = {0: "OTHER", 3: "BATCH", 5: "IDLE"}  # include/uapi/linux/sched.h
 
 
 def collect(config_file: str, control: str) -> tuple[RouterFacts, Config]:
-    """What can be seen at once, without listening to the networks; an empty configuration if it is bad."""
+    """Collect the facts that need no listening; a bad configuration counts as an empty one."""
     loaded = load.load_file(config_file)
     config = loaded.config or Config()
     facts = RouterFacts(
@@ -109,7 +109,7 @@ def _of_replication(facts: RouterFacts, replication: Json) -> RouterFacts:
 
 
 def _sync_options(found: ConntrackSync | None) -> Iterator[str]:
-    """What decides which connections live on when the other router takes over, and how surely."""
+    """Return the options that decide which connections live on at a takeover, and how surely."""
     if found is None:
         return
     yield f"address {' '.join(sorted(found.only_networks)) or 'any'}"
@@ -146,7 +146,7 @@ def _on_devices(config: Config, states: dict[str, Json]) -> Config:
 
 
 def _edited(config: Config, states: dict[str, Json]) -> bool:
-    """Whether the daemon runs with other instances than those of the file."""
+    """Return whether the daemon runs with other instances than those of the file."""
     if states.keys() != {instance.name for instance in config.instances}:
         return True
     for instance in config.instances:
@@ -250,7 +250,7 @@ def _devices(names: Iterable[str]) -> Iterator[DeviceFacts]:
 
 
 def _policy(pid: int) -> str:
-    """How the kernel schedules the process now, whatever it asked for once; "" when it is gone."""
+    """Return how the kernel schedules the process now; "" when the process is gone."""
     try:
         with open(f"/proc/{pid}/stat") as file:
             fields = file.read().rpartition(")")[2].split()
@@ -261,7 +261,7 @@ def _policy(pid: int) -> str:
 
 
 def _greatest(setting: str, device: str) -> int:
-    """What is in force: the greater of this device's value and that of all (ip-sysctl.rst)."""
+    """Return the value in force: the greater one of this device's and of all devices' (ip-sysctl.rst)."""
     return max(_number(f"ipv4/conf/{name}/{setting}") for name in (device, "all"))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the checks look at: the facts of one router, as they also travel to the other one.
+"""The facts of one router, which the checks look at and which travel to the other router.
 
 Pure. On the way they are JSON. The other router may be of another version: what it does not say, or
 says in another shape, has its default here.
@@ -101,7 +101,7 @@ class ClaimFacts:
 
 @dataclass(frozen=True, slots=True)
 class RulesetFacts:
-    """What nftables does with the packets that matter here."""
+    """The rules of nftables that matter to a pair of routers."""
 
     readable: bool = False
     fw4: bool = False  # OpenWrt's firewall is loaded

@@ -166,7 +166,7 @@ class Ears:
                 self._keep(replace(found, passed=found.passed + 1))
 
     def _source(self, interface: str, family: int, source: bytes, advert: Advertisement) -> HeardFacts | None:
-        """What is known so far of this source; None when there are too many."""
+        """Return the record of this source; None when there are too many sources."""
         key = (interface, family, text(source), advert.vrid)
         if key in self._heard:
             return self._heard[key]
@@ -302,7 +302,7 @@ class Ears:
 
 
 def _receive(sock: socket.socket) -> Iterator[tuple[bytes, tuple[Any, ...]]]:
-    """What has come, a bounded number of packets."""
+    """Yield the packets that have arrived, up to a bound."""
     for _ in range(64):
         try:
             yield sock.recvfrom(65535)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the kernel can do, found out without changing anything.
+"""The abilities of the kernel, found out without a change.
 
 A feature may be missing on a backup for months, and be missed at the takeover.
 """
@@ -47,12 +47,12 @@ def missing(config: Config) -> tuple[str, ...]:
 
 
 def has_subsystem(number: int, kind: int) -> bool:
-    """Whether nfnetlink knows the subsystem: EINVAL when not, and it can't be loaded (nfnetlink_rcv_msg)."""
+    """Return whether nfnetlink has the subsystem or can load it (nfnetlink_rcv_msg; otherwise EINVAL)."""
     return _errno(NETLINK_NETFILTER, number << 8 | kind, _DUMP, bytes(4)) != errno.EINVAL
 
 
 def has_link_kind(kind: str) -> bool:
-    """Whether links of this kind can be made: the kernel looks for the kind first (rtnl_newlink).
+    """Return whether links of this kind can be made: the kernel looks for the kind first (rtnl_newlink).
 
     The request names no base interface, so that nothing is ever made.
     """
@@ -63,7 +63,7 @@ def has_link_kind(kind: str) -> bool:
 
 
 def has_rules(rules: str) -> bool:
-    """Whether the kernel takes these rules (`nft --check` gives up before it commits); True without nft."""
+    """Return whether the kernel accepts these rules (`nft --check` changes nothing); True without nft."""
     try:
         argv = [_NFT, "-c", "-f", "-"]
         done = subprocess.run(argv, input=rules.encode(), capture_output=True, timeout=10, env={"PATH": PATH})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What nftables does with translated packets and with adverts, from `nft --json list ruleset`."""
+"""The rules of nftables for translated packets and for adverts, from `nft --json list ruleset`."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _jumps(rule: list[Json]) -> str | None:
 
 
 def _reaches(chain: Chain, rules: dict[Chain, list[list[Json]]], depth: int = 8) -> bool:
-    """Whether a rule that translates can be reached from the chain."""
+    """Return whether a rule that translates can be reached from the chain."""
     for rule in rules.get(chain, ()):
         if any(word in part for part in rule for word in _TRANSLATES):
             return True

@@ -23,7 +23,7 @@ ANSWER_TIMEOUT_S = 50.0  # the daemon gives up after 45 s
 
 @dataclass(slots=True)
 class Visit:
-    """What was found."""
+    """The findings."""
 
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what could not be looked at
@@ -98,7 +98,7 @@ class _Question:
 
     @property
     def answered(self) -> bool:
-        """Whether there is nothing to wait for."""
+        """Return whether there is nothing to wait for."""
         return not (self._asked and self._thread.is_alive())
 
     def routers(self) -> dict[str, RouterFacts]:

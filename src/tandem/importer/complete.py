@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What keepalived changes by itself when it has read a configuration (vrrp_complete_instance(), vrrp.c).
+"""The changes that keepalived makes when it has read a configuration (vrrp_complete_instance(), vrrp.c).
 
 Written out, so that the imported configuration behaves as the original did, also beside it.
 """
@@ -16,7 +16,7 @@ FLOATING = ("global_tracking", "sync_group_tracking_weight")  # with these, weig
 
 
 def set_state(draft: Draft, section: Section, state: str, where: Origin) -> None:
-    """The initial state, which keepalived wants in capitals and takes for BACKUP otherwise."""
+    """Set the initial state; keepalived requires capitals, otherwise BACKUP counts."""
     before = section.get("state")
     if state not in ("MASTER", "BACKUP"):
         state = "BACKUP"
@@ -28,7 +28,7 @@ def set_state(draft: Draft, section: Section, state: str, where: Origin) -> None
 
 
 def set_interval(draft: Draft, section: Section, text: str, where: Origin) -> None:
-    """The interval of adverts; `complete` rounds it, which is different for VRRP 2 and 3."""
+    """Set the interval of adverts; `complete` rounds it, in another way for VRRP 2 than for VRRP 3."""
     found = reading.microseconds(text, 10_000, 255_000_000)
     if found is None:
         draft.leave_out(where, "must be 0.01 to 255 seconds; it is ignored, as in keepalived")
@@ -37,7 +37,7 @@ def set_interval(draft: Draft, section: Section, text: str, where: Origin) -> No
 
 
 def complete(draft: Draft, sections: list[Section]) -> None:
-    """What keepalived does when it has read everything, to the sections of one configuration."""
+    """Change the sections of one configuration as keepalived does when it has read everything."""
     settings = next((section for section in draft.sections if section.type == "globals"), None)
     for section in sections:
         if section.type == "vrrp_instance":
@@ -121,7 +121,7 @@ def _complete_addresses(draft: Draft, section: Section) -> None:
 
 
 def _complete_announcements(section: Section, settings: Section | None) -> None:
-    """What a lesser router is answered with: to keepalived the global setting, not the instance's own one."""
+    """Set the announcements that answer a lesser router: keepalived takes the global setting for them."""
     if settings is not None and settings.get("vrrp_min_garp"):
         return
     for what, default in (("delay", "5"), ("repeat", "5")):
@@ -156,7 +156,7 @@ def keep_untranslated(draft: Draft) -> bool:
 
 
 def _is_ipv6(draft: Draft, section: Section) -> bool:
-    """Whether the instance speaks IPv6: it says so, or its first address does."""
+    """Return whether the instance speaks IPv6: it says so, or its first address does."""
     if section.get("native_ipv6"):
         return True
     for entry in section.entries:
@@ -176,7 +176,7 @@ def _version(draft: Draft, section: Section, settings: Section | None) -> int:
 
 
 def _complete_groups(draft: Draft) -> None:
-    """What a sync group tracks counts once for all its members, in Tandem."""
+    """Make each tracked object count once for all members of a sync group, as Tandem requires."""
     instances = {
         entry.value: section
         for section in draft.sections
@@ -267,7 +267,7 @@ def _owner_weighs_nothing(draft: Draft, owner: Section) -> None:
 
 
 def _tracked(draft: Draft, entry: Entry) -> tuple[str, str, str]:
-    """What is tracked, its weight and direction: of the entry, its section, or the script itself."""
+    """Return the tracked object, its weight and direction: of the entry, its section, or the script."""
     what, *words = entry.value.split()
     weight = words[words.index("weight") + 1] if "weight" in words[:-1] else ""
     direction = next((word for word in words if word in ("reverse", "noreverse")), "")

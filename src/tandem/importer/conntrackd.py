@@ -233,7 +233,7 @@ def _address(value: str, accept: bool, section: Section, draft: Draft, where: Or
 
 
 def _is_own(value: str, draft: Draft) -> bool:
-    """Whether an address is this router's: loopback, virtual, or one that it sends from."""
+    """Return whether an address is this router's: loopback, virtual, or one that it sends from."""
     try:
         if ipaddress.ip_interface(value).ip.is_loopback:
             return True

@@ -48,7 +48,7 @@ def convert(tree: Tree, draft: Draft, surroundings: Surroundings | None = None) 
 
 
 def origin(statement: Statement) -> Origin:
-    """Where a statement stands, with its text for messages."""
+    """Return the file and line of a statement, with its text for messages."""
     return Origin(statement.file, statement.line, masked(statement.words))
 
 
@@ -125,7 +125,7 @@ class _Converter:
                 self._option(section, inner)
 
     def _agrees(self, family: int, statement: Statement) -> bool:
-        """Whether an address is of the instance's family, which is that of its first one."""
+        """Return whether an address is of the instance's family, which is that of its first one."""
         self.family = self.family or family
         if family != self.family:
             reason = f"is not IPv{self.family}, as what stands before it: keepalived ignores it as well"
@@ -154,7 +154,7 @@ class _Converter:
                 self._option(section, inner)
 
     def _common(self, section: Section, statement: Statement) -> bool:
-        """What instances and groups have in common; False: it is something else."""
+        """Read a keyword that instances and groups have in common; return False for any other."""
         if statement.keyword in NOTIFIES:
             if before := section.get(statement.keyword):
                 reason = f"the one of line {before.origin.line} counts, as in keepalived"

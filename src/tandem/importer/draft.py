@@ -23,7 +23,7 @@ _KEPT = ("globals", "vrrp_instance")  # without what these need, there is no use
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where something comes from, and how it stands there."""
+    """The file and line that something comes from, and its text there."""
 
     file: str
     line: int
@@ -130,7 +130,7 @@ class Draft:
         self.remarks.append(_note(origin, reason))
 
     def understood(self, section: Section, name: str, origin: Origin) -> bool:
-        """Whether Tandem has the option; says why not where it has not."""
+        """Return whether Tandem has the option; note the reason when Tandem has not."""
         entry = section.table.get(name)
         if isinstance(entry, Option):
             return True
@@ -190,7 +190,7 @@ class Draft:
     def _take_out(
         self, errors: tuple[Problem, ...], lines: list[tuple[str, Section | None, Entry | None]]
     ) -> bool:
-        """Whether there was something to take out."""
+        """Return whether there was something to take out."""
         gone: set[int] = set()
         for problem in errors:
             _, section, entry = lines[problem.line - 1] if problem.line else ("", None, None)
@@ -218,7 +218,7 @@ class Draft:
 
 
 def _is_required(section: Section, entry: Entry) -> bool:
-    """Whether the section means nothing without the entry; the last item of a list counts."""
+    """Return whether the section means nothing without the entry; the last item of a list counts."""
     known = section.table.get(entry.name)
     if not (isinstance(known, Option) and known.required):
         return False

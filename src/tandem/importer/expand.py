@@ -132,7 +132,7 @@ class Expansion:
     # what becomes of a line
 
     def _process(self, line: Line) -> Line | None:
-        """What is left to read of the line; None when it has been dealt with."""
+        """Return the part of the line that is still to be read; None when nothing is."""
         if self._open is not None and self._sources and self._sources[-1].physical:
             self._continue(line)
             return None
@@ -292,7 +292,7 @@ def decomment(text: str) -> tuple[str, bool]:
 
 
 def brace(text: str) -> int:
-    """Where the first brace outside of "..." is; the length of the text if there is none."""
+    """Return the place of the first brace outside of "..."; the length of the text if there is none."""
     quoted = False
     for at, char in enumerate(text):
         if char == '"':

@@ -22,7 +22,7 @@ UCI, KEEPALIVED, CONNTRACKD, UCARP = "uci", "keepalived.conf", "conntrackd.conf"
 
 
 def kind_of(text: str) -> str:
-    """What program a text is for, by the first thing in it that only one of them knows."""
+    """Return the program that a text is for, by the first word in it that only one program knows."""
     for line in text.split("\n"):
         line = line.strip()
         if re.match(r"(config|package)\s+\S", line):
@@ -83,7 +83,7 @@ class Includes:
         self._root = root.rstrip("/")
 
     def below_root(self, path: str) -> str:
-        """Where a path of the configuration is to be looked for."""
+        """Return the place of a path of the configuration below the root directory."""
         return self._root + path if path.startswith("/") else path
 
     def __call__(self, pattern: str, file: str) -> Iterator[tuple[str, str]]:
@@ -119,7 +119,7 @@ def braces(pattern: str) -> Iterator[str]:
 
 
 def _parts(pattern: str, start: int) -> list[str]:
-    """What the commas behind a brace separate, and the text behind the one that closes it; empty: none."""
+    """Return the texts between a brace's commas, and the text behind the brace; empty: it never ends."""
     depth, begin, parts = 0, start, []
     for at in range(start, len(pattern)):
         if pattern[at] == "{":

@@ -135,7 +135,7 @@ def _setting(draft: Draft, section: Section, name: str, value: str, where: Origi
 
 
 def _complete(section: Section, draft: Draft) -> None:
-    """What ucarp does when an option is not given."""
+    """Set the options that were not given to ucarp's defaults."""
     if section.type != "vrrp_instance" or section.get("name"):
         return
     number = section.get("virtual_router_id")

@@ -160,7 +160,7 @@ def describe(network: Network) -> str:
 
 
 def no_networks(networks: Networks) -> str:
-    """Why there is nothing to set up."""
+    """Return the reason why no network can be set up."""
     others = ", ".join(f"{name} ({proto})" for name, proto in networks.others) or "none at all"
     return (
         f"no network has a static address, which both routers need beside the shared one; there are: {others}"

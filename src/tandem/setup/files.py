@@ -21,7 +21,7 @@ def new_secret() -> str:
 
 
 def in_use(path: str) -> str | None:
-    """Why a configuration must not be replaced unasked; None: it is not there, or only the example."""
+    """Return why a configuration must not be replaced unasked; None: there is none, or only the example."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             text = file.read(uci.LARGEST_FILE)

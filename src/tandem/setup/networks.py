@@ -34,7 +34,7 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Networks:
-    """What the file holds; `others` are those without a static address: name and protocol."""
+    """The networks of the file; `others` have no static address: name and protocol."""
 
     static: tuple[Network, ...]
     others: tuple[tuple[str, str], ...]

@@ -71,7 +71,7 @@ def plain(network: Network, text: str) -> str:
 
 
 def address_problem(network: Network, text: str) -> str | None:
-    """Why this can't be an address that both routers share in the network; None when it can."""
+    """Return why both routers can't share this address in the network; None when they can."""
     try:
         address = ip_interface(text)
     except ValueError:
@@ -94,7 +94,7 @@ def address_problem(network: Network, text: str) -> str | None:
 
 
 def peer_problem(shared: Iterable[Shared], networks: Networks, text: str) -> str | None:
-    """Why this can't be the other router's own address; None when it can."""
+    """Return why this can't be the other router's own address; None when it can."""
     try:
         address = ip_interface(text)
     except ValueError:
@@ -115,7 +115,7 @@ def peer_problem(shared: Iterable[Shared], networks: Networks, text: str) -> str
 
 
 def _no_host(network: Network, address: Interface, place: Interface) -> str | None:
-    """Why no router of ours may have this address of the subnet that `place` is in."""
+    """Return why no router may have this address of the subnet of `place`; None when one may."""
     ip, subnet = address.ip, place.network
     small = subnet.prefixlen >= subnet.max_prefixlen - 1  # RFC 3021, RFC 6164: both are hosts
     if not small and ip == subnet.network_address:
@@ -151,7 +151,7 @@ def propose_address(network: Network) -> str:
 
 
 def propose_peer(shared: Sequence[Shared]) -> str:
-    """Where the other router might be: next to this one, in the first network without a provider."""
+    """Propose the other router's address: next to this one's, in the first network without a provider."""
     one = next((item for item in shared if item.network.gateway is None), shared[0])
     own = (one.network.own(4) or one.network.addresses)[0]
     subnet = own.network

@@ -21,12 +21,12 @@ _LOG_LINES = 5
 
 
 def installed() -> bool:
-    """Whether this is a router with the package."""
+    """Return whether this is a router with the package."""
     return os.access(INIT_SCRIPT, os.X_OK)
 
 
 def starts_at_boot() -> bool:
-    """Whether the service is enabled."""
+    """Return whether the service is enabled."""
     return bool(glob(BOOT_LINKS))
 
 

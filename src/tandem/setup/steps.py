@@ -93,7 +93,7 @@ def _invite(arguments: argparse.Namespace, networks: Networks) -> int:
 
 
 def _given(arguments: argparse.Namespace, networks: Networks) -> Setup:
-    """What the flags say; SetupError with everything that is wrong with them."""
+    """Return the set-up of the flags; SetupError with everything that is wrong with them."""
     shared: list[Shared] = []
     problems: list[str] = []
     for item in arguments.network or ():
@@ -149,7 +149,7 @@ def _served(path: str) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def has_ipv6(one: Shared) -> bool:
-    """Whether the device may have IPv6 addresses: without one its instance would be in FAULT for ever."""
+    """Return whether the device may have IPv6 addresses: without one, its instance stays in FAULT."""
     try:
         with open(f"{IPV6}/conf/{one.network.device}/disable_ipv6") as file:
             return file.read().strip() == "0"

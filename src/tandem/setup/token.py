@@ -35,7 +35,7 @@ _DAMAGED = "this is not a token of `tandem init`, or not all of it: copy the who
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """What the second router has to know."""
+    """Everything that the second router must know."""
 
     virtual_router_id: int
     advert_int: str
@@ -47,7 +47,7 @@ class Invitation:
 
 
 def invitation(setup: Setup, networks: Networks, secret: str) -> Invitation:
-    """What the other router has to know of this one's set-up."""
+    """Return the part of this router's set-up that the other router must know."""
     host, peer = "", ""
     if setup.peer:
         network = networks.of(setup.peer)
@@ -71,7 +71,7 @@ def encode(invited: Invitation) -> str:
 
 
 def decode(text: str) -> Invitation:
-    """What a token says. SetupError when it is damaged or of a later version."""
+    """Return the invitation in a token. SetupError when the token is damaged or of another version."""
     word = "".join(text.split())
     try:
         data = urlsafe_b64decode(word + "=" * (-len(word) % 4))
@@ -151,7 +151,7 @@ def _place(networks: Networks, name: str, addresses: tuple[str, ...]) -> Shared:
 
 
 def _strangers(invited: Invitation, networks: Networks, shared: list[Shared]) -> list[str]:
-    """What is wrong with the two routers' own addresses."""
+    """Return the problems of the two routers' own addresses."""
     if problem := peer_problem(shared, networks, invited.peer):
         return [f"the other router's address does not fit here: {problem}"]
     if not any(str(own.ip) == invited.host for network in networks.static for own in network.addresses):
