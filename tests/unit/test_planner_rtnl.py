@@ -240,6 +240,37 @@ def test_from_all_is_no_source() -> None:
     assert (message["src_len"], message.get_attr("FRA_SRC")) == (0, None)
 
 
+@pytest.mark.parametrize(("table", "small"), [(254, 254), (255, 255), (256, 252), (1000, 252)])
+def test_a_table_beyond_a_byte_stands_in_its_attribute(table: int, small: int) -> None:
+    route = decode(rtmsg.rtmsg, rtnl.add_route(Route("10.0.0.0/8", 4, via="10.0.0.1", table=table)))
+    rule = decode(fibmsg.fibmsg, rtnl.add_rule(Rule(4, table=table), 1))
+    assert (
+        (route["table"], route.get_attr("RTA_TABLE"))
+        == (small, table)
+        == (rule["table"], rule.get_attr("FRA_TABLE"))
+    )
+
+
+def test_what_a_route_and_a_rule_do_not_say_is_zero() -> None:
+    route = decode(rtmsg.rtmsg, rtnl.add_route(Route("10.1.0.0/16", 4, via="10.0.0.1")))
+    assert [route[name] for name in ("dst_len", "src_len", "tos", "flags")] == [16, 0, 0, 0]
+    assert route.get_attr("RTA_DST") == "10.1.0.0"
+    rule = decode(fibmsg.fibmsg, rtnl.add_rule(Rule(4), 1))
+    assert [rule[name] for name in ("dst_len", "src_len", "tos", "flags")] == [0, 0, 0, 0]
+    hops = (Nexthop(via="10.0.0.1"), Nexthop(via="10.0.0.2"))
+    several = decode(rtmsg.rtmsg, rtnl.add_route(Route("0.0.0.0/0", 4, nexthops=hops)))
+    assert [(hop["flags"], hop["hops"], hop["oif"]) for hop in several.get_attr("RTA_MULTIPATH")] == [
+        (0, 0, 0)
+    ] * 2
+
+
+def test_the_metric_of_a_connected_route() -> None:
+    address = Address("192.168.1.4", 24, 4)
+    for metric in (None, 0, 7):
+        message = decode(rtnl.AddressRequest, rtnl.add_address(address, "v0", 3, route_metric=metric), 1)
+        assert message.get_attr("IFA_RT_PRIORITY") == metric
+
+
 # --- virtual MAC
 
 
