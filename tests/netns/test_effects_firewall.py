@@ -149,11 +149,15 @@ def _bound(family: int) -> socket.socket:
 
 
 def _sent(sender: socket.socket, receiver: socket.socket, address: str, attempts: int = 20) -> str | None:
+    """Send a datagram until it arrives, and return its source; one of an earlier call does not count."""
     port = receiver.getsockname()[1]
+    mark = os.urandom(8)
     for _ in range(attempts):
-        sender.sendto(b"x", (address, port))
-        if select.select([receiver], [], [], 0.1)[0]:
-            return str(receiver.recvfrom(100)[1][0])
+        sender.sendto(mark, (address, port))
+        while select.select([receiver], [], [], 0.1)[0]:
+            data, source = receiver.recvfrom(100)
+            if data == mark:
+                return str(source[0])
     return None
 
 
