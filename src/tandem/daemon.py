@@ -189,9 +189,7 @@ class Daemon:
         )
         self._openwrt = self._integrate(plan)
         self._table_watch = TableWatch(self._loop, self._log, self._restore_tables)
-        self._wire_watch = WireWatch(
-            self._loop, self._log, self.router, announcer, self._sharing.active_peers
-        )
+        self._wire_watch = WireWatch(self._loop, self._log, self.router, announcer)
         self._assembled = True
         self._interfaces.start(self.router)
         firewall.clear_former()

@@ -58,7 +58,7 @@ class Sharing:
         self.replication: Replication | None = None
         self.doctor: Exchange | None = None
         self.dhcp: Gateway | None = None
-        self.peer_roles: PeerRoles | None = None
+        self._peer_roles: PeerRoles | None = None
         self._vrrp_sources: VrrpSources | None = None
         self._loop = loop
         self._log = log
@@ -102,7 +102,7 @@ class Sharing:
         channel = self.channel
         if channel is not None and not self._peers(plan):
             self._end_replication(channel.close) if self.replication is not None else channel.close()
-            self.channel = self.peer_roles = self._vrrp_sources = None
+            self.channel = self._peer_roles = self._vrrp_sources = None
             if self.doctor is not None:
                 self.doctor.close()
                 self.doctor = None
@@ -172,8 +172,8 @@ class Sharing:
                 self.dhcp.role(name, transition.state)
         else:
             name = transition.group
-        if self.peer_roles is not None and name in self._router.groups:
-            self.peer_roles.tell(name, transition.state)
+        if self._peer_roles is not None and name in self._router.groups:
+            self._peer_roles.tell(name, transition.state)
 
     def sources_changed(self) -> None:
         """Tell the peers the sources of this router's adverts, which may have changed."""
@@ -184,10 +184,6 @@ class Sharing:
         """Let the gate check its rules, because another program has changed nftables."""
         if self.replication is not None:
             self.replication.check_gate()
-
-    def active_peers(self, group: str) -> tuple[str, ...]:
-        """Return the peers that say that they are active for this group."""
-        return self.peer_roles.active(group) if self.peer_roles is not None else ()
 
     # For people
 
@@ -255,8 +251,10 @@ class Sharing:
         self.channel = channel = Channel(self._loop, self._log, peers, self._happened)
         self.doctor = self._make_doctor(lambda peer, data: channel.send(peer, DOCTOR, data))
         channel.subscribe(DOCTOR, self.doctor)
-        self.peer_roles = PeerRoles(self._states, lambda peer, data: channel.send(peer, ROLES, data))
-        channel.subscribe(ROLES, self.peer_roles)
+        self._peer_roles = PeerRoles(
+            self._states, lambda peer, data: channel.send(peer, ROLES, data), self._router.neighbours.say
+        )
+        channel.subscribe(ROLES, self._peer_roles)
         self._vrrp_sources = VrrpSources(
             self._router.sources, lambda peer, data: channel.send(peer, SOURCES, data), self._peer_sources
         )

@@ -17,7 +17,7 @@ from tandem.effects.vrrp_socket import pack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from tandem.core.trouble import Report
     from tandem.core.virtual_router import VirtualRouter
@@ -41,15 +41,12 @@ class WireWatch:
         log: Logger,
         router: Router,
         announcer: Announcer,
-        active_peers: Callable[[str], tuple[str, ...]],
     ) -> None:
-        """`active_peers(group)` returns the peers that say, over the channel, that they are active for it."""
         self.report: Report = {}
         self._loop = loop
         self._log = log
         self._router = router
         self._announcer = announcer
-        self._active_peers = active_peers
         self._claims = Claims(loop, self._claimed)
         self._asked: dict[str, int] = {}  # when, by instance
 
@@ -78,7 +75,6 @@ class WireWatch:
         present = links.addresses()
         neighbours.due(now)
         for group in self._router.groups.values():
-            others = self._active_peers(group.settings.name) if group.role is Role.ACTIVE else ()
             for member in group.members:
                 endpoint = self._router.endpoints[member.name]
                 settings = endpoint.settings
@@ -91,7 +87,7 @@ class WireWatch:
                     interval_ms=settings.advert_int_cs * 10,
                     learns_interval=settings.version == 3,
                     peer=_peer(member, now),
-                    unheard=tuple(peer for peer in others if neighbours.unheard(peer, member.name)),
+                    unheard=neighbours.unheard(group.settings.name, member.name),
                     strays=tuple((text(stray), self._device_of(stray)) for stray in strays),
                 )
 

@@ -175,16 +175,14 @@ def test_adverts_are_those_of_the_neighbour_that_has_told_their_source() -> None
     known.advert("lan", (51, R1), 100, SECOND, 10 * SECOND)
     known.advert("lan", (52, R2), 100, SECOND, 10 * SECOND)
     assert r1.verdicts == {"lan": ALIVE} and r2.verdicts == {}
-    assert not known.unheard("r1", "lan") and known.unheard("r1", "dmz") and known.unheard("r2", "lan")
-    assert not known.unheard("nobody", "lan")
     assert r1.next_deadline() == 11 * SECOND + SECOND // 4
     known.due(11 * SECOND + SECOND // 4)
-    assert r1.verdicts == {"lan": SUSPECT} and not known.unheard("r1", "lan"), "an advert is late"
+    assert r1.verdicts == {"lan": SUSPECT}, "an advert is late"
     r1.handle(n.OPENED, 11 * SECOND)
     known.due(14 * SECOND - 1)
     assert r1.verdicts == {"lan": SUSPECT} and r1.next_deadline() == 14 * SECOND
     known.due(14 * SECOND)
-    assert r1.verdicts == {"lan": PARTITIONED} and known.unheard("r1", "lan")
+    assert r1.verdicts == {"lan": PARTITIONED}
 
 
 def test_a_neighbour_that_resigns_is_expected_no_more() -> None:
@@ -209,7 +207,8 @@ def test_what_is_not_expected_any_more_is_forgotten() -> None:
     known.expect({"r2": frozenset([R2])}, ["dmz"])
     known.advert("dmz", (51, R1), 100, SECOND, 21 * SECOND)
     known.advert("dmz", (51, R2), 100, SECOND, 21 * SECOND)
-    assert r1.verdicts == {"dmz": PARTITIONED} and known.unheard("r2", "dmz"), "it has told no source yet"
+    [r2] = known
+    assert r1.verdicts == {"dmz": PARTITIONED} and r2.verdicts == {}, "r2 has told no source yet"
 
 
 def test_sources_end_with_the_session_and_are_bounded() -> None:

@@ -114,4 +114,4 @@ class Handlers:
 
     def _operate(self, request: Request) -> object:
         command, group, forced = request["command"], request.get("group"), "force" in request
-        return operate(self._router, self._sharing.peer_roles, self._log, command, group, forced)
+        return operate(self._router, self._log, command, group, forced)

@@ -9,7 +9,7 @@ from tandem.core.tracking import OWNER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tandem.control.peer_roles import PeerRoles
+    from tandem.core.neighbour import Neighbours
     from tandem.core.sync_group import SyncGroup
     from tandem.log import Logger
     from tandem.router import Router
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 _EVENTS: dict[str, Event] = {"failover": Failover(), "standby": Standby(), "resume": Resume()}
 
 
-def operate(
-    router: Router, peers: PeerRoles | None, log: Logger, command: str, group: str | None, forced: bool
-) -> dict[str, object]:
+def operate(router: Router, log: Logger, command: str, group: str | None, forced: bool) -> dict[str, object]:
     """Do one of the commands with `group`, or with all groups. ValueError, with a sentence, says why not."""
     groups = _groups(router, group)
     if command == "failover":
@@ -30,17 +28,17 @@ def operate(
             if all(member.settings.priority == OWNER for member in running.members):
                 raise ValueError(f"{running.settings.name} owns its addresses (priority 255): use standby")
     if command != "resume" and not forced:
-        _check_successor(groups, peers)
+        _check_successor(groups, router.neighbours)
     for running in groups:
         log.info(f"{running.settings.name}: {command} asked for")
         router.dispatch(running, _EVENTS[command])
     return {"groups": {running.settings.name: running.state for running in groups}}
 
 
-def _check_successor(groups: list[SyncGroup], peers: PeerRoles | None) -> None:
+def _check_successor(groups: list[SyncGroup], neighbours: Neighbours) -> None:
     """ValueError when these groups would leave nobody active, as far as the peers tell."""
     active = [running.settings.name for running in groups if running.role is Role.ACTIVE]
-    refusal = peers.refusal(active) if active and peers is not None else None
+    refusal = neighbours.refusal(active) if active else None
     if refusal is not None:
         raise ValueError(f"nobody would take over ({refusal}); --force hands over all the same")
 

@@ -117,6 +117,8 @@ VERDICTS: dict[tuple[Verdict, str], Verdict] = {
     (Verdict.DEAD, SPEAKS): Verdict.PARTITIONED,
 }
 
+ACTIVE, BACKUP = "MASTER", "BACKUP"  # the states of a group that can have the role, see state.py
+GROUPS_MAX = 512  # of a neighbour that are remembered
 ADVERTS = 4  # intervals without an advert, and the segment is silent: RFC 9568 waits for three and the skew
 CHANNEL = "channel"  # the path of the channel's session, which says itself when it ends
 
@@ -138,6 +140,10 @@ class Neighbour:
         self.addresses = addresses  # packed, by which the channel reaches it
         self.connections = Connections.UNKNOWN
         self.streams = False  # it tells its connections
+        self.connected = False  # by a session of the channel
+        self.states: dict[str, str] | None = (
+            None  # of its groups, as it says; None: an older release says none
+        )
         self.verdicts: dict[str, Verdict] = {}  # by segment, of those where it was heard
         self._paths: dict[str, _Path] = {}
 
@@ -157,11 +163,12 @@ class Neighbour:
             self.streams = event == STREAMS
             return
         if event == OPENED:
+            self.connected, self.states = True, None
             self.heard(CHANNEL, now)
             return
         self.connections = CONNECTIONS[self.connections, event]
         if event in (LOST, GOODBYE):
-            self.streams = False
+            self.streams = self.connected = False
             self.lost(CHANNEL)
         if event == GOODBYE:
             for path in self._paths.values():
@@ -183,6 +190,13 @@ class Neighbour:
             found.speaks = True
             for name in self.verdicts:
                 self._judge(name, HEARD if name == path else SPEAKS)
+
+    def say(self, states: Mapping[str, str] | None) -> None:
+        """The neighbour has said the states of some of its groups; None: its message was malformed."""
+        if states is None:
+            self.states = None
+        else:
+            self.states = dict(islice({**(self.states or {}), **states}.items(), GROUPS_MAX))
 
     def keep(self, segments: Collection[str]) -> None:
         """Forget all segments but these."""
@@ -242,6 +256,11 @@ class Neighbours:
         self._known = known
         self._by_source = {key: one for key, one in self._by_source.items() if one in known.values()}
 
+    def say(self, name: str, states: Mapping[str, str] | None) -> None:
+        """A neighbour has said states of its groups, see `Neighbour.say`."""
+        if (found := self._known.get(name)) is not None:
+            found.say(states)
+
     def told(self, name: str, sources: Iterable[Source]) -> None:
         """Take the sources of a neighbour's adverts; none when its session has ended."""
         self._by_source = {
@@ -260,10 +279,29 @@ class Neighbours:
         else:
             found.lost(segment)
 
-    def unheard(self, name: str, segment: str) -> bool:
-        """Whether nothing of this neighbour comes on this segment."""
-        found = self._known.get(name)
-        return found is not None and found.verdicts.get(segment) not in (Verdict.ALIVE, Verdict.SUSPECT)
+    def unheard(self, group: str, segment: str) -> tuple[str, ...]:
+        """Return the neighbours that are active for the group, as they say, and unheard on the segment."""
+        return tuple(
+            name
+            for name, one in self._known.items()
+            if one.connected
+            and (one.states or {}).get(group) == ACTIVE
+            and one.verdicts.get(segment) not in (Verdict.ALIVE, Verdict.SUSPECT)
+        )
+
+    def refusal(self, groups: Iterable[str]) -> str | None:
+        """Return why no neighbour would take over one of the groups; None: one would, or there is none.
+
+        A neighbour that does not know a group of that name, or has said no states, counts as ready.
+        """
+        connected = {name: one.states or {} for name, one in self._known.items() if one.connected}
+        if self._known and not connected:
+            return "no peer is connected"
+        for group in groups:
+            said = {name: states.get(group, BACKUP) for name, states in connected.items()}
+            if said and not any(state in (ACTIVE, BACKUP) for state in said.values()):
+                return f"{group}: {', '.join(f'{name} is {state}' for name, state in sorted(said.items()))}"
+        return None
 
     def due(self, now: int) -> None:
         """Judge all neighbours."""
