@@ -37,7 +37,6 @@ from tandem.core.settings import Group, Instance
 from tandem.core.state import Role
 from tandem.core.strangers import Source, Strangers
 from tandem.core.sync_group import SyncGroup
-from tandem.core.timers import CENTISECOND
 from tandem.core.trouble import Trouble
 from tandem.core.virtual_router import VirtualRouter
 from tandem.effects.endpoint import Endpoint, text
@@ -324,12 +323,13 @@ class Router:
                     self._sort()  # the first active router that is heard: no flood must drown it from now on
                 else:
                     self._sort_soon()
-            now, settings, advert = self._loop.now(), endpoint.settings, event.advert
-            interval = max(advert.interval_cs, settings.advert_int_cs) * CENTISECOND
-            source = settings.virtual_router_id, event.source
-            self.neighbours.advert(event.instance, source, advert.priority, interval, now)
-            if endpoint.installed and advert.priority:
-                self.trouble.contested(event.instance, text(event.source), advert.interval_cs * 10, now)
+            if self.neighbours.sources:
+                settings, now = endpoint.settings, self._loop.now()
+                source = settings.virtual_router_id, event.source
+                self.neighbours.advert(event.instance, source, event.advert, settings.advert_int_cs, now)
+            if endpoint.installed and event.advert.priority:
+                interval_ms = event.advert.interval_cs * 10
+                self.trouble.contested(event.instance, text(event.source), interval_ms, self._loop.now())
 
     def _ignores(self, endpoint: Endpoint, event: AdvertReceived) -> bool:
         """Whether an advert is a stranger's, and only counted because an authenticated peer is there."""

@@ -49,7 +49,7 @@ def test_verdicts_are_those_of_a_model_that_remembers_everything(orders: list[tu
             check(one, model, now)
         now += later
         if what == "heard":
-            one.heard(path, now, *((0, 0) if path == CHANNEL else (LATE, LIMIT)))
+            one.heard(path, now, *((n.NEVER, n.NEVER) if path == CHANNEL else (LATE, LIMIT)))
             model.heard[path] = now
             model.segments |= {path} - {CHANNEL}
         elif what == "lost":

@@ -10,6 +10,7 @@ import pytest
 from tandem.core import neighbour as n
 from tandem.core.events import Partner
 from tandem.core.neighbour import CHANNEL, Connections, Neighbour, Neighbours, Verdict
+from tandem.core.packet import Advertisement
 from tandem.core.strangers import SOURCES_MAX
 from tandem.core.timers import SECOND
 
@@ -17,6 +18,7 @@ UNKNOWN, KNOWN, IN_STEP = Connections
 ALIVE, SUSPECT, PARTITIONED, DEAD = Verdict
 R1, R2 = bytes((10, 0, 0, 1)), bytes((10, 0, 0, 2))
 LATE, LIMIT = SECOND, 3 * SECOND
+HEARD, GOODBYE = Advertisement(3, 51, 100, 100, ()), Advertisement(3, 51, 0, 100, ())
 
 # How to bring a neighbour to each state, and what each event leads to.
 WAYS: dict[Connections, tuple[str, ...]] = {
@@ -53,7 +55,7 @@ def lan(*, channel: bool = False) -> Neighbour:
     """A neighbour that was heard on the segment `lan` at 10 s."""
     one = Neighbour(frozenset())
     if channel:
-        one.heard(CHANNEL, 10 * SECOND)
+        one.heard(CHANNEL, 10 * SECOND, n.NEVER, n.NEVER)
     one.heard("lan", 10 * SECOND, LATE, LIMIT)
     return one
 
@@ -87,7 +89,7 @@ def test_what_another_path_says_is_no_word_on_the_segment(verdict: Verdict, then
 @pytest.mark.parametrize("verdict", [ALIVE, SUSPECT, DEAD])
 def test_a_silent_segment_is_partitioned_while_another_path_speaks(verdict: Verdict) -> None:
     one = brought(verdict)
-    one.heard(CHANNEL, 20 * SECOND)
+    one.heard(CHANNEL, 20 * SECOND, n.NEVER, n.NEVER)
     one.due(24 * SECOND)
     assert one.verdicts == {"lan": PARTITIONED}
     one.lost(CHANNEL)
@@ -97,7 +99,7 @@ def test_a_silent_segment_is_partitioned_while_another_path_speaks(verdict: Verd
 @pytest.mark.parametrize("verdict", Verdict)
 def test_a_goodbye_ends_every_path(verdict: Verdict) -> None:
     one = brought(verdict)
-    one.heard(CHANNEL, 20 * SECOND)
+    one.heard(CHANNEL, 20 * SECOND, n.NEVER, n.NEVER)
     one.handle(n.GOODBYE, 0)
     assert one.verdicts == {"lan": DEAD} and one.next_deadline() is None
 
@@ -172,8 +174,8 @@ def test_adverts_are_those_of_the_neighbour_that_has_told_their_source() -> None
     known.told("r1", [(51, R1)])
     known.told("r2", [(51, R2)])
     known.told("nobody", [(51, R1)])
-    known.advert("lan", (51, R1), 100, SECOND, 10 * SECOND)
-    known.advert("lan", (52, R2), 100, SECOND, 10 * SECOND)
+    known.advert("lan", (51, R1), HEARD, 100, 10 * SECOND)
+    known.advert("lan", (52, R2), HEARD, 100, 10 * SECOND)
     assert r1.verdicts == {"lan": ALIVE} and r2.verdicts == {}
     assert r1.next_deadline() == 11 * SECOND + SECOND // 4
     known.due(11 * SECOND + SECOND // 4)
@@ -188,8 +190,8 @@ def test_adverts_are_those_of_the_neighbour_that_has_told_their_source() -> None
 def test_a_neighbour_that_resigns_is_expected_no_more() -> None:
     known, r1, _ = pair()
     known.told("r1", [(51, R1)])
-    known.advert("lan", (51, R1), 100, SECOND, 10 * SECOND)
-    known.advert("lan", (51, R1), 0, SECOND, 10 * SECOND)
+    known.advert("lan", (51, R1), HEARD, 100, 10 * SECOND)
+    known.advert("lan", (51, R1), GOODBYE, 100, 10 * SECOND)
     assert r1.verdicts == {"lan": DEAD} and r1.next_deadline() is None
 
 
@@ -199,14 +201,14 @@ def test_what_is_not_expected_any_more_is_forgotten() -> None:
     known.told("r2", [(51, R2)])
     r1.handle(n.OPENED, 10 * SECOND)
     for segment in ("lan", "dmz"):
-        known.advert(segment, (51, R1), 100, SECOND, 10 * SECOND)
+        known.advert(segment, (51, R1), HEARD, 100, 10 * SECOND)
     known.expect({"r1": frozenset([R1])}, ["dmz"])
     assert r1.verdicts == {"dmz": ALIVE}
     known.due(20 * SECOND)
     assert r1.verdicts == {"dmz": PARTITIONED}, "the session is still there"
     known.expect({"r2": frozenset([R2])}, ["dmz"])
-    known.advert("dmz", (51, R1), 100, SECOND, 21 * SECOND)
-    known.advert("dmz", (51, R2), 100, SECOND, 21 * SECOND)
+    known.advert("dmz", (51, R1), HEARD, 100, 21 * SECOND)
+    known.advert("dmz", (51, R2), HEARD, 100, 21 * SECOND)
     [r2] = known
     assert r1.verdicts == {"dmz": PARTITIONED} and r2.verdicts == {}, "r2 has told no source yet"
 
@@ -215,11 +217,24 @@ def test_sources_end_with_the_session_and_are_bounded() -> None:
     known, r1, r2 = pair()
     known.told("r2", [(51, R2)])
     known.told("r1", [(51, bytes((10, 9, *divmod(number, 256)))) for number in range(2 * SOURCES_MAX)])
-    known.advert("dmz", (51, bytes((10, 9, *divmod(SOURCES_MAX, 256)))), 100, SECOND, 0)
+    known.advert("dmz", (51, bytes((10, 9, *divmod(SOURCES_MAX, 256)))), HEARD, 100, 0)
     assert r1.verdicts == {}
-    known.advert("dmz", (51, bytes((10, 9, *divmod(SOURCES_MAX - 1, 256)))), 100, SECOND, 0)
+    known.advert("dmz", (51, bytes((10, 9, *divmod(SOURCES_MAX - 1, 256)))), HEARD, 100, 0)
     assert r1.verdicts == {"dmz": ALIVE}
     known.told("r1", [])
-    known.advert("lan", (51, R1), 100, SECOND, 0)
-    known.advert("lan", (51, R2), 100, SECOND, 0)
+    known.advert("lan", (51, R1), HEARD, 100, 0)
+    known.advert("lan", (51, R2), HEARD, 100, 0)
     assert r1.verdicts == {"dmz": ALIVE} and r2.verdicts == {"lan": ALIVE}
+
+
+def test_the_longer_interval_of_the_two_counts() -> None:
+    """A router of version 3 learns a longer one, and one of version 2 goes by its own."""
+    known, r1, _ = pair()
+    known.told("r1", [(51, R1)])
+    for heard, own in ((100, 400), (400, 100)):
+        known.advert("lan", (51, R1), Advertisement(3, 51, 100, heard, ()), own, 10 * SECOND)
+        assert r1.next_deadline() == 15 * SECOND
+        known.due(26 * SECOND - 1)
+        assert r1.verdicts == {"lan": SUSPECT}
+        known.due(26 * SECOND)
+        assert r1.verdicts == {"lan": DEAD}

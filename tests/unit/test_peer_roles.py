@@ -8,6 +8,8 @@ import pytest
 from tandem.control.peer_roles import PeerRoles
 from tandem.core import neighbour
 from tandem.core.neighbour import GROUPS_MAX, Neighbours
+from tandem.core.packet import Advertisement
+from tandem.core.timers import SECOND
 
 
 class Side:
@@ -83,11 +85,11 @@ def test_who_is_active_as_well_and_is_not_heard() -> None:
     r2.roles.tell("G1", "MASTER")
     assert r1.known.unheard("G1", "lan") == ("r2",)
     r1.known.told("r2", [(51, b"r2")])
-    r1.known.advert("lan", (51, b"r2"), 100, 1_000, 0)
+    r1.known.advert("lan", (51, b"r2"), Advertisement(3, 51, 100, 100, ()), 100, 0)
     assert r1.known.unheard("G1", "lan") == () and r1.known.unheard("G1", "dmz") == ("r2",)
-    r1.known.due(1_250)
+    r1.known.due(SECOND * 5 // 4)
     assert r1.known.unheard("G1", "lan") == (), "it is only late"
-    r1.known.due(4_000)
+    r1.known.due(4 * SECOND)
     assert r1.known.unheard("G1", "lan") == ("r2",)
     r1.meets("r2", neighbour.LOST)
     assert r1.known.unheard("G1", "lan") == (), "what it says now is not known"

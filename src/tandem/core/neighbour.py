@@ -28,12 +28,13 @@ from itertools import islice
 
 from tandem.core.events import Partner
 from tandem.core.strangers import SOURCES_MAX
-from tandem.core.timers import earliest
+from tandem.core.timers import CENTISECOND, earliest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
+    from tandem.core.packet import Advertisement
     from tandem.core.strangers import Source
 
 
@@ -120,6 +121,7 @@ VERDICTS: dict[tuple[Verdict, str], Verdict] = {
 ACTIVE, BACKUP = "MASTER", "BACKUP"  # the states of a group that can have the role, see state.py
 GROUPS_MAX = 512  # of a neighbour that are remembered
 ADVERTS = 4  # intervals without an advert, and the segment is silent: RFC 9568 waits for three and the skew
+NEVER = 0
 CHANNEL = "channel"  # the path of the channel's session, which says itself when it ends
 
 
@@ -128,8 +130,11 @@ class _Path:
 
     __slots__ = ("heard", "late", "limit", "speaks")
 
+    heard: int
+    late: int  # so long after `heard` the next word is late; NEVER: it never is
+    limit: int  # so long after `heard` the path is silent; NEVER: until it is lost
+
     def __init__(self) -> None:
-        self.heard = self.late = self.limit = 0
         self.speaks = False
 
 
@@ -164,7 +169,7 @@ class Neighbour:
             return
         if event == OPENED:
             self.connected, self.states = True, None
-            self.heard(CHANNEL, now)
+            self.heard(CHANNEL, now, NEVER, NEVER)
             return
         self.connections = CONNECTIONS[self.connections, event]
         if event in (LOST, GOODBYE):
@@ -175,10 +180,10 @@ class Neighbour:
                 path.speaks = False
             self._judge_silent()
 
-    def heard(self, path: str, now: int, late: int = 0, limit: int = 0) -> None:
+    def heard(self, path: str, now: int, late: int, limit: int) -> None:
         """Something came by this path. The next is late after `late`, and the path silent after `limit`.
 
-        0: never. Every path but CHANNEL is a segment.
+        Every path but CHANNEL is a segment.
         """
         found = self._paths.get(path)
         if found is None:
@@ -238,7 +243,7 @@ class Neighbours:
 
     def __init__(self) -> None:
         self._known: dict[str, Neighbour] = {}
-        self._by_source: dict[Source, Neighbour] = {}
+        self.sources: dict[Source, Neighbour] = {}  # whose adverts come from there
 
     def __iter__(self) -> Iterator[Neighbour]:
         return iter(self._known.values())
@@ -254,7 +259,7 @@ class Neighbours:
             known[name].addresses = addresses
             known[name].keep(segments)
         self._known = known
-        self._by_source = {key: one for key, one in self._by_source.items() if one in known.values()}
+        self.sources = {key: one for key, one in self.sources.items() if one in known.values()}
 
     def say(self, name: str, states: Mapping[str, str] | None) -> None:
         """A neighbour has said states of its groups, see `Neighbour.say`."""
@@ -263,18 +268,17 @@ class Neighbours:
 
     def told(self, name: str, sources: Iterable[Source]) -> None:
         """Take the sources of a neighbour's adverts; none when its session has ended."""
-        self._by_source = {
-            key: one for key, one in self._by_source.items() if one is not self._known.get(name)
-        }
+        self.sources = {key: one for key, one in self.sources.items() if one is not self._known.get(name)}
         if (found := self._known.get(name)) is not None:
-            self._by_source |= dict.fromkeys(islice(sources, SOURCES_MAX), found)
+            self.sources |= dict.fromkeys(islice(sources, SOURCES_MAX), found)
 
-    def advert(self, segment: str, source: Source, priority: int, interval: int, now: int) -> None:
-        """An advertisement came on this segment, from a neighbour or another router."""
-        found = self._by_source.get(source)
+    def advert(self, segment: str, source: Source, advert: Advertisement, own_cs: int, now: int) -> None:
+        """An advertisement came on this segment, from whatever router; `own_cs`: our own interval."""
+        found = self.sources.get(source)
         if found is None:
             return
-        if priority:
+        if advert.priority:
+            interval = max(advert.interval_cs, own_cs) * CENTISECOND
             found.heard(segment, now, interval * 5 // 4, ADVERTS * interval)
         else:
             found.lost(segment)
