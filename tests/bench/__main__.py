@@ -3,7 +3,8 @@
 
     --runs N            runs of each daemon (5)
     --only A,B          of: power, term, wan, idle, strangers, many, full;
-                        restore, stream, lag, burst, crowd, takeover, gate
+                        restore, stream, lag, burst, crowd, takeover, gate,
+                        everyday
                         (of these keepalived's column is conntrackd: connections.py, replication.py)
     --advert A,B        intervals in s for power, term and wan (1,0.1,0.02; version 3 below 1 s)
     --daemon A,B        of: keepalived, tandemd
@@ -32,6 +33,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.bench.connections import restore
+from tests.bench.everyday import everyday
 from tests.bench.lag import lag
 from tests.bench.measure import Figures, failover, full, idle, many, strangers
 from tests.bench.replication import burst, crowd, gate, stream
@@ -40,7 +42,7 @@ from tests.bench.takeover import takeover
 KINDS = ["keepalived", "tandemd"]
 PARTS = [
     "power", "term", "wan", "idle", "strangers", "many", "full", "restore", "stream", "lag", "burst", "crowd",
-    "takeover", "gate",
+    "takeover", "gate", "everyday",
 ]  # fmt: skip
 Values = dict[str, dict[str, list[float]]]  # figure -> daemon -> one value for each run
 
@@ -107,7 +109,7 @@ def main() -> int:
     others: dict[str, Callable[[str], Figures]] = {
         "idle": idle, "strangers": strangers, "many": many, "full": full,
         "restore": restore, "stream": stream, "lag": lag, "burst": burst, "crowd": crowd,
-        "takeover": takeover, "gate": gate,
+        "takeover": takeover, "gate": gate, "everyday": everyday,
     }  # fmt: skip
     jobs += [(name, job) for name, job in others.items() if name in chosen]
 

@@ -47,7 +47,7 @@ def lag(kind: str) -> Figures:
         ages, lags = [], []
         with before_processes():
             while os.waitpid(sender, os.WNOHANG) == (0, 0):
-                holds, when = _held_at(backup, kind)
+                holds, when = held_at(backup, kind)
                 sent = sent_at[min(max(0, holds - had), COUNT) // BURST]
                 ages.append(1000 * max(0.0, when - sent) if sent else 0.0)
                 if kind == Tandem.name:
@@ -59,7 +59,7 @@ def lag(kind: str) -> Figures:
         return figures | (_figures(f"{label}: lag, ms", lags) if lags else {})
 
 
-def _held_at(backup: Router, kind: str) -> tuple[int, float]:
+def held_at(backup: Router, kind: str) -> tuple[int, float]:
     """How many connections the backup holds, and when it did, s."""
     if kind == Tandem.name:
         found = live.sync(backup)
