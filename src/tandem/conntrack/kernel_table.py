@@ -65,9 +65,14 @@ if TYPE_CHECKING:
 OWNER = "conntrack_sync"
 EVENTS_A_TURN = 256
 MILLISECOND = 1_000_000
-# To be woken, and to send, costs more than an event: what comes in quick succession (BUSY) is fetched each
-# PAUSE, and what takes longer to tell is told in larger portions: after REST times as long, up to PAUSE_MAX.
-BUSY, PAUSE, PAUSE_MAX = MILLISECOND, 3 * MILLISECOND // 10, MILLISECOND
+# To be woken, and to send, costs ten times as much as an event. So the first event waits GATHER for others (a
+# handshake is several), and both routers are woken once for all. Once MANY have come at a time, events are
+# fetched each PAUSE until there are only a FEW, and what takes longer to tell is told in larger portions:
+# after REST times as long, up to PAUSE_MAX. A router that is `prompt` reads the first event at once.
+GATHER = 5 * MILLISECOND
+MANY, FEW = 16, 2
+PROMPT_BUSY = MILLISECOND  # events that come as close as this are fetched each PAUSE
+PAUSE, PAUSE_MAX = 3 * MILLISECOND // 10, MILLISECOND
 REST = 2
 MASTERS_A_TURN = 16
 EXPECTATIONS_AGAIN = 2_000 * MILLISECOND
@@ -105,6 +110,8 @@ class KernelTable:
         self.events.pause()
         self._wanted = checker(rules)
         self._listening = False
+        self._prompt = False
+        self._fast = False  # many events come
         self._read_at = 0  # when events were read last
         self._overruns = 0
         self._overrun = False  # and not looked through the table since
@@ -150,25 +157,37 @@ class KernelTable:
         self._wanted = checker(rules)
         self.events.set_filter(rules)
 
+    def be_prompt(self, yes: bool) -> None:
+        """Whether somebody waits for what an event says, as with the guarantee."""
+        self._prompt = yes
+
     # Events
 
     def _readable(self) -> None:
-        self.read()
-        before, self._read_at = self._read_at, self._loop.now()
-        if self.events.drained and self._read_at - before < BUSY:
-            self._loop.remove_reader(self.events.fileno())
-            self._loop.call_at("conntrack events", self._read_at + PAUSE, self._fetch)
+        now = self._loop.now()
+        if self._prompt:
+            self.read()
+            before, self._read_at = self._read_at, now
+            if not self.events.drained or now - before >= PROMPT_BUSY:
+                return
+        self._loop.remove_reader(self.events.fileno())
+        self._loop.call_at("conntrack events", now + (PAUSE if self._prompt else GATHER), self._fetch)
 
     def _fetch(self, now: int) -> None:
         received = self.events.received
         self.read()
         self._read_at = now
-        if self.events.received == received or not self.events.drained:
-            self._loop.add_reader(self.events.fileno(), self._readable)
-        else:
+        count = self.events.received - received
+        if not self.events.drained:
+            self._loop.call_at("conntrack events", now, self._fetch)
+            return
+        self._fast = count >= (FEW if self._fast else MANY)
+        if self._fast or (self._prompt and count):
             took = self._loop.now() - now
             pause = min(max(PAUSE, REST * took), PAUSE_MAX)
             self._loop.call_at("conntrack events", now + pause, self._fetch)
+        else:
+            self._loop.add_reader(self.events.fileno(), self._readable)
 
     def read(self) -> None:
         """Take in some events."""

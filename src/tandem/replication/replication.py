@@ -140,6 +140,7 @@ class Replication:
         self._gate: GateLink | None = self._make_gate()
 
     def _make_gate(self) -> GateLink | None:
+        self._kernel.be_prompt(bool(self.settings.guarantee))
         if not self.settings.guarantee:
             return None
         from tandem.gate.link import GateLink
