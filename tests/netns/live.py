@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
+from tandem.conntrack.kernel_table import GATHER
 from tests.lab import (
     FAR,
     Capture,
@@ -73,7 +74,8 @@ class SyncedTandem(Tandem):
     """tandemd that replicates connections, with a firewall."""
 
     def __init__(self, instances: Sequence[Instance], number: int, rules: str, **options: str) -> None:
-        options = {"secret": SECRET, "heartbeat": "0.2", "digest_interval": "1"} | options
+        given = {"secret": SECRET, "heartbeat": "0.2", "digest_interval": "1", "sync_after": "0"}
+        options = given | options
         lines = ["config conntrack_sync", "\toption enabled '1'", f"\tlist peer '192.168.1.{4 - number}'"]
         lines += [f"\toption {key} '{value}'" for key, value in options.items()]
         groups = {"G1": [instance.name for instance in instances]}
@@ -147,15 +149,27 @@ def started(lab: SeedLab) -> tuple[Router, Router]:
 def told(lab: SeedLab, timeout: float = 20) -> tuple[Router, Router]:
     """Settle, and wait until the peer has acknowledged all that has happened so far."""
     active, backup = settle(lab)
-    position = sync(active)["channel"]["position"]
+    position = read_all(active)
     wait_until(lambda: peer(active).get("acked", 0) >= position, timeout, "the peer has everything")
     return active, backup
+
+
+def read_all(active: Router) -> int:
+    """The position when the daemon has read all events: the first one waits for others (GATHER)."""
+    while True:
+        position = int(sync(active)["channel"]["position"])
+        time.sleep(4 * GATHER / 1e9)
+        if sync(active)["channel"]["position"] == position:
+            return position
 
 
 def equal(lab: SeedLab) -> bool:
     """Whether the backup holds as much as the active has."""
     active = lab.active
-    return active is not None and in_step(lab) and held(lab.other(active)) == sync(active)["own"]
+    if active is None or not in_step(lab):
+        return False
+    read_all(active)
+    return held(lab.other(active)) == sync(active)["own"]
 
 
 def entries(router: Router) -> int:

@@ -403,6 +403,22 @@ def test_what_a_dump_finds_changed_is_pushed(where: str, table: tuple[KernelTabl
     assert not told and len(own.cache) == 30
 
 
+def test_what_is_told_once_stays_as_long_as_the_kernel_has_it(
+    where: str, table: tuple[KernelTable, Own, Told]
+) -> None:
+    """A tunnel gives one event when it begins, and is not over after an hour."""
+    kernel, own, _ = table
+    put(where, flows(5, timeout=7440))
+    netns.enter(where, kernel.listen)
+    while kernel._dump is not None:
+        netns.enter(where, kernel._read_dump)
+    began = kernel._loop.now()
+    for second in range(0, 4 * 7440, 2):
+        kernel.work(began + second * 1_000_000_000)
+        own.cache.work(began + second * 1_000_000_000)
+    assert len(own.cache) == 5 and own.cache.expired == 0
+
+
 def test_what_packets_of_this_router_use_is_left_there(where: str) -> None:
     """What had packets before the survey and none since goes; nothing goes before."""
     netns.write_sysctls(where, {"netfilter/nf_conntrack_acct": 1})

@@ -43,6 +43,7 @@ filters = st.builds(
     include=st.booleans(),
     local=some.map(frozenset),
     own=st.booleans(),
+    settled=st.booleans(),
 )
 
 
@@ -61,6 +62,8 @@ def messages(draw: st.DrawFn) -> bytes:
         one_way_zone=draw(st.sampled_from([0, 0, 5])),
         kind=draw(st.sampled_from([NEW, NEW, DELETE])),
         port=draw(st.sampled_from([0, 0, 12])),
+        status=draw(st.sampled_from([0x188, 0x18A, 0x18E, 0x189, 0x1A8, 0x4188, 0x8188])),
+        helper=draw(st.sampled_from([b"", b"", b"sip"])),
     )
 
 
@@ -143,6 +146,22 @@ LAN6, SERVER6 = V6[0], V6[3]
     (False, Filter(zones=frozenset({3})), event(LAN, SERVER)),
     (True, Filter(zones=frozenset({3})), event(LAN, SERVER, zone=3)),
     (True, Filter(), event(LAN, SERVER, kind=0x200)),  # an expectation
+    (True, Filter(settled=True), event(LAN, SERVER)),  # TCP
+    (True, Filter(settled=True), event(LAN, SERVER, protocol=47)),  # GRE
+    (False, Filter(settled=True), event(LAN, SERVER, protocol=17, status=0x188)),  # a query
+    (False, Filter(settled=True), event(LAN, SERVER, protocol=17, status=0x18A)),  # that was answered
+    (False, Filter(settled=True), event(LAN, SERVER, protocol=17, status=0x18A, kind=DELETE)),
+    (False, Filter(settled=True), event(LAN, SERVER, protocol=136, status=0x18A)),  # UDPLITE
+    (False, Filter(settled=True), event(LAN, SERVER, protocol=1, status=0x18A)),  # ping
+    (False, Filter(settled=True), event(LAN6, SERVER6, protocol=58, status=0x18A)),
+    (True, Filter(settled=True), event(LAN, SERVER, protocol=17, status=0x18E)),  # assured: a call
+    (True, Filter(settled=True), event(LAN6, SERVER6, protocol=17, status=0x18E, kind=DELETE)),
+    (True, Filter(settled=True), event(LAN, SERVER, protocol=17, status=0x189)),  # a helper has announced it
+    (True, Filter(settled=True), event(SERVER, VIP, protocol=17, status=0x1A8)),  # a port forward
+    (True, Filter(settled=True), event(LAN, SERVER, protocol=17, status=0x418A)),  # in a flow table
+    (True, Filter(settled=True), event(LAN, SERVER, protocol=17, status=0x818A)),  # of the hardware
+    (True, Filter(settled=True), event(LAN, SERVER, protocol=17, status=0x188, helper=b"sip")),
+    (True, Filter(), event(LAN, SERVER, protocol=17, status=0x188)),
     (False, Filter(), event(LAN, SERVER, kind=0x300)),
 ])  # fmt: skip
 def test_what_passes(kernel: Kernel, wanted: bool, rules: Filter, message: bytes) -> None:

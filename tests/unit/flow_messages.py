@@ -51,6 +51,8 @@ def event(
     one_way_zone: int = 0,
     kind: int = NEW,
     port: int = 0,
+    status: int = 0x18A,
+    helper: bytes = b"",
 ) -> bytes:
     """`reply`: its source and destination; `port`: the netlink port id of who has made the change."""
     back = reply or (destination, source)
@@ -59,7 +61,9 @@ def event(
     body += direction(2, protocol, *back, (ports[1], ports[0]))
     if zone:
         body += attribute(18, struct.pack("!H", zone))
-    body += attribute(12, b"\1\2\3\4") + attribute(3, struct.pack("!I", 0x18A))
+    body += attribute(12, b"\1\2\3\4") + attribute(3, struct.pack("!I", status))
+    if helper:
+        body += nest(5, attribute(1, helper + b"\0"))
     if kind != DELETE:
         body += attribute(7, struct.pack("!I", 300))
     if state is not None:

@@ -104,6 +104,7 @@ def test_none_and_disabled() -> None:
         ),
         ("option stale_lag '2.5'", "stale_lag_ms", 2500),
         ("option stale_loss '0'", "stale_loss", 0),
+        ("option sync_after '0'", "sync_after", 0),
     ],
 )
 def test_option(line: str, field: str, expected: Any) -> None:

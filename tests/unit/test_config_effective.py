@@ -269,6 +269,7 @@ def conntrack_syncs(draw: st.DrawFn) -> ConntrackSync:
         guarantee=guarantee,
         guarantee_timeout_ms=draw(st.integers(1, 10_000)) if guarantee else 100,
         stale_lag_ms=draw(milliseconds),
+        sync_after=draw(st.sampled_from((0, 2))),
         stale_loss=draw(st.integers(0, 10**9)),
     )
 

@@ -178,6 +178,7 @@ REPLICATION: dict[str, Any] = {
     "stale": [],
     "overflow": {"own": 0, "held r2": 7},
     "limit_entries": 262144,
+    "sync_after": 2,
     "channel": {
         "streaming": True, "counters": {"stranger": 1}, "listening": ["0.0.0.0 port 3780"], "peers": [PEER],
     },
@@ -192,6 +193,8 @@ conntrack_sync
     own        100 021 entries, streamed
     held       0 entries of peers, at most 262 144
     events     62 received, 3 in the last second, 0 filtered here
+    told       TCP, port forwards and flows of helpers at once,
+               UDP and ICMP after 2 s
     lost       overruns 1, no room for held r2 7
     listening  0.0.0.0 port 3780
     channel    stranger 1

@@ -102,6 +102,7 @@ class ConntrackSync:
     ignore_protocols: tuple[int, ...] = ()
     tcp_states: tuple[int, ...] = ()  # enum tcp_conntrack
     zones: tuple[int, ...] = ()
+    sync_after: int = 2  # s that a flow of UDP or ICMP lives before peers are told; 0: at once
     local: bool = False  # also the router's own connections
     limit_entries: int = 262_144  # that are held for the peers
     limit_bytes: int = 64 << 20  # of memory for them

@@ -172,3 +172,12 @@ def read_secret(path: str) -> bytes:
         os.close(descriptor)
     data = data.removesuffix(b"\n").removesuffix(b"\r")
     return _of_good_length(data, f"{path} must hold {SECRET_MIN} to {SECRET_MAX} bytes")
+
+
+def _sync_after(text: str) -> int:
+    if text not in ("0", "2"):
+        raise ValueError
+    return int(text)
+
+
+SYNC_AFTER = Kind("0 or 2", _sync_after, type="choice", unit="s", choices=("0", "2"))

@@ -59,7 +59,7 @@ _SOL_NETLINK, _ADD_MEMBERSHIP, _DROP_MEMBERSHIP = 270, 1, 2
 _NLMSG_DONE, _NLM_F_DUMP, _NLM_F_DUMP_INTR = 3, 0x300, 0x10
 
 _CT_GET, _CT_GET_STATS, _EXP_GET = 0x101, 0x105, 0x201  # nlmsg_type
-_CTA_MARK, _CTA_MARK_MASK, _CTA_ZONE = 8, 21, 18
+_CTA_STATUS, _CTA_MARK, _CTA_MARK_MASK, _CTA_ZONE, _CTA_STATUS_MASK = 3, 8, 21, 18, 26
 _STATS_ENTRIES, _STATS_MAX = 1, 2  # CTA_STATS_GLOBAL_*
 _HEADER = struct.Struct("=IHHII")
 _LENGTH_TYPE_FLAGS = struct.Struct("=IHH")
@@ -176,9 +176,11 @@ class Dump:
         family: int = 0,
         mark: tuple[int, int] | None = None,
         zone: int | None = None,
+        status: int = 0,
         expectations: bool = False,
     ) -> None:
-        """`family`: 4, 6 or 0 for both; `mark`: value and mask; `zone`: only with Linux 6.8, others send all.
+        """`family`: 4, 6 or 0 for both; `mark`: value and mask; `zone`: only with Linux 6.8, others send all;
+        `status`: only entries that have all these bits, with Linux 5.15.
 
         OSError, with a text for people, when the kernel can't do it.
         """
@@ -191,6 +193,8 @@ class Dump:
             body += _be32(_CTA_MARK, mark[0]) + _be32(_CTA_MARK_MASK, mark[1])
         if zone is not None:
             body += struct.pack("=HH", 6, _CTA_ZONE) + struct.pack("!HH", zone, 0)
+        if status:
+            body += _be32(_CTA_STATUS, status) + _be32(_CTA_STATUS_MASK, status)
         kind = _EXP_GET if expectations else _CT_GET
         try:
             self._socket.send(_request(kind, body, _NLM_F_DUMP))

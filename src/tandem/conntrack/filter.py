@@ -9,6 +9,12 @@ The kernel writes a conntrack message in a fixed order (ctnetlink_conntrack_even
 net/netfilter/nf_conntrack_netlink.c): header, family, original tuple, reply tuple, then the rest. So
 the original tuple stands at fixed offsets, and the reply tuple at the same ones plus the length of the
 original. Attributes behind them are searched for.
+
+With `settled`, a flow of UDP or ICMP is wanted once more than one exchange is seen, so that a DNS query costs
+nothing: the kernel marks it ASSURED when a packet comes two seconds after its first one and both ends have
+spoken. Wanted at once are those that another router could not make anew: a port forward (DNAT), what a helper
+looks after or has announced, and what a flow table has taken away from conntrack. Its status says all of that
+but for the helper, which the end of a flow does not tell: see kernel_table.py.
 """
 
 from __future__ import annotations
@@ -48,10 +54,13 @@ LOCAL_MAX = 64  # addresses that the kernel's filter holds, see tandem.limits
 
 SYN_SENT, SYN_SENT2 = 1, 9  # enum tcp_conntrack: nothing but SYNs so far, from one side or both
 
+YOUNG = frozenset((1, 17, 58, 136))  # ICMP, UDP, ICMPv6, UDPLITE: `settled` is about flows of these
+SETTLED = 0xC025  # enum ip_conntrack_status: EXPECTED, ASSURED, DST_NAT, OFFLOAD, HW_OFFLOAD
+
 _AF_INET, _AF_INET6 = 2, 10
 _CT_NEW, _CT_DELETE = 0x100, 0x102  # nlmsg_type: NFNL_SUBSYS_CTNETLINK, then enum cntl_msg_types
 _EXP_NEW, _EXP_DELETE = 0x200, 0x202
-_CTA_PROTOINFO, _CTA_ZONE = 4, 18
+_CTA_STATUS, _CTA_PROTOINFO, _CTA_HELP, _CTA_ZONE = 3, 4, 5, 18
 _PROTOINFO_TCP, _TCP_STATE = 1, 1
 _TCP = 6
 
@@ -80,6 +89,7 @@ class Filter:
     local: frozenset[bytes] = frozenset()  # the router's own addresses, with those of broadcasts
     own: bool = False  # also the router's own connections, except that of the replication
     channel_port: int = 3780
+    settled: bool = False  # flows of UDP and ICMP only when they are more than one exchange
 
     @property
     def fits(self) -> bool:
@@ -118,6 +128,7 @@ def program(rules: Filter, ignore_ports: tuple[int, ...], *, lists: bool = True)
         *_family(rules, 6, lists),
         *_zones(rules, lists),
         *_tcp_states(rules),
+        *_settled(rules),
         ("accept", (RET, ALL, "", "")),
     ]
 
@@ -267,6 +278,29 @@ def _tcp_states(rules: Filter) -> Program:
     ]
 
 
+def _settled(rules: Filter) -> Program:
+    if not rules.settled:
+        return []
+    return [
+        ("", (LD_MEM, 0, "", "")),
+        *(("", (JEQ, protocol, "young", "")) for protocol in sorted(YOUNG)),
+        ("", (JA, 0, "accept", "")),
+        ("young", (LD_IMM, _ATTRIBUTES, "", "")),
+        ("", (LDX_IMM, _CTA_STATUS, "", "")),
+        ("", (LD_W_ABS, NLATTR, "", "")),
+        ("", (JEQ, 0, "accept", "")),
+        ("", (TAX, 0, "", "")),
+        ("", (LD_W_IND, 4, "", "")),
+        ("", (AND, SETTLED, "", "")),
+        ("", (JEQ, 0, "", "accept")),
+        ("", (LD_IMM, _ATTRIBUTES, "", "")),
+        ("", (LDX_IMM, _CTA_HELP, "", "")),
+        ("", (LD_W_ABS, NLATTR, "", "")),
+        ("", (JEQ, 0, "", "accept")),
+        ("", (RET, 0, "", "")),
+    ]
+
+
 def _size(family: int) -> int:
     return 4 if family == 4 else 16
 
@@ -291,7 +325,7 @@ def checker(rules: Filter) -> Callable[[bytes], bool]:
         (len(address), 8 * len(address) - length, int.from_bytes(address, "big") >> 8 * len(address) - length)
         for address, length in rules.networks
     ]
-    include = rules.include
+    include, settled = rules.include, rules.settled
     deep = rules.zones is not None or rules.tcp_states is not None
     short4, short6 = _SHORTEST[4], _SHORTEST[6]
 
@@ -331,9 +365,17 @@ def checker(rules: Filter) -> Callable[[bytes], bool]:
                 return False
         if networks and (inside(source) or inside(reply) or (include and inside(destination))) != include:
             return False
+        if settled and protocol in YOUNG and not _is_settled(message):
+            return False
         return not deep or _deep(rules, message, protocol)
 
     return wanted
+
+
+def _is_settled(message: bytes) -> bool:
+    found = attributes(message, _ATTRIBUTES)
+    status = found.get(_CTA_STATUS)
+    return status is None or bool(int.from_bytes(status, "big") & SETTLED) or _CTA_HELP in found
 
 
 def _deep(rules: Filter, message: bytes, protocol: int) -> bool:

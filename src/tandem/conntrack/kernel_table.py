@@ -8,6 +8,10 @@ may be newer than the piece, which is not believed.
 
 When our own table has room again, a dump looks for the flows that it had no room for.
 
+A filter with `settled` wants some flows for a reason that can pass: a helper, a flow table. No event says
+that such a flow has ended: `work` asks the kernel. A flow that a flow table takes away before it has settled
+gives no event either: the kernel's table is looked through for those.
+
 No event says that a helper has changed an expectation (Linux 6.18): the answer to a telephone's registration
 makes it count, each new registration prolongs it. While there are some, they are looked through now and then.
 """
@@ -16,12 +20,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from tandem.conntrack.ctnetlink import Dump, Events, lookup
+from tandem.conntrack.ctnetlink import ASKED_AT_ONCE, Dump, Events, lookup, lookups
 from tandem.conntrack.encode import Builder
 from tandem.conntrack.expectation import master_key
-from tandem.conntrack.filter import Filter, checker
+from tandem.conntrack.filter import YOUNG, Filter, checker
 from tandem.conntrack.parser import Parser
-from tandem.conntrack.record import EXPECTATION, NEW, same_flow
+from tandem.conntrack.record import (
+    DESTROY,
+    DNAT,
+    EXPECTATION,
+    IPS_ASSURED,
+    IPS_EXPECTED,
+    NEW,
+    STATUS_AT,
+    same_flow,
+)
 from tandem.log import Logger
 from tandem.loop import Loop
 
@@ -55,6 +68,8 @@ if TYPE_CHECKING:
 
         def abort_bulk(self) -> None: ...
 
+        def confirm(self, now: int) -> None: ...
+
     class Holder(Protocol):
         """Has our own table, which is another one when tables change hands."""
 
@@ -79,6 +94,10 @@ EXPECTATIONS_AGAIN = 2_000 * MILLISECOND
 LACKING_AGAIN = 5_000 * MILLISECOND
 LACKING_SHARE = 64  # which part of the table has to be free, or as much as is lacking
 LONGER = 5  # s, by which an expectation has been prolonged
+UNSETTLED_MAX = 1024  # flows whose end is asked for
+UNSETTLED_AGAIN, OFFLOADED_AGAIN = 5_000 * MILLISECOND, 10_000 * MILLISECOND
+OFFLOADED = 1 << 14  # IPS_OFFLOAD
+ENTRY_COST = MILLISECOND  # by which the next look is later, for each entry of the last one
 EXPECTATION_KIND = bytes((EXPECTATION,))
 
 
@@ -122,6 +141,9 @@ class KernelTable:
         self._dumped: Callable[[], None] | None = None
         self._expected = 0  # expectations that were seen since all were looked through
         self._expected_at = 0  # when that was
+        self._unsettled: dict[bytes, None] = {}  # keys of flows whose end no event says
+        self._unsettled_at = 0  # when they were asked for
+        self._offloaded_at = 0  # when flows are looked for that a flow table has taken away
         self._fetched = 0  # when flows were looked for that had no room
 
     # Life
@@ -222,27 +244,63 @@ class KernelTable:
 
     def work(self, now: int) -> None:
         """To be called every second: look for what no event says."""
+        if not self._listening:
+            return
+        if self._dump is None and not self._overrun:
+            self._own.cache.confirm(now)  # what has ended would have been told
         self._fetch_lacking(now)
+        if self._rules.settled:
+            self._ask_unsettled(now)
+            self._look_for_offloaded(now)
         due = now - self._expected_at >= EXPECTATIONS_AGAIN
-        if due and self._expected and self._listening and self._dump is None:
+        if due and self._expected and self._dump is None:
             self._open_dump(expectations=True)
 
     def _fetch_lacking(self, now: int) -> None:
         """Look through the table again when there is room for flows that came when there was none."""
         own = self._own.cache
-        if (
-            not self._listening
-            or self._dump is not None
-            or not own.lacking
-            or now < self._fetched + LACKING_AGAIN
-        ):
+        if self._dump is not None or not own.lacking or now < self._fetched + LACKING_AGAIN:
             return
         if own.room >= min(own.lacking, own.limit_entries // LACKING_SHARE or 1):
             self._fetched = now
             self.dump()
 
+    def _ask_unsettled(self, now: int) -> None:
+        """Tell the end of flows of which no event does; the kernel is asked for some of them at a time."""
+        if not self._unsettled or now < self._unsettled_at + UNSETTLED_AGAIN:
+            return
+        self._unsettled_at = now
+        keys = [
+            key for key in list(self._unsettled)[:ASKED_AT_ONCE] if self._unsettled.pop(key, True) is None
+        ]
+        requests, order = self._builder.asks(keys)
+        found = lookups(requests)
+        there = {order[number - 1] for number in found}
+        self._unsettled.update(dict.fromkeys(there))
+        own = self._own.cache
+        gone: list[Record] = [(DESTROY, key, b"") for key in keys if key not in there and own.get(key)]
+        if gone:
+            self._take_in(gone)
+            self._push(gone)
+
+    def _look_for_offloaded(self, now: int) -> None:
+        if self._dump is None and now >= self._offloaded_at and self._open_dump(False, OFFLOADED):
+            self._offloaded_at = now + OFFLOADED_AGAIN
+
+    def _watch_unsettled(self, records: Iterable[Record]) -> None:
+        for op, key, body in records:
+            if op == DESTROY:
+                self._unsettled.pop(key, None)
+            elif key[3] in YOUNG and body[:1] != EXPECTATION_KIND:
+                if body[STATUS_AT + 1] & (IPS_ASSURED | IPS_EXPECTED) or body[0] & DNAT:
+                    self._unsettled.pop(key, None)
+                elif len(self._unsettled) < UNSETTLED_MAX:
+                    self._unsettled[key] = None
+
     def _take_in(self, records: list[Record]) -> None:
         self._own.cache.apply_all(records, self._loop.now())
+        if self._rules.settled:
+            self._watch_unsettled(records)
         self._count_expected(records)
         if self._dump is not None:
             self._touched.update(key for _, key, _ in records)
@@ -280,13 +338,13 @@ class KernelTable:
         elif self._open_dump(expectations=False):
             self._own.cache.begin_bulk()
 
-    def _open_dump(self, expectations: bool) -> bool:
+    def _open_dump(self, expectations: bool, status: int = 0) -> bool:
         try:
-            self._dump = Dump(self._rules, expectations=expectations)
+            self._dump = Dump(self._rules, expectations=expectations, status=status)
         except OSError as error:
             self._log.error(f"{OWNER}: {error}")
             return False
-        self._expectations_next = not expectations
+        self._expectations_next = not expectations and not status
         if expectations:
             self._expected, self._expected_at = 0, self._loop.now()
         self._touched.clear()
@@ -308,9 +366,12 @@ class KernelTable:
         news = [record for record in records if _is_news(own.get(record[1]), record[2])]
         own.apply_all(records, self._loop.now())
         self._count_expected(records)
+        if self._rules.settled:
+            self._watch_unsettled(records)
         if news:
             self._push(news)
         if dump.done:
+            self._offloaded_at += dump.entries * ENTRY_COST  # a kernel before 5.15 tells them all
             self._close_dump()
             self._dumped_all()
 

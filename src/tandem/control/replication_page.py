@@ -28,6 +28,7 @@ def render_replication(status: Status, width: int = 80, colour: bool = False) ->
     held = sum(status["held"].values())
     page.row("held", [f"{_number(held)} entries of peers, at most {_number(status['limit_entries'])}"])
     page.row("events", _events(events))
+    page.row("told", _classes(status.get("sync_after", 0)))
     trouble = {
         "overruns": events["overruns"],
         "unreadable": events["unreadable"],
@@ -54,6 +55,15 @@ def step(peer: Status) -> str:
         return "idle"
     behind = (peer["streaming"] and not peer["in_step"], peer["peer_streaming"] and not peer["held_in_step"])
     return "out of step" if any(behind) else "in step"
+
+
+def _classes(sync_after: int) -> Iterator[str]:
+    """Which flows peers are told of, and when."""
+    if not sync_after:
+        yield "all flows at once"
+        return
+    yield "TCP, port forwards and flows of helpers at once"
+    yield f"UDP and ICMP after {sync_after} s"
 
 
 def _events(events: Status) -> Iterator[str]:

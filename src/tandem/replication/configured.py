@@ -89,6 +89,7 @@ def wanted(settings: ConntrackSync, local: frozenset[bytes]) -> Filter:
         local=local,
         own=settings.local,
         channel_port=settings.port,
+        settled=bool(settings.sync_after) and not settings.guarantee,
     )
 
 

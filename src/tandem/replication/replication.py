@@ -491,6 +491,7 @@ class Replication:
                 **{f"held {name}": table.overflow for name, table in held.items()},
             },
             "limit_entries": self.settings.limit_entries,
+            "sync_after": self.settings.sync_after if self._rules.settled else 0,
             "channel": self._channel.status(),
             "events": {
                 "received": events.received,

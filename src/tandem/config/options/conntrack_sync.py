@@ -177,6 +177,14 @@ CONNTRACK_SYNC: Table = {
         many=True,
     ),
     "zone": Option(sync_values.ZONE, None, "Only these conntrack zones are replicated.", "zones", many=True),
+    "sync_after": Option(
+        sync_values.SYNC_AFTER,
+        "2",
+        "Flows of UDP and ICMP are replicated when they have lived so many seconds and both ends have spoken,"
+        " port forwards and what helpers (SIP) look after at once; 0: all at once, as with guarantee.",
+        "sync_after",
+        since=NEXT,
+    ),
     "local": switch("0", "The router's own connections are replicated too.", "local"),
     "limit_entries": Option(
         whole(1, 16_777_216), "262144", "At most so many connections are held for the peers.", "limit_entries"
