@@ -32,7 +32,7 @@ SECONDS = 5.0
 FLOWS_MIN = 200
 IDLE_S = 5.0
 PAUSE_S = 0.011  # between two looks at the backup
-PORT, SILENT_PORT = 7, 9  # what answers, and what does not
+PORT, SILENT_PORT = 7, 10_000  # what answers, and what does not
 LINGER_S = 0.2  # how long the client keeps a socket
 
 
@@ -131,12 +131,12 @@ def _send(what: str, rate: int, count: int, told: Callable[[int], None]) -> None
             time.sleep(early)
         told(number)
         with suppress(OSError):
-            opened.append((time.monotonic(), _open(what)))
+            opened.append((time.monotonic(), _open(what, number)))
         while opened and opened[0][0] < time.monotonic() - LINGER_S:
             opened.pop(0)[1].close()
 
 
-def _open(what: str) -> socket.socket:
+def _open(what: str, number: int) -> socket.socket:
     if what == "tcp":
         sock = socket.create_connection((FAR, PORT), 5)
         sock.send(b"question")
@@ -144,7 +144,7 @@ def _open(what: str) -> socket.socket:
         sock.close()
         return sock
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.connect((FAR, PORT if what == "dns" else SILENT_PORT))
+    sock.connect((FAR, PORT if what == "dns" else SILENT_PORT + number))  # no two are one flow
     sock.send(b"question")
     return sock
 

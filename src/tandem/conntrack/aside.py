@@ -22,7 +22,7 @@ _ANSWER_MAX = 256  # bytes
 
 
 class Aside:
-    """Does one piece of work at a time."""
+    """A child process that does one piece of work at a time."""
 
     def __init__(self) -> None:
         self._pid = 0

@@ -103,7 +103,7 @@ class Events:
         self._fd = self._socket.fileno()
 
     def fileno(self) -> int:
-        """For the loop to wait on."""
+        """Return the descriptor that the loop waits on."""
         return self._fd
 
     def close(self) -> None:
@@ -111,7 +111,7 @@ class Events:
         self._socket.close()
 
     def set_filter(self, rules: Filter) -> None:
-        """Other rules from now on; what is queued stays. For when the router's addresses change."""
+        """Use other rules from now on; events that are queued stay. The router's addresses may change."""
         if rules.fits:
             try:
                 attach(self._socket, assemble(program(rules, self._ignore_ports)))
@@ -125,21 +125,21 @@ class Events:
         self._wanted = checker(rules)
 
     def set_receive_buffer(self, size: int) -> None:
-        """Bytes that the events which wait may take in the kernel."""
+        """Limit the kernel memory, in bytes, of events that wait to be read."""
         self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size)
 
     def pause(self) -> None:
-        """Hear nothing from now on. A bulk restore is twice as fast when nobody listens."""
+        """Stop listening. A bulk restore is twice as fast when no program listens."""
         for group in self._groups:
             self._socket.setsockopt(_SOL_NETLINK, _DROP_MEMBERSHIP, group)
 
     def resume(self) -> None:
-        """Hear again. Read until `drained`, then dump."""
+        """Listen again. The caller reads until `drained`, then dumps."""
         for group in self._groups:
             self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
 
     def read(self, limit: int = 256) -> list[bytes]:
-        """At most `limit` complete messages, one event each; call again when still readable."""
+        """Return at most `limit` complete messages, one event each; more may wait unless `drained`."""
         found: list[bytes] = []
         append, read, fd = found.append, os.read, self._fd
         self.drained = False
@@ -203,7 +203,7 @@ class Dump:
             raise
 
     def fileno(self) -> int:
-        """For the loop to wait on."""
+        """Return the descriptor that the loop waits on."""
         return self._socket.fileno()
 
     def close(self) -> None:
@@ -211,7 +211,7 @@ class Dump:
         self._socket.close()
 
     def read(self, pieces: int = 2) -> list[bytes]:
-        """The messages of the next `pieces` of at most 32 KiB, until `done`. OSError: the kernel refuses."""
+        """Return the messages of the next `pieces`, of 32 KiB each, until `done`. May raise OSError."""
         found: list[bytes] = []
         for _ in range(pieces):
             if self.done:
@@ -247,7 +247,7 @@ class Dump:
 
 
 def lookup(request: bytes) -> bytes | None:
-    """The message about the one entry that `request` (`Builder.get`) asks for; None when there is none."""
+    """Return the message about the entry that `request` (`Builder.get`) asks for; None when there is none."""
     with _open() as asked:
         asked.send(request)
         try:
@@ -278,7 +278,7 @@ def lookups(requests: bytes) -> dict[int, bytes]:
 
 
 def table_size() -> tuple[int, int]:
-    """How many entries conntrack has, and how many it may have (0: before Linux 4.18, which doesn't say).
+    """Return how many entries conntrack has, and how many it may have (0: Linux before 4.18 doesn't say).
 
     OSError, with a text for people, when the kernel has no conntrack or does not tell about it.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Records to the ctnetlink messages that make, update or delete entries of the kernel, in bulk.
+"""Encoding: records become the ctnetlink messages that make, update or delete entries of the kernel, in bulk.
 
 Bodies of one kind have one size, and so have their messages: n of them are n copies of a template,
 and a field is a column. A column is filled with one slice assignment, `buffer[at::size] =
@@ -9,7 +9,7 @@ What the kernel demands (tried on Linux 6.18, net/netfilter/nf_conntrack_netlink
 
 * A dump sent back verbatim does not NAT. The reply tuple must be the plain inverse of the original
   one; CTA_NAT_SRC and CTA_NAT_DST say what to change, and the kernel sets the NAT bits. The port must
-  be given even where it stays the same: else the kernel may choose another.
+  be given even where it stays the same: otherwise the kernel may choose another.
 * CTA_STATUS must have IPS_CONFIRMED, and on creation must not have IPS_EXPECTED (EBUSY).
 * An entry that exists is updated, whether NLM_F_CREATE is there or not, but not with CTA_NAT_* or
   CTA_TUPLE_MASTER in the message (EOPNOTSUPP). Such are sent again as an update, which has neither.
@@ -19,8 +19,8 @@ What the kernel demands (tried on Linux 6.18, net/netfilter/nf_conntrack_netlink
 Timeouts are those of the last event, not shortened by the time since: data refreshes the active's
 timer without an event, so a flow without events isn't an idle one. For TCP in ESTABLISHED the caller
 gives this router's own timeout: the last event of a connection may have carried the shorter one for
-unacknowledged data. An entry that was dead already costs memory until its timeout; a live one that
-is too short costs the connection.
+unacknowledged data. A dead entry costs memory until its timeout. A live entry whose timeout is too short
+costs the connection.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def _table(changes: dict[int, int]) -> bytes:
     return bytes(changes.get(number, number) for number in range(256))
 
 
-# What becomes of a byte on its way.
+# Each table says which byte takes the place of a byte.
 _INVERSE4 = _table({8: 0, 0: 8, 13: 14, 14: 13, 15: 16, 16: 15, 17: 18, 18: 17})  # nf_conntrack_proto_icmp.c
 _INVERSE6 = _table({128: 129, 129: 128, 139: 140, 140: 139})  # nf_conntrack_proto_icmpv6.c
 _LIBERAL = bytes(number & 3 | TCP_FLAG_BE_LIBERAL for number in range(256))
@@ -153,7 +153,7 @@ class Template:
     __slots__ = ("body", "body_size", "changed", "data", "key", "key_size", "timeout_at")
 
     def __init__(self, kind: int, purpose: int) -> None:
-        """`kind` without TAIL. Of a body, only its fixed part counts."""
+        """`kind` is without TAIL: a template has the fixed part of a body only."""
         self.key_size = 40 if kind & IPV6 else 16
         self.body_size = FIXED_SIZE[kind]
         self.data = bytearray(20)
@@ -306,12 +306,12 @@ class Builder:
     """Makes messages from entries; keeps the templates it has needed, a few KB each."""
 
     def __init__(self, max_bytes: int = 65536) -> None:
-        """`max_bytes`: of one chunk."""
+        """A chunk has at most `max_bytes`."""
         self._max_bytes = max_bytes
         self._templates: dict[tuple[int, int], Template] = {}
 
     def template(self, kind: int, purpose: int) -> Template:
-        """The template for bodies of a kind, without TAIL."""
+        """Return the template for bodies of a kind, without TAIL."""
         found = self._templates.get((kind, purpose))
         if found is None:
             found = self._templates[kind, purpose] = Template(kind, purpose)
@@ -325,7 +325,7 @@ class Builder:
         purpose: int = CREATE,
         least: int = 0,
     ) -> Iterator[Chunk]:
-        """Messages that restore the entries (CREATE), or that update those that are there (CHANGE, TOUCH).
+        """Yield messages that restore the entries (CREATE), or that update existing ones (CHANGE, TOUCH).
 
         `entries` may be lazy and is read as far as the next chunk needs. The order isn't kept: entries
         that need another (the master of an FTP data connection, of an expectation) come last. Sequence
@@ -393,7 +393,7 @@ class Builder:
     def message(
         self, key: bytes, body: bytes, sequence: int = 0, purpose: int = CREATE, *, plain: bool = False
     ) -> bytes:
-        """The message for one entry; `plain`: without helper, labels, master and what else is in the tail."""
+        """Return the message for one entry; `plain`: without its tail (helper, labels, master, ...)."""
         kind = body[0]
         if kind == EXPECTATION:
             return expectation_message(key, body, sequence)
@@ -413,7 +413,7 @@ class Builder:
         return bytes(data)
 
     def deletes(self, keys: Iterable[bytes], first: int = 1) -> Iterator[Chunk]:
-        """Messages that delete entries, expectations (which else go with their masters) last."""
+        """Yield messages that delete entries. Expectations come last: they may end with their masters."""
         groups: dict[int, list[Entry]] = {}
         expected: list[Entry] = []
         for key in keys:
@@ -457,16 +457,16 @@ class Builder:
         return Chunk(self.template(kind, REMOVE).fill(keys, b"", len(group), first, None), first, group)
 
     def delete(self, key: bytes, sequence: int = 0) -> bytes:
-        """The message that deletes the entry of a key."""
+        """Return the message that deletes the entry of a key."""
         return bytes(self.template(_kind_of(key), REMOVE).fill(key, b"", 1, sequence, None))
 
     def get(self, key: bytes, sequence: int = 0) -> bytes:
-        """The message that asks for the entry of a key; the answer is one as in a dump."""
+        """Return the message that asks for the entry of a key; the answer looks as in a dump."""
         return bytes(self.template(_kind_of(key), GET).fill(key, b"", 1, sequence, None))
 
 
 def _kind_of(key: bytes) -> int:
-    """What a key says of its kind."""
+    """Return the bits of the kind that a key determines."""
     v6 = key[2] == 6
     icmp = key[3] == (IPPROTO_ICMPV6 if v6 else IPPROTO_ICMP)
     return (IPV6 if v6 else 0) | (ICMP if icmp else 0) | (ZONED if key[:2] != b"\0\0" else 0)

@@ -49,7 +49,7 @@ _NO_NAT = b"\xff\xff\xff\xff"
 
 
 def parse_expectation(message: bytes) -> Record | None:
-    """The record in a complete message of the subsystem CTNETLINK_EXP, or None."""
+    """Return the record in a complete message of the subsystem CTNETLINK_EXP, or None."""
     try:
         return _parse(message)
     except Malformed:
@@ -57,7 +57,7 @@ def parse_expectation(message: bytes) -> Record | None:
 
 
 def master_key(key: bytes) -> bytes:
-    """The key of the flow that an expectation belongs to."""
+    """Return the key of the flow that an expectation belongs to."""
     size = (len(key) - 5) // 2
     return key[:2] + bytes((key[2] & ~EXPECTED,)) + key[-1:] + key[4 + size : -1]
 
@@ -107,7 +107,7 @@ def _name(message: bytes, found: dict[int, Span], type_: int) -> bytes:
 
 
 def expectation_message(key: bytes, body: bytes, sequence: int = 0) -> bytes:
-    """The message that makes an expectation. ENOENT: there is no master; EEXIST: it is there."""
+    """Return the message that makes an expectation. The kernel says ENOENT: no master; EEXIST: it exists."""
     end = len(key) - 1
     size = (end - 4) // 2
     family = bytes((key[2] & ~EXPECTED,))
@@ -133,7 +133,7 @@ def expectation_message(key: bytes, body: bytes, sequence: int = 0) -> bytes:
 
 
 def expectation_deletion(key: bytes, sequence: int = 0) -> bytes:
-    """The message that deletes the expectation of a key. ENOENT: there is none."""
+    """Return the message that deletes the expectation of a key. The kernel says ENOENT: there is none."""
     size = (len(key) - 5) // 2
     family = bytes((key[2] & ~EXPECTED,))
     data = tuple_attribute(_TUPLE, key[:2] + family + key[3 : 4 + size])

@@ -93,7 +93,7 @@ class Filter:
 
     @property
     def fits(self) -> bool:
-        """Whether the kernel's filter can hold it all."""
+        """Whether the kernel's filter can hold all of these rules."""
         return (
             len(self.local) <= LOCAL_MAX
             and len(self.networks) <= NETWORKS_MAX
@@ -105,7 +105,7 @@ class Filter:
 
 
 def program(rules: Filter, ignore_ports: tuple[int, ...], *, lists: bool = True) -> Program:
-    """The socket filter. `ignore_ports` are the port ids whose changes of the table are not told.
+    """Return the socket filter. `ignore_ports` are the port ids whose changes of the table are not told.
 
     Without `lists` it knows no addresses and no zones: then `checker` has to look at what passes.
     """
@@ -204,7 +204,7 @@ def _reply() -> Program:
 
 
 def _any_address(rules: Filter, family: int, tag: str) -> Program:
-    """Goes to `own` when the source is a local address. The last word tells most of them apart."""
+    """Jump to `own` when the source is a local address. Most addresses differ in their last word."""
     code: Program = []
     for number, address in enumerate(sorted(a for a in rules.local if len(a) == _size(family))):
         skip = f"local{family}{tag}{number}"
@@ -216,7 +216,7 @@ def _any_address(rules: Filter, family: int, tag: str) -> Program:
 
 
 def _any_network(rules: Filter, family: int, offset: int, tag: str) -> Program:
-    """Goes to `zones` (include) or drops when the address is in a network."""
+    """Jump to `zones` (include) or drop the message when the address is in a network."""
     code: Program = []
     networks = [(address, length) for address, length in rules.networks if len(address) == _size(family)]
     for number, (address, length) in enumerate(networks):
@@ -250,7 +250,7 @@ def _zones(rules: Filter, lists: bool) -> Program:
 
 
 def _tcp_states(rules: Filter) -> Program:
-    """A flow that ends says its last state since Linux 5.11, and goes unless it was never told."""
+    """The end of a flow carries its last state since Linux 5.11, and passes unless no peer knows the flow."""
     if rules.tcp_states is None:
         return []
     return [
@@ -314,7 +314,7 @@ def _words(address: bytes) -> Iterator[tuple[int, int]]:
 
 
 def checker(rules: Filter) -> Callable[[bytes], bool]:
-    """A function that says of one complete message from the kernel whether it is wanted.
+    """Return a function that says whether a complete message from the kernel is wanted.
 
     0.5 us, as long as there are no networks, zones or TCP states to look at. A message that is too short is
     not wanted.

@@ -102,9 +102,9 @@ EXPECTATION_KIND = bytes((EXPECTATION,))
 
 
 class KernelTable:
-    """Listens between `listen` and `deafen`; `push(records)` is told after `own` has them.
+    """The kernel's table, heard between `listen` and `deafen`; `own` has records before `push` gets them.
 
-    `ignore_ports`: netlink port ids whose changes are our own. OSError when the kernel lacks what it takes.
+    `ignore_ports`: netlink port ids whose changes are our own. OSError when the kernel lacks a required part.
     """
 
     def __init__(
@@ -149,14 +149,14 @@ class KernelTable:
     # Life
 
     def listen(self) -> None:
-        """Hear events, and look through the whole table once."""
+        """Listen to events, and look through the whole table once."""
         self._listening = True
         self.events.resume()
         self._loop.add_reader(self.events.fileno(), self._readable)
         self.dump()
 
     def deafen(self) -> None:
-        """Hear nothing from now on; what is in the queue is still taken in."""
+        """Stop listening; events that are queued are still read."""
         if not self._listening:
             return
         self.events.pause()  # so that the queue does not grow any more
@@ -174,7 +174,7 @@ class KernelTable:
         self.events.close()
 
     def set_filter(self, rules: Filter) -> None:
-        """Other flows are wanted from now on."""
+        """Use another filter from now on."""
         self._rules = rules
         self._wanted = checker(rules)
         self.events.set_filter(rules)
@@ -212,7 +212,7 @@ class KernelTable:
             self._loop.add_reader(self.events.fileno(), self._readable)
 
     def read(self) -> None:
-        """Take in some events."""
+        """Read some events, apply them to our own table and push them."""
         records = self._parse(self.events.read(EVENTS_A_TURN))
         records += self._masters(records)
         if records:
@@ -230,14 +230,14 @@ class KernelTable:
                 self._loop.call_at("conntrack overrun", self._loop.now(), lambda _now: self.read())
 
     def drain(self, most: int = 1 << 20) -> None:
-        """Take in what has happened so far, `most` events of it."""
+        """Read the events of all that has happened so far, at most `most`."""
         for _ in range(0, most, EVENTS_A_TURN):
             self.read()
             if self.events.drained:
                 return
 
     def take(self, messages: Iterable[bytes]) -> list[Record]:
-        """Take in what messages say about flows that are wanted; the records, which nobody is told."""
+        """Apply messages about wanted flows to our own table; return their records, which are not pushed."""
         records = self._parse(filter(self._wanted, messages))
         self._take_in(records)
         return records
@@ -320,7 +320,7 @@ class KernelTable:
         return records
 
     def _masters(self, records: Iterable[Record]) -> list[Record]:
-        """The flows that new expectations belong to, as they are now.
+        """Return the records of the flows that new expectations belong to, as the kernel has them now.
 
         A helper that rewrote an address has shifted the flow's sequence numbers: no event says by how much.
         """
@@ -394,7 +394,7 @@ class KernelTable:
             self._touched.clear()
 
     def _end_dump(self) -> None:
-        """Break it off."""
+        """Break the dump off."""
         self._dumped = None
         self._undumped = False
         if self._dump is not None:
@@ -403,7 +403,7 @@ class KernelTable:
 
 
 def _is_news(known: bytes | None, found: bytes) -> bool:
-    """Whether a dump says something that nobody was told."""
+    """Whether a dump says something that peers have not been told."""
     if not same_flow(known, found):
         return True
     return known is not None and found[:1] == EXPECTATION_KIND and _left(found) > _left(known) + LONGER

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""ctnetlink messages, from events and dumps alike, to records (record.py). parser.py does the same
-faster, encode.py goes back.
+"""Decoding: ctnetlink messages, of events and dumps, become records (record.py). parser.py does the same
+faster, encode.py does the opposite.
 
 include/uapi/linux/netfilter/nfnetlink_conntrack.h; net/netfilter/nf_conntrack_netlink.c. Headers of
 messages and attributes are in the byte order of this machine, values in network byte order but for labels.
@@ -74,7 +74,7 @@ Span = tuple[int, int]  # where a value begins and ends
 
 
 def split(datagram: bytes) -> Iterator[bytes]:
-    """The complete netlink messages of a datagram; stops at the first malformed one."""
+    """Yield the complete netlink messages of a datagram, up to the first malformed one."""
     offset, end = 0, len(datagram)
     while offset + 16 <= end:
         length = _LENGTH.unpack_from(datagram, offset)[0]
@@ -92,7 +92,7 @@ class Malformed(Exception):
 
 
 def attributes(message: bytes, start: int, end: int) -> dict[int, Span]:
-    """Where the value of each attribute between `start` and `end` lies. Malformed, if they don't fit."""
+    """Return where the value of each attribute between `start` and `end` lies. Raise Malformed otherwise."""
     found: dict[int, Span] = {}
     while start < end:
         if start + 4 > end:
@@ -106,7 +106,7 @@ def attributes(message: bytes, start: int, end: int) -> dict[int, Span]:
 
 
 def value(message: bytes, found: dict[int, Span], type_: int, size: int) -> bytes:
-    """The value of an attribute that must be there and have this size, else Malformed."""
+    """Return the value of an attribute. Malformed when it is missing or has another size."""
     span = found.get(type_)
     if span is None or span[1] - span[0] != size:
         raise Malformed
@@ -142,17 +142,17 @@ class Flow:
         self.zone = value(message, nest, CTA_TUPLE_ZONE, 2) if CTA_TUPLE_ZONE in nest else b""
 
     def key(self, zone: bytes) -> bytes:
-        """The key of the flow that has this as its original tuple."""
+        """Return the key of the flow that has this as its original tuple."""
         return zone + (b"\6" if self.v6 else b"\4") + self.packed()
 
     def packed(self) -> bytes:
-        """The part of a key that is the tuple itself, protocol first."""
+        """Return the part of a key that is the tuple itself, protocol first."""
         last = self.type_code + self.sport if self.icmp else self.sport + self.dport
         return self.protocol + self.source + self.destination + last
 
 
 def labels(value: bytes, order: str = sys.byteorder) -> bytes:
-    """CTA_LABELS as a record has them, and back.
+    """Return CTA_LABELS in the order of a record; the same function converts back.
 
     The kernel tells them as they lie in memory, where nft(8) puts label n at bit n of a number of 128 bits
     in the machine's own byte order.
@@ -161,17 +161,17 @@ def labels(value: bytes, order: str = sys.byteorder) -> bytes:
 
 
 def attribute(type_: int, value: bytes) -> bytes:
-    """One attribute, padded."""
+    """Return one attribute, padded."""
     return _ATTRIBUTE.pack(4 + len(value), type_) + value + bytes(-len(value) % 4)
 
 
 def nest(type_: int, *attributes: bytes) -> bytes:
-    """An attribute that holds others."""
+    """Return an attribute that holds other attributes."""
     return attribute(type_ | NESTED, b"".join(attributes))
 
 
 def tuple_attribute(type_: int, key: bytes) -> bytes:
-    """The tuple of a key as an attribute of this type; without its zone."""
+    """Return the tuple of a key, without its zone, as an attribute of this type."""
     v6, protocol, last = key[2] == 6, key[3:4], key[-4:]
     size, first = (16, 3) if v6 else (4, 1)
     ip = nest(CTA_TUPLE_IP, attribute(first, key[4 : 4 + size]), attribute(first + 1, key[4 + size : -4]))
@@ -184,7 +184,7 @@ def tuple_attribute(type_: int, key: bytes) -> bytes:
 
 
 def parse(message: bytes) -> Record | None:
-    """The record in one complete message about a flow, attribute by attribute; None, if there is none."""
+    """Return the record in one complete message about a flow, read attribute by attribute, or None."""
     try:
         return _parse(message)
     except Malformed:
@@ -239,7 +239,7 @@ def _parse(message: bytes) -> Record | None:
 
 
 def operation(message: bytes, subsystem: int) -> int:
-    """What a message of this subsystem does, or 0."""
+    """Return the op of a record for a message of this subsystem, or 0."""
     if len(message) < 20:
         return 0
     length, type_, flags = HEADER.unpack_from(message)[:3]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The neutral form of a tracked flow: what one router tells another about an entry, as (op, key, body).
+"""Records: the neutral form in which one router tells another about an entry, as (op, key, body).
 
 Everything is in network byte order and free of word sizes, so that any two routers understand each other.
 
@@ -66,7 +66,7 @@ TAIL_SIZES = {3: 16, 4: 12, 5: 12, 6: 9, 7: 10, 8: 12, 9: 3}
 
 
 def fixed_size(kind: int) -> int:
-    """Bytes of a body of this kind without its tail."""
+    """Return how many bytes a body of this kind has without its tail."""
     one = 18 if kind & IPV6 else 6
     tcp = TCP_SIZE if kind & TCP else 0
     return 7 + tcp + (4 if kind & MARK else 0) + one * (kind & SNAT) + one * (kind >> 1 & 1)
@@ -156,7 +156,7 @@ def _expectation_valid(body: bytes, size: int) -> bool:
 
 
 def tail(body: bytes) -> dict[int, bytes]:
-    """The values of a body's tail by type; empty for a body without one."""
+    """Return the values of a body's tail by type; none for a body without a tail."""
     if not body[0] & TAIL or body[0] == EXPECTATION:
         return {}
     return dict(_walk_tail(body, FIXED_SIZE[body[0]]))
@@ -170,17 +170,17 @@ def _walk_tail(body: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
 
 
 def pack_tail(values: dict[int, bytes]) -> bytes:
-    """The tail of a body, in the one order that makes equal flows equal bytes."""
+    """Return the tail of a body, in the one order that makes equal flows equal bytes."""
     return b"".join(bytes((type_, len(value))) + value for type_, value in sorted(values.items()))
 
 
 def complete(body: bytes) -> bool:
-    """Whether an UPDATE says all there is to say; else `merge` it with what was known."""
+    """Whether an UPDATE is complete. Otherwise `merge` adds what was known before."""
     return body[0] & (TCP | TAIL) != TCP or body[TCP_AT] != 0
 
 
 def merge(old: bytes, new: bytes) -> bytes:
-    """`new`, an UPDATE of the flow of `old`, with what `old` knew and the event left out.
+    """Return `new`, an UPDATE of the flow of `old`, with the parts of `old` that the event left out.
 
     The kernel puts the mark, the NAT, the helper and the status into every event; the TCP state, labels,
     sequence adjustments and the master only where they changed. Both bodies are of one key.
@@ -212,7 +212,7 @@ def _stage(state: int) -> int:
 
 
 def same_flow(old: bytes | None, new: bytes) -> bool:
-    """Whether a dump says of a flow what is known, but for the timeout, which runs down."""
+    """Whether a dump tells the known body of a flow; the timeout, which runs down, does not count."""
     if old is None or old[0] == EXPECTATION or new[0] == EXPECTATION:
         return old is not None and old[:1] + old[5:] == new[:1] + new[5:]
     if old[TIMEOUT_AT + 4 :] == new[TIMEOUT_AT + 4 :] and old[:TIMEOUT_AT] == new[:TIMEOUT_AT]:

@@ -4,11 +4,11 @@
 A restore message creates its entry (encode.py). When the kernel refuses that with an error, later steps deal
 with the reason. By errno:
 
-    EOPNOTSUPP  the flow is there. An update that names it by its reply tuple says whether with the same
-                NAT: then it was one. ENOENT: with another. It is deleted and created.
+    EOPNOTSUPP  the flow exists. An update that names it by its reply tuple succeeds when its NAT is the same.
+                ENOENT: its NAT is another one, so the entry is deleted and created.
                 EBUSY: the kernel's entry has got further (ASSURED, SEEN_REPLY): update all but the status.
     EEXIST      another flow has the reply tuple: a clash. The table is what clients were promised by the
-                router that is gone, so that the other one goes. It is nearly always the same
+                router that is gone, so the other flow is deleted. It is nearly always the same
                 connection, picked up from its middle, without NAT or from the wrong end.
     ENOENT      its master is gone: a transfer outlives what announced it, a call the INVITE. It is created
                 without. Likewise where EOPNOTSUPP stays: the kernel lacks the helper.
@@ -92,7 +92,7 @@ _Attempt = tuple[int, bytes, bytes]  # what is next, the key of the entry, its r
 
 @dataclass(slots=True)
 class Figures:
-    """What has been done so far. All count entries but for `chunks`, `bytes` and the times (ns)."""
+    """Figures of a round so far. They count entries, except `chunks`, `bytes` and the times (ns)."""
 
     entries: int = 0  # sent for the first time
     updated: int = 0  # were in the table with the same NAT
@@ -110,7 +110,7 @@ class Figures:
 
 
 class Restorer:
-    """Sends chunks of restore messages, or of deletions, to this network namespace's conntrack.
+    """The writer: it sends chunks of restore messages, or of deletions, to this namespace's conntrack.
 
     `port` is the netlink port id that its changes carry in events. `failures` holds (key, errno) of the
     first entries that failed; b"" stands for a chunk whose errors the kernel could not tell one by one.
@@ -144,7 +144,7 @@ class Restorer:
         return self._aside.busy
 
     def restore(self, chunks: Iterable[Chunk], known: bool = False) -> None:
-        """Begin to put entries into the table; `step` does it. What was under way is dropped.
+        """Begin to put entries into the table, with each `step`. The round before is broken off.
 
         The chunks are at most 64 KiB and are asked for one by one. `known`: most entries are there.
         """
@@ -156,11 +156,11 @@ class Restorer:
         self._begin(chunks, _TOUCH)
 
     def delete(self, chunks: Iterable[Chunk]) -> None:
-        """Begin to take entries out of the table; what is not there counts as `gone`."""
+        """Begin to delete entries of the table; an entry that is not there counts as `gone`."""
         self._begin(chunks, _DELETE)
 
     def stop(self) -> None:
-        """Drop what is under way; the entries that are in the table stay there."""
+        """Break the round off; the entries that are in the table stay there."""
         self._chunks, self._rest = iter(()), None
         self._again.clear()
 
@@ -194,7 +194,7 @@ class Restorer:
         self.missing = []
 
     def _transact(self, data: bytes | bytearray) -> tuple[dict[int, int], int]:
-        """errno by sequence number, and how many deletions found nothing."""
+        """Send messages; return errno by sequence number, and how many deletions found nothing."""
         self.figures.chunks += 1
         self.figures.bytes += len(data)
         answers = self._commands.transact(data)
@@ -344,7 +344,7 @@ class Restorer:
 
 
 def deletion(message: bytes, sequence: int) -> bytes:
-    """The request that deletes the flow of a message from an event, from a dump or for a restore."""
+    """Return the request that deletes the flow of a message (of an event, a dump or a restore)."""
     length, kind = _ATTRIBUTE.unpack_from(message, 20)
     if kind & 0x3FFF == _TUPLE_ORIG and _ZONE_HEADER not in message:
         return _HEADER.pack(20 + length, _CT_DELETE, NLM_F_REQUEST, sequence, 0) + message[16 : 20 + length]
@@ -356,7 +356,7 @@ def deletion(message: bytes, sequence: int) -> bytes:
 
 
 def _messages_for(what: int, message: bytes) -> bytes:
-    """One message, or several of which the last one's error decides."""
+    """Return one message, or several; the error of the last one decides."""
     found = attributes(message, 20)
     if what in (_UPDATE, _UPDATE_REST):
         return _update(message, found, status=what == _UPDATE)
@@ -372,7 +372,7 @@ def _messages_for(what: int, message: bytes) -> bytes:
 
 
 def _update(message: bytes, found: dict[int, bytes], *, status: bool) -> bytes:
-    """All that may change of an entry that has this reply tuple; the kernel finds it by it alone."""
+    """Return an update of the entry that has this reply tuple, by which the kernel finds the entry."""
     body = _named(found, _TUPLE_REPLY, _reply_of(found))
     left_out = {_TUPLE_ORIG, _TUPLE_REPLY, _NAT_SRC, _NAT_DST, _TUPLE_MASTER, _HELP, _ZONE}
     for kind, value in found.items():
@@ -382,7 +382,7 @@ def _update(message: bytes, found: dict[int, bytes], *, status: bool) -> bytes:
 
 
 def _expectation(message: bytes) -> bytes:
-    """What makes an expectation, whether there is one or not.
+    """Return messages that make an expectation, whether it exists or not.
 
     The kernel changes nothing but the timeout of one that is there, and gives a new one the timeout of its
     helper.
@@ -393,13 +393,13 @@ def _expectation(message: bytes) -> bytes:
 
 
 def _helper(message: bytes) -> bytes:
-    """The name of a flow's helper, or b""."""
+    """Return the name of a flow's helper, or b""."""
     nest = attributes(message, 20).get(_HELP, b"")
     return attributes(nest, 0).get(_HELP_NAME, b"")
 
 
 def _without(message: bytes, *kinds: int) -> bytes:
-    """The message without these attributes."""
+    """Return the message without these attributes."""
     kept = [_attribute(kind, value) for kind, value in attributes(message, 20).items() if kind not in kinds]
     body = message[16:20] + b"".join(kept)
     _, kind, flags, sequence, port = _HEADER.unpack_from(message)
@@ -407,7 +407,7 @@ def _without(message: bytes, *kinds: int) -> bytes:
 
 
 def _reply_of(found: dict[int, bytes]) -> bytes:
-    """The reply tuple with its NAT. A restore message has the inverse of the original and the NAT apart."""
+    """Return the reply tuple with its NAT, which a restore message has in attributes of its own."""
     changed = attributes(found[_TUPLE_REPLY], 0)
     address, port = _nat(found.get(_NAT_SRC))
     if address or port:
@@ -429,7 +429,7 @@ def _nat(value: bytes | None) -> tuple[bytes, bytes]:
 def _changed(
     parts: dict[int, bytes], addresses: tuple[int, ...], address: bytes, ports: tuple[int, ...], port: bytes
 ) -> dict[int, bytes]:
-    """The attributes of a tuple with another address and port where it has them ("": the same)."""
+    """Return the attributes of a tuple with another address and port (b"": the same)."""
     changed = dict(parts)
     for nest, kinds, new in ((_TUPLE_IP, addresses, address), (_TUPLE_PROTO, ports, port)):
         if new:
@@ -440,7 +440,7 @@ def _changed(
 
 
 def _named(found: dict[int, bytes], kind: int, tuple_: bytes) -> bytes:
-    """The attributes that name a flow: a tuple of it and its zone."""
+    """Return the attributes that name a flow: one of its tuples, and its zone."""
     body = _attribute(kind, tuple_)
     return body + _attribute(_ZONE, found[_ZONE]) if _ZONE in found else body
 
@@ -451,7 +451,7 @@ def _attribute(kind: int, value: bytes) -> bytes:
 
 
 def _request(kind: int, like: bytes, sequence: int, body: bytes) -> bytes:
-    """A message about a flow of the same family as in `like`."""
+    """Return a message about a flow of the family of `like`."""
     return _HEADER.pack(20 + len(body), kind, NLM_F_REQUEST, sequence, 0) + like[16:20] + body
 
 
@@ -460,7 +460,7 @@ def _sequence(message: bytes) -> int:
 
 
 def _split(chunk: bytes | bytearray) -> Iterator[tuple[int, int, bytes]]:
-    """(type, sequence number, message) of what is in a chunk of our own."""
+    """Yield (type, sequence number, message) of each message in a chunk of our own."""
     offset = 0
     while offset < len(chunk):
         length, kind, _, sequence, _ = _HEADER.unpack_from(chunk, offset)

@@ -52,7 +52,7 @@ _STAMP = 4  # bytes behind a body
 
 
 def entry_digest(key: bytes, body: bytes) -> int:
-    """64 bits of what two routers must agree on about a flow; a table's digest is their sum mod 2^64.
+    """Return 64 bits for a flow, on which two routers must agree; a table's digest is their sum mod 2^64.
 
     Without the timeout, which runs down, and without what not every event and dump says: the state of
     TCP, the tail. The product keeps equal changes of several flows from cancelling each other out, as
@@ -68,7 +68,7 @@ def entry_digest(key: bytes, body: bytes) -> int:
 
 
 class Cache:
-    """Bounded in entries and in bytes (of memory, estimated). Times are monotonic ns.
+    """A table with limits: entries, and bytes of memory (estimated). Times are monotonic ns.
 
     Counters: `inserted`, `updated`, `destroyed`, `unknown` (DESTROY without an entry), `invalid`,
     `overflow` (records that had no room), `expired`, `swept` (gone after a bulk).
@@ -80,7 +80,7 @@ class Cache:
     def __init__(
         self, limit_entries: int, limit_bytes: int, hold: int = 3600, journal: Journal | None = None
     ) -> None:
-        """`hold`: seconds for which an entry stays without a word from the active, at least."""
+        """An entry stays for at least `hold` seconds after the last word from the active router."""
         self.limit_entries = limit_entries
         self.limit_bytes = limit_bytes
         self.hold = hold
@@ -123,23 +123,23 @@ class Cache:
 
     @property
     def memory(self) -> int:
-        """About how many bytes of memory the entries take."""
+        """The memory of the entries in bytes, about."""
         return self._bytes - (0 if self.in_bulk else self._stale_bytes)
 
     def digest(self) -> tuple[int, bytes]:
-        """(entries, 8 bytes): equal for equal tables, however they came about. Costs nothing."""
+        """Return (entries, 8 bytes), which are equal for equal tables, whatever their history."""
         value = self._digest - (0 if self.in_bulk else self._stale_digest)
         return len(self), (value & _MASK).to_bytes(8, "big")
 
     def get(self, key: bytes) -> bytes | None:
-        """The body of a flow."""
+        """Return the body of a flow, or None."""
         value = self._shards[hash(key) >> 20 & (SHARDS - 1)].get(key)
         if value is None or (value[-_STAMP:] < self._floor and not self.in_bulk):
             return None
         return value[:-_STAMP]
 
     def slices(self) -> Iterator[list[Entry]]:
-        """All entries, a thousandth at a time, while the table changes between two slices.
+        """Yield all entries, a thousandth at a time, while the table may change between two slices.
 
         What is there from the first slice to the last comes once, with the body of that moment.
         """
@@ -148,11 +148,11 @@ class Cache:
                 yield self._slice(number)
 
     def shards(self, start: int, count: int) -> list[Entry]:
-        """The entries of some shards, around the end of the table if need be."""
+        """Return the entries of some shards; shard 0 follows the last one."""
         return [entry for number in range(start, start + count) for entry in self._slice(number % SHARDS)]
 
     def page(self, start: int, count: int) -> tuple[list[Entry], int | None]:
-        """`count` entries or a shard more, from a place on (0: the beginning), and the place of the rest."""
+        """Return `count` entries, or a shard more, from shard `start` on, and where the rest begins."""
         found: list[Entry] = []
         for number in range(start, SHARDS):
             if len(found) >= count:
@@ -229,7 +229,7 @@ class Cache:
         self.lacks_more = False
 
     def _forget(self, key: bytes, value: bytes) -> None:
-        """An entry leaves the totals."""
+        """Subtract an entry from the totals."""
         size = len(key) + len(value) - _STAMP + ENTRY_COST
         digest = entry_digest(key, value[:-_STAMP])
         self._entries -= 1
@@ -269,7 +269,7 @@ class Cache:
             self._to_sweep = SHARDS if self._stale_entries else 0
 
     def abort_bulk(self) -> None:
-        """The bulk won't end: nothing is stale."""
+        """Forget the bulk, which will not end: no entry is stale."""
         if not self.in_bulk:
             return
         self.in_bulk = False
@@ -277,7 +277,7 @@ class Cache:
         self._floor = b"\0\0\0\0"
 
     def confirm(self, now: int) -> None:
-        """The active has vouched for all entries: the digests are equal."""
+        """The active router has confirmed all entries: the digests are equal."""
         self._confirmed = max(now // _TICK, self._tick)
 
     def _set_tick(self, tick: int) -> None:
@@ -287,7 +287,7 @@ class Cache:
     # --- what has to be done from time to time ----------------------------------------------
 
     def work(self, now: int) -> None:
-        """A little of what is due: freeing what is gone, expiring what is dead. To be called every second."""
+        """Free some memory of deleted entries, and expire some dead ones. To be called every second."""
         for _ in range(_SHARDS_AT_ONCE):
             if self._discarded:
                 self._discarded.pop()
@@ -311,7 +311,7 @@ class Cache:
             self._to_sweep = 0
 
     def _expire(self, number: int, tick: int) -> None:
-        """Drop the entries of a shard that nobody has vouched for long enough, if there may be any."""
+        """Delete the entries of a shard that have not been confirmed for too long, if there may be any."""
         oldest = tick - self.hold * _TICKS
         if oldest <= max(self._confirmed, self._since, self._oldest[number]) or self.in_bulk:
             return
@@ -329,6 +329,6 @@ class Cache:
 
 
 def _timeout(body: bytes) -> int:
-    """s; at the same place in the body of an expectation."""
+    """Return the timeout of a body in seconds."""
     at = 1 if body[0] == EXPECTATION else TIMEOUT_AT
     return int.from_bytes(body[at : at + 4], "big")

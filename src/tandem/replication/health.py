@@ -26,7 +26,7 @@ MINUTE = 60 * SECOND
 
 
 class Health:
-    """Judges samples, one a second or so. Limits: `lag_limit` in ns, `loss_limit` in records; 0: never."""
+    """The judge of samples, one a second. Limits: `lag_limit` in ns, `loss_limit` in records; 0: never."""
 
     def __init__(self, lag_limit: int, loss_limit: int) -> None:
         self.lag_limit = lag_limit
@@ -36,7 +36,7 @@ class Health:
         self.stale: list[str] = []
 
     def judge(self, now: int, peers: Iterable[PeerHealth], lost: int, lacking: str = "") -> bool:
-        """Take a sample; whether it has become stale, or healthy again. `stale` then says why.
+        """Take a sample; return whether replication has become stale, or healthy again. `stale` says why.
 
         `now` is monotonic, `lost` a total; one that falls begins anew (a table was given away). `lacking`:
         how many connections there is no room for, "": there is for all.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What of the held tables a backup's kernel does not have yet, pure: keys only, the tables have the rest.
+"""Journal: which changes of the held tables a backup's kernel does not have yet; keys only, pure.
 
 A flow that comes and goes between two looks into the journal leaves no trace in it. Both halves are
 bounded: too many changes are forgotten for a walk through everything (`whole` becomes False), too many
@@ -13,7 +13,7 @@ GONE_MAX = 262_144
 
 
 class Journal:
-    """Notes of all tables of a router; while it is not `on`, nothing is noted."""
+    """The journal of all held tables; while it is not `on`, it notes nothing."""
 
     def __init__(self) -> None:
         self.on = False
@@ -37,7 +37,7 @@ class Journal:
 
     @property
     def waiting(self) -> int:
-        """How many entries of the kernel are to be changed."""
+        """How many entries of the kernel have to be changed."""
         return len(self.new) + len(self.changed) + len(self.gone)
 
     def change(self, key: bytes, new: bool) -> None:
@@ -73,12 +73,12 @@ class Journal:
         self.new, self.changed = {}, {}
 
     def take_changed(self) -> tuple[dict[bytes, None], dict[bytes, None]]:
-        """Keys that the kernel can't have, and others; they are noted no more."""
+        """Return the keys that the kernel can't have, and other changed keys; the journal forgets both."""
         taken = self.new, self.changed
         self.forget_changes()
         return taken
 
     def take_gone(self) -> dict[bytes, None]:
-        """Keys that have ended; they are noted no more."""
+        """Return the keys of entries that have ended; the journal forgets them."""
         taken, self.gone = self.gone, {}
         return taken

@@ -35,7 +35,7 @@ _TIMER = "conntrack mirror"
 
 
 class Mirror:
-    """For its life see `Pacer`, which decides; this writes, in the loop.
+    """The mirror obeys the pacer, which decides, and writes in turns of the loop; see `Pacer` for its life.
 
     `established`: s, the timeout of established TCP connections. `survey` knows the entries that this
     router's own traffic uses; None: there are none.
@@ -91,21 +91,21 @@ class Mirror:
             self._soon()  # what the active tells comes first
 
     def catch_up(self) -> None:
-        """Say by `caught_up` when the kernel, at rest, has got everything that is held now."""
+        """Let `caught_up` say when the kernel, at rest, has everything that is held now."""
         self.pacer.catch_up()
 
     @property
     def caught_up(self) -> bool:
-        """Whether it has."""
+        """Whether the kernel has everything that was held at the last `catch_up`."""
         return self.pacer.caught_up
 
     def retire(self, table: Cache) -> None:
-        """What is in this table, but not held, is to leave the kernel: nobody holds the table any more."""
+        """Delete from the kernel what is only in this table, which is no longer held."""
         if self.pacer.retire(table):
             self._soon()
 
     def refresh(self, table: Cache) -> None:
-        """Set the timeouts of what is in this table: in our kernel they ran down while it was a peer's."""
+        """Set the timeouts of a table, which ran down in our kernel while it was a peer's."""
         if self.pacer.refresh(table):
             self._soon()
 
@@ -218,7 +218,7 @@ class Mirror:
         self._began = self.ended_at = now
 
     def status(self) -> dict[str, Any] | None:
-        """How far the kernel is; None while nobody wants it to be equal to anything."""
+        """Return how far the kernel is behind; None while it is not kept equal."""
         journal = self.pacer.journal
         if not self.pacer.following:
             return None

@@ -110,11 +110,11 @@ class Pacer:
         self._own = None
 
     def catch_up(self) -> None:
-        """Say by `caught_up` when the kernel, at rest, has got everything that is held now."""
+        """Let `caught_up` say when the kernel, at rest, has everything that is held now."""
         self._planned = self.caught_up = False
 
     def retire(self, table: Cache) -> bool:
-        """What is in this table, but not held, is to leave the kernel; whether there is something to do."""
+        """Delete from the kernel what is only in this table; return whether there is something to do."""
         if not self.following or not len(table):
             return False
         self.journal.doubt()
@@ -122,7 +122,7 @@ class Pacer:
         return True
 
     def refresh(self, table: Cache) -> bool:
-        """Set the timeouts of this table: in our kernel they ran down while it was a peer's. As `retire`."""
+        """Set the timeouts of a table, which ran down while it was a peer's. Returns as `retire`."""
         if len(table):
             self._rounds.append(lambda: Round(TOUCH, entries=_flat(table.slices())))
         return bool(len(table))
@@ -193,7 +193,7 @@ class Pacer:
     # Plans
 
     def _plan(self, size: Size | None, ready: bool) -> None:
-        """What there is to do now, as rounds."""
+        """Add rounds for everything that has to be done now."""
         journal = self.journal
         surveyed = self.hurried or ready
         if not self._counted:
@@ -253,7 +253,7 @@ class Pacer:
         return Round(CREATE, self._entries(known), known=True)
 
     def _everything(self) -> Round:
-        """All that is news to the kernel; of a flow in several tables, what the first of them says."""
+        """Write everything that is news to the kernel; of a flow in several tables the first one counts."""
         self.journal.whole = True  # once this is done, and if nothing is lost on the way
         self.journal.forget_changes()
         self.journal.unsure = True  # what comes meanwhile may be put there, too
@@ -268,7 +268,7 @@ class Pacer:
             yield from self._news(tables[number].slices(), tables[:number])
 
     def _news(self, parts: Iterable[list[Entry]], first: Sequence[Cache] = ()) -> Iterator[list[Entry]]:
-        """What of these entries no table of `first` has, and our own kernel has not got as far with."""
+        """Yield the entries that no table of `first` has, and that our own kernel does not know as well."""
         own = self._own
         for part in parts:
             entries = [entry for entry in part if all(table.get(entry[0]) is None for table in first)]
@@ -283,7 +283,7 @@ class Pacer:
         return Round(TOUCH, _flat(table.shards(start, count) for table in self._tables()))
 
     def _entries(self, keys: Iterable[bytes]) -> Iterator[Entry]:
-        """What is held under these keys now."""
+        """Yield the entries that are held under these keys now."""
         tables = list(self._tables())
         for key in keys:
             for table in tables:
@@ -301,5 +301,5 @@ def _is_crowded(size: Size | None) -> bool:
 
 
 def _is_news(ours: bytes | None, theirs: bytes) -> bool:
-    """Whether our own kernel does not know this of a flow, nor more."""
+    """Whether a body is news to our own kernel, which may know the same of the flow, or more."""
     return ours is None or not (same_flow(ours, theirs) or further(ours, theirs))

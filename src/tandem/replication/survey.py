@@ -21,7 +21,7 @@ _TIMER = "conntrack survey"
 
 
 class Survey:
-    """Knows which entries this router's own traffic uses, once it is `ready`."""
+    """The survey of a router: it knows which entries the router's own traffic uses, once it is `ready`."""
 
     def __init__(self, loop: Loop, settle: int = SETTLE) -> None:
         self.ready = False

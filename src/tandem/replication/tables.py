@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Whose flows are where: our own table, as the kernel tells it, and what we hold of each peer.
+"""Tables: our own, as the kernel tells it, and the one that we hold of each peer.
 
 When the roles turn round, tables change hands and no byte has to cross the network: what was held of
 the peer has been restored and is our own now, and what was our own is what we hold of the peer.
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 class Own:
-    """What the kernel of this router knows: the `stream.Source` of every session."""
+    """Our own table, which has what this router's kernel knows: the `stream.Source` of every session."""
 
     def __init__(self, make: Callable[[], Cache]) -> None:
         self._make = make
         self.cache = make()
 
     def slices(self) -> Iterator[list[Entry]]:
-        """All entries, some at a time, while the table changes; none while a dump goes on.
+        """Yield all entries, some at a time, while the table changes; none while a dump goes on.
 
         Before its end the table may lack what the peers' have: they must not take it for the whole.
         """
@@ -38,7 +38,7 @@ class Own:
         yield from self.cache.slices()
 
     def digest(self) -> Digest | None:
-        """What the peer's table must equal."""
+        """Return the digest that the peer's table must have."""
         return self.cache.digest()
 
     def take(self) -> Cache:
@@ -48,7 +48,7 @@ class Own:
 
 
 class Held:
-    """What we hold of one peer's table: the `stream.Store` of its session."""
+    """The held table, which has what one peer has told: the `stream.Store` of its session."""
 
     def __init__(self, own: Own, make: Callable[[], Cache], may_adopt: Callable[[], bool]) -> None:
         self.cache = make()
@@ -57,19 +57,19 @@ class Held:
         self._may_adopt = may_adopt
 
     def apply_all(self, records: list[Record], now: int) -> None:
-        """Take changes of the peer's table, in this order."""
+        """Apply changes of the peer's table, in this order."""
         self.cache.apply_all(records, now)
 
     def begin_bulk(self) -> None:
-        """What does not come before `end_bulk` is stale."""
+        """Begin a bulk: entries that do not come before `end_bulk` are stale."""
         self.cache.begin_bulk()
 
     def end_bulk(self) -> None:
-        """Forget what is stale."""
+        """End the bulk: forget stale entries."""
         self.cache.end_bulk()
 
     def abort_bulk(self) -> None:
-        """The bulk was broken off: nothing is stale."""
+        """Forget the bulk, which was broken off: no entry is stale."""
         self.cache.abort_bulk()
 
     def confirm(self, now: int) -> None:
@@ -84,7 +84,7 @@ class Held:
         return True
 
     def digest(self) -> Digest | None:
-        """Of what we hold."""
+        """Return the digest of the held table."""
         return self.cache.digest()
 
     def take(self) -> Cache:
