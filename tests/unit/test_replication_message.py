@@ -251,3 +251,24 @@ def test_dccp_which_linux_tracked_until_6_15() -> None:
     restored = Builder().message(key, body)
     assert info in restored
     assert body[0] & SNAT and bytes((192, 0, 2, 10)) in restored
+
+
+# nf_conntrack_proto_icmp.c and nf_conntrack_proto_icmpv6.c: what answers what.
+ANSWERS = {1: {8: 0, 13: 14, 15: 16, 17: 18}, 58: {128: 129, 139: 140}}
+
+
+@pytest.mark.parametrize("protocol", [1, 58])
+@pytest.mark.parametrize("asked", [0, 3, 8, 13, 14, 15, 16, 17, 18, 127, 128, 129, 130, 139, 140, 255])
+def test_the_answer_to_an_icmp_message_is_of_the_other_type(protocol: int, asked: int) -> None:
+    """The kernel refuses an entry whose reply is not the inverse of its original."""
+    answers = ANSWERS[protocol] | {answer: question for question, answer in ANSWERS[protocol].items()}
+    size = 4 if protocol == 1 else 16
+    key = (
+        bytes((0, 0, 4 if protocol == 1 else 6, protocol)) + bytes(range(2 * size)) + bytes((asked, 0, 9, 9))
+    )
+    body = bytes((ICMP | (0 if protocol == 1 else record.IPV6), 0, 8, 0, 0, 0, 30))
+    made = Builder().message(key, body)
+    found = message.attributes(made, 20, len(made))
+    original, reply = (message.Flow(made, found[kind]) for kind in (1, 2))
+    assert original.type_code == bytes((asked, 0)) and original.packed()[-4:] == bytes((asked, 0, 9, 9))
+    assert reply.type_code == bytes((answers.get(asked, asked), 0)) and reply.sport == b"\x09\x09"

@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The journal, and the pacer that works through it: what the kernel gets, what it loses, and how soon."""
+
+from __future__ import annotations
+
+import pytest
+
+from tandem.conntrack.record import DESTROY, NEW, UPDATE
+from tandem.core.timers import MILLISECOND
+from tandem.replication import journal as journals
+from tandem.replication.cache import SHARDS, Cache
+from tandem.replication.journal import Journal
+from tandem.replication.pacer import (
+    CREATE,
+    DELETE,
+    HELPER_PAUSE,
+    KEYS_A_STEP,
+    REST,
+    ROUND,
+    SHARDS_A_STEP,
+    TOUCH,
+    Pacer,
+    Round,
+)
+from tests.unit.test_replication_cache import flow
+
+
+class Scene:
+    """A pacer with tables, and a kernel that is a dictionary."""
+
+    def __init__(self, tables: int = 1, follow: bool = True) -> None:
+        self.journal = Journal()
+        self.tables = [Cache(10_000, 1 << 30, journal=self.journal) for _ in range(tables)]
+        self.pacer = Pacer(self.journal, lambda: self.tables)
+        self.kernel: dict[bytes, bytes] = {}
+        self.most = 100_000
+        self.ready = True
+        self.rounds: list[str] = []
+        self.refuses, self.offered = False, 0
+        if follow:
+            self.pacer.follow(whole=False)
+
+    def hold(self, *numbers: int, table: int = 0, op: int = NEW, state: int = 3) -> None:
+        records = [(op, *(flow(number, state=state))) for number in numbers]
+        self.tables[table].apply_all(
+            [(op, key, b"" if op == DESTROY else body) for op, key, body in records], 0
+        )
+
+    def size(self) -> tuple[int, int]:
+        return len(self.kernel), self.most
+
+    def write(self, most: int = 1000) -> list[Round]:
+        """Do what there is to do."""
+        done: list[Round] = []
+        while len(done) < most and (found := self.pacer.next_round(self.size(), self.ready)):
+            done.append(found)
+            self.rounds.append(found.what)
+            missing: list[bytes] = []
+            if found.what == DELETE:
+                for keys in found.keys:
+                    for key in keys:
+                        self.kernel.pop(key, None)
+            entries = [*found.entries, *(entry for part in found.parts for entry in part)]
+            if found.what == CREATE:
+                self.offered += len(entries)
+                if not self.refuses:
+                    self.kernel.update(entries)
+            elif found.what == TOUCH:
+                missing = [key for key, _ in entries if key not in self.kernel]
+            self.pacer.ended(missing)
+        return done
+
+    def second(self, times: int = 1) -> None:
+        for _ in range(times):
+            self.pacer.second(self.size(), self.ready)
+            self.write()
+
+    def equal(self) -> bool:
+        held: dict[bytes, bytes] = {}
+        for table in self.tables:
+            held = {key: body for part in table.slices() for key, body in part} | held
+        return self.kernel == held
+
+
+def test_the_kernel_follows() -> None:
+    scene = Scene()
+    scene.hold(*range(50))
+    scene.second()
+    assert scene.equal() and len(scene.kernel) == 50 and scene.pacer.caught_up
+    scene.hold(*range(10), op=UPDATE, state=4)
+    scene.hold(*range(20, 30), op=DESTROY)
+    scene.hold(100, 101)
+    scene.hold(101, op=DESTROY)  # come and gone between two looks
+    assert scene.journal.waiting == 21
+    scene.second()
+    assert scene.equal() and len(scene.kernel) == 41 and scene.journal.waiting == 0
+
+
+def test_what_has_ended_goes_first_and_what_is_known_comes_last() -> None:
+    scene = Scene()
+    scene.hold(*range(10))
+    scene.second()
+    scene.pacer.second(scene.size(), True)
+    scene.rounds.clear()
+    scene.hold(1, op=DESTROY)
+    scene.hold(2, op=UPDATE, state=5)
+    scene.hold(20)
+    scene.second()
+    assert [what for what in scene.rounds if what != TOUCH] == [DELETE, CREATE, CREATE]
+    scene.hold(3, op=UPDATE, state=5)
+    scene.hold(21)
+    scene.pacer.second(scene.size(), True)
+    found = [one for one in scene.write() if one.what == CREATE]
+    assert [one.known for one in found] == [False, True]
+
+
+def test_all_entries_are_touched_once_a_round_and_what_is_lost_comes_back() -> None:
+    scene = Scene()
+    scene.hold(*range(300))
+    scene.second()
+    lost = [key for key, _ in (flow(7), flow(8))]
+    for key in lost:
+        del scene.kernel[key]
+    scene.second(ROUND + 1)
+    assert scene.equal()
+
+
+def test_a_step_touches_some_shards_only() -> None:
+    scene = Scene()
+    scene.pacer.follow(whole=True)
+    scene.pacer.second(scene.size(), True)
+    assert len(scene.write()) == SHARDS // SHARDS_A_STEP
+    scene.pacer.second(scene.size(), True)
+    assert len(scene.write()) == 1  # a ROUNDth of them is due
+
+
+def test_a_table_that_was_flushed_is_written_again() -> None:
+    scene = Scene()
+    scene.hold(*range(100))
+    scene.second()
+    scene.kernel.clear()
+    scene.second()
+    assert scene.equal()
+    for key in list(scene.kernel)[:12]:  # an eighth may be missing
+        del scene.kernel[key]
+    scene.pacer.second(scene.size(), True)
+    assert scene.journal.whole
+    del scene.kernel[next(iter(scene.kernel))]
+    scene.pacer.second(scene.size(), True)
+    assert not scene.journal.whole
+
+
+@pytest.mark.parametrize(("missing", "noticed"), [(4, False), (5, True)])
+def test_of_a_small_table_four_may_be_missing(missing: int, noticed: bool) -> None:
+    scene = Scene()
+    scene.hold(*range(10))
+    scene.second()
+    for key in list(scene.kernel)[:missing]:
+        del scene.kernel[key]
+    scene.pacer.complete(None)
+    scene.write()
+    assert scene.equal() is noticed
+
+
+def test_what_the_kernel_does_not_take_is_not_offered_every_second() -> None:
+    scene = Scene()
+    scene.hold(*range(100))
+    scene.second()
+    scene.kernel.clear()
+    scene.pacer.second(scene.size(), True)
+    scene.write()
+    scene.kernel.clear()  # it refused them all
+    scene.refuses, scene.offered = True, 0
+    scene.second(5)
+    assert scene.journal.whole and scene.offered <= 300  # not 500, though a touch has found some missing
+
+
+@pytest.mark.parametrize(("entries", "crowded"), [(75, False), (76, True)])
+def test_a_kernel_that_is_nearly_full_is_left_room(entries: int, crowded: bool) -> None:
+    scene = Scene()
+    scene.second()
+    scene.hold(1, 2)
+    scene.pacer.catch_up()
+    scene.pacer.second((entries, 100), True)
+    scene.write()
+    assert (not scene.kernel) is crowded and scene.pacer.caught_up is not crowded
+    scene.pacer.complete(None)  # a takeover does not ask for room
+    assert scene.pacer.next_round((entries, 100), True) is not None or not crowded
+
+
+@pytest.mark.parametrize("size", [None, (1_000_000, 0)])
+def test_who_does_not_know_the_size_writes(size: tuple[int, int] | None) -> None:
+    scene = Scene()
+    scene.hold(1, 2)
+    scene.pacer.second(size, True)
+    scene.write()
+    assert scene.equal()
+
+
+def test_nothing_is_deleted_before_the_survey_is_ready_unless_somebody_waits() -> None:
+    scene = Scene()
+    scene.hold(1, 2)
+    scene.second()
+    scene.ready = False
+    scene.hold(1, op=DESTROY)
+    scene.second()
+    assert len(scene.kernel) == 2
+    scene.pacer.hurry(True)
+    scene.write()
+    assert scene.equal()
+
+
+def test_a_retired_table_leaves_the_kernel_but_for_what_is_held() -> None:
+    scene = Scene(2)
+    scene.hold(*range(100))
+    scene.second()
+    scene.hold(*range(50, 150), table=1)
+    retired, scene.tables[0] = scene.tables[0], Cache(1000, 1 << 20, journal=scene.journal)
+    assert scene.pacer.retire(retired) and not scene.pacer.retire(Cache(1, 1))
+    scene.write()
+    scene.second()
+    assert scene.equal() and len(scene.kernel) == 100
+    scene.pacer.leave()
+    assert not scene.pacer.retire(retired)
+
+
+def test_of_a_flow_in_several_tables_the_first_one_counts() -> None:
+    scene = Scene(3)
+    for table in (2, 1, 0):
+        scene.hold(*range(40 * table, 40 * table + 60), table=table, state=3 + table)
+    scene.pacer.complete(None)
+    scene.write()
+    assert scene.equal() and len(scene.kernel) == 140
+
+
+def test_beside_an_active_group_only_news_is_written_and_nothing_of_ours_is_deleted() -> None:
+    scene = Scene(follow=False)
+    ours = dict([flow(1, state=3), flow(2, state=7), flow(3, state=3)])
+    scene.kernel.update(ours)
+    scene.hold(1, 2, 3, 4)  # 2 has got further here
+    scene.hold(3, op=UPDATE, state=5)
+    scene.pacer.complete(ours.get)
+    assert scene.pacer.completing and scene.pacer.hurried
+    scene.write()
+    assert scene.kernel == ours | dict([flow(3, state=5), flow(4)])
+    assert not scene.pacer.completing and not scene.pacer.hurried
+    scene.pacer.complete(ours.get)
+    scene.hold(1, 4, op=DESTROY)
+    scene.write()
+    assert flow(1)[0] in scene.kernel and flow(4)[0] not in scene.kernel
+
+
+def test_the_pauses() -> None:
+    pacer = Scene().pacer
+    assert pacer.pause(MILLISECOND, False) == REST * MILLISECOND
+    assert pacer.pause(MILLISECOND, True) == HELPER_PAUSE
+    assert pacer.hurry(True) and not pacer.hurry(True)
+    assert pacer.pause(MILLISECOND, False) == 0
+    assert pacer.hurry(False) and not pacer.hurried
+    pacer.complete(None)
+    assert not pacer.hurry(False) and pacer.hurried
+    pacer.leave()
+    assert not pacer.hurry(True)
+
+
+def test_no_part_is_larger_than_a_step() -> None:
+    scene = Scene()
+    scene.hold(*range(2 * KEYS_A_STEP + 1))
+    scene.second()
+    scene.hold(*range(2 * KEYS_A_STEP + 1), op=DESTROY)
+    scene.pacer.second(scene.size(), True)
+    found = scene.pacer.next_round(scene.size(), True)
+    assert found is not None and [len(keys) for keys in found.keys] == [KEYS_A_STEP, KEYS_A_STEP, 1]
+
+
+def test_refreshed_entries_are_touched() -> None:
+    scene = Scene(follow=False)
+    table = Cache(100, 1 << 20)
+    table.apply_all([(NEW, *flow(1))], 0)
+    assert scene.pacer.refresh(table) and not scene.pacer.refresh(Cache(1, 1))
+    found = scene.pacer.next_round(scene.size(), True)
+    assert found is not None and found.what == TOUCH and list(found.entries) == [flow(1)]
+
+
+# The journal
+
+
+def test_nothing_is_noted_while_it_is_off() -> None:
+    journal = Journal()
+    assert not journal.on
+    journal.start(whole=True)
+    assert journal.on and journal.whole and not journal.unsure
+    journal.change(b"a", True)
+    journal.remove(b"b")
+    assert journal.waiting == 2
+    journal.stop()
+    assert not journal.on and not journal.whole and journal.waiting == 0
+    journal.start(whole=False)
+    assert journal.unsure
+
+
+def test_what_comes_and_goes_leaves_no_trace_unless_the_kernel_may_have_it() -> None:
+    journal = Journal()
+    journal.start(whole=True)
+    journal.change(b"a", True)
+    journal.remove(b"a")
+    assert journal.waiting == 0
+    journal.change(b"b", True)
+    journal.doubt()
+    journal.remove(b"b")
+    assert journal.take_gone() == {b"b": None} and not journal.gone
+    journal.change(b"c", True)  # noted as changed: the kernel may get it now
+    journal.change(b"c", True)
+    assert journal.take_changed() == ({}, {b"c": None}) and journal.waiting == 0
+    journal.unsure = False
+    journal.remove(b"d")
+    journal.change(b"d", True)  # its end is not written yet
+    assert journal.take_changed() == ({}, {b"d": None}) and not journal.gone
+
+
+def test_too_many_changes_are_one_walk_and_too_many_ends_are_left_to_their_timeouts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(journals, "CHANGED_MAX", 4)
+    monkeypatch.setattr(journals, "GONE_MAX", 2)
+    journal = Journal()
+    journal.start(whole=True)
+    for number in range(4):
+        journal.change(b"%d" % number, number % 2 == 0)
+    assert journal.whole and journal.waiting == 4
+    journal.change(b"4", True)
+    assert not journal.whole and journal.waiting == 1
+    for number in range(10, 13):
+        journal.remove(b"%d" % number)
+    assert len(journal.gone) == 2 and journal.forgotten == 1
