@@ -90,7 +90,7 @@ MISSED = 3  # heartbeats of the peer, after which it is dead
 BATCH_DELAY = MILLISECOND // 5  # between two batches of deltas; they come in batches as it is
 BATCH_BYTES = 64 * 1024  # of queue, at which they do not wait
 TURN_BYTES = 32 * 1024  # to read or write in a turn of the loop: up to 1000 records, 1.5 ms with their table
-ACK_DELAY = 100 * MILLISECOND  # what somebody waits for is acknowledged at once (ACK_NOW)
+ACK_DELAY = SECOND  # the answer to a heartbeat comes by then; who waits asks for it at once (ACK_NOW)
 LAG_INTERVAL = SECOND  # between two measurements of the lag, each of which is an acknowledgement at once
 
 # Why an end says goodbye, and why it asks for a bulk; an unknown number comes from a later version.
