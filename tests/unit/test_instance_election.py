@@ -440,3 +440,19 @@ def test_without_an_address_of_our_own_a_tie_is_lost() -> None:
     assert group.role is ACTIVE
     group.handle(heard(100, LOWER), 4_000_000_000)
     assert group.role is BACKUP
+
+
+def test_a_resignation_was_forged_when_its_router_goes_on_at_once() -> None:
+    group = started(sync_group(instance()))
+    group.handle(heard(200), 0)
+    group.handle(heard(0), SECOND)
+    group.handle(Tick(), 2 * SECOND)
+    [member] = group.members
+    assert member.role is ACTIVE
+    advert, farewell = heard(200).advert, heard(0).advert
+    assert member.was_deceived(advert, HIGHER, 3 * SECOND - 1)
+    assert not member.was_deceived(farewell, HIGHER, 3 * SECOND - 1), "it says goodbye once more"
+    assert not member.was_deceived(advert, LOWER, 3 * SECOND - 1), "another router"
+    assert not member.was_deceived(advert, HIGHER, 3 * SECOND), "it has listened, and is active again"
+    group.handle(heard(200), 3 * SECOND - 1)
+    assert member.role is BACKUP and not member.was_deceived(advert, HIGHER, 3 * SECOND - 1)
