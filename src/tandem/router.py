@@ -51,6 +51,7 @@ from tandem.plan.result import Plan, Template
 from tandem.scripts import Scripts
 
 MILLISECOND = 1_000_000
+TICK = Tick()
 SORT_PAUSE = 1_000 * MILLISECOND  # between two looks at which routers are known
 START_GRACE = 10_000 * MILLISECOND  # for interfaces and networks to come up when the router boots
 
@@ -345,13 +346,10 @@ class Router:
         self._log.limited(("strangers", settings.name, source), "warning", message)
         return True
 
-    def _tick(self, group: SyncGroup) -> None:
-        self.dispatch(group, Tick())
-
     def _arm(self, group: SyncGroup) -> None:
         if self.groups.get(group.settings.name) is group:
             key = ("group", group.settings.name)
-            self._loop.call_at(key, group.next_deadline(), lambda _now: self._tick(group))
+            self._loop.call_at(key, group.next_deadline(), lambda _now: self.dispatch(group, TICK))
 
     def _refresh(self, now: int) -> None:
         """Renew the addresses' lifetime three times before it ends."""
@@ -364,7 +362,7 @@ class Router:
     def _wake(self, group: SyncGroup, now: int) -> None:
         """Before addresses that are gone come back: has the group lost its role in its sleep?"""
         if group.overslept(now):
-            self.dispatch(group, Tick())
+            self.dispatch(group, TICK)
 
     def _failed(self, failures: Iterable[EffectFailed]) -> None:
         for failure in failures:

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from tandem.core.actions import Announce, Contested, HandOver, Remove, Reunite, SendAdvert
-from tandem.core.events import Partner, Restored, Reunited, Start, Synchronised, Tick
+from tandem.core.actions import Action, Announce, Contested, HandOver, Remove, Reunite, SendAdvert
+from tandem.core.events import Failover, Partner, Restored, Reunited, Start, Synchronised, Tick
 from tandem.core.limits import ANNOUNCE_LIMIT, REUNION_LIMIT
 from tandem.core.reload import sibling
 from tandem.core.reunion import (
@@ -219,3 +219,15 @@ def test_a_late_loop_does_not_make_the_wait_longer() -> None:
     group.handle(BETTER_ADVERT, 10 * SECOND)
     run(group, 10 * SECOND + REUNION_LIMIT - 1)
     assert Remove(("LAN",)) in group.handle(BETTER_ADVERT, 10 * SECOND + REUNION_LIMIT)
+
+
+def test_a_reunion_ends_with_the_role() -> None:
+    """A router that is active again later does not say that it was contested before."""
+    group = active()
+    assert Reunite("LAN") in group.handle(LESSER_ADVERT, 10 * SECOND)
+    group.handle(Failover(), 11 * SECOND)
+    assert group.role is Role.BACKUP
+    done: list[Action] = []
+    while (due := group.next_deadline()) is not None and due < 10 * SECOND + 2 * ANNOUNCE_LIMIT:
+        done += group.handle(Tick(), due) + group.handle(Restored(), due)
+    assert group.role is Role.ACTIVE and not of(Contested, done)

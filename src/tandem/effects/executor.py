@@ -82,11 +82,33 @@ class Executor:
     def execute(self, actions: Sequence[Action]) -> list[EffectFailed]:
         """Do the actions in order; return the failures that an active router cannot live with."""
         failed: list[EffectFailed] = []
-        moved = False
+        moved = False  # whether an instance was installed or withdrawn
         for action in actions:
-            moved = moved or isinstance(action, Install | Withdraw)
             try:
-                failed += self._do(action)
+                match action:
+                    case SendAdvert(name, priority):
+                        self._advertise(self.endpoints[name], priority)
+                    case Install(names):
+                        moved = True
+                        failed += self._install([self.endpoints[name] for name in names])
+                    case Remove(names):
+                        for name in names:
+                            self._remove(self.endpoints[name])
+                    case RaiseMacs(names):
+                        for name in names:
+                            self._raise_mac(self.endpoints[name])
+                    case Withdraw(names):
+                        moved = True
+                        self._withdraw([self.endpoints[name] for name in names])
+                    case Announce(name, repeat):
+                        self._announce(self.endpoints[name], repeat)
+                    case Greet(name):
+                        self._greet(self.endpoints[name])
+                    case Transition() | GroupTransition() | Contested():
+                        self._told(action)
+                    case _:
+                        if self._connections is not None:
+                            self._tell_connections(self._connections, action)
             except Exception as error:  # noqa: BLE001 - what comes after this action is wanted all the same
                 self._caught(error)
                 if isinstance(action, Install):
@@ -95,32 +117,6 @@ class Executor:
         for guard in self._guards() if moved else ():  # after the transitions: DHCP may stay silent longer
             guard.set_active(self._installed())
         return failed
-
-    def _do(self, action: Action) -> list[EffectFailed]:
-        """Do one of the actions; return the failures that an active router cannot live with."""
-        match action:
-            case SendAdvert(name, priority):
-                self._advertise(self.endpoints[name], priority)
-            case Install(names):
-                return self._install_all([self.endpoints[name] for name in names])
-            case Remove(names):
-                for name in names:
-                    self._remove(self.endpoints[name])
-            case RaiseMacs(names):
-                for name in names:
-                    self._raise_mac(self.endpoints[name])
-            case Withdraw(names):
-                self._withdraw([self.endpoints[name] for name in names])
-            case Announce(name, repeat):
-                self._announce(self.endpoints[name], repeat)
-            case Greet(name):
-                self._greet(self.endpoints[name])
-            case Transition() | GroupTransition() | Contested():
-                self._told(action)
-            case _:
-                if self._connections is not None:
-                    self._tell_connections(self._connections, action)
-        return []
 
     def _tell_connections(self, connections: Connections, action: Action) -> None:
         match action:
@@ -175,7 +171,7 @@ class Executor:
             self._raise_mac(endpoint)
         if endpoint is None or not endpoint.installed:
             return []
-        return self._install(endpoint, self._firewall_failures())
+        return self._install([endpoint])
 
     def take_plan(self, plan: Plan, stale: Iterable[Template]) -> None:
         """Go over to the plan of a reload; `stale` removes what it no longer has."""
@@ -224,19 +220,20 @@ class Executor:
             # A backup may have taken over meanwhile, and told the hosts so.
             self._announce(endpoint, endpoint.settings.garp.repeat)
 
-    def _install_all(self, endpoints: list[Endpoint]) -> list[EffectFailed]:
+    def _install(self, endpoints: list[Endpoint]) -> list[EffectFailed]:
         """Install a group: one nftables transaction for all, and then each member's batch."""
         for endpoint in endpoints:
             endpoint.installed = True
         self._switch.set_active(self._installed())
         firewall = self._firewall_failures()
-        return [failure for endpoint in endpoints for failure in self._install(endpoint, firewall)]
-
-    def _install(self, endpoint: Endpoint, firewall: Iterable[Failure]) -> list[EffectFailed]:
-        if isinstance(endpoint.up, Unbound):
-            missing = ", ".join(endpoint.up.missing)
-            return [EffectFailed(endpoint.settings.name, f"no interface {missing}")]
-        return _failures(endpoint, [*firewall, *self._rtnl.send(endpoint.up)])
+        failed: list[EffectFailed] = []
+        for endpoint in endpoints:
+            if isinstance(endpoint.up, Unbound):
+                missing = ", ".join(endpoint.up.missing)
+                failed.append(EffectFailed(endpoint.settings.name, f"no interface {missing}"))
+            else:
+                failed += _failures(endpoint, [*firewall, *self._rtnl.send(endpoint.up)])
+        return failed
 
     def _raise_mac(self, endpoint: Endpoint) -> None:
         """Set the macvlan up, also another one that an active instance has got."""
