@@ -17,6 +17,7 @@ from tandem.core.actions import (
     Transition,
     Withdraw,
 )
+from tandem.core.damping import Damping
 from tandem.core.events import (
     EffectFailed,
     Event,
@@ -512,3 +513,18 @@ def test_announcements_belong_to_each_member() -> None:
         (100_000_000, [Announce("LAN", 1)]),
         (300_000_000, [Announce("LAN", 5)]),
     ]
+
+
+def test_only_a_role_that_is_won_or_lost_counts_for_damping() -> None:
+    group = started(sync_group(instance("LAN"), instance("WAN")))
+    group.damping = Damping(2, 60 * SECOND)
+    for up in (False, True) * 3:
+        group.handle(TrackerChanged("interface", "lan", up), SECOND)
+    assert group.damping.until(SECOND) is None, "a backup that is in fault and comes back"
+    run(group, 6 * SECOND)
+    assert group.role is ACTIVE
+    run(group, 9 * SECOND)
+    feed(group, 9 * SECOND, heard(50, LOWER), heard(50, LOWER))
+    assert group.damping.until(9 * SECOND) is None, "an active router that goes on"
+    group.handle(Failover(), 9 * SECOND)
+    assert group.damping.until(9 * SECOND) is not None
