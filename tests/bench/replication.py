@@ -6,7 +6,7 @@
     lag      a stream of 20,000: lag.py
     burst    new entries put into the active's kernel at RATE: events come as fast, without a router's work
     crowd    200 TCP connections among 100,000 other flows; the active loses its power
-    takeover the same without traffic, both cores busy, with 0 to 300,000 flows: takeover.py
+    takeover power loss while both cores are busy, with 0 to 300,000 flows: takeover.py
     gate     what `guarantee 'connection'` costs a connection
 
 Tandem's backup puts what it is told into its kernel as well, which conntrackd's does not do before it takes
