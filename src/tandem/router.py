@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 from tandem.admission import Admission
 from tandem.config.diff import Succession, succession
-from tandem.config.schema import SyncPeer
+from tandem.config.schema import Peer
 from tandem.core.actions import GroupTransition, Transition
 from tandem.core.damping import Damping
 from tandem.core.events import (
@@ -223,11 +223,12 @@ class Router:
         self._sort_soon()
 
     def _expect_peers(self) -> None:
-        sync = self.plan.config.conntrack_sync
-        peers = () if sync is None else sync.peers
+        peers = self.plan.config.peers
         self.strangers.expect(peer.name for peer in peers)
         segments = [instance.name for instance in self.plan.config.instances]
         self.neighbours.expect({peer.name: _addresses(peer) for peer in peers}, segments)
+        sync = self.plan.config.conntrack_sync
+        self.neighbours.replicate(sync.peers if sync is not None else ())
         self._tell_partner_soon()
 
     def neighbour(self, name: str, event: str) -> None:
@@ -533,7 +534,7 @@ class Router:
         return news
 
 
-def _addresses(peer: SyncPeer) -> frozenset[bytes]:
+def _addresses(peer: Peer) -> frozenset[bytes]:
     """The packed addresses of a peer, without the interfaces of link-local ones."""
     return frozenset(pack(path.address.partition("%")[0]) for path in peer.paths)
 

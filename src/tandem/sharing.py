@@ -232,12 +232,11 @@ class Sharing:
 
     def _peers(self, plan: Plan) -> list[Peer]:
         """Return the routers that `plan` has a channel to, on the devices of now."""
-        settings = plan.config.conntrack_sync
-        if settings is None:
+        if not plan.config.peers:
             return []
-        from tandem.replication.configured import on_devices, peers
+        from tandem.peers import of_config
 
-        return peers(on_devices(settings, self._interfaces.links.device), plan.config.globals.router_id)
+        return of_config(plan.config, self._interfaces.links.device)
 
     def _make_channel(self, peers: list[Peer]) -> Channel:
         """Make the channel; only this loads its modules, so that routers without it save the memory."""

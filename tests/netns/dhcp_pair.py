@@ -117,9 +117,8 @@ class DhcpTandem(Tandem):
         text = tandem_uci(self.instances, options={"address_lifetime": self.lifetime})
         if self.replicate:
             text += f"""
-config conntrack_sync
-\toption enabled '1'
-\tlist peer '192.168.1.{4 - self.number}'
+config peer 'other'
+\tlist address '192.168.1.{4 - self.number}'
 \toption secret '{SECRET}'
 \toption heartbeat '0.2'
 """

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tandem.config.schema import Config, ConntrackSync, SyncPath, SyncPeer
+from tandem.config.schema import Config, Peer, PeerPath
 from tandem.core.settings import Address, Instance
 from tandem.plan import encode_guard, encode_nft, encode_switch
 from tests.lab import netns
@@ -81,9 +81,9 @@ def test_translated_and_refused(where: str) -> None:
 
 def test_not_tracked(where: str) -> None:
     """Adverts and the channel, by every address of each peer."""
-    paths = (SyncPath("192.168.9.3", None, None, 3780), SyncPath("fe80::3%lan", None, None, 3780))
-    sync = ConntrackSync(peers=(SyncPeer("r2", paths),))
-    parts = encode_nft.notrack(Config(instances=(), conntrack_sync=sync))
+    paths = (PeerPath("192.168.9.3", None, None, 3780), PeerPath("fe80::3%lan", None, None, 3780))
+    peers = (Peer("r2", paths),)
+    parts = encode_nft.notrack(Config(instances=(), peers=peers))
     assert load(where, parts["notrack"]) == 0
     holds(where, "not_tracked")
     assert load(where, parts["no_notrack"]) == 0 and shown(where) == ""

@@ -103,11 +103,13 @@ class End:
         self.held = Table(self.own)
         self.position = 0
         self.events: list[Event] = []
+        self.replicates = True
         self.session: Session = None  # type: ignore[assignment]
 
     def begin(self, initiator: bool, now: int) -> None:
         nonce = next(_nonces).to_bytes(16, "big")
-        self.session = Session(initiator, self.settings, nonce, (self.own, self.held), now)
+        tables = (self.own, self.held) if self.replicates else None
+        self.session = Session(initiator, self.settings, nonce, tables, now)
 
     def change(self, records: list[Record], now: int, urgent: bool = False) -> int:
         """Change our own table and tell the peer; the position of the last record."""

@@ -16,9 +16,8 @@ from tandem.channel.session import Settings
 from tandem.config import options
 from tandem.config.effective import render
 from tandem.config.load import Loaded, load_text
-from tandem.config.schema import Config, ConntrackSync, SyncPath, SyncPeer
+from tandem.config.schema import Config, ConntrackSync, Peer, PeerPath
 from tandem.core.settings import Instance
-from tandem.replication import configured
 
 SECRET = "correct horse battery staple"
 HEAD = "config conntrack_sync 'sync'\n"
@@ -35,12 +34,30 @@ def load(*lines: str, more: str = "") -> Loaded:
     return load_text(HEAD + "".join(f"\t{line}\n" for line in lines) + more, "f")
 
 
-def good(*lines: str, more: str = "") -> ConntrackSync:
+def whole(*lines: str, more: str = "") -> Config:
+    """The configuration, in which nothing is wrong."""
     loaded = load(*lines, more=more)
     assert [str(problem) for problem in (*loaded.errors, *loaded.warnings)] == []
     assert loaded.config is not None
-    assert loaded.config.conntrack_sync is not None
-    return loaded.config.conntrack_sync
+    return loaded.config
+
+
+def good(*lines: str, more: str = "") -> ConntrackSync:
+    found = whole(*lines, more=more).conntrack_sync
+    assert found is not None
+    return found
+
+
+def peers(*lines: str, more: str = "") -> tuple[Peer, ...]:
+    found = whole(*lines, more=more)
+    assert found.conntrack_sync is not None
+    assert found.conntrack_sync.peers == tuple(peer.name for peer in found.peers)
+    return found.peers
+
+
+def peer(*lines: str, more: str = "") -> Peer:
+    (found,) = peers(*lines, more=more)
+    return found
 
 
 def messages(loaded: Loaded) -> list[str]:
@@ -56,16 +73,13 @@ def warnings(loaded: Loaded) -> list[str]:
 
 
 def test_least() -> None:
-    assert good(PEER, KEY) == ConntrackSync(
-        peers=(SyncPeer("192.168.1.3", (SyncPath("192.168.1.3"),)),),
-        secrets=((1, SECRET.encode()),),
-        key_id=1,
-    )
+    assert good(PEER, KEY) == ConntrackSync(("192.168.1.3",))
+    assert peer(PEER, KEY) == Peer("192.168.1.3", (PeerPath("192.168.1.3"),), ((1, SECRET.encode()),), 1)
 
 
 def test_defaults_are_those_of_the_session() -> None:
-    sync, session = good(PEER, KEY), Settings({1: SECRET.encode()}, 1)
-    ours = sync.heartbeat_ms, sync.digest_interval_ms, sync.stall_timeout_ms
+    sync, one, session = good(PEER, KEY), peer(PEER, KEY), Settings({1: SECRET.encode()}, 1)
+    ours = one.heartbeat_ms, sync.digest_interval_ms, one.stall_timeout_ms
     theirs = session.heartbeat, session.digest_interval, session.stall_timeout
     assert tuple(number * 1_000_000 for number in ours) == theirs
     assert sync.queue_limit == session.queue_limit
@@ -80,14 +94,12 @@ def test_none_and_disabled() -> None:
 @pytest.mark.parametrize(
     ("line", "field", "expected"),
     [
-        ("option heartbeat '0.25'", "heartbeat_ms", 250),
         ("list address '10.0.0.0/8 2001:DB8::/32'", "only_networks", ("10.0.0.0/8", "2001:db8::/32")),
         ("list ignore_address '10.0.0.1'", "ignore_networks", ("10.0.0.1/32",)),
         ("list protocol 'TCP'\n\tlist protocol 'udp 200'", "protocols", (6, 17, 200)),
         ("option ignore_protocol 'icmp icmpv6'", "ignore_protocols", (1, 58)),
         ("list tcp_state 'established'\n\tlist tcp_state 'TIME_WAIT'", "tcp_states", (3, 7)),
         ("option zone '0 7'", "zones", (0, 7)),
-        ("option max_hops '2'", "max_hops", 2),
         ("option local '1'", "local", True),
         ("option limit_entries '1000000'", "limit_entries", 1_000_000),
         ("option limit_bytes '200m'", "limit_bytes", 200 << 20),
@@ -114,48 +126,97 @@ def test_option(line: str, field: str, expected: Any) -> None:
 # peers
 
 
-def one_path(text: str, *lines: str) -> SyncPath:
-    (peer,) = good(f"list peer '{text}'", KEY, *lines).peers
-    (path,) = peer.paths
-    assert peer.name == path.address.partition("%")[0]
+@pytest.mark.parametrize(
+    ("line", "field", "expected"),
+    [
+        ("option heartbeat '0.25'", "heartbeat_ms", 250),
+        ("option stall_timeout '5'", "stall_timeout_ms", 5000),
+        ("option max_hops '2'", "max_hops", 2),
+    ],
+)
+def test_option_of_a_peer(line: str, field: str, expected: Any) -> None:
+    assert getattr(peer(PEER, KEY, line), field) == expected
+    section = f"{R2}\t{line}\n\t{KEY}\n"
+    assert getattr(peer(more=section), field) == expected
+    other = re.sub(r"'.*'", "'9'", line)
+    found = peers("list peer 'r2 192.168.1.9'", KEY, other, more=section)
+    assert [getattr(one, field) for one in found] == [expected, 9 if field == "max_hops" else 9000]
+
+
+def test_peers_by_themselves() -> None:
+    """A peer section with a key is a peer, and needs no conntrack_sync."""
+    alone = load_text(f"{R2}\t{KEY}\n\toption port '3781'\n\toption router_id 'two'\n", "f").config
+    assert alone is not None and alone.conntrack_sync is None
+    assert alone.peers == (
+        Peer(
+            "r2",
+            (PeerPath("10.0.0.2", "10.0.0.1", "eth3", 3781), PeerPath("192.168.1.3", port=3781)),
+            ((1, SECRET.encode()),),
+            1,
+            router_id="two",
+        ),
+    )
+    # Connections are replicated with all of them, or with those that are listed.
+    three = f"{R2}\t{KEY}\nconfig peer 'r3'\n\toption address '192.168.1.4'\n\toption insecure '1'\n"
+    assert good(more=three).peers == ("r2", "r3")
+    both = whole("list peer 'r3'", more=three)
+    assert both.conntrack_sync is not None and both.conntrack_sync.peers == ("r3",)
+    assert [one.name for one in both.peers] == ["r3", "r2"]
+    # One without a key is for unicast_peer only, and one that is not enabled is no peer.
+    assert load_text(R2, "f").config == Config()
+    off = load_text(f"{R2}\t{KEY}\n\toption enabled '0'\n{HEAD}", "f")
+    assert (off.config, off.warnings) == (Config(), ())
+    off = load_text(f"{HEAD}\toption enabled '0'\n\tlist peer 'r2'\n{R2}\t{KEY}\n", "f")
+    assert (off.config, off.warnings) == (Config(), ())
+
+
+def test_a_peer_is_not_this_router() -> None:
+    text = f"config globals\n\toption router_id 'one'\n{R2}\t{KEY}\n\toption router_id 'one'\n"
+    assert messages(load_text(text, "f")) == ["router_id: is the name of this router itself"]
+
+
+def one_path(text: str, *lines: str) -> PeerPath:
+    found = peer(f"list peer '{text}'", KEY, *lines)
+    (path,) = found.paths
+    assert found.name == path.address.partition("%")[0]
     return path
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("10.0.0.2 dev eth3 src 10.0.0.1", SyncPath("10.0.0.2", "10.0.0.1", "eth3")),
-        ("2001:DB8::2 src 2001:db8::1", SyncPath("2001:db8::2", "2001:db8::1")),
-        ("fe80::2 dev eth3", SyncPath("fe80::2%eth3", None, "eth3")),
-        ("fe80::2%eth3", SyncPath("fe80::2%eth3", None, "eth3")),
-        ("fe80::2%eth3 src fe80::1", SyncPath("fe80::2%eth3", "fe80::1%eth3", "eth3")),
-        ("2001:db8::2 dev eth3 src fe80::1", SyncPath("2001:db8::2", "fe80::1%eth3", "eth3")),
+        ("10.0.0.2 dev eth3 src 10.0.0.1", PeerPath("10.0.0.2", "10.0.0.1", "eth3")),
+        ("2001:DB8::2 src 2001:db8::1", PeerPath("2001:db8::2", "2001:db8::1")),
+        ("fe80::2 dev eth3", PeerPath("fe80::2%eth3", None, "eth3")),
+        ("fe80::2%eth3", PeerPath("fe80::2%eth3", None, "eth3")),
+        ("fe80::2%eth3 src fe80::1", PeerPath("fe80::2%eth3", "fe80::1%eth3", "eth3")),
+        ("2001:db8::2 dev eth3 src fe80::1", PeerPath("2001:db8::2", "fe80::1%eth3", "eth3")),
     ],
 )
-def test_path(text: str, expected: SyncPath) -> None:
+def test_path(text: str, expected: PeerPath) -> None:
     assert one_path(text) == expected
 
 
 def test_what_the_section_says_for_all_peers() -> None:
     lines = "option source '192.168.1.2'", "option interface 'br-lan'", "option port '3781'"
-    assert one_path("192.168.1.3", *lines) == SyncPath("192.168.1.3", "192.168.1.2", "br-lan", 3781)
-    assert one_path("fe80::3", "option source 'fe80::2'", "option interface 'br-lan'") == SyncPath(
+    assert one_path("192.168.1.3", *lines) == PeerPath("192.168.1.3", "192.168.1.2", "br-lan", 3781)
+    assert one_path("fe80::3", "option source 'fe80::2'", "option interface 'br-lan'") == PeerPath(
         "fe80::3%br-lan", "fe80::2%br-lan", "br-lan"
     )
     # It is not for a path that says something itself, nor is the source for the other family.
-    sync = good("list peer 'r2 2001:db8::9'", KEY, "option source '192.168.1.2'", more=R2)
-    assert sync.peers == (
-        SyncPeer("r2", (SyncPath("10.0.0.2", "10.0.0.1", "eth3"), SyncPath("192.168.1.3", "192.168.1.2"))),
-        SyncPeer("2001:db8::9", (SyncPath("2001:db8::9"),)),
-    )
+    found = peers("list peer 'r2 2001:db8::9'", KEY, "option source '192.168.1.2'", more=R2)
+    assert {one.name: one.paths for one in found} == {
+        "r2": (PeerPath("10.0.0.2", "10.0.0.1", "eth3"), PeerPath("192.168.1.3", "192.168.1.2")),
+        "2001:db8::9": (PeerPath("2001:db8::9"),),
+    }
 
 
 def test_a_word_of_a_path_may_be_the_name_of_a_peer() -> None:
-    sync = good(
+    found = peers(
         "list peer '10.0.0.9 dev wan'", "list peer 'wan'", KEY, more=R2.replace("peer 'r2'", "peer 'wan'")
     )
-    assert [peer.name for peer in sync.peers] == ["10.0.0.9", "wan"]
-    assert sync.peers[0].paths == (SyncPath("10.0.0.9", None, "wan"),)
+    assert [one.name for one in found] == ["10.0.0.9", "wan"]
+    assert found[0].paths == (PeerPath("10.0.0.9", None, "wan"),)
 
 
 def unicast(interface: str, addresses: str) -> Instance:
@@ -199,16 +260,19 @@ def secret_file(path: pathlib.Path, data: bytes = SECRET.encode() + b"\n", mode:
 def test_secret_file(tmp_path: pathlib.Path) -> None:
     for data in (SECRET, SECRET + "\n", SECRET + "\r\n"):
         path = secret_file(tmp_path / "secret", data.encode())
-        assert good(PEER, f"option secret_file '{path}'").secrets == ((1, SECRET.encode()),)
+        assert peer(PEER, f"option secret_file '{path}'").secrets == ((1, SECRET.encode()),)
+        assert peer(more=f"{R2}\toption secret_file '{path}'\n").secrets == ((1, SECRET.encode()),)
 
 
 def test_rotation(tmp_path: pathlib.Path) -> None:
     new = secret_file(tmp_path / "new", b"another secret, as long")
-    sync = good(PEER, KEY, f"list key '2:{new}'")
-    assert (sync.secrets, sync.key_id) == (((1, SECRET.encode()), (2, b"another secret, as long")), 1)
-    assert good(PEER, KEY, f"list key '2:{new}'", "option key_id '2'").key_id == 2
-    sync = good(PEER, f"list key '2:{new}'")
-    assert (sync.secrets, sync.key_id) == (((2, b"another secret, as long"),), 2)
+    for lines in ((KEY, f"list key '2:{new}'"), (f"list key '2:{new}'", KEY)):
+        both = ((1, SECRET.encode()), (2, b"another secret, as long"))
+        for found in (peer(PEER, *lines), peer(more=R2 + "".join(f"\t{line}\n" for line in lines))):
+            assert (found.secrets, found.key_id) == (both, 1)
+    assert peer(PEER, KEY, f"list key '2:{new}'", "option key_id '2'").key_id == 2
+    found = peer(PEER, f"list key '2:{new}'")
+    assert (found.secrets, found.key_id) == (((2, b"another secret, as long"),), 2)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +324,7 @@ def test_secrets_are_masked() -> None:
     assert "\tlist key '1:***'\n\tlist key '7:***'\n\toption key_id '7'\n" in text
     again = load_text(text, "f")
     assert [str(problem) for problem in again.errors] == [
-        f"f:{line}: section 'sync' (conntrack_sync), option 'key', value '***': is what tandem shows in the"
+        f"f:{line}: section '192.168.1.3' (peer), option 'key', value '***': is what tandem shows in the"
         " place of a secret: write the secret itself"
         for line, found in enumerate(text.splitlines(), 1)
         if "list key" in found
@@ -330,21 +394,20 @@ def test_example(tmp_path: pathlib.Path) -> None:
     )
     secrets = [secret_file(tmp_path / name) for name in ("secret", "secret2")]
     text = text.replace("'/etc/tandem/secret'", f"'{secrets[0]}'").replace("/etc/tandem/secret2", secrets[1])
-    text = text.replace("/etc/tandem/secret-r3", secrets[0])
     loaded = load_text(text, "f")
     assert (messages(loaded), warnings(loaded)) == ([], [])
     assert loaded.config
-    assert loaded.config.conntrack_sync == ConntrackSync(
-        peers=(
-            SyncPeer("192.168.1.3", (SyncPath("192.168.1.3", None, "br-lan"),)),
-            SyncPeer(
-                "r3",
-                (SyncPath("10.0.0.3", "10.0.0.2", "eth3"), SyncPath("192.168.1.5", None, "br-lan")),
-                SECRET.encode(),
-            ),
+    assert loaded.config.peers == (
+        Peer(
+            "r2",
+            (PeerPath("10.0.0.3", "10.0.0.2", "eth3"), PeerPath("192.168.1.3")),
+            ((1, SECRET.encode()), (2, SECRET.encode())),
+            1,
+            router_id="router2",
         ),
-        secrets=((1, SECRET.encode()), (2, SECRET.encode())),
-        key_id=1,
+    )
+    assert loaded.config.conntrack_sync == ConntrackSync(
+        peers=("r2",),
         ignore_networks=("192.168.9.0/24",),
         ignore_protocols=(1,),
         tcp_states=(1, 2, 3),
@@ -360,13 +423,11 @@ def test_a_peer_with_a_secret_of_its_own(tmp_path: pathlib.Path) -> None:
     other = "quite another secret"
     file = secret_file(tmp_path / "r2", other.encode())
     for line in (f"option secret '{other}'", f"option secret_file '{file}'"):
-        found = good(KEY, "list peer 'r2'", "list peer '192.168.1.9'", more=f"{R2}\t{line}\n")
-        assert [peer.secret for peer in found.peers] == [other.encode(), b""]
-        assert found.secrets == ((1, SECRET.encode()),)
+        found = peers(KEY, "list peer 'r2'", "list peer '192.168.1.9'", more=f"{R2}\t{line}\n")
+        assert [one.secrets for one in found] == [((1, other.encode()),), ((1, SECRET.encode()),)]
         assert other not in repr(found)
-    alone = good("list peer 'r2'", more=f"{R2}\toption secret '{other}'\n")
-    assert (alone.secrets, alone.key_id, alone.insecure) == ((), 0, False)
-    assert configured.session(alone, "").insecure is False
+    alone = peer("list peer 'r2'", more=f"{R2}\toption secret '{other}'\n")
+    assert (alone.secrets, alone.key_id, alone.insecure) == (((1, other.encode()),), 1, False)
     loaded = load("list peer 'r2'", "option insecure '1'", more=f"{R2}\toption secret '{other}'\n")
     assert messages(loaded) == ["insecure: contradicts the secret of peer 'r2'"]
     loaded = load("list peer 'r2'", "list peer '192.168.1.9'", more=f"{R2}\toption secret '{other}'\n")

@@ -20,9 +20,9 @@ from tandem.config.schema import (
     ConntrackSync,
     DhcpGateway,
     Globals,
+    Peer,
+    PeerPath,
     Script,
-    SyncPath,
-    SyncPeer,
     from_plain,
     plain,
 )
@@ -205,26 +205,26 @@ SECRET = b"a secret that is long enough"
 
 
 def unmasked(text: str) -> str:
-    """The rendered text with the secrets of conntrack_sync, all the same, written back."""
-    return re.sub(r"(\tlist key '\d+:|\toption secret ')\*\*\*'", rf"\1{SECRET.decode()}'", text)
+    """The rendered text with the secrets of the peers, all the same, written back."""
+    return re.sub(r"(\tlist key '\d+:)\*\*\*'", rf"\1{SECRET.decode()}'", text)
 
 
 @st.composite
-def sync_paths(draw: st.DrawFn, number: int, port: int) -> SyncPath:
+def sync_paths(draw: st.DrawFn, number: int, port: int) -> PeerPath:
     family = draw(st.sampled_from([4, 6]))
     # ours and the peers' differ, and no peer has the address of another
     address = f"172.16.{number // 256}.{number % 256 + 1}" if family == 4 else f"2001:db8:1::{number + 1:x}"
     interface = draw(maybe(devices))
     if family == 6 and interface and draw(st.booleans()):
-        return SyncPath(f"fe80::{number + 1:x}%{interface}", f"fe80::ffff%{interface}", interface, port)
-    return SyncPath(address, draw(maybe(hosts(family))), interface, port)
+        return PeerPath(f"fe80::{number + 1:x}%{interface}", f"fe80::ffff%{interface}", interface, port)
+    return PeerPath(address, draw(maybe(hosts(family))), interface, port)
 
 
 sync_sizes = st.integers(1 << 16, 1 << 30) | st.integers(1 << 6, 1 << 18).map(lambda n: n << 10)
 
 
 @st.composite
-def conntrack_syncs(draw: st.DrawFn) -> ConntrackSync:
+def peers_of(draw: st.DrawFn) -> tuple[Peer, ...]:
     port = draw(st.integers(1, 65535))
     peers = []
     for number in range(draw(st.integers(1, 3))):
@@ -232,27 +232,36 @@ def conntrack_syncs(draw: st.DrawFn) -> ConntrackSync:
         paths = tuple(draw(sync_paths(8 * number + path, port)) for path in range(count))
         own_name = count == 1 and draw(st.booleans())
         name = paths[0].address.partition("%")[0] if own_name else f"{draw(names)}{number}"
-        peers.append(SyncPeer(name, paths))
-    key_ids = sorted(draw(st.sets(st.integers(1, 255), max_size=3)))
-    if draw(st.booleans()):  # a secret of its own: of one peer beside the common one, or of all
-        own = 1 if key_ids else len(peers)
-        peers[:own] = [replace(peer, secret=SECRET) for peer in peers[:own]]
+        key_ids = sorted(draw(st.sets(st.integers(1, 255), max_size=3)))
+        heartbeat = draw(st.integers(10, 60_000))
+        peers.append(
+            Peer(
+                name,
+                paths,
+                secrets=tuple((key_id, SECRET) for key_id in key_ids),
+                key_id=draw(st.sampled_from(key_ids)) if key_ids else 0,
+                insecure=not key_ids,
+                router_id=draw(maybe(names)) or "",
+                max_hops=draw(st.integers(1, 255)),
+                heartbeat_ms=heartbeat,
+                stall_timeout_ms=draw(st.integers(max(heartbeat + 1, 100), 600_000)),
+            )
+        )
+    return tuple(peers)
+
+
+@st.composite
+def conntrack_syncs(draw: st.DrawFn, peers: tuple[Peer, ...]) -> ConntrackSync:
     networks, ignored, protocols, ignored_protocols = (
         tuple(draw(st.lists(one, max_size=2, unique=True)))
         for one in (prefixes(4), prefixes(6), st.integers(0, 255), st.integers(0, 255))
     )
     guarantee = draw(maybe(st.just("connection")))
     states = draw(st.sets(st.integers(1, 9)).filter(lambda found: not guarantee or 1 in found or not found))
-    heartbeat = draw(st.integers(10, 60_000))
     return ConntrackSync(
-        peers=tuple(peers),
-        secrets=tuple((key_id, SECRET) for key_id in key_ids),
-        key_id=draw(st.sampled_from(key_ids)) if key_ids else 0,
-        insecure=not key_ids and not all(peer.secret for peer in peers),
-        max_hops=draw(st.integers(1, 255)),
-        heartbeat_ms=heartbeat,
+        peers=tuple(peer.name for peer in peers),
+        port=peers[0].paths[0].port,
         digest_interval_ms=draw(st.integers(1000, 3_600_000)),
-        stall_timeout_ms=draw(st.integers(max(heartbeat + 1, 100), 600_000)),
         only_networks=networks,
         ignore_networks=() if networks else ignored,
         protocols=protocols,
@@ -312,6 +321,7 @@ def configs(draw: st.DrawFn) -> Config:
         groups.append(Group(group_name, tuple(i.name for i in found[:2]), tracks, draw(notifies)))
     grouped = groups[0].members if groups else ()
     groups += [Group(i.name, (i.name,), implicit=True) for i in found if i.name not in grouped]
+    peers = draw(st.just(()) | peers_of())
     return Config(
         globals=Globals(
             enabled=draw(st.booleans()),
@@ -332,7 +342,8 @@ def configs(draw: st.DrawFn) -> Config:
         ),
         static_routes=tuple(draw(st.lists(routes(static=True), max_size=2))),
         static_rules=tuple(draw(st.lists(rules(), max_size=2))),
-        conntrack_sync=draw(maybe(conntrack_syncs())),
+        peers=peers,
+        conntrack_sync=draw(maybe(conntrack_syncs(peers[: draw(st.integers(1, 3))]))) if peers else None,
         dhcp_gateway=draw(dhcp_gateways) if any(instance.dhcp for instance in found) else None,
     )
 

@@ -16,16 +16,17 @@ import pytest
 from tandem.config import option as rows
 from tandem.config.option import KEEPS, NEXT, ROLE, SESSION, START, Option
 from tandem.config.options import SECTIONS
-from tandem.config.schema import ConntrackSync, DhcpGateway, Globals, Script, SyncPeer
+from tandem.config.schema import Config, ConntrackSync, DhcpGateway, Globals, Peer, PeerPath, Script
 from tandem.control import options_command
 from tandem.core.settings import Garp, Group, Instance, Notify
+from tandem.peers import of_config
 
 SETTINGS: dict[str, type[Any]] = {
     "globals": Globals,
     "vrrp_instance": Instance,
     "vrrp_sync_group": Group,
     "vrrp_script": Script,
-    "peer": SyncPeer,
+    "peer": Peer,
     "conntrack_sync": ConntrackSync,
     "dhcp_gateway": DhcpGateway,
 }
@@ -36,7 +37,8 @@ TOGETHER = {
     "vrrp_instance": {"initial_master", "preempt", "multicast_group", "track_primary", "tracks"},
     "vrrp_sync_group": {"tracks", "implicit"},
     "vrrp_script": {"user", "group"},
-    "conntrack_sync": {"peers", "secrets"},
+    "peer": {"secrets"},
+    "conntrack_sync": {"port"},
 }
 ALL = [
     pytest.param(section, name, row, id=f"{section}.{name}")
@@ -116,25 +118,25 @@ def test_a_new_option_is_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_ends_sessions_is_what_the_table_says() -> None:
     """An option of the channel ends sessions exactly when what a session is made of contains it."""
-    from tandem.config.schema import SyncPath
-
-    peer = SyncPeer("r2", (SyncPath("192.168.1.3"),))
-    keys = ((1, b"x" * 16), (7, b"y" * 16))
-    before = ConntrackSync((peer,), keys, 1)
-    for name, row in SECTIONS["conntrack_sync"].items():
-        if isinstance(row, Option) and row.field and hasattr(before, row.field):
-            old = getattr(before, row.field)
+    peer = Peer("r2", (PeerPath("192.168.1.3"),), ((1, b"x" * 16), (7, b"y" * 16)), 1)
+    sync = ConntrackSync(("r2",))
+    before = of_config(Config(peers=(peer,), conntrack_sync=sync), lambda name: name)
+    for section, settings in (("peer", peer), ("conntrack_sync", sync)):
+        for name, row in SECTIONS[section].items():
+            if not isinstance(row, Option) or not row.field or row.many or row.field == "name":
+                continue
+            old = getattr(settings, row.field)
             other: dict[str, Any] = {row.field: not old if isinstance(old, bool) else 7}
+            if isinstance(old, str):
+                other = {row.field: "7"}
             if name == "insecure":
                 other["secrets"] = ()
-            after = replace(before, **other)
-            assert (made_of(before) != made_of(after)) == (row.reload == SESSION), name
-
-
-def made_of(sync: ConntrackSync) -> Any:
-    from tandem.replication import configured
-
-    return configured.peers(sync, "r1")
+            changed: Any = replace(settings, **other)
+            config = Config(
+                peers=(changed if section == "peer" else peer,),
+                conntrack_sync=sync if section == "peer" else changed,
+            )
+            assert (of_config(config, lambda name: name) != before) == (row.reload == SESSION), name
 
 
 # tandem options

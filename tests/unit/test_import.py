@@ -64,8 +64,8 @@ class TestSeed:
         secret.chmod(0o600)
         sync = imported.run(
             "--secret-file", str(secret), k_conf=data("keepalived.conf"), c_conf=data("conntrackd.conf")
-        ).config.conntrack_sync
-        assert sync is not None and imported.said("not imported") == []
+        ).config
+        assert sync.conntrack_sync is not None and imported.said("not imported") == []
         path = sync.peers[0].paths[0]
         assert (path.address, path.source, path.port) == ("192.168.0.3", "192.168.0.2", 3780)
 
@@ -259,9 +259,9 @@ General {
         secret.write_text("between the two of us")
         secret.chmod(0o600)
         arguments = ("--peer", "192.168.100.2", "--secret-file", str(secret))
-        sync = imported.run(*arguments, k_conf=instance(), c_conf=self.FTFW).config.conntrack_sync
+        config = imported.run(*arguments, k_conf=instance(), c_conf=self.FTFW).config
+        sync, path = config.conntrack_sync, config.peers[0].paths[0]
         assert sync is not None and imported.said("not imported") == []
-        path = sync.peers[0].paths[0]
         assert (path.address, path.source, path.interface) == ("192.168.100.2", "192.168.100.100", "eth2")
         assert (sync.port, sync.limit_entries) == (3781, 131072)
         assert sync.protocols == (6, 132, 17) and sync.ignore_networks == ("10.9.0.0/16",)

@@ -235,7 +235,7 @@ def test_errors(change: tuple[str, str], reason: str) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (("option replicate '0'", "option replicate '1'"), "no conntrack_sync section"),
+        (("option replicate '0'", "option replicate '1'"), "no channel to another router"),
         (("option dhcp '1'", "option dhcp '0'"), "no vrrp_instance has option dhcp"),
         (("option dhcp '1'", "option dhcp_tag 'lan'"), "has no effect without option dhcp"),
         (("192.168.1.4/24", "192.168.1.4"), "tells the network"),

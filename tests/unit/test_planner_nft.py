@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pyroute2.netlink.nfnetlink import nfgen_msg, nftsocket
 
-from tandem.config.schema import Config, ConntrackSync, SyncPath, SyncPeer
+from tandem.config.schema import Config, Peer, PeerPath
 from tandem.core.settings import Address, Instance
 from tandem.plan import encode_nft
 
@@ -138,9 +138,9 @@ def test_neighbor_discovery_comes_before_the_drop() -> None:
 
 
 def test_adverts_and_the_channel_are_not_tracked() -> None:
-    peers = (SyncPeer("r2", (SyncPath("192.168.1.3", port=4000), SyncPath("fe80::3%eth3", port=4000))),)
-    for sync, rules in ((None, 1), (ConntrackSync(peers), 5)):
-        batches = encode_nft.notrack(Config(conntrack_sync=sync))
+    peer = Peer("r2", (PeerPath("192.168.1.3", port=4000), PeerPath("fe80::3%eth3", port=4000)))
+    for peers, rules in (((), 1), ((peer,), 5)):
+        batches = encode_nft.notrack(Config(peers=peers))
         kinds = [kind for kind, _ in decode(batches["notrack"])]
         assert kinds.count(NEWCHAIN) == 2
         assert kinds.count(NEWRULE) == 2 * rules

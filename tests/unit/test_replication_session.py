@@ -6,9 +6,7 @@ from __future__ import annotations
 import pytest
 
 from tandem.channel import frames, session
-from tandem.channel.events import (
-    Closed,
-)
+from tandem.channel.events import Closed, Message
 from tandem.channel.frames import HEAD, HELLO_MAX, MAC_SIZE, Hello, ProtocolError, Seal
 from tandem.channel.session import MILLISECOND, OPENED, SECOND, Settings
 from tandem.channel.topics import DATA_MAX
@@ -54,6 +52,58 @@ def test_opens() -> None:
     assert right.session.peer.router_id == "r1"
     assert left.session.peer.router_id == ("r2" * 40)[:32]
     assert left.session.peer.node == bytes([2] * 8)
+
+
+def test_a_peer_by_another_name_is_refused() -> None:
+    named: dict[str, object] = {"peer_id": "r2"}
+    assert closed(pair(named, {"router_id": "r2"})) == (None, None)
+    assert closed(pair(named, {"router_id": "r3"}))[0] == "identity"
+    assert closed(pair({"peer_id": "é" * 40}, {"router_id": "é" * 40})) == (None, None)  # both are cut
+
+
+def without_connections(monkeypatch: pytest.MonkeyPatch, older: bool) -> Link:
+    """The left end streams, the right end replicates no connections; an `older` one does not say so."""
+    link = Link(End(1), End(2))
+    left, right = link.ends
+    left.own.apply_all([new(1)])
+    right.replicates = False
+    if older:
+        monkeypatch.setattr(session, "NO_CONNECTIONS", 0)
+    link.connect()
+    link.settle()
+    left.session.stream_on(left.position, link.now)
+    link.settle()
+    assert (left.session.state, right.session.state) == (OPENED, OPENED)
+    return link
+
+
+def test_who_replicates_no_connections_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    link = without_connections(monkeypatch, older=False)
+    left, right = link.ends
+    assert not left.session.replicates and not left.session.outgoing.on
+    assert right.session.send("notes", b"a topic") and left.session.send("notes", b"another")
+    link.settle()
+    assert [end.last(Message) for end in link.ends] == [
+        Message("notes", b"a topic"),
+        Message("notes", b"another"),
+    ]
+
+
+def test_what_no_table_keeps_is_never_in_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that streams all the same must not believe that its connections are safe."""
+    link = without_connections(monkeypatch, older=True)
+    left, right = link.ends
+    assert left.session.outgoing.on and right.session.incoming.on
+    for number in range(2, 5):
+        left.change([new(number)], link.now)
+        link.run(20 * SECOND)
+    assert not left.session.outgoing.in_step and not right.session.incoming.in_step
+    assert left.session.outgoing.bulks == 1 and left.session.outgoing.acked == 3
+    left.session.stream_off()
+    link.settle()
+    left.session.stream_on(left.position, link.now, adopt=True)
+    link.run(5 * SECOND)
+    assert (left.closed, right.closed) == (None, None) and not right.held.entries
 
 
 def test_one_byte_at_a_time() -> None:

@@ -59,7 +59,9 @@ if TYPE_CHECKING:  # the resident daemon does not import typing
 # Messages with a log budget of their own, so that no flood of strangers hides a wrong key.
 LOG_BUDGETS = {
     "stranger": "channel-strangers",
-    **dict.fromkeys(("authentication", "unknown_key", "insecure", "mac"), "channel-authentication"),
+    **dict.fromkeys(
+        ("authentication", "unknown_key", "insecure", "mac", "identity"), "channel-authentication"
+    ),
 }
 
 

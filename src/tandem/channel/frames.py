@@ -44,6 +44,7 @@ NODE_SIZE = 8
 NONCE_SIZE = 16
 MAC_SIZE = 16
 HELLO_MAX = 128  # bytes, all included
+ROUTER_ID_MAX = 32  # bytes in a hello; a longer one is cut
 PAYLOAD_MAX = 0xFFFF
 KEY_MAX, BODY_MAX, RECORDS_MAX = 96, 1024, 1024  # bytes, bytes, records in a frame
 DIGEST_MAX = 32
@@ -94,7 +95,7 @@ class Hello:
 
     def encode(self) -> bytes:
         """The hello as it goes on the wire; a long router_id is cut."""
-        name = self.router_id.encode()[:32]
+        name = self.router_id.encode()[:ROUTER_ID_MAX]
         flags = _INSECURE * self.insecure | _LITTLE_ENDIAN * self.little_endian
         ours = self.node, self.nonce, self.key_id, flags, self.word_size
         rest = _HELLO.pack(*ours, self.heartbeat_ms, self.capabilities, len(name))

@@ -60,6 +60,7 @@ from tandem.channel.frames import (
     PAYLOAD_MAX,
     RECORDS,
     RESYNC,
+    ROUTER_ID_MAX,
     STREAM,
     TOPIC,
     TOPICS,
@@ -122,6 +123,7 @@ class Settings:
     insecure: bool = False
     node: bytes = bytes(NODE_SIZE)  # random, new whenever the daemon starts
     router_id: str = ""
+    peer_id: str = ""  # the peer's router_id; "": it may be anything
     heartbeat: int = SECOND
     digest_interval: int = 10 * SECOND
     stall_timeout: int = 10 * SECOND  # for a heartbeat that is not answered
@@ -463,6 +465,10 @@ class Session:
         if peer.insecure != settings.insecure:
             insecure, secure = ("the peer", "this router") if peer.insecure else ("this router", "the peer")
             raise ProtocolError("insecure", f"{insecure} uses no secret, {secure} does")
+        if settings.peer_id and peer.router_id.encode() != settings.peer_id.encode()[:ROUTER_ID_MAX]:
+            raise ProtocolError(
+                "identity", f"the peer calls itself {peer.router_id!r}, not {settings.peer_id!r}"
+            )
         theirs = b"" if settings.insecure else settings.secrets.get(peer.key_id)
         if theirs is None:
             raise ProtocolError("unknown_key", f"the peer uses the unknown key id {peer.key_id}")

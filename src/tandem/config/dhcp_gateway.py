@@ -29,7 +29,7 @@ def build(
     if found:
         settings = DhcpGateway(**found[0].fields())
     if settings.replicate and not replicated:
-        reason = "leases are not replicated: there is no conntrack_sync section, whose channel they use"
+        reason = "leases are not replicated: there is no channel to another router, see config peer"
         guarded[0].warn(reason, "dhcp")
     return settings
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 
 from tandem.config.option import Option
 from tandem.config.options import SECTIONS
-from tandem.config.options.conntrack_sync import in_place
 from tandem.config.schema import Config
 from tandem.config.uci import quote
 
@@ -34,9 +33,9 @@ def _sections(config: Config) -> Iterator[tuple[str, object]]:
     yield from (("vrrp_script", script) for script in config.scripts)
     yield from (("vrrp_sync_group", group) for group in config.groups if not group.implicit)
     yield from (("vrrp_instance", instance) for instance in config.instances)
-    if sync := config.conntrack_sync:
-        yield from (("peer", peer) for peer in sync.peers if not in_place(peer))
-        yield "conntrack_sync 'sync'", sync
+    yield from (("peer", peer) for peer in config.peers)
+    if config.conntrack_sync:
+        yield "conntrack_sync 'sync'", config.conntrack_sync
     if config.dhcp_gateway:
         yield "dhcp_gateway", config.dhcp_gateway
     for kind, objects in (

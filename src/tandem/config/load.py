@@ -2,8 +2,8 @@
 """From a file in UCI syntax to a validated Config, or to all that is wrong with it.
 
 `uci` splits the text into sections, `read` converts option by option, this module resolves names
-and puts the objects together (`instance` those of a vrrp_instance, `conntrack_sync` that of its
-section), and `check` looks at what must fit between them. Each step goes on as far as it can, so that
+and puts the objects together (`instance` those of a vrrp_instance, `peers` and `conntrack_sync` those of
+their sections), and `check` looks at what must fit between them. Each step goes on as far as it can, so that
 one run shows every error.
 """
 
@@ -15,6 +15,7 @@ from typing import Any
 
 from tandem.config import check, conntrack_sync, dhcp_gateway, instance, read, uci
 from tandem.config.names import Names
+from tandem.config.peers import Peers
 from tandem.config.problem import Problem
 from tandem.config.read import Parsed, Report
 from tandem.config.schema import Config, Globals, Script
@@ -85,7 +86,9 @@ def _build(document: uci.Document, report: Report) -> Config:
         found[MOST_INSTANCES].error(f"more than {MOST_INSTANCES} instances")
         found = found[:MOST_INSTANCES]
     instances = instance.build_all(found, names, settings)
-    replicated = conntrack_sync.build(sections.get("conntrack_sync", []), names, tuple(instances.values()))
+    syncs = sections.get("conntrack_sync", [])
+    found_peers = Peers(names, syncs, tuple(instances.values()), settings.get("router_id"))
+    peers, replicated = conntrack_sync.build(syncs, found_peers)
     config = Config(
         globals=_globals(settings),
         instances=tuple(instances.values()),
@@ -94,10 +97,9 @@ def _build(document: uci.Document, report: Report) -> Config:
         static_addresses=_static(sections, "static_ipaddress", "address", names.address, Address),
         static_routes=_static(sections, "static_routes", "route", names.route, Route),
         static_rules=_static(sections, "static_rules", "rule", names.rule, Rule),
+        peers=peers,
         conntrack_sync=replicated,
-        dhcp_gateway=dhcp_gateway.build(
-            sections.get("dhcp_gateway", []), found, instances, replicated is not None
-        ),
+        dhcp_gateway=dhcp_gateway.build(sections.get("dhcp_gateway", []), found, instances, bool(peers)),
     )
     check.check(config, sections, report)
     names.warn_of_unused()

@@ -15,7 +15,7 @@ from tandem.config import values
 from tandem.config.options.objects import RULE_WORDS
 from tandem.config.problem import suggestion
 from tandem.config.read import Item, Parsed
-from tandem.config.schema import SyncPath
+from tandem.config.schema import PeerPath
 from tandem.config.syntax.address import label, make_address, read_address
 from tandem.config.syntax.route import read_route
 from tandem.config.syntax.rule import read_rule
@@ -49,7 +49,7 @@ class Names:
         self.addresses: dict[str, Address | None] = self._values("ipaddress", _address)
         self.routes: dict[str, Route | None] = self._values("route", _route)
         self.rules: dict[str, Rule | None] = self._values("rule", _rule)
-        self.peers: dict[str, tuple[SyncPath, ...] | None] = self._values("peer", _paths)
+        self.peers: dict[str, tuple[PeerPath, ...] | None] = self._values("peer", _paths)
         self.interfaces: dict[str, Track | None] = self._values("track_interface", self._track_interface)
         self.scripts: dict[str, Track | None] = self._values("track_script", self._track_script)
 
@@ -270,8 +270,8 @@ def _rule(parsed: Parsed) -> Rule:
     return read_rule(" ".join(text))
 
 
-def _paths(parsed: Parsed) -> tuple[SyncPath, ...] | None:
-    found: list[SyncPath] = []
+def _paths(parsed: Parsed) -> tuple[PeerPath, ...] | None:
+    found: list[PeerPath] = []
     for item in parsed.all("address"):
         for path in item.value:
             if path in found:
@@ -284,7 +284,7 @@ def _paths(parsed: Parsed) -> tuple[SyncPath, ...] | None:
     return tuple(found) or None
 
 
-def _nearest_address(paths: tuple[SyncPath, ...], family: int, interface: str) -> str:
+def _nearest_address(paths: tuple[PeerPath, ...], family: int, interface: str) -> str:
     """The first address of the family, if possible one that does not lead over another interface."""
     fitting = [path for path in paths if (":" in path.address) == (family == 6)]
     here = [path for path in fitting if path.interface in (None, interface)]

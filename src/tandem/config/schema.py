@@ -66,7 +66,7 @@ class Globals:
 
 
 @dataclass(frozen=True, slots=True)
-class SyncPath:
+class PeerPath:
     """One way to a peer; a link-local address has its interface in it, as in "fe80::2%eth0"."""
 
     address: str
@@ -76,26 +76,27 @@ class SyncPath:
 
 
 @dataclass(frozen=True, slots=True)
-class SyncPeer:
-    """A router that connections are replicated with."""
+class Peer:
+    """Another router that this one has a channel to, see config/peers.py."""
 
     name: str
-    paths: tuple[SyncPath, ...]  # the preferred one first, never empty
-    secret: bytes = field(default=b"", repr=False)  # for it alone; b"": those of the section
+    paths: tuple[PeerPath, ...]  # the preferred one first, never empty; all paths of all peers have one port
+    secrets: tuple[tuple[int, bytes], ...] = field(default=(), repr=False)  # by key id, in its order
+    key_id: int = 0  # of the secret we use; 0: none, insecure
+    insecure: bool = False
+    router_id: str = ""  # the peer must call itself this; "": anything
+    max_hops: int = 1  # to a peer that connects
+    heartbeat_ms: int = 1000
+    stall_timeout_ms: int = 10_000  # a heartbeat that is not answered for so long ends the session
 
 
 @dataclass(frozen=True, slots=True)
 class ConntrackSync:
     """The `conntrack_sync` section that is enabled. An empty tuple of a filter: no limit by it."""
 
-    peers: tuple[SyncPeer, ...]  # never empty; all paths have one port
-    secrets: tuple[tuple[int, bytes], ...] = field(default=(), repr=False)  # by key id, in its order
-    key_id: int = 0  # of the secret we use; 0: none, insecure
-    insecure: bool = False
-    max_hops: int = 1  # to a peer that connects
-    heartbeat_ms: int = 1000
+    peers: tuple[str, ...]  # names of peers, never empty
+    port: int = 3780  # of the channel, whose connections are not replicated
     digest_interval_ms: int = 10_000
-    stall_timeout_ms: int = 10_000  # a heartbeat that is not answered for so long ends the session
     only_networks: tuple[str, ...] = ()  # canonical prefixes; one of this and ignore_networks is empty
     ignore_networks: tuple[str, ...] = ()
     protocols: tuple[int, ...] = ()  # numbers of IP; one of this and ignore_protocols is empty
@@ -115,11 +116,6 @@ class ConntrackSync:
     stale_lag_ms: int = 1000  # behind or out of step for longer: replication_stale; 0: never
     stale_loss: int = 1000  # records lost within a minute, above which it is; 0: never
 
-    @property
-    def port(self) -> int:
-        """The TCP port, here and at all peers."""
-        return self.peers[0].paths[0].port
-
 
 @dataclass(frozen=True, slots=True)
 class DhcpGateway:
@@ -132,7 +128,7 @@ class DhcpGateway:
     restart_delay_ms: int = 1000  # between a lease that a peer has granted and the restart
     router: bool = True  # clients get the virtual address as router
     dns: bool = True  # and as DNS server
-    replicate: bool = True  # leases, to the peers of conntrack_sync
+    replicate: bool = True  # leases, to all peers
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +142,7 @@ class Config:
     static_addresses: tuple[Address, ...] = ()
     static_routes: tuple[Route, ...] = ()
     static_rules: tuple[Rule, ...] = ()
+    peers: tuple[Peer, ...] = ()
     conntrack_sync: ConntrackSync | None = None
     dhcp_gateway: DhcpGateway | None = None  # not None: some instance has `dhcp`
 
@@ -153,7 +150,7 @@ class Config:
 _NESTED: dict[str, type] = {
     "Address": Address, "Nexthop": Nexthop, "Route": Route, "Rule": Rule, "Track": Track,
     "Notify": Notify, "Garp": Garp, "Instance": Instance, "Group": Group, "Script": Script,
-    "Globals": Globals, "Config": Config, "SyncPath": SyncPath, "SyncPeer": SyncPeer,
+    "Globals": Globals, "Config": Config, "PeerPath": PeerPath, "Peer": Peer,
     "ConntrackSync": ConntrackSync, "DhcpGateway": DhcpGateway,
 }  # fmt: skip
 

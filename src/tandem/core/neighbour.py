@@ -312,6 +312,11 @@ class Neighbours:
         for one in self:
             one.due(now)
 
+    def replicate(self, names: Iterable[str]) -> None:
+        """Connections are exchanged with these: forget what was known of those of others."""
+        for name in self._known.keys() - set(names):
+            self._known[name].connections = Connections.UNKNOWN
+
     @property
     def partner(self) -> Partner:
         """What the groups need to know of all neighbours' connections.

@@ -321,7 +321,8 @@ _ADVICE = {  # by the reason of channel/session.py and frames.py
     "refused": f"the other router turned this one away: name each as a peer of the other, and {_SECRET}",
     "unknown_key": _SECRET,
     "insecure": _SECRET,
-    "self": "conntrack_sync names this router itself as its peer: name the other one",
+    "self": "the configuration names this router itself as its peer: name the other one",
+    "identity": "the peer section names another router_id: correct it, or the address",
     "version": "install the same version on both routers",
     "magic": "something else listens at that port: choose another one, on both routers",
 }
@@ -330,10 +331,7 @@ _ADVICE = {  # by the reason of channel/session.py and frames.py
 def _why_not(error: str) -> str:
     reason = error.partition(":")[0]
     if "Connection refused" in error:
-        return (
-            "start tandemd on the other router, with this one as a peer in conntrack_sync;"
-            " or its firewall rejects the port"
-        )
+        return "start tandemd on the other router, with this one as a peer; or its firewall rejects the port"
     if reason in ("timeout", "connect"):
         return "is the other router up, and does its firewall accept the port (3780) from here?"
     return _ADVICE.get(reason, "tandem doctor on the other router, and the log of both, say more")

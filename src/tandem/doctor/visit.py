@@ -42,12 +42,10 @@ def visit(config_file: str, control: str, listen_s: int) -> Visit:
     question = _Question(control, listen_s)
     router, found.notes = _listen(config_file, control, listen_s, question)
     found.findings = examine(router)
-    if router.daemon and not router.sync:
-        found.notes.append(
-            "without conntrack_sync there is no way to ask the other router: run the doctor there too"
-        )
     answers = question.routers()
-    for name in (link.name for link in router.links if link.up):
+    if router.daemon and not router.sync and not answers:
+        found.notes.append("no peer can be asked (config peer): run the doctor on the other router too")
+    for name in dict.fromkeys((*(link.name for link in router.links if link.up), *answers)):
         other = answers.get(name)
         if other is None:
             found.notes.append(f"{name} did not tell its facts: run the doctor there too")

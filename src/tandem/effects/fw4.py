@@ -34,7 +34,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from tandem.config.schema import Config, SyncPath
+    from tandem.config.schema import Config, PeerPath
     from tandem.core.settings import Instance
     from tandem.effects.process import Exit
     from tandem.log import Logger
@@ -63,9 +63,8 @@ def rules(config: Config, device_of: DeviceOf = lambda name: name) -> tuple[str,
     if not config.globals.enabled:
         return ()
     found = [rule for instance in config.instances for rule in _adverts(instance, device_of)]
-    if config.conntrack_sync:
-        paths = (path for peer in config.conntrack_sync.peers for path in peer.paths)
-        found += [rule for path in paths for rule in _replication(path, device_of)]
+    paths = (path for peer in config.peers for path in peer.paths)
+    found += [rule for path in paths for rule in _channel(path, device_of)]
     return tuple(dict.fromkeys(found))
 
 
@@ -107,7 +106,7 @@ def _adverts(instance: Instance, device_of: DeviceOf) -> Iterator[str]:
         yield f"{where} {to} {ip} {hops} {HOP_LIMIT} meta l4proto {PROTOCOL} accept"
 
 
-def _replication(path: SyncPath, device_of: DeviceOf) -> Iterator[str]:
+def _channel(path: PeerPath, device_of: DeviceOf) -> Iterator[str]:
     address, _, zone = path.address.partition("%")
     interface = path.interface or zone
     who = f"{'ip6' if ':' in address else 'ip'} saddr {address} tcp dport {path.port}"

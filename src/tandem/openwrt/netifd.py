@@ -56,11 +56,9 @@ def names_in(config: Config) -> frozenset[str]:
         routes += instance.routes
         tracks += instance.tracks
     names.update(address.device for address in addresses)
-    if config.conntrack_sync is not None:
-        for peer in config.conntrack_sync.peers:
-            for path in peer.paths:
-                names.add(path.interface)
-                names.update(text.partition("%")[2] for text in (path.address, path.source or ""))
+    for path in (path for peer in config.peers for path in peer.paths):
+        names.add(path.interface)
+        names.update(text.partition("%")[2] for text in (path.address, path.source or ""))
     for route in routes:
         names.update((route.device, *(hop.device for hop in route.nexthops)))
     names.update(track.name for track in tracks if track.kind == "interface")

@@ -92,12 +92,9 @@ def notrack(config: Config) -> dict[str, bytes]:
 
 def _channel(config: Config, incoming: bool) -> list[Expressions]:
     """Return the matches of the channel's packets, from or to each address of a peer."""
-    sync = config.conntrack_sync
-    if sync is None:
-        return []
-    addresses = {path.address.partition("%")[0] for peer in sync.peers for path in peer.paths}
+    ports = {path.address.partition("%")[0]: path.port for peer in config.peers for path in peer.paths}
     found: list[Expressions] = []
-    for address in sorted(addresses):
+    for address, number in sorted(ports.items()):
         family, value = _family(address)
         source, destination, length = _ADDRESS_AT[family]
         whose = [
@@ -106,7 +103,7 @@ def _channel(config: Config, incoming: bool) -> list[Expressions]:
             nft.payload(nft.NETWORK_HEADER, source if incoming else destination, length),
             nft.compare(nft.EQ, value),
         ]
-        port = nft.compare(nft.EQ, struct.pack("!H", sync.port))
+        port = nft.compare(nft.EQ, struct.pack("!H", number))
         found += [[*whose, nft.payload(nft.TRANSPORT_HEADER, at, 2), port] for at in (0, 2)]  # either port
     return found
 

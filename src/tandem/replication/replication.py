@@ -198,8 +198,8 @@ class Replication:
         self._health.loss_limit = settings.stale_loss
         if settings.receive_buffer != before.receive_buffer:
             self._kernel.events.set_receive_buffer(settings.receive_buffer)
-        names = {peer.name for peer in settings.peers}
-        self._channel.renew(names ^ {peer.name for peer in before.peers})
+        names = set(settings.peers)
+        self._channel.renew(names ^ set(before.peers))
         self._obey(self._ownership.forget_but(names))
         self._tell_synchronised()
         gate = (before.guarantee, before.guarantee_timeout_ms, before.port)
@@ -351,9 +351,7 @@ class Replication:
 
     def tables(self, peer: str) -> tuple[Source, Store] | None:
         """Return our own table and the one that holds this peer's; None: not replicated with this peer."""
-        if all(known.name != peer for known in self.settings.peers):
-            return None
-        return self._own, self._ownership.held(peer)
+        return (self._own, self._ownership.held(peer)) if peer in self.settings.peers else None
 
     def happened(self, name: str, event: Event) -> None:
         """Take what happens to the session with a peer."""

@@ -34,8 +34,13 @@ def compose(setup: Setup) -> str:
     for name, one, family, addresses in instances:
         lines += _instance(setup, name, one, family, addresses)
     if setup.peer:
+        lines += [
+            "",
+            "# The channel to the other router: connections, leases, tandem doctor.",
+        ]
+        lines += ["config peer 'other'", _list("address", setup.peer)]
+        lines += [_option("secret_file", setup.secret_file)]
         lines += ["", "# Connections outlive a router.", "config conntrack_sync 'sync'"]
-        lines += [_list("peer", setup.peer), _option("secret_file", setup.secret_file)]
     elif any(one.dhcp if family == 4 else one.ra for _, one, family, _ in instances):
         lines += ["", "config dhcp_gateway", _option("replicate", "0")]
     return "\n".join([*lines, ""])

@@ -3,24 +3,97 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 from tandem.config import sync_values
 from tandem.config.option import NEXT, SESSION, Option, Refused, Table, switch
 from tandem.config.options.common import name
 from tandem.config.problem import MASK
 from tandem.config.syntax.path import read_paths, write_path
-from tandem.config.values import ADDRESS, COMMAND, DEVICE, PATH, Kind, choice, seconds, whole
+from tandem.config.values import ADDRESS, COMMAND, DEVICE, PATH, TEXT, Kind, choice, seconds, whole
+
+_PORT = Option(
+    whole(1, 65535),
+    "3780",
+    "The TCP port of the channel, the same on all routers.",
+    shown=lambda found: found.paths[0].port,
+    reload=SESSION,
+)
+_MAX_HOPS = Option(
+    whole(1, 255),
+    "1",
+    "A peer that connects is at most so far away; 1: on the same link.",
+    "max_hops",
+    reload=SESSION,
+    since=NEXT,
+)
+_SECRET = Option(
+    sync_values.SECRET,
+    None,
+    "The secret with key id 1, the same on all routers. It is better kept in a file.",
+    secret=True,
+    reload=SESSION,
+)
+_SECRET_FILE = Option(
+    sync_values.SECRET_FILE,
+    None,
+    "The file that holds this secret and that only root can read.",
+    secret=True,
+    reload=SESSION,
+)
+_KEY = Option(
+    sync_values.KEY,
+    None,
+    "Further secrets as ID:FILE; each of them is accepted.",
+    shown=lambda found: [f"{key_id}:{MASK}" for key_id, _ in found.secrets],
+    many=True,
+    secret=True,
+    reload=SESSION,
+)
+_KEY_ID = Option(
+    whole(1, 255),
+    None,
+    "The id of the secret that this router uses. Default: 1, or the only one.",
+    "key_id",
+    shown=lambda found: found.key_id or None,
+    reload=SESSION,
+)
+_INSECURE = Option(
+    switch("0", "").kind,
+    "0",
+    "There is no secret: whoever reaches the port can make and break connections.",
+    "insecure",
+    reload=SESSION,
+)
+_HEARTBEAT = Option(
+    seconds("0.01", "60"),
+    "1",
+    "The interval of heartbeats; after three missed ones the peer is dead.",
+    "heartbeat_ms",
+    reload=SESSION,
+)
+_STALL_TIMEOUT = Option(
+    seconds("0.1", "600"),
+    "10",
+    "A peer that does not answer for so long is given up.",
+    "stall_timeout_ms",
+    reload=SESSION,
+)
 
 
-def in_place(peer: Any) -> bool:
-    """Whether a peer needs no section: it has one address, is called by it, and has no secret of its own."""
-    named = peer.name != peer.paths[0].address.partition("%")[0]
-    return len(peer.paths) == 1 and not named and not peer.secret
+def _of_peers(row: Option) -> Option:
+    """Make the row of conntrack_sync for an option that its peers have unless they have their own."""
+    text = f"For the peers that this section lists and whose section does not set it: {row.help}"
+    return replace(row, help=text, field=None, shown=None)
 
 
 PEER: Table = {
     "name": name("conntrack_sync and unicast_peer name the router by this.", "name"),
+    "enabled": replace(
+        switch("1", "There is a channel to this router, if it has a key.", shown=lambda _found: True),
+        reload=SESSION,
+        since=NEXT,
+    ),
     "address": Option(
         Kind(
             "unicast IP addresses, each with maybe 'dev NAME' and 'src ADDRESS' after it",
@@ -35,23 +108,23 @@ PEER: Table = {
         required=True,
         reload=SESSION,
     ),
-    "secret": Option(
-        sync_values.SECRET,
+    "port": replace(_PORT, since=NEXT),
+    "secret": replace(_SECRET, since=NEXT),
+    "secret_file": replace(_SECRET_FILE, since=NEXT),
+    "key": replace(_KEY, since=NEXT),
+    "key_id": replace(_KEY_ID, since=NEXT),
+    "insecure": replace(_INSECURE, since=NEXT),
+    "router_id": Option(
+        TEXT,
         None,
-        "The secret for this peer alone. It is better kept in a file.",
-        "secret",
-        secret=True,
+        "The router must call itself this (its globals' router_id); otherwise it is refused.",
+        "router_id",
         reload=SESSION,
         since=NEXT,
     ),
-    "secret_file": Option(
-        sync_values.SECRET_FILE,
-        None,
-        "The file that holds this secret and that only root can read.",
-        secret=True,
-        reload=SESSION,
-        since=NEXT,
-    ),
+    "max_hops": _MAX_HOPS,
+    "heartbeat": replace(_HEARTBEAT, since=NEXT),
+    "stall_timeout": replace(_STALL_TIMEOUT, since=NEXT),
     **dict.fromkeys(("min_ttl", "max_ttl"), Refused("not supported: unicast adverts may have any TTL")),
 }
 
@@ -64,76 +137,23 @@ CONNTRACK_SYNC: Table = {
             type="reference",
         ),
         None,
-        "The other routers. A router with several addresses is a peer section.",
-        shown=lambda found: [write_path(p.paths[0]) if in_place(p) else p.name for p in found.peers],
+        "Connections are replicated with these routers. Default: all peer sections with a key.",
+        "peers",
         many=True,
-        required=True,
         reload=SESSION,
     ),
     "source": Option(ADDRESS, None, "Our address, for peers without dev and src.", reload=SESSION),
     "interface": Option(
         DEVICE, None, "The network or device, for peers without dev and src.", reload=SESSION
     ),
-    "port": Option(
-        whole(1, 65535),
-        "3780",
-        "The TCP port of the channel, the same on all routers.",
-        shown=lambda found: found.port,
-        reload=SESSION,
-    ),
-    "max_hops": Option(
-        whole(1, 255),
-        "1",
-        "A peer that connects is at most so far away; 1: on the same link.",
-        "max_hops",
-        reload=SESSION,
-        since=NEXT,
-    ),
-    "secret": Option(
-        sync_values.SECRET,
-        None,
-        "The secret with key id 1, the same on all routers. It is better kept in a file.",
-        secret=True,
-        reload=SESSION,
-    ),
-    "secret_file": Option(
-        sync_values.SECRET_FILE,
-        None,
-        "The file that holds this secret and that only root can read.",
-        secret=True,
-        reload=SESSION,
-    ),
-    "key": Option(
-        sync_values.KEY,
-        None,
-        "Further secrets as ID:FILE; each of them is accepted.",
-        shown=lambda found: [f"{key_id}:{MASK}" for key_id, _ in found.secrets],
-        many=True,
-        secret=True,
-        reload=SESSION,
-    ),
-    "key_id": Option(
-        whole(1, 255),
-        None,
-        "The id of the secret that this router uses. Default: 1, or the only one.",
-        "key_id",
-        shown=lambda found: found.key_id or None,
-        reload=SESSION,
-    ),
-    "insecure": Option(
-        switch("0", "").kind,
-        "0",
-        "There is no secret: whoever reaches the port can make and break connections.",
-        "insecure",
-        reload=SESSION,
-    ),
-    "heartbeat": Option(
-        seconds("0.01", "60"),
-        "1",
-        "The interval of heartbeats; after three missed ones the peer is dead.",
-        "heartbeat_ms",
-        reload=SESSION,
-    ),
+    "port": _of_peers(_PORT),
+    "max_hops": _of_peers(_MAX_HOPS),
+    "secret": _of_peers(_SECRET),
+    "secret_file": _of_peers(_SECRET_FILE),
+    "key": _of_peers(_KEY),
+    "key_id": _of_peers(_KEY_ID),
+    "insecure": _of_peers(_INSECURE),
+    "heartbeat": _of_peers(_HEARTBEAT),
     "digest_interval": Option(
         seconds("1", "3600"),
         "10",
@@ -141,13 +161,7 @@ CONNTRACK_SYNC: Table = {
         "digest_interval_ms",
         reload=SESSION,
     ),
-    "stall_timeout": Option(
-        seconds("0.1", "600"),
-        "10",
-        "A peer that does not answer for so long is given up.",
-        "stall_timeout_ms",
-        reload=SESSION,
-    ),
+    "stall_timeout": _of_peers(_STALL_TIMEOUT),
     "address": Option(
         sync_values.NETWORK,
         None,
@@ -267,5 +281,5 @@ DHCP_GATEWAY: Table = {
     ),
     "router": switch("1", "Clients get the virtual address as their router.", "router"),
     "dns": switch("1", "Clients get the virtual address as their DNS server.", "dns"),
-    "replicate": switch("1", "Leases are replicated to the peers of conntrack_sync.", "replicate"),
+    "replicate": switch("1", "Leases are replicated to all peers that there is a channel to.", "replicate"),
 }

@@ -6,12 +6,12 @@ from __future__ import annotations
 from typing import Any
 
 from tandem.config import values
-from tandem.config.schema import SyncPath
+from tandem.config.schema import PeerPath
 from tandem.config.syntax.address import is_link_local, zoned
 from tandem.config.syntax.words import Family, Once, Reader, Words, pairs_text, unknown_word
 
 
-def read_paths(text: str) -> tuple[SyncPath, ...]:
+def read_paths(text: str) -> tuple[PeerPath, ...]:
     """`ADDRESS [dev NAME] [src ADDRESS]`, once or several times; `ADDRESS%NAME` is dev as well.
 
     A link-local address without dev stays without a zone.
@@ -47,7 +47,7 @@ def _path_address(word: str) -> Once:
     return fields
 
 
-def _path(fields: dict[str, Any]) -> SyncPath:
+def _path(fields: dict[str, Any]) -> PeerPath:
     address, source = fields["address"], fields.get("source")
     interface = fields.get("interface")
     if source is not None:
@@ -58,10 +58,10 @@ def _path(fields: dict[str, Any]) -> SyncPath:
             raise ValueError("src is the peer's own address")
         if is_link_local(source) and not interface:
             raise ValueError(f"'src {source}': a link-local address needs dev")
-    return SyncPath(zoned(address, interface), source and zoned(source, interface), interface)
+    return PeerPath(zoned(address, interface), source and zoned(source, interface), interface)
 
 
-def write_path(found: SyncPath) -> str:
+def write_path(found: PeerPath) -> str:
     """The path as `peer` and the address of a peer section take it."""
     address, source = (text and text.partition("%")[0] for text in (found.address, found.source))
     return f"{address}" + pairs_text(("dev", found.interface), ("src", source))
