@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tandem.channel.channel import Peer
 from tandem.channel.peer_socket import Path
-from tandem.channel.session import Settings
+from tandem.channel.settings import Settings
 from tandem.core.timers import MILLISECOND
 
 TYPE_CHECKING = False

@@ -26,7 +26,8 @@ from tandem.channel.frames import (
     TOPIC,
     pack_records,
 )
-from tandem.channel.session import MINUTE, OPENED, Session, Settings
+from tandem.channel.session import OPENED, Session
+from tandem.channel.settings import MINUTE, Settings
 from tandem.channel.stream import BULK_BEGIN_BODY, BULK_END_BODY, POSITION, STREAM_BODY
 from tandem.conntrack.record import (
     EXPECTATION,

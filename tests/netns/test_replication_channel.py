@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 
 import pytest
 
-from tandem.channel import listeners, peer_link
+from tandem.channel import connector, listeners, peer_link
 from tandem.channel.channel import Channel, Peer
 from tandem.channel.events import Acked, Closed, Event, Opened
 from tandem.channel.peer_socket import Path
-from tandem.channel.session import Settings
+from tandem.channel.settings import Settings
 from tandem.log import Logger
 from tandem.loop import MILLISECOND, Loop
 from tests.lab.log import Lines
@@ -421,8 +421,8 @@ def test_a_daemon_that_was_killed_comes_back(cables: Cables) -> None:
 
 
 def test_the_dedicated_cable_fails_and_comes_back(cables: Cables, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peer_link, "PROBE", 300 * MILLISECOND)
-    monkeypatch.setattr(peer_link, "PROBE_MAX", 300 * MILLISECOND)
+    monkeypatch.setattr(connector, "PROBE", 300 * MILLISECOND)
+    monkeypatch.setattr(connector, "PROBE_MAX", 300 * MILLISECOND)
     left, right = cables.pair()
     left.own.apply_all([new(number) for number in range(100)])
     left.do(left.channel.stream_on)

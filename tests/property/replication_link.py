@@ -9,8 +9,10 @@ from itertools import count
 
 from tandem.channel.events import Authenticated, Closed, Event, Opened
 from tandem.channel.frames import Digest
-from tandem.channel.session import MILLISECOND, Session, Settings
+from tandem.channel.session import Session
+from tandem.channel.settings import Settings
 from tandem.conntrack.record import DESTROY, NEW, UPDATE, Entry, Record, merge
+from tandem.core.timers import MILLISECOND
 
 SECRET = b"a secret of 24 bytes ..."
 _nonces = count(1)

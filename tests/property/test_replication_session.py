@@ -17,9 +17,10 @@ from tandem.channel.frames import (
     pack_records,
     unpack_records,
 )
-from tandem.channel.session import MILLISECOND, OPENED, SECOND
+from tandem.channel.session import OPENED
 from tandem.channel.topics import DATA_MAX, OUTBOX_MAX, Outbox, unpack_message
 from tandem.conntrack.record import DESTROY, NEW, UPDATE
+from tandem.core.timers import MILLISECOND, SECOND
 from tests.property.replication_link import End, Link, destroy, key, new, pair, update
 
 QUEUE = 30_000

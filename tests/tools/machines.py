@@ -43,6 +43,10 @@ MACHINES = (
         "A group becomes active phase by phase, and gives the role up by the same phases backwards.",
     ),
     Machine(
+        "Session", "channel.handshake", "TABLE",
+        "Two routers prove that they know the secret, and one of their connections becomes the session.",
+    ),
+    Machine(
         "Reunion", "core.reunion", "TABLE",
         "A group meets another active router, and one of the two will yield.",
     ),

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tandem.channel.session import Settings
+from tandem.channel.settings import Settings
 from tandem.config import options
 from tandem.config.effective import render
 from tandem.config.load import Loaded, load_text

@@ -8,8 +8,10 @@ import pytest
 from tandem.channel import frames, session
 from tandem.channel.events import Closed, Message
 from tandem.channel.frames import HEAD, HELLO_MAX, MAC_SIZE, Hello, ProtocolError, Seal
-from tandem.channel.session import MILLISECOND, OPENED, SECOND, Settings
+from tandem.channel.session import OPENED
+from tandem.channel.settings import Settings
 from tandem.channel.topics import DATA_MAX
+from tandem.core.timers import MILLISECOND, SECOND
 from tests.property.replication_link import (
     SECRET,
     End,

@@ -18,9 +18,10 @@ from tandem.channel.events import (
     PeerOutOfStep,
     PeerStream,
 )
-from tandem.channel.session import MILLISECOND, SECOND
+from tandem.channel.lag import INTERVAL
 from tandem.channel.stream import coalesce
 from tandem.conntrack.record import DESTROY, NEW, UPDATE, Entry
+from tandem.core.timers import MILLISECOND, SECOND
 from tests.property.replication_link import (
     Link,
     closed,
@@ -54,7 +55,7 @@ def test_position_and_acknowledgement() -> None:
     link.settle()  # urgent: no time passes
     assert left.session.outgoing.acked == position
     assert left.last(Acked) == Acked(position)
-    link.run(session.LAG_INTERVAL)
+    link.run(INTERVAL)
     left.change([new(52)], link.now)
     link.settle()  # the first after a pause does not wait
     position = left.change([new(53)], link.now)
@@ -70,13 +71,15 @@ def test_lag() -> None:
     left.change([new(50)], link.now)
     left.session.data_to_send(link.now)  # which nobody carries
     link.now += 7 * MILLISECOND
-    assert left.session.lag_now(link.now) == 7 * MILLISECOND
+    assert left.session.lag.now(link.now) == 7 * MILLISECOND
     link = streaming(5)
     left = link.ends[0]
     left.change([new(50)], link.now)
     link.now += 5 * MILLISECOND  # the socket was blocked
     link.settle()
-    assert left.session.lag == left.session.lag_max == left.session.lag_now(link.now) == 5 * MILLISECOND
+    assert (
+        left.session.lag.last == left.session.lag.longest == left.session.lag.now(link.now) == 5 * MILLISECOND
+    )
 
 
 def test_what_the_bulk_does_not_name_is_gone() -> None:

@@ -26,7 +26,7 @@ from tandem.channel.frames import NODE_SIZE
 from tandem.channel.listeners import Listeners
 from tandem.channel.peer_link import Link
 from tandem.channel.peer_socket import Path, dismiss
-from tandem.channel.session import Settings
+from tandem.channel.settings import Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the resident daemon does not import typing
@@ -34,8 +34,9 @@ if TYPE_CHECKING:  # the resident daemon does not import typing
     from typing import Any, Protocol
 
     from tandem.channel.events import Event
+    from tandem.channel.incoming import Store
     from tandem.channel.peer_link import Connection
-    from tandem.channel.stream import Source, Store
+    from tandem.channel.stream import Source
     from tandem.channel.topics import Subscriber
     from tandem.conntrack.record import Record
     from tandem.log import Logger

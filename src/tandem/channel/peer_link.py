@@ -14,15 +14,13 @@ import os
 import socket
 from dataclasses import replace
 
+from tandem.channel.connector import BACKOFF, BACKOFF_MAX, Connector
 from tandem.channel.events import Authenticated, Closed, Opened
 from tandem.channel.frames import NONCE_SIZE
-from tandem.channel.peer_socket import Path, begin_connect, pack
-from tandem.channel.session import (
-    MILLISECOND,
-    OPENED,
-    SECOND,
-    Session,
-)
+from tandem.channel.handshake import State
+from tandem.channel.peer_socket import Path, pack
+from tandem.channel.session import Session
+from tandem.core.timers import MILLISECOND, SECOND
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the resident daemon does not import typing
@@ -31,14 +29,9 @@ if TYPE_CHECKING:  # the resident daemon does not import typing
 
     from tandem.channel.channel import Channel, Peer
     from tandem.channel.events import Event
-    from tandem.channel.session import Settings
+    from tandem.channel.settings import Settings
 
-CONNECT_TIMEOUT = 3 * SECOND
 STAGGER = 300 * MILLISECOND  # between the first attempts on one path and the next
-BACKOFF = 500 * MILLISECOND  # after a failure; doubles, up to
-BACKOFF_MAX = 10 * SECOND
-PROBE = 10 * SECOND  # between attempts on a better path; doubles, up to
-PROBE_MAX = 60 * SECOND
 STEADY = 10 * SECOND  # a session that lasted as long is no failure
 UNOPENED_MAX = 4  # accepted connections of one peer that are not the session (yet); the oldest goes
 SESSIONS_TOLD = 8  # of one peer in a minute, in the log
@@ -242,8 +235,8 @@ class Link:
                 "bulk_ms": outgoing.bulk_ns / MILLISECOND,
                 "acked": outgoing.acked,
                 "lag_records": outgoing.position - outgoing.acked if outgoing.wanted else 0,
-                "lag_ms": session.lag_now(now) / MILLISECOND,
-                "lag_max_ms": session.lag_max / MILLISECOND,
+                "lag_ms": session.lag.now(now) / MILLISECOND,
+                "lag_max_ms": session.lag.longest / MILLISECOND,
                 "queued_records": outgoing.waiting,
                 "queued_bytes": outgoing.queued,
                 "peer_streaming": incoming.on,
@@ -267,110 +260,6 @@ class Link:
     def _we_are_greater(self, connection: Connection | None = None) -> bool:
         node = self.node if connection is None else connection.node
         return node is None or self.channel.node > node
-
-
-class Connector:
-    """Connects to a peer by one path, again and again, as long as the link wants it."""
-
-    def __init__(self, link: Link, index: int, path: Path) -> None:
-        self.path = path
-        self._link = link
-        self._index = index
-        self._loop = link.channel.loop
-        self._sock: socket.socket | None = None  # that is connecting
-        self._connection: Connection | None = None  # that came of it
-        self._backoff = 0
-
-    def restart(self, delay: int) -> None:
-        """There is no session: try after `delay`."""
-        self._backoff = 0
-        if self._sock is None and self._connection is None:
-            self._again(delay)
-
-    def hurry(self, delay: int) -> None:
-        """Try now: an attempt that is under way began when nobody could answer."""
-        self._drop()
-        self.restart(delay)
-
-    def settle(self) -> None:
-        """There is a session: give up, or look for something better at leisure."""
-        self._backoff = PROBE
-        if self._connection is not None:
-            return  # it is the session, or ends as a duplicate
-        if self._sock is not None and not self._link.wants(self._index):
-            self._drop()
-        if self._sock is None:
-            self._again(PROBE)
-
-    def ended(self, connection: Connection, again: bool) -> None:
-        """A connection has ended; try `again`."""
-        if connection is self._connection:
-            self._connection = None
-            if again:
-                self._failed()
-
-    def stop(self) -> None:
-        """Try no more."""
-        self._drop()
-        self._loop.call_at(self._key, None)
-
-    @property
-    def _key(self) -> tuple[str, int]:
-        return "conntrack_sync connect", id(self)
-
-    def _again(self, delay: int) -> None:
-        # Half the delay more or less at random, lest two routers run in step.
-        jitter = int.from_bytes(os.urandom(2), "big") / 0xFFFF
-        when = self._loop.now() + int(delay * (0.75 + jitter / 2)) + int(jitter * 50 * MILLISECOND)
-        self._loop.call_at(self._key, when, self._timer)
-
-    def _timer(self, now: int) -> None:
-        if self._sock is not None:
-            self._fail("timeout", f"no answer from {self.path}")
-            return
-        if self._connection is not None or not self._link.wants(self._index):
-            return
-        try:
-            self._sock = begin_connect(self.path)
-        except OSError as error:
-            self._fail("connect", f"{self.path}: {error.strerror or error}")
-            return
-        self._loop.add_writer(self._sock.fileno(), self._connected)
-        self._loop.call_at(self._key, now + CONNECT_TIMEOUT, self._timer)
-
-    def _connected(self) -> None:
-        sock = self._sock
-        assert sock is not None
-        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if error:
-            self._fail("connect", f"{self.path}: {os.strerror(error)}")
-            return
-        self._loop.remove_writer(sock.fileno())
-        self._loop.call_at(self._key, None)
-        self._sock = None
-        if self._link.wants(self._index):
-            self._connection = self._link.begin(sock, self._index, initiator=True)
-        else:
-            sock.close()
-
-    def _fail(self, reason: str, detail: str) -> None:
-        self._drop()
-        self._link.failed(reason, detail, str(self.path))
-        self._failed()
-
-    def _failed(self) -> None:
-        if not self._link.wants(self._index):
-            return
-        probing = self._link.current is not None
-        first, last = (PROBE, PROBE_MAX) if probing else (BACKOFF, BACKOFF_MAX)
-        self._backoff = min(max(self._backoff * 2, first), last)
-        self._again(self._backoff)
-
-    def _drop(self) -> None:
-        if self._sock is not None:
-            self._loop.remove_writer(self._sock.fileno())
-            self._sock.close()
-            self._sock = None
 
 
 class Connection:
@@ -492,7 +381,7 @@ class Connection:
     def _broken(self, error: OSError) -> None:
         state = self.session.state
         events = self.session.receive_eof()
-        reason = "lost" if state is OPENED else "refused"
+        reason = "lost" if state is State.OPENED else "refused"
         detail = error.strerror or str(error)
         self.take([Closed(reason, detail) if isinstance(event, Closed) else event for event in events])
 

@@ -23,7 +23,6 @@ than the queue of `stream.Outgoing`. All times are ns.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from struct import Struct
 
 from tandem.channel.events import (
@@ -54,89 +53,73 @@ from tandem.channel.frames import (
     HELLO_MAX,
     MAC_SIZE,
     NO_CONNECTIONS,
-    NODE_SIZE,
     NONCE_SIZE,
     OPEN,
-    PAYLOAD_MAX,
     RECORDS,
     RESYNC,
-    ROUTER_ID_MAX,
     STREAM,
     TOPIC,
     TOPICS,
     Hello,
     ProtocolError,
     Seal,
-    check_secrets,
     decode_hello,
     unpack,
 )
-from tandem.channel.stream import Incoming, NoTable, Outgoing
+from tandem.channel.handshake import (
+    ACCEPTS,
+    ANSWERED,
+    CALLED,
+    ENDS,
+    FAILS,
+    LARGEST,
+    OPENED_BY_PEER,
+    OPENS,
+    PROVED,
+    PROVED_TOO,
+    SAY_GOODBYE,
+    SEND_AUTH,
+    SEND_HELLO,
+    SEND_OPEN,
+    TABLE,
+    TELL_AUTHENTICATED,
+    TELL_OPENED,
+    State,
+    secret_of,
+)
+from tandem.channel.incoming import Incoming, NoTable
+from tandem.channel.lag import Lag
+from tandem.channel.stream import Outgoing
 from tandem.channel.topics import Outbox, unpack_message
-from tandem.core.timers import earliest
+from tandem.core.timers import MILLISECOND, SECOND, earliest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the resident daemon does not import typing
     from collections.abc import Sequence
 
-    from tandem.channel.stream import Source, Store
+    from tandem.channel.incoming import Store
+    from tandem.channel.settings import Settings
+    from tandem.channel.stream import Source
     from tandem.conntrack.record import Record
 
-MILLISECOND = 1_000_000
-SECOND = 1_000_000_000
-MINUTE = 60 * SECOND
-
-HANDSHAKE_TIMEOUT = 5 * SECOND
+HANDSHAKE_TIMEOUT = 5_000 * MILLISECOND
 MISSED = 3  # heartbeats of the peer, after which it is dead
 BATCH_DELAY = MILLISECOND // 5  # between two batches of deltas; they come in batches as it is
 BATCH_BYTES = 64 * 1024  # of queue, at which they do not wait
 TURN_BYTES = 32 * 1024  # to read or write in a turn of the loop: up to 1000 records, 1.5 ms with their table
 ACK_DELAY = SECOND  # the answer to a heartbeat comes by then; who waits asks for it at once (ACK_NOW)
-LAG_INTERVAL = SECOND  # between two measurements of the lag, each of which is an acknowledgement at once
 
 # Why an end says goodbye, and why it asks for a bulk; an unknown number comes from a later version.
 GOODBYES = ("stopped", "duplicate", "malformed", "unexpected", "stalled", "reconfigured")
 RESYNCS = ("basis", "digest", "asked")
 
-# States, and the frames that each takes; a hello is no frame.
-HELLO, PROOF, READY, OPENED, CLOSED = "hello", "proof", "ready", "open", "closed"
-_TAKES = {
-    PROOF: {AUTH},
-    READY: {OPEN, GOODBYE},
-    OPENED: {HEARTBEAT, ACK, STREAM, RECORDS, BULK_BEGIN, BULK_END, DIGEST, RESYNC, TOPIC, GOODBYE},
-}
-_LARGEST = {PROOF: 0, READY: 16, OPENED: PAYLOAD_MAX}  # payload in bytes
+HELLO, PROOF, READY, OPENED, CLOSED = State
 _UNPROVED_MAX = HELLO_MAX + HEAD.size + MAC_SIZE  # bytes from a peer that has proved nothing
 
 _WRAP = 0xFFFFFFFF
 _NUMBER = Struct("!I")
 _CODE = Struct("!B")
 _ACK = Struct("!QII")  # position, generation that is held in step, number of the last heartbeat
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What both sessions of a peer are made with; ValueError when the secrets will not do."""
-
-    secrets: dict[int, bytes] = field(default_factory=dict)  # key id 1..255: all that the peer may use
-    key_id: int = 0  # the one that we use
-    insecure: bool = False
-    node: bytes = bytes(NODE_SIZE)  # random, new whenever the daemon starts
-    router_id: str = ""
-    peer_id: str = ""  # the peer's router_id; "": it may be anything
-    heartbeat: int = SECOND
-    digest_interval: int = 10 * SECOND
-    stall_timeout: int = 10 * SECOND  # for a heartbeat that is not answered
-    queue_limit: int = 4 * 1024 * 1024  # bytes of memory for deltas that wait
-    word_size: int = 64
-    little_endian: bool = True
-
-    def __post_init__(self) -> None:
-        check_secrets(self.secrets, self.key_id, self.insecure)
-        if len(self.node) != NODE_SIZE:
-            raise ValueError(f"a node id has {NODE_SIZE} bytes")
-        if not MILLISECOND <= self.heartbeat <= MINUTE:
-            raise ValueError("the heartbeat is not within 1 ms and 1 minute")
 
 
 class Session:
@@ -169,7 +152,7 @@ class Session:
         self.resyncs: dict[str, int] = {}  # that the peer asked us for, and by overflow
         self.bytes_in = self.bytes_out = self.frames_in = self.frames_out = 0
         self.rtt = 0  # ns, of the last heartbeat
-        self.lag = self.lag_max = 0  # ns from push to acknowledgement
+        self.lag = Lag(now)
         self._settings = settings
         self._hello = Hello(
             settings.node,
@@ -197,8 +180,6 @@ class Session:
         self._heartbeat_number = self._heartbeat_seen = 0
         self._beat = False  # a heartbeat is to be sent
         self._probe: tuple[int, int] | None = None  # heartbeat that is not answered, and when it was due
-        self._lag_probe: tuple[int, int] | None = None  # position and when it was pushed
-        self._lag_after = now
 
     # What the caller wants
 
@@ -223,10 +204,7 @@ class Session:
 
     def open(self, now: int) -> list[Event]:
         """The initiator makes this connection the session; after `Authenticated`."""
-        if self.state is not READY or not self.initiator:
-            return []
-        self._control.append((OPEN, 0, b""))
-        return [self._opened(now)]
+        return self._go(OPENS, now) if self.state is READY and self.initiator else []
 
     def stream_on(self, position: int, now: int, adopt: bool = False) -> None:
         """Stream our table from here on.
@@ -253,14 +231,14 @@ class Session:
         was = outgoing.in_step
         if not outgoing.push(records, position, urgent):
             self._count("overflow")
-            self._lag_probe = None
+            self.lag.lost()
             return [PeerOutOfStep("overflow")] if was else []
         if self._output_at is None:
             self._output_at = max(now, self._sent_at + BATCH_DELAY)
         if urgent or outgoing.queued >= BATCH_BYTES:
             self._output_at = now
-        if self._lag_probe is None and now >= self._lag_after and outgoing.in_step:
-            self._lag_probe = position, now
+        if not self.lag.measures and outgoing.in_step:
+            self.lag.pushed(position, now)
         return []
 
     def hand_over(self) -> None:
@@ -413,7 +391,7 @@ class Session:
         frames += self.outgoing.frames(limit, now)
         if not self.outgoing.waiting:
             self._output_at = None
-            if self._lag_probe is not None and frames and frames[-1][:2] == (RECORDS, 0):
+            if self.lag.measures and frames and frames[-1][:2] == (RECORDS, 0):
                 frames[-1] = RECORDS, ACK_NOW, frames[-1][2]  # measured without the peer's delay
         return frames
 
@@ -428,7 +406,7 @@ class Session:
             self._need = HEAD.size
             return 0
         length, kind, flags = HEAD.unpack_from(data, start)
-        if length > _LARGEST[self.state]:
+        if length > LARGEST[self.state]:
             raise ProtocolError("frame_size", f"a frame of {length} bytes in state {self.state}")
         size: int = HEAD.size + length + MAC_SIZE
         if left < size:
@@ -441,7 +419,7 @@ class Session:
             raise ProtocolError("mac", "a frame was changed, lost or repeated on the way")
         self.frames_in += 1
         self.heard = now
-        if kind not in _TAKES[self.state]:
+        if kind not in ACCEPTS[self.state]:
             raise ProtocolError("unexpected", f"a frame of type {kind} in state {self.state}")
         self._handle(kind, flags, view[start + HEAD.size : start + HEAD.size + length], now, events)
         return size
@@ -460,18 +438,7 @@ class Session:
             return 0
         peer, size = found
         settings = self._settings
-        if peer.node == settings.node:
-            raise ProtocolError("self", "connected to itself")
-        if peer.insecure != settings.insecure:
-            insecure, secure = ("the peer", "this router") if peer.insecure else ("this router", "the peer")
-            raise ProtocolError("insecure", f"{insecure} uses no secret, {secure} does")
-        if settings.peer_id and peer.router_id.encode() != settings.peer_id.encode()[:ROUTER_ID_MAX]:
-            raise ProtocolError(
-                "identity", f"the peer calls itself {peer.router_id!r}, not {settings.peer_id!r}"
-            )
-        theirs = b"" if settings.insecure else settings.secrets.get(peer.key_id)
-        if theirs is None:
-            raise ProtocolError("unknown_key", f"the peer uses the unknown key id {peer.key_id}")
+        theirs = secret_of(peer, settings)
         ours = b"" if settings.insecure else settings.secrets[settings.key_id]
         received = data[:size]
         hellos = self._hello + received if self.initiator else received + self._hello
@@ -479,12 +446,8 @@ class Session:
         self._check = Seal(theirs, not self.initiator, hellos)
         self.peer = peer
         self.replicates &= not peer.capabilities & NO_CONNECTIONS
-        self.state = PROOF
         self.heard = now
-        if self.initiator:
-            self._control.append((AUTH, 0, b""))
-        else:
-            self._raw = self._hello
+        self._go(ANSWERED if self.initiator else CALLED, now)
         return size
 
     def _handle(self, kind: int, flags: int, payload: memoryview, now: int, events: list[Event]) -> None:
@@ -518,15 +481,11 @@ class Session:
             word = _word(GOODBYES, payload)
             events += self._close(f"peer_{word}", f"the peer said goodbye: {word}", tell=False)
         elif kind == AUTH:
-            self.state = READY
-            if not self.initiator:
-                self._control.append((AUTH, 0, b""))
-            assert self.peer is not None
-            events.append(Authenticated(self.peer))
+            events += self._go(PROVED_TOO if self.initiator else PROVED, now)
         elif kind == OPEN:
             if self.initiator:
                 raise ProtocolError("unexpected", "only the initiator opens")
-            events.append(self._opened(now))
+            events += self._go(OPENED_BY_PEER, now)
 
     def _held(self, reason: str | None, now: int, events: list[Event], adopted: bool = False) -> None:
         self._ack_by(now)
@@ -566,35 +525,41 @@ class Session:
             events.append(PeerInStep())
         if outgoing.acked > acked:
             events.append(Acked(outgoing.acked))
-        if self._lag_probe is not None and outgoing.acked >= self._lag_probe[0]:
-            self.lag = now - self._lag_probe[1]
-            self.lag_max = max(self.lag_max, self.lag)
-            self._lag_probe = None
-            self._lag_after = now + LAG_INTERVAL
+        if self.lag.measures:
+            self.lag.acked(outgoing.acked, now)
 
-    def lag_now(self, now: int) -> int:
-        """How far the peer is behind, in ns: as last measured, or longer when that is known already."""
-        return self.lag if self._lag_probe is None else max(self.lag, now - self._lag_probe[1])
+    # The life
 
-    # The end
-
-    def _opened(self, now: int) -> Opened:
-        self.state = OPENED
-        self.heard = self._heartbeat_at = now
-        return Opened()
+    def _go(self, event: str, now: int, goodbye: str = "") -> list[Event]:
+        """Go on to the next state, see handshake.py."""
+        self.state, actions = TABLE[self.state, event]
+        events: list[Event] = []
+        for action in actions:
+            if action == SEND_HELLO:
+                self._raw = self._hello
+            elif action == SEND_AUTH:
+                self._control.append((AUTH, 0, b""))
+            elif action == SEND_OPEN:
+                self._control.append((OPEN, 0, b""))
+            elif action == SAY_GOODBYE:
+                self._control.append((GOODBYE, 0, _CODE.pack(GOODBYES.index(goodbye))))
+            elif action == TELL_AUTHENTICATED:
+                assert self.peer is not None  # its hello came first
+                events.append(Authenticated(self.peer))
+            elif action == TELL_OPENED:
+                self.heard = self._heartbeat_at = now
+                events.append(Opened())
+        return events
 
     def _close(self, reason: str, detail: str, tell: bool) -> list[Event]:
         if self.state is CLOSED:
             return []
-        proved = self.state in (READY, OPENED)
-        self.state = CLOSED
         self.incoming.abort()
         self.closed = Closed(reason, detail)
         self._control = [frame for frame in self._control if frame[0] == AUTH]  # a goodbye comes after it
         self._buffer.clear()
         self._ack_at = self._output_at = None
-        if tell and proved and reason in GOODBYES:
-            self._control.append((GOODBYE, 0, _CODE.pack(GOODBYES.index(reason))))
+        self._go(ENDS if tell and reason in GOODBYES else FAILS, self.heard, reason)
         return [self.closed]
 
     def _count(self, reason: str) -> None:

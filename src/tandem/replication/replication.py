@@ -77,7 +77,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tandem.channel.channel import Channel
-    from tandem.channel.stream import Source, Store
+    from tandem.channel.incoming import Store
+    from tandem.channel.stream import Source
     from tandem.conntrack.record import Record
     from tandem.gate.link import GateLink
     from tandem.replication.ownership import Action
