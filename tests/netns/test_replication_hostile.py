@@ -12,6 +12,7 @@ from itertools import chain
 
 import pytest
 
+from tandem.channel.frames import ACK
 from tandem.conntrack.record import NEW, SNAT, Record
 from tests.lab import FAR, WAN_ADDRESS, Router, SeedLab, Tandem, wait_until
 
@@ -81,6 +82,8 @@ def test_nonsense_of_a_peer_that_knows_the_secret(open_lab: Open) -> None:
         flows.add(lab.client, lab.server, FAR, 20, server_speaks=True)
         before = [transitions(lab.r2)]
         foolish(lab.r1, 15, chance)
+        with suppress(OSError), Rogue(lab.r1, ADDRESS, SECRET) as rogue:
+            rogue.say((ACK, 0, b""))  # what chance makes need not be malformed
         flows.all_go_on()
         assert [transitions(lab.r2)] == before and lab.r2.all_in("MASTER")
         counters = sync(lab.r2)["channel"]["counters"]

@@ -129,6 +129,7 @@ def test_under_a_flood_few_are_held_and_all_are_counted() -> None:
 
 
 def test_for_how_many_the_guarantee_was_not_kept_lately() -> None:
+    assert Unkept().judge(3, 0) == 3  # since the start
     found = Unkept()
     assert found.judge(0, 0) == 0
     assert found.judge(5, 10) == 5

@@ -94,7 +94,7 @@ class Channel:
         self.log = log
         self._told = told
         self.node = node or os.urandom(NODE_SIZE)
-        self.position = 0  # of the last record pushed, to whomever
+        self.position = 0  # of the last record that was pushed to any peer
         self.streaming = False
         self.counters: dict[str, int] = {}
         self._connections: Connections | None = None
@@ -130,7 +130,7 @@ class Channel:
         return [path for link in self.links.values() for path in link.paths]
 
     def close(self, reason: str = "stopped") -> None:
-        """Say goodbye to all and stop; no event follows."""
+        """Say goodbye to all peers and stop; no event follows."""
         self._connections = None
         for name, link in self.links.items():
             for subscriber in self._subscribers.values() if link.current is not None else ():
@@ -147,7 +147,7 @@ class Channel:
         self._exchange(connections)
 
     def leave(self, connections: Connections) -> None:
-        """Replicate connections no more, if it was this user who did so."""
+        """End the replication of connections, unless another user has joined meanwhile."""
         if self._connections is connections:
             self.streaming = False
             self._exchange(None)
@@ -175,7 +175,7 @@ class Channel:
             connection.service(now)
 
     def stream_off(self) -> None:
-        """Stream no more, once what was pushed is sent."""
+        """End the stream, once everything that was pushed is sent."""
         self.streaming = False
         now = self.loop.now()
         for connection in self._sessions():
@@ -237,7 +237,7 @@ class Channel:
         )
 
     def subscribe(self, topic: str, subscriber: Subscriber) -> None:
-        """Take part in another topic than connections, instead of who did before."""
+        """Let `subscriber` have this topic from now on; it replaces an earlier one."""
         self._subscribers[topic] = subscriber
         for name, link in self.links.items():
             if link.current is not None:
@@ -273,12 +273,12 @@ class Channel:
                 subscriber.peer_closed(name)
 
     def hurry(self) -> None:
-        """Look for the peers at once, and find out whether those that there is a session with are there."""
+        """Look for the peers at once, and test the sessions that there are."""
         for link in self.links.values():
             link.hurry()
 
     def are_known(self) -> bool:
-        """Whether we hold all that peers stream; where none does, whether every peer is there."""
+        """Whether we hold all that peers stream; when none streams, whether every peer has a session."""
         sessions = [connection.session for connection in self._sessions()]
         streaming = [session for session in sessions if session.incoming.on]
         if not all(session.answered for session in sessions):
@@ -317,7 +317,7 @@ class Channel:
         }
 
     def count(self, name: str, level: str, message: str, of: str = "") -> None:
-        """Count something, and log the first of it in a while, for each of whom it is about."""
+        """Count an event, and log the first one in a while for each peer or path `of`."""
         self.counters[name] = self.counters.get(name, 0) + 1
         key = LOG_BUDGETS.get(name, "conntrack_sync"), name, of
         self.log.limited(key, level, f"conntrack_sync: {message}")

@@ -70,7 +70,7 @@ class Connector:
         return "conntrack_sync connect", id(self)
 
     def _again(self, delay: int) -> None:
-        # Half the delay more or less at random, lest two routers run in step.
+        # Half the delay more or less at random, so that two routers do not run in step.
         jitter = int.from_bytes(os.urandom(2), "big") / 0xFFFF
         when = self._loop.now() + int(delay * (0.75 + jitter / 2)) + int(jitter * 50 * MILLISECOND)
         self._loop.call_at(self._key, when, self._timer)

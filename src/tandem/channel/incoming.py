@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # the resident daemon does not import typing
         def apply_all(self, records: list[Record], now: int) -> None: ...
 
         def begin_bulk(self) -> None:
-            """What is not applied from here until `end_bulk` is stale; it may begin again."""
+            """A bulk begins, or begins anew: entries that are not applied until `end_bulk` are stale."""
             ...
 
         def end_bulk(self) -> None:

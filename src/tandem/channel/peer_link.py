@@ -2,9 +2,9 @@
 """One peer of `channel.Channel`: the ways to it, its connections, and which of them is the session.
 
 - The initiator of a connection opens it, or ends it as a duplicate: it keeps a session that it has
-  with the same daemon, unless the new connection goes by a better path.
-- When both opened one at the same moment, that of the greater node id stays. Only it, or the initiator
-  of the present session, looks for a better path.
+  with the same daemon, unless the new connection uses a better path.
+- When both routers opened a connection at the same moment, the one of the greater node id stays. Only this
+  router, or the initiator of the present session, looks for a better path.
 - A daemon that was started anew has another node id, and its connection replaces the old one.
 """
 
@@ -101,7 +101,7 @@ class Link:
             connector.restart(delay + number * STAGGER)
 
     def hurry(self) -> None:
-        """Do at once what waits for the next attempt or the next heartbeat."""
+        """Make the next attempt, or send the next heartbeat, at once."""
         if self.current is not None:
             self.current.hurry()
         else:
@@ -110,7 +110,7 @@ class Link:
                 connector.hurry(number * STAGGER)
 
     def path_of(self, sock: socket.socket, address: bytes) -> int | None:
-        """By which path a connection of `address` came; None: not from this peer."""
+        """Return the path that a connection from `address` came by; None: it is not from this peer."""
         try:
             local = pack(sock.getsockname()[0])
         except OSError:
@@ -193,7 +193,7 @@ class Link:
         self.channel.count(reason, "warning", f"{self.name}: {detail or reason}", f"{self.name} {path}")
 
     def tell(self, what: str, text: str) -> None:
-        """Log something that a peer may bring about as often as it likes."""
+        """Log an event that a peer can cause as often as it likes."""
         key = "conntrack_sync", self.name, what, self.sessions % SESSIONS_TOLD
         self.channel.log.limited(key, "info", f"conntrack_sync: {text}")
 
@@ -287,7 +287,7 @@ class Connection:
 
     @property
     def node(self) -> bytes:
-        """Of the daemon at the other end; b"" while it is not known."""
+        """The node of the daemon at the other end; b"" while it is not known."""
         return b"" if self.session.peer is None else self.session.peer.node
 
     def take(self, events: Sequence[Event]) -> None:

@@ -39,6 +39,7 @@ from tandem.channel.frames import (
 )
 from tandem.conntrack.record import DESTROY as GONE
 from tandem.conntrack.record import NEW, UPDATE, merge
+from tandem.core.timers import SECOND
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the resident daemon does not import typing
@@ -65,7 +66,6 @@ if TYPE_CHECKING:  # the resident daemon does not import typing
         def digest(self) -> Digest | None: ...
 
 
-SECOND = 1_000_000_000
 # Between two bulks, doubled while digests never match; or nine times what the last one took, if longer.
 RESYNC_PAUSE, RESYNC_PAUSE_MAX = SECOND, 64 * SECOND
 SOURCE_PAUSE = 1_000_000  # before a source that had an empty slice is asked again

@@ -6,8 +6,8 @@ A message is a topic and data, in a TOPIC frame:
     length of the topic u8 | topic (ASCII) | data
 
 It goes either way whatever the roles are, and only to a peer whose hello says that it takes them.
-Messages arrive once and in order, or the session ends: who has something to say says all of it
-after `Opened`, and then what changes. A topic that nobody has subscribed to is counted and ignored.
+Messages arrive once and in order, or the session ends. So a subscriber says everything after `Opened`, and
+then what changes. A topic without a subscriber is counted and ignored.
 """
 
 from __future__ import annotations

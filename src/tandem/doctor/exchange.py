@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The daemon's part in `tandem doctor`: it gets the other routers' facts, and gives ours.
 
-Asked by a peer, over the authenticated replication channel, the daemon starts `tandem doctor --facts`,
-one at a time, and sends on what that has written, unread. While nobody asks, this costs nothing.
+When a peer asks over the authenticated channel, the daemon starts `tandem doctor --facts`, one at a time, and
+sends what this has written, unread. While no peer asks, this costs nothing.
 
 A message on the topic is one byte and what belongs to it:
 
@@ -19,6 +19,7 @@ import sys
 import time
 
 from tandem.channel.topics import DATA_MAX
+from tandem.core.timers import SECOND
 from tandem.effects import files
 from tandem.effects.process import Processes
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     Reply = Callable[[dict[str, object]], None]
 
 TOPIC = "doctor"
-SECOND = 1_000_000_000
 COLLECT_TIMEOUT = 40 * SECOND  # the start of Python on a small router, and its listening
 ANSWER_TIMEOUT = 45 * SECOND
 PAUSE = 2 * SECOND  # between two collections
@@ -84,11 +84,11 @@ class Exchange:
     # What the channel tells
 
     def peer_opened(self, peer: str) -> None:
-        """There is somebody to ask."""
+        """There is a session: the peer can be asked."""
         self._present.add(peer)
 
     def peer_closed(self, peer: str) -> None:
-        """No answer will come."""
+        """The session has ended: no answer will come."""
         self._present.discard(peer)
         if peer in self._askers:
             self._askers.remove(peer)
@@ -96,7 +96,7 @@ class Exchange:
             self._finish()
 
     def received(self, peer: str, data: bytes) -> None:
-        """A message of a peer."""
+        """Take a message of a peer."""
         kind, rest = data[:1], data[1:]
         if kind == _ASK:
             self._collect(peer, rest)
@@ -132,7 +132,7 @@ class Exchange:
         self._finish()
 
     def _finish(self) -> None:
-        """Reply once nobody is left who might answer."""
+        """Reply when no peer is left that might answer."""
         if self._parts or not self._replies:
             return
         self._loop.call_at(("doctor", "answers"), None)

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections import deque
 from struct import Struct
 
+from tandem.core.timers import SECOND
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -20,9 +22,9 @@ if TYPE_CHECKING:
     Accept = Callable[[], None]
 
 MICROSECOND = 1_000
-LATENCIES = 1024  # the last so many are what percentiles are made of
+LATENCIES = 1024  # percentiles are made of the last so many
 HELD_MAX = 512  # packets at once; under a flood more would only wait for their timeout
-MINUTE = 60 * 1_000_000_000
+MINUTE = 60 * SECOND
 
 # Ways to leave: a peer has the flow; the timeout is over; no peer had to know; the flow is not replicated;
 # too many packets wait, or the peer does not answer.
@@ -101,17 +103,17 @@ class Hold:
         return OVERLOAD if full else None
 
     def release(self, numbers: Iterable[int], way: int, now: int) -> list[Accept]:
-        """The packets of these that are still held: they leave now."""
+        """Release the packets with these numbers that are still held, and return what accepts them."""
         return [
             self._leave(*self._packets.pop(number), way, now) for number in numbers if number in self._packets
         ]
 
     def release_all(self, way: int, now: int) -> list[Accept]:
-        """All that are held."""
+        """Release all packets."""
         return self.release(list(self._packets), way, now)
 
     def expire(self, now: int) -> list[Accept]:
-        """Those that were held for `timeout`."""
+        """Release the packets that were held for `timeout`."""
         due = []
         for number, (since, _) in self._packets.items():
             if since + self._timeout > now:
@@ -120,7 +122,7 @@ class Hold:
         return self.release(due, TIMED_OUT, now)
 
     def deadline(self) -> int | None:
-        """When the oldest one expires."""
+        """Return when the oldest packet expires; None: no packet is held."""
         for since, _ in self._packets.values():
             return since + self._timeout
         return None
@@ -193,8 +195,8 @@ class Unkept:
 class Waiting:
     """Which packets wait until a peer has acknowledged which position.
 
-    A peer that is in step but does not answer would cost every connection the timeout: once something has
-    waited that long, `stalled` says so, until an acknowledgement reaches it.
+    A peer that is in step but does not answer would cost every connection the timeout. Once a packet has
+    waited for so long, `stalled` is true until an acknowledgement reaches its position.
     """
 
     def __init__(self, timeout: int) -> None:
@@ -202,7 +204,7 @@ class Waiting:
         self._batches: deque[tuple[int, int, bytes]] = deque()  # position, since, ids as the gate packs them
 
     def add(self, position: int, ids: bytes, now: int) -> None:
-        """These wait for a position that is not lower than any before."""
+        """Let packets wait for a position, which is not lower than any before."""
         if self.stalled(now):  # they do not wait, but what ends the stall is still to come
             ids = b""
             if len(self._batches) > 1 and not self._batches[-1][2]:
@@ -210,18 +212,18 @@ class Waiting:
         self._batches.append((position, now, ids))
 
     def stalled(self, now: int) -> bool:
-        """Whether the oldest one has waited for longer than the timeout."""
+        """Whether the oldest packets have waited for longer than the timeout."""
         return bool(self._batches) and self._batches[0][1] + self._timeout < now
 
     def acked(self, position: int) -> bytes:
-        """The ids of those whose position is reached."""
+        """Return the ids of the packets whose position is reached."""
         done = []
         while self._batches and self._batches[0][0] <= position:
             done.append(self._batches.popleft()[2])
         return b"".join(done)
 
     def clear(self) -> bytes:
-        """Nobody is left to wait for: the ids of all."""
+        """Return the ids of all packets: no peer is left to wait for."""
         done = b"".join(batch[2] for batch in self._batches)
         self._batches.clear()
         return done

@@ -14,6 +14,7 @@ import struct
 import sys
 from array import array
 
+from tandem.core.timers import MILLISECOND, SECOND
 from tandem.effects.process import PATH
 from tandem.gate.hold import FIGURES as _LAYOUT
 from tandem.gate.hold import Unkept, Waiting, read_figures, unkept
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from tandem.loop import Loop
 
 QUEUE = 3780  # of NFQUEUE; one namespace has 65536
-SECOND, MILLISECOND = 1_000_000_000, 1_000_000
 MESSAGE_MAX = 1 << 16
 MESSAGES_A_TURN = 4  # of 64 flows each: some 10 ms of the loop
 IDS_A_MESSAGE = 4096
@@ -77,13 +77,13 @@ class GateLink:
         self._figures: dict[str, Any] = read_figures(bytes(_LAYOUT.size))
         self._before = self._figures  # counts of processes that ended
         self._unkept = Unkept()
-        self.error = ""  # why there is no gate and will be none
+        self.error = ""  # why the gate cannot work
         self.starts = 0
 
     # Life
 
     def start(self) -> None:
-        """Start the process; when that fails, again later."""
+        """Start the process; when that fails, try again later."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         for end in (ours, theirs):

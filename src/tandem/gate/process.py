@@ -8,7 +8,7 @@
 Likewise the first reply of UDP and of ICMP echo. By then the kernel's entry of a TCP connection is in
 SYN_RECV and knows the window scales of both sides, though its event is sent only when the packet has left
 the router: so the entry itself is asked for, by the packet's tuple, and the backup gets what it needs to let
-the client's ACK pass.
+the client's ACK through.
 
 Nothing may be held for longer than the timeout, whatever happens to the daemon and however much arrives: the
 deadlines are here. The age of a packet is that of the kernel's timestamp, so that it may be overdue when it
@@ -42,6 +42,7 @@ import time
 from array import array
 
 from tandem.conntrack.message import CTA_TUPLE_REPLY, HEADER, split, tuple_attribute
+from tandem.core.timers import MILLISECOND, SECOND
 from tandem.gate.hold import ACKED, BYPASSED, OVERLOAD, UNKNOWN, Hold, reply_tuple
 from tandem.gate.rules import Rules, RulesError
 
@@ -57,7 +58,6 @@ FLOWS_A_MESSAGE = 64
 PACKETS_A_TURN = 64
 MESSAGES_A_TURN = 16
 
-SECOND, MILLISECOND = 1_000_000_000, 1_000_000
 _BIND_ATTEMPTS, _BIND_PAUSE = 50, 0.1  # an earlier gate may be about to end
 _QUEUE_LENGTH = 4096  # packets without a verdict; the socket is full long before
 _UNREAD = 80 << 10  # bytes of the queue's socket, which the kernel doubles: some 150 packets

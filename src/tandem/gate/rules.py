@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The firewall rules that send the first reply of a connection to the gate's queue.
 
-They stand in PREROUTING at priority mangle: behind connection tracking, so that it is known what is
-a reply, and before NAT, so that the packet's tuple is the entry's reply tuple whatever is translated. In
-FORWARD the destination is translated back already and the source not yet, so that a hairpin
-connection's packets have neither tuple.
+The rules stand in PREROUTING at priority mangle. This is behind connection tracking, so that replies are
+known, and before NAT, so that the packet's tuple is the entry's reply tuple. In FORWARD the destination is
+translated back already and the source is not yet, so that a packet of a hairpin connection has neither tuple.
 
-TCP's first reply is known by its flags. For UDP and ICMP echo connection tracking counts (the setting
-nf_conntrack_acct, which OpenWrt has on): the first FIRST packets of the reply direction, for a server that
+The flags tell TCP's first reply. For UDP and ICMP echo connection tracking counts packets (nf_conntrack_acct,
+which OpenWrt sets): the rules match the first FIRST packets of the reply direction, because a server that
 answers in several packets sends them while the first one is held.
 
-A host that opens connections without end must not take the queue from all others: packets above SOURCE_RATE
-of one source are accepted at once, and counted. The source is the client, whatever is translated. iptables
-has no such match; there only the gate's own limits hold.
+A host that opens connections without end must not take the queue from all others. Packets above SOURCE_RATE
+of one source are accepted at once, and counted. The source is the client, also when NAT translates it.
+iptables has no such match; with iptables only the gate's own limits hold.
 
-`bypass`: what finds no one at the queue passes. nft is tried first; where its queue expression is
-missing (OpenWrt: kmod-nft-queue), iptables.
+With `bypass`, the kernel accepts a packet when no process reads the queue. nft is tried first, and iptables
+where nft's queue expression is missing (OpenWrt: kmod-nft-queue).
 """
 
 from __future__ import annotations
