@@ -162,24 +162,26 @@ def test_a_peer_without_room_is_told_everything_again(pair: Pair) -> None:
     }
 
 
-def test_messages_are_as_long_as_they_may_be(pair: Pair) -> None:
-    """A message has lines of up to MESSAGE_MAX bytes, each with its end, less that of the last one."""
-    length = len(line("+", "10.0.0.10", "x"))
-    fits = (MESSAGE_MAX - length) // (length + 1) + 1
-    for spare in (MESSAGE_MAX - (fits * (length + 1) - 1), MESSAGE_MAX - (fits * (length + 1) - 1) + 1):
-        pair = Pair().join()
-        pair.known.add("10.0.0.10", name="x" * (1 + spare))
-        for number in range(11, 10 + fits):
-            pair.known.add(f"10.0.0.{number}", name="x")
-        pair.exchange.peer_opened("r2")
-        sizes = [len(b"\n".join(message[1:])) for _, message in pair.channel.sent]
-        assert (
-            sum(len(message) - 1 for _, message in pair.channel.sent)
-            == fits
-            == pair.exchange.status()["sent"]
-        )
-        assert [message[0] for _, message in pair.channel.sent] == [b"1"] * len(sizes)
-        assert max(sizes) <= MESSAGE_MAX and len(sizes) == (1 if sum(sizes) <= MESSAGE_MAX else 2), sizes
+@pytest.mark.parametrize(("spare", "messages"), [(0, 1), (1, 2)])
+def test_messages_are_as_long_as_they_may_be(pair: Pair, spare: int, messages: int) -> None:
+    """Up to MESSAGE_MAX bytes of lines, less the end of the last one."""
+    addresses = [f"10.0.{100 + number // 100}.{100 + number % 100}" for number in range(500)]
+    length = len(line("+", addresses[0], "x")) + 1
+    count, rest = divmod(MESSAGE_MAX + 1, length)
+    pair.known.add(addresses[0], name="x" * (1 + rest + spare))
+    for address in addresses[1:count]:
+        pair.known.add(address, name="x")
+    pair.exchange.peer_opened("r2")
+    sent = [message for _, message in pair.channel.sent]
+    assert [message[0] for message in sent] == [b"1"] * messages
+    assert sum(len(message) - 1 for message in sent) == count == pair.exchange.status()["sent"]
+    assert len(b"\n".join(sent[0][1:])) == (MESSAGE_MAX if messages == 1 else MESSAGE_MAX + 1 - length)
+    pair.channel.sent.clear()
+    pair.known.table.clear()
+    for address in addresses[: 2 * count + 1]:
+        pair.known.add(address, name="x")
+    pair.exchange.tell(addresses[: 2 * count + 1])
+    assert [len(message) - 1 for _, message in pair.channel.sent] == [count, count, 1], "each begins anew"
 
 
 def test_what_a_peer_says(pair: Pair) -> None:

@@ -390,3 +390,35 @@ def test_devices_of_a_zone() -> None:
         rule("input", match("f"), {"jump": {"target": "x_input_lan"}}), rule("input", match("g"), MASQUERADE),
     ]).zones  # fmt: skip
     assert zones == ("a input_lan", "b input_lan", "c input_lan")
+
+
+def test_devices_that_are_masqueraded() -> None:
+    """By a rule of the chain itself, or in a chain that it jumps to; not by any other rule."""
+    out = {"match": {"op": "==", "left": {"meta": {"key": "oifname"}}, "right": "wan"}}
+    jump = {"jump": {"target": "wan_nat"}}
+    for statements, inner, found in (
+        ((out, MASQUERADE), {"accept": None}, ("wan",)),
+        ((out, jump), MASQUERADE, ("wan",)),
+        ((out, jump), {"accept": None}, ()),
+        ((out, {"accept": None}), MASQUERADE, ()),
+        ((MASQUERADE,), MASQUERADE, ()),
+    ):
+        items = [base("srcnat", 100), rule("srcnat", *statements), rule("wan_nat", inner)]
+        assert ruleset.summary(items).masquerading == found
+
+
+def test_a_router_that_says_nothing() -> None:
+    """A check must find nothing in what another version does not say."""
+    data = zlib.compress(b'{"instances": [{}], "devices": [{}], "heard": [{}], "links": [{}]}')
+    silent = facts.decode(data)
+    (one_instance,), (device,), (source,) = silent.instances, silent.devices, silent.heard
+    assert (one_instance.family, one_instance.version, one_instance.priority) == (4, 2, 100)
+    assert (one_instance.virtual_router_id, one_instance.advert_int_cs, one_instance.strangers_ignored) == (
+        0,
+        100,
+        0,
+    )
+    assert (device.mtu, device.rp_filter, device.arp_ignore, device.arp_filter) == (0, 0, 0, 0)
+    assert (source.family, source.virtual_router_id, source.version) == (4, 0, 0)
+    assert (source.arrived, source.passed) == (0, 0)
+    assert [finding.check for finding in examine(silent)] == ["daemon", "replication"]
