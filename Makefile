@@ -115,7 +115,7 @@ define make-packages
 @rm -rf $(2) && mkdir -p $(2)
 @for source in $(PACKAGE_SOURCES); do $(MAKE) --silent --no-print-directory --directory $(FEED)/$$source \
 	TOPDIR=$(FEED)/standalone BUILD_DIR=$(abspath $(2)) HOST_PYTHON=$(abspath $(BIN))/python \
-	FORMAT=$(1) PYTHON3_VERSION=$(3) FEED_KEYS=$(FEED_KEYS) || exit; done
+	FORMAT=$(1) PYTHON3_VERSION=$(3) FEED_KEYS=$(FEED_KEYS) PACKAGE_ARCH=$(PACKAGE_ARCH) || exit; done
 @FEED_KEYS=$(FEED_KEYS) $(BIN)/python $(FEED)/standalone/$(1).py index $(2)
 @rm -rf $(2)/tmp
 endef
@@ -129,8 +129,8 @@ ipk: $(BIN)/python
 
 # For apk: OpenWrt 25.12 (Python 3.13) and main (3.14).
 apk: $(BIN)/python
-	$(call make-packages,apk,$(APK_DIR)/25.12,3.13)
-	$(call make-packages,apk,$(APK_DIR)/main,3.14)
+	$(call make-packages,apk,$(APK_DIR)/25.12$(PER_ARCHITECTURE),3.13)
+	$(call make-packages,apk,$(APK_DIR)/main$(PER_ARCHITECTURE),3.14)
 
 # The keys that sign packages, and their public halves; nothing that exists is made anew.
 feed-key:
@@ -139,9 +139,21 @@ feed-key:
 
 # All that a web server has to publish.
 FEED_DIR ?= build/feed
+# Of OpenWrt's names for processors, those for which Debian has a compiler.
+FEED_ARCHITECTURES ?= x86_64 aarch64_generic aarch64_cortex-a53 aarch64_cortex-a72 aarch64_cortex-a76 \
+	arm_cortex-a5_vfpv4 arm_cortex-a7_neon-vfpv4 arm_cortex-a7_vfpv4 arm_cortex-a8_vfpv3 arm_cortex-a9_neon \
+	arm_cortex-a9_vfpv3-d16 arm_cortex-a15_neon-vfpv4
+FEED_COMPILERS := gcc gcc-aarch64-linux-gnu gcc-arm-linux-gnueabihf
+ONE_FEED = $(MAKE) --no-print-directory PACKAGE_SOURCES=python-netfilterqueue PACKAGE_ARCH=$$architecture
 feed: feed-key
 	@$(MAKE) --no-print-directory ipk IPK_DIR=$(FEED_DIR)/opkg
 	@$(MAKE) --no-print-directory apk APK_DIR=$(FEED_DIR)/apk
+	-@tests/tools/debian-install $(FEED_COMPILERS)
+	@for architecture in $(FEED_ARCHITECTURES); do \
+		$(BIN)/python $(FEED)/standalone/compile.py check $$architecture || continue; \
+		$(ONE_FEED) ipk IPK_DIR=$(FEED_DIR)/opkg/$$architecture || exit; \
+		$(ONE_FEED) apk APK_DIR=$(FEED_DIR)/apk PER_ARCHITECTURE=/$$architecture || exit; \
+	done
 	@$(BIN)/python $(FEED)/standalone/feed_page.py $(FEED_KEYS) $(FEED_DIR)
 
 release:

@@ -25,6 +25,11 @@ apk update &amp;&amp; apk add tandem</pre>
 <pre>wget -O /etc/opkg/keys/{fingerprint} FEED/keys/{fingerprint}
 echo 'src/gz tandem FEED/opkg' >>/etc/opkg/customfeeds.conf
 opkg update &amp;&amp; opkg install tandem</pre>
+<h2>The gate</h2>
+<p><code>tandem-gate</code> (<code>option guarantee 'connection'</code>) requires python3-netfilterqueue,
+which is made for one kind of processor. With apk, and with opkg:</p>
+<pre>echo FEED/apk/25.12/$(cat /etc/apk/arch)/packages.adb >>/etc/apk/repositories.d/tandem.list
+. /etc/openwrt_release; echo "src/gz tandem_gate FEED/opkg/$DISTRIB_ARCH" >>/etc/opkg/customfeeds.conf</pre>
 <h2>Packages</h2>
 <ul>
 {packages}

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Stands in for OpenWrt's include/package.mk: Build/* prepares, BuildPackage stages with the Makefile's
-# own Package/NAME/install and hands over to ipk.py or apk.py. Only packages that run on every processor are built.
+# own Package/NAME/install and hands over to ipk.py or apk.py. Packages for one processor are built where PACKAGE_ARCH
+# names it, as OpenWrt does (aarch64_cortex-a53).
 
 PKG_BUILD_DIR ?= $(BUILD_DIR)/tmp/$(PKG_NAME)
 FORMAT ?= ipk
@@ -32,21 +33,21 @@ Section: $(SECTION)
 SourceDateEpoch: $(SOURCE_DATE_EPOCH)
 $(if $(URL),URL: $(URL)
 )Maintainer: $(PKG_MAINTAINER)
-Architecture: all
+Architecture: $(if $(filter all,$(PKGARCH)),all,$(PACKAGE_ARCH))
 endef
 
 # Expanded, not evaluated line by line: each $(eval) is done before the next is looked at.
 define BuildPackage
 $(foreach field,SECTION DEPENDS EXTRA_DEPENDS URL PKGARCH,$(eval $(field):=))\
 $(eval $(call Package/$(1)))\
-$(eval $(call Standalone/$(if $(filter all,$(PKGARCH)),Rules,Skip),$(1)))
+$(eval $(call Standalone/$(if $(or $(filter all,$(PKGARCH)),$(and $(PACKAGE_ARCH),$(filter-out %-src,$(1)))),Rules,Skip),$(1)))
 endef
 
 define Standalone/Skip
   .PHONY: skip-$(1)
   all: skip-$(1)
   skip-$(1):
-	$(if $(filter %-src,$(1)),@:,@echo "$(1): only OpenWrt's buildroot can make it, for one processor")
+	$(if $(filter %-src,$(1)),@:,@echo "$(1): is for one processor, which PACKAGE_ARCH names")
 endef
 
 define Standalone/Rules

@@ -14,8 +14,13 @@ Python3/CompileAll = PYTHONHASHSEED=0 $(TARGET_PYTHON) -m compileall -q -b -d / 
 Python3/DeleteSourceFiles = $(FIND) $(1) -name '*.py' -delete
 endif
 
+ifneq ($(PACKAGE_ARCH),)
+# The one module in C.
+define Build/Install
+	$(HOST_PYTHON) $(STANDALONE)/compile.py $(PACKAGE_ARCH) $(PKG_INSTALL_DIR)$(PYTHON3_PKG_DIR)/netfilterqueue
+endef
+else ifneq ($(PYPI_NAME),)
 # Modules in pure Python from the source archive with the hash that the Makefile states.
-ifneq ($(PYPI_NAME),)
 define Build/Install
 	$(INSTALL_DIR) $(PKG_INSTALL_DIR)$(PYTHON3_PKG_DIR)
 	echo "$(PYPI_NAME)==$(PKG_VERSION) --hash=sha256:$(PKG_HASH)" >$(PKG_BUILD_DIR)/requirements.txt
