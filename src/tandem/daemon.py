@@ -18,6 +18,7 @@ from tandem.control import DEFAULT_SOCKET
 from tandem.control.handlers import Handlers
 from tandem.control.history import History, entry, reason
 from tandem.control.server import ControlServer
+from tandem.control.standby import Standby
 from tandem.core.actions import Contested, GroupTransition, Transition
 from tandem.core.timers import SECOND
 from tandem.effects.announce import Announcer
@@ -29,6 +30,7 @@ from tandem.effects.interfaces import Interfaces
 from tandem.effects.nftables import Nftables
 from tandem.effects.notify import TIMEOUT as SCRIPTS_TIMEOUT
 from tandem.effects.rtnl import Rtnl
+from tandem.effects.saved import SavedFile
 from tandem.effects.table_watch import TableWatch
 from tandem.log import LEVELS, Logger, StderrSink, SyslogSink
 from tandem.loop import Loop
@@ -72,6 +74,7 @@ STOP_LIMIT = SCRIPTS_TIMEOUT + 5 * SECOND  # then the end comes, whatever is mis
 CLEAN_UP_LIMIT = 5 * SECOND  # for an end that nobody asked for
 GAVE_UP = 4
 STOPPING: dict[str, object] = {"ok": False, "error": "tandemd is stopping"}
+LASTING_DIR = "/etc/tandem"
 PACKAGE_DIR = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -134,7 +137,7 @@ class Daemon:
         self._schedule(plan)
         self._loop.add_reader(signals, lambda: self._signalled(signals))
         self._log.info(f"tandemd {__version__} runs with {len(plan.config.instances)} instances")
-        self.router.start(self._sharing.replication is not None)
+        self.router.start(self._sharing.replication is not None, self._standby)
         self._scripts.start()
         if self._openwrt is not None:
             self._openwrt.start()
@@ -177,12 +180,15 @@ class Daemon:
             self._make_doctor,
             self._states,
         )
+        standing = self._file("standby", LASTING_DIR)
+        self._standby = Standby(standing, self._log, SavedFile(self._loop, self._log, standing).write)
         self._handlers = Handlers(
             self._loop,
             self._log,
             self.router,
             self._sharing,
             self._history,
+            self._standby,
             self._facts,
             self._reload,
             self._caught,
@@ -205,6 +211,11 @@ class Daemon:
         self._fw4.let_in(plan.config, self._interfaces.links.device)
         self._sharing.start(plan)
         self._wire_watch.start()
+
+    def _file(self, name: str, directory: str) -> str:
+        """Return the path of a file of this daemon; with another control socket it lies beside that."""
+        default = self._control_path == DEFAULT_SOCKET
+        return f"{directory}/{name}" if default else f"{self._control_path}.{name}"
 
     def _integrate(self, plan: Plan) -> OpenWrt | None:
         """ubus and what comes with it, where there is a libubus and `--ubus` does not forbid it."""
@@ -366,6 +377,7 @@ class Daemon:
             "memory_locked": self._memory_locked,
             "health": self._health(),
             "dhcp": self._sharing.dhcp.status() if self._sharing.dhcp is not None else None,
+            "peers": self._sharing.peers(),
             "history": self._history.entries(self._loop.now()),
             "counters": counters,
         }

@@ -9,7 +9,7 @@ Nothing here decides: roles are the core's, effects the executor's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 
 from tandem.admission import Admission
 from tandem.config.diff import Succession, succession
@@ -25,6 +25,7 @@ from tandem.core.events import (
     Restored,
     Reunited,
     SourceChanged,
+    Standby,
     Start,
     Stop,
     Synchronised,
@@ -104,10 +105,11 @@ class Router:
 
     # Life
 
-    def start(self, replicated: bool) -> None:
+    def start(self, replicated: bool, standby: Container[str]) -> None:
         """Create every group of the plan and let it take part in the elections.
 
         `replicated`: connections are replicated, which the kernel may refuse though it is configured.
+        `standby`: groups that stay out of service.
         """
         self._replicated = replicated
         self._expect_peers()
@@ -117,6 +119,8 @@ class Router:
         self._connect()
         delay = self.plan.config.globals.startup_delay_ms * MILLISECOND
         for running in self.groups.values():
+            if running.settings.name in standby:
+                self.dispatch(running, Standby())
             self.dispatch(running, Start(delay, START_GRACE))
         self._refresh(self._loop.now())
 

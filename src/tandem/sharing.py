@@ -9,6 +9,7 @@ replication, and `health` says what is missing.
 
 from __future__ import annotations
 
+from tandem.control.step import step
 from tandem.core.actions import Transition
 from tandem.dhcp.restart import Restarts
 from tandem.effects.guard import Guard, clear_guard
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tandem.channel.events import Event
     from tandem.channel.vrrp_sources import VrrpSources
     from tandem.control.peer_roles import PeerRoles
+    from tandem.control.status_schema import KnownPeer
     from tandem.core.actions import GroupTransition
     from tandem.core.strangers import Source
     from tandem.dhcp.gateway import Gateway
@@ -199,6 +201,17 @@ class Sharing:
             found["guarantee"] = unkept
         if self.dhcp is not None and self.dhcp.trouble:
             found["dhcp"] = [self.dhcp.trouble]
+        return found
+
+    def peers(self) -> list[KnownPeer]:
+        """Return what is known of each peer."""
+        found: list[KnownPeer] = []
+        for name, link in self.channel.links.items() if self.channel is not None else ():
+            status, neighbour = link.status(), self._router.neighbours.get(name)
+            connected = status["state"] == "up"
+            roles = dict(neighbour.states or {}) if neighbour is not None and connected else {}
+            connections = "off" if self.replication is None else step(status)
+            found.append({"name": name, "connected": connected, "roles": roles, "connections": connections})
         return found
 
     def replicating(self) -> Replication:

@@ -85,7 +85,9 @@ def test_the_methods_and_their_arguments(r1: Router, ubusd: Ubusd) -> None:
     forced = {"group": 3, "force": 3}
     assert ubusd.connect().objects("tandem")["tandem"] == {
         "status": {}, "history": {}, "reload": {}, "conntrack": {},
-        "failover": forced, "standby": forced, "resume": group,
+        "failover": {**forced, "by": 3},
+        "standby": {**forced, "once": 3, "by": 3},
+        "resume": {**group, "by": 3},
     }  # fmt: skip
 
 

@@ -89,6 +89,14 @@ STATUS: dict[str, Any] = {
     "health": {},
     "networks": {"lan": "br-lan", "guest": None},
     "dhcp": None,
+    "peers": [
+        {
+            "name": "r2",
+            "connected": True,
+            "roles": {"G1": "BACKUP", "guest": "BACKUP"},
+            "connections": "in step",
+        }
+    ],
     "groups": [
         {
             "name": "G1",
@@ -98,6 +106,9 @@ STATUS: dict[str, Any] = {
             "members": ["I1", "E1"],
             "implicit": False,
             "standby": False,
+            "standby_since": None,
+            "standby_by": None,
+            "standby_lasts": False,
             "probation": "",
             "held": True,
             "damped_s": None,
@@ -111,6 +122,9 @@ STATUS: dict[str, Any] = {
             "members": ["guest"],
             "implicit": True,
             "standby": True,
+            "standby_since": 1753600000,
+            "standby_by": "root from 192.168.1.10",
+            "standby_lasts": True,
             "probation": "",
             "held": False,
             "damped_s": None,

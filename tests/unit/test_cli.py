@@ -59,10 +59,16 @@ def test_control_option_before_and_after_the_command(daemon: FakeDaemon) -> None
 
 
 @pytest.mark.parametrize("command", ["failover", "standby", "resume"])
-def test_group_commands(daemon: FakeDaemon, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_group_commands(
+    daemon: FakeDaemon, command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("USER", "mar\nia")
+    monkeypatch.setenv("SSH_CONNECTION", "192.168.1.10 51000 192.168.1.2 22")
+    monkeypatch.delenv("SUDO_USER", raising=False)
     daemon.answers[command] = {"groups": {"G1": "BACKUP", "G2": "FAULT"}}
     assert tandem(daemon.path, command) == 0
     assert tandem(daemon.path, command, "G1") == 0
+    assert [request.pop("by") for request in daemon.requests] == ["maria from 192.168.1.10"] * 2
     assert daemon.requests == [{"command": command}, {"command": command, "group": "G1"}]
     assert capsys.readouterr().out == "G1: BACKUP\nG2: FAULT\n" * 2
 

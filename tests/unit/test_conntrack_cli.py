@@ -30,8 +30,9 @@ from tandem.conntrack.record import (
 from tandem.control import cli, commands
 from tandem.control.client import ControlError
 from tandem.control.flows import decode, line
-from tandem.control.replication_page import render_replication, size, step
+from tandem.control.replication_page import render_replication, size
 from tandem.control.status_page import render_status
+from tandem.control.step import step
 from tandem.replication.cache import SHARDS, Cache
 from tests.unit.flow_messages import event
 from tests.unit.status_snapshot import STATUS

@@ -107,7 +107,7 @@ not preempt it until `tandem resume`. Run it on the router that is MASTER.""",
   tandem failover --force            also when nobody would take over""",
         (_GROUP, _FORCE),
         run=_COMMANDS + "operate",
-        request=("group", "force"),
+        request=("group", "force", "by"),
         access=OPERATE,
     ),
     Command(
@@ -115,13 +115,15 @@ not preempt it until `tandem resume`. Run it on the router that is MASTER.""",
         "take this router out of service",
         """\
 It gives up the active role and does not take it again, even when the other
-router fails, until `tandem resume`. For maintenance.""",
+router fails, until `tandem resume`: a restart and a reboot do not end it. For
+maintenance. `tandem status` says since when and by whom.""",
         """\
   tandem standby
-  tandem standby G1                  only that group""",
-        (_GROUP, _FORCE),
+  tandem standby G1                  only that group
+  tandem standby --once              until the daemon ends, at the latest""",
+        (_GROUP, _FORCE, switch("--once", "end the standby when the daemon ends or the router reboots")),
         run=_COMMANDS + "operate",
-        request=("group", "force"),
+        request=("group", "force", "once", "by"),
         access=OPERATE,
     ),
     Command(
@@ -133,7 +135,7 @@ router fails, until `tandem resume`. For maintenance.""",
   tandem resume G1                   only that group""",
         (_GROUP,),
         run=_COMMANDS + "operate",
-        request=("group",),
+        request=("group", "by"),
         access=OPERATE,
     ),
     Command(

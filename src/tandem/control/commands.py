@@ -129,9 +129,20 @@ def _flows(control: str, peer: str | None, limit: int) -> Iterator[dict[str, Any
 
 def operate(arguments: argparse.Namespace) -> int:
     """Have the daemon do `failover`, `standby` or `resume`."""
-    force = "yes" if getattr(arguments, "force", False) else None
-    _say(ask(arguments.control, arguments.command, group=arguments.group, force=force))
+    force, once = ("yes" if getattr(arguments, name, False) else None for name in ("force", "once"))
+    answer = ask(
+        arguments.control, arguments.command, group=arguments.group, force=force, once=once, by=_who()
+    )
+    _say(answer)
     return DONE
+
+
+def _who() -> str:
+    """Name who runs this, for the log and for `tandem status`."""
+    user = os.environ.get("SUDO_USER") or os.environ.get("USER") or "root"
+    where = os.environ.get("SSH_CONNECTION", "").partition(" ")[0]
+    name = f"{user} from {where}" if where else user
+    return "".join(char for char in name if char.isprintable())[:64]
 
 
 def reload(arguments: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from tandem.control.history import History
     from tandem.control.server import Reply
+    from tandem.control.standby import Standby
     from tandem.control.status_schema import DaemonFacts
     from tandem.log import Logger
     from tandem.loop import Loop
@@ -37,6 +38,7 @@ class Handlers:
         router: Router,
         sharing: Sharing,
         history: History,
+        standby: Standby,
         facts: Callable[[], DaemonFacts],
         reload: Callable[[Reply], None],
         caught: Callable[[Exception], None],
@@ -46,6 +48,7 @@ class Handlers:
         self._router = router
         self._sharing = sharing
         self._history = history
+        self._standby = standby
         self._facts = facts
         self._reload = reload
         self._caught = caught
@@ -68,7 +71,7 @@ class Handlers:
 
     def do_status(self, _request: Request, _reply: Reply) -> object:
         """Show everything that is known now."""
-        return snapshot(self._router, self._loop, self._facts())
+        return snapshot(self._router, self._loop, self._standby, self._facts())
 
     def do_history(self, _request: Request, _reply: Reply) -> object:
         """Show the last transitions."""
@@ -113,5 +116,4 @@ class Handlers:
         return LATER
 
     def _operate(self, request: Request) -> object:
-        command, group, forced = request["command"], request.get("group"), "force" in request
-        return operate(self._router, self._log, command, group, forced)
+        return operate(self._router, self._log, self._standby, request)

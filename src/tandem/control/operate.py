@@ -9,6 +9,7 @@ from tandem.core.tracking import OWNER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from tandem.control.standby import Standby as Standing
     from tandem.core.neighbour import Neighbours
     from tandem.core.sync_group import SyncGroup
     from tandem.log import Logger
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
 _EVENTS: dict[str, Event] = {"failover": Failover(), "standby": Standby(), "resume": Resume()}
 
 
-def operate(router: Router, log: Logger, command: str, group: str | None, forced: bool) -> dict[str, object]:
-    """Do one of the commands with `group`, or with all groups. ValueError, with a sentence, says why not."""
-    groups = _groups(router, group)
+def operate(router: Router, log: Logger, standby: Standing, request: dict[str, str]) -> dict[str, object]:
+    """Do one of the commands with a group, or with all groups. ValueError, with a sentence, says why not."""
+    command, who = request["command"], request.get("by", "")
+    groups = _groups(router, request.get("group"))
     if command == "failover":
         groups = [running for running in groups if running.role is Role.ACTIVE]
         if not groups:
@@ -27,11 +29,16 @@ def operate(router: Router, log: Logger, command: str, group: str | None, forced
         for running in groups:
             if all(member.settings.priority == OWNER for member in running.members):
                 raise ValueError(f"{running.settings.name} owns its addresses (priority 255): use standby")
-    if command != "resume" and not forced:
+    if command != "resume" and "force" not in request:
         _check_successor(groups, router.neighbours)
     for running in groups:
-        log.info(f"{running.settings.name}: {command} asked for")
+        log.info(f"{running.settings.name}: {command} asked for{f' by {who}' if who else ''}")
         router.dispatch(running, _EVENTS[command])
+    names = [running.settings.name for running in groups]
+    if command == "standby":
+        standby.begin(names, who, once="once" in request)
+    elif command == "resume":
+        standby.end(names)
     return {"groups": {running.settings.name: running.state for running in groups}}
 
 

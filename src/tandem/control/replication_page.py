@@ -8,6 +8,7 @@ from typing import Any
 
 from tandem.control.console import printable
 from tandem.control.page import ALARM, NOTE, Page, counted, counters, duration
+from tandem.control.step import step
 
 Status = Mapping[str, Any]
 
@@ -45,16 +46,6 @@ def render_replication(status: Status, width: int = 80, colour: bool = False) ->
         page.lines.append("")
         _peer(page, peer, status["held"].get(peer["name"], 0))
     return "\n".join(page.lines) + "\n"
-
-
-def step(peer: Status) -> str:
-    """One word for a peer: in step, out of step, idle (nobody streams), down."""
-    if peer["state"] != "up":
-        return "down"
-    if not (peer["streaming"] or peer["peer_streaming"]):
-        return "idle"
-    behind = (peer["streaming"] and not peer["in_step"], peer["peer_streaming"] and not peer["held_in_step"])
-    return "out of step" if any(behind) else "in step"
 
 
 def _classes(sync_after: int) -> Iterator[str]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 REQUESTS: dict[str, tuple[str, ...]] = {
     "status": (),
     "history": (),
-    "failover": ("group", "force"),
-    "standby": ("group", "force"),
-    "resume": ("group",),
+    "failover": ("group", "force", "by"),
+    "standby": ("group", "force", "once", "by"),
+    "resume": ("group", "by"),
     "reload": (),
     "conntrack": (),
     "conntrack_list": ("peer", "cursor"),

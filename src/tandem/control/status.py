@@ -18,12 +18,13 @@ from tandem.scheduling import policy_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from tandem.control.standby import Standby
     from tandem.control.status_schema import Advertiser, DaemonFacts, Group, Instance, Status
 
 SCHEMA_VERSION = 1  # see status_schema
 
 
-def snapshot(router: Router, loop: Loop, facts: DaemonFacts) -> Status:
+def snapshot(router: Router, loop: Loop, standby: Standby, facts: DaemonFacts) -> Status:
     """Return everything that is known now, as `status_schema` describes it."""
     now = loop.now()
     return {
@@ -43,7 +44,8 @@ def snapshot(router: Router, loop: Loop, facts: DaemonFacts) -> Status:
         "health": facts["health"],
         "dhcp": facts["dhcp"],
         "networks": dict(router.links.networks),
-        "groups": [_group(group, router, now) for group in router.groups.values()],
+        "peers": facts["peers"],
+        "groups": [_group(group, router, standby, now) for group in router.groups.values()],
         "instances": [
             _instance(group, member, router.endpoints[member.name], router, now)
             for group in router.groups.values()
@@ -54,9 +56,10 @@ def snapshot(router: Router, loop: Loop, facts: DaemonFacts) -> Status:
     }
 
 
-def _group(group: SyncGroup, router: Router, now: int) -> Group:
+def _group(group: SyncGroup, router: Router, standby: Standby, now: int) -> Group:
     settings, damped = group.settings, group.damping.until(now)
     age = _age(router.changed.get(group.members[0].name), now)
+    since, who, lasts = standby.of(settings.name)
     return {
         "name": settings.name,
         "state": group.state,
@@ -65,6 +68,9 @@ def _group(group: SyncGroup, router: Router, now: int) -> Group:
         "members": list(settings.members),
         "implicit": settings.implicit,
         "standby": group.standby,
+        "standby_since": since,
+        "standby_by": who,
+        "standby_lasts": lasts,
         "held": group.held,
         "probation": group.probation,
         "damped_s": None if damped is None else _seconds(damped - now),

@@ -47,6 +47,18 @@ class Dhcp(DhcpExchange):
     problem: Annotated[str, "what is wrong; empty: nothing"]
 
 
+class KnownPeer(TypedDict):
+    """Another router, as the channel shows it."""
+
+    name: Annotated[str, "of `config peer`, or the address"]
+    connected: Annotated[bool, "there is a session, so that the other fields are known"]
+    roles: Annotated[dict[str, str], "the states of its groups, as it says"]
+    connections: Annotated[
+        str,
+        "in step (a takeover keeps them), out of step, idle (nobody is active), down, off (not replicated)",
+    ]
+
+
 class Group(TypedDict):
     """A sync group: instances that have one role. An instance without a group is a group of its own."""
 
@@ -57,6 +69,9 @@ class Group(TypedDict):
     members: Annotated[list[str], "the names of its instances"]
     implicit: Annotated[bool, "the group is a single instance"]
     standby: Annotated[bool, "`tandem standby` keeps this router out of service"]
+    standby_since: Annotated[int | None, "since when, in seconds since the epoch"]
+    standby_by: Annotated[str | None, "by whom; empty: not known"]
+    standby_lasts: Annotated[bool, "a restart or a reboot does not end the standby, only `tandem resume`"]
     held: Annotated[bool, "`tandem failover` keeps this router from preempting"]
     probation: Annotated[str, "why the group does not preempt after a failure; empty: it does"]
     damped_s: Annotated[float | None, "seconds for which the group does not preempt, after many changes"]
@@ -142,6 +157,7 @@ class Status(TypedDict):
     health: Annotated[dict[str, list[str]], "what is wrong though the roles are fine: details by reason"]
     dhcp: Annotated[Dhcp | None, "null: no instance has `option dhcp`"]
     networks: Annotated[dict[str, str | None], "OpenWrt's networks that are named, with their devices"]
+    peers: Annotated[list[KnownPeer], "the routers that this one has a channel to"]
     groups: Annotated[list[Group], "in the order of the configuration"]
     instances: Annotated[list[Instance], "in the order of their groups"]
     history: Annotated[list[Entry], "the last changes, the latest at the end"]
@@ -156,5 +172,6 @@ class DaemonFacts(TypedDict):
     memory_locked: bool
     health: dict[str, list[str]]
     dhcp: Dhcp | None
+    peers: list[KnownPeer]
     history: list[Entry]
     counters: dict[str, int]

@@ -39,10 +39,11 @@ def read(path: str, most: int, follow: bool = False) -> bytes:
     return data
 
 
-def replace(path: str, data: bytes, mode: int = 0o644) -> None:
+def replace(path: str, data: bytes, mode: int = 0o644, sync: bool = False) -> None:
     """Replace a path by a file with this content. OSError: nothing has changed.
 
-    Mode and owner stay those of an ordinary file that was there.
+    Mode and owner stay those of an ordinary file that was there. `sync`: the content is on the disk
+    before the file has its name.
     """
     _check_directory(path)
     owner = None
@@ -66,6 +67,8 @@ def replace(path: str, data: bytes, mode: int = 0o644) -> None:
             if owner is not None:
                 os.fchown(fd, *owner)
             os.fchmod(fd, mode)
+            if sync:
+                os.fsync(fd)
         os.rename(draft, path)
     except OSError:
         os.unlink(draft)

@@ -112,6 +112,8 @@ class TandemObject:
                 status = error.status
             finish(status)
 
+        if "by" in REQUESTS[command]:
+            arguments = {**arguments, "by": f"{call.user or 'a user'} on ubus"}
         try:
             self._handler({"command": command, **arguments}, reply)
         except BaseException:

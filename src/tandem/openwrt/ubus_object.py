@@ -92,6 +92,12 @@ class Call:
         self._data = data
         self._serial = bus.serial  # 0: it has ended
 
+    @property
+    def user(self) -> str:
+        """Whom ubusd has authenticated as the caller; only inside the handler."""
+        name: bytes | None = self._data.user
+        return name.decode(errors="backslashreplace") if name else ""
+
     def reply(self, values: Table) -> None:
         """Send data; a call may get several. UbusError when that is not possible."""
         message = message_of(values)
