@@ -170,7 +170,7 @@ def test_the_first_steps_after_an_installation(router: OpenWrt) -> None:
     configure(router)
     router.sh("uci set tandem.I1.priority=140; uci commit tandem; reload_config")
     becomes_active(router)
-    assert "140" in router.sh("tandem status")
+    assert "140" in router.sh("tandem status -v")
     router.sh("/etc/init.d/tandem disable")
     assert "the service is disabled" in router.sh("tandem doctor --listen 1", status=1)
     assert "will not start at boot" in router.sh("/etc/init.d/tandem start")
@@ -213,12 +213,12 @@ def test_service(router: OpenWrt) -> None:
     assert pid(router) == running and active(router)
     configure(router, CONFIG.format(priority=120))
     router.sh("/etc/init.d/tandem reload")
-    assert "120" in router.sh("tandem status") and pid(router) == running
+    assert "120" in router.sh("tandem status -v") and pid(router) == running
 
     # procd calls reload by itself when a configuration it watches has changed.
     configure(router, CONFIG.format(priority=130))
     router.sh("""ubus call service event '{"type":"config.change","data":{"package":"tandem"}}'""")
-    wait_until(lambda: "130" in router.sh("tandem status"), 15, "reloaded by a trigger", every=0.5)
+    wait_until(lambda: "130" in router.sh("tandem status -v"), 15, "reloaded by a trigger", every=0.5)
 
     # It comes again after a crash, and ends for good, with all that it had, when it is switched off.
     router.sh(f"kill -9 {running}")

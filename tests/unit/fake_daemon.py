@@ -20,7 +20,11 @@ class FakeDaemon:
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
-        self.answers: dict[str, Any] = {"status": STATUS, "version": {"version": "0.1.0"}}
+        self.answers: dict[str, Any] = {
+            "status": STATUS,
+            "history": {"transitions": STATUS["history"]},
+            "version": {"version": "0.1.0"},
+        }
         self.raw: bytes | None = None
         self.requests: list[dict[str, Any]] = []
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

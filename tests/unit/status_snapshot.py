@@ -148,7 +148,26 @@ STATUS: dict[str, Any] = {
     "counters": {"log_lines_dropped": 0, "netlink_errors": 2},
 }
 
+SHORT_80 = """\
+active       this router (G1), for 4 h 22 min; nobody (guest)
+ready        no, not this router: guest is FAULT (interface br-guest down, no
+             address on br-guest, standby)
+connections  yes, in step with r2
+
+G1     MASTER  for 4 h 22 min, since 2025-07-27 10:13:20
+    failover   by command, does not preempt until: tandem resume G1
+guest  FAULT   for 3.2 s
+    standby    by root from 192.168.1.10, since 2025-07-27 07:06:40,
+               until: tandem resume guest
+    faults     interface br-guest down, no address on br-guest
+"""
+
 PAGE_80 = """\
+active       this router (G1), for 4 h 22 min; nobody (guest)
+ready        no, not this router: guest is FAULT (interface br-guest down, no
+             address on br-guest, standby)
+connections  yes, in step with r2
+
 tandemd 0.1.0 on r1, pid 1234, up 3 d 4 h
     file       /etc/config/tandem
     scheduling FIFO 50, memory locked, at most 34.6 ms late
@@ -176,7 +195,8 @@ G1     MASTER  for 4 h 22 min, since 2025-07-27 10:13:20
     counters   transitions 3, adverts sent 157310
 
 guest  FAULT   for 3.2 s
-    standby    by command, until: tandem resume guest
+    standby    by root from 192.168.1.10, since 2025-07-27 07:06:40,
+               until: tandem resume guest
     faults     interface br-guest down, no address on br-guest
     link       guest (no device), no address to send from, VRRPv3 IPv6, VRID 7,
                every 1 s

@@ -19,7 +19,7 @@ from tandem.control import cli
 from tandem.control.client import ControlError, DeniedError, NoDaemonError, RefusedError, ask
 from tandem.setup import CONFIG
 from tests.unit.fake_daemon import FakeDaemon
-from tests.unit.status_snapshot import PAGE_80, STATUS
+from tests.unit.status_snapshot import PAGE_80, SHORT_80, STATUS
 
 pytestmark = pytest.mark.usefixtures("utc")
 
@@ -32,8 +32,23 @@ def tandem(path: object, *arguments: str) -> int:
 
 
 def test_status(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
-    assert tandem(daemon.path, "status") == 0
+    assert tandem(daemon.path, "status", "-v") == 0
     assert capsys.readouterr() == (PAGE_80, "")
+    assert tandem(daemon.path, "status") == 0
+    assert capsys.readouterr() == (SHORT_80, "")
+
+
+def test_why_and_history(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tandem(daemon.path, "why") == 0
+    assert capsys.readouterr().out.startswith("G1: this router is MASTER for 4 h 22 min.\n")
+    assert tandem(daemon.path, "history") == 0
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first == "2025-07-27 10:13:15  I1 MASTER, priority 100"
+    assert last == "2025-07-27 10:13:10  I1 FAULT (not shown any more), priority 100"
+    assert tandem(daemon.path, "history", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == STATUS["history"]
+    daemon.answers["status"] = {"version": "9"}
+    assert tandem(daemon.path, "why") == 1
 
 
 def test_status_json(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:

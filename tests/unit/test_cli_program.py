@@ -98,10 +98,10 @@ class Terminal:
 
 def test_watch_survives_a_restart_of_the_daemon(tmp_path: Path) -> None:
     path = tmp_path / "control.sock"
-    with closing(Terminal("status", "--watch", "0.1", "--control", str(path))) as terminal:
+    with closing(Terminal("status", "-v", "--watch", "0.1", "--control", str(path))) as terminal:
         terminal.until(lambda text: "no daemon" in text)
         daemon = FakeDaemon(path)
-        terminal.until(lambda text: "MASTER" in text)
+        terminal.until(lambda text: "tandemd 0.1.0" in text)
         daemon.close()
         seen = len(terminal.text)
         terminal.until(lambda text: "no daemon" in text[seen:])
@@ -109,7 +109,7 @@ def test_watch_survives_a_restart_of_the_daemon(tmp_path: Path) -> None:
         assert terminal.child.wait(DEADLINE_S) == 0
     assert terminal.text.startswith("\x1b[H\x1b[J\x1b[Hno daemon (no daemon answers at")
     frames = terminal.text.split("\x1b[H")
-    page = next(frame for frame in frames if "MASTER" in frame)
+    page = next(frame for frame in frames if "tandemd 0.1.0" in frame)
     lines = page.split("\r\n")
     assert lines[-1].startswith("\x1b[J")
     assert len(lines) == 12  # 11 and the one that the cursor is on
@@ -137,12 +137,12 @@ def test_watch_without_a_terminal(daemon: FakeDaemon) -> None:
 
 
 def test_colour_on_terminals_only_and_not_when_unwanted(daemon: FakeDaemon) -> None:
-    with closing(Terminal("status", "--control", daemon.path)) as terminal:
-        terminal.until(lambda text: "fe80::1" in text)
+    with closing(Terminal("status", "-v", "--control", daemon.path)) as terminal:
+        terminal.until(lambda text: "(started)" in text)
     assert "\x1b[1;32mMASTER\x1b[m" in terminal.text
     for unwanted in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
-        with closing(Terminal("status", "--control", daemon.path, **unwanted)) as terminal:
-            terminal.until(lambda text: "fe80::1" in text)
+        with closing(Terminal("status", "-v", "--control", daemon.path, **unwanted)) as terminal:
+            terminal.until(lambda text: "(started)" in text)
         assert terminal.text.replace("\r\n", "\n").startswith(PAGE_80[:-1])
 
 

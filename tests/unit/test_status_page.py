@@ -40,7 +40,8 @@ def test_colour_changes_nothing_but_colour() -> None:
 def test_status_without_routers() -> None:
     nothing = {"groups": [], "instances": [], "history": [], "counters": {}, "router_id": ""}
     page = render_status(STATUS | nothing)
-    assert page.startswith("tandemd 0.1.0 on this router, pid 1234")
+    assert page.startswith("active       no virtual routers are configured\n")
+    assert "\n\ntandemd 0.1.0 on this router, pid 1234" in page
     assert page.endswith("ms\n\nNo virtual routers are configured.\n")
 
 

@@ -26,7 +26,8 @@ EPILOG = """\
 examples:
   tandem init                set up two routers that share a gateway address
   tandem doctor              what would break a takeover, and the cure
-  tandem status              who is active, since when and why
+  tandem status              who is active, is the other router ready
+  tandem why                 why that is so, and what would change it
   tandem status --watch      the same, redrawn every second
   tandem failover            hand every group over to the other router
   tandem conntrack           whether connections would survive that
@@ -68,18 +69,23 @@ _RUNNING_CONFIG = arg(
 TABLE = (
     Command(
         "status",
-        "show the state of every group and virtual router",
+        "show who is active, whether the other router is ready, and what is wrong",
         """\
+Three answers first: who is active, is the other router ready to take over, and
+would connections survive that? Then the state of each group. With -v all that
+is known of every virtual router follows.
 MASTER: this router has the addresses. BACKUP: another one has them, this one
 is ready. FAULT: this router can't take them; the reasons are listed.
 "110 = 100 +10 script chk" is the configured priority and what trackers add.
 Counters that are zero are left out.""",
         """\
   tandem status
+  tandem status -v                   everything
   tandem status --watch 0.5          redraw twice a second, Ctrl-C ends
   tandem status --json               for scripts
   NO_COLOR=1 tandem status           without colours""",
         (
+            arg("-v", "--verbose", action="store_true", help="everything, in the long form"),
             switch("--json", "print JSON; with --watch one line each time"),
             arg(
                 "--watch",
@@ -94,7 +100,25 @@ Counters that are zero are left out.""",
         request=(),
         access=SEE,
     ),
-    Command("history", request=(), access=SEE),
+    Command(
+        "why",
+        "explain why the roles are as they are, and what would change them",
+        "Sentences for each group, made from the status.",
+        "  tandem why",
+        run=_COMMANDS + "why",
+    ),
+    Command(
+        "history",
+        "show the last changes of roles, with their causes",
+        "The latest comes first; times are those of this router's clock.",
+        """\
+  tandem history
+  tandem history --json              for scripts""",
+        (_JSON,),
+        run=_COMMANDS + "history",
+        request=(),
+        access=SEE,
+    ),
     Command(
         "failover",
         "hand the active role to the other router",

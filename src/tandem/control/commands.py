@@ -18,7 +18,7 @@ from typing import Any
 from tandem import __version__
 from tandem.control.client import ControlError, DeniedError, NoDaemonError, ask
 from tandem.control.console import DONE, FAILED, UNUSABLE, complain, print_lines, printable
-from tandem.control.status_page import render_status
+from tandem.control.status_page import render_short, render_status
 from tandem.setup import CONFIG
 
 NOT_UNDERSTOOD = "the daemon's status is not understood; if it is of another version, restart it"
@@ -54,16 +54,15 @@ def _status_text(arguments: argparse.Namespace) -> str:
     result = ask(arguments.control, "status")
     if arguments.json:
         return json.dumps(result, indent=None if arguments.watch else 2) + "\n"
-    return _page(render_status, result)
+    return _page(render_status if arguments.verbose else render_short, result)
 
 
 def _page(render: Callable[[Any, int, bool], str], result: Any) -> str:
     """The result as text for this screen."""
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    try:
-        return render(result, shutil.get_terminal_size((80, 24)).columns, colour)
-    except (KeyError, TypeError, AttributeError):
-        raise ControlError(NOT_UNDERSTOOD) from None
+    columns = shutil.get_terminal_size((80, 24)).columns
+    text: str = _understood(lambda found: render(found, columns, colour), result)
+    return text
 
 
 def _no_status(arguments: argparse.Namespace, error: ControlError) -> str:
@@ -80,6 +79,33 @@ def _fit_screen(text: str) -> str:
     if len(lines) > room:
         lines[room - 1 :] = [f"... {len(lines) - room + 1} more lines"]
     return "".join(f"{line}\x1b[K\n" for line in lines)
+
+
+def why(arguments: argparse.Namespace) -> int:
+    """Print why the roles are as they are, and what would change them."""
+    from tandem.control.why import explain
+
+    print_lines(sys.stdout, _understood(explain, ask(arguments.control, "status")))
+    return DONE
+
+
+def history(arguments: argparse.Namespace) -> int:
+    """Print the last transitions, the latest first."""
+    from tandem.control.status_page import render_history
+
+    entries = ask(arguments.control, "history")["transitions"]
+    sys.stdout.write(
+        json.dumps(entries, indent=2) + "\n" if arguments.json else _understood(render_history, entries)
+    )
+    return DONE
+
+
+def _understood(make: Callable[[Any], Any], result: Any) -> Any:
+    """Make something of an answer, which may be that of another version."""
+    try:
+        return make(result)
+    except (KeyError, TypeError, AttributeError):
+        raise ControlError(NOT_UNDERSTOOD) from None
 
 
 def conntrack(arguments: argparse.Namespace) -> int:

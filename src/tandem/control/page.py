@@ -13,6 +13,7 @@ _STATE_COLOURS = {"MASTER": "1;32", "BACKUP": "36", "FAULT": "1;31"}
 _OTHER_STATE = "33"
 BOLD, _DIM, ALARM, NOTE = "1", "2", "31", "33"
 _LABEL_WIDTH = 11
+_ANSWER_WIDTH = 13
 _NO_BREAK = "\u00a0"  # its name would need unicodedata, which is not in python3-light
 
 
@@ -48,6 +49,14 @@ class Page:
         padded = printable(name).ljust(self.name_width - indent)
         shown = self.paint(printable(state).ljust(6), _STATE_COLOURS.get(state, _OTHER_STATE))
         self.lines.append((" " * indent + f"{self.paint(padded, BOLD)}  {shown}  {text}").rstrip())
+
+    def answer(self, label: str, text: str, code: str) -> None:
+        """An answer to one of the first questions, wrapped below itself."""
+        room = max(self.width - _ANSWER_WIDTH, 20)
+        lines = textwrap.wrap(printable(text), room, break_on_hyphens=False)
+        for number, line in enumerate(lines):
+            start = " " * _ANSWER_WIDTH if number else self.paint(label.ljust(_ANSWER_WIDTH), BOLD)
+            self.lines.append(start + self.paint(line, code))
 
     def bold(self, text: str) -> str:
         """The text as a heading."""

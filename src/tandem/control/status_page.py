@@ -9,18 +9,42 @@ from typing import Any
 
 from tandem.control.console import printable
 from tandem.control.page import ALARM, BOLD, NOTE, Page, counted, counters, duration
+from tandem.control.summary import summary
 
 Snapshot = Mapping[str, Any]
 
 HISTORY_ROWS = 5
 
 
-def render_status(status: Snapshot, width: int = 80, colour: bool = False) -> str:
-    """The result of the `status` command as lines of at most `width` columns.
+def render_short(status: Snapshot, width: int = 80, colour: bool = False) -> str:
+    """Return three answers, the states of the groups and what is wrong, in lines of at most `width` columns.
 
-    Raises KeyError or TypeError when the snapshot is not one of this version.
+    KeyError or TypeError: the snapshot is not one of this version.
     """
     page = Page(width, colour)
+    _answers(page, status)
+    page.name_width = max([0, *(len(printable(group["name"])) for group in status["groups"])])
+    page.lines += [""] if status["groups"] else []
+    for group in status["groups"]:
+        page.heading(0, group["name"], group["state"], _since(group))
+        _restraints(page, group)
+    _health(page, status)
+    return "\n".join(page.lines) + "\n"
+
+
+def _answers(page: Page, status: Snapshot) -> None:
+    for label, text, colour in summary(status):
+        page.answer(label, text, colour)
+
+
+def render_status(status: Snapshot, width: int = 80, colour: bool = False) -> str:
+    """Return the whole status as lines of at most `width` columns, and the answers of the short form first.
+
+    KeyError or TypeError: the snapshot is not one of this version.
+    """
+    page = Page(width, colour)
+    _answers(page, status)
+    page.lines.append("")
     _daemon(page, status)
     instances = {instance["name"]: instance for instance in status["instances"]}
     for group in status["groups"]:
@@ -50,6 +74,10 @@ def _daemon(page: Page, status: Snapshot) -> None:
     page.row("counters", counters(status["counters"]))
     if (dhcp := status["dhcp"]) is not None:
         page.row("dhcp", _dhcp(dhcp), ALARM if dhcp["problem"] else "")
+    _health(page, status)
+
+
+def _health(page: Page, status: Snapshot) -> None:
     for reason, details in status["health"].items():
         page.row("health", [f"{reason}: {detail}" for detail in details], ALARM)
 
@@ -66,8 +94,21 @@ def _dhcp(found: Snapshot) -> Iterator[str]:
 
 def _group(page: Page, group: Snapshot, members: list[Snapshot]) -> None:
     page.heading(0, group["name"], group["state"], _since(group))
+    _restraints(page, group)
+    for instance in members:
+        if not group["implicit"]:
+            page.heading(2, instance["name"], instance["state"], "")
+        page.row("faults", (fault for fault in instance["faults"] if fault not in group["faults"]), ALARM)
+        _instance(page, instance)
+
+
+def _restraints(page: Page, group: Snapshot) -> None:
+    """What keeps a group from the role, or from preempting."""
     if group["standby"]:
-        page.row("standby", [f"by command, until: tandem resume {group['name']}"], NOTE)
+        who = f"by {group['standby_by'] or 'command'}"
+        since = _clock("since", group["standby_since"])
+        lasts = "" if group["standby_lasts"] else "at most until the daemon ends"
+        page.row("standby", [who, since, lasts, f"until: tandem resume {group['name']}"], NOTE)
     if group["held"]:
         page.row("failover", [f"by command, does not preempt until: tandem resume {group['name']}"], NOTE)
     if group.get("damped_s") is not None:
@@ -77,11 +118,6 @@ def _group(page: Page, group: Snapshot, members: list[Snapshot]) -> None:
         page.row("probation", [f"does not preempt after {group['probation']}, until that has changed"], NOTE)
     # "standby" as a fault is told by the row above
     page.row("faults", (f for f in group["faults"] if not (group["standby"] and f == "standby")), ALARM)
-    for instance in members:
-        if not group["implicit"]:
-            page.heading(2, instance["name"], instance["state"], "")
-        page.row("faults", (fault for fault in instance["faults"] if fault not in group["faults"]), ALARM)
-        _instance(page, instance)
 
 
 def _instance(page: Page, instance: Snapshot) -> None:
@@ -112,14 +148,27 @@ def _history(page: Page, history: list[Snapshot]) -> None:
         page.row("" if number else "history", [f"{when} {entry['name']} {entry['state']}{why}"])
 
 
+def render_history(history: list[Snapshot]) -> str:
+    """Return every transition on a line, the latest first."""
+    lines = []
+    for entry in reversed(history):
+        why = f" ({entry['why']})" if entry["why"] else ""
+        priority = f", priority {entry['priority']}" if entry["kind"] == "instance" else ""
+        lines.append(f"{_clock('', entry['time']).strip()}  {entry['name']} {entry['state']}{why}{priority}")
+    return "".join(f"{printable(line)}\n" for line in lines) or "nothing has happened yet\n"
+
+
 def _since(state: Snapshot) -> str:
     """How long, and from when on; without the latter while the clock is not set."""
     parts = []
     if state["since_s"] is not None:
         parts.append(f"for {duration(state['since_s'])}")
-    if state["since"] is not None:
-        parts.append(time.strftime("since %Y-%m-%d %H:%M:%S", time.localtime(state["since"])))
-    return ", ".join(parts)
+    parts.append(_clock("since", state["since"]))
+    return ", ".join(filter(None, parts))
+
+
+def _clock(word: str, when: float | None) -> str:
+    return "" if when is None else time.strftime(f"{word} %Y-%m-%d %H:%M:%S", time.localtime(when))
 
 
 def _interface(instance: Snapshot) -> str:
