@@ -16,11 +16,13 @@ from tandem import __version__
 from tandem.bugs import Bugs
 from tandem.control import DEFAULT_SOCKET
 from tandem.control.handlers import Handlers
+from tandem.control.history import SIZE_MAX as HISTORY_MAX
 from tandem.control.history import History, entry, reason
 from tandem.control.server import ControlServer
 from tandem.control.standby import Standby
 from tandem.core.actions import Contested, GroupTransition, Transition
 from tandem.core.timers import SECOND
+from tandem.effects import files
 from tandem.effects.announce import Announcer
 from tandem.effects.executor import Executor
 from tandem.effects.firewall import Firewall
@@ -71,6 +73,7 @@ The Tandem daemon, in the foreground. FILE is the configuration in UCI syntax
 SETTLE_AFTER = 3_000_000_000  # ns from a reload: what it ended has said goodbye to its peers then
 _OPTIONS = ("control=", "ubus=", "syslog", "log-level=", "check", "clear", "version", "help")
 STOP_LIMIT = SCRIPTS_TIMEOUT + 5 * SECOND  # then the end comes, whatever is missing; procd waits longer
+SAVE_AFTER = SECOND  # from a transition to the file of the history: what restores the role comes first
 CLEAN_UP_LIMIT = 5 * SECOND  # for an end that nobody asked for
 GAVE_UP = 4
 STOPPING: dict[str, object] = {"ok": False, "error": "tandemd is stopping"}
@@ -99,6 +102,7 @@ class Daemon:
         self._planning = Planning(self._loop, PACKAGE_DIR, config_file, self._planned)
         self._memory_locked = False
         self._history = History()
+        self._boot = ""
         self._control: ControlServer | None = None
         self._openwrt: OpenWrt | None = None
 
@@ -180,6 +184,7 @@ class Daemon:
             self._make_doctor,
             self._states,
         )
+        self._read_history()
         standing = self._file("standby", LASTING_DIR)
         self._standby = Standby(standing, self._log, SavedFile(self._loop, self._log, standing).write)
         self._handlers = Handlers(
@@ -216,6 +221,24 @@ class Daemon:
         """Return the path of a file of this daemon; with another control socket it lies beside that."""
         default = self._control_path == DEFAULT_SOCKET
         return f"{directory}/{name}" if default else f"{self._control_path}.{name}"
+
+    def _read_history(self) -> None:
+        """Begin with the transitions that an earlier daemon has left."""
+        self._history_file = self._file("history", os.path.dirname(DEFAULT_SOCKET))
+        try:
+            self._boot = files.read("/proc/sys/kernel/random/boot_id", 64).decode().strip()
+            self._history.take(files.read(self._history_file, HISTORY_MAX), self._boot)
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError) as error:
+            self._log.warning(f"{self._history_file} is not understood ({error}): the history begins anew")
+
+    def _save_history(self) -> None:
+        """Write the history, to a file system in memory, which makes nobody wait."""
+        try:
+            files.replace(self._history_file, self._history.text(self._boot, self._loop.now()), 0o600)
+        except OSError as error:
+            self._log.limited(("history", ""), "warning", f"{self._history_file}: {error.strerror}")
 
     def _integrate(self, plan: Plan) -> OpenWrt | None:
         """ubus and what comes with it, where there is a libubus and `--ubus` does not forbid it."""
@@ -394,6 +417,7 @@ class Daemon:
             self._scripts.notify(transition)
             return
         self._history.note(transition, self._loop.now())
+        self._loop.call_at("history", self._loop.now() + SAVE_AFTER, lambda _now: self._save_history())
         if self._openwrt is not None:
             self._openwrt.told(entry(transition, 0))
         if isinstance(transition, Transition):
@@ -436,6 +460,7 @@ class Daemon:
             self._executor.close,
             self._wire_watch.close,
             self._end_openwrt,
+            self._save_history,
             lambda: self._scripts.stop(SCRIPTS_TIMEOUT, self._ended),
         ]
         for step in steps:

@@ -3,13 +3,20 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.lab import LanLab, Tandem, stays, wait_until
+from tests.lab import LanLab, Router, Tandem, stays, wait_until
 
 from .daemon import V1, VIP, state, status, tandem
+
+
+def saved(router: Router) -> list[str]:
+    """The states in the file of the history."""
+    file = router.file("sock.history")
+    return [entry["state"] for _, entry in json.loads(file.read_text())[2]] if file.exists() else []
 
 
 def test_standby_lasts_until_resume(open_lab: Callable[[Any], Any]) -> None:
@@ -20,6 +27,8 @@ def test_standby_lasts_until_resume(open_lab: Callable[[Any], Any]) -> None:
     Tandem.request(router, "standby", by="maria")
     assert state(router) == "FAULT" and "standby asked for by maria" in router.log()
     for end in (router.stop, router.kill):
+        told = [entry["state"] for entry in status(router)["history"]]
+        wait_until(lambda told=told: saved(router) == told, 10, "the history is written")
         before = status(router)["groups"][0]
         wait_until(router.file("sock.standby").exists, 10, "it is written")
         end()
@@ -28,6 +37,9 @@ def test_standby_lasts_until_resume(open_lab: Callable[[Any], Any]) -> None:
         stays(lambda: state(router) == "FAULT" and not router.has(VIP), 0.5, "it stays out of service")
         group = status(router)["groups"][0]
         assert group["faults"] == ["standby"]
+        now = [entry["state"] for entry in status(router)["history"]]
+        assert now[: len(told)] == told and len(now) > len(told), "the history goes on"
+        assert router.file("sock.history").stat().st_mode & 0o777 == 0o600
         assert (group["standby_by"], group["standby_lasts"]) == ("maria", True)
         assert group["standby_since"] == before["standby_since"] <= time.time()
     Tandem.request(router, "resume")

@@ -11,8 +11,8 @@ import pytest
 
 from tandem.control.console import printable
 from tandem.control.page import duration
-from tandem.control.status_page import render_status
-from tests.unit.status_snapshot import PAGE_80, STATUS
+from tandem.control.status_page import render_short, render_status
+from tests.unit.status_snapshot import PAGE_80, SHORT_80, STATUS
 
 pytestmark = pytest.mark.usefixtures("utc")
 
@@ -35,6 +35,17 @@ def test_colour_changes_nothing_but_colour() -> None:
     assert "\x1b[1;32mMASTER\x1b[m" in page
     assert "\x1b[1;31mFAULT \x1b[m" in page
     assert "\x1b[31minterface br-guest down, no address on br-guest\x1b[m" in page
+
+
+def test_the_short_form() -> None:
+    assert render_short(STATUS) == SHORT_80
+
+
+def test_a_group_on_probation_says_why() -> None:
+    status = copy.deepcopy(STATUS)
+    status["groups"][1] |= {"probation": "no route", "standby": False, "faults": []}
+    row = "    probation  does not preempt after no route, until that has changed\n"
+    assert row in render_short(status) and row in render_status(status)
 
 
 def test_status_without_routers() -> None:

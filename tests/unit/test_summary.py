@@ -37,6 +37,7 @@ DOWN = peer(connected=False, roles={}, connections="down")
     ("status", "active"),
     [
         (one_group("MASTER"), ("this router (G1), for 4 h 22 min", YES)),
+        (one_group("MASTER", {"since_s": None}), ("this router (G1), for 0 ms", YES)),
         (one_group("BACKUP", peers=[peer(roles={"G1": "MASTER"})]), ("r2 (G1)", YES)),
         (one_group("BACKUP", peers=[]), ("192.168.1.3 (G1)", YES)),
         (one_group("BACKUP", peers=[], instances=[]), ("nobody (G1)", NO)),

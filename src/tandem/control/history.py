@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import deque
 
@@ -15,21 +16,63 @@ if TYPE_CHECKING:
     from tandem.control.status_schema import Entry
 
 LENGTH = 100
+VERSION = 1
+SIZE_MAX = 1 << 20  # bytes of the file
 
 
 class History:
-    """Remembers `LENGTH` transitions of instances and groups; times are `time.monotonic_ns()`."""
+    """The last `LENGTH` transitions of instances and groups, also those before a restart of the daemon.
+
+    Times are `time.monotonic_ns()`; None: of an earlier boot, for which the time of day was saved.
+    """
 
     def __init__(self) -> None:
-        self._entries: deque[tuple[int, Transition | GroupTransition]] = deque(maxlen=LENGTH)
+        self._entries: deque[tuple[int | None, Entry]] = deque(maxlen=LENGTH)
 
     def note(self, transition: Transition | GroupTransition, now: int) -> None:
         """Remember a transition of `now`."""
-        self._entries.append((now, transition))
+        self._entries.append((now, entry(transition, 0)))
 
     def entries(self, now: int) -> list[Entry]:
-        """All that is remembered, the last one at the end."""
-        return [entry(transition, now - when) for when, transition in self._entries]
+        """Return all that is remembered, the last one at the end."""
+        return [_reckoned(found, when, now) for when, found in self._entries]
+
+    def text(self, boot: str, now: int) -> bytes:
+        """Return the content of the file for a later daemon; `boot` is the kernel's id of this boot."""
+        kept = [(when, _reckoned(found, when, now)) for when, found in self._entries]
+        return json.dumps([VERSION, boot, kept]).encode() + b"\n"
+
+    def take(self, data: bytes, boot: str) -> None:
+        """Begin with what an earlier daemon has left. ValueError: the file is not one of this version."""
+        try:
+            version, former, kept = json.loads(data)
+            if version != VERSION:
+                raise ValueError(f"version {version!r}")
+            found = [
+                (int(when) if former == boot and when is not None else None, _checked(one))
+                for when, one in kept
+            ]
+        except (TypeError, KeyError, AttributeError, RecursionError):
+            raise ValueError("it has another form") from None
+        self._entries.extend(found)
+
+
+def _checked(found: dict[str, object]) -> Entry:
+    return {
+        "time": float(str(found["time"])),
+        "state": str(found["state"]),
+        "kind": str(found["kind"]),
+        "name": str(found["name"]),
+        "priority": int(str(found["priority"])),
+        "why": str(found["why"]),
+    }
+
+
+def _reckoned(found: Entry, when: int | None, now: int) -> Entry:
+    """Return an entry with its time by the clock of now, which may have been set since."""
+    if when is None:
+        return found
+    return {**found, "time": round(time.time() - (now - when) / SECOND, 3)}
 
 
 def reason(transition: Transition) -> str:

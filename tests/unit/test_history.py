@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The history of transitions, and the file that keeps it over a restart."""
+
+from __future__ import annotations
+
+import pytest
+
+from tandem.control import history as module
+from tandem.control.history import LENGTH, SIZE_MAX, History
+from tandem.core.actions import GroupTransition, Transition
+
+SECOND = 1_000_000_000
+BOOT = "8c6f0c5e"
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [1_000_000.0]
+    monkeypatch.setattr(module.time, "time", lambda: now[0])
+    return now
+
+
+def kept() -> History:
+    history = History()
+    history.note(Transition("I1", "BACKUP", 100, "started"), 10 * SECOND)
+    history.note(GroupTransition("G1", "BACKUP"), 12 * SECOND)
+    return history
+
+
+def test_times_are_reckoned_from_the_clock_of_now(clock: list[float]) -> None:
+    history = kept()
+    assert [entry["time"] for entry in history.entries(20 * SECOND)] == [999_990.0, 999_992.0]
+    clock[0] = 2_000_000.0
+    first, second = history.entries(20 * SECOND)
+    assert first == {
+        "time": 1_999_990.0,
+        "state": "BACKUP",
+        "kind": "instance",
+        "name": "I1",
+        "priority": 100,
+        "why": "started",
+    }
+    assert (second["kind"], second["name"], second["priority"], second["why"]) == ("group", "G1", 0, "")
+
+
+def test_a_restart_keeps_it(clock: list[float]) -> None:
+    data = kept().text(BOOT, 20 * SECOND)
+    clock[0] = 2_000_000.0  # the clock has been set meanwhile
+    later = History()
+    later.take(data, BOOT)
+    later.note(Transition("I1", "MASTER", 100, ""), 30 * SECOND)
+    assert [(entry["time"], entry["state"]) for entry in later.entries(30 * SECOND)] == [
+        (1_999_980.0, "BACKUP"),
+        (1_999_982.0, "BACKUP"),
+        (2_000_000.0, "MASTER"),
+    ]
+
+
+def test_a_reboot_keeps_the_time_of_day(clock: list[float]) -> None:
+    data = kept().text(BOOT, 20 * SECOND)
+    clock[0] = 3_000_000.0
+    later = History()
+    later.take(data, "another")
+    again = History()
+    again.take(later.text("another", 5 * SECOND), "another")
+    assert [entry["time"] for entry in again.entries(5 * SECOND)] == [999_990.0, 999_992.0]
+
+
+def test_it_is_bounded() -> None:
+    history = History()
+    for number in range(LENGTH + 5):
+        history.note(Transition("x" * 64, "BACKUP", number, "y" * 1000), number)
+    data = history.text(BOOT, 0)
+    assert len(data) < SIZE_MAX
+    history.take(data, BOOT)
+    found = history.entries(0)
+    assert (len(found), found[0]["priority"]) == (LENGTH, 5)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff",
+        b"[]",
+        b"{}",
+        b'[2, "", []]',
+        b'[1, "", [1]]',
+        b'[1, "", [[1, {}]]]',
+        b"[" * 9999,
+        b'[1, "8c6f0c5e", [["x", {}]]]',
+        b'[1, "", [[1, []]]]',
+    ],
+)
+def test_a_file_of_something_else(data: bytes) -> None:
+    history = kept()
+    with pytest.raises(ValueError):
+        history.take(data, BOOT)
+    assert len(history.entries(0)) == 2
