@@ -12,7 +12,7 @@ import signal
 import sys
 
 import tandem.lean  # noqa: F401  (before anything that imports dataclasses)
-from tandem import __version__
+from tandem import __version__, files
 from tandem.bugs import Bugs
 from tandem.control import DEFAULT_SOCKET
 from tandem.control.handlers import Handlers
@@ -22,7 +22,6 @@ from tandem.control.server import ControlServer
 from tandem.control.standby import Standby
 from tandem.core.actions import Contested, GroupTransition, Transition
 from tandem.core.timers import SECOND
-from tandem.effects import files
 from tandem.effects.announce import Announcer
 from tandem.effects.executor import Executor
 from tandem.effects.firewall import Firewall

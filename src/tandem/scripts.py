@@ -10,10 +10,11 @@ from tandem.config.schema import Config, Script
 from tandem.core.actions import Contested, GroupTransition, Transition
 from tandem.core.settings import Notify
 from tandem.effects.notify import CONTESTED, GROUP, INSTANCE, Notifier
-from tandem.effects.process import Credentials, Processes, credentials_of, insecure_path
+from tandem.effects.process import Processes
 from tandem.health.script import ScriptProbe
 from tandem.log import Logger
 from tandem.loop import Loop
+from tandem.programs import Credentials, credentials_of, insecure_path
 
 
 @dataclass(frozen=True, slots=True)

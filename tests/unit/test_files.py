@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tandem import files
 from tandem.dhcp import command, dnsmasq
 from tandem.dhcp.lease_file import LeaseFile
-from tandem.effects import files
 from tandem.effects.sysctl import Sysctls
 from tandem.loop import Loop
 

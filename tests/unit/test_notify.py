@@ -8,7 +8,8 @@ import pytest
 
 from tandem.core.settings import Notify
 from tandem.effects.notify import CONTESTED, GROUP, INSTANCE, Command, Notifier, commands_for
-from tandem.effects.process import MILLISECOND, Credentials, Processes, credentials_of
+from tandem.effects.process import MILLISECOND, Processes
+from tandem.programs import Credentials, credentials_of
 from tests.unit.children import Bench, gone
 
 SECOND = 1000 * MILLISECOND

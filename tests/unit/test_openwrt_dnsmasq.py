@@ -10,9 +10,9 @@ import pytest
 
 from tandem.config.load import load_text
 from tandem.config.schema import Config
-from tandem.dhcp import dnsmasq
 from tandem.dhcp.command import _guarded, _unforce
 from tandem.dhcp.gateway import _with_forced, without_forced
+from tandem.plan import dnsmasq
 
 NETWORK = """config interface 'lan'
 	option device 'br-lan'

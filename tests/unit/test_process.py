@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from tandem.effects import process
-from tandem.effects.process import credentials_of, insecure_path
+from tandem.programs import credentials_of, insecure_path
 from tests.unit.children import SECOND, Bench, gone
 
 ROOT = os.geteuid() == 0

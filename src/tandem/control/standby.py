@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 
-from tandem.effects import files
+from tandem import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

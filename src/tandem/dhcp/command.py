@@ -14,15 +14,15 @@ import os
 import subprocess
 from collections.abc import Iterable, Iterator
 
+from tandem import files
 from tandem.config import uci
 from tandem.config.load import load_file
 from tandem.config.schema import Config, DhcpGateway
 from tandem.config.values import TRUE
-from tandem.dhcp import dnsmasq
-from tandem.effects import files
 from tandem.effects.netlink import NETLINK_NETFILTER, Commands
 from tandem.effects.nftables import numbered
-from tandem.effects.process import PATH
+from tandem.plan import dnsmasq
+from tandem.programs import PATH
 
 DEFAULT_CONFIG = "/etc/config/tandem"
 UBUS = "/bin/ubus"

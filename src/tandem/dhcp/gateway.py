@@ -17,11 +17,11 @@ import os
 import socket
 import time
 
+from tandem import files
 from tandem.dhcp.exchange import Exchange
 from tandem.dhcp.lease import Lease, file_line, read_file
 from tandem.dhcp.lease_file import LeaseFile
 from tandem.dhcp.table import SLACK, LeaseTable
-from tandem.effects import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 
 dnsmasq reads the file when it starts and writes it in place whenever a lease changes; it never reads it
 again. A replaced file is therefore another one to the dnsmasq that runs, and can't be harmed by it. The file
-is in a directory that all may write to (effects/files.py).
+is in a directory that all may write to (files.py).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 
-from tandem.effects import files
+from tandem import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

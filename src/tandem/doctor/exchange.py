@@ -18,9 +18,9 @@ import struct
 import sys
 import time
 
+from tandem import files
 from tandem.channel.topics import DATA_MAX
 from tandem.core.timers import SECOND
-from tandem.effects import files
 from tandem.effects.process import Processes
 
 TYPE_CHECKING = False

@@ -13,7 +13,7 @@ import subprocess
 
 from tandem.config.schema import Config
 from tandem.effects.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, NLMSG_ERROR, messages
-from tandem.effects.process import PATH
+from tandem.programs import PATH
 
 CONNTRACK = "conntrack netlink (kmod-nf-conntrack-netlink)"
 MACVLAN = "macvlan (kmod-macvlan)"

@@ -10,8 +10,8 @@ from typing import Any
 
 from tandem.doctor.facts import RulesetFacts
 from tandem.effects.fw4 import CHAIN
-from tandem.effects.process import PATH
 from tandem.plan.result import TABLE as OUR_TABLE
+from tandem.programs import PATH
 
 Json = dict[str, Any]
 Chain = tuple[str, str, str]  # family, table, chain

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tandem import files
 from tandem.control.client import ControlError, ask
 from tandem.control.console import DONE
 from tandem.doctor.checks_pair import compare
@@ -16,7 +17,6 @@ from tandem.doctor.collect import collect
 from tandem.doctor.facts import RouterFacts, decode, encode
 from tandem.doctor.finding import Finding
 from tandem.doctor.listen import Ears
-from tandem.effects import files
 
 ANSWER_TIMEOUT_S = 50.0  # the daemon gives up after 45 s
 

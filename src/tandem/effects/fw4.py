@@ -25,8 +25,8 @@ from __future__ import annotations
 import os
 import sys
 
+from tandem import files
 from tandem.core.packet import HOP_LIMIT, PROTOCOL
-from tandem.effects import files
 from tandem.effects.nftables import Shape, shape_found
 from tandem.effects.process import Processes
 

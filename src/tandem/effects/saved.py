@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 
-from tandem.effects import files
+from tandem import files
 from tandem.scheduling import leave_realtime
 
 TYPE_CHECKING = False

@@ -14,7 +14,7 @@ import json
 import os
 from collections.abc import Container, Iterable
 
-from tandem.effects import files
+from tandem import files
 
 Path = tuple[str, ...]
 """Components below /proc/sys. Interface names may hold dots, so that there are no dotted keys."""

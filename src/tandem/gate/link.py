@@ -15,9 +15,9 @@ import sys
 from array import array
 
 from tandem.core.timers import MILLISECOND, SECOND
-from tandem.effects.process import PATH
 from tandem.gate.hold import FIGURES as _LAYOUT
 from tandem.gate.hold import Unkept, Waiting, read_figures, unkept
+from tandem.programs import PATH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

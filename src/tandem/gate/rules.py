@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import subprocess
 
-from tandem.effects.process import PATH, find_program
+from tandem.programs import PATH, find_program
 
 CHAIN = "TANDEM_GATE"
 TABLE = "tandem_gate"

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from tandem.effects.process import credentials_of
+from tandem.programs import credentials_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -21,8 +21,7 @@ from tandem.config.load import load_file
 from tandem.config.options import identity
 from tandem.config.schema import Config, plain
 from tandem.core.settings import Address, Instance, Route, Rule
-from tandem.dhcp import dnsmasq
-from tandem.plan import encode_guard, encode_nft, encode_switch
+from tandem.plan import dnsmasq, encode_guard, encode_nft, encode_switch
 from tandem.plan import encode_rtnl as rtnl
 from tandem.plan.accounts import unknown_accounts
 from tandem.plan.result import PROTOCOL, STATIC_ADDRESS_PROTOCOL, Template, Watch

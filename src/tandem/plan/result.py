@@ -99,7 +99,7 @@ class GuardPlan:
 
 @dataclass(frozen=True, slots=True)
 class LeasePlan:
-    """Where dnsmasq keeps what `dhcp_gateway` shares, see `dhcp.dnsmasq`."""
+    """Where dnsmasq keeps what `dhcp_gateway` shares, see `plan.dnsmasq`."""
 
     leasefile: str
     snippet: tuple[str, str]  # path and content

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import os
 
-from tandem.effects.process import PATH
 from tandem.plan.result import Plan, PlanError, load_plan, planner_argv
+from tandem.programs import PATH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from glob import glob
 
 from tandem.control.client import ControlError, NoDaemonError, ask
-from tandem.effects.process import PATH
+from tandem.programs import PATH
 
 INIT_SCRIPT = "/etc/init.d/tandem"
 BOOT_LINKS = "/etc/rc.d/S[0-9][0-9]tandem"  # of enabled services

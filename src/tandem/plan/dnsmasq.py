@@ -23,11 +23,11 @@ from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Any
 
+from tandem import files
 from tandem.config import uci
 from tandem.config.schema import Config, DhcpGateway
 from tandem.config.values import FALSE, host
 from tandem.core.settings import Instance
-from tandem.effects import files
 
 LEASEFILE = "/tmp/dhcp.leases"
 CONFDIR = "/tmp/dnsmasq.d"
