@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from tandem import files
-from tandem.dhcp import command, dnsmasq
+from tandem.dhcp import command
 from tandem.dhcp.lease_file import LeaseFile
 from tandem.effects.sysctl import Sysctls
 from tandem.loop import Loop
+from tandem.plan import dnsmasq
 
 
 def test_an_ordinary_file(tmp_path: Path) -> None:

@@ -12,12 +12,22 @@ from tandem.openwrt.blobmsg import MESSAGE_MAX, TYPES, decode, encode
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the resident daemon does not import typing
     from collections.abc import Callable
-    from typing import Any
-
-    from tandem.openwrt.ubus import Ubus
+    from typing import Any, Protocol
 
     Table = dict[str, Any]
     Handler = Callable[["Call", Table], Table | None]
+
+    class Ubus(Protocol):
+        """What objects and calls need of `ubus.Ubus`, which makes them."""
+
+        library: Any
+        context: int | None
+        serial: int
+        unread: bool
+        on_method: Any
+
+        def check_writable(self) -> None: ...
+
 
 # What uhttpd (ubus.c) adds to the arguments of every call that comes over HTTP.
 _SESSION = "ubus_rpc_session"
