@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The event loop: epoll for descriptors, a heap of deadlines, and a watch on its own lateness.
+"""The event loop: epoll for descriptors, a heap of deadlines, and a watch on its own turns.
+
+The loop's contract: no turn is longer than TURN_LIMIT, nothing blocks, and everything is bounded. `turn_max`
+is the longest turn so far, and `turn_by` names the callback that had the greatest part in it.
 
 epoll.poll() rounds its timeout up to whole milliseconds; select() takes microseconds, so one
 select() on the epoll descriptor waits and epoll.poll(0) then says who is ready. That costs one
 system call less a turn than a timerfd, and needs no ctypes (KERNEL-FACTS.md, Timers).
 
 A turn runs every ready reader before any timer: an advertisement that has arrived counts
-before a timer that says it has not.
+before a timer that says it has not. Many timers that are due at once are spread over several turns.
 
 A loop that always finds something to do, as with 100,000 connections to restore and to look
 through, never sleeps, and the kernel's limit of real-time work without a sleep would end the
@@ -23,38 +26,53 @@ import select
 import time
 from collections.abc import Callable, Hashable
 
-MILLISECOND = 1_000_000
+from tandem.core.timers import MILLISECOND, SECOND
+
+TURN_LIMIT = 20 * MILLISECOND  # a turn that is longer is counted
+SHARE = 10 * MILLISECOND  # of a turn for timers: those that are left wait for the next one
 LATE = 10 * MILLISECOND  # a timer that runs later than this is counted
 BUSY = 50 * MILLISECOND  # perhaps without a sleep; then there is one
 ASLEEP = MILLISECOND  # who waited so long for something to be ready has slept
 NAP = 5e-5  # s; a shorter one may be over before the kernel has put the task to sleep
-AGAIN = 1000 * MILLISECOND  # a timer whose callback failed is tried again after this
+AGAIN = SECOND  # a timer whose callback failed is tried again after this
 STALE = 64  # entries that the heap may hold beside two for each timer
+TIMER_SLACK = 300 * MILLISECOND  # of what is done every second or so: one wake-up serves all of it
+READY_MAX = 64  # descriptors in one turn; epoll names the others first in the next one
+
+# When it is due, when it runs at the latest, what it calls.
+_Timer = tuple[int, int, Callable[[int], None]]
 
 
 class Loop:
-    """Readers, writers and keyed one-shot timers; times are `time.monotonic_ns()`.
+    """Readers, writers and keyed one-shot timers; times are `time.monotonic_ns()`, which `now()` returns.
 
     `caught` gets the exceptions of callbacks; without it they end `run()`.
     """
 
-    def __init__(self, caught: Callable[[Exception], None] | None = None) -> None:
+    def __init__(
+        self,
+        caught: Callable[[Exception], None] | None = None,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self.now = clock
         self._caught = caught
         self._epoll = select.epoll()
         self._waits = [self._epoll.fileno()]
         self._readers: dict[int, Callable[[], None]] = {}
         self._writers: dict[int, Callable[[], None]] = {}
-        self._timers: dict[Hashable, tuple[int, Callable[[int], None]]] = {}
-        self._heap: list[tuple[int, int, Hashable]] = []
+        self._timers: dict[Hashable, _Timer] = {}
+        self._heap: list[tuple[int, int, Hashable]] = []  # by the latest time
+        self._slack: list[tuple[int, int, Hashable]] = []  # by the time when they are due
         self._pushed = 0  # breaks ties, so that keys are never compared
         self._running = False
         self._rested = 0  # when it slept last
+        self._longest = 0  # part of this turn, ns
+        self._by: Callable[..., None] | None = None  # whose part it was
         self.late_max = 0  # ns
         self.late_count = 0
-
-    def now(self) -> int:
-        """Monotonic time in ns."""
-        return time.monotonic_ns()
+        self.turn_max = 0  # ns
+        self.turn_by = ""
+        self.turn_count = 0  # of those above TURN_LIMIT
 
     def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
         """Call `callback` whenever `fd` is readable (level-triggered)."""
@@ -76,21 +94,31 @@ class Loop:
         self._writers.pop(fd, None)
         self._watch(fd)
 
-    def call_at(self, key: Hashable, when: int | None, callback: Callable[[int], None] | None = None) -> None:
-        """Set the timer `key` to call `callback(now)` once at `when`; None cancels it."""
+    def call_at(
+        self,
+        key: Hashable,
+        when: int | None,
+        callback: Callable[[int], None] | None = None,
+        slack: int = 0,
+    ) -> None:
+        """Set the timer `key` to call `callback(now)` once at `when`; None cancels it.
+
+        With `slack` (ns) the timer wakes nobody before it is over: it runs with what the loop wakes for.
+        """
         if when is None or callback is None:
             self._timers.pop(key, None)
             return
         known = self._timers.get(key)
-        self._timers[key] = (when, callback)
-        if known is None or known[0] != when:
-            self._push(when, key)
+        timer = self._timers[key] = (when, when + slack, callback)
+        if known is None or known[:2] != timer[:2]:
+            self._enter(key, timer)
 
     def run(self) -> None:
         """Run until `stop()`."""
         self._running = True
+        now = self.now()
         while self._running:
-            self.turn()
+            now = self._turn(now, None)
 
     def stop(self) -> None:
         """End `run()` after this turn."""
@@ -98,80 +126,114 @@ class Loop:
 
     def turn(self, limit: int | None = None) -> None:
         """Wait for something to do, at most `limit` ns, and do it."""
-        timeout = self._timeout(limit)
-        before = self.now()
-        ready, _, _ = select.select(self._waits, [], [], timeout)
-        waited = self.now() - before
-        for fd, event in self._epoll.poll(0) if ready else ():
-            try:
-                if event & ~select.EPOLLOUT and (reader := self._readers.get(fd)):
-                    reader()
-                if event & ~select.EPOLLIN and (writer := self._writers.get(fd)):
-                    writer()
-            except Exception as error:
-                if self._caught is None:
-                    raise
-                self._caught(error)
-        self._run_timers()
-        self._rest(slept=waited > ASLEEP if ready else timeout != 0)
+        self._turn(self.now(), limit)
 
     def close(self) -> None:
         """Release the epoll descriptor."""
         self._epoll.close()
 
-    def _rest(self, slept: bool) -> None:
-        now = self.now()
-        if not slept:  # or something was ready before it could
-            if now - self._rested < BUSY:
-                return
+    def _turn(self, asked: int, limit: int | None) -> int:
+        """Run one turn, which waits from `asked` on, and return the time of its end."""
+        timeout = self._timeout(asked, limit)
+        ready, _, _ = select.select(self._waits, [], [], timeout)
+        began = now = self.now()
+        self._longest = 0
+        for fd, event in self._epoll.poll(0, READY_MAX) if ready else ():
+            callback: Callable[..., None] | None = None
+            try:
+                if event & ~select.EPOLLOUT and (callback := self._readers.get(fd)):
+                    callback()
+                if event & ~select.EPOLLIN and (writer := self._writers.get(fd)):
+                    callback = writer
+                    writer()
+            except Exception as error:
+                if self._caught is None:
+                    raise
+                self._caught(error)
+            before, now = now, self.now()
+            if now - before > self._longest:
+                self._longest, self._by = now - before, callback
+        if (self._heap and self._heap[0][0] <= now) or (self._slack and self._slack[0][0] <= now):
+            now = self._run_timers(now)
+        if now - began > self.turn_max or now - began > TURN_LIMIT:
+            self._note_turn(now - began)
+        if began - asked > ASLEEP if ready else timeout != 0:
+            self._rested = now
+        elif now - self._rested >= BUSY:  # it did not sleep, or something was ready before it could
             time.sleep(NAP)
-        self._rested = now
+            self._rested = now = self.now()
+        return now
 
-    def _run_timers(self) -> None:
-        now = self.now()
+    def _note_turn(self, length: int) -> None:
+        self.turn_count += length > TURN_LIMIT
+        if length > self.turn_max:
+            self.turn_max = length
+            self.turn_by = name_of(self._by)
+
+    def _run_timers(self, now: int) -> int:
+        """Run what is due at `now`, and return the time after that."""
+        until = now + SHARE
         # Timers set by callbacks wait for the next turn, so that readers always get theirs.
-        due = []
-        while self._heap and self._heap[0][0] <= now:
-            when, _, key = heapq.heappop(self._heap)
-            timer = self._timers.get(key)
-            if timer is not None and timer[0] == when:
-                due.append((when, key, timer))
-        for when, key, timer in due:
+        due = self._due(now)
+        for number, (key, timer) in enumerate(due):
+            if now >= until:
+                for later, left in due[number:]:
+                    self._enter(later, left)
+                break
             current = self._timers.get(key)
             if current is not timer:  # cancelled or set anew by an earlier one of this turn
-                if current is not None and current[0] == when:
-                    self._push(when, key)  # `call_at` took it to be in the heap still
+                if current is not None:
+                    self._enter(key, current)  # `call_at` may have taken it to be in the heap still
                 continue
             del self._timers[key]
-            now = self.now()
-            late = now - when
-            self.late_max = max(self.late_max, late)
+            late = now - timer[1]
+            if late > self.late_max:
+                self.late_max = late
             self.late_count += late > LATE
             try:
-                timer[1](now)
+                timer[2](now)
             except Exception as error:
                 if self._caught is None:
                     raise
                 if key not in self._timers:
-                    self.call_at(key, now + AGAIN, timer[1])
+                    self.call_at(key, now + AGAIN, timer[2])
                 self._caught(error)
+            before, now = now, self.now()
+            if now - before > self._longest:
+                self._longest, self._by = now - before, timer[2]
+        return now
 
-    def _push(self, when: int, key: Hashable) -> None:
+    def _due(self, now: int) -> list[tuple[Hashable, _Timer]]:
+        """Take out of the heaps what may run at `now`; a timer with slack may be named twice."""
+        due = []
+        for heap, place in ((self._heap, 1), (self._slack, 0)):
+            while heap and heap[0][0] <= now:
+                when, _, key = heapq.heappop(heap)
+                timer = self._timers.get(key)
+                if timer is not None and timer[place] == when:
+                    due.append((key, timer))
+        return due
+
+    def _enter(self, key: Hashable, timer: _Timer) -> None:
+        when, latest, _ = timer
         self._pushed += 1
-        heapq.heappush(self._heap, (when, self._pushed, key))
+        heapq.heappush(self._heap, (latest, self._pushed, key))
+        if when != latest:
+            heapq.heappush(self._slack, (when, self._pushed, key))
         if len(self._heap) > 2 * len(self._timers) + STALE:
             # A timer that moves again and again, as with every advertisement, leaves old deadlines behind.
-            self._heap = [
-                (due, number, timer) for number, (timer, (due, _)) in enumerate(self._timers.items())
-            ]
+            timers = [(key, when, latest) for key, (when, latest, _) in self._timers.items()]
+            self._heap = [(latest, number, key) for number, (key, _, latest) in enumerate(timers)]
+            self._slack = [(t[1], number, t[0]) for number, t in enumerate(timers) if t[1] != t[2]]
             heapq.heapify(self._heap)
+            heapq.heapify(self._slack)
 
-    def _timeout(self, limit: int | None) -> float | None:
+    def _timeout(self, now: int, limit: int | None) -> float | None:
         while self._heap:
-            when, _, key = self._heap[0]
+            latest, _, key = self._heap[0]
             timer = self._timers.get(key)
-            if timer is not None and timer[0] == when:
-                wait = max(0, when - self.now())
+            if timer is not None and timer[1] == latest:
+                wait = max(0, latest - now)
                 return (wait if limit is None else min(wait, limit)) / 1e9
             heapq.heappop(self._heap)
         return None if limit is None else limit / 1e9
@@ -188,3 +250,11 @@ class Loop:
         except FileNotFoundError:
             if events:
                 self._epoll.register(fd, events)
+
+
+def name_of(callback: Callable[..., None] | None) -> str:
+    """The name of a callback for people: the function that it is, or in which it was made."""
+    function = getattr(callback, "func", callback)  # of functools.partial
+    module = str(getattr(function, "__module__", None)).removeprefix("tandem.")
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    return f"{module}: {name.removesuffix('.<locals>.<lambda>')}"

@@ -47,7 +47,7 @@ from tandem.effects.links import Links
 from tandem.effects.reception import Wanted
 from tandem.effects.vrrp_socket import Received, VrrpSocket, pack
 from tandem.log import Logger
-from tandem.loop import Loop
+from tandem.loop import TIMER_SLACK, Loop
 from tandem.plan.result import Plan, Template
 from tandem.scripts import Scripts
 
@@ -359,7 +359,7 @@ class Router:
     def _refresh(self, now: int) -> None:
         """Renew the addresses' lifetime three times before it ends."""
         lifetime = self.plan.config.globals.address_lifetime_s * 1000 * MILLISECOND
-        self._loop.call_at("lifetime", now + lifetime // 3 if lifetime else None, self._refresh)
+        self._loop.call_at("lifetime", now + lifetime // 3 if lifetime else None, self._refresh, TIMER_SLACK)
         for group in list(self.groups.values()):
             self._wake(group, now)
         self._failed(self._executor.refresh())

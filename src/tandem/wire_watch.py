@@ -14,6 +14,7 @@ from tandem.effects.announce import probe_frame
 from tandem.effects.claims import Claims
 from tandem.effects.endpoint import Endpoint, text
 from tandem.effects.vrrp_socket import pack
+from tandem.loop import TIMER_SLACK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class WireWatch:
         self._claims.close()
 
     def _look(self, now: int) -> None:
-        self._loop.call_at(_TIMER, now + LOOK, self._look)
+        self._loop.call_at(_TIMER, now + LOOK, self._look, TIMER_SLACK)
         before = {line for lines in self.report.values() for line in lines}
         self.report = self._router.trouble.look(now, list(self._situations(now)))
         found = {line for lines in self.report.values() for line in lines}

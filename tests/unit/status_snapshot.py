@@ -85,6 +85,10 @@ STATUS: dict[str, Any] = {
         "late_max_ms": 34.56,
         "late_count": 2,
         "late_limit_ms": 10,
+        "turn_max_ms": 21.34,
+        "turn_max_by": "router: Router.reload",
+        "turn_count": 1,
+        "turn_limit_ms": 20,
     },
     "health": {},
     "networks": {"lan": "br-lan", "guest": None},
@@ -170,8 +174,10 @@ connections  yes, in step with r2
 
 tandemd 0.1.0 on r1, pid 1234, up 3 d 4 h
     file       /etc/config/tandem
-    scheduling FIFO 50, memory locked, at most 34.6 ms late
+    scheduling FIFO 50, memory locked, at most 34.6 ms late,
+               longest turn 21.3 ms
     late       2 timers later than 10 ms
+    turns      1 turn longer than 20 ms, the longest in router: Router.reload
     counters   netlink errors 2
 
 G1     MASTER  for 4 h 22 min, since 2025-07-27 10:13:20

@@ -33,11 +33,8 @@ class ShiftedLoop(Loop):
     """The daemon's loop with a clock that tests can put forward."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.shift = 0
-
-    def now(self) -> int:
-        return super().now() + self.shift
+        super().__init__(clock=lambda: time.monotonic_ns() + self.shift)
 
 
 class Daemon:

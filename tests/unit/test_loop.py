@@ -1,12 +1,33 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The loop sleeps now and then, however much there is to do, and loses no timer."""
+"""The loop sleeps now and then, however much there is to do, loses no timer, and knows its longest turn."""
 
 from __future__ import annotations
 
+import os
 import resource
 import tracemalloc
+from collections.abc import Callable
+from functools import partial
 
-from tandem.loop import BUSY, STALE, Loop
+from tandem.loop import BUSY, MILLISECOND, READY_MAX, SHARE, STALE, TURN_LIMIT, Loop, name_of
+
+
+class Clock:
+    """A loop whose time passes only where a callback says so."""
+
+    def __init__(self) -> None:
+        self.time = 1_000 * MILLISECOND
+        self.loop = Loop(clock=lambda: self.time)
+        self.called: list[object] = []
+
+    def work(self, name: object, length: int = 0) -> Callable[..., None]:
+        """A callback that takes `length` ns."""
+
+        def callback(*_: int) -> None:
+            self.called.append(name)
+            self.time += length
+
+        return callback
 
 
 def test_a_loop_that_is_always_busy_sleeps_in_time() -> None:
@@ -72,3 +93,121 @@ def test_no_timer_is_lost_when_the_heap_is_cleaned() -> None:
         loop.turn(limit=1_000_000)
     assert called == list(range(10))
     loop.close()
+
+
+def test_the_longest_turn_has_the_name_of_who_took_most_of_it() -> None:
+    clock = Clock()
+    reading, writing = os.pipe()
+    os.write(writing, b"x")
+
+    def read() -> None:
+        os.read(reading, 1)
+        clock.time += 3 * MILLISECOND
+
+    clock.loop.add_reader(reading, read)
+    clock.loop.call_at("short", clock.time, clock.work("short", 2 * MILLISECOND))
+    clock.loop.turn()
+    assert (clock.loop.turn_max, clock.loop.turn_count) == (5 * MILLISECOND, 0)
+    assert clock.loop.turn_by.endswith(
+        ": test_the_longest_turn_has_the_name_of_who_took_most_of_it.<locals>.read"
+    )
+    clock.loop.call_at("long", clock.time, clock.work("long", TURN_LIMIT + 1))
+    clock.loop.call_at("next", clock.time + 1, clock.work("next"))
+    clock.loop.turn()
+    clock.loop.turn()
+    assert clock.called == ["short", "long", "next"]
+    assert (clock.loop.turn_max, clock.loop.turn_count) == (TURN_LIMIT + 1, 1)
+    assert clock.loop.turn_by.endswith(": Clock.work.<locals>.callback")
+    clock.loop.close()
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_callback_has_a_name_whatever_it_is() -> None:
+    loop = Loop()
+    assert name_of(loop.stop) == name_of(partial(loop.stop)) == name_of(Loop.stop) == "loop: Loop.stop"
+    assert name_of(lambda: None).endswith(": test_a_callback_has_a_name_whatever_it_is")
+    assert name_of([].append) == "None: list.append" and name_of(None) == "None: NoneType"
+    loop.close()
+
+
+def test_many_timers_at_once_are_spread_over_turns_and_readers_come_between() -> None:
+    """255 groups whose adverts stop in the same millisecond are no turn of 40 ms."""
+    clock = Clock()
+    reading, writing = os.pipe()
+    os.write(writing, b"x")
+    clock.loop.add_reader(reading, clock.work("reader"))
+    for number in range(12):
+        clock.loop.call_at(number, clock.time + number, clock.work(number, SHARE // 4))
+    clock.time += MILLISECOND
+    while len(clock.called) < 15:
+        clock.loop.turn()
+    assert clock.called == ["reader", 0, 1, 2, 3, "reader", 4, 5, 6, 7, "reader", 8, 9, 10, 11]
+    assert clock.loop.turn_max == SHARE and not clock.loop._timers
+    clock.loop.close()
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_timer_that_waits_for_the_next_turn_can_be_cancelled_and_moved() -> None:
+    clock = Clock()
+    clock.loop.call_at("first", clock.time, clock.work("first", SHARE))
+    for name in ("cancelled", "moved", "same"):
+        clock.loop.call_at(name, clock.time, clock.work(name))
+    clock.loop.turn()
+    assert clock.called == ["first"]
+    clock.loop.call_at("cancelled", None)
+    clock.loop.call_at("moved", clock.time + 5, clock.work("moved"))
+    clock.loop.turn()
+    assert clock.called == ["first", "same"]
+    clock.time += 5
+    clock.loop.turn()
+    assert clock.called == ["first", "same", "moved"]
+    clock.loop.close()
+
+
+def test_a_timer_with_slack_runs_with_what_the_loop_wakes_for() -> None:
+    clock = Clock()
+    begin = clock.time
+    clock.loop.call_at("patient", begin + 10, clock.work("patient"), slack=50)
+    clock.loop.call_at("other", begin + 30, clock.work("other"))
+    clock.time += 20
+    assert clock.loop._timeout(clock.time, None) == 10 / 1e9, "it wakes nobody"
+    clock.time += 10
+    clock.loop.turn()
+    assert clock.called == ["other", "patient"]
+    clock.loop.call_at("patient", clock.time + 10, clock.work("again"), slack=50)
+    assert clock.loop._timeout(clock.time, None) == 60 / 1e9, "alone it waits to the end of its slack"
+    clock.time += 60
+    clock.loop.turn()
+    assert clock.called[2:] == ["again"] and clock.loop.late_max == 0
+    clock.time += 100
+    clock.loop.turn(0)
+    assert len(clock.called) == 3, "once each"
+    clock.loop.close()
+
+
+def test_timers_with_slack_that_move_take_no_memory_and_are_not_lost() -> None:
+    clock = Clock()
+    for number in range(20 * STALE):
+        clock.loop.call_at("patient", clock.time + number, clock.work(number), slack=1000)
+    assert len(clock.loop._heap) <= STALE + 2 and len(clock.loop._slack) <= STALE + 2
+    clock.time += 20 * STALE
+    clock.loop.turn()
+    assert clock.called == [20 * STALE - 1]
+    clock.loop.close()
+
+
+def test_more_descriptors_than_one_turn_reads_all_get_their_turn() -> None:
+    clock = Clock()
+    pipes = [os.pipe() for _ in range(READY_MAX + 8)]
+    for reading, writing in pipes:
+        os.write(writing, b"x")
+        clock.loop.add_reader(reading, clock.work(reading))
+    clock.loop.turn()
+    clock.loop.turn()
+    assert set(clock.called) == {reading for reading, _ in pipes}
+    clock.loop.close()
+    for pair in pipes:
+        for fd in pair:
+            os.close(fd)

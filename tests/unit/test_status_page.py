@@ -53,7 +53,7 @@ def test_status_without_routers() -> None:
     page = render_status(STATUS | nothing)
     assert page.startswith("active       no virtual routers are configured\n")
     assert "\n\ntandemd 0.1.0 on this router, pid 1234" in page
-    assert page.endswith("ms\n\nNo virtual routers are configured.\n")
+    assert page.endswith("\n\nNo virtual routers are configured.\n")
 
 
 def test_data_can_not_act_on_the_terminal() -> None:

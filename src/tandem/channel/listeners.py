@@ -11,6 +11,7 @@ import socket
 
 from tandem.channel.peer_socket import accept, listen, local_address
 from tandem.core.timers import SECOND
+from tandem.loop import TIMER_SLACK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the resident daemon does not import typing
@@ -84,7 +85,7 @@ class Listeners:
         for place in wanted:
             missing |= not self._open(place)
         when = now + (LISTEN_SOON if missing else LISTEN_CHECK)
-        self._loop.call_at(("conntrack_sync listen", id(self)), when, self._check)
+        self._loop.call_at(("conntrack_sync listen", id(self)), when, self._check, TIMER_SLACK)
 
     def _open(self, place: Place) -> bool:
         sock = self._sockets.get(place)

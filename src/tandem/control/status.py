@@ -9,10 +9,10 @@ import time
 from tandem import __version__
 from tandem.core.state import Role
 from tandem.core.sync_group import SyncGroup
-from tandem.core.timers import SECOND
+from tandem.core.timers import MILLISECOND, SECOND
 from tandem.core.virtual_router import VirtualRouter
 from tandem.effects.endpoint import Endpoint, text
-from tandem.loop import LATE, MILLISECOND, Loop
+from tandem.loop import LATE, TURN_LIMIT, Loop
 from tandem.router import Router
 from tandem.scheduling import policy_name
 
@@ -40,6 +40,10 @@ def snapshot(router: Router, loop: Loop, standby: Standby, facts: DaemonFacts) -
             "late_max_ms": round(loop.late_max / MILLISECOND, 3),
             "late_count": loop.late_count,
             "late_limit_ms": LATE // MILLISECOND,
+            "turn_max_ms": round(loop.turn_max / MILLISECOND, 3),
+            "turn_max_by": loop.turn_by,
+            "turn_count": loop.turn_count,
+            "turn_limit_ms": TURN_LIMIT // MILLISECOND,
         },
         "health": facts["health"],
         "dhcp": facts["dhcp"],

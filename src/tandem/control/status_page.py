@@ -66,11 +66,17 @@ def _daemon(page: Page, status: Snapshot) -> None:
     page.row("file", [status["config_file"]])
     scheduling = status["scheduling"]
     memory = "memory locked" if scheduling["memory_locked"] else ""
-    page.row("scheduling", [scheduling["policy"], memory, f"at most {scheduling['late_max_ms']:.1f} ms late"])
+    late = f"at most {scheduling['late_max_ms']:.1f} ms late"
+    turn = f"longest turn {scheduling['turn_max_ms']:.1f} ms"
+    page.row("scheduling", [scheduling["policy"], memory, late, turn])
     if scheduling["late_count"]:
         timers = counted(scheduling["late_count"], "timer")
         late = f"{timers} later than {scheduling['late_limit_ms']:g} ms"
         page.row("late", [late], NOTE)
+    if scheduling["turn_count"]:
+        turns = counted(scheduling["turn_count"], "turn")
+        longest = f"the longest in {scheduling['turn_max_by']}"
+        page.row("turns", [f"{turns} longer than {scheduling['turn_limit_ms']:g} ms", longest], NOTE)
     page.row("counters", counters(status["counters"]))
     if (dhcp := status["dhcp"]) is not None:
         page.row("dhcp", _dhcp(dhcp), ALARM if dhcp["problem"] else "")

@@ -66,7 +66,10 @@ class VrrpSocket:
     CAP_NET_ADMIN.
     """
 
-    __slots__ = ("_buffer", "_lost", "_socket", "_ways", "family", "ifindex", "interface", "malformed")
+    __slots__ = (
+        "_buffer", "_drops", "_lost", "_socket", "_unasked", "_ways", "family", "ifindex", "interface",
+        "malformed",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -80,7 +83,8 @@ class VrrpSocket:
         self.ifindex = ifindex
         self.family = family
         self.malformed = 0  # packets that were no whole IP packet, or larger than any advert
-        self._lost = 0
+        self._lost = self._drops = 0
+        self._unasked = True  # whether `_drops` is older than the last packet
         self._buffer = memoryview(bytearray(_LARGEST[family]))
         self._ways: dict[tuple[bytes, bytes, int], _Way] = {}
         domain = socket.AF_INET if family == 4 else socket.AF_INET6
@@ -151,13 +155,18 @@ class VrrpSocket:
         A kernel (6.18) looks for room before it runs the filter (raw_v4_input in net/ipv4/raw.c). So packets
         count that the filter would have discarded.
         """
-        size = 4 * (_DROPS + 1)
-        drops = int.from_bytes(
-            self._socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, size)[-4:], sys.byteorder
-        )
-        lost = (drops - self._lost) & 0xFFFFFFFF
-        self._lost = drops
+        if self._unasked:
+            self._more()
+        self._unasked = True
+        lost, self._lost = (self._drops - self._lost) & 0xFFFFFFFF, self._drops
         return lost
+
+    def _more(self) -> bool:
+        """Whether packets wait to be read; also learns how many the kernel has dropped."""
+        found = self._socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 4 * (_DROPS + 1))
+        self._drops = int.from_bytes(found[-4:], sys.byteorder)
+        self._unasked = False
+        return found[:4] != b"\0\0\0\0"  # SK_MEMINFO_RMEM_ALLOC
 
     def receive(self, max_packets: int = 64) -> list[Received]:
         """Return up to `max_packets` packets that have arrived; more of them wait for the next call.
@@ -166,7 +175,11 @@ class VrrpSocket:
         """
         read = self._read4 if self.family == 4 else self._read6
         packets = []
-        for _ in range(max_packets):
+        for number in range(max_packets):
+            # An advert mostly comes alone: to ask costs less than to read in vain.
+            if number == 1 and not self._more():
+                break
+            self._unasked = True
             try:
                 packet = read()
             except OSError:  # EAGAIN: all are read. Netlink tells of the other ones (ENETDOWN)

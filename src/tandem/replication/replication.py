@@ -39,7 +39,7 @@ from tandem.core.neighbour import STREAM_OFF
 from tandem.core.timers import MILLISECOND, SECOND
 from tandem.effects.sysctl import Sysctls
 from tandem.log import Logger
-from tandem.loop import Loop
+from tandem.loop import TIMER_SLACK, Loop
 from tandem.replication import configured
 from tandem.replication.cache import Cache
 from tandem.replication.health import Health, lacking, peer_health
@@ -430,7 +430,7 @@ class Replication:
         received = self._kernel.events.received
         self._rate, self._received = received - self._received, received
         self._judge(now)
-        self._loop.call_at("conntrack work", now + WORK, self._work)
+        self._loop.call_at("conntrack work", now + WORK, self._work, TIMER_SLACK)
 
     def _judge(self, now: int) -> None:
         peers = self._channel.status()["peers"]
