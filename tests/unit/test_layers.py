@@ -48,7 +48,6 @@ ARROWS = {
 }
 # Arrows against the order.
 PENDING = {
-    ("config", "channel"), ("config", "conntrack"), ("conntrack", "replication"),
     ("dhcp", "replication"), ("control", "doctor"), ("control", "setup"),
 }  # fmt: skip
 PENDING_MODULES = {("channel.channel", "channel.peer_link")}

@@ -34,7 +34,6 @@ PACKAGES: dict[str, dict[str, str]] = {
     "gate": {"link": PROCESSES, "process": SOCKETS, "rules": PROCESSES},
     "replication": {
         "configured": "the channel", "mirror": LOOP, "replication": LOOP, "reunion": LOOP, "survey": LOOP,
-        "takeover": LOOP,
     },
     "importer": {"sources": FILES},
     "setup": {
