@@ -33,11 +33,11 @@ PACKAGES: dict[str, dict[str, str]] = {
     },
     "gate": {"link": PROCESSES, "process": SOCKETS, "rules": PROCESSES},
     "replication": {
-        "configured": "the channel", "mirror": LOOP, "replication": LOOP, "reunion": LOOP, "survey": LOOP,
+        "configured": "the channel", "mirror": LOOP, "replication": LOOP, "survey": LOOP,
     },
     "importer": {"sources": FILES},
     "setup": {
-        "command": PROCESSES, "dialogue": "a terminal", "files": FILES, "segment": SOCKETS,
+        "dialogue": "a terminal", "files": FILES, "segment": SOCKETS,
         "service": PROCESSES, "steps": PROCESSES,
     },
     "doctor": {

@@ -24,6 +24,10 @@ class Scheduling(TypedDict):
     late_max_ms: Annotated[float, "the latest timer since the start"]
     late_count: Annotated[int, "timers that were later than late_limit_ms"]
     late_limit_ms: Annotated[float, "a timer that is later than this is counted"]
+    turn_max_ms: Annotated[float, "the longest turn of the event loop since the start"]
+    turn_max_by: Annotated[str, "the callback that had the greatest part in that turn"]
+    turn_count: Annotated[int, "turns that were longer than turn_limit_ms"]
+    turn_limit_ms: Annotated[float, "a turn that is longer than this is counted"]
 
 
 class DhcpExchange(TypedDict):
