@@ -36,6 +36,7 @@ from tandem.effects.table_watch import TableWatch
 from tandem.log import LEVELS, Logger, StderrSink, SyslogSink
 from tandem.loop import Loop
 from tandem.openwrt import find_libubus
+from tandem.plan.kept import Kept
 from tandem.plan.result import Plan, PlanError
 from tandem.plan.runner import Planning
 from tandem.router import Router
@@ -98,7 +99,8 @@ class Daemon:
         self._stopping = False
         self._ending = 0  # what the end still waits for
         self._replies: list[Reply] = []
-        self._planning = Planning(self._loop, PACKAGE_DIR, config_file, self._planned)
+        kept = Kept(f"{os.path.dirname(control)}/plan", config_file, log.info)
+        self._planning = Planning(self._loop, PACKAGE_DIR, config_file, self._planned, kept)
         self._memory_locked = False
         self._history = History()
         self._boot = ""
@@ -144,6 +146,7 @@ class Daemon:
         self._scripts.start()
         if self._openwrt is not None:
             self._openwrt.start()
+        self._planning.keep()
         settle_memory()
 
     # Set-up

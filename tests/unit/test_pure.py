@@ -24,7 +24,8 @@ PACKAGES: dict[str, dict[str, str]] = {
     "config": {"load": FILES, "sync_values": "files that hold a secret"},
     "plan": {
         "accounts": "the users of this router", "dnsmasq": FILES, "encode_rtnl": "pyroute2",
-        "process": FILES, "requirement": PROCESSES, "runner": PROCESSES, "start": PROCESSES,
+        "inputs": "an audit hook", "kept": FILES, "process": FILES, "requirement": PROCESSES,
+        "runner": PROCESSES, "start": PROCESSES,
     },
     "channel": {"channel": LOOP, "listeners": SOCKETS, "peer_link": SOCKETS, "peer_socket": SOCKETS},
     "conntrack": {

@@ -24,6 +24,7 @@ from tandem.core.settings import Address, Instance, Route, Rule
 from tandem.plan import dnsmasq, encode_guard, encode_nft, encode_switch
 from tandem.plan import encode_rtnl as rtnl
 from tandem.plan.accounts import unknown_accounts
+from tandem.plan.inputs import Inputs
 from tandem.plan.result import PROTOCOL, STATIC_ADDRESS_PROTOCOL, Template, Watch
 from tandem.plan.template import EncodeError
 
@@ -203,8 +204,10 @@ def _out_of_time(_number: int, _frame: object) -> None:
     raise _OutOfTime
 
 
-def main(argv: Sequence[str], limit_s: int = LIMIT_S) -> int:
+def main(argv: Sequence[str], limit_s: int = LIMIT_S, inputs: Inputs | None = None) -> int:
     """Plan the file of `-c FILE`; exit status 0, 2 when the plan holds only errors, 1: nobody reads it.
+
+    The plan names the `inputs` with their signatures.
 
     It takes at most `limit_s` seconds: the file may be a pipe that nobody writes to, and a reload
     that waits for it for ever would keep all later ones waiting.
@@ -218,6 +221,8 @@ def main(argv: Sequence[str], limit_s: int = LIMIT_S) -> int:
         signal.alarm(limit_s)
         try:
             plan = plan_file(argv[1])
+            if inputs is not None:
+                plan["inputs"] = inputs.pairs()
         except _OutOfTime:
             plan = {"errors": (f"{argv[1]}: could not be read and planned within {limit_s} s",)}
         except Exception as error:  # noqa: BLE001 - who asked gets one line, whatever it is

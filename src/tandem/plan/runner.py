@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Runs the planner process (`tandem.plan.process`): once at the start of the daemon, then at every reload."""
+"""Runs the planner process (`tandem.plan.process`) at every reload, and at a start without a kept plan."""
 
 from __future__ import annotations
 
 import os
 
+from tandem.plan.kept import LARGEST
 from tandem.plan.result import Plan, PlanError, load_plan, planner_argv
 from tandem.programs import PATH
 
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tandem.loop import Loop
+    from tandem.plan.kept import Kept
 
-PLAN_MAX = 16 << 20  # bytes
 REAP_PAUSE = 100_000_000  # ns
 
 
@@ -22,8 +23,16 @@ class Planning:
     """Plans `config_file`; `package_dir` holds `tandem/`; `planned` gets what came of `again`."""
 
     def __init__(
-        self, loop: Loop, package_dir: str, config_file: str, planned: Callable[[Plan | PlanError], None]
+        self,
+        loop: Loop,
+        package_dir: str,
+        config_file: str,
+        planned: Callable[[Plan | PlanError], None],
+        kept: Kept | None = None,
     ) -> None:
+        """`kept` is the plan of the last life; None: plan at every start."""
+        self._kept = kept
+        self._output = b""  # of `first`, as long as there may be no directory for it
         self._loop = loop
         self._package_dir = package_dir
         self._config_file = config_file
@@ -33,13 +42,22 @@ class Planning:
 
     def first(self) -> Plan:
         """Wait for the plan. PlanError when there is none, OSError when the planner can't be started."""
+        if self._kept is not None and (plan := self._kept.load()) is not None:
+            return plan
         pid, pipe = self._start()
         chunks = []
         with open(pipe, "rb") as output:
             while chunk := output.read(1 << 16):
                 chunks.append(chunk)
         os.waitpid(pid, 0)
-        return load_plan(b"".join(chunks))
+        self._output = b"".join(chunks)
+        return load_plan(self._output)
+
+    def keep(self) -> None:
+        """Keep what `first` has planned for the next start."""
+        if self._kept is not None and self._output:
+            self._kept.save(self._output)
+        self._output = b""
 
     def again(self) -> None:
         """Plan anew, off the loop. What is asked for meanwhile is planned once more, and told once."""
@@ -72,7 +90,7 @@ class Planning:
             chunk = os.read(pipe, 1 << 20)
         except BlockingIOError:
             return
-        if chunk and sum(map(len, chunks)) < PLAN_MAX:
+        if chunk and sum(map(len, chunks)) < LARGEST:
             chunks.append(chunk)
             return
         self._loop.remove_reader(pipe)
@@ -85,6 +103,8 @@ class Planning:
             return
         try:
             outcome: Plan | PlanError = load_plan(b"".join(chunks))
+            self._output = b"".join(chunks)
+            self.keep()
         except PlanError as error:
             outcome = error
         self._planned(outcome)

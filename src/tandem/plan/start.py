@@ -17,11 +17,14 @@ def main(argv: Sequence[str]) -> int:
     why = problem()
     if why is None:
         try:
+            from tandem.plan.inputs import Inputs
+
+            inputs = Inputs()
             from tandem.plan.process import main as plan
         except ImportError as error:
             why = f"the planner can't be loaded: {error} (OpenWrt: is all of python3-pyroute2 installed?)"
         else:
-            return plan(argv)
+            return plan(argv, inputs=inputs)
     with open(1, "wb", closefd=False) as pipe:
         pipe.write(marshal.dumps({"errors": (why,)}))
     return 2
