@@ -21,7 +21,7 @@ ROOT = Path(tandem.__path__[0])
 
 # Modules beside the packages: the base of everything; the router; all others are the programs (`main`).
 BASE = {"__init__", "bugs", "files", "lean", "lean_json", "limits", "log", "loop", "programs", "scheduling"}
-ROUTER = {"router", "scripts", "wire_watch"}
+ROUTER = {"admission", "router", "scripts", "wire_watch"}
 # Modules that stand in a package and belong to another room.
 ELSEWHERE = {
     "control.status_schema": "base",  # the form of the answers: who gives one names it
