@@ -15,6 +15,7 @@ from operator import attrgetter
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import CodeType
     from typing import Any
 
 _MISSING: Any = object()
@@ -80,6 +81,8 @@ def replace(of: Any, /, **changes: Any) -> Any:
     return type(of)(**{item.name: getattr(of, item.name) for item in fields(of)} | changes)
 
 
+_FUNCTION = 2  # CO_NEWLOCALS, Include/cpython/code.h
+_HAS_DOCSTRING = 0x4000000  # CO_HAS_DOCSTRING, since Python 3.14
 _UNWANTED = ("__dict__", "__weakref__")  # of a class without slots
 
 
@@ -124,9 +127,52 @@ def _hash(self: Any) -> int:
     return hash(self._key(self))
 
 
+def _undocumented(code: CodeType) -> CodeType:
+    """Return `code` without the docstrings in it, which are 0.4 MiB of the daemon.
+
+    A module's or function's docstring is its first constant; a class's is the first text after its name.
+    """
+    constants = [_undocumented(one) if isinstance(one, type(code)) else one for one in code.co_consts]
+    flags, place = code.co_flags, 0
+    if flags & _FUNCTION:
+        documented = not code.co_name.startswith("<")  # comprehensions have no docstring
+        if sys.version_info >= (3, 14):
+            documented, flags = bool(flags & _HAS_DOCSTRING), flags & ~_HAS_DOCSTRING
+    else:
+        documented = "__doc__" in code.co_names
+        if code.co_name != "<module>":
+            texts = [number for number, one in enumerate(constants) if isinstance(one, str)]
+            place = texts[1] if len(texts) > 1 else 0
+            documented = documented and place > 0
+    if documented and constants and isinstance(constants[place], str):
+        constants[place] = None
+    return code.replace(co_consts=tuple(constants), co_flags=flags)
+
+
+def _take_docstrings() -> None:
+    """Let modules lose their docstrings when they are loaded, as with -OO, which needs other bytecode."""
+    import _frozen_importlib_external
+
+    loaders: Any = _frozen_importlib_external
+    load = getattr(loaders, "_compile_bytecode", None)  # no API: without it the daemon is only larger
+    if load is not None:
+        loaders._compile_bytecode = lambda *data, **names: _undocumented(load(*data, **names))
+
+
+def _spare_selectors() -> None:
+    """Import `socket` without `selectors` and the `math` that it brings: only socket.sendfile() uses it."""
+    sys.modules["selectors"] = type(sys)("selectors")
+    import socket  # noqa: F401
+
+    del sys.modules["selectors"]
+
+
 if "dataclasses" not in sys.modules:
     sys.modules["dataclasses"] = sys.modules[__name__]
     sys.modules["gettext"] = None  # type: ignore[assignment]  # getopt does without it, and it brings `re`
+    _take_docstrings()
+    if "selectors" not in sys.modules:
+        _spare_selectors()
     from tandem import lean_json
 
     lean_json.take_over()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import py_compile
 import subprocess
 import sys
 from pathlib import Path
@@ -177,3 +178,46 @@ def test_what_is_no_json_is_refused_or_left_to_the_caller() -> None:
     assert lean_json.dumps({1}, default=repr) == json.dumps({1}, default=repr)
     with pytest.raises(RecursionError):
         lean_json.loads("[" * 100_000)
+
+
+DOCUMENTED = '''
+"""Of a module."""
+class Plain:
+    kind = "a text"
+class Documented:
+    """Of a class."""
+    kind = "a text"
+    def method(self):
+        """Of a method."""
+        return "a result"
+def plain():
+    return "first"
+def several(names):
+    """Of a function."""
+    def inner():
+        """Of an inner one."""
+        return [f"{name}!" for name in names]
+    return inner, (lambda: "first"), list("".join((":", one)) for one in names)
+'''
+ASK = """
+import sys
+sys.path[:0] = sys.argv[1:]
+import tandem.lean, documented as found
+inner, short, joined = found.several(["a"])
+assert found.__doc__ is found.Documented.__doc__ is found.Documented.method.__doc__ is inner.__doc__ is None
+assert found.several.__doc__ is None
+assert (found.Plain.kind, found.Documented.kind) == ("a text", "a text")
+assert found.Documented().method() == "a result"
+assert (found.Plain.__name__, found.Documented.__qualname__) == ("Plain", "Documented")
+assert (found.plain(), inner(), short(), joined) == ("first", ["a!"], "first", [":a"])
+assert not {"selectors", "math", "inspect"} & sys.modules.keys()
+import selectors
+assert selectors.DefaultSelector
+"""
+
+
+def test_modules_lose_their_docstrings_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "documented.py").write_text(DOCUMENTED)
+    py_compile.compile(str(tmp_path / "documented.py"), doraise=True)
+    argv = [sys.executable, "-IS", "-c", ASK, str(tmp_path), str(SOURCE)]
+    subprocess.run(argv, check=True)
