@@ -34,7 +34,7 @@ class Bugs:
         self._times: dict[str, list[int]] = {}  # the last LIMIT ones, oldest first
 
     def caught(self, error: Exception) -> None:
-        """Take note of an exception that was on its way to end the daemon."""
+        """Count and log an exception that would otherwise end the daemon."""
         frames = list(_frames(error.__traceback__))
         place = _place(frames)
         if place not in self._counts and len(self._counts) >= PLACES_MAX:
@@ -54,7 +54,7 @@ class Bugs:
             give_up()
 
     def guard(self) -> Guard:
-        """A context from which no exception gets out."""
+        """Return a context manager that passes every exception to `caught`."""
         return Guard(self.caught)
 
     @property
@@ -67,7 +67,7 @@ class Bugs:
 
 
 class Guard:
-    """Catches what is raised in its block."""
+    """A context manager: `caught` gets the exceptions of its block."""
 
     def __init__(self, caught: Callable[[Exception], None]) -> None:
         self._caught = caught
@@ -90,7 +90,7 @@ def _frames(traceback: TracebackType | None) -> Iterator[tuple[str, int, str]]:
 
 
 def _place(frames: list[tuple[str, int, str]]) -> str:
-    """Where our own code failed: the innermost of its frames."""
+    """Return the innermost frame of our own code."""
     for file, line, function in reversed(frames):
         if _PACKAGE in file:
             return f"{file.rpartition(_PACKAGE)[2]}:{line} ({function})"

@@ -26,7 +26,7 @@ class JSONDecodeError(ValueError):
 
 
 class _Context:
-    """What the scanner asks for: the values that the standard library's decoder has by default."""
+    """The attributes that the scanner reads, with the defaults of the standard library's decoder."""
 
     strict = True
     object_hook = object_pairs_hook = None

@@ -24,7 +24,7 @@ class Credentials:
 
 
 def credentials_of(user: str | None, group: str | None) -> Credentials | None:
-    """The credentials of `user` in `group` (None: their own group). KeyError when unknown.
+    """Return the credentials of `user` in `group` (None: the user's own). KeyError: one is unknown.
 
     None when neither is given: the child then runs as the daemon does.
     """
@@ -37,7 +37,7 @@ def credentials_of(user: str | None, group: str | None) -> Credentials | None:
 
 
 def insecure_path(path: str, uid: int = 0) -> str | None:
-    """Why a command at `path` that runs as `uid` could be replaced by someone else, or None.
+    """Return why another user could replace the command at `path`, which runs as `uid`; None: nobody can.
 
     Only root's commands are looked at, like keepalived's enable_script_security: every part
     of the path, and of what it links to, must be root's and writable by root alone; a

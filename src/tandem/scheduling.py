@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What keeps the daemon on time on a loaded router: real-time scheduling, locked memory, no GC pauses.
+"""Scheduling: real-time priority, locked memory and no pauses for garbage keep the daemon on time.
 
 Under CPU load 10 ms timers of an ordinary process are 29 ms late at p99.9, with SCHED_FIFO and
 locked memory 0.2-2.8 ms (KERNEL-FACTS.md, Timers); late timers are false failovers.
@@ -23,7 +23,7 @@ RT_TIME_LIMIT_US = 2_000_000
 
 
 def set_realtime(priority: int) -> str | None:
-    """Run under SCHED_FIFO with `priority` (1..99); children do not. Returns why not, if not."""
+    """Run under SCHED_FIFO with `priority` (1..99); children do not. Return why that failed, or None."""
     try:
         resource.setrlimit(resource.RLIMIT_RTTIME, (RT_TIME_LIMIT_US, RT_TIME_LIMIT_US))
     except OSError as error:
@@ -44,7 +44,7 @@ def leave_realtime() -> None:
 
 
 def lock_memory() -> str | None:
-    """Keep every page that is used in memory. Returns why not, if not.
+    """Keep every page that is used in memory. Return why that failed, or None.
 
     MCL_ONFAULT (Linux 4.4) leaves out what was never touched: locking all of the interpreter's
     mappings would cost more memory than the daemon itself.
@@ -56,7 +56,7 @@ def lock_memory() -> str | None:
 
 
 def policy_name() -> str:
-    """The scheduling policy of this thread, for people: "FIFO 50" or "OTHER"."""
+    """Return the scheduling policy of this thread, for people: "FIFO 50" or "OTHER"."""
     libc, thread = _this_thread()
     number, param = ctypes.c_int(), _sched_param(0)
     if problem := libc.pthread_getschedparam(thread, ctypes.byref(number), param):
@@ -79,13 +79,13 @@ def _sched_param(priority: int) -> ctypes.Array[ctypes.c_int]:
 
 
 def settle_memory() -> None:
-    """Take what lives for ever out of the garbage collector's work. Call when set-up or a reload is done.
+    """Spare the garbage collector the objects that live for ever. Call this after set-up and after a reload.
 
-    The parts of what a reload has replaced refer to each other, and the collector looks at old objects too
-    seldom to free them: they go here.
+    Objects that a reload has replaced refer to each other, and the collector looks at old objects too seldom
+    to free them: this call frees them.
 
-    Large blocks are given back to the kernel when they are freed: glibc stops to do so after the first one,
-    and would keep what a flood of connections took for a moment. Other libraries never keep them.
+    Large blocks are given back to the kernel when they are freed: glibc stops that after the first one, and
+    would keep the memory that a flood of connections needed for a moment. Other libraries never keep it.
     """
     gc.unfreeze()
     gc.collect()

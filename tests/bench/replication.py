@@ -19,6 +19,7 @@ import math
 import socket
 import statistics
 import struct
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -205,7 +206,18 @@ def burst(kind: str) -> Figures:
         }
         if kind == Tandem.name:
             figures[f"{label}: overruns"] = float(live.sync(active)["events"]["overruns"])
+            figures |= _longest_turns(label, {"active": active, "backup": backup})
         return figures
+
+
+def _longest_turns(label: str, routers: dict[str, Router]) -> Figures:
+    """The longest turn of each event loop since its start; who took most of it goes to stderr."""
+    figures: Figures = {}
+    for role, router in routers.items():
+        found = Tandem.request(router, "status")["scheduling"]
+        print(f"{label}: longest turn of the {role} in {found['turn_max_by']}", file=sys.stderr)
+        figures[f"{label}: longest turn of the {role}, ms"] = found["turn_max_ms"]
+    return figures
 
 
 def crowd(kind: str) -> Figures:
@@ -247,7 +259,8 @@ def crowd(kind: str) -> Figures:
             not flow.error and flow.received >= mark for flow, mark in zip(flows.flows, marks, strict=True)
         )
         label = f"power loss with {CROWD // 1000}k flows at {ADVERT_S} s"
-        return {
+        turns = _longest_turns(label, {"new active": backup}) if kind == Tandem.name else {}
+        return turns | {
             f"{label}: gateway back, ms": outage.ms,
             f"{label}: connections that go on, of 200": float(alive),
             f"{label}: all settled, ms": took * 1000,

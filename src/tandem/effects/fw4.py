@@ -169,7 +169,7 @@ class Fw4:
             self._zone(shape)
 
     def close(self) -> None:
-        """Let nobody in any more after fw4's next reload."""
+        """Remove the rules: fw4's next reload no longer accepts these packets."""
         self._processes.close()
         for name in (FILE, WAITING_FILE, _SCRIPT):
             try:

@@ -51,14 +51,14 @@ class Guard:
             self.hold(plan)
 
     def set_active(self, names: Iterable[str]) -> None:
-        """These instances are installed, and no others."""
+        """Take note that these instances, and no others, are installed."""
         installed = frozenset(names)
         if installed != self._installed:
             self._installed = installed
             self.refresh()
 
     def delay(self, names: Iterable[str]) -> None:
-        """These stay silent even while they are active, until they are no longer named."""
+        """Keep these instances silent even while they are active, until a later call no longer names them."""
         delayed = frozenset(names)
         if delayed != self._delayed:
             before = self._installed - self._delayed

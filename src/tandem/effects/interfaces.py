@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from tandem.effects.reception import Packets, Wanted
 
     class Listener(Protocol):
-        """Who wants to know: the Router."""
+        """The Router, which hears what has changed."""
 
         def interfaces_changed(self) -> None: ...
         def reinstall(self, name: str) -> None: ...
@@ -61,7 +61,7 @@ _Facts = tuple[Endpoint, _LinkFacts, InstancePlan, bytes | None, dict[str, Form]
 
 
 class Interfaces:
-    """The kernel's interfaces and what endpoints get from them."""
+    """The kernel's interfaces, and the sockets, addresses and batches that endpoints get from them."""
 
     def __init__(
         self, loop: Loop, rtnl: Rtnl, plan: Plan, state_dir: str, log: Logger, switch: Guard | None = None
@@ -247,7 +247,7 @@ class Interfaces:
         )
 
     def _clear(self, endpoint: Endpoint) -> None:
-        """Take away what an active instance has on the devices that it is bound to."""
+        """Remove everything that an active instance has installed on the devices that it is bound to."""
         if not isinstance(endpoint.down, Unbound):
             self._rtnl.send(endpoint.down)  # what is gone already is no matter
 
@@ -341,7 +341,7 @@ class Interfaces:
         self.links.resync([*dump_links(), *dump_addresses()])
 
     def _send(self, templates: Iterable[Template]) -> None:
-        """Do what no instance depends on; problems are logged."""
+        """Send requests that no instance depends on; failures are logged."""
         batch = bind(templates, self.links.index, skip_missing=True)
         if not isinstance(batch, Unbound):
             for failure in self._rtnl.send(batch):

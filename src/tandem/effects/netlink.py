@@ -45,7 +45,7 @@ _FINE: dict[int, tuple[int, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The kernel refused one message: which one, and why."""
+    """A message that the kernel refused, with the reason."""
 
     label: str
     errno: int

@@ -259,7 +259,7 @@ class Processes:
 
 
 def _environment(extra: Mapping[str, str] | None, credentials: Credentials | None) -> dict[str, str]:
-    """A clean environment: nothing of the daemon's own gets into it."""
+    """Return an environment that holds nothing of the daemon's own."""
     environment = {"PATH": PATH}
     if credentials is not None:
         environment |= {"USER": credentials.name, "LOGNAME": credentials.name, "HOME": credentials.home}
@@ -274,7 +274,7 @@ def _pidfd(pid: int) -> int:
 
 
 def _read_error(fd: int) -> str | None:
-    """What the child wrote before it gave up; the pipe is empty when the command ran."""
+    """Return the error that the child wrote instead of running the command; None: the command ran."""
     try:
         number = os.read(fd, 16)
     except BlockingIOError:  # a descendant of a child that was killed before exec still holds it

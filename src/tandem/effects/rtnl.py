@@ -99,7 +99,7 @@ class Monitor:
         self._socket.close()
 
     def read(self) -> list[Message]:
-        """What has happened since the last call; bounded, so call again when still readable."""
+        """Return the messages since the last call, a batch at most: more may be readable."""
         found: list[Message] = []
         for _ in range(_DATAGRAMS_PER_READ):
             try:

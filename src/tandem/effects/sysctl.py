@@ -45,7 +45,7 @@ class Sysctls:
         self._owners: dict[Path, dict[str, str]] = {}  # who wants which value
 
     def load(self) -> list[str]:
-        """Take over what a daemon before us left behind; what nobody holds again is put back by
+        """Take over the settings that an earlier daemon left behind; those nobody holds again are restored by
         `settle`. Returns what was wrong with the file.
         """
         try:
@@ -60,7 +60,7 @@ class Sysctls:
         return [f"{self._state_file}: not a setting: {path!r}" for path in bad]
 
     def settle(self) -> list[str]:
-        """Put back what nobody holds: to be called after `load` and the first `hold`s."""
+        """Restore the settings that nobody holds: call this after `load` and the first `hold`s."""
         return self._put_back([path for path in self._originals if path not in self._owners])
 
     def hold(self, owner: str, settings: Iterable[Setting]) -> list[str]:
@@ -111,7 +111,7 @@ class Sysctls:
             self._save()
 
     def read(self, path: Path) -> str | None:
-        """The value as it is without us, None when there is no such setting. ValueError for a bad path."""
+        """Return the value from before Tandem; None: no such setting. ValueError: a bad path."""
         present = self._present(path)
         found, ours = self._originals.get(path, (present, None))
         return found if present == ours else present

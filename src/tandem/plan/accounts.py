@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def unknown_accounts(config: Config) -> list[str]:
-    """Who is to run scripts and does not exist, one text each."""
+    """Return one text for each user or group that scripts require and this router lacks."""
     wanted = [("script_user", config.globals.script_user, config.globals.script_group)]
     wanted += [(f"user of the vrrp_script {item.name}", item.user, item.group) for item in config.scripts]
     unknown = []

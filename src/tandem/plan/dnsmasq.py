@@ -10,8 +10,8 @@ that is changed, and nothing is written to flash. Instead
   scripts read with every configuration. Without it the init script looks for another DHCP
   server before it serves an interface, finds the one of the other router, and serves nobody.
 
-Where dnsmasq keeps its leases and reads more configuration: the options of `dhcp_gateway`, else what the
-running dnsmasq was given, otherwise /etc/config/dhcp, otherwise OpenWrt's defaults.
+Where dnsmasq keeps its leases and reads more configuration: the options of `dhcp_gateway`, otherwise the
+options of the running dnsmasq, otherwise /etc/config/dhcp, otherwise OpenWrt's defaults.
 """
 
 from __future__ import annotations
@@ -223,7 +223,7 @@ def _generated(root: str) -> Iterator[str]:
 
 
 def file_text(path: str, follow: bool = True) -> str:
-    """The text of a file; "" when it can not be read. `follow`: it may be a link."""
+    """Return the text of a file, "" when it cannot be read. `follow`: the path may be a link."""
     try:
         return files.read(path, uci.LARGEST_FILE, follow).decode(errors="surrogateescape")
     except OSError:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The nftables table `inet tandem_dhcp`: who is not MASTER does not answer DHCP and sends no RAs.
+"""The nftables table `inet tandem_dhcp`: a router that is not MASTER answers no DHCP and sends no RAs.
 
     table inet tandem_dhcp {
         set answer4 { type ifname; flags timeout; elements = { "br-lan" timeout 3s } }    # while MASTER

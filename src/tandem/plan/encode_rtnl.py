@@ -243,7 +243,7 @@ def _route_label(route: Route) -> str:
 
 
 def add_rule(rule: Rule, priority: int) -> Template:
-    """RTM_NEWRULE; with NLM_F_EXCL, or else the kernel would keep one copy more of it each time."""
+    """RTM_NEWRULE with NLM_F_EXCL: without this flag the kernel would add another copy each time."""
     return _rule(rule, priority, RTM_NEWRULE, _ADD | NLM_F_EXCL)
 
 
@@ -253,7 +253,7 @@ def delete_rule(rule: Rule, priority: int) -> Template:
 
 
 def rule_table(rule: Rule) -> int:
-    """The table that the kernel will show: 0 for rules that look nothing up."""
+    """Return the table that the kernel will show: 0 for a rule without a lookup."""
     if rule.action != "lookup":
         return 0
     return 254 if rule.table is None else rule.table

@@ -141,7 +141,7 @@ def _add_routes_and_rules(routes: Iterable[Route], rules: Numbered) -> tuple[Tem
 
 
 def _delete(addresses: Placed, routes: Iterable[Route], rules: Numbered) -> tuple[Template, ...]:
-    """The reverse of adding: the last thing first."""
+    """Return the messages that undo the additions, in reverse order."""
     deletions = (
         *(rtnl.delete_address(address, device) for address, device in addresses),
         *(rtnl.delete_route(route) for route in routes),

@@ -75,7 +75,7 @@ class Forms:
 
 @dataclass(frozen=True, slots=True)
 class InstancePlan:
-    """What one instance installs while active."""
+    """Everything that one instance installs while it is active."""
 
     up: tuple[Template, ...]  # addresses, routes, rules
     refresh: tuple[Template, ...]  # the addresses that carry a lifetime
@@ -99,7 +99,7 @@ class GuardPlan:
 
 @dataclass(frozen=True, slots=True)
 class LeasePlan:
-    """Where dnsmasq keeps what `dhcp_gateway` shares, see `plan.dnsmasq`."""
+    """The files of dnsmasq that `dhcp_gateway` reads and writes, see `plan.dnsmasq`."""
 
     leasefile: str
     snippet: tuple[str, str]  # path and content
@@ -111,7 +111,7 @@ class LeasePlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The configuration and everything that the kernel has to be told for it."""
+    """The configuration, with all the messages that it requires the kernel to get."""
 
     config: Config
     identity: tuple[str, ...]  # fields of an instance that make it the virtual router that it is

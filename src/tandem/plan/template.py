@@ -21,7 +21,7 @@ _SENTINEL_BASE = 0x7E5A0001  # a positive int like an ifindex; moved when a mess
 
 
 class EncodeError(ValueError):
-    """What the configuration asks for can't be written as a netlink message; the text is for people."""
+    """An option of the configuration has no form in netlink; the text is for people."""
 
 
 def encode(message: Any, kind: int, flags: int) -> bytes:
@@ -35,7 +35,7 @@ def template(label: str, build: Callable[[IndexOf], bytes]) -> Template:
     """The message that `build` makes, and where in it the index of each interface stands.
 
     `build` gets a function from interface name to ifindex. It is given numbers that occur
-    nowhere else in the message, so that finding them again can't go wrong; EncodeError else.
+    nowhere else in the message, so that finding them again can't go wrong; otherwise EncodeError.
     """
     for base in range(_SENTINEL_BASE, _SENTINEL_BASE + 64 * 256, 256):
         names: list[str] = []
