@@ -355,7 +355,7 @@ class KernelTable:
         dump = self._dump
         assert dump is not None
         try:
-            messages = dump.read()
+            messages = dump.read(1)  # two pieces with adverts due were a turn of 44 ms
         except OSError as error:
             self._log.warning(f"{OWNER}: {error}")
             self._end_dump()
