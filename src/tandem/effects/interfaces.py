@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Interfaces: follows the kernel's links and addresses and keeps every endpoint connected to them.
+"""Interfaces: follows the kernel's links and addresses, and installs what does not depend on a role.
 
-Interfaces may appear, vanish, be renamed or made anew at any time. Whenever one changes, each
-endpoint gets what follows from it: a socket, its source address, its MAC address, and netlink
-batches with the present interface indexes; virtual MACs are created when their base appears.
+Interfaces may appear, vanish, be renamed or made anew at any time. Whenever one changes, the endpoints are
+connected anew (bindings.py); virtual MACs are created when their base appears.
 """
 
 from __future__ import annotations
@@ -11,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
-from tandem.core.prefix import Form, form_of
-from tandem.core.tracking import OWNER
+from tandem.effects.bindings import Bindings, virtual_addresses
 from tandem.effects.endpoint import Endpoint
 from tandem.effects.leftovers import foreign_addresses, leftovers, routes_of
 from tandem.effects.links import Links, What
@@ -30,11 +28,10 @@ from tandem.effects.rtnl import (
 from tandem.effects.sockets import Sockets
 from tandem.effects.sysctl import Sysctls
 from tandem.effects.vmac import settings_of
-from tandem.effects.vrrp_socket import pack
 from tandem.effects.watches import Watches
 from tandem.log import Logger
 from tandem.loop import Loop
-from tandem.plan.result import InstancePlan, Plan, Template, Vmac
+from tandem.plan.result import Plan, Template, Vmac
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,10 +52,6 @@ if TYPE_CHECKING:
 
 RESTORE_PAUSE = 100_000_000  # ns between two restorations of one instance: someone may fight us
 
-# Of each interface that an instance needs: name, index, whether it is usable, MAC address
-_LinkFacts = tuple[tuple[str, int | None, bool, bytes | None], ...]
-_Facts = tuple[Endpoint, _LinkFacts, InstancePlan, bytes | None, dict[str, Form]]
-
 
 class Interfaces:
     """The kernel's interfaces, and the sockets, addresses and batches that endpoints get from them."""
@@ -72,12 +65,11 @@ class Interfaces:
         self._rtnl = rtnl
         self._plan = plan
         self._log = log
-        self._switch = switch
         self.sysctls = Sysctls(f"{state_dir}/sysctls.json")
         self._monitor = Monitor(routes=True, protocols=plan.route_protocols, ignore_port=rtnl.port)
         self._sockets = Sockets(loop, log, self.links)
         self._prepared: dict[str, tuple[int, int | None]] = {}  # instance -> indexes of base and home
-        self._bound: dict[str, _Facts] = {}  # instance -> what its endpoint was last connected to
+        self._bindings = Bindings(self.links, rtnl, self._sockets, switch)
         self._watches = Watches(self.links)
         self._restored: dict[str, int] = {}
         self._vmacs: dict[str, Vmac] = {}
@@ -106,7 +98,7 @@ class Interfaces:
 
     def _clear_leftovers(self) -> None:
         self._dump()
-        virtual = [(4 if len(address) == 4 else 6, address) for address in _virtual(self._plan)]
+        virtual = [(4 if len(address) == 4 else 6, address) for address in virtual_addresses(self._plan)]
         self._send(leftovers(virtual) + routes_of(self._plan))
         self._dump()
         for problem in self.sysctls.load():
@@ -165,7 +157,7 @@ class Interfaces:
 
     def local_addresses(self) -> frozenset[bytes]:
         """Every address that this router has, or has while active, packed."""
-        return self.links.addresses().union(_virtual(self._plan))
+        return self.links.addresses().union(virtual_addresses(self._plan))
 
     def index(self, name: str) -> int | None:
         """The interface's index, None when there is none of that name."""
@@ -180,89 +172,11 @@ class Interfaces:
             self._prepare(endpoint)
         self._sockets.serve(endpoints, packets, lambda: self._listener.interfaces_changed())
         for endpoint in endpoints:
-            self._serve(endpoint)
+            self._bindings.connect(endpoint, self._plan, self._foreign, self._listener)
 
     def hear(self, wanted: dict[tuple[str, int], Wanted]) -> None:
         """Let the kernel keep away the packets that nobody wants; `wanted` is by interface and family."""
         self._sockets.hear(wanted)
-
-    def _serve(self, endpoint: Endpoint) -> None:
-        settings = endpoint.settings
-        endpoint.socket = self._sockets.of(endpoint)
-        source = self._source(endpoint)
-        names = {name for _, _, relocations in endpoint.plan.up for _, name in relocations}
-        links = tuple(
-            (name, self.links.index(name), self.links.usable(name), self.links.mac(name))
-            for name in sorted(names)
-        )
-        forms = self._forms(endpoint)
-        before, facts = self._bound.get(settings.name), (endpoint, links, endpoint.plan, source, forms)
-        if before == facts:
-            return
-        self._bound[settings.name] = facts
-        reformed = before is not None and self._reformed(before[4], forms)
-        if endpoint.installed and before is not None and (reformed or self._moved(before[1], links)):
-            self._clear(endpoint)
-        endpoint.bind(self.links.index, self._foreign, forms)
-        endpoint.set_macs(self.links.mac)
-        endpoint.set_source(source)
-        active = endpoint.installed or endpoint.mac_wanted
-        if active and before is not None and (reformed or before[1] != links):
-            self._listener.reinstall(settings.name)  # routes go silently when an interface goes down
-            if [mac for *_, mac in before[1]] != [mac for *_, mac in links]:
-                self._listener.moved(settings.name)
-        elif (
-            not endpoint.installed and before is not None and self._others_changed(endpoint, before[1], links)
-        ):
-            self._listener.rebound(settings.name)
-
-    def _others_changed(self, endpoint: Endpoint, before: _LinkFacts, links: _LinkFacts) -> bool:
-        """Whether interfaces other than the endpoint's macvlan have changed: that one follows the role."""
-        own = endpoint.plan.vmac.name if endpoint.plan.vmac else None
-        return [link for link in before if link[0] != own] != [link for link in links if link[0] != own]
-
-    def _forms(self, endpoint: Endpoint) -> dict[str, Form]:
-        """Return the forms of the addresses that have several, by label."""
-        if not endpoint.plan.forms:
-            return {}
-        virtual = _virtual(self._plan)
-        switch = self._switch is not None and (self._switch.holds or not self._plan.switch.hold)
-        return {
-            label: form_of(
-                found.address, found.prefixlen, self.links.own_addresses(found.device, 6, virtual), switch
-            )
-            for label, found in endpoint.plan.forms.items()
-        }
-
-    def _reformed(self, before: dict[str, Form], forms: dict[str, Form]) -> bool:
-        """Whether an address must be installed in another way than before."""
-        return any(before.get(label, form) is not form for label, form in forms.items())
-
-    def _moved(self, before: _LinkFacts, links: _LinkFacts) -> bool:
-        """Whether a name has left a device that is still there."""
-        indexes = {name: index for name, index, _, _ in links}
-        return any(
-            index is not None and indexes.get(name) != index and self.links.name(index) is not None
-            for name, index, _, _ in before
-        )
-
-    def _clear(self, endpoint: Endpoint) -> None:
-        """Remove everything that an active instance has installed on the devices that it is bound to."""
-        if not isinstance(endpoint.down, Unbound):
-            self._rtnl.send(endpoint.down)  # what is gone already is no matter
-
-    def _source(self, endpoint: Endpoint) -> bytes | None:
-        settings = endpoint.settings
-        if self.links.index(settings.interface) is None:
-            return None
-        if settings.source:
-            configured = pack(settings.source)
-            there = not settings.track_src_ip or self.links.can_send_from(settings.interface, configured)
-            return configured if there else None
-        # The owner's virtual address is its own; anybody else's may be a leftover.
-        exclude = () if settings.priority == OWNER else endpoint.virtual_addresses
-        found = self.links.primary_address(settings.interface, settings.family, exclude)
-        return endpoint.source if found is None and not settings.track_primary else found
 
     # Virtual MACs and sysctls
 
@@ -346,15 +260,6 @@ class Interfaces:
         if not isinstance(batch, Unbound):
             for failure in self._rtnl.send(batch):
                 self._log.warning(str(failure))
-
-
-def _virtual(plan: Plan) -> frozenset[bytes]:
-    """Every virtual address, packed."""
-    return frozenset(
-        pack(address.address)
-        for instance in plan.config.instances
-        for address in instance.virtual_addresses + instance.excluded_addresses
-    )
 
 
 def _about(names: Collection[str], templates: Iterable[Template]) -> list[Template]:
