@@ -54,7 +54,10 @@ ARROWS = {
     " importer control openwrt setup doctor",
 }
 # Circles between modules of one room: the second makes the first, or is asked by it when it runs.
-CUTS = {("channel.channel", "channel.peer_link"), ("config.problem", "config.options")}
+CUTS = {
+    ("channel.channel", "channel.peer_link"), ("channel.peer_link", "channel.connector"),
+    ("config.problem", "config.options"),
+}  # fmt: skip
 
 
 def room(module: str) -> str:

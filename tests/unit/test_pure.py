@@ -27,7 +27,10 @@ PACKAGES: dict[str, dict[str, str]] = {
         "inputs": "an audit hook", "kept": FILES, "process": FILES, "requirement": PROCESSES,
         "runner": PROCESSES, "start": PROCESSES,
     },
-    "channel": {"channel": LOOP, "listeners": SOCKETS, "peer_link": SOCKETS, "peer_socket": SOCKETS},
+    "channel": {
+        "channel": LOOP, "connector": SOCKETS, "listeners": SOCKETS, "peer_link": SOCKETS,
+        "peer_socket": SOCKETS,
+    },
     "conntrack": {
         "aside": PROCESSES, "ctnetlink": SOCKETS, "filter": "effects.bpf, which attaches programs to sockets",
         "kernel_table": SOCKETS, "writer": SOCKETS,
