@@ -44,7 +44,7 @@ def visit(config_file: str, control: str, listen_s: int) -> Visit:
     found.findings = examine(router)
     answers = question.routers()
     if router.daemon and not router.sync and not answers:
-        found.notes.append("no peer can be asked (config peer): run the doctor on the other router too")
+        found.notes.append("there is no channel to the other router (config peer): run the doctor there too")
     for name in dict.fromkeys((*(link.name for link in router.links if link.up), *answers)):
         other = answers.get(name)
         if other is None:
