@@ -17,8 +17,8 @@ from tandem.effects.endpoint import Endpoint, text
 from tandem.effects.vrrp_socket import UNICAST_MIN_HOP_LIMIT, Received, VrrpSocket
 from tandem.log import Logger
 
-AUTHENTICATION = (Reason.AUTH_TYPE_MISMATCH, Reason.AUTH_FAILURE)  # have a log budget of their own
-KNOWN_MAX = 512  # accepted packets that are remembered
+AUTHENTICATION = (Reason.AUTH_TYPE_MISMATCH, Reason.AUTH_FAILURE)  # reasons with a log budget of their own
+KNOWN_MAX = 512  # accepted packets to remember
 
 Place = tuple[str, int, int]  # device, family, virtual router id
 
@@ -35,7 +35,7 @@ class Admission:
         self._now = now
 
     def expect(self, endpoints: dict[Place, Endpoint]) -> None:
-        """Admit packets for these from now on; what they expect may have changed as well."""
+        """Admit packets for these endpoints from now on; their settings may have changed as well."""
         self.endpoints = endpoints
         self.known.clear()
 

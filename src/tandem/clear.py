@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`tandemd --clear`: takes away what a daemon has left that was killed, when no other one comes after it.
+"""`tandemd --clear` removes everything that a killed daemon has left, when no other daemon follows.
 
-Its virtual addresses expire by themselves; macvlans, static addresses and routes, rules, nftables and sysctls
+Virtual addresses expire by themselves; macvlans, static addresses and routes, rules, nftables and sysctls
 would stay. The table that keeps this router from answering DHCP does stay: `tandem dhcp release` removes it.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def clear(package_dir: str, config_file: str, control: str, log: Logger) -> int:
-    """Clear; the exit status: 0, or 1 when nothing was cleared, because a daemon runs or there is no plan."""
+    """Clear, and return the exit status; 1: a daemon runs, or there is no plan, and nothing was cleared."""
     loop = Loop()
     try:
         server = ControlServer(loop, control, lambda _request, _reply: None, log.warning)  # the lock

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`dataclasses` for the resident daemon: the part of it that Tandem uses, in a fraction of its memory.
+"""`dataclasses` for the resident daemon: the part that Tandem uses, in a fraction of the memory.
 
-The standard library's brings `inspect` with it (1.4 MiB), and compiles half a dozen functions for every
-class, another 0.6 MiB with all that is resident. Here only `__init__` is made for each class. The daemon
-imports this module before anything that imports dataclasses, and it takes their name; every other process
-of Tandem, and the tests, have the real ones, which also enforce `frozen`: here it only makes hashable.
+The standard library's module imports `inspect` (1.4 MiB), and compiles half a dozen functions for every
+class, another 0.6 MiB in the daemon. This module makes only `__init__` for each class. The daemon imports it
+first, under the name `dataclasses`. Every other process of Tandem, and the tests, have the standard library's
+module, which also enforces `frozen`: here `frozen` only makes objects hashable.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class Field:
 def field(
     *, default: Any = _MISSING, default_factory: Any = _MISSING, repr: bool = True, compare: bool = True
 ) -> Any:
-    """As dataclasses.field."""
+    """Like dataclasses.field."""
     return Field(default, default_factory, repr, compare)
 
 
 def dataclass(*, slots: bool, frozen: bool = False) -> Callable[[type], type]:
-    """As dataclasses.dataclass, for classes with slots and without bases."""
+    """Like dataclasses.dataclass, for classes with slots and without bases."""
     assert slots
 
     def decorate(cls: type) -> type:
@@ -66,24 +66,24 @@ def dataclass(*, slots: bool, frozen: bool = False) -> Callable[[type], type]:
 
 
 def fields(of: Any) -> tuple[Field, ...]:
-    """As dataclasses.fields."""
+    """Like dataclasses.fields."""
     found: tuple[Field, ...] = of.__dataclass_fields__
     return found
 
 
 def is_dataclass(of: object) -> bool:
-    """As dataclasses.is_dataclass."""
+    """Like dataclasses.is_dataclass."""
     return hasattr(of, "__dataclass_fields__")
 
 
 def replace(of: Any, /, **changes: Any) -> Any:
-    """As dataclasses.replace."""
+    """Like dataclasses.replace."""
     return type(of)(**{item.name: getattr(of, item.name) for item in fields(of)} | changes)
 
 
 _FUNCTION = 2  # CO_NEWLOCALS, Include/cpython/code.h
 _HAS_DOCSTRING = 0x4000000  # CO_HAS_DOCSTRING, since Python 3.14
-_UNWANTED = ("__dict__", "__weakref__")  # of a class without slots
+_UNWANTED = ("__dict__", "__weakref__")  # in a class without slots
 
 
 def _field(cls: type, name: str) -> Field:
@@ -150,17 +150,19 @@ def _undocumented(code: CodeType) -> CodeType:
 
 
 def _take_docstrings() -> None:
-    """Let modules lose their docstrings when they are loaded, as with -OO, which needs other bytecode."""
+    """Drop docstrings when modules are loaded, as -OO does; but -OO needs bytecode files of its own."""
     import _frozen_importlib_external
 
     loaders: Any = _frozen_importlib_external
-    load = getattr(loaders, "_compile_bytecode", None)  # no API: without it the daemon is only larger
+    load = getattr(
+        loaders, "_compile_bytecode", None
+    )  # not an API: without this method the daemon is only larger
     if load is not None:
         loaders._compile_bytecode = lambda *data, **names: _undocumented(load(*data, **names))
 
 
 def _spare_selectors() -> None:
-    """Import `socket` without `selectors` and the `math` that it brings: only socket.sendfile() uses it."""
+    """Import `socket` without `selectors` and its `math`: only socket.sendfile() uses `selectors`."""
     sys.modules["selectors"] = type(sys)("selectors")
     import socket  # noqa: F401
 
@@ -169,7 +171,7 @@ def _spare_selectors() -> None:
 
 if "dataclasses" not in sys.modules:
     sys.modules["dataclasses"] = sys.modules[__name__]
-    sys.modules["gettext"] = None  # type: ignore[assignment]  # getopt does without it, and it brings `re`
+    sys.modules["gettext"] = None  # type: ignore[assignment]  # getopt works without gettext, which imports `re`
     _take_docstrings()
     if "selectors" not in sys.modules:
         _spare_selectors()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`json` for the resident daemon: loads and dumps on the C functions of the standard library's `_json`.
 
-The standard library's package brings `re` with it, and both are half a MiB that stays. `tandem.lean` lets
-this module take the name `json` in the daemon; every other process has the real one.
+The standard library's `json` imports `re`, and both together cost half a MiB. In the daemon, `tandem.lean`
+gives the name `json` to this module; every other process has the standard library's.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _WHITESPACE = " \t\n\r"
 
 
 class JSONDecodeError(ValueError):
-    """As json.JSONDecodeError, without line and column."""
+    """Like json.JSONDecodeError, without line and column."""
 
     def __init__(self, message: str, _document: str = "", position: int = 0) -> None:
         super().__init__(f"{message}: char {position}")
@@ -38,9 +38,9 @@ _scan = make_scanner(_Context)  # type: ignore[arg-type]  # any object with thes
 
 
 def loads(text: str | bytes) -> Any:
-    """As json.loads, for text or UTF-8.
+    """Like json.loads, for text or UTF-8.
 
-    ValueError: it is no JSON. RecursionError: it is nested too deeply.
+    ValueError: `text` is no JSON. RecursionError: `text` is nested too deeply.
     """
     document = text if isinstance(text, str) else text.decode("utf-8")
     begin = len(document) - len(document.lstrip(_WHITESPACE))
@@ -56,7 +56,7 @@ def loads(text: str | bytes) -> Any:
 def dumps(
     value: Any, *, separators: tuple[str, str] = (", ", ": "), default: Callable[[Any], Any] | None = None
 ) -> str:
-    """As json.dumps. TypeError: something in `value` is not JSON's, and `default` does not help."""
+    """Like json.dumps. TypeError: `value` holds something that JSON lacks, and `default` does not help."""
     item, key = separators
     encoder = make_encoder(
         {}, default or _refuse, encode_basestring_ascii, None, key, item, False, False, True
@@ -69,6 +69,6 @@ def _refuse(value: object) -> Any:
 
 
 def take_over() -> None:
-    """Be `json` for this process. The scanner looks for its exception in `json.decoder`."""
+    """Make this module `json` for this process. The C scanner looks for its exception in `json.decoder`."""
     this = sys.modules[__name__]
     sys.modules["json"] = sys.modules["json.decoder"] = this

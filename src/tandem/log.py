@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Log lines to stderr or syslog, with a bound on what a hostile network can make us write.
+"""Log lines to stderr or syslog, with a bound on the lines that a hostile network can cause.
 
-This stands in for `logging`, which costs 1 MiB of resident memory. Nothing here ever blocks
+This module replaces `logging`, which costs 1 MiB of resident memory. Nothing here ever blocks
 and nothing raises: a line that can't be written at once is dropped and counted.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tandem.loop import Loop
 
     class Sink(Protocol):
-        """Where lines go: `write` says whether the line was taken."""
+        """A place for lines: `write` returns whether the line was accepted."""
 
         def write(self, level: str, line: str) -> bool: ...
 
@@ -32,12 +32,12 @@ LINE_MAX = 1024  # characters; below PIPE_BUF bytes in any encoding, so a line i
 _FACILITY = 3 << 3  # daemon
 
 _SECOND = 1_000_000_000
-_SUBSYSTEMS_MAX = 32  # that have a budget of their own
+_SUBSYSTEMS_MAX = 32  # subsystems with a budget of their own
 _CHANGES_BURST, _CHANGES_REFILL, _CHANGES_MAX = 6, 10 * _SECOND, 1024
 
 
 def printable(text: str) -> str:
-    """`text` on one line: what a terminal or a log parser would act on is escaped."""
+    """Return `text` on one line, with the characters escaped that a terminal or a log parser would act on."""
     text = text[:LINE_MAX]
     if not text.isprintable():
         text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -55,7 +55,7 @@ class StderrSink:
     def write(self, level: str, line: str) -> bool:
         """Write one line; False when the reader is behind or gone."""
         # Not O_NONBLOCK: the flag belongs to the open file, which the shell or procd shares with
-        # us. A pipe that polls writable takes PIPE_BUF bytes without blocking (pipe(7)).
+        # us. A pipe that polls writable accepts PIPE_BUF bytes without blocking (pipe(7)).
         if not any(event & select.POLLOUT for _, event in self._poll.poll(0)):
             return False
         try:
@@ -74,7 +74,7 @@ class SyslogSink:
         self._socket: socket.socket | None = None
 
     def write(self, level: str, line: str) -> bool:
-        """Send one line; False when syslogd is behind or not there."""
+        """Send one line; False when syslogd is behind or gone."""
         data = f"<{_FACILITY | LEVELS[level]}>{self._tag}: {line}".encode(errors="backslashreplace")
         for _ in range(2):  # syslogd may have been restarted: its socket is then another one
             sock = self._socket or self._connect()
@@ -108,10 +108,10 @@ class SyslogSink:
 
 
 class RateLimiter:
-    """Lets one event per key and period through, and no more than a token bucket in all.
+    """Allows one event per key and period, and no more events in all than a token bucket has.
 
-    Pure: times are ns. The table holds `keys` keys; events of further keys are suppressed
-    until a period ends, as are those that find the bucket empty.
+    Pure: times are ns. The table holds `keys` keys. Events of further keys are suppressed until a
+    period ends, and so are events when the bucket is empty.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class RateLimiter:
         self._others_until: int | None = None
 
     def allow(self, key: Hashable, now: int) -> bool:
-        """Whether the event of `key` may be told now. Call `expire(now)` first."""
+        """Return whether the event of `key` may be logged now. Call `expire(now)` first."""
         entry = self._table.get(key)
         if entry is not None:
             entry[1] += 1
@@ -139,9 +139,9 @@ class RateLimiter:
         return True
 
     def expire(self, now: int) -> list[tuple[Hashable | None, int]]:
-        """The keys whose period has ended, and how many of their events were suppressed.
+        """Return the keys whose period has ended, each with the number of its suppressed events.
 
-        None stands for all the keys that were never let through.
+        None stands for all keys of which no event was allowed.
         """
         ended: list[tuple[Hashable | None, int]] = []
         # Every period is equally long, so that the oldest entry ends first.
@@ -160,7 +160,7 @@ class RateLimiter:
         return deadline is not None and deadline <= now
 
     def next_deadline(self) -> int | None:
-        """When `expire` next has something to do; None: never as things are."""
+        """Return when `expire` next has something to do; None: never as things are."""
         first = next(iter(self._table.values()), None)
         deadlines = [] if first is None else [first[0]]
         if self._others_until is not None:
@@ -171,9 +171,9 @@ class RateLimiter:
 class Logger:
     """Writes the messages of `level` and above to `sink`.
 
-    `dropped` counts lines that the sink did not take; the next line that it takes says so.
-    With a loop, the summaries of `limited` and `change` come by themselves when they are due;
-    without, together with the next limited message.
+    `dropped` counts lines that the sink did not accept; the next accepted line reports their number.
+    With a loop, the summaries of `limited` and `change` are written when they are due; without a loop,
+    together with the next limited message.
     """
 
     def __init__(
@@ -183,7 +183,7 @@ class Logger:
         limits: Callable[[], RateLimiter] = RateLimiter,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """`limits` makes the budget of a subsystem."""
+        """Begin; `limits` makes the budget of a subsystem."""
         self.level = level
         self.dropped = 0
         self._unreported = 0
@@ -191,24 +191,26 @@ class Logger:
         self._limits = limits
         self._clock = clock
         self._limiters: dict[tuple[str, bool], RateLimiter] = {}
-        self._told: dict[tuple[tuple[str, bool], Hashable], tuple[str, str]] = {}  # its level and message
+        self._told: dict[
+            tuple[tuple[str, bool], Hashable], tuple[str, str]
+        ] = {}  # the level and message of a key
         self._changes: dict[Hashable, _Change] = {}
         self._loop: Loop | None = None
 
     def error(self, message: str) -> None:
-        """Something does not work and needs a person."""
+        """Log that something does not work and needs a person."""
         self._log("error", message)
 
     def warning(self, message: str) -> None:
-        """Something is wrong and goes on working."""
+        """Log that something is wrong but still works."""
         self._log("warning", message)
 
     def info(self, message: str) -> None:
-        """A change that an operator wants to find in the log."""
+        """Log a change that an operator wants to find."""
         self._log("info", message)
 
     def debug(self, message: str) -> None:
-        """What only someone who looks for a fault wants to know."""
+        """Log a detail that helps only to find a fault."""
         self._log("debug", message)
 
     def attach(self, loop: Loop) -> None:
@@ -219,9 +221,9 @@ class Logger:
     def limited(self, key: Hashable, level: str, message: str) -> None:
         """Log the first message of `key` in a period and count the others.
 
-        For whatever the network can cause at will: `key` is, say, ("adverts", source, reason). Its first
-        word names the subsystem. Every subsystem has a budget of its own, and its errors have another one,
-        so that a flood of one kind hides nothing of another kind.
+        This is for messages that the network can cause at will. A `key` is, for example, ("adverts", source,
+        reason); its first word names the subsystem. Every subsystem has a budget of its own, and its errors
+        have another one, so that a flood of one kind hides no message of another kind.
         """
         if LEVELS[level] > LEVELS[self.level]:
             return
@@ -241,7 +243,8 @@ class Logger:
     def change(self, key: Hashable, level: str, message: str) -> None:
         """Log a change of state; of many changes in a short time, log some and the last one.
 
-        `key` names whose state it is. After `_CHANGES_BURST` lines there is one in `_CHANGES_REFILL` ns.
+        `key` names the object that has the state. After `_CHANGES_BURST` lines, one line is logged in
+        `_CHANGES_REFILL` ns.
         """
         if LEVELS[level] > LEVELS[self.level]:
             return

@@ -28,8 +28,8 @@ def set_realtime(priority: int) -> str | None:
         resource.setrlimit(resource.RLIMIT_RTTIME, (RT_TIME_LIMIT_US, RT_TIME_LIMIT_US))
     except OSError as error:
         return f"no real-time scheduling: {error.strerror}"
-    # musl's sched_setscheduler(), and so Python's, answers ENOSYS: it would mean the whole process where the
-    # kernel means a thread. Its pthread_setschedparam() asks the kernel.
+    # musl's sched_setscheduler(), and so Python's, answers ENOSYS: POSIX means the whole process, the
+    # kernel one thread. musl's pthread_setschedparam() asks the kernel.
     libc, thread = _this_thread()
     policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
     problem = libc.pthread_setschedparam(thread, policy, _sched_param(priority))
@@ -74,7 +74,7 @@ def _this_thread() -> tuple[ctypes.CDLL, ctypes.c_void_p]:
 
 
 def _sched_param(priority: int) -> ctypes.Array[ctypes.c_int]:
-    """struct sched_param: the priority first; musl's has 48 bytes."""
+    """Return a struct sched_param: the priority first; musl's has 48 bytes."""
     return (ctypes.c_int * 16)(priority)
 
 
@@ -94,4 +94,4 @@ def settle_memory() -> None:
     if hasattr(libc, "mallopt"):
         libc.mallopt(M_MMAP_THRESHOLD, 128 * 1024)
     if hasattr(libc, "malloc_trim"):
-        libc.malloc_trim(0)  # what the start or the reload needed for a moment
+        libc.malloc_trim(0)  # give back the memory that only the start or the reload needed

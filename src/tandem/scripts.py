@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Scripts: the probes and notify scripts of a configuration, with one set of processes each."""
+"""Scripts: runs the probes and notify scripts of a configuration, each kind with its own set of processes."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class Runners:
     """The users that the scripts of a configuration run as; None: the daemon's."""
 
     notify: Credentials | None
-    probes: dict[str, Credentials | None]  # by script
+    probes: dict[str, Credentials | None]  # the key is the script's name
 
 
 class Scripts:
-    """Runs what users have written; `on_change(kind, name, up)` gets the probes' results."""
+    """Runs the users' scripts; `on_change(kind, name, up)` gets the probes' results."""
 
     def __init__(
         self, loop: Loop, log: Logger, config: Config, on_change: Callable[[str, str, bool], None]
     ) -> None:
-        """OSError for a user who has gone since the plan was made."""
+        """Begin; OSError: a user has gone since the plan was made."""
         self.on_change = on_change
         self.runners = self.prepare(config)
         self.probes: dict[str, ScriptProbe] = {}
@@ -41,11 +41,11 @@ class Scripts:
         self._processes = Processes(loop, log)
         self._notifier = Notifier(loop, Processes(loop, log), log, self.runners.notify)
         self._notifies: dict[tuple[str, str], Notify] = {}
-        self._groups: dict[str, str] = {}  # of instances and of groups themselves
+        self._groups: dict[str, str] = {}  # by the name of an instance or of a group
         self._adopt(config, self.runners)
 
     def start(self) -> None:
-        """Start every probe; those with `init_fail` say at once that they are down."""
+        """Start every probe; a probe with `init_fail` is down at once."""
         for script in self._config.scripts:
             self._start(script)
 
@@ -64,7 +64,7 @@ class Scripts:
         )
 
     def reload(self, config: Config, runners: Runners) -> None:
-        """Go over to `config` with its `runners`; probes whose script did not change go on."""
+        """Change to `config` with its `runners`; probes whose script did not change continue."""
         before, self.runners = self.runners, runners
         self._config = config
         self._adopt(config, runners)
@@ -78,7 +78,7 @@ class Scripts:
                 self._start(script)
 
     def state(self, name: str) -> bool | None:
-        """Whether the script is up; None until its first run has ended."""
+        """Return whether the script is up; None until its first run has ended."""
         return self.probes[name].up if name in self.probes else None
 
     def notify(self, transition: Transition | GroupTransition | Contested) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Sharing: everything that a router shares with its peers, as far as it is configured.
+"""Sharing: starts and ends everything that a router shares with its peers, as far as it is configured.
 
 The channel to the peers belongs to this module. A router shares its connections (replication), the leases of
 DHCP, the facts of `tandem doctor`, its roles and the sources of its adverts; each of them works without the
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 class Sharing:
     """Starts, changes and ends the parts.
 
-    `make_doctor(send)` is called when there is a channel for it, `states` gives the groups' states.
+    `make_doctor(send)` is called when the doctor has a channel, `states` gives the groups' states.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Sharing:
             self.follow_devices(plan)
 
     def settle(self, plan: Plan) -> None:
-        """Finish, when the groups have the configuration of `plan`: end what it lacks, and change DHCP."""
+        """End the parts that `plan` lacks, and change DHCP, after the groups have followed `plan`."""
         channel = self.channel
         if channel is not None and not self._peers(plan):
             self._end_replication(channel.close) if self.replication is not None else channel.close()
@@ -119,7 +119,7 @@ class Sharing:
             self._dhcp_of = wanted
 
     def _end_replication(self, stopped: Callable[[], None]) -> None:
-        assert self.replication is not None  # the caller has looked
+        assert self.replication is not None  # the caller has checked it
         replication, self.replication = self.replication, None
         self._executor.take_connections(None)
         replication.stop(stopped)
@@ -154,7 +154,7 @@ class Sharing:
 
     def _stop_channel(self, stopped: Callable[[], None]) -> None:
         channel = self.channel
-        assert channel is not None  # the caller has looked
+        assert channel is not None  # the caller has checked it
 
         def end() -> None:
             channel.close()
@@ -231,7 +231,7 @@ class Sharing:
             self._router.neighbour(peer, news)
 
     def _peer_sources(self, peer: str, sources: tuple[Source, ...]) -> None:
-        """Pass a peer's sources on; those of a peer without a secret decide nothing about strangers."""
+        """Pass a peer's sources on; sources from a peer without a secret decide nothing about strangers."""
         trusted = self.channel is not None and not self.channel.links[peer].settings.insecure
         self._router.peer_sources(peer, sources, trusted)
 
@@ -276,7 +276,7 @@ class Sharing:
     def _replicate(self, plan: Plan, channel: Channel) -> Replication:
         """Start replication; only this loads its modules."""
         settings = plan.config.conntrack_sync
-        assert settings is not None  # the caller has seen to it
+        assert settings is not None  # the caller has checked it
         from tandem.replication.replication import Replication
 
         replication = Replication(
@@ -302,7 +302,7 @@ class Sharing:
         return replication
 
     def _follow(self, plan: Plan) -> Gateway | None:
-        """Start DHCP that follows the role if it is configured; otherwise remove a former life's table."""
+        """Start DHCP that follows the role if it is configured; otherwise remove an old daemon's table."""
         settings = plan.config.dhcp_gateway
         if settings is None or plan.leases is None:
             clear_guard(plan.guard)

@@ -49,7 +49,7 @@ class WireWatch:
         self._router = router
         self._announcer = announcer
         self._claims = Claims(loop, self._claimed)
-        self._asked: dict[str, int] = {}  # when, by instance
+        self._asked: dict[str, int] = {}  # the time of the last question, by instance
 
     def start(self) -> None:
         """Begin to look."""
@@ -132,7 +132,7 @@ class WireWatch:
         if any(links.mac(name) == mac for name in links.names()):
             return
         for name, endpoint in self._router.endpoints.items():
-            # With a virtual MAC address the other router has the same one; its adverts show it.
+            # A router with the same virtual MAC address shows in its adverts.
             if endpoint.installed and address in endpoint.virtual_addresses:
                 now = self._loop.now()
                 since = self._router.changed.get(name, now)

@@ -42,12 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _open_streams() -> None:
-    """Open streams where there are none: procd starts what a trigger starts without descriptors 0 to 2."""
+    """Open missing standard streams: procd starts a trigger's programs without descriptors 0 to 2."""
     if sys.stdout is not None and sys.stderr is not None:
         return
     null = os.open(os.devnull, os.O_RDWR)
     for number, stream in enumerate((sys.stdin, sys.stdout, sys.stderr)):
-        if stream is None:  # and the number may be that of the program's text, which Python 3.14 keeps open
+        if stream is None:  # its number may belong to the program's text, which Python 3.14 keeps open
             os.dup2(null, number)
     if null > 2:
         os.close(null)
@@ -56,7 +56,7 @@ def _open_streams() -> None:
 
 
 def _arguments() -> list[str]:
-    """The arguments of this program; its name may be that of a command, as in `tandem-status`."""
+    """Return the arguments. The program's name may add a command, as in `tandem-status`."""
     _, dash, command = os.path.basename(sys.argv[0]).partition("tandem-")
     return [command, *sys.argv[1:]] if dash else sys.argv[1:]
 
@@ -96,7 +96,7 @@ def _add_command(subparsers: Any, name: str, command: Command) -> argparse.Argum
         description=f"{command.summary[0].upper()}{command.summary[1:]}.\n\n{command.details}",
         epilog=f"examples:\n{command.examples}",
     )
-    _add_argument(parser, CONTROL, default=argparse.SUPPRESS)  # one that stands before the command holds
+    _add_argument(parser, CONTROL, default=argparse.SUPPRESS)  # keeps a value given before the command
     parser.set_defaults(run=command.run, command=command.name)
     exclusive: dict[str, Any] = {"": parser}
     for argument in command.arguments:

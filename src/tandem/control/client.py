@@ -23,7 +23,7 @@ class DeniedError(ControlError):
 
 
 class RefusedError(ControlError):
-    """The daemon answered that it did not do it; `problems` are those of its configuration."""
+    """The daemon refused the request; `problems` are the errors in its configuration."""
 
     def __init__(self, sentence: str, problems: tuple[str, ...] = ()) -> None:
         super().__init__(sentence)
@@ -31,7 +31,7 @@ class RefusedError(ControlError):
 
 
 def ask(path: str, command: str, *, timeout_s: float = 5.0, **arguments: str | None) -> Any:
-    """The result of a command, as the daemon at `path` gives it; arguments that are None are left out.
+    """Return the daemon's result of a command; `path` is its socket. Arguments that are None are left out.
 
     Raises ControlError; `timeout_s` is how long the daemon may be silent.
     """
@@ -43,7 +43,7 @@ def ask(path: str, command: str, *, timeout_s: float = 5.0, **arguments: str | N
         raise NoDaemonError(f"no daemon answers at {path}: is tandemd running?") from None
     except PermissionError:
         raise DeniedError(f"only root may use {path}: permission denied") from None
-    except (TimeoutError, BlockingIOError):  # BlockingIOError: its queue of connections is full
+    except (TimeoutError, BlockingIOError):  # BlockingIOError: the socket's queue is full
         raise ControlError(f"the daemon at {path} did not answer in {timeout_s:g} s") from None
     except OSError as error:
         raise ControlError(f"{path}: {error.strerror or error}") from None
@@ -66,7 +66,7 @@ def _exchange(path: str, request: bytes, timeout_s: float) -> bytes:
         try:
             sock.sendall(request)
         except (BrokenPipeError, ConnectionResetError):
-            pass  # it hung up at once, but may have said why
+            pass  # the daemon hung up at once, but may have sent a reason
         try:
             with sock.makefile("rb") as stream:
                 return stream.readline(MAX_RESPONSE)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a command is: its entry in the table (`command_table`), with the kinds of its arguments."""
+"""Commands and their arguments: the types of the entries in `command_table`."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Argument:
 
     names: tuple[str, ...]
     keywords: Mapping[str, Any]
-    completes: str  # how a shell completes its value: "files", "group", "interface", or "" (not at all)
+    completes: str  # how a shell completes the value: "files", "group", "interface", or "" (not at all)
     excludes: str  # only one argument of those with the same word here may be given
 
     @property
     def is_option(self) -> bool:
-        """Whether the argument begins with a dash, and its place is free."""
+        """Whether the argument is an option: it begins with a dash and may stand anywhere."""
         return self.names[0].startswith("-")
 
     @property
@@ -64,7 +64,7 @@ def switch(name: str, text: str, **keywords: Any) -> Argument:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """An ACL group of rpcd: who has it may call the methods that name it."""
+    """An ACL group of rpcd: a user with this group may call the methods that name it."""
 
     group: str
     description: str
@@ -87,7 +87,5 @@ class Command:
     examples: str = ""
     arguments: tuple[Argument, ...] = ()
     run: str = ""  # "module:function", which gets argparse's namespace and returns the exit status
-    request: tuple[str, ...] | None = (
-        None  # the arguments that the daemon knows; None: it has no such request
-    )
+    request: tuple[str, ...] | None = None  # the request's arguments; None: the daemon has no such request
     access: Access | None = None

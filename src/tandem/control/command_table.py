@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The commands of Tandem: one table, from which everything that knows a command is made.
 
-The command line is made from this table when it runs (`cli`). `make generated` writes from it what the
-resident daemon serves (`requests.py`, which has no texts, because these would cost the daemon memory), the
+The command line is made from this table when it runs (`cli`). From this table, `make generated` writes the
+requests of the resident daemon (`requests.py`, without the texts, which would cost the daemon memory), the
 ACL files of rpcd, completion for bash, the links that ash completes, and docs/commands.md. A test compares
 the committed files with this table.
 
-A new command is one entry here. If the daemon carries it out, it is also a method of `handlers.Handlers`;
-if the command line does, it is the function that `run` names.
+A new command is one entry here. A command of the daemon also needs a method of
+`handlers.Handlers`; a command of the command line needs the function that `run` names.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the commands of `tandem` do; `command_table` says how they are called.
+"""The functions of the commands of `tandem`; `command_table` describes how users call them.
 
 Each function gets argparse's namespace and returns the exit status.
 """
@@ -58,7 +58,7 @@ def _status_text(arguments: argparse.Namespace) -> str:
 
 
 def _page(render: Callable[[Any, int, bool], str], result: Any) -> str:
-    """The result as text for this screen."""
+    """Return the result as text for this screen."""
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     columns = shutil.get_terminal_size((80, 24)).columns
     text: str = _understood(lambda found: render(found, columns, colour), result)
@@ -73,7 +73,7 @@ def _no_status(arguments: argparse.Namespace, error: ControlError) -> str:
 
 
 def _fit_screen(text: str) -> str:
-    """As many lines as the screen holds, each erased to its end: it does not flicker nor scroll."""
+    """Return as many lines as the screen holds, each erased to its end: nothing flickers or scrolls."""
     lines = text.splitlines()
     room = max(shutil.get_terminal_size((80, 24)).lines - 1, 1)
     if len(lines) > room:
@@ -101,7 +101,7 @@ def history(arguments: argparse.Namespace) -> int:
 
 
 def _understood(make: Callable[[Any], Any], result: Any) -> Any:
-    """Make something of an answer, which may be that of another version."""
+    """Apply `make` to an answer, which may come from another version."""
     try:
         return make(result)
     except (KeyError, TypeError, AttributeError):
@@ -120,7 +120,7 @@ def conntrack(arguments: argparse.Namespace) -> int:
 
 
 def conntrack_list(arguments: argparse.Namespace) -> int:
-    """Print the flows of our own table, of what is held of a peer, or of all, one a line."""
+    """Print this router's own flows, the flows held of a peer, or all, one a line."""
     from tandem.control.flows import line
 
     tables: list[str | None] = [arguments.peer]
@@ -138,7 +138,7 @@ def conntrack_list(arguments: argparse.Namespace) -> int:
 
 
 def _flows(control: str, peer: str | None, limit: int) -> Iterator[dict[str, Any]]:
-    """At most `limit` flows, asked for little by little."""
+    """Yield at most `limit` flows; several requests get them in parts."""
     from tandem.control.flows import decode
 
     cursor: str | None = "0"
@@ -164,7 +164,7 @@ def operate(arguments: argparse.Namespace) -> int:
 
 
 def _who() -> str:
-    """Name who runs this, for the log and for `tandem status`."""
+    """Name the user of this command, for the log and for `tandem status`."""
     user = os.environ.get("SUDO_USER") or os.environ.get("USER") or "root"
     where = os.environ.get("SSH_CONNECTION", "").partition(" ")[0]
     name = f"{user} from {where}" if where else user
@@ -193,9 +193,10 @@ def version(arguments: argparse.Namespace) -> int:
 
 
 def check(arguments: argparse.Namespace) -> int:
-    """Print every error of a configuration, or what it means with all defaults.
+    """Print every error of a configuration, or its effective options with all defaults.
 
-    Also what only shows on this router, and when the messages for its kernel are made: it takes pyroute2.
+    Some errors only appear on this router, or when the messages for its kernel are made, which requires
+    pyroute2.
     """
     from tandem.config.effective import render
 
@@ -246,7 +247,7 @@ def capture(arguments: argparse.Namespace) -> int:
 
 
 def running_networks(control: str) -> dict[str, str | None]:
-    """The networks of OpenWrt that the running daemon knows, with their devices."""
+    """Return the networks of OpenWrt that the running daemon knows, with their devices."""
     try:
         return dict(ask(control, "status")["networks"])
     except (ControlError, KeyError, TypeError, ValueError):
@@ -254,7 +255,7 @@ def running_networks(control: str) -> dict[str, str | None]:
 
 
 def running_config(control: str) -> str:
-    """The file that the running daemon has read, or the default one."""
+    """Return the path of the file that the running daemon has read, or the default path."""
     try:
         return str(ask(control, "status")["config_file"])
     except ControlError:
@@ -262,7 +263,7 @@ def running_config(control: str) -> str:
 
 
 def load_or_complain(path: str) -> Any:
-    """The configuration of a file, or None after telling what is wrong with it."""
+    """Return the configuration in a file, or None after printing its errors."""
     from tandem.config.load import load_file
 
     loaded = load_file(path)
@@ -275,7 +276,7 @@ def load_or_complain(path: str) -> Any:
 
 
 def _say(result: object) -> None:
-    """Print what the daemon has to say about a command."""
+    """Print the daemon's sentences about a command."""
     match result:
         case {"groups": dict(groups)}:
             print_lines(sys.stdout, (f"{name}: {state}" for name, state in groups.items()))

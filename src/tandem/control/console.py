@@ -11,18 +11,18 @@ DONE, FAILED, UNUSABLE = 0, 1, 2
 
 
 def printable(text: object) -> str:
-    """Return the text with everything escaped that a terminal might act on."""
+    """Return the text with the characters escaped that a terminal might act on."""
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in str(text)
     )
 
 
 def complain(sentences: Iterable[object]) -> None:
-    """Print sentences about what went wrong."""
+    """Print sentences about errors to the standard error."""
     print_lines(sys.stderr, (f"tandem: {sentence}" for sentence in sentences))
 
 
 def print_lines(stream: TextIO, lines: Iterable[object]) -> None:
-    """Print lines that hold anybody's data."""
+    """Print lines whose data may come from anybody: they are escaped."""
     for line in lines:
         print(printable(line), file=stream)

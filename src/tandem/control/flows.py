@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Replicated flows for people: a record's key and body as named values, and as a line like `conntrack -L`.
 
-The daemon gives them as it holds them; only the command line takes them apart.
+The daemon sends records as it holds them; only the command line decodes them.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ _SCTP_STATES = (
 _DCCP_STATES = (
     "NONE", "REQUEST", "RESPOND", "PARTOPEN", "OPEN", "CLOSEREQ", "CLOSING", "TIMEWAIT", "IGNORE", "INVALID",
 )  # fmt: skip
-# ICMP types that have an answer, both ways (nf_conntrack_proto_icmp.c, nf_conntrack_proto_icmpv6.c)
+# ICMP types of questions and their answers (nf_conntrack_proto_icmp.c, nf_conntrack_proto_icmpv6.c)
 _ANSWERS = {1: {8: 0, 13: 14, 15: 16, 17: 18}, 58: {128: 129, 139: 140}}
 
 
 def decode(key: bytes, body: bytes) -> Flow:
-    """The named values of a flow or an expectation; ValueError when it is neither."""
+    """Return the named values of a flow or an expectation; ValueError: the record is neither."""
     if not valid(key, body):
         raise ValueError("no record of this version")
     if body[0] == EXPECTATION:
@@ -96,7 +96,7 @@ def decode(key: bytes, body: bytes) -> Flow:
 
 
 def line(flow: Flow) -> str:
-    """The flow as `conntrack -L` writes it; what that does not have comes last."""
+    """Return the flow as a line of `conntrack -L`; values that conntrack does not show come last."""
     words = [f"{flow['protocol']:<8} {flow['number']} {flow['timeout_s']}"]
     if flow.get("expected"):
         words = ["expect", *words, *_words(flow["original"])]
@@ -122,7 +122,7 @@ def _words(side: Mapping[str, Any]) -> Iterator[str]:
 
 def _state(protocol: int, body: bytes, rare: Mapping[int, bytes]) -> str | None:
     if protocol == IPPROTO_TCP:
-        return TCP_STATES[body[TCP_AT]] if body[TCP_AT] else "UNKNOWN"  # of an offloaded flow
+        return TCP_STATES[body[TCP_AT]] if body[TCP_AT] else "UNKNOWN"  # an offloaded flow has no state
     for type_, names in ((T_SCTP, _SCTP_STATES), (T_DCCP, _DCCP_STATES)):
         if type_ in rare:
             number = rare[type_][0]
@@ -135,7 +135,7 @@ def _mark_at(kind: int) -> int:
 
 
 def _tuple(protocol: int, packed: bytes) -> dict[str, Any]:
-    """Two addresses and 4 bytes, as at the end of a key."""
+    """Return the values of a tuple: two addresses and 4 bytes, as at the end of a key."""
     size = (len(packed) - 4) // 2
     source, destination, rest = packed[:size], packed[size : 2 * size], packed[2 * size :]
     found: dict[str, Any] = {"src": str(ip_address(source)), "dst": str(ip_address(destination))}
@@ -150,7 +150,7 @@ def _tuple(protocol: int, packed: bytes) -> dict[str, Any]:
 
 
 def _reply(key: bytes, body: bytes) -> bytes:
-    """The packed reply tuple: the original one turned round, but for what NAT has changed."""
+    """Return the packed reply tuple: the original one reversed, with the changes that NAT has made."""
     kind, protocol = body[0], key[3]
     size = 16 if kind & IPV6 else 4
     source, destination, rest = key[4 : 4 + size], key[4 + size : 4 + 2 * size], key[4 + 2 * size :]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The daemon's side of every request, whether it comes by the control socket or by ubus."""
+"""The daemon's side of every request, from the control socket and from ubus."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 
     Request = dict[str, str]
 
-LATER = object()  # what a method returns that calls `reply` itself
+LATER = object()  # the result of a method that calls `reply` itself
 
 
 class Handlers:
     """A method `do_NAME` for each request in `requests`: it returns the result, or LATER.
 
-    `facts` gives what only the daemon knows of its status, `reload` begins a reload, `caught` gets bugs.
+    `facts` gives the part of the status that only the daemon knows, `reload` begins a reload, `caught` gets
+    bugs.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Handlers:
             result = getattr(self, f"do_{command}")(request, reply)
         except ValueError as error:
             reply({"ok": False, "error": str(error)})
-        except Exception as error:  # noqa: BLE001 - who asks gets an answer
+        except Exception as error:  # noqa: BLE001 - the client gets an answer
             self._caught(error)
             reply({"ok": False, "error": f"{command} failed: {error!r}; look for the traceback in the log"})
         else:
@@ -82,7 +83,7 @@ class Handlers:
         return self._sharing.replicating().status()
 
     def do_conntrack_list(self, request: Request, _reply: Reply) -> object:
-        """Show a part of this router's connections, or of those that it holds for a peer."""
+        """Show a part of this router's connections, or of the connections that it holds for a peer."""
         return self._sharing.replicating().listing(request.get("peer"), request.get("cursor", "0"))
 
     def do_version(self, _request: Request, _reply: Reply) -> object:

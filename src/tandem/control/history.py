@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The last transitions, for `tandem status`, ubus and whoever asks later what happened."""
+"""The last transitions, for `tandem status`, `tandem history` and ubus."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ SIZE_MAX = 1 << 20  # bytes of the file
 class History:
     """The last `LENGTH` transitions of instances and groups, also those before a restart of the daemon.
 
-    Times are `time.monotonic_ns()`; None: of an earlier boot, for which the time of day was saved.
+    Times are `time.monotonic_ns()`; None: the transition is of an earlier boot, and its time of day was
+    saved.
     """
 
     def __init__(self) -> None:
         self._entries: deque[tuple[int | None, Entry]] = deque(maxlen=LENGTH)
 
     def note(self, transition: Transition | GroupTransition, now: int) -> None:
-        """Remember a transition of `now`."""
+        """Remember a transition that happens `now`."""
         self._entries.append((now, entry(transition, 0)))
 
     def entries(self, now: int) -> list[Entry]:
-        """Return all that is remembered, the last one at the end."""
+        """Return all remembered transitions, the last one at the end."""
         return [_reckoned(found, when, now) for when, found in self._entries]
 
     def text(self, boot: str, now: int) -> bytes:
@@ -43,7 +44,7 @@ class History:
         return json.dumps([VERSION, boot, kept]).encode() + b"\n"
 
     def take(self, data: bytes, boot: str) -> None:
-        """Begin with what an earlier daemon has left. ValueError: the file is not one of this version."""
+        """Begin with the transitions of an earlier daemon. ValueError: this version can't read the file."""
         try:
             version, former, kept = json.loads(data)
             if version != VERSION:
@@ -69,7 +70,7 @@ def _checked(found: dict[str, object]) -> Entry:
 
 
 def _reckoned(found: Entry, when: int | None, now: int) -> Entry:
-    """Return an entry with its time by the clock of now, which may have been set since."""
+    """Return an entry whose time fits the present clock, which may have been set since."""
     if when is None:
         return found
     return {**found, "time": round(time.time() - (now - when) / SECOND, 3)}
@@ -85,9 +86,9 @@ def reason(transition: Transition) -> str:
 
 
 def entry(transition: Transition | GroupTransition, age: int) -> Entry:
-    """A transition of `age` ns ago.
+    """Return the entry of a transition that happened `age` ns ago.
 
-    `time` is in seconds since the epoch, reckoned from the clock of now: at boot, when most
+    `time` is in seconds since the epoch, reckoned from the present clock: at boot, when most
     transitions happen, a router without a battery does not know the time yet.
     """
     when = round(time.time() - age / SECOND, 3)

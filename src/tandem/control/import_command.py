@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`tandem import`: the configuration of keepalived and conntrackd, or ucarp, as one of Tandem."""
+"""`tandem import` makes a configuration for Tandem from one of keepalived and conntrackd, or of ucarp."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Import, print what does not come over, and write the result."""
+    """Import, print the options that have no equivalent, and write the result."""
     from tandem.importer import complete, scripts, sources
     from tandem.importer.draft import Draft
     from tandem.importer.sources import Includes
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _explain(draft: Draft) -> None:
-    """Say what Tandem does beyond what was imported."""
+    """Print how the result differs from the imported configuration."""
     if draft.config is None:
         return
     sync = next((section for section in draft.sections if section.type == "conntrack_sync"), None)
@@ -61,7 +61,7 @@ def _explain(draft: Draft) -> None:
 
 
 def _mistake(arguments: argparse.Namespace) -> str | None:
-    """What is wrong with the options themselves."""
+    """Return the error in the options, or None."""
     from tandem.config.sync_values import read_secret
     from tandem.config.syntax.path import read_paths
 
@@ -78,7 +78,7 @@ def _mistake(arguments: argparse.Namespace) -> str | None:
 
 
 def _texts(arguments: argparse.Namespace, includes: Includes) -> list[tuple[str, str]]:
-    """Name and text of each file; empty after telling what can't be read."""
+    """Return name and text of each file; an empty list after printing which file can't be read."""
     from tandem.importer import sources
 
     files = arguments.files
@@ -113,7 +113,7 @@ def _convert(
             _uci(text, name, draft, arguments, includes)
         elif kind == sources.KEEPALIVED:
             _keepalived(text, name, draft, arguments, includes)
-    # What is about addresses of instances comes when all of them are known.
+    # Options about instances' addresses are converted when all instances are known.
     secret_file = arguments.secret_file or conntrackd.DEFAULT_SECRET
     for kind, name, text in kinds:
         if kind == sources.UCI:
@@ -135,7 +135,7 @@ def _keepalived(
 
 
 def _uci(text: str, name: str, draft: Draft, arguments: argparse.Namespace, includes: Includes) -> None:
-    """OpenWrt's file, or the keepalived.conf that it stands back for."""
+    """Convert OpenWrt's file, or the keepalived.conf that it names instead."""
     from tandem.config import uci
     from tandem.importer import openwrt, sources
 
@@ -161,7 +161,7 @@ def _uci(text: str, name: str, draft: Draft, arguments: argparse.Namespace, incl
 
 
 def _write(text: str, arguments: argparse.Namespace) -> bool:
-    """Whether the result could be written; it may hold passwords, so that nobody else reads it."""
+    """Write the result for root alone, as it may hold passwords; return whether this succeeded."""
     from tandem.setup.files import write
 
     if not arguments.output:

@@ -19,7 +19,7 @@ _EVENTS: dict[str, Event] = {"failover": Failover(), "standby": Standby(), "resu
 
 
 def operate(router: Router, log: Logger, standby: Standing, request: dict[str, str]) -> dict[str, object]:
-    """Do one of the commands with a group, or with all groups. ValueError, with a sentence, says why not."""
+    """Do one of the commands with a group, or with all groups. The sentence of a ValueError says why not."""
     command, who = request["command"], request.get("by", "")
     groups = _groups(router, request.get("group"))
     if command == "failover":

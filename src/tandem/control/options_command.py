@@ -15,7 +15,7 @@ from tandem.config.option import KEEPS, ROLE, SESSION, START, Option, Table
 from tandem.config.options import SECTIONS
 from tandem.config.problem import suggestion
 
-FORMAT = 1  # of the JSON; it changes when a reader must change
+FORMAT = 1  # the version of the JSON; it changes when readers must change
 ALIASES = {"global_defs": "globals"}
 _RELOAD = {KEEPS: "keeps", ROLE: "role", SESSION: "session", START: "start"}
 _WIDTH = 78

@@ -2,8 +2,8 @@
 """The states of the peers' groups: a topic of the channel (channel/topics.py).
 
 A message is one line of JSON: [1, {group: state}], with keepalived's words for the states. A router sends
-all of its groups when a session opens, and then those that change. The receiver then knows which peers would
-take over.
+all its groups when a session opens, and later each group that changes. The receiver then knows
+which peers would take over.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ VERSION = 1
 class PeerRoles:
     """The subscriber of the topic.
 
-    `states` gives this router's groups, `send(peer, data)` sends, and `said(peer, states)` gets those of a
-    peer; None: its message was malformed.
+    `states` gives this router's groups, `send(peer, data)` sends, and `said(peer, states)` gets a peer's
+    groups; None: the message was malformed.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class PeerRoles:
             self._send(peer, _message({group: state}))
 
     def peer_opened(self, peer: str) -> None:
-        """Begin with a peer that has a session now: send it all states."""
+        """Send all states to a peer that now has a session."""
         self._peers.add(peer)
         self._send(peer, _message(self._states()))
 

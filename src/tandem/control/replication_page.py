@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What `tandem conntrack` shows: the state of connection replication as text, pure (see `page`)."""
+"""The page of `tandem conntrack`: the state of connection replication as text, pure (see `page`)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _COLOURS = {"in step": "1;32", "idle": "36", "out of step": "1;31", "down": "1;3
 
 
 def render_replication(status: Status, width: int = 80, colour: bool = False) -> str:
-    """The result of the `conntrack` command as lines of at most `width` columns.
+    """Return the result of the `conntrack` command in lines of at most `width` columns.
 
-    Raises KeyError or TypeError when the status is not one of this version.
+    Raises KeyError or TypeError when another version has made the status.
     """
     page = Page(width, colour)
     peers, events = status["channel"]["peers"], status["events"]
@@ -49,7 +49,7 @@ def render_replication(status: Status, width: int = 80, colour: bool = False) ->
 
 
 def _classes(sync_after: int) -> Iterator[str]:
-    """Which flows peers are told of, and when."""
+    """Yield which flows are sent to peers, and when."""
     if not sync_after:
         yield "all flows at once"
         return
@@ -64,7 +64,7 @@ def _events(events: Status) -> Iterator[str]:
 
 
 def _kernel(kernel: Status | None) -> Iterator[str]:
-    """How far the kernel of a backup is with what is held."""
+    """Yield how many of the held entries a backup's kernel has."""
     if kernel is None:
         return
     if not kernel["whole"]:
@@ -77,7 +77,7 @@ def _kernel(kernel: Status | None) -> Iterator[str]:
 
 
 def _gate(gate: Status) -> Iterator[str]:
-    """The figures of the gate, which holds the first answers of connections."""
+    """Yield the figures of the gate, which holds the first answers of connections."""
     yield f"gate {gate['state']}"
     yield f"{_number(gate['acked'])} held until a peer knew them"
     latency = gate["latency_us"]
@@ -152,7 +152,7 @@ def _peer(page: Page, peer: Status, held: int) -> None:
 
 
 def size(number: int) -> str:
-    """Bytes in a unit that leaves at most four digits."""
+    """Return bytes in a unit that leaves at most four digits."""
     if number < 10_000:
         return f"{number} bytes"
     if number < 10_000_000:

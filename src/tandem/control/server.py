@@ -7,14 +7,14 @@ several requests, one after the other.
 
 Every client is in exactly one of three phases:
 
-    ASKING   we read until a line is complete
-    WAITING  the handler works on the request; we neither read nor write
-    TAKING   the client takes the response; we only write
+    ASKING   the server reads until a line is complete
+    WAITING  the handler works on the request; the server neither reads nor writes
+    TAKING   the client reads the response; the server only writes
 
-So a client never costs more than one request line and one response, whatever it does, and
-a pipelined flood of requests gets one turn of the loop each. Every phase has a deadline that
+A client therefore never costs more than one request line and one response, and each request of a
+pipelined flood gets a turn of the loop. Every phase has a deadline that
 progress does not extend: neither a silent nor a trickling client keeps one of the few places.
-One timer sweeps them once a second, and only while there are clients.
+One timer checks the deadlines once a second, and only while there are clients.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ MAX_REQUEST = 4096  # bytes of one request line, newline included
 _ASKING_NS = 10_000_000_000
 _WAITING_NS = 60_000_000_000
 _TAKING_NS = 5_000_000_000
-_SWEEP_NS = 1_000_000_000  # how often deadlines are looked at while there are clients
+_SWEEP_NS = 1_000_000_000  # between two checks of the deadlines while there are clients
 
 
 def parse_request(line: bytes) -> dict[str, str]:
-    """The request of one line, known to be a command with its own arguments.
+    """Return the request in a line, checked: a known command with arguments that it has.
 
     Raises ValueError with a sentence for the client.
     """
@@ -66,7 +66,7 @@ def parse_request(line: bytes) -> dict[str, str]:
 
 
 def check_arguments(command: str, arguments: dict[str, Any]) -> None:
-    """Raise ValueError, with a sentence for the client, unless the command takes these arguments."""
+    """Raise ValueError, with a sentence for the client, unless the command has these arguments."""
     for name, value in arguments.items():
         if name not in REQUESTS[command]:
             raise ValueError(f"{command} does not take the argument {name[:40]!a}")
@@ -79,20 +79,20 @@ class _Client:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.deadline = 0  # ns, of the phase
+        self.deadline = 0  # ns; the end of the phase
         self.received = b""
-        self.unsent = b""  # of the response, while TAKING
-        self.serial = 0  # of the request that is worked on
-        self.waiting = False  # in the phase WAITING
-        self.last = False  # nothing more is read after the response
+        self.unsent = b""  # the rest of the response, while TAKING
+        self.serial = 0  # the number of the present request
+        self.waiting = False  # whether the phase is WAITING
+        self.last = False  # whether the response is the last one
 
 
 class ControlServer:
     """Serves the control socket on the daemon's loop.
 
     `handler(request, reply)` gets requests that `parse_request` accepted; it calls `reply` with
-    the response once, at once or later. A reply that comes twice, or after its client went, is
-    ignored. Trouble is counted in `counters`; `log` gets the first of each kind.
+    the response once, at once or later. A second reply, or a reply after its client went, is ignored.
+    `counters` counts problems; `log` gets the first problem of each kind.
 
     Raises OSError when the socket can't be made; EADDRINUSE: another tandemd is running.
     """
@@ -114,7 +114,7 @@ class ControlServer:
             self._drop(client)
         self._loop.remove_reader(self._listener.fileno())
         self._loop.call_at("control", None)
-        # The socket goes before the lock: a successor's socket is never removed.
+        # Remove the socket before the lock ends: otherwise a successor's socket could be removed.
         try:
             os.unlink(self._path)
         except FileNotFoundError:
@@ -242,7 +242,7 @@ class ControlServer:
             if client.unsent:
                 self._trouble("control_slow", "a client did not take its response")
             self._drop(client)
-        self._loop.add_reader(self._listener.fileno(), self._acceptable)  # it may have been paused
+        self._loop.add_reader(self._listener.fileno(), self._acceptable)  # accepting may have been paused
         if self._clients:
             self._sweep_later()
 
@@ -272,14 +272,14 @@ def _encode(response: Response) -> bytes:
 def _dismiss(sock: socket.socket, sentence: str) -> None:
     """Tell a client why it is not served and hang up."""
     try:
-        sock.send(_encode(_failure(sentence)))  # the buffer of a new socket is empty: it fits
+        sock.send(_encode(_failure(sentence)))  # the sentence fits into the empty buffer of a new socket
     except OSError:
-        pass  # it hung up first
+        pass  # the client hung up first
     sock.close()
 
 
 def _listen(path: str) -> tuple[int, socket.socket]:
-    """The lock of this daemon and its listening socket, mode 0600.
+    """Return the lock of this daemon and its listening socket, mode 0600.
 
     The lock, not the socket, tells a living daemon from a dead one: the kernel releases it
     with the process, and two daemons that start at once can't both replace a stale socket.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Standby that lasts: which groups an operator has taken out of service, since when, and by whom.
+"""Standby that lasts: the groups that an operator has taken out of service, since when, and by whom.
 
 The file holds [1, {group: [seconds since the epoch, who]}]. Only `tandem resume` takes a group out of it, so
 that neither a restart nor a reboot puts a router back into service. `tandem standby --once` does not write.
@@ -41,7 +41,7 @@ class Standby:
         return group in self._lasting or group in self._once
 
     def begin(self, groups: Iterable[str], who: str, once: bool) -> None:
-        """Remember that these groups are in standby from now on; one that is already keeps its time."""
+        """Remember that these groups are in standby from now on; a group that was already keeps its time."""
         where = self._once if once else self._lasting
         for group in groups:
             if group not in self._lasting:
@@ -65,7 +65,7 @@ class Standby:
 
 
 def parse(data: bytes) -> dict[str, tuple[int, str]]:
-    """Return the groups of a file. ValueError: it is not one of this version."""
+    """Return the groups of a file. ValueError: this version can't read the file."""
     try:
         version, groups = json.loads(data)
         if version != VERSION:

@@ -25,7 +25,7 @@ SCHEMA_VERSION = 1  # see status_schema
 
 
 def snapshot(router: Router, loop: Loop, standby: Standby, facts: DaemonFacts) -> Status:
-    """Return everything that is known now, as `status_schema` describes it."""
+    """Return the daemon's present state, as `status_schema` describes it."""
     now = loop.now()
     return {
         "schema_version": SCHEMA_VERSION,
@@ -127,7 +127,7 @@ def _instance(
 
 
 def _device(name: str, router: Router) -> str:
-    """The device of a network that has one, else the name itself."""
+    """Return the device of a network that has one, otherwise the name itself."""
     return router.links.device(name) or name
 
 
@@ -144,7 +144,7 @@ def _peer(member: VirtualRouter, now: int) -> Advertiser | None:
 
 
 def _stranger(endpoint: Endpoint, now: int) -> Advertiser | None:
-    """The router whose adverts were ignored last, because it is no Tandem peer."""
+    """Return the router whose adverts were ignored last, because it is no Tandem peer."""
     if endpoint.stranger is None:
         return None
     source, priority, interval_cs, heard = endpoint.stranger

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A status snapshot as text for people: pure, any width, ASCII apart from what the data holds."""
+"""A status snapshot as text for people: pure, of any width, ASCII apart from the data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HISTORY_ROWS = 5
 def render_short(status: Snapshot, width: int = 80, colour: bool = False) -> str:
     """Return three answers, the states of the groups and what is wrong, in lines of at most `width` columns.
 
-    KeyError or TypeError: the snapshot is not one of this version.
+    KeyError or TypeError: another version has made the snapshot.
     """
     page = Page(width, colour)
     _answers(page, status)
@@ -40,7 +40,7 @@ def _answers(page: Page, status: Snapshot) -> None:
 def render_status(status: Snapshot, width: int = 80, colour: bool = False) -> str:
     """Return the whole status as lines of at most `width` columns, and the answers of the short form first.
 
-    KeyError or TypeError: the snapshot is not one of this version.
+    KeyError or TypeError: another version has made the snapshot.
     """
     page = Page(width, colour)
     _answers(page, status)
@@ -109,7 +109,7 @@ def _group(page: Page, group: Snapshot, members: list[Snapshot]) -> None:
 
 
 def _restraints(page: Page, group: Snapshot) -> None:
-    """What keeps a group from the role, or from preempting."""
+    """Add the reasons that keep a group from the role, or from preempting."""
     if group["standby"]:
         who = f"by {group['standby_by'] or 'command'}"
         since = _clock("since", group["standby_since"])
@@ -122,7 +122,7 @@ def _restraints(page: Page, group: Snapshot) -> None:
         page.row("damped", ["the role has changed too often", rest], NOTE)
     if group.get("probation") and group["state"] != "MASTER":
         page.row("probation", [f"does not preempt after {group['probation']}, until that has changed"], NOTE)
-    # "standby" as a fault is told by the row above
+    # the row above tells of the fault "standby"
     page.row("faults", (f for f in group["faults"] if not (group["standby"] and f == "standby")), ALARM)
 
 
@@ -145,7 +145,7 @@ def _instance(page: Page, instance: Snapshot) -> None:
 
 
 def _history(page: Page, history: list[Snapshot]) -> None:
-    """The last transitions, the latest first; all of them are in `tandem status --json`."""
+    """Add the last transitions, the latest first; `tandem status --json` has all."""
     if history:
         page.lines.append("")
     for number, entry in enumerate(reversed(history[-HISTORY_ROWS:])):
@@ -165,7 +165,7 @@ def render_history(history: list[Snapshot]) -> str:
 
 
 def _since(state: Snapshot) -> str:
-    """How long, and from when on; without the latter while the clock is not set."""
+    """Return how long a state has lasted and when it began; no time of day while the clock is not set."""
     parts = []
     if state["since_s"] is not None:
         parts.append(f"for {duration(state['since_s'])}")
@@ -178,7 +178,7 @@ def _clock(word: str, when: float | None) -> str:
 
 
 def _interface(instance: Snapshot) -> str:
-    """The interface as it is configured, with its device when it is one of OpenWrt's networks."""
+    """Return the configured name of the interface, with the device of an OpenWrt network."""
     name, device = instance["interface"], instance["device"]
     return str(name) if device == name else f"{name} ({device or 'no device'})"
 
@@ -189,7 +189,7 @@ def _every(advertiser: Snapshot, key: str = "advert_int_ms") -> str:
 
 
 def _priority(priority: Snapshot) -> str:
-    """The effective priority and its sum: 110 = 100 +10 script chk."""
+    """Return the effective priority and its sum: 110 = 100 +10 script chk."""
     reasons = []
     for why in priority["why"]:
         what, _, weight = why.rpartition(" ")

@@ -169,7 +169,7 @@ class Status(TypedDict):
 
 
 class DaemonFacts(TypedDict):
-    """What only the daemon knows of its status."""
+    """The part of the status that only the daemon knows."""
 
     config_file: str
     started: int  # ns

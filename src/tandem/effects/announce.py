@@ -2,7 +2,7 @@
 """Gratuitous ARP and unsolicited neighbour advertisements, on a socket that is always open.
 
 The frames are pure functions of a MAC address and a virtual address: the caller builds them
-when it learns both, so that becoming active only sends bytes. Ethernet only.
+when it learns both addresses, so that becoming active only sends bytes. Ethernet only.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ _SOLICITED_NODE = bytes.fromhex("ff0200000000000000000001ff")  # and the last 3 
 
 
 def garp_frame(mac: bytes, address: bytes) -> bytes:
-    """The Ethernet frame of one gratuitous ARP for a packed IPv4 address.
+    """Return the Ethernet frame of one gratuitous ARP for a packed IPv4 address.
 
-    A request (RFC 9568 section 8.1.2, RFC 5227 section 3) in which sender and target are the
-    virtual address; the target MAC address is broadcast, as keepalived sends it.
+    The frame is a request (RFC 9568 section 8.1.2, RFC 5227 section 3). Sender and target are the virtual
+    address; the target MAC address is broadcast, as in keepalived's frames.
     """
     ethernet = _BROADCAST + mac + struct.pack("!H", _ETH_P_ARP)
     return ethernet + _ARP_REQUEST + mac + address + _BROADCAST + address
 
 
 def na_frame(mac: bytes, address: bytes, router: bool = True) -> bytes:
-    """The Ethernet frame of one unsolicited neighbour advertisement for a packed IPv6 address.
+    """Return the Ethernet frame of one unsolicited neighbour advertisement for a packed IPv6 address.
 
-    To all nodes, from the address itself, with the Override flag (RFC 4861 sections 4.4 and
+    The frame goes to all nodes, from the address itself, with the Override flag (RFC 4861 sections 4.4 and
     7.2.6); `router` is the Router flag: whether this node forwards IPv6.
     """
     flags = _OVERRIDE | (_ROUTER if router else 0)
@@ -86,15 +86,15 @@ def _icmpv6(mac: bytes, source: bytes, group: bytes, kind: int, body: bytes) -> 
 
 
 def announcement(mac: bytes, address: bytes, router: bool = True) -> bytes:
-    """The frame that says that a packed IPv4 or IPv6 address is now at `mac`."""
+    """Return the frame that says that a packed IPv4 or IPv6 address is now at `mac`."""
     return garp_frame(mac, address) if len(address) == 4 else na_frame(mac, address, router)
 
 
 class Announcer:
     """One packet socket that sends prebuilt frames on any interface and receives nothing.
 
-    Opening raises OSError when CAP_NET_RAW lacks. Closing an AF_PACKET socket takes 16 ms
-    (it waits for an RCU grace period), so it is opened once.
+    Opening raises OSError without CAP_NET_RAW. Closing an AF_PACKET socket takes 16 ms (it waits for an
+    RCU grace period), so the socket is opened once.
     """
 
     __slots__ = ("_socket",)
@@ -106,8 +106,8 @@ class Announcer:
     def send(self, ifindex: int, frames: Iterable[bytes], repeat: int = 1) -> int:
         """Send `repeat` rounds of `frames` out of an interface.
 
-        0, or the first errno (ENXIO: no such interface, ENETDOWN, ENOBUFS); the other frames
-        are still tried, because one lost announcement is no reason to lose the rest.
+        Return 0, or the first errno (ENXIO: no such interface, ENETDOWN, ENOBUFS). The other frames are
+        still tried, because one lost announcement is no reason to lose the rest.
         """
         failed = 0
         rounds = tuple(frames) * repeat
@@ -124,5 +124,5 @@ class Announcer:
         return failed
 
     def close(self) -> None:
-        """Close the socket; a second time does nothing."""
+        """Close the socket; a second call does nothing."""
         self._socket.close()

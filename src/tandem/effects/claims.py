@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Claims: hears other hosts say that they have one of the virtual addresses, by ARP and neighbour discovery.
 
-A host that has such an address by mistake may never say so unasked. The daemon therefore asks now and then,
-as a host does that wants the address (RFC 5227 section 2.1.1, RFC 4862 section 5.4); such a question changes
+A host that has such an address by mistake may never say so unasked. The daemon therefore asks now and then
+like a host that wants the address (RFC 5227 section 2.1.1, RFC 4862 section 5.4); such a question changes
 no neighbour cache. A filter in the kernel accepts only packets that name one of the addresses. Ethernet only.
 """
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     Place = tuple[str, int, int]  # device, its index, family of addresses
 
 PACKETS_A_TURN = 32
-WATCHED_MAX = 64  # addresses on one device; of more, the first ones
+WATCHED_MAX = 64  # addresses on one device; if there are more, only the first are watched
 
 _ETH_P_ARP, _ETH_P_IPV6 = 0x0806, 0x86DD
 _PKTTYPE, _OUTGOING = 0xFFFFF000 + 4, 4  # SKF_AD_OFF + SKF_AD_PKTTYPE, PACKET_OUTGOING
 _ICMPV6, _SOLICITATION, _ADVERTISEMENT = 58, 135, 136
 _LINK_LAYER_OPTION = b"\x02\x01"  # target link-layer address, 8 bytes
-# Offsets in an Ethernet frame; an IPv6 address is told by its last word, and then looked at.
+# Offsets in an Ethernet frame; the filter compares only the last word of an IPv6 address, `claim` all of it.
 _SENDER_MAC, _SENDER = 22, 28
 _NEXT_HEADER, _SOURCE6, _TYPE, _TARGET, _OPTIONS = 20, 22, 54, 62, 78
 _NOTHING: Program = [("", (RET, 0, "", ""))]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""OpenWrt's side of the daemon: ubus and netifd. Nothing of it is loaded where there is no libubus."""
+"""OpenWrt's side of the daemon: ubus and netifd. A system without libubus loads none of these modules."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 
 
 def find_libubus() -> str | None:
-    """The path of the installed libubus, None where there is none.
+    """Return the path of the installed libubus, or None.
 
     The file is called `libubus.so` in OpenWrt 19.07 and `libubus.so.<date of the ABI>` since, without a
     link for the linker; so neither dlopen("libubus.so") nor ctypes.util.find_library finds it.
@@ -19,5 +19,5 @@ def find_libubus() -> str | None:
         except OSError:
             continue
         if found:
-            return f"{directory}/{max(found)}"  # after an upgrade of the ABI the old one may still be there
+            return f"{directory}/{max(found)}"  # after an upgrade of the ABI the old file may still be there
     return None

@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""blobmsg, the format of what is sent over ubus, as bytes: pure, and strict on both sides.
+"""blobmsg, the format of messages on ubus: encoder and decoder, pure, and strict in both directions.
 
 A message is a blob: a big-endian word with its length (24 bits, itself included), then attributes, each
-padded to 4 bytes. An attribute of blobmsg has in its word also a type and the bit for "has a name", and
-after it the name: length, text, NUL, padding (libubox, blob.h and blobmsg.h).
+padded to 4 bytes. The word of a blobmsg attribute also holds a type and the bit for "has a name"; the name
+follows: length, text, NUL, padding (libubox, blob.h and blobmsg.h).
 
 | blobmsg | Python |
 |---|---|
 | table, array | dict, list |
 | string | str; bytes that are not UTF-8 as surrogates (`surrogateescape`) |
-| int64, int32, int16 | int; sent as int32 if it fits, as libubox makes them from JSON |
+| int64, int32, int16 | int; sent as int32 if it fits, as libubox does with JSON's numbers |
 | int8 | bool |
 | double | float |
 | unspec | None, JSON's null |
 
 libubox would print a double as %f, cut a string at its NUL byte, and make invalid JSON of NaN or of an
-empty name: those are errors here, before anything is sent.
+empty name. Such values are errors here, before anything is sent.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MESSAGE_MAX = 1 << 20
 UNSPEC, ARRAY, TABLE, STRING, INT64, INT32, INT16, INT8, DOUBLE = range(9)
 
 TYPES: dict[type, int] = {list: ARRAY, dict: TABLE, str: STRING, int: INT32, bool: INT8, float: DOUBLE}
-"""For the policy of a method."""
+"""The blobmsg type of each Python type, for the policy of a method."""
 
 DEPTH_MAX = 32  # tables within tables; more is an error on either side
 
@@ -48,23 +48,23 @@ _FIXED = {
 
 
 def encode(values: dict[str, Any]) -> bytes:
-    """The message that holds `values`, header included.
+    """Return the message that holds `values`, header included.
 
-    Raises ValueError when a value has no form in blobmsg, or the whole is above MESSAGE_MAX;
-    TypeError for types that it does not know.
+    Raises ValueError when a value has no form in blobmsg, or the message is longer than MESSAGE_MAX;
+    TypeError for types that blobmsg does not have.
     """
     body = bytearray()
     for name, value in values.items():
         _put(body, _name(name), value, 1)
     if len(body) + _WORD.size > MESSAGE_MAX:
-        raise ValueError(f"a message of {len(body)} bytes is longer than ubus takes")
+        raise ValueError(f"a message of {len(body)} bytes is longer than ubus accepts")
     return _WORD.pack(len(body) + _WORD.size) + body
 
 
 def decode(message: bytes, only: Collection[str] | None = None) -> dict[str, Any]:
-    """What a message holds. With `only`, other names of the outermost table are skipped.
+    """Return the values in a message. With `only`, other names of the outermost table are skipped.
 
-    Raises ValueError when it is no whole and well-formed message.
+    Raises ValueError when the message is not whole and well-formed.
     """
     if len(message) < _WORD.size:
         raise ValueError("no blob header")
@@ -98,13 +98,13 @@ def _put(out: bytearray, name: bytes, value: Any, depth: int) -> None:
     kind = _put_value(out, value, depth)
     length = len(out) - start
     if length > MESSAGE_MAX:
-        raise ValueError("a value that is longer than ubus takes")
+        raise ValueError("a value is longer than ubus accepts")
     _ATTRIBUTE.pack_into(out, start, _EXTENDED | kind << 24 | length, len(name))
     out += bytes(-len(out) % 4)
 
 
 def _put_value(out: bytearray, value: Any, depth: int) -> int:
-    """Append the data and return its type."""
+    """Append the data of `value` to `out` and return its blobmsg type."""
     if isinstance(value, str):
         out += _text(value) + b"\0"
         return STRING
@@ -124,7 +124,7 @@ def _put_value(out: bytearray, value: Any, depth: int) -> int:
         kind = INT32 if -(1 << 31) <= value < 1 << 31 else INT64
     elif isinstance(value, float):
         kind = DOUBLE
-        if value - value != 0:  # infinite or no number
+        if value - value != 0:  # infinite, or NaN
             raise ValueError(f"{value} has no form in JSON")
     else:
         raise TypeError(f"blobmsg has no form for {type(value).__name__}")
@@ -138,7 +138,7 @@ def _put_value(out: bytearray, value: Any, depth: int) -> int:
 def _members(
     data: bytes, offset: int, end: int, depth: int, only: Collection[str] | None = None
 ) -> list[tuple[str, Any]]:
-    """The (name, value) of each attribute in data[offset:end]."""
+    """Yield the name and value of each attribute in data[offset:end]."""
     if depth > DEPTH_MAX:
         raise ValueError(f"nested more than {DEPTH_MAX} levels deep")
     found = []
@@ -151,7 +151,7 @@ def _members(
         start = offset + 4 + (2 + name_length + 1 + 3) // 4 * 4
         after = offset + length
         if not word & _EXTENDED or start > after or after > end or data[name_end] != 0:
-            raise ValueError("an attribute that is not one of blobmsg, or longer than what it is in")
+            raise ValueError("an attribute is not one of blobmsg, or longer than its table")
         name = data[offset + _ATTRIBUTE.size : name_end].decode("utf-8", "surrogateescape")
         if only is None or name in only:
             found.append((name, _value(word >> 24 & 0x7F, data, start, after, depth)))

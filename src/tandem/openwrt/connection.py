@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The daemon's connection to ubusd: made as soon as ubusd is there, and again whenever it was away.
+"""The daemon's connection to ubusd: made when ubusd appears, and again whenever ubusd has gone and is back.
 
 The loop does not wait for an ubusd that hangs. ubusd must first greet on a second connection; only then
 libubus connects. The steps after that wait for ubusd's answers. Connecting and each step get a turn of the
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
         """Something that lives on the bus."""
 
         def steps(self) -> Sequence[Step]:
-            """What makes it on a new connection; UbusError ends the step, not the rest."""
+            """Return the steps that put this part on a new connection; a UbusError ends only its own step."""
 
         def lost(self) -> None:
-            """The connection has gone, and with it all that the steps made."""
+            """Forget everything that the steps made: the connection has gone."""
 
 
 STEP_S = 0.02
-GREETING_NS = 2_000_000_000  # that ubusd has to greet
-RETRY_NS = 100_000_000  # after the connection has ended; twice as long each time after
+GREETING_NS = 2_000_000_000  # ubusd must greet within this time
+RETRY_NS = 100_000_000  # the first pause after a connection has ended; each further pause is twice as long
 RETRY_MAX_NS = 5_000_000_000
 
 
 class Connection:
-    """Keeps `bus` connected and its parts on it. `path` is ubusd's socket, None where it usually is.
+    """Keeps `bus` connected and its parts on the bus. `path` is ubusd's socket; None: the usual one.
 
     Raises OSError when there is no libubus.
     """
@@ -70,12 +70,12 @@ class Connection:
         self._loop.call_at("ubus", None)
 
     def attempt(self, action: Callable[[], object]) -> bool:
-        """Do something on the bus that may fail, because ubusd has gone or is behind; whether it worked."""
+        """Do `action`, which fails when ubusd has gone or is behind; return whether it succeeded."""
         if not self.bus.connected:
             return False
         try:
             action()
-        except Exception as error:  # noqa: BLE001 - also those of handlers that ran meanwhile
+        except Exception as error:  # noqa: BLE001 - also exceptions of handlers that ran meanwhile
             self._failed(error)
             return False
         return True
@@ -109,7 +109,7 @@ class Connection:
         self._later(now)
 
     def _greeted(self) -> None:
-        assert self._probe is not None  # what woke us
+        assert self._probe is not None  # the probe called this
         try:
             alive = bool(self._probe.recv(64))
         except OSError:
@@ -137,7 +137,7 @@ class Connection:
     # Connected
 
     def soon(self, step: Step) -> None:
-        """Do a step that waits for ubusd in a turn of the loop of its own."""
+        """Do a step in a turn of the loop of its own, because the step waits for ubusd."""
         if self.bus.connected:
             self._steps.append(step)
             self._loop.call_at("ubus", self._loop.now(), self._step)
@@ -163,7 +163,7 @@ class Connection:
         self._log.limited(("ubus", text), level, f"ubus: {text}")
 
     def _ended(self) -> None:
-        """Start over."""
+        """Look for ubusd again: the connection has ended."""
         self._loop.remove_reader(self.bus.fileno())
         self._steps.clear()
         if self.parts:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the daemon has on OpenWrt beside the rest: the object `tandem` on ubus, and netifd's networks."""
+"""The daemon's parts that exist only on OpenWrt: the object `tandem` on ubus, and netifd's networks."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class OpenWrt:
     """Puts the parts together. Raises OSError when there is no libubus.
 
-    `path` is ubusd's socket, None where it usually is; `handler` does the commands; `on_networks`
-    gets the devices of the networks.
+    `path` is ubusd's socket (None: the usual one); `handler` runs the commands; `on_networks` gets the
+    devices of the networks.
     """
 
     def __init__(
@@ -40,11 +40,11 @@ class OpenWrt:
 
     @property
     def counters(self) -> dict[str, int]:
-        """Of what went wrong."""
+        """Return the counters of failures on the bus."""
         return self._connection.counters
 
     def start(self) -> None:
-        """Go onto the bus, now or as soon as there is one."""
+        """Connect to the bus now, or as soon as ubusd is there."""
         self._networks.start()
         self._connection.start()
 
@@ -53,10 +53,10 @@ class OpenWrt:
         self._networks.follow(names_in(plan.config), plan.leases.resolvers if plan.leases else {})
 
     def told(self, transition: Entry) -> None:
-        """Tell of a transition, see `history.entry`."""
+        """Send a transition to the subscribers, see `history.entry`."""
         self._object.tell(dict(transition))
 
     def stop(self) -> None:
-        """Tell what has not been told, and leave the bus."""
+        """Send the transitions that still wait, and leave the bus."""
         self._object.flush()
         self._connection.stop()

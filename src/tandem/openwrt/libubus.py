@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""libubus for ctypes: finding the library, its structures and its functions; `ubus.py` makes use of them.
+"""libubus for ctypes: finds the library and declares its structures and functions, which `ubus.py` uses.
 
 Layouts come from libubus.h and libubox of OpenWrt 19.07 to 2025; ctypes computes the offsets, so that
-32 and 64 bit are the same text. Two things differ between the releases:
+one declaration serves 32 and 64 bits. Two things differ between the releases:
 
 - The name of the file: see `find_libubus`.
 - `struct ubus_subscriber` has had a list head in front since November 2023. The wrong layout fails silently:
-  every call returns 0, and no notification arrives. `subscriber_has_list` finds out.
+  every call returns 0, and no notification arrives. `subscriber_has_list` tells which layout it is.
 
-What libubus.h defines as static inline functions is not exported, and done by ubus.py in Python.
+The library does not export the static inline functions of libubus.h: ubus.py does their work in Python.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ STATUS = (
 
 EVENT_OBJECT = 1  # UBUS_SYSTEM_OBJECT_EVENT
 
-# ubus_handler_t and its like: context, object, request, method, message.
+# ubus_handler_t and similar types: context, object, request, method, message.
 MethodCallback = CFUNCTYPE(c_int, c_void_p, c_void_p, c_void_p, c_char_p, c_void_p)
 StateCallback = CFUNCTYPE(None, c_void_p, c_void_p)
 RemoveCallback = CFUNCTYPE(None, c_void_p, c_void_p, c_uint32)
@@ -87,7 +87,7 @@ class UloopFd(Structure):
 
 
 class Context(Structure):
-    """The beginning of struct ubus_context, which ubus_connect allocates; the rest differs."""
+    """The beginning of struct ubus_context, which ubus_connect allocates; the rest depends on the release."""
 
     _fields_ = [("requests", ListHead), ("objects", AvlTree), ("pending", ListHead), ("sock", UloopFd)]
 
@@ -123,7 +123,7 @@ class EventHandler(Structure):
 
 
 class Subscriber(Structure):
-    """struct ubus_subscriber of today; without `list` and `new_obj_cb` it is that of before."""
+    """struct ubus_subscriber since November 2023; the earlier one has no `list` and `new_obj_cb`."""
 
     _fields_ = [
         ("list", ListHead),
@@ -137,7 +137,7 @@ class ObjectData(Structure):
 
 
 class RequestData(Structure):
-    """A call that somebody else has made."""
+    """struct ubus_request_data: a call that another program has made."""
 
     _fields_ = [
         ("object", c_uint32), ("peer", c_uint32), ("seq", c_uint16),
@@ -147,7 +147,7 @@ class RequestData(Structure):
 
 
 class Request(Structure):
-    """A call of ours."""
+    """struct ubus_request: a call that this program makes."""
 
     _fields_ = [
         ("list", ListHead), ("pending", ListHead),
@@ -184,9 +184,9 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 
 
 def load(path: str | None = None) -> ctypes.CDLL:
-    """libubus with its prototypes; by default the installed one.
+    """Return libubus with its prototypes: the library at `path`, or the installed one.
 
-    Raises OSError when there is none, or when it is not a libubus.
+    Raises OSError when there is no such file, or when the file is not a libubus.
     """
     path = path or find_libubus()
     if path is None:
@@ -204,8 +204,8 @@ def load(path: str | None = None) -> ctypes.CDLL:
 def subscriber_has_list(library: ctypes.CDLL) -> bool:
     """Whether this libubus's struct ubus_subscriber begins with a list head.
 
-    Registers a subscriber with a context that is not connected: that fails, but the newer libubus has
-    initialised the list head by then. What the older one writes stays within the same memory.
+    This registers a subscriber with a context that is not connected. The call fails, but the newer libubus
+    has initialised the list head by then. The older libubus writes only within the same memory.
     """
     context = ctypes.create_string_buffer(4096)  # more than any struct ubus_context
     Context.from_buffer(context).sock.fd = -1
@@ -215,6 +215,6 @@ def subscriber_has_list(library: ctypes.CDLL) -> bool:
 
 
 def read_message(address: int) -> bytes:
-    """The blob at `address`, header included."""
+    """Return the blob at `address`, header included."""
     length = struct.unpack(">I", ctypes.string_at(address, 4))[0] & 0x00FFFFFF
     return ctypes.string_at(address, length)

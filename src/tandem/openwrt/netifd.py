@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""netifd: which device each of OpenWrt's networks has now, so that `option interface 'lan'` works.
+"""netifd tells which device each of OpenWrt's networks has now, so that `option interface 'lan'` works.
 
-A name in the configuration is that of a network if netifd knows one, else that of a device: on a router
-with DSA, `lan` is often both, and what a user of UCI means is the network. A network stands for its
+A name in the configuration means a network if netifd knows one of that name, otherwise a device. On a
+router with DSA, `lan` is often both, and a user of UCI means the network. A network stands for its
 layer-3 device (`pppoe-wan`, not `eth1`) while it is up, and for none while it is not, even if the device
 itself is there: `ifdown wan` is as good as pulling the cable.
 
-    ubus call network.interface status '{"interface": "lan"}'     at the beginning, for each name
+    ubus call network.interface status '{"interface": "lan"}'     at start, for each name
     ubus subscribe network.interface                              afterwards; each carries the whole status
 
 While netifd has not answered yet, a name that may be a network's stands for nothing, at most for HOLD;
-then it is a device until netifd says otherwise. When netifd or ubusd goes, what it said stays true.
+then it is a device until netifd says otherwise. When netifd or ubusd ends, its last word stays valid.
 A network that is deleted is a network without a device, until the daemon is started again.
 """
 
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 OBJECT = "network.interface"
 PROGRAM = "/sbin/netifd"
 HOLD_NS = 10_000_000_000
-ANSWER_NS = 5_000_000_000  # that netifd has for one question; then it is asked again
+ANSWER_NS = 5_000_000_000  # netifd must answer within this time; then the daemon asks again
 FIELDS = ("interface", "up", "l3_device", "device", "data")
 
 
 def names_in(config: Config) -> frozenset[str]:
-    """Every name in the configuration that stands for an interface and may be a network's.
+    """Return every name of an interface in the configuration that may be the name of a network.
 
     The names of networks are those of UCI sections: letters, digits and "_".
     """
@@ -78,32 +78,32 @@ class Networks:
         self._on_change = on_change
         self._names: frozenset[str] = frozenset()
         self._known: dict[str, str | None] = {}  # networks that netifd has told of
-        self._answered: set[str] = set()  # names that it has been asked for
+        self._answered: set[str] = set()  # names for which netifd has answered
         self._asked: dict[str, Pending] = {}
         self._resolvers = Resolvers()
-        self._object: int | None = None  # of netifd
+        self._object: int | None = None  # netifd's, on the bus
         self._holding = os.path.exists(PROGRAM)
 
     def follow(self, names: Iterable[str], resolvers: Mapping[str, tuple[str, ...]] | None = None) -> None:
-        """Follow these names from now on, and name these resolvers of networks, see resolvers.py."""
+        """Follow these names from now on, and tell netifd these resolvers of networks, see resolvers.py."""
         self._names = frozenset(names)
         self._resolvers.take(resolvers or {})
         self._publish()
         self._ask_for((self._names - self._answered) | self._resolvers.names)
 
     def start(self) -> None:
-        """From now on names are held until netifd has answered, at most for HOLD."""
+        """Hold the names from now on until netifd has answered, at most for HOLD."""
         if self._holding:
             self._loop.call_at("netifd hold", self._loop.now() + HOLD_NS, lambda _now: self._let_go())
 
     # A part of the connection
 
     def steps(self) -> Sequence[Callable[[], None]]:
-        """Hear of netifd when it comes, and of its networks if it is there."""
+        """Return the steps that listen for netifd's start and subscribe to its networks."""
         return (self._listen, self._subscribe)
 
     def lost(self) -> None:
-        """What netifd said stays true until it says something else."""
+        """Forget the subscription: netifd's last word stays valid until it says something else."""
         self._forget_questions()
         self._object = None
 
@@ -118,7 +118,7 @@ class Networks:
         except UbusError as error:
             if error.status != lib.NOT_FOUND:
                 raise
-            return  # we hear of it when it comes
+            return  # an event tells when netifd comes
         self._answered.clear()
         self._ask_for(self._names | self._resolvers.names)
 
@@ -151,7 +151,7 @@ class Networks:
         return self._names - self._answered | self._asked.keys()
 
     def _ask(self, name: str) -> None:
-        assert self._object is not None  # _ask_for has seen to it
+        assert self._object is not None  # _ask_for has checked it
         self._asked[name] = self._connection.bus.call_async(
             self._object,
             "status",
@@ -190,7 +190,7 @@ class Networks:
         self._publish()
 
     def _tell(self, name: str, resolvers: list[str]) -> None:
-        assert self._object is not None  # _learn has seen to it
+        assert self._object is not None  # _learn has checked it
         self._connection.bus.call_async(
             self._object, METHOD, {"interface": name, "dns": resolvers}, lambda _status, _replies: None
         )

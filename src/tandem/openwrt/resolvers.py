@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Resolvers that odhcpd names to the hosts of a network: the virtual address. dnsmasq has a file for that.
+"""Resolvers that odhcpd tells the hosts of a network: the virtual address. dnsmasq reads it from a file.
 
-By itself odhcpd names an address of the router (RDNSS in router advertisements, DHCPv6's option 23), which
-dies with it. odhcpd reads `dns` from the `data` of netifd's networks, like `list dns` in /etc/config/dhcp:
+Without this, odhcpd tells an address of the router (RDNSS in router advertisements, DHCPv6's option 23),
+which is lost with the router. odhcpd reads `dns` from the `data` of netifd's networks, like `list dns` in
+/etc/config/dhcp:
 
     ubus call network.interface set_data '{"interface": "lan", "dns": ["fd00:1::4"]}'
 
-netifd forgets that when the network goes down. It reports every change, and is then told again.
+netifd forgets this data when the network goes down. It reports every change, and the daemon then sends the
+data again.
 """
 
 from __future__ import annotations
@@ -20,15 +22,15 @@ METHOD = "set_data"
 
 
 class Resolvers:
-    """Decides what netifd must be told; it replaces no resolvers but Tandem's."""
+    """Decides which resolvers netifd must be told, and replaces none but Tandem's own."""
 
     def __init__(self) -> None:
         self._wanted: dict[str, list[str]] = {}
-        self._told: dict[str, list[list[str]]] = {}  # what may be ours in netifd
+        self._told: dict[str, list[list[str]]] = {}  # resolvers in netifd that may be Tandem's
 
     @property
     def names(self) -> frozenset[str]:
-        """The networks whose state is needed."""
+        """Return the names of the networks whose state is needed."""
         return frozenset(self._wanted) | frozenset(self._told)
 
     def take(self, wanted: Mapping[str, tuple[str, ...]]) -> None:
@@ -36,7 +38,7 @@ class Resolvers:
         self._wanted = {name: list(addresses) for name, addresses in wanted.items()}
 
     def answer(self, network: str, status: dict[str, Any]) -> list[str] | None:
-        """Return the resolvers to tell netifd after this status of a network; None: nothing."""
+        """Return the resolvers to tell netifd after this status of a network; None when it needs none."""
         if status.get("up") is not True:
             return None
         data = status.get("data")

@@ -8,7 +8,7 @@
 
 A transition is {"kind": "instance" | "group", "name", "state", "priority", "why", "time"}; time is in
 seconds since the epoch. A command that is refused gets NOT_SUPPORTED, and the reply says why in
-"error"; a call with other arguments than the command takes gets INVALID_ARGUMENT.
+"error"; a call with arguments that the command does not have gets INVALID_ARGUMENT.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     Table = dict[str, Any]
 
 ARGUMENTS_MAX = 4096  # bytes, like a request on the control socket
-CALLS_MAX = 8  # at once; all but reload are answered at once
+CALLS_MAX = 8  # calls under way at the same time
 NEWS_MAX = 1024  # transitions that wait for a turn of the loop
 
 
 class TandemObject:
-    """A part of the connection. `handler` does the commands, as for the control socket."""
+    """A part of the connection. `handler` runs the commands, as for the control socket."""
 
     def __init__(self, connection: Connection, loop: Loop, handler: Handler) -> None:
         self._connection = connection
@@ -48,22 +48,22 @@ class TandemObject:
         self._open_calls = 0
 
     def steps(self) -> Sequence[Callable[[], None]]:
-        """Put the object on the bus."""
+        """Return the step that puts the object on the bus."""
         return (self._add,)
 
     def lost(self) -> None:
-        """It is no longer on the bus."""
+        """Note that the object is no longer on the bus."""
         self._object = None
         self._news.clear()
 
     def tell(self, transition: Table) -> None:
-        """Tell of a transition when everything that matters more has been done."""
+        """Send a transition after the work that is more urgent."""
         if self._object is not None:
             self._news.append(transition)
             self._loop.call_at("ubus news", self._loop.now(), lambda _now: self.flush())
 
     def flush(self) -> None:
-        """Send what waits."""
+        """Send the transitions that wait."""
         while self._news and self._object is not None:
             transition, added = self._news.popleft(), self._object
             self._connection.attempt(lambda: self._send(added, transition))  # noqa: B023 - called at once
@@ -122,7 +122,7 @@ class TandemObject:
 
 
 def _reply_of(response: Table) -> Table:
-    """What the control socket would answer, as a table without "ok": the status says that."""
+    """Return the control socket's answer as a table without "ok", which the call's status says."""
     if not response["ok"]:
         return {key: value for key, value in response.items() if key != "ok"}
     result = response["result"]

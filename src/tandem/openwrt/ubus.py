@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A ubus client: OpenWrt's message bus through libubus, in the manner of its python3-ubus package.
 
-Needs nothing but libubus (any since OpenWrt 19.07) and ctypes, and works on its own:
+The client needs only libubus (any since OpenWrt 19.07) and ctypes, and works on its own:
 
     from tandem.openwrt.ubus import Method, Ubus
 
@@ -14,19 +14,19 @@ Needs nothing but libubus (any since OpenWrt 19.07) and ctypes, and works on its
     bus.subscribe("network.interface", lambda kind, data: print(kind, data))
     bus.loop()                                             # until bus.stop(), or ubusd has gone
 
-or in somebody else's loop: wait until `fileno()` is readable, call `handle()`, and ask `connected`.
+or in another event loop: wait until `fileno()` is readable, call `handle()`, and ask `connected`.
 
-What it promises beyond libubus:
+The client promises more than libubus:
 
 - Nothing waits for ever. Every synchronous call ends within `timeout`, also when ubusd hangs: libubus
-  itself would wait, so a thread shuts the connection down when the time is over.
-- `call_async`, `notify`, `send_event`, replies and `handle` do not wait: with an ubusd that does not read
-  any more they raise TIMEOUT, or lose the connection.
-- libubus does not check arguments: `add` does, a call with unknown names or wrong types is refused.
-- An exception in a callback goes to whoever called `handle()`; the other side gets UNKNOWN_ERROR.
+  itself would wait, so a thread shuts the connection down after the timeout.
+- `call_async`, `notify`, `send_event`, replies and `handle` do not wait: when ubusd no longer reads,
+  they raise TIMEOUT or lose the connection.
+- libubus does not check arguments. Here a call with unknown names or wrong types is refused.
+- An exception in a callback goes to the caller of `handle()`; the other side gets UNKNOWN_ERROR.
 - Connecting leaves the process's signal handlers as they were.
 
-When ubusd goes, everything that was added, listened to or subscribed is gone; connect, and make it again.
+When ubusd ends, all objects, listeners and subscriptions are gone: connect, and make them again.
 libubus keeps static buffers: use one thread only.
 """
 
@@ -58,18 +58,18 @@ __all__ = ["SOCKETS", "Call", "Method", "Object", "Ubus", "UbusError", "socket_p
 
 SOCKETS = ("/var/run/ubus/ubus.sock", "/var/run/ubus.sock")  # since 21.02; before
 
-_SEND_BUFFER = 4 << 20  # bytes; the largest message then always fits behind what polls writable
+_SEND_BUFFER = 4 << 20  # bytes; the largest message then always fits into a socket that polls writable
 _SO_SNDBUFFORCE = 31 if os.uname().machine.startswith("mips") else 32  # asm/socket.h
-_MARGIN = 0.5  # s that libubus gets to notice the end of its own timeout
+_MARGIN = 0.5  # s for libubus to notice the end of its own timeout
 
 
 def socket_path() -> str:
-    """Where ubusd listens, or would if it ran."""
+    """Return the path at which ubusd listens, or would listen."""
     return next((path for path in SOCKETS if os.path.exists(path)), SOCKETS[0])
 
 
 class Pending:
-    """A call of ours that waits for its answer."""
+    """A call by this process that waits for its answer."""
 
     __slots__ = ("done", "only", "replies", "request")
 
@@ -81,7 +81,7 @@ class Pending:
 
 
 class _Subscription:
-    """Somebody else's object that we are subscribed to."""
+    """A subscription to another program's object."""
 
     __slots__ = ("callback", "gone", "only", "struct")
 
@@ -101,32 +101,32 @@ class _Subscription:
 class Ubus:
     """One connection to ubusd.
 
-    `path` is its socket, `library` the file of libubus; by default those that are there. `timeout` is
-    the number of seconds that a synchronous call takes at most.
+    `path` is ubusd's socket, `library` the file of libubus; the defaults are the installed ones. A
+    synchronous call ends within `timeout` seconds.
     """
 
     def __init__(self, path: str | None = None, *, timeout: float = 3.0, library: str | None = None) -> None:
-        """Raises OSError when there is no libubus."""
+        """Load libubus; OSError when there is none."""
         self.timeout = timeout
         self.library = lib.load(library)
         self.context: int | None = None
-        self.serial = 0  # of the connection
+        self.serial = 0  # the number of the connection
         self.unread = False  # whether something was sent that ubusd may not have read yet
         self.on_end: Callable[[], None] = lambda: None  # before the descriptor of a connection is closed
         self._path = path
         self._subscriber_offset = 0 if lib.subscriber_has_list(self.library) else lib.Subscriber.obj.offset
         self._sock: lib.UloopFd
         self._socket: socket.socket  # a second descriptor of the connection
-        # By the address that C calls back with.
+        # Keys are addresses of C structures, which libubus passes to callbacks.
         self._objects: dict[int, Object] = {}
         self._listeners: dict[int, tuple[lib.EventHandler, Listener]] = {}
         self._subscribers: dict[int, _Subscription] = {}
         self._pending: dict[int, Pending] = {}
-        self._collecting: list[Callable[[int], None]] = []  # of the synchronous calls under way
-        self._errors: list[BaseException] = []  # of callbacks
-        self._depth = 0  # of calls into libubus
+        self._collecting: list[Callable[[int], None]] = []  # those of synchronous calls under way
+        self._errors: list[BaseException] = []  # raised by callbacks
+        self._depth = 0  # nested calls into libubus
         self._stopping = False
-        self._watchdogs: list[Watchdog] = []  # whose thread may not have ended yet
+        self._watchdogs: list[Watchdog] = []  # their threads may not have ended yet
         self.on_method = lib.MethodCallback(self._method)
         self._on_event = lib.EventCallback(self._event)
         self._on_notify = lib.MethodCallback(self._notified)
@@ -140,17 +140,17 @@ class Ubus:
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection; it may be that its end has not been noticed yet."""
+        """Whether there is a connection, as far as is known: its end may not have been noticed yet."""
         return self.context is not None
 
     def fileno(self) -> int:
-        """The descriptor to wait on; -1 while not connected."""
+        """Return the descriptor to wait on; -1 while not connected."""
         return self._socket.fileno() if self.context is not None else -1
 
     def connect(self, greeted: bool = False) -> None:
-        """Connect to ubusd. UbusError when it is not there, or does not answer in time.
+        """Connect to ubusd. UbusError when ubusd is not there, or does not answer in time.
 
-        `greeted`: the caller knows already that it does (`await_hello`).
+        `greeted`: the caller knows already that ubusd answers (`await_hello`).
         """
         if self.context is not None:
             return
@@ -173,16 +173,16 @@ class Ubus:
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SEND_BUFFER)
         except PermissionError:
-            pass  # then a long message may be refused while ubusd is behind
+            pass  # without the larger buffer a long message may be refused while ubusd is behind
 
     def disconnect(self) -> None:
-        """Leave the bus; what was added goes with it. Calls that wait for an answer fail.
+        """Leave the bus with all objects. Calls that wait for an answer fail.
 
-        What was sent before arrives: ubusd does not read what a client has left behind that has hung up,
-        so this waits until it has read all, at most for `timeout`.
+        Everything that was sent before arrives. ubusd does not read the rest of a client that has hung up,
+        so this call waits until ubusd has read all, at most for `timeout`.
         """
         if self._depth:
-            self._sock.eof = True  # a callback asked: libubus still needs its context
+            self._sock.eof = True  # a callback called this: libubus still needs its context
             return
         try:
             if self.unread and self.context is not None:
@@ -191,18 +191,18 @@ class Ubus:
             self._lost()
 
     def handle(self) -> None:
-        """Read what has arrived, one message or a few, and run its callbacks.
+        """Read one or a few messages that have arrived, and run their callbacks.
 
-        Raises what they raise, the first of it. Without a connection, or when this finds its end,
-        nothing else happens than that `connected` is false.
+        Raises the first exception of the callbacks. Without a connection, or when the connection has ended,
+        this does nothing, and `connected` is false.
         """
         if self.context is not None:
             self._enter(lambda: self._sock.cb(ctypes.addressof(self._sock), 1))
 
     def loop(self, timeout: float | None = None) -> None:
-        """Handle what comes for `timeout` seconds, until `stop()`, or until the connection ends.
+        """Handle messages for `timeout` seconds, until `stop()`, or until the connection ends.
 
-        With 0: what is there. It may take longer while more and more comes.
+        With 0: handle the messages that are there. The call may last longer while more messages come.
         """
         end = None if timeout is None else time.monotonic() + timeout
         self._stopping = False
@@ -214,11 +214,11 @@ class Ubus:
                 return
 
     def stop(self) -> None:
-        """End `loop()` after the message that it handles."""
+        """End `loop()` after the present message."""
         self._stopping = True
 
     def check_writable(self) -> None:
-        """UbusError when ubusd does not read what it is sent: to send more could block."""
+        """UbusError when ubusd does not read its messages: to send more could block."""
         if self.context is None:
             raise UbusError(lib.CONNECTION_FAILED)
         if not ready(self._socket, select.POLLOUT, 0):
@@ -230,9 +230,9 @@ class Ubus:
     def call(
         self, path: str, method: str, arguments: Table | None = None, timeout: float | None = None
     ) -> list[Table]:
-        """Call a method and wait for its replies, most methods send one or none.
+        """Call a method and wait for its replies; most methods send one or none.
 
-        UbusError: NOT_FOUND, METHOD_NOT_FOUND, TIMEOUT (seconds), or whatever the other side says.
+        UbusError: NOT_FOUND, METHOD_NOT_FOUND, TIMEOUT (seconds), or the status that the other side answers.
         """
         timeout = self.timeout if timeout is None else timeout
         found = self.lookup(path)
@@ -261,8 +261,8 @@ class Ubus:
     ) -> Pending:
         """Call a method of the object with that id; `done(status, replies)` comes from `handle()`.
 
-        `only` names what is wanted of the replies, the rest is skipped. There is no timeout: `cancel`
-        what takes too long. UbusError when it can't be sent.
+        `only` names the wanted fields of the replies, the rest is skipped. There is no timeout: `cancel`
+        a call that lasts too long. UbusError when the call can't be sent.
         """
         self.check_writable()
         pending = Pending(done, only)
@@ -279,12 +279,12 @@ class Ubus:
         return pending
 
     def cancel(self, pending: Pending) -> None:
-        """Wait no longer for a call: its `done` is not called."""
+        """Stop waiting for a call: its `done` is not called."""
         if self._pending.pop(ctypes.addressof(pending.request), None) is not None:
             self.library.ubus_abort_request(self.context, byref(pending.request))
 
     def lookup(self, path: str) -> int:
-        """The id of an object. UbusError NOT_FOUND when there is none."""
+        """Return the id of the object at `path`. UbusError NOT_FOUND: there is none."""
         found = ctypes.c_uint32()
         status = self._wait(self.library.ubus_lookup_id, path.encode(), byref(found))
         if status:
@@ -292,9 +292,9 @@ class Ubus:
         return found.value
 
     def objects(self, path: str | None = None) -> dict[str, dict[str, dict[str, int]]]:
-        """The objects by path, with their methods: method -> argument -> blobmsg type.
+        """Return the objects by path, with their methods: method -> argument -> blobmsg type.
 
-        All, or those of `path`, which may end in "*".
+        `path` may end in "*"; without it, the result is all objects.
         """
         objects: dict[str, dict[str, dict[str, int]]] = {}
 
@@ -317,7 +317,7 @@ class Ubus:
     # Being called
 
     def add(self, name: str, methods: dict[str, Method]) -> Object:
-        """Put an object on the bus. UbusError when the name is taken, or not allowed to us."""
+        """Put an object on the bus. UbusError: the name is in use, or this user may not use it."""
         added = Object(self, name, methods)
         address = ctypes.addressof(added.struct)
         status = self._wait(self.library.ubus_add_object, address)
@@ -338,7 +338,7 @@ class Ubus:
     def notify(
         self, added: Object, kind: str, values: Table | None = None, timeout: float | None = None
     ) -> None:
-        """Tell the subscribers of our object; with `timeout` (s) wait until they have answered."""
+        """Notify the subscribers of an added object; with `timeout` (s) wait until they have answered."""
         message = message_of(values, kind)
         address = ctypes.addressof(added.struct)
         if timeout is None:
@@ -355,9 +355,9 @@ class Ubus:
     # Events and notifications
 
     def send_event(self, event: str, values: Table | None = None) -> None:
-        """Tell everybody who listens to `event`. It does not wait for ubusd: a refusal goes unnoticed.
+        """Send an event to all listeners. This does not wait for ubusd: a refusal goes unnoticed.
 
-        libubus's own ubus_send_event would wait, for ever if need be; this is the call that it makes.
+        libubus's own ubus_send_event would wait, possibly for ever; this makes the same call to ubusd.
         """
         self.check_writable()
         message = message_of({"id": event, "data": values or {}}, "send")
@@ -368,7 +368,7 @@ class Ubus:
         self._check_sent(status, event)
 
     def listen(self, pattern: str, callback: Listener) -> None:
-        """Call `callback(event, data)` for every event of that name; "*" at the end stands for any rest."""
+        """Call `callback(event, data)` for every event of that name; a "*" at the end matches any rest."""
         handler = lib.EventHandler(cb=self._on_event)
         address = ctypes.addressof(handler)
         self._listeners[address] = handler, callback
@@ -384,10 +384,10 @@ class Ubus:
         gone: Callable[[], None] = lambda: None,
         only: Collection[str] | None = None,
     ) -> int:
-        """Call `callback(kind, data)` for the notifications of an object, `gone()` when it goes. Its id.
+        """Call `callback(kind, data)` for notifications of an object, and `gone()` at its end; return its id.
 
-        `only` names what is wanted of the data, the rest is skipped.
-        UbusError NOT_FOUND when there is none; listen to `ubus.object.add` to hear of it.
+        `only` names the wanted fields of the data, the rest is skipped. UbusError NOT_FOUND: there is no
+        such object; the event `ubus.object.add` tells when it appears.
         """
         found = self.lookup(path)
         subscriber = lib.Subscriber(cb=self._on_notify, remove_cb=self._on_remove)
@@ -403,7 +403,7 @@ class Ubus:
     # Within
 
     def _wait(self, function: Any, *arguments: Any, timeout: float | None = None) -> int:
-        """Call a function of libubus that waits for ubusd; the status."""
+        """Call a function of libubus that waits for ubusd; return the status."""
         if self.context is None:
             raise UbusError(lib.CONNECTION_FAILED)
         self._join()
@@ -415,11 +415,11 @@ class Ubus:
             self._watchdogs.append(watchdog)
             if not self.connected:
                 self._join()
-        self.unread = False  # one message after the other
+        self.unread = False  # ubusd reads one message after the other
         return lib.TIMEOUT if watchdog.expired else status
 
     def _check_sent(self, status: int, what: str) -> None:
-        """UbusError when a message was not sent; libubus calls it an invalid argument if ubusd has gone."""
+        """UbusError when a message was not sent; libubus answers "invalid argument" if ubusd has gone."""
         if status:
             raise UbusError(lib.CONNECTION_FAILED if self._sock.eof else status, what)
 
@@ -438,7 +438,7 @@ class Ubus:
         return result
 
     def _join(self) -> None:
-        """Wait until the threads of earlier watchdogs have ended; they nearly always have long before."""
+        """Wait for the threads of earlier watchdogs; nearly always these have ended long before."""
         while self._watchdogs:
             self._watchdogs.pop().join()
 
@@ -459,10 +459,10 @@ class Ubus:
             self._guard(pending.done, lib.CONNECTION_FAILED, [])
 
     def _guard(self, function: Callable[..., None], *arguments: Any) -> None:
-        """Call back; what is raised waits until libubus has returned."""
+        """Run a callback; an exception is kept until libubus has returned."""
         try:
             function(*arguments)
-        except BaseException as error:  # noqa: BLE001 - it must not pass through C
+        except BaseException as error:  # noqa: BLE001 - no exception may pass through C
             self._errors.append(error)
 
     def _collect(self, address: int) -> None:
@@ -477,7 +477,7 @@ class Ubus:
                 call.reply(reply)
         except UbusError as error:
             return error.status
-        except BaseException as error:  # noqa: BLE001 - it must not pass through C
+        except BaseException as error:  # noqa: BLE001 - no exception may pass through C
             self._errors.append(error)
             return lib.UNKNOWN_ERROR
         finally:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What keeps libubus within bounds: it waits for ever, and takes signals."""
+"""Guards against two habits of libubus: it waits for ever, and it replaces signal handlers."""
 
 from __future__ import annotations
 
@@ -16,18 +16,22 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # the resident daemon does not import typing
     from typing import Any
 
-_TAKEN_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)  # by uloop_init, where they are SIG_DFL
+_TAKEN_SIGNALS = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGCHLD,
+)  # uloop_init sets their handlers if these are SIG_DFL
 
 
 class Watchdog:
-    """Shuts a connection down when what is done within it takes longer than `timeout` seconds.
+    """Shuts a connection down when the body of the `with` statement lasts longer than `timeout` seconds.
 
-    libubus waits in poll() without a timeout, and starts again after a signal: only the end of the
-    connection gets it out of there.
+    libubus waits in poll() without a timeout, and waits again after a signal: only the end of the
+    connection ends this wait.
 
-    Its thread must have ended before the interpreter does (`join`): musl's pthread_exit crashes otherwise.
-    Nobody waits for it before: it runs without the daemon's real-time priority. (threading.Thread would
-    do the same, for 100 KiB more.)
+    The thread must have ended before the interpreter ends (`join`): otherwise musl's pthread_exit crashes.
+    Nobody waits for the thread earlier, because it runs without the daemon's real-time priority.
+    (threading.Thread would do the same, for 100 KiB more.)
     """
 
     def __init__(self, connection: socket.socket | None, timeout: float) -> None:
@@ -37,7 +41,7 @@ class Watchdog:
         self._finished = _thread.allocate_lock()
         self._running = _thread.allocate_lock()
         self._ended: Any = None  # a lock that the end of the thread releases
-        self._handle: Any = None  # of the thread, from Python 3.13 on
+        self._handle: Any = None  # the thread, from Python 3.13 on
 
     def __enter__(self) -> Watchdog:
         self._finished.acquire()
@@ -53,7 +57,7 @@ class Watchdog:
         self._finished.release()
 
     def join(self) -> None:
-        """Wait for the end of the thread; once, and after `__exit__`."""
+        """Wait for the end of the thread. Call this once, after `__exit__`."""
         if self._handle is not None:
             self._handle.join()
         else:
@@ -78,9 +82,9 @@ class Watchdog:
 
 
 class ConnectingWatchdog(Watchdog):
-    """Ends ubus_connect, which waits for ubusd's hello for ever: shuts down the socket that it has opened.
+    """Ends an ubus_connect that waits too long for ubusd's hello, by a shutdown of the socket that it opened.
 
-    libubus does not say which socket that is. It is a new one: no other thread of the process opens any.
+    libubus does not say which socket that is. It is the new one: no other thread of the process opens any.
     """
 
     def __init__(self, timeout: float) -> None:
@@ -98,7 +102,7 @@ class ConnectingWatchdog(Watchdog):
 
 
 class OwnSignals:
-    """Keeps uloop_init from taking signals whose handler is the default: it looks for just that."""
+    """Keeps uloop_init from replacing default signal handlers: during the block no handler is the default."""
 
     def __enter__(self) -> None:
         self._held: list[int] = []
@@ -108,7 +112,7 @@ class OwnSignals:
                 try:
                     signal.signal(number, lambda number, _frame: self._held.append(number))
                 except ValueError:
-                    return  # only the main thread may
+                    return  # only the main thread may set handlers
                 self._default.append(number)
 
     def __exit__(self, *_: object) -> None:
@@ -119,18 +123,18 @@ class OwnSignals:
 
 
 def await_hello(path: str, timeout: float) -> None:
-    """UbusError unless ubusd accepts and greets within `timeout` s: libubus would wait for both for ever."""
+    """Wait for ubusd's greeting; UbusError after `timeout` s. libubus would wait for it for ever."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
         try:
             probe.connect(path)
-        except OSError as error:  # BlockingIOError: so many wait already that it must be hanging
+        except OSError as error:  # BlockingIOError: so many clients wait that ubusd must be hanging
             raise UbusError(lib.CONNECTION_FAILED, f"{path}: {error.strerror}") from None
         if not ready(probe, select.POLLIN, timeout):
             raise UbusError(lib.TIMEOUT, path)
 
 
 def ready(connection: socket.socket, event: int, timeout: float | None) -> bool:
-    """Whether `event` comes within `timeout` s; not select(), which takes no descriptor above 1023."""
+    """Return whether `event` comes within `timeout` s. select() can't wait for descriptors above 1023."""
     poll = select.poll()
     poll.register(connection, event)
     return any(found & (event | select.POLLHUP) for _, found in poll.poll(timeout and timeout * 1000))

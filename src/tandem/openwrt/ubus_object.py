@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is put on the bus: objects with methods, the calls of them, and the errors of either side."""
+"""Objects on the bus: their methods, calls of these methods, and the errors of both sides."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # the resident daemon does not import typing
     Handler = Callable[["Call", Table], Table | None]
 
     class Ubus(Protocol):
-        """What objects and calls need of `ubus.Ubus`, which makes them."""
+        """The part of `ubus.Ubus` that objects and calls need."""
 
         library: Any
         context: int | None
@@ -29,9 +29,9 @@ if TYPE_CHECKING:  # the resident daemon does not import typing
         def check_writable(self) -> None: ...
 
 
-# What uhttpd (ubus.c) adds to the arguments of every call that comes over HTTP.
+# The argument that uhttpd (ubus.c) adds to every call over HTTP.
 _SESSION = "ubus_rpc_session"
-_ENVELOPE = 64  # bytes that libubus puts around a message, names not counted
+_ENVELOPE = 64  # bytes that libubus adds to a message, without names
 
 
 class UbusError(Exception):
@@ -44,10 +44,10 @@ class UbusError(Exception):
 
 
 def message_of(values: Table | None, name: str = "") -> bytes:
-    """The blob that carries `values` to or from something called `name`.
+    """Return the blob that carries `values`; `name` is that of the object, method or event.
 
-    UbusError when they have no form in blobmsg, or are too long: libubus reads memory that is not its
-    own when a notification is, and ubusd hangs up on whoever sends a reply that is.
+    UbusError when the values have no form in blobmsg, or are too long. libubus reads foreign memory when a
+    notification is too long, and ubusd hangs up on the sender of a reply that is too long.
     """
     try:
         message = encode(values or {})
@@ -62,7 +62,7 @@ class Method:
     """A method to add: `handler(call, arguments)` may return the reply, or reply by `call`.
 
     `arguments` are the types by name: str, int, bool, float, dict, list. All are optional.
-    Calls with more than `arguments_max` bytes of them are refused unread.
+    Calls with more than `arguments_max` bytes of arguments are refused unread.
     """
 
     __slots__ = ("arguments", "arguments_max", "handler")
@@ -75,7 +75,7 @@ class Method:
         self.arguments_max = arguments_max
 
     def check(self, message: bytes) -> Table:
-        """The arguments in `message`. UbusError when they are not what the method takes."""
+        """Return the arguments in `message`. UbusError when they do not fit the method."""
         if len(message) > self.arguments_max:
             raise UbusError(lib.INVALID_ARGUMENT, f"arguments of {len(message)} bytes")
         try:
@@ -93,7 +93,7 @@ class Method:
 
 
 class Call:
-    """A call of one of our methods, by somebody else. It ends when the handler returns, or `finish`."""
+    """A call of an added method by another program. It ends when the handler returns, or at `finish`."""
 
     __slots__ = ("_bus", "_data", "_serial")
 
@@ -104,12 +104,12 @@ class Call:
 
     @property
     def user(self) -> str:
-        """Whom ubusd has authenticated as the caller; only inside the handler."""
+        """The user that ubusd has authenticated as the caller; valid only inside the handler."""
         name: bytes | None = self._data.user
         return name.decode(errors="backslashreplace") if name else ""
 
     def reply(self, values: Table) -> None:
-        """Send data; a call may get several. UbusError when that is not possible."""
+        """Send a reply; a call may get several. UbusError when the reply can't be sent."""
         message = message_of(values)
         if self._bus.context is not None and self._bus.serial == self._serial:
             self._bus.check_writable()
@@ -117,25 +117,25 @@ class Call:
                 raise UbusError(lib.CONNECTION_FAILED, "reply")
 
     def defer(self) -> Call:
-        """Answer later than the handler returns: keep what this returns, and `finish` it once."""
+        """Return a call that can be answered after the handler has returned; `finish` it once."""
         later = Call(self._bus, lib.RequestData.from_buffer_copy(self._data))
         self._data.deferred = True
         return later
 
     def finish(self, status: int = lib.OK) -> None:
-        """End a deferred call. Nothing happens when its connection has gone meanwhile."""
+        """End a deferred call. Nothing happens when the connection has gone meanwhile."""
         if self._bus.context is not None and self._bus.serial == self._serial:
             self._bus.unread = True
             self._bus.library.ubus_complete_deferred_request(self._bus.context, byref(self._data), status)
         self._serial = 0
 
     def expire(self) -> None:
-        """The handler has returned: libubus takes its structure back."""
+        """End the use of libubus's structure, which is valid only until the handler returns."""
         self._serial = 0
 
 
 class Object:
-    """An object of ours on the bus, as `Ubus.add` makes it."""
+    """An object that this process has put on the bus, as `Ubus.add` makes it."""
 
     def __init__(self, bus: Ubus, name: str, methods: dict[str, Method]) -> None:
         self.name = name
@@ -154,10 +154,10 @@ class Object:
 
     @property
     def id(self) -> int:
-        """Its number on the bus."""
+        """The object's number on the bus."""
         return int(self.struct.id)
 
     @property
     def has_subscribers(self) -> bool:
-        """Whether anybody gets what is notified."""
+        """Whether notifications of the object have a receiver."""
         return bool(self.struct.has_subscribers)
