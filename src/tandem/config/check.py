@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What must fit between the sections of a configuration."""
+"""Checks between the sections of a configuration."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tandem.core.settings import Address, Group, Instance, Track
 
 
 def check(config: Config, sections: Mapping[str, list[Parsed]], report: Report) -> None:
-    """Reports all that contradicts something in another section."""
+    """Report everything in one section that contradicts another section."""
     parsed = {section.key: section for section in reversed(sections.get("vrrp_instance", []))}
     instances = {instance.name: instance for instance in config.instances}
     _identities(config, parsed)
@@ -34,7 +34,7 @@ def _identities(config: Config, parsed: Mapping[str, Parsed]) -> None:
     seen: dict[tuple[str, int, int], str] = {}
     for instance in config.instances:
         if not instance.interface or not instance.virtual_router_id:
-            continue  # in error already
+            continue  # it is in error already
         key = (instance.interface, instance.family, instance.virtual_router_id)
         before = seen.setdefault(key, instance.name)
         if before != instance.name:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Whether a secret can be guessed, pure.
+"""A secret is refused when it can be guessed: this module estimates how long that takes. Pure.
 
 An attacker who records one handshake of the channel can try secrets offline, billions a second. A secret must
 therefore be worth LEAST bits to somebody who knows how people make secrets up: common words, rows of keys,
@@ -34,14 +34,14 @@ _OTHERS = 33
 
 
 def guessable(secret: bytes) -> bool:
-    """Whether the secret is worth less than LEAST bits."""
+    """Return whether a secret is worth less than LEAST bits."""
     text = secret.decode("latin-1")
     parts, rest = _taken_out(_once(text))
     return parts * _WORTH + _worth(rest) < LEAST
 
 
 def _once(text: str) -> str:
-    """The shortest text of which `text` is a repetition, without runs of one character."""
+    """Return the shortest text of which `text` is a repetition, without runs of one character."""
     text = re.sub(r"(.)\1{2,}", r"\1\1", text, flags=re.DOTALL)
     again = (text + text).find(text, 1)
     return text[:again] if again < len(text) else text

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One vrrp_instance section: what its options mean together.
+"""The settings of one vrrp_instance section, from its options together.
 
 Where keepalived changes a setting by itself (vrrp_complete_instance() in its vrrp.c), Tandem does
 the same and warns; where keepalived drops the instance, it is an error.
@@ -22,7 +22,7 @@ MOST_ADDRESSES = {4: 255, 6: 90}  # in one advert: an octet counts them; 1500 by
 
 
 def build_all(found: list[Parsed], names: Names, settings: Parsed) -> dict[str, Instance]:
-    """All instances by name, in the file's order."""
+    """Return all instances by name, in the order of the file."""
     taken = {parsed.get("interface") for parsed in found}
     for parsed in found:
         if (vmac := vmac_name(parsed)) and isinstance(vmac, str):
@@ -35,7 +35,7 @@ def build_all(found: list[Parsed], names: Names, settings: Parsed) -> dict[str, 
 
 
 class _Builder:
-    """Puts one Instance together, step by step, reporting what does not fit."""
+    """Builds one Instance, and reports which options contradict each other."""
 
     def __init__(self, parsed: Parsed, names: Names, settings: Parsed, taken: set[str | None]) -> None:
         self.parsed, self.names, self.settings, self.taken = parsed, names, settings, taken
@@ -47,7 +47,7 @@ class _Builder:
         self.version = self._version()
 
     def _first(self, *options: str) -> Any:
-        """The instance's own setting, or else the one of globals (the last name)."""
+        """Return the instance's own setting; without one, the setting of globals, which is the last name."""
         for option in options[:-1]:
             if (value := self.parsed.get(option)) is not None:
                 return value
@@ -175,7 +175,7 @@ class _Builder:
         return owner if self.strict else master
 
     def _pair(self, option: str, opposite: str) -> bool:
-        """The value of an option that has another one for its opposite."""
+        """Return the value of an option whose opposite is an option too."""
         parsed = self.parsed
         on, off = parsed.get(option), parsed.get(opposite)
         if parsed.given(option) and parsed.given(opposite) and on == off:
@@ -183,7 +183,7 @@ class _Builder:
         return bool(on and not off)
 
     def _preempt(self, master: bool) -> tuple[bool, int]:
-        """Whether and after how many ms to preempt."""
+        """Return whether the instance preempts, and after how many ms."""
         parsed = self.parsed
         preempt = self._pair("preempt", "nopreempt")
         option = "nopreempt" if parsed.get("nopreempt") else "preempt"
@@ -260,7 +260,7 @@ class _Builder:
         return tuple(peers)
 
     def _allowed(self, peers: tuple[str, ...]) -> tuple[str, ...]:
-        """Whose multicast adverts are accepted; empty: anybody's."""
+        """Return the addresses whose multicast adverts are accepted; empty: all addresses."""
         allowed: list[str] = []
         for item in self.parsed.all("allow_src"):
             if (":" in item.value) != (self.family == 6):
@@ -271,7 +271,7 @@ class _Builder:
         return () if peers else tuple(allowed)
 
     def _longest_interval(self, interval: int) -> int:
-        """The longest interval, in centiseconds, that an advert may teach."""
+        """Return the longest interval, in centiseconds, that an advert may teach."""
         longest: int | None = self.parsed.get("max_learned_interval")
         if longest is None:
             return 10 * interval

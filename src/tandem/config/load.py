@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""From a file in UCI syntax to a validated Config, or to all that is wrong with it.
+"""Reads a file in UCI syntax into a validated Config, or reports all its errors.
 
 `uci` splits the text into sections, `read` converts option by option, this module resolves names
 and puts the objects together (`instance` those of a vrrp_instance, `peers` and `conntrack_sync` those of
@@ -34,7 +34,7 @@ class Loaded:
 
 
 def load_file(path: str) -> Loaded:
-    """The configuration in a file; one that can't be read is an error like any other."""
+    """Return the configuration in a file; a file that can't be read is an error like any other."""
     try:
         with open(path, "rb") as file:
             data = file.read(uci.LARGEST_FILE + 1)
@@ -51,7 +51,7 @@ def load_file(path: str) -> Loaded:
 
 
 def load_text(text: str, file: str) -> Loaded:
-    """The configuration in a text; `file` is what the messages call it. Never raises."""
+    """Return the configuration in a text, which messages call `file`. Never raises."""
     document = uci.read(text, file)
     report = Report(file, list(document.errors), list(document.warnings))
     config = None
@@ -107,7 +107,7 @@ def _build(document: uci.Document, report: Report) -> Config:
 
 
 def _one(found: list[Parsed], report: Report) -> Parsed:
-    """The section of globals; an empty one when the file has none."""
+    """Return the section of globals; an empty one when the file has none."""
     if not found:
         empty = uci.Section("globals", "globals", 0, 0)
         parsed = read.read(empty, report)
@@ -136,7 +136,7 @@ def _scripts(found: list[Parsed]) -> tuple[Script, ...]:
 def _groups(
     found: list[Parsed], parsed_instances: list[Parsed], instances: dict[str, Instance], names: Names
 ) -> tuple[Group, ...]:
-    """The sync groups of the file, then one for each instance that is in none."""
+    """Return the sync groups of the file, then one group for each instance without a group."""
     groups = []
     taken: dict[str, str] = {}  # instance: its group
     known = {parsed.name for parsed in parsed_instances}

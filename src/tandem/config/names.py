@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What names stand for: sections that other sections refer to, and values written in place.
+"""Names in lists: sections that other sections refer to, and values written in place.
 
 One value of a list may be a name, several names with blanks between them (that is what
 config_get makes of a UCI list, so users write it), or a text in keepalived.conf's syntax.
@@ -37,7 +37,7 @@ _REFERRED = {  # section type: what refers to it
 
 
 class Names:
-    """The named sections of a file, by type; a value of None is one that is in error."""
+    """The named sections of a file, by type; a section in error has the value None."""
 
     def __init__(self, sections: Mapping[str, list[Parsed]]) -> None:
         self.sections: dict[str, dict[str, Parsed]] = {}
@@ -76,7 +76,7 @@ class Names:
     # lists
 
     def hint(self, word: str, known: Iterable[str]) -> str:
-        """What to say after an unknown name: the nearest known one, or which there are."""
+        """Return the end of a message about an unknown name: the nearest known name, or all names."""
         known = sorted(known)
         near = suggestion(word, known)
         if near or not known:
@@ -86,17 +86,17 @@ class Names:
         )
 
     def like_a_name(self, word: str) -> bool:
-        """Whether a word that is nothing else was meant as a name."""
+        """Whether a word that could not be read was meant as a name."""
         return _LIKE_A_NAME.fullmatch(word) is not None
 
     def split(self, parsed: Parsed, option: str) -> list[Item]:
-        """The words of a list of names."""
+        """Return the words of a list of names."""
         return [Item(word, word, item.line) for item in parsed.all(option) for word in item.text.split()]
 
     def _resolve(
         self, parsed: Parsed, option: str, kind: str, named: dict[str, Any], in_place: Callable[[str], Any]
     ) -> list[Item]:
-        """The values of a list; names of sections in error are left out, other errors are reported."""
+        """Return the values of a list; names of sections in error are left out, other errors are reported."""
         found = []
         for item in parsed.all(option):
             words = item.text.split()
@@ -127,7 +127,7 @@ class Names:
         return self._resolve(parsed, option, "rule", self.rules, read_rule)
 
     def peer(self, parsed: Parsed, option: str, family: int, interface: str) -> list[Item]:
-        """The addresses of unicast_peer; of a peer with several, the one that fits best."""
+        """Return the addresses of unicast_peer; of a peer with several, the address that fits best."""
         items = []
         for item in parsed.all(option):
             if "ttl" in item.text:
@@ -143,7 +143,7 @@ class Names:
     # trackers
 
     def tracks(self, parsed: Parsed) -> tuple[Track, ...]:
-        """All that an instance or a group tracks, each once, interfaces first."""
+        """Return what an instance or a group tracks, each thing once, interfaces first."""
         found: dict[tuple[str, str], Track] = {}
         for kind in ("interface", "script"):
             option = f"track_{kind}"
@@ -190,7 +190,7 @@ class Names:
         return read_track(kind, item.text, default)
 
     def _script_default(self, name: str) -> tuple[int, bool] | None:
-        """The weight of a vrrp_script and whether it is reversed; None when there is none."""
+        """Return the weight of a vrrp_script and whether it is reversed; None without such a script."""
         script = self.sections["vrrp_script"].get(name)
         if script is None:
             return None
@@ -221,7 +221,7 @@ class Names:
         )
 
     def warn_of_unused(self) -> None:
-        """Named sections that nothing refers to are not ignored silently."""
+        """Warn of named sections that nothing refers to."""
         for kind, option in _REFERRED.items():
             for name, parsed in self.sections[kind].items():
                 if (kind, name) not in self.used:
@@ -285,7 +285,7 @@ def _paths(parsed: Parsed) -> tuple[PeerPath, ...] | None:
 
 
 def _nearest_address(paths: tuple[PeerPath, ...], family: int, interface: str) -> str:
-    """The first address of the family, if possible one that does not lead over another interface."""
+    """Return the first address of the family, if possible one that does not lead over another interface."""
     fitting = [path for path in paths if (":" in path.address) == (family == 6)]
     here = [path for path in fitting if path.interface in (None, interface)]
     return (*here, *fitting, *paths)[0].address.partition("%")[0]

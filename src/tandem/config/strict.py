@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """vrrp_strict and strict_mode: nothing that the RFC does not know (vrrp_complete_instance() of keepalived).
 
-As everywhere, what keepalived changes by itself is changed with a warning, and what makes it drop the
-instance is an error: so both routers of a mixed pair still agree. The initial state is `instance`'s.
+A setting that keepalived changes by itself is changed with a warning, and a setting that makes keepalived
+drop the instance is an error: both routers of a mixed pair still agree. `instance` knows the initial state.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from tandem.config import values
 from tandem.config.read import Parsed
 from tandem.core.settings import Instance
 
-RFC_ADVERTS = 3  # that may be missed, RFC 9568 section 6.1
+RFC_ADVERTS = 3  # so many may be missed, RFC 9568 section 6.1
 
 
 def apply(instance: Instance, parsed: Parsed) -> Instance:
-    """The instance as it is in strict mode."""
+    """Return the instance as strict mode changes it."""
     owner = instance.priority == 255
     if not instance.virtual_addresses:
         parsed.error("strict: the RFC wants at least one address", "virtual_ipaddress")

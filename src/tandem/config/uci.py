@@ -32,7 +32,7 @@ _COMMANDS = {"package": 1, "config": 2, "option": 2, "list": 2}  # name: most ar
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """One value and the line where it begins."""
+    """One value with the line where it begins."""
 
     text: str
     line: int
@@ -60,7 +60,7 @@ class Section:
 
     @property
     def label(self) -> str:
-        """What people call it: its option `name`, its section name, or UCI's @type[index]."""
+        """The name for people: the option `name`, the name of the section, or UCI's @type[index]."""
         option = self.options.get("name")
         if option and option.values[-1].text:
             return option.values[-1].text
@@ -69,7 +69,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """All sections that could be read, and what could not."""
+    """The sections that could be read, and the problems of the others."""
 
     sections: tuple[Section, ...]
     errors: tuple[Problem, ...]
@@ -85,7 +85,7 @@ class _Unreadable(Exception):
 
 
 def read(text: str, file: str) -> Document:
-    """All sections of the text; never raises, whatever the text holds."""
+    """Return all sections of the text; never raises, whatever the text holds."""
     if "\0" in text:
         return Document((), (Problem(file, text.count("\n", 0, text.index("\0")) + 1, "NUL byte"),), ())
     if len(text) > LARGEST_FILE:
@@ -94,14 +94,14 @@ def read(text: str, file: str) -> Document:
 
 
 def quote(text: str) -> str:
-    """The text as one single-quoted UCI word, as `uci export` writes it."""
+    """Return the text as one single-quoted UCI word, as `uci export` writes it."""
     return "'" + text.replace("'", "'\\''") + "'"
 
 
 def _until(valid: re.Pattern[str], text: str) -> str:
-    """The text up to its first character that is not valid.
+    """Return the text up to its first character that is not valid.
 
-    No further, because with a quote in the wrong place a password may follow.
+    The remaining text is not shown: when a quote is in the wrong place, a password may follow.
     """
     match = valid.match(text)
     end = match.end() + 1 if match else 1
@@ -109,7 +109,7 @@ def _until(valid: re.Pattern[str], text: str) -> str:
 
 
 class _Reader:
-    """The text, the position in it, and what has been read so far."""
+    """The text, the position in it, and the sections read so far."""
 
     def __init__(self, text: str, file: str) -> None:
         self.text, self.file = text, file
@@ -166,7 +166,7 @@ class _Reader:
     # words
 
     def _word(self) -> Value | None:
-        """The next word of this statement, or None at its end."""
+        """Return the next word of this statement, or None at its end."""
         self._skip_blank()
         start = self.line
         if self._peek() in ("", "\n", ";", "#"):

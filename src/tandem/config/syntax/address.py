@@ -24,7 +24,7 @@ _UNSUPPORTED = {
 
 
 def label(text: str) -> str:
-    """An address label (IFA_LABEL): at most 15 bytes; ValueError."""
+    """Return an address label (IFA_LABEL) of at most 15 bytes; ValueError."""
     if not 1 <= len(text.encode()) <= 15 or not text.isprintable() or " " in text:
         raise ValueError("a label is 1 to 15 bytes without blanks")
     return text
@@ -35,7 +35,7 @@ def _lifetime(text: str) -> int | None:
 
 
 def read_address(text: str) -> Address:
-    """`ADDRESS[/LENGTH] [dev NAME] [scope S] [label L] [brd A|+|-] [peer A] [preferred_lft N]`."""
+    """Read `ADDRESS[/LENGTH] [dev NAME] [scope S] [label L] [brd A|+|-] [peer A] [preferred_lft N]`."""
     words = Words(text)
     found = None
     fields = Once()
@@ -53,7 +53,7 @@ def read_address(text: str) -> Address:
             key, read = readers[word]
             fields[key] = words.argument(word, read)
         elif word == "-nodad":
-            pass  # as always: an address that waits for DAD comes two seconds late
+            pass  # always so: an address that waits for DAD comes two seconds late
         elif found is None and word not in _UNSUPPORTED:
             found = values.interface(word)
         else:
@@ -64,7 +64,7 @@ def read_address(text: str) -> Address:
 
 
 def make_address(found: values.Interface, fields: dict[str, Any]) -> Address:
-    """The Address of a parsed address and the fields beside it; ValueError."""
+    """Return the Address of a parsed address and its other fields; ValueError."""
     values.unicast(found.ip)
     length = found.network.prefixlen
     if "label" in fields and found.version == 6:
@@ -99,7 +99,7 @@ def _broadcast(text: str, found: values.Interface) -> str:
 
 
 def write_address(found: Address) -> str:
-    """The address in keepalived.conf's syntax."""
+    """Return the address as `read_address` reads it."""
     text = f"{found.address}/{found.prefixlen}" + pairs_text(
         ("dev", found.device),
         ("brd", found.broadcast),
@@ -116,20 +116,20 @@ def write_address(found: Address) -> str:
 
 
 def is_link_local(address: str) -> bool:
-    """Whether it is an IPv6 address that means nothing without an interface."""
+    """Whether `address` is an IPv6 address that means nothing without an interface."""
     found = values.host(address.partition("%")[0])
     return found.version == 6 and found.is_link_local
 
 
 def zoned(address: str, interface: str | None) -> str:
-    """The address, a link-local one with its interface if that is known."""
+    """Return the address; a link-local address gets its interface when that is known."""
     return (
         f"{address}%{interface}" if interface and "%" not in address and is_link_local(address) else address
     )
 
 
 def first_of_network(found: Address) -> str | None:
-    """What is odd about an IPv4 address of a subnet: the network's own or its broadcast address."""
+    """Return a warning when an IPv4 address is the first or the last one of its subnet."""
     if found.family == 6 or found.prefixlen > 30:
         return None
     network = ipaddress.ip_network(f"{found.address}/{found.prefixlen}", strict=False)

@@ -36,7 +36,7 @@ _UNSUPPORTED = {
 
 
 def read_route(text: str) -> Route:
-    """`[src A] [to] PREFIX|default [via|gw A] [dev NAME] [metric N] ...`, as ip-route(8) has it."""
+    """Read `[src A] [to] PREFIX|default [via|gw A] [dev NAME] [metric N] ...`, as ip-route(8) does."""
     words = Words(text)
     family = Family()
     fields = Once()
@@ -83,13 +83,13 @@ def read_route(text: str) -> Route:
 
 
 def _route(fields: dict[str, Any], nexthops: tuple[Nexthop, ...], family: int, everything: str) -> Route:
-    """The Route of parsed fields; ValueError when they do not fit together."""
+    """Return the Route of parsed fields; ValueError when the fields contradict each other."""
     if "destination" not in fields:
         raise ValueError("there is no destination in it: a prefix, or 'default'")
     fields["destination"] = fields["destination"] or everything
     found = Route(family=family, nexthops=nexthops, **fields)
     if found.kind != "unicast" and (found.via or found.device or nexthops or found.onlink):
-        raise ValueError(f"a {found.kind} route leads nowhere: it takes no via, dev, onlink or nexthop")
+        raise ValueError(f"a {found.kind} route leads nowhere: remove via, dev, onlink and nexthop")
     if nexthops and (found.via or found.device or found.onlink):
         raise ValueError("via, dev and onlink belong into each nexthop when there are any")
     if found.onlink and not found.via:
@@ -123,7 +123,7 @@ def _nexthop(words: Words, family: Family) -> Nexthop:
 
 
 def write_route(found: Route) -> str:
-    """The route in keepalived.conf's syntax."""
+    """Return the route as `read_route` reads it."""
     text = "" if found.kind == "unicast" else f"{found.kind} "
     text += found.destination + pairs_text(
         ("src", found.source),

@@ -29,14 +29,14 @@ _UNSUPPORTED = {
 
 
 def fwmark(text: str) -> tuple[int, int | None]:
-    """`MARK[/MASK]`; ValueError."""
+    """Read `MARK[/MASK]`; ValueError."""
     mark, slash, mask = text.partition("/")
     number = values.integer(mark, 0, 0xFFFFFFFF)
     return number, values.integer(mask, 0, 0xFFFFFFFF) if slash else None
 
 
 def read_rule(text: str) -> Rule:
-    """`[not] [from P] [to P] [iif|dev N] [oif N] [fwmark M[/M]] [tos T] [priority N] table T | ...`."""
+    """Read `[not] [from P] [to P] [iif|dev N] [oif N] [fwmark M[/M]] [tos T] [priority N] table T | ...`."""
     words = Words(text)
     family = Family()
     fields = Once()
@@ -75,7 +75,7 @@ def read_rule(text: str) -> Rule:
 
 
 def _rule(fields: dict[str, Any], family: int) -> Rule:
-    """The Rule of parsed fields; ValueError when they do not fit together."""
+    """Return the Rule of parsed fields; ValueError when the fields contradict each other."""
     if "fwmark" in fields:
         fields["fwmark"], fields["fwmask"] = fields["fwmark"]
     if "goto" in fields:
@@ -97,7 +97,7 @@ def _rule(fields: dict[str, Any], family: int) -> Rule:
 
 
 def write_rule(found: Rule) -> str:
-    """The rule in keepalived.conf's syntax."""
+    """Return the rule as `read_rule` reads it."""
     mark = None if found.fwmark is None else hex(found.fwmark)
     if found.fwmask is not None:
         mark = f"{mark}/{found.fwmask:#x}"

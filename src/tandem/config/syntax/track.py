@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Trackers: interfaces and scripts whose state counts, with what it is worth."""
+"""Trackers: interfaces and scripts whose state counts, with its weight."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MOST_WEIGHT = 253  # keepalived's bound: a priority is 1..254
 
 
 def read_weight(text: str) -> tuple[int, bool]:
-    """`N [reverse|noreverse]`; ValueError."""
+    """Read `N [reverse|noreverse]`; ValueError."""
     words = text.split()
     if not 1 <= len(words) <= 2 or words[1:] not in ([], ["reverse"], ["noreverse"]):
         raise ValueError(f"must be a whole number from -{MOST_WEIGHT} to {MOST_WEIGHT}, then maybe 'reverse'")
@@ -24,7 +24,7 @@ def write_weight(found: tuple[int, bool]) -> str:
 
 
 def read_track(kind: str, text: str, default: tuple[int, bool]) -> Track:
-    """`NAME [weight N] [reverse|noreverse]`; the default is (weight, reverse)."""
+    """Read `NAME [weight N] [reverse|noreverse]`; the default is (weight, reverse)."""
     words = Words(text)
     name = ""
     fields = Once()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What all texts in keepalived.conf's syntax have in common: their words, numbers and address family."""
+"""Words, numbers and address family: the parts of every text in keepalived.conf's syntax."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Reader = Callable[[str], Any]
 
 
 class Words:
-    """The words of one text, taken one by one; knows how to complain."""
+    """The words of one text, read one by one."""
 
     def __init__(self, text: str) -> None:
         self.words = text.split()
@@ -37,7 +37,7 @@ class Words:
         return self.words[self.at] if self.at < len(self.words) else None
 
     def argument(self, keyword: str, read: Reader) -> Any:
-        """The value that follows the keyword; ValueError begins with the keyword."""
+        """Return the value that follows the keyword; the ValueError begins with the keyword."""
         if self.at >= len(self.words):
             raise ValueError(f"'{keyword}' needs a value after it")
         self.at += 1
@@ -48,7 +48,7 @@ class Words:
 
 
 class Once(dict[str, Any]):
-    """Fields of an object in the making; each may be set once."""
+    """Fields of an object that is being read; each may be set once."""
 
     def __setitem__(self, key: str, value: Any) -> None:
         if key in self:
@@ -74,7 +74,7 @@ def named_number(names: dict[str, int], low: int, high: int) -> Reader:
 
 
 def scope(text: str) -> int:
-    """RT_SCOPE_* of a scope's name or number; ValueError."""
+    """Return RT_SCOPE_* of the name or the number of a scope; ValueError."""
     if text in ("nowhere", "255"):
         raise ValueError("means that nothing can be reached; use global, site, link or host")
     return int(named_number(SCOPES, 0, 254)(text))
@@ -87,7 +87,7 @@ mtu = number(68, 65535)
 
 
 def tos(text: str) -> int:
-    """A type-of-service byte in hexadecimal or decimal, without the two ECN bits; ValueError."""
+    """Return a type-of-service byte, whose two ECN bits must be 0; ValueError."""
     number = values.integer(text, 0, 255)
     if number & 3:
         raise ValueError("the two lowest bits of tos belong to ECN and must be 0")
@@ -122,7 +122,7 @@ class Family:
         return str(address)
 
     def prefix(self, text: str) -> str | None:
-        """A canonical prefix; None for `default` of a family not known yet."""
+        """Return a canonical prefix; None for `default` while the family is not known."""
         if text in ANY:
             version = ANY[text]
             if version is None:
@@ -135,7 +135,7 @@ class Family:
 
     @property
     def number(self) -> int:
-        return self.version or 4  # keepalived: what could be either is IPv4
+        return self.version or 4  # as keepalived: a text that could be either is IPv4
 
     @property
     def everything(self) -> str:
