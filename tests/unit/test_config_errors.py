@@ -200,3 +200,13 @@ def test_a_password_is_never_shown(at: int, mark: str, replace: bool) -> None:
     loaded = load_text(text, "f")
     for problem in (*loaded.errors, *loaded.warnings):
         assert "s3cret" not in str(problem)
+
+
+def test_options_of_dhcp_have_no_effect_without_it() -> None:
+    loaded = load_text(GOOD + "\toption dhcp_tag 'lan'\n\tlist dhcp_network '192.168.1.0/24'\n", "f")
+    assert loaded.config and not loaded.config.instances[0].dhcp and not loaded.config.instances[0].dhcp_tag
+    assert loaded.config.instances[0].dhcp_networks == ()
+    assert [(problem.option, problem.reason) for problem in loaded.warnings] == [
+        ("dhcp_tag", "has no effect without option dhcp '1'"),
+        ("dhcp_network", "has no effect without option dhcp '1'"),
+    ]

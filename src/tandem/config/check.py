@@ -27,7 +27,7 @@ def check(config: Config, sections: Mapping[str, list[Parsed]], report: Report) 
             if any(name in instances and not instances[name].preempt for name in group.members):
                 _weights_without_preemption(section, group.tracks)
         if any(g.implicit and g.name == section.name for g in config.groups):
-            section.error("an instance that is in no group has this name too", "name")
+            section.error("an instance that is in no group has this name too: give another name", "name")
 
 
 def _identities(config: Config, parsed: Mapping[str, Parsed]) -> None:
@@ -38,9 +38,9 @@ def _identities(config: Config, parsed: Mapping[str, Parsed]) -> None:
         key = (instance.interface, instance.family, instance.virtual_router_id)
         before = seen.setdefault(key, instance.name)
         if before != instance.name:
+            place = f"on {instance.interface} too (IPv{instance.family})"
             parsed[instance.name].error(
-                f"vrrp_instance '{before}' has this id on {instance.interface} too (IPv{instance.family})",
-                "virtual_router_id",
+                f"vrrp_instance '{before}' has this id {place}: give another", "virtual_router_id"
             )
 
 
@@ -56,7 +56,9 @@ def _virtual_macs(config: Config, parsed: Mapping[str, Parsed]) -> None:
                 "is an interface that an instance runs on; give a new name, or 1", "use_vmac"
             )
         elif before != instance.name:
-            parsed[instance.name].error(f"vrrp_instance '{before}' uses this name too", "use_vmac")
+            parsed[instance.name].error(
+                f"vrrp_instance '{before}' uses this name too: give another, or 1", "use_vmac"
+            )
 
 
 def _place(instance: Instance, address: Address) -> str:
@@ -80,7 +82,9 @@ def _addresses(config: Config, parsed: Mapping[str, Parsed]) -> None:
                 key = (item.value.address, device)
                 if key in seen:
                     where = "this instance" if seen[key] == owner else seen[key]
-                    reason = f"{item.value.address} on {device} belongs to {where} already"
+                    reason = (
+                        f"{item.value.address} on {device} belongs to {where} already: remove one of the two"
+                    )
                     section.error(reason, option, item)
                 seen[key] = owner
 

@@ -107,7 +107,10 @@ class _Builder:
         native = parsed.get("native_ipv6")
         families = [item.value.family for item in self.virtual]
         if native and families and 6 not in families:
-            parsed.error("contradicts virtual_ipaddress, which has IPv4 addresses only", "native_ipv6")
+            parsed.error(
+                "contradicts virtual_ipaddress, which has IPv4 addresses only: remove one of the two",
+                "native_ipv6",
+            )
             native = False
         family = 6 if native else families[0] if families else 4
         for item in self.virtual:
@@ -179,7 +182,7 @@ class _Builder:
         parsed = self.parsed
         on, off = parsed.get(option), parsed.get(opposite)
         if parsed.given(option) and parsed.given(opposite) and on == off:
-            parsed.error(f"contradicts {option}", opposite)
+            parsed.error(f"contradicts {option}: remove one of the two", opposite)
         return bool(on and not off)
 
     def _preempt(self, master: bool) -> tuple[bool, int]:
@@ -244,9 +247,11 @@ class _Builder:
                 reason = f"must be an IPv{self.family} address, as the virtual addresses are"
                 parsed.error(reason, "unicast_peer", item)
             elif item.value == own:
-                parsed.error("is this router's own unicast_src_ip", "unicast_peer", item)
+                parsed.error(
+                    "is this router's own unicast_src_ip: name the other router", "unicast_peer", item
+                )
             elif item.value in peers:
-                parsed.error("is listed twice", "unicast_peer", item)
+                parsed.error("is listed twice: remove one", "unicast_peer", item)
             else:
                 peers.append(item.value)
         if parsed.given("unicast_peer"):

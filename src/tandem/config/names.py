@@ -59,7 +59,9 @@ class Names:
             if not parsed.given("name"):
                 parsed.error("has no name: nothing can refer to it", "name")
         elif parsed.name in known:
-            parsed.error(f"the {kind} at line {known[parsed.name].line()} has this name too", "name")
+            parsed.error(
+                f"the {kind} at line {known[parsed.name].line()} has this name too: give another", "name"
+            )
         else:
             known[parsed.name] = parsed
 
