@@ -25,13 +25,15 @@ class Timers:
 class Guard:
     """Remembers who may not answer yet."""
 
-    failures = ()
     answering = frozenset[str]()
 
     def __init__(self) -> None:
         self.delayed: set[str] = set()
+        self.failures: tuple[str, ...] = ()
+        self.refreshed = 0
 
     def delay(self, names: Any) -> None:
         self.delayed = set(names)
 
-    def refresh(self) -> None: ...
+    def refresh(self) -> None:
+        self.refreshed += 1

@@ -161,11 +161,10 @@ def test_what_is_forced_in_memory(root: Path) -> None:
 
 def test_the_overlay_keeps_what_others_have_written(tmp_path: Path) -> None:
     path = tmp_path / "dhcp"
-    path.write_text("dhcp.lan.start='50'\n")
-    _, text = _with_forced(str(path), ("lan", "guest"))
+    text = _with_forced("dhcp.lan.start='50'\n", ("lan", "guest"))
     path.write_text(text)
     assert text == "dhcp.lan.start='50'\ndhcp.lan.force='1'\ndhcp.guest.force='1'\n"
-    assert _with_forced(str(path), ("lan",))[1] == text
+    assert _with_forced(text, ("lan",)) == text
     assert without_forced(text, ("lan", "guest")) == "dhcp.lan.start='50'\n"
     assert _unforce(str(path)) and not _unforce(str(path))
     assert path.read_text() == "dhcp.lan.start='50'\n"

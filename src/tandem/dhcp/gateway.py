@@ -136,13 +136,16 @@ class Gateway:
     def _prepare(self) -> bool:
         """Put the files into place that make dnsmasq follow us; whether any was another before."""
         changed = False
-        path, text = self._plan.snippet
-        files = [(path, text)]
+        snippet, text = self._plan.snippet
+        paths = [snippet]
         if self._plan.state_dir and self._plan.force:
-            files.append(_with_forced(f"{self._plan.state_dir}/dhcp", self._plan.force))
-        for path, text in files:
+            paths.append(f"{self._plan.state_dir}/dhcp")
+        for path in paths:
             try:
-                if _content(path) != text:
+                before = _content(path)
+                if path != snippet:
+                    text = _with_forced(before or "", self._plan.force)
+                if before != text:
                     os.makedirs(os.path.dirname(path), exist_ok=True)
                     _write(path, text)
                     changed = True
@@ -423,12 +426,11 @@ def _write(path: str, text: str) -> None:
     files.replace(path, text.encode(errors="surrogateescape"))
 
 
-def _with_forced(path: str, sections: Iterable[str]) -> tuple[str, str]:
+def _with_forced(text: str, sections: Iterable[str]) -> str:
     """The overlay of UCI with `force` set in these sections of `dhcp`; the rest of it stays."""
-    text = _content(path) or ""
     wanted = [_forced(name) for name in sections]
     lines = text.splitlines()
-    return path, "".join(f"{line}\n" for line in (*lines, *(one for one in wanted if one not in lines)))
+    return "".join(f"{line}\n" for line in (*lines, *(one for one in wanted if one not in lines)))
 
 
 def without_forced(text: str, sections: Iterable[str]) -> str:
