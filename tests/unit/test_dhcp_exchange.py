@@ -178,8 +178,8 @@ def test_messages_are_as_long_as_they_may_be(pair: Pair, spare: int, messages: i
     assert len(b"\n".join(sent[0][1:])) == (MESSAGE_MAX if messages == 1 else MESSAGE_MAX + 1 - length)
     pair.channel.sent.clear()
     pair.known.table.clear()
-    for address in addresses[: 2 * count + 1]:
-        pair.known.add(address, name="x")
+    for number, address in enumerate(addresses[: 2 * count + 1]):
+        pair.known.add(address, name="x" * (1 if number % count else 1 + rest))
     pair.exchange.tell(addresses[: 2 * count + 1])
     assert [len(message) - 1 for _, message in pair.channel.sent] == [count, count, 1], "each begins anew"
 

@@ -133,6 +133,19 @@ def test_facts_travel_unchanged() -> None:
     assert decode(encode(everything)) == everything
 
 
+def test_what_another_version_does_not_say_has_its_default() -> None:
+    """An old router says less: what its silence means is as much a format as what it says."""
+    text = json.dumps({"instances": [{}], "devices": [{}], "heard": [{}]})
+    found = decode(zlib.compress(text.encode()))
+    [instance], [device], [heard] = found.instances, found.devices, found.heard
+    assert (instance.family, instance.virtual_router_id, instance.version) == (4, 0, 2)
+    assert (instance.priority, instance.advert_int_cs, instance.preempt) == (100, 100, True)
+    assert (instance.silence_s, instance.strangers_ignored) == (0, 0)
+    assert (device.mtu, device.rp_filter, device.arp_ignore, device.arp_filter) == (0, 0, 0, 0)
+    assert (heard.family, heard.virtual_router_id, heard.version) == (4, 0, 0)
+    assert (heard.arrived, heard.passed) == (0, 0)
+
+
 @given(st.binary(max_size=200) | _JSON.map(lambda value: zlib.compress(json.dumps(value).encode())))
 def test_what_is_no_facts_is_refused_or_empty(data: bytes) -> None:
     try:
