@@ -249,6 +249,18 @@ def test_page_with_a_guarantee() -> None:
     assert "not kept for 100 connections within a minute" in page
 
 
+def test_page_of_an_older_daemon() -> None:
+    """What its status does not say is nothing."""
+    status = copy.deepcopy(REPLICATION)
+    del status["sync_after"]
+    status["held"] = {"r3": 2600}
+    status["channel"]["peers"][0]["totals"] = {}
+    page = render_replication(status)
+    assert "    told       all flows at once\n" in page
+    assert "    held       2 600 entries of peers" in page and "    held       0 entries for it\n" in page
+    assert "    traffic    0 bytes sent, 0 bytes received" in page
+
+
 def test_page_of_a_peer_that_is_down() -> None:
     status = copy.deepcopy(REPLICATION)
     status["stale"] = ["r2: not connected for 12 s"]

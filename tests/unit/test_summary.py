@@ -120,6 +120,16 @@ def test_why_active() -> None:
     ]
 
 
+def test_why_a_single_instance_is_active() -> None:
+    status = one_group("MASTER")
+    del status["instances"][1]
+    status["history"].append(
+        status["history"][-1] | {"name": status["instances"][0]["name"], "why": "a test"}
+    )
+    status["history"][-1]["state"] = "MASTER"
+    assert explain(status)[0] == "G1: this router is MASTER for 4 h 22 min: a test."
+
+
 def test_the_owner_of_the_addresses_is_not_preempted() -> None:
     status = one_group("MASTER", {"since_s": None})
     for instance in status["instances"]:
