@@ -225,7 +225,8 @@ def test_the_bounds_are_dnsmasqs() -> None:
 @pytest.mark.parametrize(
     ("client", "name", "identity", "fits"),
     [
-        (MAC, "x" * 255, "*", True), (MAC, "x" * 256, "*", False), (MAC, "", "*", False), (MAC, "a b", "*", False),
+        (MAC, "x", "*", True), (MAC, "x" * 255, "*", True), (MAC, "x" * 256, "*", False), (MAC, "", "*", False),
+        (MAC, "a b", "*", False),
         (MAC, "*", "00:" * 254 + "00", True), (MAC, "*", "00:" * 255 + "00", False), (MAC, "*", "0:1", False),
         ("00:" * 15 + "00", "*", "*", True), ("00:" * 16 + "00", "*", "*", False),
         ("06-" + MAC, "*", "*", True), ("0-" + MAC, "*", "*", False), ("0g-" + MAC, "*", "*", False),
