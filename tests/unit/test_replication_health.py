@@ -3,7 +3,14 @@
 
 from __future__ import annotations
 
-from tandem.replication.health import Health
+from typing import Any
+
+import pytest
+
+from tandem.conntrack.record import NEW
+from tandem.replication.cache import LACKING_MAX, Cache
+from tandem.replication.health import Health, lacking, peer_health
+from tests.unit.test_replication_cache import flow
 
 S, MS = 1_000_000_000, 1_000_000
 GOOD = [("r2", "", 0)]
@@ -92,3 +99,61 @@ def test_zero_is_never() -> None:
     health.judge(0, APART, 0)
     assert not health.judge(100 * S, [("r2", "out of step", 99 * S)], 10**9)
     assert health.stale == []
+
+
+def test_a_lasting_trouble_up_to_the_limit_is_fine() -> None:
+    health = Health(1000 * MS, 0)
+    health.judge(10 * S, APART, 0)
+    assert not health.judge(11 * S, APART, 0)
+    assert health.judge(11 * S + 1, APART, 0) and health.stale == ["r2: out of step for 1 s"]
+
+
+def test_losses_count_for_one_minute() -> None:
+    """A sample that is a minute old is the last one that the count begins with."""
+    health = Health(0, 100)
+    health.judge(0, GOOD, 0)
+    assert health.judge(S, GOOD, 101)
+    assert not health.judge(60 * S, GOOD, 101)
+    assert health.stale == ["101 records lost within a minute"]
+    assert health.judge(61 * S, GOOD, 101) and health.stale == []
+
+
+def table(flows: int, limit: int = 10) -> Cache:
+    made = Cache(limit, 1 << 20)
+    made.apply_all([(NEW, *flow(number)) for number in range(flows)], 0)
+    return made
+
+
+def test_the_table_with_the_least_room_says_how_many_connections_lack() -> None:
+    """The same connection may lack in several tables, so they are not added."""
+    assert lacking([]) == lacking([table(3)]) == lacking([table(10)]) == ""
+    assert lacking([table(11)]) == "1"
+    assert lacking([table(13), table(3), table(12)]) == "3"
+    many = table(LACKING_MAX + 11)
+    for tables in ([many], [table(12), many], [many, table(12)]):
+        assert lacking(tables) == f"more than {LACKING_MAX}"
+
+
+PEER: dict[str, Any] = {
+    "name": "r2", "state": "up", "streaming": True, "in_step": True, "peer_streaming": True,
+    "held_in_step": True, "lag_ms": 1.5, "lag_records": 3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("facts", "what", "lag"),
+    [
+        ({}, "", 1_500_000),
+        ({"lag_records": 0}, "", 0),  # what nobody waits for is not late
+        ({"state": "connecting"}, "not connected", 0),
+        ({"in_step": False}, "out of step", 1_500_000),
+        ({"in_step": False, "streaming": False}, "", 1_500_000),
+        ({"held_in_step": False}, "out of step", 1_500_000),
+        ({"held_in_step": False, "peer_streaming": False}, "", 1_500_000),
+        ({"streaming": False, "held_in_step": False}, "out of step", 1_500_000),
+        ({"peer_streaming": False, "in_step": False}, "out of step", 1_500_000),
+    ],
+)
+def test_what_is_judged_of_a_peer(facts: dict[str, Any], what: str, lag: int) -> None:
+    """Each direction counts only while somebody streams in it."""
+    assert peer_health(PEER | facts) == ("r2", what, lag)
