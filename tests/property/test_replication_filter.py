@@ -15,7 +15,7 @@ from flow_messages import DELETE, NEW, event
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tandem.conntrack.filter import LOCAL_MAX, NETWORKS_MAX, SYN_SENT, Filter, checker, program
+from tandem.conntrack.filter import LOCAL_MAX, NETWORKS_MAX, SYN_SENT, ZONES_MAX, Filter, checker, program
 from tandem.effects.bpf import assemble, attach
 
 OURS = 4711
@@ -169,6 +169,119 @@ def test_what_passes(kernel: Kernel, wanted: bool, rules: Filter, message: bytes
     assert kernel.passes(message) == wanted
     if message[12:16] == bytes(4):
         assert checker(rules)(message) == wanted
+
+
+@pytest.mark.parametrize(("number", "wanted"), [
+    (0xFE7F, True), (0xFE80, False), (0xFE81, False), (0xFEBF, False), (0xFEC0, True), (0xFD80, True),
+    (0xFF00, False), (0xFF02, False), (0xFE00, True),
+])  # fmt: skip
+def test_what_is_link_local_or_multicast(kernel: Kernel, number: int, wanted: bool) -> None:
+    kernel.load(Filter())
+    address = number.to_bytes(2, "big") + bytes(13) + b"\1"
+    for message, passes in (
+        (event(address, SERVER6), wanted or number >= 0xFF00), (event(SERVER6, address), wanted)
+    ):  # fmt: skip
+        assert kernel.passes(message) == checker(Filter())(message) == passes
+
+
+def test_what_is_loopback_or_multicast(kernel: Kernel) -> None:
+    kernel.load(Filter())
+    for first in range(256):
+        address = bytes((first, 255, 255, 254))
+        for message, wanted in ((event(address, LAN), first != 127), (event(LAN, address), first < 224)):
+            assert kernel.passes(message) == checker(Filter())(message) == wanted
+    for at in range(16):  # ::1 alone
+        address = bytes(at) + b"\1" + bytes(15 - at)
+        message = event(address, SERVER6)
+        assert kernel.passes(message) == checker(Filter())(message) == (at < 15)
+
+
+@pytest.mark.parametrize("address", [V4[4], V6[3], b"\x80" + bytes(15)])
+@pytest.mark.parametrize("include", [False, True])
+def test_every_length_of_a_prefix(kernel: Kernel, address: bytes, include: bool) -> None:
+    bits, number = 8 * len(address), int.from_bytes(address, "big")
+    other = bytes(byte ^ 0xFF for byte in address[:1]) + address[1:]
+    for length in range(bits + 1):
+        rules = Filter(networks=((address, length),), include=include)
+        kernel.load(rules)
+        wanted = checker(rules)
+        for changed in {max(length - 1, 0), length, length // 32 * 32, bits - 1} - {bits}:
+            near = (number ^ 1 << (bits - 1 - changed)).to_bytes(len(address), "big")
+            message = event(near, other, reply=(other, near))
+            inside = changed >= length or length == 0
+            assert kernel.passes(message) == wanted(message) == (inside is include), (length, changed)
+
+
+@pytest.mark.parametrize("address", [VIP, LAN6])
+def test_every_byte_of_a_local_address_counts(kernel: Kernel, address: bytes) -> None:
+    rules = Filter(local=frozenset((address, V6[5])))
+    kernel.load(rules)
+    other = SERVER if len(address) == 4 else SERVER6
+    for at in range(len(address)):
+        near = address[:at] + bytes((address[at] ^ 1,)) + address[at + 1 :]
+        for message in (event(near, other), event(other, address, reply=(near, other))):
+            assert kernel.passes(message) and checker(rules)(message)
+    for message in (
+        event(address, other),
+        event(other, LAN if len(address) == 4 else V6[1], reply=(address, other)),
+    ):
+        assert not kernel.passes(message) and not checker(rules)(message)
+
+
+@pytest.mark.parametrize("zone", [0, 3, 0x0103, 0x0300])
+def test_zones_are_of_two_bytes(kernel: Kernel, zone: int) -> None:
+    for wanted in (0, 3, 0x0103, 0x0300):
+        rules = Filter(zones=frozenset((wanted, 9)))
+        kernel.load(rules)
+        message = event(LAN, SERVER, zone=zone)
+        assert kernel.passes(message) == checker(rules)(message) == (zone == wanted)
+
+
+@pytest.mark.parametrize("count", [1, 127, 128, 129, 255, 256])
+def test_any_number_of_protocols(kernel: Kernel, count: int) -> None:
+    for protocols in (frozenset(range(count)), frozenset(range(256 - count, 256))):
+        kernel.load(Filter(protocols=protocols))
+        for protocol in range(256):
+            message = event(LAN, SERVER, protocol=protocol)
+            assert kernel.passes(message) == (protocol in protocols)
+            assert checker(Filter(protocols=protocols))(message) == (protocol in protocols)
+
+
+@pytest.mark.parametrize(("source", "destination", "size"), [(LAN, SERVER, 92), (LAN6, SERVER6, 140)])
+def test_a_message_needs_both_tuples(source: bytes, destination: bytes, size: int) -> None:
+    """What follows them, a flow may lack."""
+    message = event(source, destination, protocol=253)
+    assert checker(Filter())(message[:size])
+    assert not checker(Filter())(message[: size - 1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"), [(0x100, True), (0x102, True), (0x200, True), (0x202, True), (0x001, False)]
+)
+def test_which_messages_pass(kernel: Kernel, kind: int, wanted: bool) -> None:
+    kernel.load(Filter())
+    message = event(LAN, SERVER, kind=kind)
+    assert kernel.passes(message) == checker(Filter())(message) == wanted
+
+
+@pytest.mark.parametrize("status", [0, *(1 << bit for bit in range(16))])
+def test_which_bits_of_the_status_settle_a_flow(kernel: Kernel, status: int) -> None:
+    """EXPECTED, ASSURED, DST_NAT, OFFLOAD, HW_OFFLOAD: what another router could not make anew."""
+    rules = Filter(settled=True)
+    kernel.load(rules)
+    message = event(LAN, SERVER, protocol=17, status=status)
+    assert kernel.passes(message) == checker(rules)(message) == (status in (1, 4, 0x20, 0x4000, 0x8000))
+
+
+def test_what_the_kernels_filter_holds() -> None:
+    full = [bytes((1, 2, 3, number)) for number in range(LOCAL_MAX)]
+    networks = tuple((address, 32) for address in full[:NETWORKS_MAX])
+    zones = frozenset(range(ZONES_MAX))
+    assert len(networks) == NETWORKS_MAX
+    assert Filter().fits and Filter(local=frozenset(full), networks=networks, zones=zones).fits
+    assert not Filter(local=frozenset((*full, LAN))).fits
+    assert not Filter(networks=(*networks, (LAN, 32))).fits
+    assert not Filter(zones=zones | {65535}).fits
 
 
 def test_the_largest_lists_fit(kernel: Kernel) -> None:

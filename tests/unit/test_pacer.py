@@ -224,6 +224,67 @@ def test_a_retired_table_leaves_the_kernel_but_for_what_is_held() -> None:
     assert not scene.pacer.retire(retired)
 
 
+def test_no_retired_table_leaves_the_kernel_before_the_survey_is_ready() -> None:
+    scene = Scene(2)
+    scene.hold(1, 2)
+    scene.second()
+    retired, scene.tables[0] = scene.tables[0], Cache(1000, 1 << 20, journal=scene.journal)
+    scene.ready = False
+    scene.pacer.retire(retired)
+    scene.second(2)
+    assert len(scene.kernel) == 2
+    scene.ready = True
+    scene.second()
+    assert scene.equal()
+
+
+def test_what_comes_while_something_else_is_to_be_written_may_be_in_the_kernel() -> None:
+    """Its end is written then. While only changed entries wait, what comes is none of them."""
+    scene = Scene(2)
+    scene.hold(*range(10))
+    scene.second()
+    scene.hold(3, op=UPDATE, state=5)
+    scene.hold(21)
+    scene.pacer.second(scene.size(), True)
+    scene.write(1)
+    assert not scene.journal.unsure
+    scene.hold(22)
+    scene.hold(22, op=DESTROY)
+    assert flow(22)[0] not in scene.journal.gone
+    scene.write()
+    scene.hold(4, op=DESTROY)
+    scene.hold(23)
+    scene.pacer.second(scene.size(), True)
+    scene.write(1)
+    assert scene.journal.unsure  # a round that creates waits
+    scene.write()
+    assert not scene.journal.unsure
+    scene.pacer.retire(scene.tables[0])
+    scene.pacer.ended([])
+    assert scene.journal.unsure
+
+
+def test_there_is_nothing_to_do_at_the_beginning() -> None:
+    scene = Scene(follow=False)
+    assert scene.pacer.next_round(scene.size(), True) is None and not scene.pacer.caught_up
+    scene.pacer.follow(whole=False)
+    assert scene.pacer.next_round(scene.size(), True) is None and not scene.pacer.caught_up
+
+
+def test_what_has_changed_does_not_lack() -> None:
+    """The kernel has it as it was before; what is new it can't have."""
+    scene = Scene()
+    scene.hold(*range(100))
+    scene.second()
+    scene.hold(*range(30), op=UPDATE, state=4)
+    scene.pacer.second(scene.size(), True)
+    assert scene.journal.whole
+    scene.write()
+    scene.hold(*range(200, 250))
+    scene.pacer.second(scene.size(), True)
+    assert scene.journal.whole
+
+
 def test_of_a_flow_in_several_tables_the_first_one_counts() -> None:
     scene = Scene(3)
     for table in (2, 1, 0):

@@ -8,7 +8,9 @@ import subprocess
 import sys
 
 from tandem.conntrack.record import DESTROY, NEW, UPDATE
-from tandem.replication.cache import LACKING_MAX, SHARDS, Cache, entry_digest
+from tandem.replication.cache import ENTRY_COST, LACKING_MAX, SHARDS, Cache, entry_digest
+from tandem.replication.journal import Journal
+from tests.unit.test_conntrack_record import expectation, expected_key
 
 SECOND = 1_000_000_000
 
@@ -43,6 +45,14 @@ def test_bounded_in_entries_and_bytes() -> None:
     for number in range(150):
         small.apply((NEW, *flow(number)), 0)
     assert 10_000 <= small.memory < 10_300 and small.overflow == 150 - len(small)
+    assert small.room == 0
+    small.apply((DESTROY, flow(0)[0], b""), 0)
+    assert small.room == 1000 - len(small)
+    assert small.memory == len(small) * (sum(map(len, flow(1))) + ENTRY_COST)
+    exact = Cache(1000, small.memory)  # what is full to the last byte has no room
+    for number in range(150):
+        exact.apply((NEW, *flow(number)), 0)
+    assert len(exact) == len(small) and exact.room == 0
 
 
 def test_what_there_was_no_room_for_is_known_until_it_ends_or_comes() -> None:
@@ -69,6 +79,9 @@ def test_what_there_was_no_room_for_is_known_until_it_ends_or_comes() -> None:
         cache.apply((NEW, *flow(number)), 0)
     cache.end_bulk()
     assert cache.lacking == 0
+    for number in range(200, 210):
+        cache.apply((NEW, *flow(number)), 0)
+    assert cache.lacking == 10
     cache.clear()
     assert (cache.lacking, cache.room) == (0, 100)
 
@@ -145,6 +158,71 @@ def test_to_abort_no_bulk_brings_nothing_back() -> None:
     cache.end_bulk()
     cache.abort_bulk()
     assert len(cache) == 0 and cache.get(flow(1)[0]) is None
+
+
+def test_what_the_last_bulk_left_behind_does_not_come_back() -> None:
+    """The next bulk may begin before `work` has freed it, and may be broken off."""
+    cache = Cache(1000, 1 << 30)
+    for number in range(100):
+        cache.apply((NEW, *flow(number)), 0)
+    cache.begin_bulk()
+    cache.apply((NEW, *flow(1)), 0)
+    cache.end_bulk()
+    cache.begin_bulk()
+    cache.abort_bulk()
+    assert len(cache) == 1 and [entry for part in cache.slices() for entry in part] == [flow(1)]
+
+
+def test_a_bulk_that_begins_again_forgets_what_came_before() -> None:
+    cache = Cache(1000, 1 << 30)
+    for number in range(10):
+        cache.apply((NEW, *flow(number)), 0)
+    cache.begin_bulk()
+    cache.apply((NEW, *flow(1)), 0)
+    cache.begin_bulk()
+    cache.apply((NEW, *flow(2)), 0)
+    assert len(cache) == 10
+    cache.end_bulk()
+    assert [entry for part in cache.slices() for entry in part] == [flow(2)]
+
+
+def test_every_shard_is_looked_at_once_in_64_seconds() -> None:
+    cache = Cache(100_000, 1 << 30, hold=300)
+    cache.apply_all([(NEW, *flow(number, timeout=1)) for number in range(20_000)], 0)
+    now = rounds(cache, 0, 301)
+    assert len(cache) == 20_000
+    for _ in range(64):
+        before = len(cache)
+        now = rounds(cache, now, 1)
+        assert 0 < before - len(cache) < 1000  # a little at a time
+    assert len(cache) == 0
+
+
+def test_what_is_freed_is_told_to_the_journal() -> None:
+    """Ends that no record says: of a bulk that left them out, and of an active router that is gone."""
+    journal = Journal()
+    cache = Cache(1000, 1 << 30, hold=300, journal=journal)
+    cache.apply_all([(NEW, *flow(number)) for number in range(10)], 0)
+    journal.start(whole=True)
+    cache.begin_bulk()
+    cache.apply_all([(NEW, *flow(number)) for number in range(5)], 0)
+    cache.end_bulk()
+    now = rounds(cache, 0, 32)
+    assert journal.take_gone().keys() == {flow(number)[0] for number in range(5, 10)}
+    rounds(cache, now, 500)
+    assert journal.take_gone().keys() == {flow(number)[0] for number in range(5)} and cache.expired == 5
+
+
+def test_an_expectation_expires_by_its_own_timeout() -> None:
+    cache = Cache(1000, 1 << 30, hold=300)
+    key = expected_key(4)
+    cache.apply((NEW, key, expectation(4)[:1] + (1000).to_bytes(4, "big") + expectation(4)[5:]), 0)
+    now = rounds(cache, 0, 990)
+    assert len(cache) == 1
+    rounds(cache, now, 80)
+    assert len(cache) == 0
+    assert entry_digest(key, expectation(4)) == entry_digest(key, expectation(4, b"sip\0\0"))
+    assert entry_digest(key, expectation(4)) != entry_digest(expected_key(6), expectation(6))
 
 
 def test_equal_changes_of_two_flows_do_not_cancel_out() -> None:

@@ -465,7 +465,6 @@ class Ownership:
         return [Silence(), Follow(whole=False)]
 
     def _let_go(self, peer: Peer) -> list[Action]:
-        self._change(peer, OURS)
         return [Refresh(peer.held.take())]
 
     def _retire(self, table: Own | Held) -> list[Action]:
