@@ -198,6 +198,22 @@ def test_every_shard_is_looked_at_once_in_64_seconds() -> None:
     assert len(cache) == 0
 
 
+def test_what_a_bulk_left_out_is_freed_32_shards_at_a_time() -> None:
+    cache = Cache(100_000, 1 << 30)
+    cache.apply_all([(NEW, *flow(number)) for number in range(20_000)], 0)
+    parts = [len(cache.shards(start, 32)) for start in range(0, SHARDS, 32)]
+    assert sum(parts) == 20_000 and cache.shards(SHARDS - 1, 2) == cache.shards(SHARDS - 1, 1) + cache.shards(
+        0, 1
+    )
+    cache.begin_bulk()
+    cache.end_bulk()
+    for part in reversed(parts):
+        before = cache.swept
+        cache.work(0)
+        assert cache.swept - before == part
+    assert cache.room == 100_000
+
+
 def test_what_is_freed_is_told_to_the_journal() -> None:
     """Ends that no record says: of a bulk that left them out, and of an active router that is gone."""
     journal = Journal()

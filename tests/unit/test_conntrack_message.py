@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What of the kernel's messages is no record, and what the parser keeps of their shapes."""
+
+from __future__ import annotations
+
+import struct
+from itertools import permutations
+from typing import Any
+
+import pytest
+
+from tandem.conntrack.expectation import parse_expectation
+from tandem.conntrack.message import AT_ONCE, Malformed, attributes, parse, split, value
+from tandem.conntrack.parser import Parser
+from tandem.conntrack.record import DESTROY, MARK, NEW, SNAT, T_HELPER, T_MASTER, T_ZONE, UPDATE, tail, valid
+
+from .flow_messages import DELETE, attribute, direction, event
+from .vectors import tree, vectors, with_attributes
+
+CLIENT, SERVER, ROUTER = bytes((10, 0, 0, 2)), bytes((192, 0, 2, 2)), bytes((192, 0, 2, 10))
+CLIENT6, SERVER6 = bytes(15) + b"\2", bytes(15) + b"\3"
+FLOW = event(CLIENT, SERVER, protocol=17, reply=(SERVER, ROUTER))
+[EXPECTATION] = [raw for case, raw in vectors("dump") if case == "ftp" and raw[5 if raw[5] else 4] == 2]
+
+
+def changed(message: bytes, **parts: Any) -> bytes:
+    """The message with other attributes, a1 is attribute 1; None: without it."""
+    found = tree(message[20:]) | {int(name[1:]): part for name, part in parts.items()}
+    return with_attributes(message, {kind: part for kind, part in found.items() if part is not None})
+
+
+def typed(message: bytes, type_: int, flags: int) -> bytes:
+    return message[:4] + struct.pack("=HH", type_, flags) + message[8:]
+
+
+@pytest.mark.parametrize(
+    ("type_", "flags", "op"),
+    [
+        (0x100, 0x600, NEW), (0x100, 0x605, NEW), (0x100, 0x400, UPDATE), (0x100, 0x200, UPDATE),
+        (0x100, 0, UPDATE), (0x102, 0, DESTROY), (0x102, 0x600, DESTROY), (0x101, 0x600, None),
+        (0x103, 0, None), (0x200, 0x600, None), (0x000, 0x600, None), (0x300, 0, None),
+    ],
+)  # fmt: skip
+def test_what_a_message_is_about(type_: int, flags: int, op: int | None) -> None:
+    message = typed(FLOW, type_, flags)
+    for found in (parse(message), Parser().parse(message)):
+        assert (found and found[0]) == op
+        assert found is None or (found[2] == b"") is (op == DESTROY)
+    expected = parse_expectation(typed(EXPECTATION, type_ ^ 0x300, flags))
+    assert (expected and expected[0]) == op
+
+
+def test_a_message_has_the_length_that_it_says() -> None:
+    for message, read in ((FLOW, parse), (EXPECTATION, parse_expectation)):
+        assert read(message) is not None
+        for wrong in (-1, 1):
+            assert read(struct.pack("=I", len(message) + wrong) + message[4:]) is None
+        for size in range(len(message)):
+            assert read(message[:size]) is None
+    assert (
+        parse(struct.pack("=I", 19) + FLOW[4:19]) is None
+        and parse(struct.pack("=I", 20) + FLOW[4:20]) is None
+    )
+
+
+SIX = tree(event(CLIENT6, SERVER6, protocol=17)[20:])
+TCP_REPLY = tree(direction(2, 6, SERVER, CLIENT, (1, 2)))[2]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"a1": None}, {"a2": None}, {"a3": None}, {"a3": b"\1"}, {"a2": SIX[2]}, {"a2": TCP_REPLY},
+        {"a1": {1: tree(FLOW[20:])[1][1]}}, {"a1": {2: tree(FLOW[20:])[1][2]}}, {"a8": b"\1"}, {"a18": b"\1"},
+        {"a7": b"\1"},
+    ],
+)  # fmt: skip
+def test_a_message_that_contradicts_itself_is_no_record(parts: dict[str, Any]) -> None:
+    message = changed(FLOW, **parts)
+    assert parse(message) is Parser().parse(message) is None
+
+
+@pytest.mark.parametrize(
+    "parts", [{"a1": None}, {"a2": None}, {"a3": None}, {"a10": {1: bytes(4)}}, {"a4": b"\1"}]
+)
+def test_an_expectation_needs_its_parts(parts: dict[str, Any]) -> None:
+    assert parse_expectation(changed(EXPECTATION, **parts)) is None
+
+
+def test_the_tuples_of_an_expectation_are_of_one_family() -> None:
+    four = tree(EXPECTATION[20:])
+    for kind in (1, 2, 3):
+        assert parse_expectation(changed(EXPECTATION, **{f"a{kind}": SIX[1]})) is None
+    assert parse_expectation(changed(EXPECTATION, a10={1: bytes(4), 2: SIX[1]})) is None
+    found = parse_expectation(changed(EXPECTATION, a10={1: b"\0\0\0\1", 2: four[2]}, a7=b"\0\5", a4=None))
+    assert found is not None and valid(found[1], found[2])
+    assert found[1][:2] == b"\0\5" and found[2][1:5] == bytes(4) and found[2][25:29] == b"\0\0\0\1"
+    gone = parse_expectation(typed(EXPECTATION, 0x202, 0))
+    told = parse_expectation(EXPECTATION)
+    assert gone is not None and told is not None and gone == (DESTROY, told[1], b"")
+
+
+def test_the_name_of_a_helper_has_a_limit() -> None:
+    for name, kept in (
+        (b"sip\0", True),
+        (b"fifteen-letters\0", True),
+        (b"sixteen-letters!\0", False),
+        (b"\0", False),
+    ):
+        found = parse(changed(FLOW, a5={1: name}))
+        assert found is not None and valid(found[1], found[2])
+        assert tail(found[2]) == ({T_HELPER: name[:-1]} if kept else {})
+    found = parse_expectation(changed(EXPECTATION, a6=b"n" * 40 + b"\0"))
+    assert found is not None and valid(found[1], found[2])
+
+
+def test_a_master_of_the_other_family_is_left_out() -> None:
+    four, six = (parse(changed(FLOW, a14=tuple_)) for tuple_ in (tree(FLOW[20:])[1], SIX[1]))
+    assert four is not None and tail(four[2]) == {T_MASTER: four[1]}
+    assert six is not None and tail(six[2]) == {}
+
+
+def test_a_timeout_that_is_over_is_one_second() -> None:
+    """Zero would make the entry vanish."""
+    parser = Parser()
+    for timeout in (b"\0\0\0\7", bytes(4), b"\0\0\0\7", bytes(4)):
+        message = changed(FLOW, a7=timeout)
+        found = parse(message)
+        assert found is not None and found[2][3:7] == (timeout if any(timeout) else AT_ONCE)
+        assert parser.parse(message) == found
+
+
+@pytest.mark.parametrize(("one_way", "zone"), [(1, 0), (2, 0), (1, 5)])
+def test_the_zone_of_one_direction(one_way: int, zone: int) -> None:
+    parts = tree(FLOW[20:])
+    parts[one_way][3] = b"\0\7"
+    found = parse(with_attributes(FLOW, parts | ({18: zone.to_bytes(2, "big")} if zone else {})))
+    assert found is not None and valid(found[1], found[2])
+    assert found[1][:2] == (zone or (7 if one_way == 1 else 0)).to_bytes(2, "big")
+    assert tail(found[2]) == {T_ZONE: bytes((one_way, 0, 7))}
+
+
+@pytest.mark.parametrize("protocol", [6, 17])
+def test_what_the_reply_says_of_nat(protocol: int) -> None:
+    for reply, ports, bits in (
+        ((SERVER, CLIENT), (443, 40000), 0), ((SERVER, ROUTER), (443, 40000), 1),
+        ((SERVER, CLIENT), (443, 40001), 1), ((ROUTER, CLIENT), (443, 40000), 2),
+        ((SERVER, CLIENT), (444, 40000), 2), ((ROUTER, ROUTER), (444, 1), 3),
+    ):  # fmt: skip
+        message = event(CLIENT, SERVER, protocol=protocol)
+        message = changed(message, a2=tree(direction(2, protocol, *reply, ports))[2])
+        found = parse(message)
+        assert found is not None and found[2][0] & 3 == bits and valid(found[1], found[2])
+        parser = Parser()
+        assert parser.parse(message) == parser.parse(message) == found
+        assert bits != SNAT or found[2].endswith(reply[1] + ports[1].to_bytes(2, "big"))
+
+
+def test_a_datagram_is_split_into_its_messages() -> None:
+    one, other = (struct.pack("=IHHII", 16 + size, 1, 0, 0, 0) + bytes(size) for size in (0, 5))
+    padded = other + bytes(3)
+    assert list(split(one)) == [one] and list(split(padded + one + padded)) == [other, one, other]
+    assert list(split(b"")) == [] and list(split(one + one[:15])) == [one]
+    for length in (0, 15, 17):
+        assert list(split(one + struct.pack("=I", length) + one[4:])) == [one]
+    assert list(split(one + other)) == [one, other]  # the last one may lack its padding
+
+
+def test_where_attributes_lie() -> None:
+    data = b"head" + attribute(1, b"abc") + attribute(0x8002, b"") + attribute(0x4003, b"d")
+    found = attributes(data, 4, len(data))
+    assert found == {1: (8, 11), 2: (16, 16), 3: (20, 21)}
+    assert attributes(data, 4, 21) == found  # without the last padding
+    assert attributes(data, len(data), len(data)) == {}
+    assert value(data, found, 1, 3) == b"abc" and value(data, found, 2, 0) == b""
+    for end in (5, 7, 10, 13, 20):
+        with pytest.raises(Malformed):
+            attributes(data, 4, end)
+    for length in (0, 3, 6):
+        with pytest.raises(Malformed):
+            attributes(struct.pack("=HH", length, 1), 0, 4)
+    for kind, size in ((1, 2), (1, 4), (9, 0)):
+        with pytest.raises(Malformed):
+            value(data, found, kind, size)
+
+
+# The parser's memory
+
+
+def test_a_parser_keeps_some_shapes_of_a_length_and_some_in_all() -> None:
+    """A kernel has few; another writer of messages must not make it grow, or slow."""
+    parts = tree(FLOW[20:])
+    orders = [some for some in permutations(parts) if some.index(1) < some.index(2)][:10]
+    messages = [with_attributes(FLOW, {kind: parts[kind] for kind in some}) for some in orders]
+    parser = Parser()
+    assert [parser.parse(message) for message in messages] == [parse(message) for message in messages]
+    assert [parser.knows(message) for message in messages] == [True] * 6 + [False] * 4
+    many = [FLOW + attribute(100, bytes(4 * number)) for number in range(74)]
+    many = [struct.pack("=I", len(message)) + message[4:] for message in many]
+    parser = Parser()
+    for message in 2 * many:
+        assert parser.parse(message) == parse(message)
+    assert sum(map(parser.knows, many)) == 64
+
+
+def test_a_parser_forgets_the_fronts_of_bodies_and_makes_them_anew() -> None:
+    parser = Parser()
+    marks = [number.to_bytes(4, "big") for number in range(40)]
+    for mark in marks + marks:
+        message = changed(FLOW, a8=mark)
+        found = parser.parse(message)
+        assert found == parse(message) and found is not None
+        assert bool(found[2][0] & MARK) is any(mark)
+        assert not any(mark) or found[2][7:11] == mark
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        changed(FLOW, a5={1: b"sip\0"}), changed(FLOW, a18=b"\0\5"), changed(FLOW, a22=b"\1" * 16),
+        changed(FLOW, a14=tree(FLOW[20:])[1]), event(CLIENT, SERVER, protocol=17, one_way_zone=5),
+        event(CLIENT, SERVER, protocol=47), event(CLIENT, SERVER, protocol=253),
+        event(CLIENT6, SERVER6, protocol=1),
+        changed(FLOW, a4={1: {1: b"\3"}}), event(CLIENT, SERVER, state=3),
+    ],
+)  # fmt: skip
+def test_what_is_rare_has_no_shape(message: bytes) -> None:
+    parser = Parser()
+    assert parser.parse(message) == parser.parse(message) == parse(message)
+    assert not parser.knows(message)
+
+
+@pytest.mark.parametrize("protocol", [6, 17, 1])
+def test_the_end_of_a_flow_is_learnt_with_what_is_rare_but_for_a_zone(protocol: int) -> None:
+    rare = changed(
+        event(CLIENT, SERVER, protocol=protocol, kind=DELETE), a5={1: b"sip\0"}, a14=tree(FLOW[20:])[1]
+    )
+    parser = Parser()
+    assert parser.parse(rare) == parser.parse(rare) == parse(rare) and parser.knows(rare)
+    zoned = changed(rare, a18=b"\0\5")
+    assert parser.parse(zoned) == parser.parse(zoned) == parse(zoned) and not parser.knows(zoned)
