@@ -112,7 +112,7 @@ EXPECTATIONS_AT_ONCE = 300  # messages of at most 200 bytes to delete them
 
 _ATTRIBUTE = Struct("=HH")
 _U32, _BE32 = Struct("=I"), Struct(">I")
-_FLAG_BITS = 0x0B  # of TCP flags that a message sets or clears: window scale, SACK, liberal
+_FLAG_BITS = 0x0B  # the TCP flags that a message sets or clears: window scale, SACK, liberal
 
 
 def _table(changes: dict[int, int]) -> bytes:

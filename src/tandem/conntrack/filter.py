@@ -50,7 +50,7 @@ from tandem.effects.bpf import (
 from tandem.effects.netlink import attributes
 from tandem.limits import NETWORKS_MAX, ZONES_MAX
 
-LOCAL_MAX = 64  # addresses that the kernel's filter holds, see tandem.limits
+LOCAL_MAX = 64  # the most addresses that the kernel's filter holds, see tandem.limits
 
 SYN_SENT, SYN_SENT2 = 1, 9  # enum tcp_conntrack: nothing but SYNs so far, from one side or both
 
@@ -171,7 +171,7 @@ def _protocols(rules: Filter, family: int) -> Program:
     yes, no = f"protocol{family}", f"other{family}"
     if len(rules.protocols) <= 128:
         tests: Program = [("", (JEQ, protocol, yes, "")) for protocol in sorted(rules.protocols)]
-    else:  # the rest is shorter, and in reach of a jump
+    else:  # the other protocols are fewer, and a jump reaches over them
         tests = [("", (JEQ, protocol, no, "")) for protocol in range(256) if protocol not in rules.protocols]
         tests.append(("", (JA, 0, yes, "")))
     return [*tests, (no, (RET, 0, "", "")), (yes, None)]

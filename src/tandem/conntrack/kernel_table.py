@@ -35,6 +35,7 @@ from tandem.conntrack.record import (
     STATUS_AT,
     same_flow,
 )
+from tandem.core.timers import MILLISECOND
 from tandem.log import Logger
 from tandem.loop import Loop
 
@@ -79,7 +80,6 @@ if TYPE_CHECKING:
 
 OWNER = "conntrack_sync"
 EVENTS_A_TURN = 256
-MILLISECOND = 1_000_000
 # To be woken, and to send, costs ten times as much as an event. So the first event waits GATHER for others (a
 # handshake is several), and both routers are woken once for all. Once MANY have come at a time, events are
 # fetched each PAUSE until there are only a FEW, and what takes longer to tell is told in larger portions:
@@ -92,8 +92,8 @@ REST = 2
 MASTERS_A_TURN = 16
 EXPECTATIONS_AGAIN = 2_000 * MILLISECOND
 LACKING_AGAIN = 5_000 * MILLISECOND
-LACKING_SHARE = 64  # which part of the table has to be free, or as much as is lacking
-LONGER = 5  # s, by which an expectation has been prolonged
+LACKING_SHARE = 64  # a 64th of the table has to be free, or room for all that lack
+LONGER = 5  # s; an expectation whose timeout has grown by more was prolonged
 UNSETTLED_MAX = 1024  # flows whose end is asked for
 UNSETTLED_AGAIN, OFFLOADED_AGAIN = 5_000 * MILLISECOND, 10_000 * MILLISECOND
 OFFLOADED = 1 << 14  # IPS_OFFLOAD
@@ -130,17 +130,17 @@ class KernelTable:
         self._wanted = checker(rules)
         self._listening = False
         self._prompt = False
-        self._fast = False  # many events come
+        self._fast = False  # many events come at a time
         self._read_at = 0  # when events were read last
         self._overruns = 0
-        self._overrun = False  # and not looked through the table since
+        self._overrun = False  # there was an overrun, and no dump since
         self._dump: Dump | None = None
         self._expectations_next = False
         self._touched: set[bytes] = set()  # keys that events have named since a piece was last read
         self._undumped = False
         self._dumped: Callable[[], None] | None = None
         self._expected = 0  # expectations that were seen since all were looked through
-        self._expected_at = 0  # when that was
+        self._expected_at = 0  # when all were looked through
         self._unsettled: dict[bytes, None] = {}  # keys of flows whose end no event says
         self._unsettled_at = 0  # when they were asked for
         self._offloaded_at = 0  # when flows are looked for that a flow table has taken away
@@ -247,7 +247,7 @@ class KernelTable:
         if not self._listening:
             return
         if self._dump is None and not self._overrun:
-            self._own.cache.confirm(now)  # what has ended would have been told
+            self._own.cache.confirm(now)  # the end of a flow would have been told
         self._fetch_lacking(now)
         if self._rules.settled:
             self._ask_unsettled(now)

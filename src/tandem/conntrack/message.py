@@ -60,7 +60,7 @@ CTA_PROTO_ICMP_ID, CTA_PROTO_ICMPV6_ID = 4, 7
 CTA_PROTOINFO_TCP, CTA_PROTOINFO_DCCP, CTA_PROTOINFO_SCTP = 1, 2, 3
 CTA_HELP_NAME = 1
 
-# Of flows whose timeout the kernel doesn't tell because a flow table looks after them (IPS_OFFLOAD).
+# Timeouts of flows in a flow table (IPS_OFFLOAD): the kernel doesn't tell them.
 OFFLOADED_TCP_TIMEOUT, OFFLOADED_TIMEOUT = 7440, 120  # s
 AT_ONCE = b"\0\0\0\1"  # a timeout
 
@@ -304,7 +304,7 @@ def _tail(
         if type_ in found:
             three = attributes(message, *found[type_])
             numbers = b"".join(value(message, three, n, 4) for n in (1, 2, 3))
-            if any(numbers):  # each entry that was restored has empty ones
+            if any(numbers):  # they are zero in each entry that was restored
                 rare[kept] = numbers
     for flow, direction in ((original, b"\1"), (reply, b"\2")):
         if flow.zone:

@@ -31,9 +31,9 @@ _TCP_FLAGS = (4, 5)  # of both directions; every entry that a Restorer makes is 
 _LAST_ACK, _TIME_WAIT, _CLOSE = 6, 7, 8  # enum tcp_conntrack
 _OFFLOADED = 1 << 14 | 1 << 15  # IPS_OFFLOAD, IPS_HW_OFFLOAD
 _ITEM = next(code for code in "IL" if array(code).itemsize == 4)
-_BUCKETS = 256  # of some hundred entries each in a large table: they are looked through by C code
+_BUCKETS = 256  # each has some hundred entries in a large table, which C code searches
 _MASK = 0xFFFFFFFF
-_ATTRIBUTES = 20  # where they begin in a message
+_ATTRIBUTES = 20  # the offset of the attributes in a message
 
 
 class OwnTraffic:

@@ -62,9 +62,9 @@ from .record import (
     Record,
 )  # fmt: skip
 
-SHAPES = 64  # that a parser keeps in all
+SHAPES = 64  # the most that a parser keeps
 SHAPES_OF_A_LENGTH = 6
-FRONTS = 16  # of bodies, that are kept for each shape
+FRONTS = 16  # the most fronts of bodies that are kept for each shape
 
 _ATTRIBUTE = Struct("=HH")
 _TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
@@ -86,7 +86,7 @@ _RARE = {
     (CTA_HELP,), (CTA_TUPLE_MASTER,), (CTA_SEQ_ADJ_ORIG,), (CTA_SEQ_ADJ_REPLY,), (CTA_LABELS,),
     (CTA_SYNPROXY,),
 }  # fmt: skip
-# Each entry that was restored has them, and the kernel tells of them: ctnetlink_create_conntrack().
+# Each restored entry has these extensions, and the kernel tells them: ctnetlink_create_conntrack().
 _EXTENSIONS = (CTA_SEQ_ADJ_ORIG,), (CTA_SEQ_ADJ_REPLY,), (CTA_SYNPROXY,)
 _EMPTY = b"".join(_ATTRIBUTE.pack(8, number) + _NOTHING for number in (1, 2, 3))
 _ZONES = {(CTA_ZONE,), (CTA_TUPLE_ORIG, CTA_TUPLE_ZONE), (CTA_TUPLE_REPLY, CTA_TUPLE_ZONE)}
@@ -137,7 +137,7 @@ def learn(message: bytes) -> _Shape | None:
     for path in _EXTENSIONS:
         if path in at and message[at[path] : at[path] + len(_EMPTY)] == _EMPTY:
             start = at.pop(path)
-            mask[start : start + len(_EMPTY)] = b"\xff" * len(_EMPTY)  # this shape has empty ones only
+            mask[start : start + len(_EMPTY)] = b"\xff" * len(_EMPTY)  # in this shape they are empty
     op = operation(message, SUBSYS_CTNETLINK)
     if (_ZONES if op == DESTROY else _RARE | _ZONES) & at.keys():
         return None
@@ -223,7 +223,7 @@ def _decoder(
     timeout = (OFFLOADED_TCP_TIMEOUT if protocol == IPPROTO_TCP else OFFLOADED_TIMEOUT).to_bytes(4, "big")
     info = b"\0\0\0\0\0" if protocol == IPPROTO_TCP else b""
     state, scale_original, scale_reply, flags_original, flags_reply = tcp or (0, 0, 0, 0, 0)
-    # All that `front` reads lies here, and is the same for most flows.
+    # `front` reads these bytes alone, which are the same for most flows.
     places = [at for at in (*offsets, *(tcp or ())) if at]
     start, end = (min(places), max(places) + 4) if places else (0, 4)
     fronts: dict[tuple[int, bytes], bytes] = {}

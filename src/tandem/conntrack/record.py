@@ -12,7 +12,7 @@ Everything is in network byte order and free of word sizes, so that any two rout
            SNAT: the reply's destination and its port; DNAT: the reply's source and its port;
                  only where they differ from the original's source and destination. The port is
                  there for every protocol: the id for ICMP, zero where there are none.
-           tail: what is rare: (type u8, length u8, value)*, in ascending order of type.
+           tail: the rare parts: (type u8, length u8, value)*, in ascending order of type.
 
 `kind` alone says which parts a body has and how long each is, the family included: bodies of one kind
 have one size (but for the tail), and their netlink messages too. That makes bulk building possible.
@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-# op of a record
+# The op of a record.
 NEW, UPDATE, DESTROY = 1, 2, 3
 
 Record = tuple[int, bytes, bytes]  # (op, key, body); the body of DESTROY is b""
@@ -61,7 +61,7 @@ T_SEQ_ADJ_ORIG, T_SEQ_ADJ_REPLY = 4, 5  # position, offset before, offset after:
 T_SCTP = 6  # state u8, verification tags u32 of both directions
 T_DCCP = 7  # state u8, role u8, handshake sequence number u64
 T_SYNPROXY = 8  # isn, its, tsoff: u32 each
-T_ZONE = 9  # of a zone in one direction only: 1 original, 2 reply; then the zone u16
+T_ZONE = 9  # a zone in one direction only: 1 original, 2 reply; then the zone u16
 TAIL_SIZES = {3: 16, 4: 12, 5: 12, 6: 9, 7: 10, 8: 12, 9: 3}
 
 
@@ -197,7 +197,7 @@ def merge(old: bytes, new: bytes) -> bytes:
     return new
 
 
-_FLOW_OF_TCP = TCP | ICMP  # the bits of a kind: neither of a flow of another protocol, both of an expectation
+_FLOW_OF_TCP = TCP | ICMP  # a flow of TCP has the first bit alone, an expectation has both
 
 
 def further(ours: bytes, theirs: bytes) -> bool:

@@ -38,9 +38,9 @@ from tandem.effects.netlink import NETLINK_NETFILTER, NLM_F_REQUEST, Commands, a
 
 FAILURES_MAX = 1000
 _AGAIN_MAX = 1000  # messages that wait for another attempt, before there are new chunks
-_AGAIN_AT_ONCE = 64  # of them in one step: 1 ms
-_HELPERS_MISSED = 64  # names that are remembered
-_HELPER_MISSED = 60_000_000_000  # ns until one is asked for again
+_AGAIN_AT_ONCE = 64  # messages in one step: 1 ms
+_HELPERS_MISSED = 64  # names of helpers that are remembered
+_HELPER_MISSED = 60_000_000_000  # ns until such a helper is asked for again
 _ANSWER = struct.Struct("=BBH")  # what was done last, whether the helper was missed, errno
 
 _SEND_BUFFER = 1 << 20
@@ -81,13 +81,13 @@ _NEXT = {
     (_UPDATE, errno.EBUSY): _UPDATE_REST,
     (_UPDATE_REST, errno.ENOENT): _REPLACE,
     (_REPLACE, errno.EEXIST): _EVICT,
-    (_REPLACE, errno.EOPNOTSUPP): _EVICT,  # a packet has made it anew in between
+    (_REPLACE, errno.EOPNOTSUPP): _EVICT,  # a packet has made the entry anew in between
     (_EVICT, errno.EOPNOTSUPP): _ALONE,
     **{(what, errno.ENOENT): _ALONE for what in (_CREATE, _REPLACE, _EVICT)},
 }
 
 
-_Attempt = tuple[int, bytes, bytes]  # what is next, the key of the entry, its restore message
+_Attempt = tuple[int, bytes, bytes]  # what to try next, the key of the entry, its restore message
 
 
 @dataclass(slots=True)
@@ -121,12 +121,12 @@ class Restorer:
         self._commands = Commands(NETLINK_NETFILTER, _SEND_BUFFER, _RECEIVE_BUFFER)
         self.port = self._commands.port
         self._chunks: Iterator[Chunk] = iter(())
-        self._rest: Chunk | None = None  # of the last one, that waits for what is learnt of a helper
+        self._rest: Chunk | None = None  # the rest of a chunk, which waits until a helper is found or missed
         self._again: deque[_Attempt] = deque()
         self._first = _CREATE
         self._crowded = False  # most entries of the last chunk were in the table
         self._there: set[bytes] = set()  # helpers that the kernel has
-        self._missed: dict[bytes, int] = {}  # others, and until when they are not asked for
+        self._missed: dict[bytes, int] = {}  # helpers that it lacks, and until when nobody asks for them
         self._aside = Aside()
         self._asked = b"", b""  # key and message of the entry that the child puts into the table
         self.figures = Figures()
@@ -169,7 +169,7 @@ class Restorer:
         if self._aside.busy and not self._answered():
             return False
         began = time.monotonic_ns()
-        # What is to be tried again is held as messages: not more of them than need be.
+        # Attempts are held as whole messages, so their number is bounded.
         chunk, self._rest = self._rest, None
         if chunk is None and len(self._again) < _AGAIN_MAX:
             chunk = next(self._chunks, None)

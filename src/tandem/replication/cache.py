@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The bounded table of another router's flows: body by key, kept in the form in which they are restored.
 
-Flows come and go, but no event says that a flow is still used: data refreshes the timeout in the
-active's kernel silently. So an entry isn't dead because its timeout has run out since it was heard of.
-What tells the dead from the living is the active: by DESTROY, by a digest of its table that equals ours
-(`confirm`), or by a bulk (`begin_bulk`, `end_bulk`: what wasn't in it is gone). Only entries that
-nobody has vouched for during max(their timeout, `hold`) expire: those of an active that we lost.
+No event says that a flow is still used: data refreshes the timeout in the active router's kernel silently.
+So an entry whose timeout has run out since its last event may be alive. The active router says which flows
+are alive: by DESTROY, by a digest of its table that equals ours (`confirm`), or by a bulk (`begin_bulk`,
+`end_bulk`: entries that it leaves out are discarded). An entry expires when nothing has confirmed it for
+max(its timeout, `hold`): then the active router is lost.
 
 The table is split by a hash of the key into shards, each an ordinary dict from bytes to bytes, so that
 the garbage collector has nothing to look through, and no walk is longer than a shard: slices for the
-restore, expiry and the sweep after a bulk take some shards at a time. Each value is the body and behind
-it 4 bytes: when it was last heard of, in ticks.
+restore, expiry and the sweep after a bulk take some shards at a time. Each value is the body,
+then 4 bytes: the tick of its last record.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from tandem.conntrack.record import (
     merge,
     valid,
 )
+from tandem.core.timers import SECOND
 from tandem.replication.journal import Journal
 
 SHARDS = 1024
@@ -42,11 +43,10 @@ LACKING_MAX = 16_384
 # Bytes of memory beside key and body: two objects and a dict slot (measured with 64 and with 32 bit).
 ENTRY_COST = 142 if sys.maxsize >> 32 else 74
 
-_SECOND = 1_000_000_000
-_TICK = _SECOND // 10
-_TICKS = 10  # a second
-_ROUND = 64 * _SECOND  # in which `work` comes around once
-_SHARDS_AT_ONCE = 32  # of one `work`
+_TICK = SECOND // 10
+_TICKS = 10  # in a second
+_ROUND = 64 * SECOND  # the time in which `work` looks at every shard once
+_SHARDS_AT_ONCE = 32  # shards in one `work`
 _MASK = (1 << 64) - 1
 _STAMP = 4  # bytes behind a body
 
@@ -88,23 +88,23 @@ class Cache:
         self._shards: list[dict[bytes, bytes]] = [{} for _ in range(SHARDS)]
         self._discarded: list[dict[bytes, bytes]] = []  # freed little by little
         self._entries = self._bytes = self._digest = 0
-        # Of those, older than the last bulk: they go if it ends before they are heard of again.
+        # Entries older than the last bulk: they are discarded if it ends before they are told again.
         self._stale_entries = self._stale_bytes = self._stale_digest = 0
-        self._floor = b"\0\0\0\0"  # stale is what is stamped lower
+        self._floor = b"\0\0\0\0"  # entries with a lower stamp are stale
         self.in_bulk = False
         self._tick = 1
         self._stamp = b"\0\0\0\1"
         self._confirmed = 0
         self._hand, self._hand_at = 0, 0
-        self._since = 0  # the tick when the first of the entries came
-        self._oldest = [0] * SHARDS  # no entry of a shard is stamped lower
+        self._since = 0  # the tick when the first entry came
+        self._oldest = [0] * SHARDS  # no entry of the shard has a lower stamp
         self._to_sweep = 0  # shards that may still have stale entries
         self._lacking: set[bytes] = set()
         self.lacks_more = False
         self.inserted = self.updated = self.destroyed = self.unknown = 0
         self.invalid = self.overflow = self.expired = self.swept = 0
 
-    # --- what is in it --------------------------------------------------------------------
+    # --- contents -------------------------------------------------------------------------
 
     def __len__(self) -> int:
         return self._entries - (0 if self.in_bulk else self._stale_entries)
@@ -254,16 +254,16 @@ class Cache:
     def begin_bulk(self) -> None:
         """All entries are stale unless they are applied again before `end_bulk`. It may begin again."""
         if not self.in_bulk:
-            while self._to_sweep:  # what is left of the last one must not come back
+            while self._to_sweep:  # stale entries of the last bulk must not come back
                 self._sweep_next()
         self._set_tick(self._tick + 1)
         self._floor = self._stamp
         self.in_bulk = True
-        self._forget_lacking()  # what there is no room for now will be told
+        self._forget_lacking()  # the bulk tells these flows again
         self._stale_entries, self._stale_bytes, self._stale_digest = self._entries, self._bytes, self._digest
 
     def end_bulk(self) -> None:
-        """What is stale is gone at once; `work` frees its memory."""
+        """Remove the stale entries from the table at once; `work` frees their memory."""
         if self.in_bulk:
             self.in_bulk = False
             self._to_sweep = SHARDS if self._stale_entries else 0
@@ -284,7 +284,7 @@ class Cache:
         self._tick = tick
         self._stamp = tick.to_bytes(_STAMP, "big")
 
-    # --- what has to be done from time to time ----------------------------------------------
+    # --- work every second ---------------------------------------------------------------------
 
     def work(self, now: int) -> None:
         """Free some memory of deleted entries, and expire some dead ones. To be called every second."""

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections import deque
 
+from tandem.core.timers import MILLISECOND, SECOND
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
 
     PeerHealth = tuple[str, str, int]  # name, what is wrong ("": in step), lag in ns
 
-SECOND = 1_000_000_000
-MILLISECOND = 1_000_000
 MINUTE = 60 * SECOND
 
 
@@ -31,7 +31,7 @@ class Health:
     def __init__(self, lag_limit: int, loss_limit: int) -> None:
         self.lag_limit = lag_limit
         self.loss_limit = loss_limit
-        self._wrong: dict[str, int] = {}  # by peer: since when
+        self._wrong: dict[str, int] = {}  # since when something is wrong, by peer
         self._losses: deque[tuple[int, int]] = deque()  # (when, total) of the last minute and one before
         self.stale: list[str] = []
 

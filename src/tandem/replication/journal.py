@@ -17,10 +17,10 @@ class Journal:
 
     def __init__(self) -> None:
         self.on = False
-        self.whole = False  # but for what is noted, the kernel has everything that is held
-        self.unsure = False  # the kernel may have, or get, an entry that comes now: none is noted as new
+        self.whole = False  # the kernel has everything that is held, except what is noted
+        self.unsure = False  # the kernel may have an entry that comes now, so none is noted as new
         self.new: dict[bytes, None] = {}  # keys of entries that the kernel can't have
-        self.changed: dict[bytes, None] = {}  # and of others
+        self.changed: dict[bytes, None] = {}  # keys of all other entries that have changed
         self.gone: dict[bytes, None] = {}
         self.forgotten = 0  # ends for which there was no room
 

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from tandem.replication.pacer import Lookup, Size
     from tandem.replication.survey import Survey
 
-SMALL = 8 * 1024  # bytes of a chunk at rest: 0.3 ms, for which what the active tells has to wait
+SMALL = 8 * 1024  # bytes of a chunk at rest: records of the active router wait 0.3 ms for it
 FULL = 64 * 1024
-STEPS_KEPT = 8  # of one takeover
+STEPS_KEPT = 8  # steps of one takeover
 _TIMER = "conntrack mirror"
 
 
@@ -50,8 +50,8 @@ class Mirror:
         survey: Survey | None = None,
     ) -> None:
         self.established: int | None = None
-        self.steps: list[dict[str, Any]] = []  # of the last takeover or speculation, for people
-        self.ended_at = 0  # the last of them
+        self.steps: list[dict[str, Any]] = []  # steps of the last takeover or speculation, for people
+        self.ended_at = 0  # when the last step ended
         self.refused = 0  # entries that the kernel did not take at rest
         self.kept = 0  # entries that have ended for a peer, and stay for our own traffic
         self.pacer = Pacer(journal, tables)
@@ -59,7 +59,7 @@ class Mirror:
         self._restorer = restorer
         self._survey = survey
         self._small, self._full = Builder(SMALL), Builder(FULL)
-        self._round: Round | None = None  # that is under way
+        self._round: Round | None = None  # the round that is under way
         self._done: Callable[[], None] | None = None  # what to call when all is written
         self._began = 0
 
@@ -88,7 +88,7 @@ class Mirror:
         """Begin what has become due, unless something is under way. To be called every second."""
         if self.pacer.following and self._round is None and not self.pacer.hurried:
             self.pacer.second(_size(), self._surveyed)
-            self._soon()  # what the active tells comes first
+            self._soon()  # records of the active router come first
 
     def catch_up(self) -> None:
         """Let `caught_up` say when the kernel, at rest, has everything that is held now."""

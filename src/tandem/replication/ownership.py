@@ -16,7 +16,7 @@ The router's states, for all groups together (TRANSITIONS; the events and steps 
 
 The states of what is held of one peer (HOLDING):
 
-    silent      the peer does not stream; who knows whether this is all of its table
+    silent      the peer does not stream, and what is held may be a part of its table
     telling     the peer streams and has not told all of its table yet
     whole       the peer streams, and we hold all of its table
     ended       the peer has stopped streaming, and we hold all that it had then
@@ -64,11 +64,11 @@ FOLLOWING, RESTORING, WAITING = "following", "restoring", "waiting"
 OWNING, SHARING, LISTENING, MERGING = "owning", "sharing", "listening", "merging"
 ACTIVE = frozenset((OWNING, SHARING, LISTENING, MERGING))
 
-# What happens to it.
+# What happens to the router.
 RESTORE = "restore"  # a group becomes active
 COMPLETE = "complete"  # the kernel has all that was held
-PENDING = "pending"  # the same, but last words are still to come
-SPOKEN = "spoken"  # last words have come, or have been waited for long enough
+PENDING = "pending"  # the same, but the last records of a peer are still to come
+SPOKEN = "spoken"  # these last records have come, or the wait for them has ended
 MERGE = "merge"  # another router is active too, or was until now
 ADOPTED = "adopted"  # a peer's stream begins with what was our own table
 TOLD = "told"  # a peer has told all of its table
@@ -214,9 +214,9 @@ class Peer:
     held: Held
     state: str = SILENT
     up: bool = False  # there is a session
-    sharing: bool = False  # it gave a group up, and streams as the active router of another one
-    taken_at: int = 0  # when what it had told became ours while it streamed
-    quiet_since: int | None = None  # since when it holds the place of a table and does not stream
+    sharing: bool = False  # the peer gave a group up, and streams as the active router of another one
+    taken_at: int = 0  # when this table became ours while the peer streamed
+    quiet_since: int | None = None  # since when the peer has a table here and does not stream
 
     @property
     def streaming(self) -> bool:
@@ -236,10 +236,10 @@ class Ownership:
         self.state = FOLLOWING
         self.own = Own(make)
         """What the kernel tells, or told last: when this router is a backup, `Held.adopt` may take it."""
-        self.peers: dict[str, Peer] = {}  # first that which began to stream last
+        self.peers: dict[str, Peer] = {}  # the peer that began to stream last is the first
         self._make = make
-        self._groups: list[str] = []  # that become active
-        self._handed_at: int | None = None  # when one of them was handed the role and last words were missing
+        self._groups: list[str] = []  # groups that become active
+        self._handed_at: int | None = None  # when a group was handed over and its last records were missing
         self._told_at: int | None = None  # when a peer said that it had told the last of a group
         self._wait_until: int | None = None
         self._surplus_at: int | None = None
@@ -247,7 +247,7 @@ class Ownership:
         self._last = False  # nothing follows what is being merged
         self._now = 0
 
-    # What others ask
+    # Questions
 
     @property
     def active(self) -> bool:
@@ -347,13 +347,13 @@ class Ownership:
             peer.up = peer.sharing = False
             self._change(peer, LOST)
             actions = self._go(SPOKEN, now)
-            if self.active and heard < peer.taken_at:  # it was dead when we took over from it
+            if self.active and heard < peer.taken_at:  # the peer was dead when we took over from it
                 actions += self._let_go(peer)
             return actions
         return []
 
     def forget_but(self, names: Iterable[str]) -> list[Action]:
-        """These are the peers now: what is held of others is held no more, and their sessions have ended."""
+        """Keep only the tables of these peers; the sessions of all others have ended."""
         gone = [self.peers.pop(name) for name in self.peers.keys() - set(names)]
         return [Retire(peer.held.take()) for peer in gone]
 
@@ -383,7 +383,7 @@ class Ownership:
                 peer.quiet_since = now
             quiet = now - peer.quiet_since
             if self.active:
-                if peer.up and quiet >= FORMER_LIMIT:  # it is active for nothing, and the kernel has it
+                if peer.up and quiet >= FORMER_LIMIT:  # nothing is active there; the kernel has it all
                     peer.held.take()
             elif quiet >= (FORMER_QUIET_LIMIT if peer.up else FORMER_LIMIT) and self._follows():
                 self._change(peer, OURS)
@@ -430,7 +430,7 @@ class Ownership:
         return self._retire(self.own)
 
     def _do_adopt(self) -> list[Action]:
-        """The one table that is held is our own now, and peers that stream go on with empty ones."""
+        """Make the one table that is held our own; peers that stream go on with empty tables."""
         full = [peer for peer in self.peers.values() if len(peer.held.cache)]
         adopted = len(full) == 1 and not len(self.own.cache) and not full[0].sharing
         if adopted:
@@ -440,13 +440,13 @@ class Ownership:
             if peer.streaming:
                 peer.taken_at = self._now
             else:
-                peer.held.take()  # the kernel has it
+                peer.held.take()  # the kernel has these entries
                 self._change(peer, OURS)
         self._surplus_at = None
         return [Leave(), Stream(adopted)]
 
     def _do_share(self) -> list[Action]:
-        """What is held is in the kernel, and so it is ours; only what peers stream is held on."""
+        """Let go of the tables that are in the kernel now, except those of peers that stream."""
         actions: list[Action] = []
         if self._last or not any(peer.streaming for peer in self.peers.values()):
             actions.append(Leave())
@@ -458,9 +458,9 @@ class Ownership:
         return [*actions, Look()]
 
     def _do_disown(self) -> list[Action]:
-        """What was our own is what the next active router may adopt."""
+        """Keep our own table, which the next active router may adopt."""
         self._merging.clear()
-        if self._follows():  # both were active
+        if self._follows():  # two routers were active
             self._surplus_at = self._now + SURPLUS_LIMIT
         return [Silence(), Follow(whole=False)]
 

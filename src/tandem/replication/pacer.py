@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     Lookup = Callable[[bytes], bytes | None]
     Size = tuple[int, int]  # entries of the kernel's table, and how many it may have (0: not known)
 
-HELPER_PAUSE = 2 * MILLISECOND  # between two looks at whether a helper was found
-REST = 4  # times as long as a step takes, after it
+HELPER_PAUSE = 2 * MILLISECOND  # between two questions whether a helper was found
+REST = 4  # the pause after a step is so many times as long as the step
 LEAST, ROUND = 300, 120  # s
 SHARE = 3 / 4
-LACKING, LACKING_SHARE = 4, 8  # entries, and which part of all, it may lack before all are written
+LACKING, LACKING_SHARE = 4, 8  # the kernel may lack 4 entries, or an eighth; then all are written
 SHARDS_A_STEP = SHARDS // 64
 KEYS_A_STEP = 256
 
@@ -73,7 +73,7 @@ class Pacer:
     def __init__(self, journal: Journal, tables: Callable[[], Iterable[Cache]]) -> None:
         self.journal = journal
         self.following = False
-        self.hurried = False  # somebody waits, or may soon: no pauses
+        self.hurried = False  # a group waits, or may soon: no pauses
         self.completing = False  # for a takeover or a merge, until `next_round` has nothing left
         self.caught_up = False
         self._tables = tables
@@ -81,11 +81,11 @@ class Pacer:
         self._rounds: deque[Callable[[], Round]] = deque()
         self._known: dict[bytes, None] = {}  # keys of entries that have changed, whose round waits
         self._own: Lookup | None = None  # while the kernel has flows of its own
-        self._touched = 0  # shard that is touched next
+        self._touched = 0  # the shard that is touched next
         self._untouched = 0  # shards that are due to be touched
-        self._planned = False  # since `catch_up`
+        self._planned = False  # there was a plan since `catch_up`
         self._lacked = 0  # entries that the kernel lacked when they were counted last
-        self._counted = True  # for the present takeover
+        self._counted = True  # the kernel's entries were counted for this takeover
 
     # What is wanted
 
@@ -144,7 +144,7 @@ class Pacer:
         if not self.journal.on:
             self.journal.start(whole=False)
         self.hurried = self.completing = True
-        self._counted = own is not None  # what is its own does not tell
+        self._counted = own is not None  # the count of an active router's own entries says nothing
 
     # Every second, and every step
 
@@ -156,7 +156,7 @@ class Pacer:
         self._untouched = max(self._untouched, -(-SHARDS // ROUND))
         before = self._lacked
         if self.journal.whole and self._lacks(size) and self._lacked > before:
-            self.journal.whole = False  # what it does not take is not offered every second
+            self.journal.whole = False  # once, not every second: the kernel may refuse entries
         self._plan(size, ready)
 
     @property
@@ -180,7 +180,7 @@ class Pacer:
 
     def ended(self, missing: Iterable[bytes]) -> None:
         """A round has ended; `missing`: keys of entries that were to be touched and are not in the kernel."""
-        # What comes while those wait that changed is none of them.
+        # A new entry is not among the changed ones that wait, so their round leaves no doubt.
         doubtful = bool(self._retired) or any(one != self._put_known for one in self._rounds)
         self.journal.unsure = doubtful or not self.journal.whole
         for key in missing if self.following else ():
@@ -223,7 +223,7 @@ class Pacer:
     # Rounds
 
     def _delete(self) -> Round:
-        self.journal.unsure = True  # what is held again is left out
+        self.journal.unsure = True  # the round leaves out entries that are held again
         keys = iter(self.journal.take_gone())
         return Round(DELETE, keys=map(self._not_held, iter(lambda: list(islice(keys, KEYS_A_STEP)), [])))
 
@@ -254,9 +254,9 @@ class Pacer:
 
     def _everything(self) -> Round:
         """Write everything that is news to the kernel; of a flow in several tables the first one counts."""
-        self.journal.whole = True  # once this is done, and if nothing is lost on the way
+        self.journal.whole = True  # when this round has ended, unless entries are lost
         self.journal.forget_changes()
-        self.journal.unsure = True  # what comes meanwhile may be put there, too
+        self.journal.unsure = True  # this round may also write entries that come meanwhile
         tables = [table for table in self._tables() if len(table)]
         first = tables[:1] if self._own is None else []
         return Round(
@@ -297,7 +297,7 @@ def _flat(parts: Iterable[list[Entry]]) -> Iterator[Entry]:
 
 
 def _is_crowded(size: Size | None) -> bool:
-    return size is not None and size[1] > 0 and size[0] > SHARE * size[1]  # None: it will refuse them
+    return size is not None and size[1] > 0 and size[0] > SHARE * size[1]  # None: the kernel refuses
 
 
 def _is_news(ours: bytes | None, theirs: bytes) -> bool:

@@ -210,7 +210,7 @@ class Replication:
             self._gate = self._make_gate()
             if self._gate:
                 self._gate.start()
-        # What is not wanted any more goes, which nobody is told one by one.
+        # Flows that are no longer wanted are discarded by a repeat; there is no record of each end.
         self._check_rules(lambda: self._channel.repeat("filter"))
         self._tell_gate()
 
@@ -258,7 +258,7 @@ class Replication:
             self._loop.call_at("conntrack handed over", self._loop.now(), self._handed_over)
 
     def _handed_over(self, now: int) -> None:
-        if self._active:  # for another group: else the end of our stream says it
+        if self._active:  # for another group; otherwise the end of our stream says the same
             self._channel.hand_over()
 
     def reunite(self, group: str) -> None:
@@ -356,7 +356,7 @@ class Replication:
 
     def happened(self, name: str, event: Event) -> None:
         """Take what happens to the session with a peer."""
-        if isinstance(event, Acked):  # there are many
+        if isinstance(event, Acked):  # these are frequent
             self._tell_gate()
             return
         link = self._channel.links[name]

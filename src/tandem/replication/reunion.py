@@ -50,7 +50,7 @@ _CLOSED, _LOOKING, _OPEN = State
 TABLE: dict[tuple[State, str], tuple[State, tuple[str, ...]]] = {
     (_CLOSED, BEGIN): (_LOOKING, (HURRY,)),
     (_CLOSED, ALL_HELD): (_CLOSED, ()),
-    # Its adverts may be what was lost. Hosts that have its MAC address then hear of ours.
+    # Perhaps only the peer's adverts were lost. Hosts that have its MAC address then hear of ours.
     (_CLOSED, STREAM_ENDED): (_CLOSED, (MERGE_LAST,)),
     (_CLOSED, HANDED_OVER): (_CLOSED, ()),
     (_CLOSED, OVERDUE): (_CLOSED, ()),
@@ -75,7 +75,7 @@ class Exchange:
 
     def __init__(self) -> None:
         self.state = State.CLOSED
-        self._groups: list[str] = []  # that wait
+        self._groups: list[str] = []  # groups that wait
         self._look_at: int | None = None
         self._ends_at: int | None = None
         self._tell_at: int | None = None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tandem.loop import Loop
 
 SETTLE = 3_000_000_000  # ns after which hosts have found the active router
-REST = 4  # times as long as a step takes, after it
+REST = 4  # the pause after a step is so many times as long as the step
 _TIMER = "conntrack survey"
 
 

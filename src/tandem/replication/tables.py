@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Own:
-    """Our own table, which has what this router's kernel knows: the `stream.Source` of every session."""
+    """Our own table has the flows of this router's kernel: the `stream.Source` of every session."""
 
     def __init__(self, make: Callable[[], Cache]) -> None:
         self._make = make
@@ -31,7 +31,7 @@ class Own:
     def slices(self) -> Iterator[list[Entry]]:
         """Yield all entries, some at a time, while the table changes; none while a dump goes on.
 
-        Before its end the table may lack what the peers' have: they must not take it for the whole.
+        Before the dump ends, this table may lack flows that the peers hold, and would discard.
         """
         while self.cache.in_bulk:
             yield []
@@ -48,7 +48,7 @@ class Own:
 
 
 class Held:
-    """The held table, which has what one peer has told: the `stream.Store` of its session."""
+    """A held table has the flows that one peer has told: the `stream.Store` of its session."""
 
     def __init__(self, own: Own, make: Callable[[], Cache], may_adopt: Callable[[], bool]) -> None:
         self.cache = make()
