@@ -160,6 +160,30 @@ def test_to_abort_no_bulk_brings_nothing_back() -> None:
     assert len(cache) == 0 and cache.get(flow(1)[0]) is None
 
 
+def test_an_update_keeps_what_it_leaves_out_unless_the_last_bulk_had_no_such_flow() -> None:
+    key, whole = flow(1, state=4)
+    unknown = whole[:7] + bytes(5) + whole[12:]
+    helped = bytes((whole[0] | 0x80,)) + whole[1:] + b"\2\3ftp"
+    cache = Cache(1000, 1 << 30)
+    for known, op, told, expected in (
+        (whole, UPDATE, unknown, whole), (whole, NEW, unknown, unknown), (helped, NEW, whole, whole),
+        (helped, UPDATE, whole, helped), (helped, UPDATE, unknown, helped), (unknown, UPDATE, whole, whole),
+    ):  # fmt: skip
+        cache.clear()
+        cache.apply((NEW, key, known), 0)
+        cache.apply((op, key, told), 0)
+        assert cache.get(key) == expected
+        cache.begin_bulk()
+        cache.apply((op, key, told), 0)
+        assert cache.get(key) == expected  # the bulk tells a flow that is known
+        cache.end_bulk()
+        cache.begin_bulk()
+        cache.end_bulk()
+        assert cache.get(key) is None
+        cache.apply((op, key, told), 0)
+        assert cache.get(key) == told and len(cache) == 1
+
+
 def test_what_the_last_bulk_left_behind_does_not_come_back() -> None:
     """The next bulk may begin before `work` has freed it, and may be broken off."""
     cache = Cache(1000, 1 << 30)
