@@ -29,6 +29,12 @@ def changed(message: bytes, **parts: Any) -> bytes:
     return with_attributes(message, {kind: part for kind, part in found.items() if part is not None})
 
 
+def with_more(message: bytes, kind: int, *values: bytes) -> bytes:
+    """The message with an attribute that comes several times."""
+    data = message + b"".join(attribute(kind, value) for value in values)
+    return struct.pack("=I", len(data)) + data[4:]
+
+
 def typed(message: bytes, type_: int, flags: int) -> bytes:
     return message[:4] + struct.pack("=HH", type_, flags) + message[8:]
 
@@ -214,9 +220,26 @@ def test_a_parser_forgets_the_fronts_of_bodies_and_makes_them_anew() -> None:
         assert not any(mark) or found[2][7:11] == mark
 
 
+@pytest.mark.parametrize("protocol", [6, 17])
+def test_a_known_shape_is_read_bit_by_bit(protocol: int) -> None:
+    """Each bit of the status, that of a fixed timeout too, and what an offloaded flow does not say."""
+    flow = event(CLIENT, SERVER, protocol=protocol)
+    tcp = {1: {1: b"\3", 2: b"\1", 3: b"\2", 4: b"\3\3", 5: b"\7\xff"}}
+    parser = Parser()
+    for status in (0, *(1 << bit for bit in range(16)), 0xFFFF):
+        for kept in ({}, {"a7": None}, {"a4": tcp} if protocol == 6 else {"a8": b"\1\2\3\4"}):
+            message = changed(flow, a3=status.to_bytes(4, "big"), **kept)
+            known = parser.knows(message)
+            assert known or not status
+            found = parser.parse(message)
+            assert found == parse(message) and found is not None and valid(found[1], found[2])
+            assert bool(found[2][0] & 0x80) is bool(status & 0x400) and found[2][2] & 7 == status & 7
+
+
 @pytest.mark.parametrize(
     "message",
     [
+        with_more(FLOW, 8, b"\0\0\0\1", b"\0\0\0\2"),
         changed(FLOW, a5={1: b"sip\0"}), changed(FLOW, a18=b"\0\5"), changed(FLOW, a22=b"\1" * 16),
         changed(FLOW, a14=tree(FLOW[20:])[1]), event(CLIENT, SERVER, protocol=17, one_way_zone=5),
         event(CLIENT, SERVER, protocol=47), event(CLIENT, SERVER, protocol=253),

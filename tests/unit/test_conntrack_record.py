@@ -94,6 +94,8 @@ def test_the_values_in_a_body_are_checked(name: bytes) -> None:
         for value in range(20):
             state = STATE[:at] + bytes((value,)) + STATE[at + 1 :]
             assert valid(name, body(kind, state=state)) is (value <= most)
+    for flags in range(256):
+        assert valid(name, body(kind, state=bytes((3, 7, 7, flags, flags))))
 
 
 def test_an_udp_flow_is_not_read_as_tcp() -> None:

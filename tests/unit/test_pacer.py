@@ -184,6 +184,20 @@ def test_a_kernel_that_is_nearly_full_is_left_room(entries: int, crowded: bool) 
     assert scene.pacer.next_round((entries, 100), True) is not None or not crowded
 
 
+def test_a_kernel_that_is_nearly_full_has_everything_when_nothing_is_left_to_write() -> None:
+    scene = Scene()
+    scene.second()
+    scene.pacer.catch_up()
+    scene.pacer.second((100, 100), True)
+    scene.write()
+    assert scene.pacer.caught_up
+    scene.hold(1, 2)
+    scene.journal.start(whole=False)
+    scene.pacer.second((76, 100), True)
+    scene.write()
+    assert not scene.kernel and not scene.pacer.caught_up  # all is left to write
+
+
 @pytest.mark.parametrize("size", [None, (1_000_000, 0)])
 def test_who_does_not_know_the_size_writes(size: tuple[int, int] | None) -> None:
     scene = Scene()
@@ -232,6 +246,47 @@ def test_no_retired_table_leaves_the_kernel_before_the_survey_is_ready() -> None
     scene.ready = True
     scene.second()
     assert scene.equal()
+
+
+def test_an_entry_of_a_retired_table_that_ends_elsewhere_leaves_the_kernel() -> None:
+    """It was new in the other table, but the kernel had it."""
+    scene = Scene(2)
+    scene.hold(5)
+    scene.second()
+    retired, scene.tables[0] = scene.tables[0], Cache(1000, 1 << 20, journal=scene.journal)
+    scene.hold(5, table=1)
+    scene.pacer.retire(retired)
+    scene.pacer.second(scene.size(), True)
+    [found] = scene.write(1)
+    assert found.what == DELETE and len(scene.kernel) == 1  # it is held
+    scene.hold(5, table=1, op=DESTROY)
+    scene.second()
+    assert not scene.kernel
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_a_new_role_begins_with_nothing_planned(leaves: bool) -> None:
+    scene = Scene()
+    scene.hold(1)
+    scene.second()
+    scene.pacer.refresh(scene.tables[0])
+    scene.pacer.retire(scene.tables[0])
+    scene.pacer.hurry(True)
+    assert scene.pacer.plans_next is False and scene.pacer.caught_up
+    scene.pacer.complete(scene.kernel.get)
+    if leaves:
+        scene.pacer.leave()
+    else:
+        scene.pacer.follow(whole=False)
+    assert scene.pacer.following is not leaves and scene.journal.on is not leaves
+    assert not (scene.pacer.hurried or scene.pacer.completing or scene.pacer.caught_up)
+    assert not scene.pacer.plans_next
+    left = scene.pacer.next_round(scene.size(), True)
+    assert left is None or (left.what == TOUCH and not list(left.entries))
+    scene.pacer.follow(whole=False)
+    scene.kernel.clear()
+    scene.second()
+    assert scene.equal() and len(scene.kernel) == 1  # no lookup of an active router is left
 
 
 def test_what_comes_while_something_else_is_to_be_written_may_be_in_the_kernel() -> None:
@@ -373,6 +428,20 @@ def test_what_comes_and_goes_leaves_no_trace_unless_the_kernel_may_have_it() -> 
     journal.remove(b"d")
     journal.change(b"d", True)  # its end is not written yet
     assert journal.take_changed() == ({}, {b"d": None}) and not journal.gone
+
+
+def test_a_change_is_noted_once() -> None:
+    journal = Journal()
+    journal.start(whole=True)
+    for first, then in ((True, False), (False, True), (True, True)):
+        journal.change(b"%d%d" % (first, then), first)
+        journal.change(b"%d%d" % (first, then), then)
+    assert journal.waiting == 3
+    assert [*map(list, journal.take_changed())] == [[b"10", b"11"], [b"01"]]
+    journal.change(b"a", True)
+    journal.remove(b"b")
+    journal.start(whole=True)  # what was noted is forgotten
+    assert journal.waiting == 0
 
 
 def test_too_many_changes_are_one_walk_and_too_many_ends_are_left_to_their_timeouts(

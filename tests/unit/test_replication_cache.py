@@ -283,6 +283,18 @@ def test_the_digest_leaves_out_what_runs_down() -> None:
     assert entry_digest(key, body) != entry_digest(*flow(2)) != entry_digest(*flow(1, assured=False))
 
 
+def test_the_digest_of_other_versions_is_the_same() -> None:
+    """Two routers compare digests, and one of them may run an older Tandem."""
+    udp = b"\0\0\4\x11" + b"\1" * 12, b"\0\0\x0e\0\0\0\x78"
+    assert entry_digest(*flow(1)) == 0x5BBF3D393AE6A991
+    assert entry_digest(*flow(20_000)) == 0x1807EE5AFEC58AF2
+    assert entry_digest(*udp) == 0xECAC31FBE6601A74
+    assert entry_digest(expected_key(4), expectation(4)) == 0x627C3100B8637279
+    cache = Cache(10, 1 << 20)
+    cache.apply_all([(NEW, *flow(1)), (NEW, *flow(20_000)), (NEW, *udp)], 0)
+    assert cache.digest() == (3, 0x60735D90200C4EF7.to_bytes(8, "big"))
+
+
 def test_nothing_for_the_garbage_collector() -> None:
     cache = Cache(100_000, 1 << 30)
     gc.collect()

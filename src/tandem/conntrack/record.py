@@ -152,7 +152,7 @@ def _tail_valid(key: bytes, body: bytes, offset: int) -> bool:
 
 def _expectation_valid(body: bytes, size: int) -> bool:
     names = body[17 + 2 * size :].split(b"\0")
-    return len(body) > 17 + 2 * size and len(names) == 3 and not names[2] and max(map(len, names)) < 32
+    return len(names) == 3 and not names[2] and max(map(len, names)) < 32
 
 
 def tail(body: bytes) -> dict[int, bytes]:
