@@ -162,6 +162,26 @@ def test_what_the_reply_says_of_nat(protocol: int) -> None:
         assert bits != SNAT or found[2].endswith(reply[1] + ports[1].to_bytes(2, "big"))
 
 
+@pytest.mark.parametrize(
+    ("client", "server", "router"), [(CLIENT, SERVER, ROUTER), (CLIENT6, SERVER6, SERVER6[::-1])]
+)
+def test_what_the_reply_says_of_nat_for_a_ping(client: bytes, server: bytes, router: bytes) -> None:
+    """Its id may be translated alone; the parser says the same when it knows the shape."""
+    parser = Parser()
+    protocol = 1 if len(client) == 4 else 58
+    message = event(client, server, protocol=protocol)
+    for _ in range(2):
+        for reply, number, bits in (
+            ((server, client), 40000, 0), ((server, router), 40000, 1), ((server, client), 40001, 1),
+            ((router, client), 40000, 2), ((router, router), 40001, 3),
+        ):  # fmt: skip
+            made = changed(message, a2=tree(direction(2, protocol, *reply, (number, 0)))[2])
+            found = parse(made)
+            assert found is not None and found[2][0] & 3 == bits and valid(found[1], found[2])
+            assert parser.parse(made) == found and parser.knows(made)
+            assert not bits or found[2].endswith(reply[bits == 1] + number.to_bytes(2, "big"))
+
+
 def test_a_datagram_is_split_into_its_messages() -> None:
     one, other = (struct.pack("=IHHII", 16 + size, 1, 0, 0, 0) + bytes(size) for size in (0, 5))
     padded = other + bytes(3)

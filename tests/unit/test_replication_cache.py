@@ -238,6 +238,53 @@ def test_what_a_bulk_left_out_is_freed_32_shards_at_a_time() -> None:
     assert cache.room == 100_000
 
 
+def test_an_empty_table_in_a_bulk_is_cleared_like_any_other() -> None:
+    cache = Cache(1000, 1 << 30)
+    for _ in range(2):
+        cache.apply_all([(NEW, *flow(number)) for number in range(10)], 0)
+        cache.begin_bulk()
+        cache.end_bulk()
+        cache.clear()  # while stale entries wait for `work`
+        assert (len(cache), cache.memory, cache.digest()) == (0, 0, Cache(1, 1).digest())
+        cache.apply((NEW, *flow(1)), 0)
+        cache.work(0)
+        assert cache.swept == 0 and cache.digest()[0] == len(cache) == 1
+        cache.clear()
+
+
+def test_the_memory_is_that_of_the_living() -> None:
+    cache = Cache(1000, 1 << 30)
+    cache.apply_all([(NEW, *flow(number)) for number in range(10)], 0)
+    one = cache.memory // 10
+    cache.begin_bulk()
+    cache.apply((NEW, *flow(1)), 0)
+    assert cache.memory == 10 * one
+    cache.end_bulk()
+    assert cache.memory == one and cache.room == 990
+    assert sum(map(len, cache.slices())) == 1 and len(cache.shards(0, SHARDS)) == 1
+    cache.begin_bulk()
+    assert cache.memory == one and sum(map(len, cache.slices())) == 1
+
+
+def test_entries_are_as_old_as_their_last_record() -> None:
+    cache = Cache(1000, 1 << 30, hold=300)
+    cache.apply((NEW, *flow(1, timeout=1)), 0)
+    now = rounds(cache, 0, 200)
+    cache.apply((NEW, *flow(2, timeout=1)), now)
+    now = rounds(cache, now, 180)
+    assert cache.expired == 1 and cache.get(flow(2)[0])
+    cache.apply((UPDATE, *flow(2, timeout=1)), now)
+    now = rounds(cache, now, 300)
+    assert len(cache) == 1
+    now = rounds(cache, now, 70)
+    assert len(cache) == 0
+    cache.apply((NEW, *flow(3, timeout=1)), now)  # the first entry of an empty table
+    now = rounds(cache, now, 299)
+    assert len(cache) == 1
+    rounds(cache, now, 70)
+    assert len(cache) == 0
+
+
 def test_what_is_freed_is_told_to_the_journal() -> None:
     """Ends that no record says: of a bulk that left them out, and of an active router that is gone."""
     journal = Journal()
