@@ -26,7 +26,7 @@ WAYS: dict[Connections, tuple[str, ...]] = {
     KNOWN: (n.WE_HOLD,),
     IN_STEP: (n.HOLDS_OURS,),
 }
-LEADS: dict[str, tuple[Connections, Connections, Connections]] = {
+LEADS: dict[str, tuple[Connections, Connections, Connections]] = {  # in UNKNOWN, KNOWN and IN_STEP
     n.HOLDS_OURS: (IN_STEP, IN_STEP, IN_STEP),
     n.LACKS_OURS: (UNKNOWN, KNOWN, KNOWN),
     n.WE_HOLD: (KNOWN, KNOWN, IN_STEP),
@@ -34,11 +34,20 @@ LEADS: dict[str, tuple[Connections, Connections, Connections]] = {
     n.LOST: (UNKNOWN, KNOWN, KNOWN),
     n.GOODBYE: (UNKNOWN, UNKNOWN, UNKNOWN),
 }
+JUDGED: dict[str, tuple[Verdict, Verdict, Verdict, Verdict]] = {  # in ALIVE, SUSPECT, PARTITIONED and DEAD
+    n.HEARD: (ALIVE, ALIVE, ALIVE, ALIVE),
+    n.LATE: (SUSPECT, SUSPECT, PARTITIONED, DEAD),
+    n.SILENT: (PARTITIONED, PARTITIONED, PARTITIONED, PARTITIONED),
+    n.GONE: (DEAD, DEAD, DEAD, DEAD),
+    n.SPEAKS: (ALIVE, SUSPECT, PARTITIONED, PARTITIONED),
+}
+# A silent segment cannot become late, and no other path of a dead neighbour speaks that could stay behind.
+IMPOSSIBLE = ((PARTITIONED, n.LATE), (DEAD, n.LATE), (DEAD, n.SILENT))
 
 
 def test_the_tables_have_a_row_for_everything() -> None:
     assert set(n.CONNECTIONS) == set(product(Connections, LEADS))
-    assert set(n.VERDICTS) == set(product(Verdict, (n.HEARD, n.LATE, n.SILENT, n.GONE, n.SPEAKS)))
+    assert set(n.VERDICTS) == set(product(Verdict, JUDGED))
 
 
 @pytest.mark.parametrize(("state", "event"), n.CONNECTIONS)
@@ -70,20 +79,51 @@ def brought(verdict: Verdict) -> Neighbour:
     return one
 
 
-@pytest.mark.parametrize("verdict", Verdict)
-def test_what_is_heard_is_alive(verdict: Verdict) -> None:
-    one = brought(verdict)
-    one.heard("lan", 20 * SECOND, LATE, LIMIT)
-    assert one.verdicts == {"lan": ALIVE}
+def happen(one: Neighbour, verdict: Verdict, event: str) -> None:
+    """Let this event of VERDICTS come about for the segment `lan`, at 20 s or later."""
+    if (verdict, event) in IMPOSSIBLE:
+        one._judge("lan", event)
+    elif event == n.HEARD:
+        if verdict is ALIVE:
+            one.keep(())  # the first word from a segment finds it alive
+        one.heard("lan", 20 * SECOND, LATE, LIMIT)
+    elif event == n.LATE:
+        one.due(21 * SECOND)
+    elif event == n.SPEAKS:
+        one.heard("dmz", 20 * SECOND, LATE, LIMIT)
+    elif event == n.SILENT and verdict is PARTITIONED:
+        one.heard("dmz", 20 * SECOND, LATE, LIMIT)
+        one.lost("dmz")
+    elif event == n.SILENT:
+        one.heard(CHANNEL, 20 * SECOND, n.NEVER, n.NEVER)
+        one.due(24 * SECOND)
+    elif verdict is DEAD:
+        one.handle(n.GOODBYE, 20 * SECOND)
+    else:
+        one.lost(CHANNEL if verdict is PARTITIONED else "lan")
 
 
-@pytest.mark.parametrize(
-    ("verdict", "then"), [(ALIVE, ALIVE), (SUSPECT, SUSPECT), (PARTITIONED, PARTITIONED), (DEAD, PARTITIONED)]
-)
-def test_what_another_path_says_is_no_word_on_the_segment(verdict: Verdict, then: Verdict) -> None:
-    one = brought(verdict)
-    one.heard("dmz", 20 * SECOND, LATE, LIMIT)
-    assert one.verdicts == {"lan": then, "dmz": ALIVE}
+class Noted(dict[tuple[Verdict, str], Verdict]):
+    """A table that notes which rows are used."""
+
+    def __init__(self, rows: dict[tuple[Verdict, str], Verdict]) -> None:
+        super().__init__(rows)
+        self.used: set[tuple[Verdict, str]] = set()
+
+    def __getitem__(self, row: tuple[Verdict, str]) -> Verdict:
+        self.used.add(row)
+        return super().__getitem__(row)
+
+
+@pytest.mark.parametrize(("verdict", "event"), n.VERDICTS)
+def test_each_row_of_the_verdicts(verdict: Verdict, event: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, table = brought(verdict), Noted(n.VERDICTS)
+    monkeypatch.setattr(n, "VERDICTS", table)
+    happen(one, verdict, event)
+    assert (verdict, event) in table.used
+    assert one.verdicts["lan"] is JUDGED[event][list(Verdict).index(verdict)]
+    if event == n.SPEAKS:
+        assert one.verdicts["dmz"] is ALIVE
 
 
 @pytest.mark.parametrize("verdict", [ALIVE, SUSPECT, DEAD])
