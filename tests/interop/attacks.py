@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Hostile packets, built by scapy, and what a router has to make of each."""
+"""Hostile packets, built by scapy, and the counter under which a router must count each."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ OWN4, OWN6 = "192.168.1.2", "fe80::ff:fe00:20a"  # of r1
 OWN_MAC = "02:00:00:00:02:0a"
 ATTACKER_MAC = "02:00:00:00:01:0a"  # the client's own, so that the switch learns nothing wrong
 
-ANY = "any"  # counter of what random bytes happen to be
-KERNEL = "kernel"  # counter of what the router's kernel throws away
+ANY = "any"  # counter of random bytes, which may be wrong in any way
+KERNEL = "kernel"  # counter of packets that the router's kernel discards
 
 _random = random.Random(3768)
 _MAKERS: list[tuple[str, str, Callable[[], Packet | bytes]]] = []
@@ -42,7 +42,7 @@ class Attack:
     at_r1: bool
 
 
-# Right packets, for changing one thing
+# Correct packets, in which one thing is changed
 
 
 def _strangers(pattern: str) -> Iterator[str]:
@@ -112,7 +112,7 @@ def bad_sum(packet: Packet) -> Packet:
 
 
 def noise(longest: int) -> bytes:
-    """Random bytes, as many as chance will have it."""
+    """Random bytes of random length."""
     return _random.randbytes(_random.randrange(longest))
 
 
@@ -120,7 +120,7 @@ def noise(longest: int) -> bytes:
 
 
 def hostile(counter: str) -> Callable[[Callable[[], Packet | bytes]], Callable[[], Packet | bytes]]:
-    """Register a maker of packets that must be counted so. "at_r1" in its name: only r1 gets them."""
+    """Register a maker of packets of this `counter`. "at_r1" in its name: only r1 gets them."""
 
     def register(maker: Callable[[], Packet | bytes]) -> Callable[[], Packet | bytes]:
         _MAKERS.append((maker.__name__, counter, maker))
@@ -130,7 +130,7 @@ def hostile(counter: str) -> Callable[[Callable[[], Packet | bytes]], Callable[[
 
 
 def build(variants: int = 40) -> list[Attack]:
-    """So many packets of each kind."""
+    """Return `variants` packets of each kind."""
     return [
         Attack(name, counter, tuple(bytes(maker()) for _ in range(variants)), "at_r1" in name)
         for name, counter, maker in _MAKERS

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`-m "not slow"` leaves out what takes more than about 5 s a test."""
+"""The marker of slow tests: `-m "not slow"` leaves out those that take more than about 5 s."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What keepalived makes of a configuration, and what Tandem makes of the import, in one form.
+"""keepalived's view of a configuration, and Tandem's view of the import, in one form.
 
 `Dump` reads the lines of keepalived's --dump-conf, `view` writes a Config of Tandem's as the same
 dictionaries. Both name the options as keepalived's dump does, so that a difference can be read.
@@ -80,7 +80,7 @@ class Dump:
                 current[line.strip()], block = "", ""
 
     def view(self) -> Fields:
-        """All of it in the form in which it can be compared."""
+        """The whole dump in the form in which it can be compared."""
         return {
             **{f"instance {name}": self._instance(found) for name, found in self.instances.items()},
             **{f"tracking {name}": tracks for name, tracks in self._tracking().items()},
@@ -99,7 +99,7 @@ class Dump:
         return view
 
     def _tracking(self) -> Fields:
-        """What each instance or group of instances tracks; a fault counts more than a weight."""
+        """The trackers of each instance or group of instances; a fault counts more than a weight."""
         grouped = {member for found in self.groups.values() for member in found["members"]}
         owners = {name: [found, *(self.instances[member] for member in found["members"])]
                   for name, found in self.groups.items()}  # fmt: skip
@@ -119,7 +119,7 @@ class Dump:
 
 
 def ask(host: Host, path: Path, config_id: str = "r1") -> Dump:
-    """Start keepalived with a file until it has said what it makes of it, and end it."""
+    """Start keepalived with a file, read its dump, and end it."""
     log = host.file("log")
     log.unlink(missing_ok=True)
     argv = ["keepalived", "--dont-fork", "--log-console", "--vrrp", "--dump-conf", f"--config-id={config_id}",
@@ -247,7 +247,7 @@ def _real(command: list[str]) -> list[str]:
 
 
 def view(config: Config) -> Fields:
-    """The same of an imported configuration."""
+    """The same view of an imported configuration."""
     processes = {script.name for script in config.scripts if script.argv[:1] == ("/bin/pidof",)}
     of = {instance.name: instance for instance in config.instances}
     tracking: Fields = {}
@@ -386,7 +386,7 @@ def _script_view(script: Script) -> Fields:
 
 
 def compared(ours: Fields, theirs: Fields) -> list[str]:
-    """Return what differs, except for what is meant to (see INTENDED)."""
+    """Return the differences, except for the intended ones (see INTENDED)."""
     found = []
     for thing in {**theirs, **ours}:
         mine, its = ours.get(thing), theirs.get(thing)

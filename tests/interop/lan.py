@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What interoperability tests share: ways to speak VRRP, the story of a failover, what a client sees."""
+"""Shared parts of the interoperability tests: ways to speak VRRP, a failover's story, a client's view."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LINK_LOCAL6 = "fe80::51"
 ADVERT_S = 0.1
 _ETH_P_ALL = 3
 
-# What keepalived 2.2.7 and FRR 8.4 write about an advertisement that they do not take.
+# What keepalived 2.2.7 and FRR 8.4 write about an advertisement that they discard.
 _COMPLAINT = re.compile(
     r"nvalid|mismatch|unexpected|too (long|short)|wrong version|Expected \w+cast|expecting"
     r"|Bad VRRP checksum|undersized|oversized|Datagram has"

@@ -69,11 +69,11 @@ class Siege:
         }
 
     def counted(self, router: Router) -> Counter[str]:
-        """What the router has counted since the beginning."""
+        """The counters of the router since the beginning."""
         return self._now(router)["counters"] - self._before[router]["counters"]
 
     def drops(self, router: Router) -> Counter[str]:
-        """Likewise, only what it has dropped."""
+        """The same counters, but only those of dropped packets."""
         return Counter({name: count for name, count in self.counted(router).items() if name not in OUR_OWN})
 
     def has_dropped(self, router: Router, count: int) -> bool:
@@ -85,7 +85,7 @@ class Siege:
         return count <= sum(self.drops(router).values()) <= count * 2
 
     def explain(self, router: Router, count: int) -> str:
-        """What was dropped, where it is not `count`."""
+        """Say which packets were dropped, where their number is not `count`."""
         drops = self.drops(router)
         return f"{sum(drops.values())} packets were dropped, not {count}: {drops}"
 
@@ -151,7 +151,7 @@ def siege(open_lab: Callable[[LanLab], LanLab]) -> Siege:
 
 
 def expected(kinds: Sequence[Attack], sent: Counter[str], at_r1: bool) -> tuple[Counter[str], int]:
-    """What a router should have counted, and how many packets of any kind on top of that."""
+    """The counters that a router should have, and the number of packets of any kind on top."""
     counters: Counter[str] = Counter()
     for kind in kinds:
         if arrives(kind, at_r1):
@@ -160,7 +160,7 @@ def expected(kinds: Sequence[Attack], sent: Counter[str], at_r1: bool) -> tuple[
 
 
 def test_every_kind_of_attack(siege: Siege) -> None:
-    """Each is counted under its own reason, and nothing else is counted."""
+    """Each attack is counted under its own reason, and nothing else is counted."""
     for kind in attacks.build(10):
         before = [siege.drops(router) for router in siege.lab.routers]
         siege.attack(kind.frames)
@@ -306,7 +306,7 @@ def hold(path: str, part: bytes) -> socket.socket:
 def test_two_thousand_adverts_of_strangers_a_second_cost_little(siege: Siege) -> None:
     """Adverts that are right in everything, from ever new sources: 2,000 a second for 4 s.
 
-    A hundred a second are read. What that costs, `make bench ARGS="--only strangers"` tells.
+    A hundred a second are read. `make bench ARGS="--only strangers"` measures the cost.
     """
     frames = [
         bytes(attacks.ip4(src=f"192.168.1.{130 + number % 100}") / attacks.v3(priority=1))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What tandemd puts on the wire, judged by tshark: every kind of advertisement, gratuitous ARP, NA."""
+"""The packets that tandemd sends, judged by tshark: every kind of advertisement, gratuitous ARP, NA."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def adverts(wire: Capture) -> dict[str, list[Packet]]:
 
 @pytest.fixture(scope="module")
 def announcements(wire: Capture) -> dict[str, list[Packet]]:
-    """What was said about each address, by the address."""
+    """The announcements of each address, by the address."""
     arp = grouped(wire, "arp", ("frame.number", *GARP, "arp.src.proto_ipv4"), "arp.src.proto_ipv4")
     target = "icmpv6.nd.na.target_address"
     return arp | grouped(wire, "icmpv6.type == 136", ("frame.number", *NA, target), target)
@@ -162,7 +162,7 @@ def test_advertisement(adverts: dict[str, list[Packet]], variant: Variant) -> No
 
 @EACH
 def test_priorities(adverts: dict[str, list[Packet]], variant: Variant) -> None:
-    """Its own priority all the time, then one farewell."""
+    """An instance sends its own priority all the time, then one farewell."""
     priorities = [advert["vrrp.prio"] for advert in adverts[str(variant.virtual_router_id)]]
     assert len(priorities) >= 4
     assert set(priorities[:-1]) == {str(PRIORITY)}

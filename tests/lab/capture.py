@@ -40,7 +40,7 @@ class Capture:
         with self._log.open("wb") as log:
             command = ["ip", "netns", "exec", self._namespace, *argv]
             self._process = subprocess.Popen(command, stderr=log, stdout=log, start_new_session=True)
-        # It names the file once its socket is open and bound.
+        # dumpcap names the file once its socket is open and bound.
         wait_until(lambda: b"File: " in self._log.read_bytes(), 10, "dumpcap", explain=self._log.read_text)
         return self
 

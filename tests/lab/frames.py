@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Frames of a host that has no address for it: said once, and everything that is heard then."""
+"""Raw frames of a host in the lab: send one, and collect the answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .lab import Host
 
 
 def say(host: Host, frame: Packet, seconds: float, device: str = "eth0") -> Iterator[Packet]:
-    """Send a frame, and give what comes in of its protocol within so many seconds."""
+    """Send a frame, and yield the frames of its protocol that come in within `seconds`."""
     with host.enter(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW)) as sock:
         sock.bind((device, frame.type))
         sock.send(bytes(frame))

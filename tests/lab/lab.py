@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Hosts, cables and switches out of namespaces, veth pairs and bridges.
+"""Hosts, cables and switches, made of namespaces, veth pairs and bridges.
 
     with Lab("demo") as lab:
         lan = lab.switch("lan")
@@ -111,10 +111,10 @@ class Host:
         return address.split("/")[0] in self.addresses()
 
     def prepare(self) -> None:
-        """What a subclass sets up inside its new namespace."""
+        """Set up the new namespace; subclasses override this."""
 
     def forget(self) -> None:
-        """End everything inside, and close what holds the namespace."""
+        """End all programs inside, and close the socket that holds the namespace."""
         for child in self.children:
             # By pid as well: `ip netns exec` may not have entered the namespace yet.
             if child.poll() is None:
@@ -190,8 +190,8 @@ class Lab:
         cables = []
         for host in hosts:
             for number, port in enumerate(host.ports, 10):
-                # The two ends must not have the same index: for a veth that equals its iflink the
-                # kernel thinks of an ordinary NIC and reports the lost carrier up to 1 s late
+                # The two ends must not have the same index: a veth whose index equals its iflink is for the
+                # kernel an ordinary NIC, whose lost carrier it reports up to 1 s late
                 # (linkwatch_urgent_event in net/core/link_watch.c).
                 cable = host.cable(port.device)
                 mac = f"02:00:00:00:{host.number:02x}:{number:02x}"
@@ -282,6 +282,6 @@ def open_log(host: Host) -> IO[bytes]:
 
 
 def _without_netfilter() -> None:
-    """A switch shows its frames to no firewall: bridges do, where br_netfilter is loaded."""
+    """Keep the frames of a switch from every firewall: where br_netfilter is loaded, a bridge shows them."""
     for setting in Path("/proc/sys/net/bridge").glob("bridge-nf-call-*"):
         setting.write_text("0")

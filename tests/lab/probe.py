@@ -135,7 +135,7 @@ def source(port: int, size: int = 20_000) -> None:
 
 
 def download(address: str, port: int) -> None:
-    """Only listen: what breaks then is a connection that the new router does not know."""
+    """Only listen: a connection that the new router does not know breaks then."""
     try:
         sock = socket.create_connection((address, port), 10)
         total, tick = 0, time.monotonic() + TICK

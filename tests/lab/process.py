@@ -33,7 +33,7 @@ def send_signal(pids: Iterable[int], number: signal.Signals) -> None:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a process tree uses. CPU in seconds since its start, memory in KiB."""
+    """The cost of a process tree: CPU in seconds since its start, memory in KiB."""
 
     cpu_s: float
     rss_kib: int

@@ -150,7 +150,7 @@ class Tandem(Daemon):
         if not answer["ok"]:
             raise LabError(f"{command}: {answer}")
         result = answer["result"]
-        if command == "status" and "schema_version" in result:  # not that of an older release
+        if command == "status" and "schema_version" in result:  # an older release has no schema
             assert not (wrong := list(problems(result, STATUS_SCHEMA))), wrong
         return result
 
@@ -158,7 +158,7 @@ class Tandem(Daemon):
 class Frr(Daemon):
     """FRR's zebra and vrrpd, with their sockets in the lab's directory.
 
-    vrrpd must find zebra at once: else it tries again only 10 s later.
+    vrrpd must find zebra at once: otherwise it tries again only 10 s later.
     """
 
     name = "frr"
@@ -246,7 +246,7 @@ class Router(Host):
         return not any(item.split("/")[0] in held for vr in self.daemon.instances for item in vr.addresses)
 
     def log(self) -> str:
-        """What the daemon wrote since it was started last."""
+        """The log of the daemon since its last start."""
         path = self.file("log")
         return path.read_bytes()[self._log_start :].decode(errors="replace") if path.exists() else ""
 
@@ -267,7 +267,7 @@ class Router(Host):
         return bool(self.processes) and self.processes[-1].poll() is None
 
     def configure(self, daemon: Daemon) -> None:
-        """Exchange the configuration (for a reload: then `signal(SIGHUP)`)."""
+        """Replace the configuration (for a reload: then `signal(SIGHUP)`)."""
         self.daemon = daemon
         daemon.write(self)
 

@@ -65,7 +65,7 @@ config conntrack_sync
 
 
 class SeedEnds(Lab):
-    """What stands around the seed's routers: client, switches lan and wan, provider.
+    """The hosts around the seed's routers: client, switches lan and wan, provider.
 
               192.168.1.4                 192.168.0.4
     client ---- lan ----+---- r1 (.2) ----+---- wan ---- server (provider) ---- 203.0.113.1

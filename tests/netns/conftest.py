@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What several tests on the real kernel ask for."""
+"""Fixtures of several tests on the real kernel."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class Conntrack:
             self._events.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
 
     def events(self) -> list[bytes]:
-        """What has happened since the last call."""
+        """The events since the last call."""
         found: list[bytes] = []
         while True:
             try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the tests of the running daemon share: a pair of routers on a LAN, and a look at them."""
+"""Helpers of the tests of the running daemon: a pair of routers on a LAN, and a look at them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def instance(router: Router, name: str = "V1") -> dict[str, Any]:
 
 
 def peer(router: Router, name: str = "V1") -> dict[str, Any]:
-    """What the router says of the active one that it follows; empty before it has heard one."""
+    """The router's report on the active router that it follows; empty before it has heard one."""
     found: dict[str, Any] = instance(router, name)["peer"] or {}
     return found
 
@@ -50,7 +50,7 @@ def state(router: Router, name: str = "V1") -> str:
 
 
 def ip_json(router: Router, *words: str) -> Any:
-    """What `ip -j` says in the router."""
+    """The output of `ip -j` in the router."""
     return json.loads(router.exec("ip", "-j", *words) or "[]")
 
 

@@ -57,7 +57,7 @@ conf-dir={directory}/conf.d
 user=root
 {more}
 """
-# What OpenWrt's init script does at `restart`; `slow` makes it take its time.
+# The restart of OpenWrt's init script; the file `slow` delays it.
 _RESTART = """\
 #!/bin/sh
 cd {directory} || exit 1
@@ -178,13 +178,13 @@ def told(lab: LanLab) -> bool:
 
 
 def dhcp(router: Router) -> dict[str, Any]:
-    """What `tandem status` says of DHCP."""
+    """The part of `tandem status` about DHCP."""
     found: dict[str, Any] = status(router)["dhcp"]
     return found
 
 
 def leases(router: Router) -> dict[str, tuple[str, str]]:
-    """What stands in the lease file: {address: (hardware address, name)}."""
+    """The content of the lease file: {address: (hardware address, name)}."""
     lines = (home(router) / "leases").read_text().splitlines()
     words = [line.split() for line in lines if not line.startswith("duid")]
     return {address: (client, name) for _, client, address, name, _ in words}
@@ -211,7 +211,7 @@ def knows(router: Router, *addresses: str) -> None:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server said."""
+    """The answer of a server."""
 
     kind: str  # "offer", "ack", "nak"
     address: str
@@ -261,7 +261,7 @@ class Client:
         return self.until("request", timeout=timeout, requested_addr=self.address)
 
     def until(self, kind: str, timeout: float = 10, **fields: Any) -> Answer:
-        """Say it again and again until there is an answer, as clients do."""
+        """Repeat a request until an answer comes, as clients do."""
         answers: list[Answer] = []
         wait_until(
             lambda: answers.extend(self.say(kind, **fields)) or answers, timeout, f"an answer to {kind}"
@@ -269,7 +269,7 @@ class Client:
         return answers[0]
 
     def say(self, kind: str, wait: float = 0.3, ciaddr: str = "0.0.0.0", **options: Any) -> list[Answer]:
-        """Say it once; all answers that come within `wait` seconds, or the first one at once."""
+        """Send a request once; return all answers within `wait` seconds, or the first one at once."""
         self._xid += 1
         words = [("message-type", kind), *options.items()]
         if self.name:

@@ -26,7 +26,7 @@ def visit(router: Router, *arguments: str) -> tuple[list[Finding], list[str]]:
 
 
 def doctor(router: Router, *arguments: str) -> list[Finding]:
-    """What the doctor finds from this router; the other one has answered."""
+    """The doctor's findings from this router; the other router has answered."""
     findings, notes = visit(router, *arguments)
     assert not notes
     return findings

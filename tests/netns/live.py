@@ -105,13 +105,13 @@ def synced(
 
 
 def sync(router: Router) -> dict[str, Any]:
-    """What the daemon says about replication."""
+    """The daemon's status of replication."""
     found: dict[str, Any] = Tandem.request(router, "conntrack")
     return found
 
 
 def peer(router: Router) -> dict[str, Any]:
-    """What the daemon says about its one peer."""
+    """The daemon's status of its one peer."""
     found: dict[str, Any] = sync(router)["channel"]["peers"][0]
     return found
 
@@ -367,7 +367,7 @@ def no_resets(lab: SeedLab) -> Iterator[None]:
         assert capture.count("tcp.flags.reset == 1") == 0
 
 
-# What can happen to the active router: each leaves the other one active.
+# Faults of the active router: each leaves the other router active.
 
 
 def power_loss(lab: SeedLab, active: Router) -> None:

@@ -18,7 +18,7 @@ from tests.openwrt_pieces import OVERLAY, UBUSD, USR
 
 INCLUDES = CHECKOUT / "files/usr/share/nftables.d"
 
-# What OpenWrt 22.03 to 24.10 install, without what does not matter here.
+# The configuration that OpenWrt 22.03 to 24.10 install, without parts that do not matter here.
 CONFIG = """
 config defaults
 	option syn_flood '1'
@@ -223,7 +223,7 @@ class Firewall:
 
 
 def printed() -> str:
-    """What the genuine fw4 prints for this configuration with `flow_offloading 1`, which it need not load."""
+    """The ruleset that the genuine fw4 prints, but need not load, with `flow_offloading 1`."""
     firewall = Firewall(True, offloading=True)
     firewall.load = False
     lab = Fw4Lab(lambda number: Fw4Tandem(Tandem(fw4_instances()), firewall) if number == 1 else Tandem())

@@ -139,7 +139,7 @@ def records(found: list[Record], position: int = 0, flags: int = BULK) -> Iterat
 
 
 def bulk(found: list[Record], generation: int = 2, position: int = 0) -> Iterator[Frame]:
-    """A whole one."""
+    """A whole bulk."""
     yield BULK_BEGIN, 0, BULK_BEGIN_BODY.pack(generation)
     for start in range(0, len(found), 512):
         yield from records(found[start : start + 512], position)
@@ -147,7 +147,7 @@ def bulk(found: list[Record], generation: int = 2, position: int = 0) -> Iterato
 
 
 def record(chance: random.Random) -> Record:
-    """Of the right shape, and in its values whatever comes; the kernel will not like it."""
+    """A record of the right shape with random values; the kernel will refuse it."""
     kind = chance.randrange(0, 256)
     v6 = bool(kind & IPV6)
     size = 16 if v6 else 4

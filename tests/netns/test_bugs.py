@@ -116,7 +116,7 @@ def test_without_kernel_support_for_replication_there_is_a_gateway(open_lab: Cal
 
 
 def test_a_restart_of_dnsmasq_is_not_broken_off(open_lab: Callable[[Any], Any], tmp_path: Path) -> None:
-    """By no reload, and not by the end of the daemon, which waits for it. Nor is anything left unreaped."""
+    """Neither a reload nor the end of the daemon, which waits for it, ends a restart. No zombie is left."""
     script, said, go = tmp_path / "restart", tmp_path / "said", tmp_path / "go"
     script.write_text(
         f"#!/bin/sh\necho begin >>{said}\nwhile ! [ -e {go} ]; do sleep 0.05; done\necho end >>{said}\n"

@@ -20,13 +20,13 @@ STATIC = f"\nconfig static_routes\n\tlist route '{ROUTE}'\n"
 
 
 def clear(router: Router) -> int:
-    """Its exit status."""
+    """Run `tandemd --clear` and return its exit status."""
     [command] = router.daemon.commands(router)
     return router.popen(*command, "--clear", stdout=subprocess.DEVNULL).wait(30)
 
 
 def traces(router: Router) -> list[str]:
-    """What there is of a daemon's life in the kernel."""
+    """The traces of a daemon's life in the kernel."""
     shown = router.exec("ip", "-o", "addr") + router.exec("ip", "route", "show", "table", "all")
     shown += router.exec("nft", "list", "tables") + f"arp_ignore {router.sysctl('ipv4/conf/eth0/arp_ignore')}"
     words = (VIP, "vrrp", "tandem", "192.168.7.", "192.168.8.", "arp_ignore 1")

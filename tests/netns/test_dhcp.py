@@ -139,7 +139,7 @@ class RealClient:
         self.child = self.host.popen(*argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def told(self, after: int = 0) -> list[str]:
-        """What the server said last: reason, address, router, DNS server, server; more than `after` times."""
+        """The server's last answer: reason, address, router, DNS server, server; more than `after` times."""
         lines = wait_until(
             lambda: found if len(found := self._lines()) > after else None,
             40,

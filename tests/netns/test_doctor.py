@@ -48,7 +48,7 @@ def running(lab: SeedLab) -> SeedLab:
 
 
 def channel(router: Router) -> dict[str, Any]:
-    """What the daemon says about its one peer."""
+    """The daemon's status of its one peer."""
     found: dict[str, Any] = Tandem.request(router, "conntrack")["channel"]["peers"][0]
     return found
 
@@ -112,7 +112,7 @@ def test_text_for_people(pair: SeedLab) -> None:
 
 
 def test_much_is_wrong_at_once(pair: SeedLab) -> None:
-    """What does not stand in each other's way, on the active and on the backup, found by either.
+    """Faults that do not hide each other, on the active and on the backup, found by either.
 
     The active one hears no adverts that its firewall could drop, only those of the other's doctor.
     """
@@ -134,7 +134,7 @@ def test_much_is_wrong_at_once(pair: SeedLab) -> None:
 
 @contextmanager
 def much_is_wrong(active: Router, backup: Router) -> Iterator[None]:
-    """Twelve things, mended in the end.
+    """Break twelve things, and mend them in the end.
 
     Both routers advertise themselves to IPv6 hosts, as OpenWrt's do by default.
     """

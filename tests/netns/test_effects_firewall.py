@@ -117,7 +117,7 @@ class Router:
         return netns.run(["ip", "netns", "exec", self.router, "nft", "list", "ruleset"])
 
     def firewall(self, plan: Plan) -> Firewall:
-        """Whose socket is opened inside, at the first batch."""
+        """A firewall whose socket is opened in the namespace, at the first batch."""
         made = Firewall(plan)
         assert netns.enter(self.router, lambda: made.set_active([], force=True)) == ()
         self.firewalls.append(made)

@@ -371,7 +371,7 @@ def monitor(space: Space) -> Iterator[Monitor]:
 
 
 def heard(space: Space, monitor: Monitor, *wanted: type) -> list[Message]:
-    """What was heard up to now: a link that is made last marks the end."""
+    """The notifications up to now: a link that is made last marks the end."""
     end = f"end{len(space.show('link'))}"
     space.ip(f"link add {end} type veth peer name {end}p")
     found: list[Message] = []

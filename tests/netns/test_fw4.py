@@ -96,7 +96,7 @@ def open_flows(lab: SeedLab, flows: Connections) -> None:
 
 @pytest.mark.parametrize("genuine", KINDS)
 def test_without_the_files_of_the_package_there_are_two_actives(open_lab: Open, genuine: bool) -> None:
-    """What the files are for: the same lab without them."""
+    """The same lab without the files of the package: it shows what they are for."""
     lab = open_lab(Fw4Lab(behind(genuine, lan="REJECT", included=False)))
     lab.start()
     wait_until(lambda: all(router.all_in("MASTER") for router in lab.routers), 15, "two actives")
@@ -140,7 +140,7 @@ def test_rules_follow_the_configuration(open_lab: Open) -> None:
 
 @pytest.mark.parametrize("genuine", KINDS)
 def test_a_virtual_device_is_in_the_zone_of_its_interface(open_lab: Open, genuine: bool) -> None:
-    """What clients send to the virtual MAC comes in by it; also after fw4 has loaded its table anew."""
+    """Packets for the virtual MAC come in by the virtual device; also after fw4 has loaded its table anew."""
 
     def daemon(number: int) -> Fw4Tandem:
         lan, wan = fw4_instances()

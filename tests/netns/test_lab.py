@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The laboratory itself: it is what it says, and it leaves nothing behind."""
+"""The laboratory itself: its networks are as declared, and it leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def net(request: pytest.FixtureRequest) -> Iterator[NatPair]:
 
 @pytest.fixture
 def opened() -> Iterator[Callable[..., object]]:
-    """Opens something in a namespace, and closes it after the test."""
+    """Open something in a namespace, and close it after the test."""
     things: list[object] = []
 
     def open_(where: str, make: Callable[[], object]) -> object:
@@ -354,7 +354,7 @@ def with_tail(entry: Entry, **values: bytes) -> Entry:
 
 
 def nat(body: bytes) -> bytes:
-    """What a TCP connection goes by: its state and its translation."""
+    """The parts on which a TCP connection depends: its state and its translation."""
     return body[7:18]
 
 
@@ -420,7 +420,7 @@ def test_a_dump_can_be_deleted(where: str, opened) -> None:
 
 
 def test_the_loop_goes_on_during_a_restore(where: str, opened) -> None:
-    """What is due in the meantime waits for one step at the most, however long that takes."""
+    """A timer that is due in the meantime waits for one step at the most, however long the restore takes."""
     restorer = opened(where, Restorer)
     loop, period, steps, adverts = Loop(), 10 * MILLISECOND, [], []
 

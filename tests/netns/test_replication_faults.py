@@ -130,7 +130,7 @@ def test_preemption_waits_until_in_step_and_loses_nothing(open_lab: Open) -> Non
 
 
 def test_who_preempts_has_everything_in_its_kernel_before(open_lab: Open) -> None:
-    """What it had to put there would be missed: the other one gives the addresses up at once."""
+    """Connections that came later would be missed: the other router gives the addresses up at once."""
     lab = open_lab(SeedLab(partial(synced, advert_s=0.05, preempt=True, preempt_sync_timeout="60")))
     active, backup = preferred(lab)
     udp_flows(lab.client, 20_000)
@@ -146,7 +146,7 @@ def test_who_preempts_has_everything_in_its_kernel_before(open_lab: Open) -> Non
 
 
 def test_a_router_that_was_cut_off_waits_as_well(open_lab: Open) -> None:
-    """It was in step once, and is not any more."""
+    """The router was in step earlier, and is not in step now."""
     lab = open_lab(SeedLab(partial(synced, preempt=True, preempt_sync_timeout="60")))
     active, backup = preferred(lab)
     failover(lab, active)
@@ -291,7 +291,7 @@ def test_an_impostor_at_the_peers_address(open_lab: Open, talk: Callable[[socket
 
 
 def recorded(capture: Capture, source: str) -> list[bytes]:
-    """What the router at this address said on each connection of a capture, with most of it first."""
+    """The router's bytes on each connection of a capture, the longest first."""
     found: dict[str, bytearray] = {}
     fields = capture.fields(f"ip.src == {source} && tcp.len > 0", "tcp.stream", "tcp.payload")
     for stream, payload in fields:
@@ -300,7 +300,7 @@ def recorded(capture: Capture, source: str) -> list[bytes]:
 
 
 def test_a_recorded_session_is_no_use(open_lab: Open) -> None:
-    """Everything that the backup said is said once more, whoever connects: it opens no session."""
+    """All bytes that the backup sent are sent once more, to whoever connects: they open no session."""
     lab = open_lab(SeedLab(synced))
     with Capture(lab, "lan", filter="tcp port 3780") as capture:
         active, backup = started(lab)

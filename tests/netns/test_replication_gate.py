@@ -282,8 +282,8 @@ def test_connections_pass_when_the_gate_is_killed(lab: SeedLab) -> None:
     active = _active(lab)
     _connect(lab)
     gate = _gate_pid(active)
-    lab.other(active).freeze()  # else it takes over
-    os.kill(active.pid, signal.SIGSTOP)  # else there is another gate in time for what the server repeats
+    lab.other(active).freeze()  # otherwise it takes over
+    os.kill(active.pid, signal.SIGSTOP)  # otherwise there is another gate in time for what the server repeats
     try:
         os.kill(gate, signal.SIGKILL)
         _connect(lab, 5)
@@ -321,7 +321,7 @@ def test_a_gate_that_hangs_is_ended(lab: SeedLab) -> None:
 
 def test_a_daemon_that_hangs_costs_the_timeout(lab: SeedLab) -> None:
     active = _active(lab)
-    lab.other(active).freeze()  # else it takes over, which on a loaded machine is before the echo is back
+    lab.other(active).freeze()  # otherwise it takes over, on a loaded machine before the echo is back
     os.kill(active.pid, signal.SIGSTOP)
     try:
         [took] = _connect(lab)

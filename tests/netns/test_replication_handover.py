@@ -70,7 +70,7 @@ def ask_failover(router: Router) -> None:
 
 @pytest.mark.parametrize("event", [failover, term, wan_loss], ids=lambda event: event.__name__)
 def test_flows_of_the_last_moment_arrive(open_lab: Open, event: Event) -> None:
-    """What is to happen is there before any of the events has been read.
+    """The flows and the end of the role come before the daemon has read any of the events.
 
     The freeze must be over before the peer takes the router for dead, also on a slow machine.
     """

@@ -83,7 +83,7 @@ def test_nonsense_of_a_peer_that_knows_the_secret(open_lab: Open) -> None:
         before = [transitions(lab.r2)]
         foolish(lab.r1, 15, chance)
         with suppress(OSError), Rogue(lab.r1, ADDRESS, SECRET) as rogue:
-            rogue.say((ACK, 0, b""))  # what chance makes need not be malformed
+            rogue.say((ACK, 0, b""))  # random records need not be malformed
         flows.all_go_on()
         assert [transitions(lab.r2)] == before and lab.r2.all_in("MASTER")
         counters = sync(lab.r2)["channel"]["counters"]

@@ -50,6 +50,6 @@ def survive(lab: SeedLab, *events: Event) -> None:
 
 
 def test_all_survive_ten_failovers_in_a_row(open_lab: Open) -> None:
-    """Whatever happens to the active router, and on the way back; then one on top of the other."""
+    """Connections survive each fault, and the way back; then one fault on top of the other."""
     there_and_back = [one for event in (power_loss, wan_loss, term, lan_loss) for one in (event, failover)]
     survive(open_lab(SeedLab(synced)), *there_and_back, term, power_loss)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A backup's kernel is kept equal to what is held; a dump does not undo what events told. Real tables."""
+"""The mirror keeps a backup's kernel equal to the held table; a dump does not undo events. Real tables."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Backup:
         self.caches[peer].apply_all(records, self.loop.now())
 
     def second(self, times: int = 1) -> None:
-        """What is done once a second, `times` over; until all of it is done."""
+        """Do `times` seconds' work of the mirror, and wait until all of it is done."""
         for _ in range(times):
             netns.enter(self.where, self.mirror.work)
             self.until(self.idle)
@@ -219,7 +219,7 @@ def test_a_table_that_was_flushed_is_there_again(backup: Backup) -> None:
 
 
 def test_what_is_noted_is_not_lacking(backup: Backup) -> None:
-    """What comes while everything is put there is noted as changed, and may be in the kernel or not."""
+    """A flow that comes during the walk is noted as changed, and may be in the kernel or not."""
     backup.hold(NEW, flows(100))
     backup.second()
     backup.journal.unsure = True
@@ -302,7 +302,7 @@ def test_what_the_first_table_says_of_a_flow_counts(where: str) -> None:
 
 
 def test_no_step_looks_through_all_that_was_noted(where: str) -> None:
-    """What the active tells waits while a step goes on: 20,000 new flows a second cost 3 ms at once."""
+    """The active router's records wait during a step: 20,000 new flows a second cost 3 ms at once."""
     backup = Backup(where, peers=2)
     backup.second()
     looks = 0
@@ -351,7 +351,7 @@ def test_the_active_s_kernel_is_left_alone(backup: Backup) -> None:
 
 
 class Told(list[Record]):
-    """What was pushed."""
+    """The records that were pushed."""
 
 
 @pytest.fixture
@@ -420,7 +420,7 @@ def test_what_is_told_once_stays_as_long_as_the_kernel_has_it(
 
 
 def test_what_packets_of_this_router_use_is_left_there(where: str) -> None:
-    """What had packets before the survey and none since goes; nothing goes before."""
+    """An entry with packets before the survey and none since is deleted; none is deleted earlier."""
     netns.write_sysctls(where, {"netfilter/nf_conntrack_acct": 1})
     netns.ip_batch(["link set lo up"], where)
     netns.run(["ip", "netns", "exec", where, "nft", "-f", "-"], stdin=TRACK)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Options of `conntrack_sync` end to end: filters, settings of the kernel, what is said of it."""
+"""Options of `conntrack_sync` end to end: filters, settings of the kernel, and the status."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def flows(lab: SeedLab, router: Router, stack: ExitStack) -> None:
 
 
 def listed(router: Router, peer: str | None) -> list[str]:
-    """The flows in a table by their names; of what the router itself says, only what `flows` has made."""
+    """The flows in a table by their names; of the router's own flows, only those of `flows`."""
     names, cursor = [], "0"
     while cursor is not None:
         which = {"peer": peer} if peer else {}

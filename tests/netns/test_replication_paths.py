@@ -52,7 +52,7 @@ def with_cable(**options: str) -> SeedLab:
 def test_the_lan_takes_over_from_a_dead_cable(open_lab: Open) -> None:
     """One bulk more, no role changes, and nothing is lost when the router dies after that."""
     lab = open_lab(with_cable())
-    for router in lab.routers:  # one after the other: else the LAN may be the first to answer, for a while
+    for router in lab.routers:  # one by one: otherwise the LAN may be the first to answer, for a while
         router.start()
         router.wait_started()
     active, backup = settle(lab)

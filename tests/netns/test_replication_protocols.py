@@ -141,7 +141,7 @@ def echo(lab: SeedLab) -> Check:
                 return int(struct.unpack_from("!H", packet, 24)[0])
 
     def ids() -> list[int]:
-        """What the server sees of each ping, the second client's first."""
+        """The server's view of each ping, the second client's first."""
         seen = []
         for client in clients[::-1]:
             for _ in range(10):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is not TCP, UDP or ICMP, and what an entry has beside its addresses, goes on through the other router.
+"""Other protocols than TCP, UDP and ICMP, and marks, labels and zones, go on through the other router.
 
 The firewall lets nothing in from the WAN that is not known, and translates only what begins in the LAN: a
 packet of the server that arrives has met its entry.

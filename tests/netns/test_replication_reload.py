@@ -152,7 +152,7 @@ def test_the_guarantee_is_switched_on_and_off(open_lab: Open) -> None:
 
 
 def test_an_address_that_the_router_gets_later_is_its_own(open_lab: Open) -> None:
-    """What the router itself says from there is nobody else's connection."""
+    """The router's own packets from that address belong to no other host's connection."""
     lab = open_lab(SeedLab(synced))
     active, _ = started(lab)
     active.ip("address add 192.168.0.99/24 dev eth0.2")

@@ -98,7 +98,7 @@ def lab() -> Iterator[NatLab]:
 
 
 class Replica:
-    """What a backup would know, from the events of the router."""
+    """The table of a backup, made from the events of the router."""
 
     def __init__(self, lab: NatLab) -> None:
         self.conntrack = Conntrack(lab.router)
@@ -121,7 +121,7 @@ class Replica:
         assert not self.cache.invalid
 
     def dumped(self) -> Cache:
-        """What a dump says, in a table of its own."""
+        """A dump, in a table of its own."""
         cache = Cache(1000, 1 << 20)
         for message in self.conntrack.dump() + self.conntrack.dump(2):
             record = self.parser.parse(message)
@@ -135,7 +135,7 @@ class Replica:
         return iterate(self.builder.chunks(entries, 1, 7440))
 
     def move(self, lab: NatLab, cache: Cache | None = None, more: str = "") -> None:
-        """The table is lost, with the rules that made it, and restored from what is known."""
+        """Flush the table and the rules that made it, and restore the table from the replica."""
         before = self.conntrack.list()
         lab.rules(more=more)
         self.conntrack.flush()
@@ -215,7 +215,7 @@ def test_icmp_goes_on(lab: NatLab, v6: bool, translated: bool) -> None:
 
 
 def test_other_protocols_and_attributes(lab: NatLab) -> None:
-    """What isn't TCP, UDP or ICMP; marks, zones, labels. Compared with the original in a fresh namespace."""
+    """Rarer protocols; marks, zones, labels. Compared with the original in a fresh namespace."""
     replica = Replica(lab)
     lab.rules(post=SNAT4, more=MORE)
     other_packets(lab)

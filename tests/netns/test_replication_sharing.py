@@ -109,7 +109,7 @@ def share(lab: SeedLab) -> bool:
 
 
 def name_of(router: Router) -> str:
-    """What the router calls its peer."""
+    """The router's name for its peer."""
     return str(peer(router)["name"])
 
 
@@ -168,7 +168,7 @@ def test_each_takes_over_from_the_other_and_gives_back(lab: SeedLab) -> None:
 
 
 def test_timeouts_that_ran_down_beside_the_other_router_are_set_anew(lab: SeedLab) -> None:
-    """What it knows already of the other one's connections is not put there once more."""
+    """The kernel's copies of the other router's connections are not written once more."""
     r1, r2 = lab.routers
     r2.power_off()
     has_both(lab, r1)

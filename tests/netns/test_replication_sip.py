@@ -82,7 +82,7 @@ def listed(router: Router) -> str:
 
 
 def test_a_registered_telephone_can_be_called(open_lab: Open) -> None:
-    """What the answer to a REGISTER changes of an expectation, and when it is prolonged, no event says."""
+    """No event tells how the answer to a REGISTER changes an expectation, or when it is prolonged."""
     lab = open_lab(SeedLab(partial(synced, rules=SIP)))
     active, backup = started(lab)
     telephone = Telephone(lab)

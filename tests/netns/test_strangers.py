@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A pair with an authenticated channel: strangers move no role, and conntrack does not see what it says."""
+"""A pair with an authenticated channel: strangers move no role, and conntrack sees no packet of the pair."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def lan(router: Router) -> dict[str, Any]:
 
 
 def ignored(router: Router) -> int:
-    """How many adverts of strangers it has ignored."""
+    """How many adverts of strangers the router has ignored."""
     return int(lan(router)["counters"].get("strangers_ignored", 0))
 
 
 def tracked(router: Router) -> list[str]:
-    """What connection tracking knows of adverts and of the channel."""
+    """The entries of adverts and of the channel in connection tracking."""
     lines = router.exec("conntrack", "-L").splitlines()
     return [line for line in lines if "port=3780" in line or line.split()[:2] == ["unknown", "112"]]
 

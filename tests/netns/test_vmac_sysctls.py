@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a virtual MAC address does to a LAN, with the settings of `tandem.effects.vmac` and without.
+"""The effect of a virtual MAC address on a LAN, with the settings of `tandem.effects.vmac` and without.
 
 Two routers with the same macvlan (192.168.1.2 active, .3 backup) and a client on one switch; arping
 and ping ask, tshark reads what went over the client's cable.
@@ -78,7 +78,7 @@ class Wire(Lab):
             self.client.exec("arping", "-q", "-c", "1", "-w", "5", "-b", "-I", "eth0", address)
 
     def capture(self) -> Capture:
-        """What goes over the client's cable."""
+        """Capture the packets on the client's cable."""
         return Capture(self, self.client.cable("eth0"), filter="arp or ip6 or icmp")
 
     def flap(self) -> None:

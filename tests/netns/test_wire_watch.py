@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is wrong on the wire is in the log and in `health` of a running pair."""
+"""Faults on the wire are in the log and in `health` of a running pair."""
 
 from __future__ import annotations
 

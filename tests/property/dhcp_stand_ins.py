@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What stands around a DHCP gateway that is played through without a loop and without nftables."""
+"""Stand-ins for the loop and for nftables, around a simulated DHCP gateway."""
 
 from __future__ import annotations
 

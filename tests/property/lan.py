@@ -88,7 +88,7 @@ class Checked:
         return self._checked(before, slept, actions, now, False)
 
     def _restored(self, actions: list[Action], now: int) -> list[Action]:
-        """What was to be restored is there at once."""
+        """Connections that are to be restored are there at once."""
         asked = any(isinstance(action, Restore) for action in actions)
         return actions + self.group.handle(Restored(), now) if asked else actions
 
@@ -156,7 +156,7 @@ class Checked:
 
 @dataclass
 class Wire:
-    """What one LAN does to frames, now."""
+    """The harm that a LAN does to frames at present."""
 
     delay: tuple[int, int] = (20_000, 200_000)  # ns, least and most
     loss: float = 0.0
@@ -256,7 +256,7 @@ class Lan:
         self.tell(router, TrackerChanged("interface", f"eth{lan}", up))
 
     def tell(self, router: Router, event: Event) -> None:
-        """An event for every group of a router."""
+        """Give an event to every group of a router."""
         for checked in list(router.groups):
             self._handle(router, checked, event)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""blobmsg: what is written is read again, byte for byte what libubox writes, and garbage is a ValueError."""
+"""blobmsg: a written message can be read again and equals libubox's, and garbage is a ValueError."""
 
 from __future__ import annotations
 

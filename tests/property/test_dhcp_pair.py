@@ -2,7 +2,7 @@
 """Two routers and their dnsmasq, played through: nobody gets an address that somebody else still has.
 
 The clock, the channel, dnsmasq and its restarts are played; the lease files, and who still writes to
-a file that was replaced, are real. What a client believes is the truth that is checked.
+a file that was replaced, are real. The truth of this test is each client's belief about its address.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens at `when` (ns): a kind, a router, a LAN and a number that says how bad."""
+    """A fault at `when` (ns): a kind, a router, a LAN and a number that says how bad."""
 
     when: int
     kind: str

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Whatever stands in the files of other programs, importing them ends in a result or in errors with lines."""
+"""The import of any file of another program ends in a result, or in errors with lines."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def test_verdicts_are_those_of_a_model_that_remembers_everything(orders: list[tu
 
 
 def check(one: Neighbour, model: Model, now: int) -> None:
-    """The verdicts are the model's, and what they must never be."""
+    """The verdicts are the model's, and none contradicts the paths."""
     assert one.verdicts == {segment: model.verdict(segment, now) for segment in model.segments}
     speaking = {path for path in model.heard if model.speaks(path, now)}
     for segment, verdict in one.verdicts.items():

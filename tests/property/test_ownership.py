@@ -224,7 +224,7 @@ class World:
         assert {name for name, peer in self.owns.peers.items() if peer.up} == self.up
 
     def settle(self) -> None:
-        """Nothing more happens: whoever waits goes on, and what nobody holds leaves the kernel."""
+        """Nothing more happens: groups that wait go on, and entries that nobody holds leave the kernel."""
         for _ in range(300):
             self.write(100)
             self.happen("second", "P", 0)

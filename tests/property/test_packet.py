@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Any bytes give an Advertisement or a PacketError; what is encoded is what is decoded."""
+"""Any bytes give an Advertisement or a PacketError; an encoded advertisement decodes to itself."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class Pair:
         return [Transition("A", "MASTER", 100, why)]
 
     def take(self, actions: list[Action], now: int, ended: bool) -> None:
-        """Do what is wanted. `ended`: the wait may end now."""
+        """Carry out the actions. `ended`: the wait may end now."""
         for action in actions:
             match action:
                 case Restore():

@@ -105,7 +105,7 @@ def test_like_a_dict(changes: list[tuple[int, int, int, int] | str]) -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 200), st.booleans()), max_size=100), st.integers(0, 255))
 def test_slices_while_the_table_changes(changes: list[tuple[int, bool]], extra: int) -> None:
-    """What is there all the time comes once, whatever comes and goes meanwhile."""
+    """An entry that stays comes once, whichever others come and go meanwhile."""
     cache = Cache(10_000, 1 << 30)
     steady = {b"\0\0\4\6" + bytes((10, 1, 0, n)) + key(0)[8:] for n in range(100)}
     for name in steady:

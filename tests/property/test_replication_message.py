@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Any bytes give a record or None, the same by both ways; what is restored is what was known."""
+"""Any bytes give a record or None, the same by both ways; a restored flow equals the known one."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_garbage_never_raises(raw: bytes) -> None:
 
 @given(st.sampled_from(MESSAGES), st.data())
 def test_any_values_in_a_known_shape(raw: bytes, data: st.DataObject) -> None:
-    """What isn't a header may be anything; both ways agree."""
+    """Values outside of headers may be anything; both ways agree."""
     parser = Parser()
     parser.parse(raw)
     changed = bytearray(raw)
@@ -181,7 +181,7 @@ def test_bulk_is_one_by_one(flows: list[Entry], max_bytes: int, first: int, upda
 
 @given(entries(), st.binary(max_size=80), st.data())
 def test_what_a_peer_sends_is_refused_or_can_be_used(entry: Entry, junk: bytes, data: st.DataObject) -> None:
-    """Whatever `valid` lets through is merged, restored and deleted without an error."""
+    """A message that `valid` accepts is merged, restored and deleted without an error."""
     key, body = (bytearray(part) for part in entry)
     for part in (key, body):
         for _ in range(data.draw(st.integers(0, 2))):

@@ -50,7 +50,7 @@ class TwoRouters(RuleBasedStateMachine):
         self.follow()
 
     def heard(self, who: int) -> list[bytes]:
-        """What the other end has of the messages of `who` on this connection."""
+        """The messages of `who` on this connection that the other end has received."""
         events = self.link.ends[1 - who].events
         return [event.data for event in events if isinstance(event, Message)]
 

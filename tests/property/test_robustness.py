@@ -139,7 +139,7 @@ def histories(draw: st.DrawFn) -> tuple[Configuration, list[Step]]:
 
 
 def play(checked: Checked, steps: list[Step], now: int) -> list[Action]:
-    """What was done in all the steps, beginning at `now`."""
+    """Return the actions of all the steps, beginning at `now`."""
     actions: list[Action] = []
     for step in steps:
         if isinstance(step, tuple):
@@ -161,7 +161,7 @@ def test_any_history_keeps_the_invariants(
     (settings, instances), steps = history
     now = 1_000_000_000
     checked = Checked(settings, instances, patience)
-    if settled:  # else the steps have to bring it there
+    if settled:  # otherwise the steps have to bring it there
         for track in checked.group.tracking.tracks:
             checked.handle(TrackerChanged(track.kind, track.name, not track.reverse), now)
         for instance in instances:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What several unit tests ask for."""
+"""Fixtures of several unit tests."""
 
 from __future__ import annotations
 

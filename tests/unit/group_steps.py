@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the tests of sync groups share: groups of one to four members, and what all members do at a step."""
+"""Shared parts of the tests of sync groups: groups of one to four members, and their actions at each step."""
 
 from __future__ import annotations
 

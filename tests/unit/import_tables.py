@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Tables of what the importer makes of a line of another program: data/import_tables/.
+"""Tables of the importer's result for a line of another program: data/import_tables/.
 
 A table is a text. A line in brackets says how the lines below it are read; each of these is
 

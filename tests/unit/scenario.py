@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the tests of the pure core share: short constructors and a hand on the clock."""
+"""Shared parts of the tests of the pure core: short constructors, and a clock that the test sets."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ PRESENT, TAG, ETHERTYPE = 0xFFFFF000 + 48, 0xFFFFF000 + 44, 0xFFFFF000  # SKF_AD
 
 
 def passes(packet: bytes, ethertype: int, present: int, tag: int) -> bool:
-    """What the kernel makes of the filter: `tag` is skb->vlan_tci, which may hold something old."""
+    """The kernel's verdict by the filter: `tag` is skb->vlan_tci, which may hold something old."""
     ancillary = {PRESENT: present, TAG: tag, ETHERTYPE: ethertype}
     program = [struct.unpack_from("=HBBI", PROGRAM, at) for at in range(0, len(PROGRAM), 8)]
     place, register = 0, 0

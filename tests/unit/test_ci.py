@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What CI makes of tests that fail once: they are named, and more than two fail it."""
+"""CI names the tests that fail once, and more than two of them fail the run."""
 
 from __future__ import annotations
 

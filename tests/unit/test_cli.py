@@ -190,7 +190,7 @@ def install(monkeypatch: pytest.MonkeyPatch, name: str, **members: object) -> No
 
 @pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch) -> dict[str, types.SimpleNamespace]:
-    """What loading a file gives, by path."""
+    """The results of loading a file, by path."""
     files: dict[str, types.SimpleNamespace] = {}
     install(monkeypatch, "tandem.config.load", load_file=files.__getitem__)
     install(monkeypatch, "tandem.config.effective", render=lambda config: f"config {config}\n")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The table of commands: what serves it is there, and shells complete what it says."""
+"""The table of commands: every handler exists, and shells complete every word."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_daemon_does_not_load_the_table() -> None:
 
 
 def completed(*words: str, path: str = "/usr/bin:/bin") -> list[str]:
-    """What bash offers for the last word."""
+    """Bash's completions of the last word."""
     program = (
         f'. {COMPLETION}; COMP_WORDS=(tandem "$@"); COMP_CWORD=$#;'
         ' _tandem tandem "${COMP_WORDS[-1]}" "${COMP_WORDS[-2]}"; printf "%s\\n" "${COMPREPLY[@]}"'

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The section conntrack_sync: what good ones mean, and where secrets may be and may not show."""
+"""The section conntrack_sync: the settings that it gives, and where secrets may and may not show."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Bad configurations by the dozen with their exact messages, and what must never happen."""
+"""Wrong configurations by the dozen with their exact messages, and results that must never come."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What good configurations mean."""
+"""The settings that correct configurations give."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The reader of UCI syntax, against what libuci's file.c does with the same text."""
+"""The reader of UCI syntax gives the same as libuci's file.c for the same text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tandem.config import uci
 
 
 def values(text: str) -> list[str]:
-    """What option o of the only section holds."""
+    """The values of option o in the only section."""
     document = uci.read("config s\n" + text, "f")
     assert [str(problem) for problem in document.errors] == []
     return [value.text for value in document.sections[0].options["o"].values]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Leases between two routers: what is said, what is understood, and what happens when there is no room."""
+"""Leases between two routers: the messages, their bounds, and a channel without room."""
 
 # ruff: noqa: E501
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The guard of DHCP against a kernel that is played: what is sent when, and what is told when it fails."""
+"""The guard of DHCP with a fake kernel: which batches it sends when, and how it reports a failure."""
 
 from __future__ import annotations
 

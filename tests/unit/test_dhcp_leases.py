@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Leases as lines, and the table that routers share: what wins, what stays, what can't get in."""
+"""Leases as lines, and the table that routers share: which lease wins, which stays, which is refused."""
 
 from __future__ import annotations
 

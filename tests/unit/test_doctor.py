@@ -309,7 +309,7 @@ def test_nothing_is_started_after_the_end(channel: Channel) -> None:
 
 
 def found(router: RouterFacts) -> dict[str, str]:
-    """What each check found, and its advice."""
+    """The findings of each check, with its advice."""
     return {finding.check: f"{finding.what} -> {finding.advice}" for finding in examine(router)}
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The exchange of connections between two active routers: what is merged when, and who is told."""
+"""The exchange of connections by two active routers: when tables are merged, and which groups are told."""
 
 from __future__ import annotations
 

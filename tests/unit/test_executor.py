@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The executor does what core says, in that order: what each action makes of netlink, nftables and guards."""
+"""The executor carries out core's actions in order: the calls of netlink, nftables and guards for each."""
 
 from __future__ import annotations
 

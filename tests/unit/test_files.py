@@ -32,7 +32,7 @@ def test_an_ordinary_file(tmp_path: Path) -> None:
 
 @pytest.fixture(params=["link", "dangling link", "pipe", "directory"])
 def trap(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """Something else in the place of a file; what a link leads to must stay as it is."""
+    """Something else in the place of a file; the file that a link leads to must stay as it is."""
     place = tmp_path / "place"
     (tmp_path / "precious").write_text("precious\n")
     if request.param == "pipe":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What OpenWrt's firewall is told to let in. On a real one: tests/netns/test_fw4.py."""
+"""The packets that OpenWrt's firewall must accept. With a real firewall: tests/netns/test_fw4.py."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Copies of fw4's rules for virtual devices: what a table lacks. On the genuine fw4: tests/netns."""
+"""Copies of fw4's rules for virtual devices: which of them a table lacks. On the genuine fw4: tests/netns."""
 
 from __future__ import annotations
 

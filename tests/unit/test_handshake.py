@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The life of a session: each row of the table happens, and does what it says."""
+"""The life of a session: each row of the table happens, with its actions."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a stranger on the LAN can bring about with forged adverts, and what not."""
+"""Forged adverts of a stranger on the LAN: the harm that they can do, and the harm that they cannot do."""
 
 from __future__ import annotations
 

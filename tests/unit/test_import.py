@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`tandem import`: other programs' files, what becomes of them, and what is said about the rest."""
+"""`tandem import`: the result for other programs' files, and the messages about the rest."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.unit.importing import Imported, instance
 DATA = Path(__file__).parent / "data" / "import"
 
 
-# What bash makes of them.
+# The expansion of bash.
 @pytest.mark.parametrize(
     ("pattern", "expected"),
     [
@@ -107,7 +107,7 @@ class TestOutput:
 
 
 class TestMessages:
-    """What has no equivalent: file, line, what stands there, and why."""
+    """Messages about lines without an equivalent: file, number, text, and the reason."""
 
     @pytest.mark.parametrize(
         ("text", "expected"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the importer reads at most of a configuration; one more is refused with its line."""
+"""The bounds of a configuration that the importer reads; one item more is refused with its line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.unit.importing import Imported, instance
 
 
 def expanded(text: str, include: expand.Include = expand.no_include) -> tuple[list[str], list[str]]:
-    """The effective lines, and what is wrong."""
+    """The effective lines, and the errors."""
     found = expand.Expansion(text, "file", "r1", include)
     lines = [line.text for line in found]
     return lines, [problem.reason for problem in found.problems]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Whole imports, as files in data/import_cases/: what stands there, all that is said, and the whole result.
+"""Whole imports, as files in data/import_cases/: the input, every message, and the whole result.
 
 A case consists of parts, each under a line `== NAME`: `arguments` of the command, the files, then `said`
 (standard error) and `result` (standard output). A message that changes, changes here too.
@@ -30,7 +30,7 @@ def parts(path: Path) -> dict[str, str]:
 
 
 def imported_case(imported: Imported, found: dict[str, str]) -> tuple[str, str]:
-    """What the import says and writes."""
+    """The messages of the import, and its result."""
     files = {name.replace(".", "_"): text for name, text in found.items() if "." in name}
     imported.run(*found.get("arguments", "").split(), **files)
     directory = f"{imported.directory}/"

@@ -174,7 +174,7 @@ class TestStatus:
 
 
 class TestValues:
-    """What keepalived cuts, rounds or ignores."""
+    """Values that keepalived cuts, rounds or ignores."""
 
     @pytest.mark.parametrize(
         ("lines", "field", "expected"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What becomes of each word, value and line of keepalived.conf, as tables in data/import_tables/.
+"""The importer's result for each word, value and line of keepalived.conf: data/import_tables/.
 
 The values are those of keepalived 2.2.7; tests/interop/test_import.py compares many of them with the program.
 """

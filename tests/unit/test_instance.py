@@ -2,8 +2,8 @@
 """One virtual router in no sync group: the transition table of RFC 9568 section 6.4, and how it starts.
 
 Every time is a literal in ns. In the table adverts are 2 s apart, so that the skew of version 2
-(156/256 of a second) and that of version 3 (156/256 of the interval) differ. What hangs on the timers
-and on other routers: test_instance_election.py; faults and reloads: test_instance_faults.py.
+(156/256 of a second) and that of version 3 (156/256 of the interval) differ. Timers and other
+routers: test_instance_election.py; faults and reloads: test_instance_faults.py.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ EVENTS: dict[str, Callable[[int, int], Event]] = {
     "restored": lambda v, f: Restored(),
     "synchronised": lambda v, f: Synchronised(True),
     "partner": lambda v, f: Partner(known=True, in_step=True),
-    "reunited": lambda v, f: Reunited(),  # with a router that was not heard; else see test_reunion.py
+    "reunited": lambda v, f: Reunited(),  # with a router that was not heard; otherwise see test_reunion.py
     "standby": lambda v, f: Standby(),
     "resume": lambda v, f: Resume(),
     "stop": lambda v, f: Stop(),
@@ -115,7 +115,7 @@ EVENTS: dict[str, Callable[[int, int], Event]] = {
 
 
 class Row(NamedTuple):
-    """What follows: the new role, the actions, and the next deadline in ns after the event."""
+    """The result of an event: the new role, the actions, and the next deadline in ns after the event."""
 
     role: Role
     actions: list[Action]

@@ -246,7 +246,7 @@ def goes_on(group: SyncGroup, now: int) -> bool:
 
 @pytest.mark.parametrize("priority", [100, 255])
 def test_who_has_failed_does_not_preempt(priority: int) -> None:
-    """Else it takes the role, fails and gives it back for ever, and each time nobody is the gateway."""
+    """Otherwise a router takes the role and fails for ever, and each time nobody is the gateway."""
     group = active(sync_group(instance(priority=priority)))
     assert goes_on(group, probation(group))
 

@@ -68,7 +68,7 @@ CALLS: list[tuple[int, tuple[Any, ...], dict[str, Any]]] = [
 
 
 def outcome(kind: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-    """What comes of making an object and asking it all; the kind of error when there is one."""
+    """The result of making and using an object; the kind of error when there is one."""
     try:
         made = kind(*arguments, **named)
     except TypeError:

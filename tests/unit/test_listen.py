@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the listeners make of packets: adverts, ARP replies, router advertisements, DHCPv6."""
+"""The listeners' reading of packets: adverts, ARP replies, router advertisements, DHCPv6."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_no_whole_packet_of_ipv4(data: bytes) -> None:
     ("field", "is_fragment"), [(0, False), (0x4000, False), (0x2000, True), (0x1FFF, True), (1, True)]
 )
 def test_fragments(field: int, is_fragment: bool) -> None:
-    """Don't Fragment is none; More Fragments and every offset are."""
+    """Don't Fragment marks no fragment; More Fragments and every offset mark one."""
     found = take_apart(ipv4(b"x", fragment=field), 4)
     assert found is not None and found.fragment == is_fragment
     assert (verdict(found, CONFIG, [LAN]) == "fragment: judged when it is whole") == is_fragment

@@ -31,7 +31,7 @@ class Clock:
 
 
 def test_a_loop_that_is_always_busy_sleeps_in_time() -> None:
-    """Else RLIMIT_RTTIME ends the daemon in the midst of 100,000 connections."""
+    """Otherwise RLIMIT_RTTIME ends the daemon in the midst of 100,000 connections."""
     loop = Loop()
 
     def work(now: int) -> None:

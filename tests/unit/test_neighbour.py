@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is known of a neighbour: its connections, and whether it is there as seen on each segment."""
+"""A neighbour: its connections, and its verdict for each segment; both tables row by row."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class FakeLoop:
 
 
 class FakeBus:
-    """ubusd and netifd: `networks` is what it knows, None: it is not there."""
+    """ubusd and netifd: `networks` are those that netifd knows; None: ubusd is not there."""
 
     def __init__(self) -> None:
         self.connected = True

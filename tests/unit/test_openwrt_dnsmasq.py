@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the planner finds out about dnsmasq on a router, and what it makes of it."""
+"""The planner's facts about dnsmasq on a router, and the plan that it makes of them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Whose an entry of a backup's kernel is: what the counters, the TCP flags and the status say."""
+"""The owner of an entry in a backup's kernel, by its counters, TCP flags and status."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Whose connections are whose: every row of the tables, and the stories that they make up."""
+"""Ownership of connections: every row of the tables, and the stories that the rows make up."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ GONE = Closed("dead")
 
 
 def nothing() -> None:
-    """What a merge is asked with."""
+    """The callback of a merge."""
 
 
 class Scene:
@@ -100,7 +100,7 @@ class Scene:
         return self.owns.demoted(self.now)
 
     def after(self, ns: int) -> list[Action]:
-        """Time passes; what the deadline brings."""
+        """Let time pass, and return the actions of the deadline."""
         self.now += ns
         return self.owns.timer(self.now)
 

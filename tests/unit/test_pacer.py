@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The journal, and the pacer that works through it: what the kernel gets, what it loses, and how soon."""
+"""The journal, and the pacer that works through it: which entries the kernel gets and loses, and how soon."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Scene:
         return len(self.kernel), self.most
 
     def write(self, most: int = 1000) -> list[Round]:
-        """Do what there is to do."""
+        """Do the rounds that there are, `most` of them at most."""
         done: list[Round] = []
         while len(done) < most and (found := self.pacer.next_round(self.size(), self.ready)):
             done.append(found)

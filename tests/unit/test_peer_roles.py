@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Who would take over, as the neighbours say, and who is active as well."""
+"""The states that neighbours say: which of them would take over, and which is active as well."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tandem.core.timers import SECOND
 
 
 class Side:
-    """What one router knows of the others."""
+    """One router's knowledge of the others."""
 
     def __init__(self, states: dict[str, str], *others: str) -> None:
         self.known = Neighbours()

@@ -102,7 +102,7 @@ def reached(phase: Phase) -> tuple[Promotion, Members]:
 @pytest.mark.parametrize("phase", (IDLE, *PHASES, SERVING), ids=lambda phase: phase.name)
 @pytest.mark.parametrize("cue", Cue)
 def test_every_cue_in_every_phase(phase: Phase, cue: Cue) -> None:
-    """What the table has not changes nothing; from what it has, phases follow up to one that waits."""
+    """A cue without a row changes nothing; after a row, phases follow up to one that waits."""
     promotion, group = reached(phase)
     match cue:
         case Cue.BEGIN:

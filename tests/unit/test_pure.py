@@ -84,7 +84,7 @@ def _own(path: Path) -> frozenset[str]:
 
 
 def reached(path: Path, seen: set[Path]) -> set[str]:
-    """What `path` imports, and what Tandem's own modules among that import."""
+    """The imports of `path`, and those of Tandem's own modules among them."""
     if path in seen or path in DOORS:
         return set()
     seen.add(path)

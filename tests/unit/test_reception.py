@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How many adverts are read; what the kernel's filters do is in tests/netns/test_vrrp_socket.py."""
+"""How many adverts are read; tests/netns/test_vrrp_socket.py tests the kernel's filters."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What ctnetlink.py and writer.py do where the kernel can't, or answers oddly."""
+"""ctnetlink.py and writer.py with a kernel that cannot do its part, or answers oddly."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The gate without packets: which flow one belongs to, how long it is held, and what the daemon answers."""
+"""The gate without packets: which flow a packet belongs to, how long it is held, and the daemon's answers."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Captured messages: what they say, and what restores them."""
+"""Captured messages: the records that they give, and the messages that restore them."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_restored_from_a_dump(case: str, raw: bytes) -> None:
 
 
 def test_captured_messages_come_in_the_order_of_this_machine() -> None:
-    """What the other tests here are worth on a big-endian one."""
+    """The other tests here depend on the order of the vectors on a big-endian machine."""
     for _, raw in vectors():
         little = reordered(raw, NATIVE, "<")
         big = reordered(raw, NATIVE, ">")

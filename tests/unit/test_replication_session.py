@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The peer protocol: handshake, harm on the way, nonsense of who knows the secret, limits of time."""
+"""The peer protocol: handshake, harm on the way, nonsense of a peer that has the secret, limits of time."""
 
 from __future__ import annotations
 

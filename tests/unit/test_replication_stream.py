@@ -361,7 +361,7 @@ def test_off_and_on_before_anything_was_sent() -> None:
 
 
 def test_a_source_that_gets_ready_makes_no_slow_bulk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the next one would wait nine times as long as the source took."""
+    """Otherwise the next bulk would wait nine times as long as the source took."""
     link = pair({}, {})
     left, right = link.ends
     left.own.apply_all([new(number) for number in range(100)])
@@ -383,7 +383,7 @@ def test_a_source_that_gets_ready_makes_no_slow_bulk(monkeypatch: pytest.MonkeyP
 
 
 def test_filters_may_change_as_often_as_an_administrator_likes() -> None:
-    """What the peer asks for again and again comes more and more seldom; what we repeat does not."""
+    """A bulk that the peer asks for again and again comes ever more seldom; one that we repeat does not."""
     link = pair({}, {})
     left = link.ends[0]
     left.session.stream_on(left.position, link.now)

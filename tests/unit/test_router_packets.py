@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the router makes of packets: whom it refuses, and where that is counted."""
+"""The reception of packets: which the router refuses, and how it counts them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Batches and the parsing of what the kernel says."""
+"""Batches, and the parsing of the kernel's answers."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""In a process of its own: what is set can't be taken back by everybody."""
+"""Scheduling, in a process of its own: not every user may undo the settings."""
 
 from __future__ import annotations
 

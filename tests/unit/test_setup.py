@@ -307,7 +307,7 @@ NETWORKS = st.lists(st.tuples(WORDS, st.lists(WORDS, max_size=2), st.booleans(),
     | st.tuples(NUMBERS | ANYTHING, WORDS | ANYTHING, NETWORKS | ANYTHING, WORDS, st.booleans(), WORDS, WORDS)
 )
 def test_a_whole_token_that_says_nonsense_is_refused(fields: object) -> None:
-    """Whatever the fields are, what comes out is a set-up that is right, or a reason."""
+    """A token with any fields gives a set-up that is right, or a reason."""
     with suppress(SetupError):
         invited = token.decode(token_of(fields))
         files.verify(token.accept(invited, networks(OTHER), "/etc/tandem/secret"), invited.secret)

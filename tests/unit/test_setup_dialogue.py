@@ -36,7 +36,7 @@ Networks of this router with a static address:
 
 
 class Screen(io.StringIO):
-    """What is shown; every answer must be asked for on a line that can be seen."""
+    """The lines on the screen; every answer must be asked for on a line that can be seen."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Answers(io.StringIO):
 def talk(
     answers: str, found: Networks | None = None, start: Setup | None = None, **options: Any
 ) -> tuple[Setup, str]:
-    """What comes of a dialogue, and what was on the screen."""
+    """The result of a dialogue, and the screen."""
     screen = Screen()
     dialogue = Dialogue(Answers(answers, screen), screen)
     result = interview(

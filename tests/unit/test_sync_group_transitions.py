@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The table of a sync group's transitions, each row reached by what happens to a group of two.
+"""The table of a sync group's transitions: events at a group of two reach each row.
 
 That nothing else changes a role is held by test_instance.py, with every event in every role.
 """

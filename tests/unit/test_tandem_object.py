@@ -30,7 +30,7 @@ class Call:
 
 
 def called(handler: Any, times: int) -> list[Call]:
-    """What came of so many calls, each of which the handler may fail."""
+    """The results of so many calls, each of which the handler may fail."""
     added = TandemObject(None, None, handler)  # type: ignore[arg-type]
     calls = [Call() for _ in range(times)]
     for call in calls:

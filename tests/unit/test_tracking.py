@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What trackers are worth, by keepalived.conf(5)."""
+"""The weights of trackers, by keepalived.conf(5)."""
 
 from __future__ import annotations
 

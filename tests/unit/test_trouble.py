@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is wrong between the routers, with literal times; and frames that say who has an address."""
+"""Faults between the routers, with literal times; and frames that say who has an address."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from tandem.effects.executor import SILENT, Executor
 
 
 class Quiet:
-    """Stands for everything that is not looked at here."""
+    """A stand-in for all parts that this test does not look at."""
 
     def __getattr__(self, name: str) -> Any:
         return lambda *_args, **_named: ()

@@ -66,7 +66,7 @@ def tree(data: bytes) -> dict[int, Any]:
 
 
 def pack(attributes: dict[int, Any]) -> bytes:
-    """What `tree` reads."""
+    """Attributes as bytes, which `tree` reads."""
     data = b""
     for kind, value in attributes.items():
         if isinstance(value, dict):
@@ -82,7 +82,7 @@ def with_attributes(message: bytes, attributes: dict[int, Any]) -> bytes:
 
 
 def translated(message: bytes) -> bytes:
-    """What a dump says of the entry that a restore message makes: its NAT is in the reply tuple."""
+    """The dump of the entry that a restore message makes: its NAT is in the reply tuple."""
     parts = tree(message[20:])
     for kind, address, ports in ((6, (2, 4), (3, 4, 7)), (13, (1, 3), (2,))):
         nat = parts.pop(kind, None)
