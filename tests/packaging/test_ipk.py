@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging import packages
+from tests.packaging import apk_packages, packages
 from tests.packaging.packages import REPOSITORY, Package
+
+strip = apk_packages.module("strip")
 
 FIELDS = {
     "Package": "tandem",
@@ -56,7 +58,28 @@ def test_every_file_is_in_exactly_one_package(built: dict[str, Package]) -> None
     for package in built.values():
         for path, content in package.files.items():
             source = "src" + path.removeprefix("/usr/lib/tandem") if "/usr/lib/" in path else "files" + path
-            assert content == (REPOSITORY / source).read_bytes(), path
+            if path.endswith(".py"):
+                assert content.decode() == strip.stripped((REPOSITORY / source).read_text()), path
+            else:
+                assert content == (REPOSITORY / source).read_bytes(), path
+
+
+def test_sources_lose_words_and_keep_meaning_and_lines() -> None:
+    source = (
+        "# SPDX-License-Identifier: GPL-2.0-or-later\n"
+        '"""What the module is."""\n\nfrom __future__ import annotations\n\n\n'
+        'class Error(Exception):\n    """Nothing\n    else."""\n\n\n'
+        "def text(x: int) -> str:  # a comment\n"
+        '    "Return it."\n    # another\n    if x:\n        return """a # no comment\n        b"""\n'
+        "    return '#'\n"
+    )
+    assert strip.stripped(source) == (
+        "# SPDX-License-Identifier: GPL-2.0-or-later\n\n\nfrom __future__ import annotations\n\n\n"
+        "class Error(Exception):\n ...\n\n\n\n"
+        "def text(x: int) -> str:\n\n\n"
+        ' if x:\n  return """a # no comment\n        b"""\n'
+        " return '#'\n"
+    )
 
 
 def test_owners_modes_and_times(built: dict[str, Package]) -> None:

@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Stands in for the packages feed's python3-package.mk. There, bytecode of the target's Python replaces
 # the sources. A feed for apk is one of one release, so the same happens here where this machine has that
-# Python. Without it, and for opkg, the sources are shipped, and the router compiles them.
+# Python. Without it, and for opkg, the sources are shipped, and the router compiles them. Sources and bytecode
+# are without docstrings and comments.
 
 PYTHON3_VERSION ?= 3.11
 PYTHON3_PKG_DIR := /usr/lib/python$(PYTHON3_VERSION)/site-packages
 TARGET_PYTHON := $(if $(filter apk,$(FORMAT)),$(shell python$(PYTHON3_VERSION) -c 'import sys; print(sys.executable)' 2>/dev/null))
 ifeq ($(TARGET_PYTHON),)
-Python3/CompileAll = :
+Python3/CompileAll = $(HOST_PYTHON) $(STANDALONE)/strip.py $(1)
 Python3/DeleteSourceFiles = :
 else
-Python3/CompileAll = PYTHONHASHSEED=0 $(TARGET_PYTHON) -m compileall -q -b -d / -s $(1) $(1)
+Python3/CompileAll = $(HOST_PYTHON) $(STANDALONE)/strip.py $(1) && PYTHONHASHSEED=0 $(TARGET_PYTHON) -m compileall -q -b -d / -s $(1) $(1)
 Python3/DeleteSourceFiles = $(FIND) $(1) -name '*.py' -delete
 endif
 
