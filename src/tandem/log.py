@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Hashable
 
 from tandem.core.budget import Budget
+from tandem.core.timers import SECOND
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,9 +32,8 @@ LEVELS = {"error": 3, "warning": 4, "info": 6, "debug": 7}  # syslog's severitie
 LINE_MAX = 1024  # characters; below PIPE_BUF bytes in any encoding, so a line is never torn
 _FACILITY = 3 << 3  # daemon
 
-_SECOND = 1_000_000_000
 _SUBSYSTEMS_MAX = 32  # subsystems with a budget of their own
-_CHANGES_BURST, _CHANGES_REFILL, _CHANGES_MAX = 6, 10 * _SECOND, 1024
+_CHANGES_BURST, _CHANGES_REFILL, _CHANGES_MAX = 6, 10 * SECOND, 1024
 
 
 def printable(text: str) -> str:
@@ -115,7 +115,7 @@ class RateLimiter:
     """
 
     def __init__(
-        self, period: int = 60 * _SECOND, keys: int = 256, burst: int = 30, refill: int = 2 * _SECOND
+        self, period: int = 60 * SECOND, keys: int = 256, burst: int = 30, refill: int = 2 * SECOND
     ) -> None:
         self._period = period
         self._keys = keys

@@ -38,6 +38,7 @@ from tandem.core.settings import Group, Instance
 from tandem.core.state import Role
 from tandem.core.strangers import Source, Strangers
 from tandem.core.sync_group import SyncGroup
+from tandem.core.timers import MILLISECOND
 from tandem.core.trouble import Trouble
 from tandem.core.virtual_router import VirtualRouter
 from tandem.effects.endpoint import Endpoint, text
@@ -51,7 +52,6 @@ from tandem.loop import TIMER_SLACK, Loop
 from tandem.plan.result import Plan, Template
 from tandem.scripts import Scripts
 
-MILLISECOND = 1_000_000
 TICK = Tick()
 SORT_PAUSE = 1_000 * MILLISECOND  # between two looks at which routers are known
 START_GRACE = 10_000 * MILLISECOND  # for interfaces and networks to come up when the router boots

@@ -18,6 +18,7 @@ import struct
 from collections.abc import Callable
 
 from tandem.conntrack.filter import Filter, checker, program
+from tandem.conntrack.message import CTA_MARK, CTA_STATUS, CTA_ZONE
 from tandem.effects.bpf import assemble, attach
 from tandem.effects.netlink import (
     NETLINK_NETFILTER,
@@ -59,7 +60,7 @@ _SOL_NETLINK, _ADD_MEMBERSHIP, _DROP_MEMBERSHIP = 270, 1, 2
 _NLMSG_DONE, _NLM_F_DUMP, _NLM_F_DUMP_INTR = 3, 0x300, 0x10
 
 _CT_GET, _CT_GET_STATS, _EXP_GET = 0x101, 0x105, 0x201  # nlmsg_type
-_CTA_STATUS, _CTA_MARK, _CTA_MARK_MASK, _CTA_ZONE, _CTA_STATUS_MASK = 3, 8, 21, 18, 26
+_CTA_MARK_MASK, _CTA_STATUS_MASK = 21, 26
 _STATS_ENTRIES, _STATS_MAX = 1, 2  # CTA_STATS_GLOBAL_*
 _HEADER = struct.Struct("=IHHII")
 _LENGTH_TYPE_FLAGS = struct.Struct("=IHH")
@@ -190,11 +191,11 @@ class Dump:
         self._socket = _open()
         body = bytes(({0: 0, 4: socket.AF_INET, 6: socket.AF_INET6}[family], 0, 0, 0))
         if mark is not None:
-            body += _be32(_CTA_MARK, mark[0]) + _be32(_CTA_MARK_MASK, mark[1])
+            body += _be32(CTA_MARK, mark[0]) + _be32(_CTA_MARK_MASK, mark[1])
         if zone is not None:
-            body += struct.pack("=HH", 6, _CTA_ZONE) + struct.pack("!HH", zone, 0)
+            body += struct.pack("=HH", 6, CTA_ZONE) + struct.pack("!HH", zone, 0)
         if status:
-            body += _be32(_CTA_STATUS, status) + _be32(_CTA_STATUS_MASK, status)
+            body += _be32(CTA_STATUS, status) + _be32(_CTA_STATUS_MASK, status)
         kind = _EXP_GET if expectations else _CT_GET
         try:
             self._socket.send(_request(kind, body, _NLM_F_DUMP))

@@ -23,6 +23,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from tandem.conntrack.message import CTA_HELP, CTA_PROTOINFO, CTA_STATUS, CTA_ZONE
 from tandem.effects.bpf import (
     ALL,
     AND,
@@ -60,7 +61,6 @@ SETTLED = 0xC025  # enum ip_conntrack_status: EXPECTED, ASSURED, DST_NAT, OFFLOA
 _AF_INET, _AF_INET6 = 2, 10
 _CT_NEW, _CT_DELETE = 0x100, 0x102  # nlmsg_type: NFNL_SUBSYS_CTNETLINK, then enum cntl_msg_types
 _EXP_NEW, _EXP_DELETE = 0x200, 0x202
-_CTA_STATUS, _CTA_PROTOINFO, _CTA_HELP, _CTA_ZONE = 3, 4, 5, 18
 _PROTOINFO_TCP, _TCP_STATE = 1, 1
 _TCP = 6
 
@@ -237,7 +237,7 @@ def _zones(rules: Filter, lists: bool) -> Program:
         return [("zones", None)]
     return [
         ("zones", (LD_IMM, _ATTRIBUTES, "", "")),
-        ("", (LDX_IMM, _CTA_ZONE, "", "")),
+        ("", (LDX_IMM, CTA_ZONE, "", "")),
         ("", (LD_W_ABS, NLATTR, "", "")),
         ("", (JEQ, 0, "zone", "")),  # there is no attribute of zone 0
         ("", (TAX, 0, "", "")),
@@ -257,7 +257,7 @@ def _tcp_states(rules: Filter) -> Program:
         ("", (LD_MEM, 0, "", "")),
         ("", (JEQ, _TCP, "", "state_wanted")),
         ("", (LD_IMM, _ATTRIBUTES, "", "")),
-        ("", (LDX_IMM, _CTA_PROTOINFO, "", "")),
+        ("", (LDX_IMM, CTA_PROTOINFO, "", "")),
         ("", (LD_W_ABS, NLATTR, "", "")),
         ("", (JEQ, 0, "state_wanted", "")),
         ("", (LDX_IMM, _PROTOINFO_TCP, "", "")),
@@ -286,7 +286,7 @@ def _settled(rules: Filter) -> Program:
         *(("", (JEQ, protocol, "young", "")) for protocol in sorted(YOUNG)),
         ("", (JA, 0, "accept", "")),
         ("young", (LD_IMM, _ATTRIBUTES, "", "")),
-        ("", (LDX_IMM, _CTA_STATUS, "", "")),
+        ("", (LDX_IMM, CTA_STATUS, "", "")),
         ("", (LD_W_ABS, NLATTR, "", "")),
         ("", (JEQ, 0, "accept", "")),
         ("", (TAX, 0, "", "")),
@@ -294,7 +294,7 @@ def _settled(rules: Filter) -> Program:
         ("", (AND, SETTLED, "", "")),
         ("", (JEQ, 0, "", "accept")),
         ("", (LD_IMM, _ATTRIBUTES, "", "")),
-        ("", (LDX_IMM, _CTA_HELP, "", "")),
+        ("", (LDX_IMM, CTA_HELP, "", "")),
         ("", (LD_W_ABS, NLATTR, "", "")),
         ("", (JEQ, 0, "", "accept")),
         ("", (RET, 0, "", "")),
@@ -374,17 +374,17 @@ def checker(rules: Filter) -> Callable[[bytes], bool]:
 
 def _is_settled(message: bytes) -> bool:
     found = attributes(message, _ATTRIBUTES)
-    status = found.get(_CTA_STATUS)
-    return status is None or bool(int.from_bytes(status, "big") & SETTLED) or _CTA_HELP in found
+    status = found.get(CTA_STATUS)
+    return status is None or bool(int.from_bytes(status, "big") & SETTLED) or CTA_HELP in found
 
 
 def _deep(rules: Filter, message: bytes, protocol: int) -> bool:
     found = attributes(message, _ATTRIBUTES)
-    if rules.zones is not None and int.from_bytes(found.get(_CTA_ZONE, b"")[:2], "big") not in rules.zones:
+    if rules.zones is not None and int.from_bytes(found.get(CTA_ZONE, b"")[:2], "big") not in rules.zones:
         return False
     if rules.tcp_states is None or protocol != _TCP:
         return True
-    information = attributes(attributes(found.get(_CTA_PROTOINFO, b""), 0).get(_PROTOINFO_TCP, b""), 0)
+    information = attributes(attributes(found.get(CTA_PROTOINFO, b""), 0).get(_PROTOINFO_TCP, b""), 0)
     state = information.get(_TCP_STATE)
     if not state or state[0] in rules.tcp_states:
         return True

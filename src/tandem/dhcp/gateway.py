@@ -18,6 +18,7 @@ import socket
 import time
 
 from tandem import files
+from tandem.core.timers import MILLISECOND, SECOND
 from tandem.dhcp.exchange import Exchange
 from tandem.dhcp.lease import Lease, file_line, read_file
 from tandem.dhcp.lease_file import LeaseFile
@@ -36,9 +37,7 @@ if TYPE_CHECKING:
     from tandem.loop import Loop
     from tandem.plan.result import LeasePlan
 
-SECOND = 1_000_000_000
 _LARGEST = 1 << 20  # bytes of a file that is rewritten
-MILLISECOND = 1_000_000
 LOOK = 5 * SECOND  # at the time and at what inotify did not tell
 PATIENCE = 10 * SECOND  # that a new MASTER is silent for until its dnsmasq knows all leases
 AHEAD = 60  # s before dnsmasq would forget a lease that was prolonged

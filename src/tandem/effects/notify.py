@@ -23,7 +23,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tandem.core.budget import Budget
-from tandem.effects.process import MILLISECOND, Exit, Processes
+from tandem.core.timers import MILLISECOND
+from tandem.effects.process import Exit, Processes
 from tandem.programs import Credentials
 
 TYPE_CHECKING = False

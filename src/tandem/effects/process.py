@@ -15,6 +15,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from tandem.core.timers import MILLISECOND
 from tandem.programs import PATH
 from tandem.scheduling import leave_realtime
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from tandem.loop import Loop
     from tandem.programs import Credentials
 
-MILLISECOND = 1_000_000
 KILL_GRACE = 2_000 * MILLISECOND  # from SIGTERM to SIGKILL
 POLL = 20 * MILLISECOND  # how often children are looked at where the kernel has no pidfd (before 5.3)
 

@@ -11,6 +11,7 @@ import os
 import signal
 
 from tandem import files
+from tandem.core.timers import MILLISECOND
 from tandem.scheduling import leave_realtime
 
 TYPE_CHECKING = False
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from tandem.log import Logger
     from tandem.loop import Loop
 
-MILLISECOND = 1_000_000
 _DESCRIPTORS = 1024
 _LOOK = 20 * MILLISECOND  # how often a child is looked at
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tandem.effects.process import MILLISECOND, Exit, Processes
+from tandem.core.timers import MILLISECOND
+from tandem.effects.process import Exit, Processes
 from tandem.programs import Credentials
 
 TYPE_CHECKING = False
