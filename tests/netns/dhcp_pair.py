@@ -74,7 +74,10 @@ exec dnsmasq --conf-file={directory}/dnsmasq.conf
 
 
 class DhcpTandem(Tandem):
-    """tandemd whose router also runs dnsmasq; `more` are lines of its configuration."""
+    """tandemd whose router also runs dnsmasq; `more` are lines of its configuration.
+
+    `replicate`: it has a channel to the other router, for leases, with `connections` for connections too.
+    """
 
     def __init__(
         self,
@@ -84,12 +87,13 @@ class DhcpTandem(Tandem):
         more: str = "",
         lease_time: str = "10m",
         replicate: bool = True,
+        connections: bool = False,
         lifetime: str = "3",
         **options: str,
     ) -> None:
         super().__init__(instances)
         self.number, self.more, self.lease_time, self.replicate = number, more, lease_time, replicate
-        self.options, self.lifetime = options, lifetime
+        self.options, self.lifetime, self.connections = options, lifetime, connections
 
     def prepare(self, router: Router) -> None:
         """A boot: /tmp is empty, dnsmasq starts before tandemd does."""
@@ -122,6 +126,8 @@ config peer 'other'
 \toption secret '{SECRET}'
 \toption heartbeat '0.2'
 """
+        if self.connections:
+            text += "\nconfig conntrack_sync\n\toption enabled '1'\n"
         settings = {
             "leasefile": str(directory / "leases"),
             "confdir": str(directory / "conf.d"),

@@ -47,7 +47,9 @@ def test_everything_stays_below_16_mib(router: OpenWrt, open_lab: Callable[[Any]
         TANDEM.replace("'eth0'", "'lan'").replace("'100'", "'200'").replace("nopreempt '1'", "nopreempt '0'")
     )
     router.write("/etc/config/tandem", first + WAN_INSTANCE)
-    lab: LanLab = open_lab(LanLab([DhcpTandem([replace(V4, priority=100)], 1)], tag="memory"))
+    lab: LanLab = open_lab(
+        LanLab([DhcpTandem([replace(V4, priority=100)], 1, connections=True)], tag="memory")
+    )
     plug(lab, router)
     cable = f"link add name openwrt.wan type veth peer name eth1 netns {router.pid}"
     netns.ip_batch([cable, "link set openwrt.wan up"], lab.switch_namespace)
