@@ -307,3 +307,17 @@ def test_in_step_is_told() -> None:
     link.ends[0].session.stream_on(0, link.now)
     link.settle()
     assert link.ends[0].last(PeerInStep) == PeerInStep()
+
+
+def test_a_stream_that_ends_before_it_begins_anew_speaks_of_no_position() -> None:
+    routers = TwoRouters()
+    routers.begin(left=1, both=False)
+    routers.start(who=1)
+    routers.settle()
+    routers.flood(first=100, who=1)
+    routers.stop(who=1)
+    routers.turn(old=0, settle=False)
+    routers.stop(who=1)
+    routers.settle()
+    routers.bounded()
+    routers.teardown()

@@ -166,6 +166,8 @@ class Outgoing:
         if self._announce:  # it never began
             self._announce = False
             self._forget()
+            # An earlier stream may still be on for the peer, which lacks what was forgotten.
+            self._basis, self._needs_bulk = None, self._needs_bulk or self.on
 
     def push(self, records: Sequence[Record], position: int, urgent: bool) -> bool:
         """Send these; `position` is that of the last. False when they overflowed the queue."""
