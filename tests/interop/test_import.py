@@ -35,7 +35,7 @@ DEVICES = ("eth0", "eth1", "eth2", "br-lan", "eth0.2")
 
 
 def imported(path: Path, config_id: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """The result of `tandem import` for a file."""
+    """What `tandem import` makes of a file."""
     assert cli.main(["import", "--id", config_id, str(path)]) == 0
     return capsys.readouterr().out
 
@@ -65,7 +65,7 @@ def test_tandem_makes_of_it_what_keepalived_makes(
 @given(texts())
 @settings(max_examples=settings.default.max_examples // 3, suppress_health_check=list(HealthCheck))
 def test_of_any_text(host: Host, text: str) -> None:
-    """Both read a generated file alike; HYPOTHESIS_PROFILE=hunt generates many more."""
+    """What both make of a generated file; HYPOTHESIS_PROFILE=hunt makes it many more."""
     path = host.file("any.conf")
     path.write_text(text)
     try:
