@@ -106,7 +106,7 @@ ONE = [
     (replace(backup(snat="192.168.1.4"), ruleset=rules()), []),
     (replace(backup(snat="192.168.1.4"), ruleset=rules(early_nat=("inet a b",))), [("masquerade", "the nftables chain inet a b translates before Tandem does, so connections leave with the router's own address and end with it")]),
     (one(ruleset=rules(early_nat=("inet a b",))), []),
-    (one(ruleset=rules(masquerading=("br-lan",))), [("masquerade", "lan: what leaves by br-lan is masqueraded to the router's own address, not to a virtual one, and does not survive a takeover")]),
+    (one(ruleset=rules(masquerading=("br-lan",))), [("masquerade", "lan: connections that leave by br-lan are masqueraded to the router's own address, not to a virtual one, and do not survive a takeover")]),
     (one(ruleset=rules(masquerading=("br-lan",)), sync=False), []),
     (one(ruleset=rules(masquerading=("wan",))), []),
     (replace(instance(family=6), ruleset=rules(masquerading=("br-lan",)), heard=()), []),
@@ -139,7 +139,7 @@ def _advice(router: RouterFacts) -> list[str]:
 
 def test_advice_for_a_firewall() -> None:
     fw4 = _advice(replace(heard(passed=0), ruleset=rules(fw4=True)))
-    assert fw4[0].startswith("let fw4 take Tandem's rules in")
+    assert fw4[0].startswith("make fw4 load Tandem's rules")
     for readable in (rules(fw4=True, included=True), rules()):
         assert _advice(replace(heard(passed=0), ruleset=readable)) == [
             "accept protocol 112 there, from the other router"
@@ -254,11 +254,9 @@ def test_roles() -> None:
 
 def test_hearing() -> None:
     deaf = replace(BACKUP, heard=())
-    assert pair(deaf) == [
-        ("hearing", "IPv4 adverts on br-lan: r2 does not hear r1, which hears it (one-way)")
-    ]
+    assert pair(deaf) == [("hearing", "IPv4 adverts on br-lan: r2 does not hear r1, but r1 hears r2")]
     assert pair(BACKUP, one(heard=())) == [
-        ("hearing", "IPv4 adverts on br-lan: r1 does not hear r2, which hears it (one-way)")
+        ("hearing", "IPv4 adverts on br-lan: r1 does not hear r2, but r2 hears r1")
     ]
     for change in ({"arrived": 0}, {"interface": "wan"}, {"family": 6}, {"source": "192.168.1.9"}):
         assert [check for check, _ in pair(replace(BACKUP, heard=(replace(BACKUP.heard[0], **change),)))] == [

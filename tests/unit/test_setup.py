@@ -495,7 +495,7 @@ def test_a_start_ends_with_the_daemon_of_this_configuration(
         assert cli.main([*flags, "--start", f"--control={tmp_path}/sock"]) == 1
     finally:
         daemon.close()
-    assert "the one that runs uses /etc/config/another" in capsys.readouterr().err
+    assert "the running daemon uses /etc/config/another" in capsys.readouterr().err
 
 
 def test_dry_run_writes_nothing(tmp_path: Path, flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:

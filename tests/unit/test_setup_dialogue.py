@@ -165,7 +165,7 @@ def test_yes_or_no(answers: str, result: bool) -> None:
     screen = Screen()
     assert ask_to_track(Dialogue(Answers(answers, screen), screen), ["wan", "lte"]) is result
     lines = screen.getvalue()
-    assert lines.startswith("What the provider gives to wan and lte stays with its router.")
+    assert lines.startswith("The provider's address on wan and lte stays with its router.")
     assert "Hand the gateway over when wan or lte has failed here and not there? (y/n) [y]: " in lines
     assert ("  y or n?\n" in lines) == ("perhaps" in answers)
 

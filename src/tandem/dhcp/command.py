@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`tandem dhcp hold` and `tandem dhcp release`: the time before the daemon's life, and after it.
+"""`tandem dhcp hold` and `tandem dhcp release`: DHCP before the daemon starts, and after Tandem is removed.
 
-The init script tandem-dhcp calls them: `hold` at boot, before dnsmasq starts, and `release` when
-the package goes.
+The init script tandem-dhcp calls both: `hold` at boot, before dnsmasq starts, and `release` when the
+package is removed.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ DONE, FAILED = 0, 1
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do one of the two; the exit status."""
+    """Hold or release, and return the exit status."""
     config = load_file(arguments.config).config
     return (hold if arguments.what == "hold" else release)(config, arguments.config)
 
 
 def hold(config: Config | None, path: str) -> int:
-    """Silence what is configured; a file with errors is read as far as that goes."""
+    """Silence DHCP where it is configured; a file with errors is read as far as possible."""
     from tandem.plan import encode_guard
 
     router = dnsmasq.read_router()
@@ -49,7 +49,7 @@ def hold(config: Config | None, path: str) -> int:
 
 
 def release(config: Config | None, path: str) -> int:
-    """Undo what the daemon has left for its next life."""
+    """Undo the changes that the daemon has left for its next start."""
     from tandem.plan import encode_guard
 
     settings = (config and config.dhcp_gateway) or DhcpGateway()
@@ -70,7 +70,7 @@ def release(config: Config | None, path: str) -> int:
 
 
 def _forget_resolvers(config: Config | None, settings: DhcpGateway, router: dnsmasq.Router) -> None:
-    """Let odhcpd name its own resolvers again, see openwrt/resolvers.py."""
+    """Let odhcpd tell its own resolvers again, see openwrt/resolvers.py."""
     names: Iterable[str] = router.networks
     if config is not None:
         names = dnsmasq.resolvers((item for item in config.instances if item.dhcp), settings, router)
@@ -96,7 +96,7 @@ def _guarded(path: str) -> Iterator[tuple[str, int]]:
 
 
 def _transact(batch: bytes) -> set[int]:
-    """The errors of the kernel; a kernel without nftables has none to refuse."""
+    """Send a batch to nftables and return the kernel's errors."""
     try:
         commands = Commands(NETLINK_NETFILTER)
     except OSError as error:
@@ -107,7 +107,7 @@ def _transact(batch: bytes) -> set[int]:
 
 
 def _unforce(path: str) -> bool:
-    """Take `force` out of the overlay of UCI again; whether it was there."""
+    """Remove `force` from the overlay of UCI; return whether it was there."""
     lines = dnsmasq.file_text(path, follow=False).splitlines()
     rest = [line for line in lines if not (line.startswith("dhcp.") and line.endswith(".force='1'"))]
     if rest == lines:

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Leases between routers: a topic of the channel (channel/topics.py).
 
-A message is lines of text, the first one the version of what follows:
+A message is lines of text; the first line is the version:
 
     1
-    =<lease>    so it is: the sender is MASTER of the lease's network
+    =<lease>    the sender, MASTER of the lease's network, decides this lease
     +<lease>    the sender knows this lease
-    -<address>  the sender, MASTER of the network, has heard it released
+    -<address>  the sender, MASTER of the network, has seen the lease of this address released
 
-<lease> as in `lease.to_wire`. Everybody says all that it knows when a session has opened, and then what
-changes where it is MASTER. When a message found no room, the sender says everything again.
+<lease> is a line of `lease.to_wire`. When a session has opened, each router sends all leases that it knows,
+and afterwards the changes in networks where it is MASTER. When a message found no room in the channel, the
+sender sends everything again.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Exchange:
         self._log = log
         self._leases = leases
         self._peers: set[str] = set()
-        self._behind: set[str] = set()  # peers that must be told everything again
+        self._behind: set[str] = set()  # peers that must get everything again
         self._counters = {"sent": 0, "received": 0, "malformed": 0, "resent": 0}
 
     def join(self, channel: Channel) -> None:
@@ -60,7 +61,7 @@ class Exchange:
         channel.subscribe(TOPIC, self)
 
     def tell(self, addresses: Iterable[str]) -> None:
-        """Tell the peers of leases that this router has changed."""
+        """Send the leases that this router has changed to the peers."""
         lines = [self._line(address) for address in dict.fromkeys(addresses)]
         if not lines:
             return
@@ -68,7 +69,7 @@ class Exchange:
             self._say(peer, lines)
 
     def again(self) -> None:
-        """Tell everything to the peers to which a message could not be sent."""
+        """Send everything to the peers to which a message could not be sent."""
         for peer in sorted(self._behind):
             self._behind.discard(peer)
             self._counters["resent"] += 1
@@ -77,12 +78,12 @@ class Exchange:
     # A subscriber of the channel
 
     def peer_opened(self, peer: str) -> None:
-        """A session with `peer` has opened."""
+        """Send all leases to a peer that now has a session."""
         self._peers.add(peer)
         self._say(peer, [self._line(lease.address) for lease in self._leases.leases()])
 
     def peer_closed(self, peer: str) -> None:
-        """The session with `peer` has closed."""
+        """Forget a peer whose session has closed."""
         self._peers.discard(peer)
         self._behind.discard(peer)
 
@@ -106,7 +107,7 @@ class Exchange:
         self._leases.heard_all()
 
     def status(self) -> DhcpExchange:
-        """Return counters, and which peers have been told everything."""
+        """Return the counters, and the peers that have got everything."""
         counters = self._counters
         return {
             "told": sorted(self._peers - self._behind),

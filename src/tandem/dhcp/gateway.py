@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """DHCP follows the role: every router's dnsmasq knows every lease before it may answer.
 
-    MASTER   dnsmasq writes its lease file -> what changed -> every peer
+    MASTER   dnsmasq writes its lease file -> the changes -> every peer
     BACKUP   a peer's lease -> LeaseTable -> the lease file is replaced, dnsmasq restarted
 
-dnsmasq reads its lease file only when it starts. A backup's dnsmasq is heard by nobody (see
-effects/guard.py), so that it can be restarted at leisure whenever the MASTER has granted a lease;
-becoming MASTER then costs nothing. Only who becomes MASTER before that has happened is kept silent
-until it has, for `PATIENCE` at most. A lease that was merely prolonged waits until
-dnsmasq would forget it.
+dnsmasq reads its lease file only when it starts. Nobody hears a backup's dnsmasq (see effects/guard.py), so
+the daemon can restart it without haste after the MASTER has granted a lease; becoming MASTER then needs no
+restart. A router that becomes MASTER before this restart is kept silent until dnsmasq has restarted, for
+`PATIENCE` at most. A lease that was only prolonged causes no restart until dnsmasq would forget it.
 """
 
 from __future__ import annotations
@@ -38,11 +37,11 @@ if TYPE_CHECKING:
     from tandem.plan.result import LeasePlan
 
 _LARGEST = 1 << 20  # bytes of a file that is rewritten
-LOOK = 5 * SECOND  # at the time and at what inotify did not tell
-PATIENCE = 10 * SECOND  # that a new MASTER is silent for until its dnsmasq knows all leases
+LOOK = 5 * SECOND  # between two checks of the clock, and of changes that inotify did not report
+PATIENCE = 10 * SECOND  # a new MASTER is silent for at most this time until its dnsmasq knows all leases
 AHEAD = 60  # s before dnsmasq would forget a lease that was prolonged
-JUMP = 30  # s by which the wall clock may move before what dnsmasq forgets does not count
-LAST_WORD = SECOND  # after giving up the role, for what dnsmasq had granted before
+JUMP = 30  # s; after a larger step of the wall clock, leases that dnsmasq forgets are not released
+LAST_WORD = SECOND  # after giving up the role, for leases that dnsmasq had granted before
 RETRY, RETRY_MAX = 10 * SECOND, 300 * SECOND
 
 
@@ -67,17 +66,17 @@ class Gateway:
         self._table = LeaseTable()
         self._file = LeaseFile(loop, plan.leasefile, self._read)
         self._dnsmasq = dnsmasq
-        self._known: dict[str, Lease] = {}  # what dnsmasq's file says, as of our last look
-        self._others: list[str] = []  # lines of it that are no leases
+        self._known: dict[str, Lease] = {}  # the leases in dnsmasq's file, at the last look
+        self._others: list[str] = []  # lines in the file that are no leases
         self._offset = self._wall_offset()
-        self._said: dict[str, Lease] = {}  # by the file that was replaced, and dnsmasq still writes to
+        self._said: dict[str, Lease] = {}  # leases in the replaced file, to which dnsmasq still writes
         self._said_offset = 0
-        self._masters: dict[str, int] = {}  # instances that are MASTER, and since when
-        self._left: dict[str, int] = {}  # that were MASTER, and until when our dnsmasq's last word counts
-        self._unread = False  # dnsmasq must be restarted whatever the table says
+        self._masters: dict[str, int] = {}  # when each instance that is MASTER became it
+        self._left: dict[str, int] = {}  # former MASTERs; until when their last grants count
+        self._unread = False  # dnsmasq must be restarted, even if the table is unchanged
         self._since: int | None = None  # when the need for a restart was first seen
         self._running = False
-        self._failed = 0  # restarts in a row
+        self._failed = 0  # failed restarts in a row
         self._not_before = 0
         self._over = False
         self.restarts = 0
@@ -86,7 +85,7 @@ class Gateway:
     # Life
 
     def start(self, masters: Iterable[str]) -> None:
-        """Look at what there is; these instances are MASTER already."""
+        """Read dnsmasq's file and begin; these instances are MASTER already."""
         self._over = False
         self._masters = dict.fromkeys(masters, self._loop.now() - PATIENCE)
         self._unread = self._prepare()
@@ -95,11 +94,11 @@ class Gateway:
         self._tick(self._loop.now())
 
     def stop(self) -> None:
-        """Leave everything as it is: whoever is not MASTER is silent, also when nobody runs."""
+        """Stop, and leave the guard: a router that is not MASTER stays silent, also without a daemon."""
         self._end()
 
     def release(self) -> None:
-        """DHCP follows the role no longer: stop, and let dnsmasq go its own way."""
+        """Stop, because DHCP no longer follows the role, and give dnsmasq its own configuration back."""
         self._end()
         path, sections = self._plan.snippet[0], self._plan.force
         try:
@@ -115,25 +114,25 @@ class Gateway:
         self._dnsmasq.run(self._settings.restart, timeout, lambda _result: None)
 
     def _end(self) -> None:
-        self._over = True  # whoever still tells us something
+        self._over = True  # events that still come are ignored
         for key in ("dhcp tick", "dhcp restart"):
             self._loop.call_at(key, None)
         self._file.stop()
 
     def role(self, instance: str, state: str) -> None:
-        """An instance has changed its state."""
+        """Follow an instance that has changed its state."""
         if instance not in self._plan.networks:
             return
         if state == "MASTER":
             self._masters[instance] = self._loop.now()
-            self._not_before = 0  # a restart that has failed is worth another try
+            self._not_before = 0  # a failed restart may be tried again at once
         elif self._masters.pop(instance, None) is not None:
             self._left[instance] = self._loop.now() + LAST_WORD
             self._read()
         self._evaluate()
 
     def _prepare(self) -> bool:
-        """Put the files into place that make dnsmasq follow us; whether any was another before."""
+        """Write the files that make dnsmasq follow the role; return whether one of them has changed."""
         changed = False
         snippet, text = self._plan.snippet
         paths = [snippet]
@@ -166,7 +165,7 @@ class Gateway:
         first = not self._known and not self._others
         offset = self._wall_offset()
         found, self._others = read_file(text, offset)
-        # What stands there as before is no news, though it means another time when the clock was set.
+        # An unchanged line is no news, though after a change of the clock its time means another moment.
         before = {address: lease.shifted(self._offset - offset) for address, lease in self._known.items()}
         jumped = self._clock_was_set()
         self._news(before, found, first, jumped)
@@ -191,7 +190,7 @@ class Gateway:
             if address in found or not self.grants(address):
                 continue
             known = self._table.leases.get(address)
-            # dnsmasq forgets what has ended by the time it knew; that may have been prolonged since.
+            # dnsmasq forgets a lease at the end that it knows; the lease may have been prolonged since.
             ended = jumped or (old.left(now) <= SLACK and known is not None and known.left(now) > SLACK)
             if not ended:
                 changed += self._table.remove(address, now)
@@ -199,7 +198,7 @@ class Gateway:
             self.exchange.tell(changed)
 
     def _replace(self) -> bool:
-        """Write the table into the file; whether that was possible."""
+        """Write the table into the file; return whether this succeeded."""
         now, offset = self.now(), self._wall_offset()
         ours = {a: lease for a, lease in self._table.leases.items() if lease.left(now) > 0}
         foreign = {a: lease for a, lease in self._known.items() if a not in ours and self._foreign(a)}
@@ -217,7 +216,7 @@ class Gateway:
     # Restarts
 
     def _evaluate(self) -> None:
-        """See whether dnsmasq must be restarted, and when; and who must be silent until then."""
+        """Decide whether and when dnsmasq is restarted, and which instances must be silent until then."""
         if self._over:
             return
         now = self._loop.now()
@@ -245,7 +244,7 @@ class Gateway:
         self._loop.call_at("dhcp restart", due, self._restart)
 
     def _needs(self) -> tuple[bool, int | None]:
-        """Return whether dnsmasq lacks something, or until when (s) it can do with what it knows."""
+        """Return whether dnsmasq lacks something, or until when (s) its present leases are enough."""
         now = self.now()
         if self._unread:
             return True, None
@@ -313,7 +312,7 @@ class Gateway:
     # Peers
 
     def leases(self) -> Iterable[Lease]:
-        """All that is known, for a peer that has come."""
+        """Return all known leases, for a peer that has come."""
         return self._table.leases.values()
 
     def lease(self, address: str) -> Lease | None:
@@ -321,7 +320,7 @@ class Gateway:
         return self._table.leases.get(address)
 
     def heard(self, lease: Lease, decided: bool) -> None:
-        """A peer says so; `decided`: as MASTER of the lease's network."""
+        """Take a lease from a peer; `decided`: the peer is MASTER of the lease's network."""
         if not self.shared(lease.address):
             return
         if decided and not self._decides(lease.address):
@@ -330,12 +329,12 @@ class Gateway:
             self._table.offer(lease, self.now())
 
     def heard_released(self, address: str) -> None:
-        """A peer that is MASTER of the network says so."""
+        """Remove a lease that was released, as the peer says that is MASTER of the network."""
         if not self._decides(address):
             self._table.remove(address, self.now())
 
     def heard_all(self) -> None:
-        """That was a whole message."""
+        """Act on the leases of a message that has been read to its end."""
         self._evaluate()
 
     def shared(self, address: str) -> bool:
@@ -371,18 +370,18 @@ class Gateway:
         self._table.expire(self.now())
         self._unread |= self._clock_was_set()
         self._file.look()
-        self._guard.refresh()  # a table that somebody flushed comes back, whatever address_lifetime is
+        self._guard.refresh()  # restores a table that somebody flushed, whatever address_lifetime is
         for failure in self._guard.failures:
             self._log.limited("dhcp guard", "error", f"dhcp: {failure}")
         self.exchange.again()
         self._evaluate()
 
     def now(self) -> int:
-        """Seconds of the monotonic clock."""
+        """Return the seconds of the monotonic clock."""
         return self._loop.now() // SECOND
 
     def _clock_was_set(self) -> bool:
-        """Return whether dnsmasq thinks that its leases have ended, or that they never do."""
+        """Return whether the wall clock was set: dnsmasq then takes leases for ended, or for endless."""
         return abs(self._wall_offset() - self._offset) > JUMP
 
     def _wall_offset(self) -> int:
@@ -414,7 +413,7 @@ def _number(address: str) -> tuple[int, int]:
 
 
 def _content(path: str) -> str | None:
-    """The text of a file, None: there is none. OSError."""
+    """Return the text of a file; None: there is no file. OSError."""
     try:
         return files.read(path, _LARGEST).decode(errors="surrogateescape")
     except FileNotFoundError:
@@ -426,14 +425,14 @@ def _write(path: str, text: str) -> None:
 
 
 def _with_forced(text: str, sections: Iterable[str]) -> str:
-    """The overlay of UCI with `force` set in these sections of `dhcp`; the rest of it stays."""
+    """Return UCI's overlay with `force` set in these sections of `dhcp`; its other lines stay."""
     wanted = [_forced(name) for name in sections]
     lines = text.splitlines()
     return "".join(f"{line}\n" for line in (*lines, *(one for one in wanted if one not in lines)))
 
 
 def without_forced(text: str, sections: Iterable[str]) -> str:
-    """The overlay without what `_with_forced` has put in."""
+    """Return the overlay without the lines that `_with_forced` has added."""
     ours = [_forced(name) for name in sections]
     return "".join(f"{line}\n" for line in text.splitlines() if line not in ours)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One lease: as a line of dnsmasq's lease file, and as a line between two routers.
+"""A lease, as a line of dnsmasq's lease file and as a line between two routers.
 
 dnsmasq's file (lease.c, lease_update_file), times in seconds since the epoch, 0 for ever:
 
@@ -7,9 +7,9 @@ dnsmasq's file (lease.c, lease_update_file), times in seconds since the epoch, 0
     duid <server DUID>
     <time> <IAID, with T for a temporary address> <IPv6 address> <name or *> <client DUID>
 
-Between routers the time is the seconds that are left, as the clocks of two routers differ, and
-`-` for ever. Inside, times are seconds of this router's monotonic clock: the wall clock of a
-router without a battery jumps when it has found its time server.
+Between routers, <time> is the number of seconds that are left, because the clocks of two routers differ; `-`
+means for ever. Inside the daemon, times are seconds of this router's monotonic clock: the wall clock of a
+router without a battery jumps when the router reaches its time server.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import socket
 from dataclasses import dataclass, replace
 
 NAME_MAX = 255  # characters of a host name
-IDENTITY_MAX = 764  # characters of a client id or DUID: what dnsmasq reads of one
+IDENTITY_MAX = 764  # characters of a client id or DUID: dnsmasq reads no more
 HARDWARE_MAX = 16  # bytes of a hardware address: DHCP_CHADDR_MAX
 LINE_MAX = 1200  # bytes of any line that is a lease
 LEFT_MAX = 0xFFFFFFFF  # seconds; more is for ever
@@ -29,7 +29,7 @@ _NAME = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """An address and who has it."""
+    """A lease: an address and its holder."""
 
     address: str  # canonical
     client: str  # hardware address, "06-..." for other than Ethernet; for IPv6 the IAID
@@ -39,13 +39,13 @@ class Lease:
 
     @property
     def holder(self) -> tuple[str, str]:
-        """The holder of the lease, who has one address (dnsmasq goes by the client id, if there is one)."""
+        """The holder of the lease, who has one address; dnsmasq uses the client id, if there is one."""
         if ":" in self.address:
             return self.client, self.identity
         return "", self.client if self.identity == "*" else self.identity
 
     def left(self, now: int) -> int:
-        """Seconds that are left; LEFT_MAX for ever, 0 or less: it is over."""
+        """Return the seconds that are left; LEFT_MAX: for ever; 0 or less: the lease has ended."""
         return LEFT_MAX if self.expires is None else self.expires - now
 
     def shifted(self, seconds: int) -> Lease:
@@ -61,7 +61,7 @@ class Lease:
 
 
 def read_file(text: str, offset: int) -> tuple[dict[str, Lease], list[str]]:
-    """The leases by address, and the lines that are none, as they stand.
+    """Return the leases by address, and unchanged the lines that are no leases.
 
     `offset` is the wall clock minus the monotonic clock, in seconds.
     """
@@ -97,7 +97,7 @@ def to_wire(lease: Lease, now: int) -> str:
 
 
 def from_wire(line: str, now: int) -> Lease | None:
-    """The lease of a peer's line; None when it is none. Nothing that passes can harm a lease file."""
+    """Return the lease in a peer's line, or None. An accepted lease can't harm a lease file."""
     return _from_words(line.split(" "), lambda word: None if word == "-" else now + int(word))
 
 
@@ -118,7 +118,7 @@ def _from_words(words: list[str], expires) -> Lease | None:  # type: ignore[no-u
 
 
 def canonical_address(text: str) -> str | None:
-    """An IPv4 or IPv6 address as everybody writes it; None when it is none."""
+    """Return an IPv4 or IPv6 address in its usual form; None when `text` is no address."""
     family = socket.AF_INET6 if ":" in text else socket.AF_INET
     try:
         return socket.inet_ntop(family, socket.inet_pton(family, text))

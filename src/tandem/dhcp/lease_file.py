@@ -2,7 +2,7 @@
 """dnsmasq's lease file: read, replaced, and watched for changes.
 
 dnsmasq reads the file when it starts and writes it in place whenever a lease changes; it never reads it
-again. A replaced file is therefore another one to the dnsmasq that runs, and can't be harmed by it. The file
+again. A running dnsmasq therefore keeps writing to the old file, and can't harm its replacement. The file
 is in a directory that all may write to (files.py).
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tandem.loop import Loop
 
-FILE_MAX = 4 << 20  # bytes; 4096 leases of the longest kind have 5 MB, of the usual kind 0.3
+FILE_MAX = 4 << 20  # bytes; 4096 leases have 5 MB if all are of the longest kind, usually 0.3 MB
 WAIT = 20_000_000  # ns from a change to the reading: dnsmasq writes in pieces
 _IN_MODIFY, _IN_CLOSE_WRITE, _IN_DELETE_SELF, _IN_MOVE_SELF = 0x2, 0x8, 0x400, 0x800
 _IN_DONT_FOLLOW = 0x2000000
@@ -27,7 +27,7 @@ _IN_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC  # IN_NONBLOCK, IN_CLOEXEC: include/uap
 
 
 class LeaseFile:
-    """The file at `path`; `changed` is called after it has changed, by whomever."""
+    """The file at `path`; `changed` is called after any program has changed it."""
 
     def __init__(self, loop: Loop, path: str, changed: Callable[[], None]) -> None:
         self.path = path
@@ -42,7 +42,7 @@ class LeaseFile:
     def start(self) -> None:
         """Begin to watch."""
         self._inotify = self._libc.inotify_init1(_IN_FLAGS)
-        if self._inotify >= 0:  # else `look` has to do; the kernel allows 128 of them to a user
+        if self._inotify >= 0:  # otherwise only `look` finds changes (no inotify: limit of 128 reached)
             self._loop.add_reader(self._inotify, self._notified)
         self.look()
 
@@ -58,7 +58,7 @@ class LeaseFile:
     def look(self) -> bool:
         """Return whether the watched file is still the one at its path; otherwise watch the new one.
 
-        A change that inotify has not told is found as well.
+        This also finds changes that inotify has not reported.
         """
         try:
             found = os.lstat(self.path)
@@ -78,7 +78,7 @@ class LeaseFile:
         return False
 
     def read(self) -> str | None:
-        """The whole text, "" when there is no file; None: it is being written, ask again later. OSError."""
+        """Return the text; "": there is no file; None: dnsmasq is writing it, read again later. OSError."""
         try:
             with open(files.opened(self.path), "rb") as file:
                 return _whole(file.fileno())
@@ -86,9 +86,9 @@ class LeaseFile:
             return ""
 
     def replace(self, text: str) -> None:
-        """Put another file in its place, whole or not at all. OSError.
+        """Replace the file, whole or not at all. OSError.
 
-        `before` reads the one that dnsmasq has open, until `forget`.
+        Until `forget`, `before` reads the replaced file, which dnsmasq has open.
         """
         if self._before < 0:
             try:
@@ -100,7 +100,7 @@ class LeaseFile:
 
     @property
     def has_before(self) -> bool:
-        """Return whether there is a file that was replaced, and not forgotten."""
+        """Return whether a replaced file is still open."""
         return self._before >= 0
 
     def before(self) -> str | None:
@@ -131,7 +131,7 @@ class LeaseFile:
         self._changed()
 
     def again(self) -> None:
-        """`read` found a file that is being written: `changed` will be called once more."""
+        """Call `changed` once more, because `read` has found a file that is being written."""
         self._soon()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Restarts of dnsmasq: one at a time, and never interrupted by us.
+"""Restarts of dnsmasq: one at a time, and never interrupted by the daemon.
 
 A restart that is killed in its middle may leave no dnsmasq at all. A restart therefore outlives a reload, and
 the daemon waits for it when it ends. A restart that is requested meanwhile runs afterwards.
@@ -30,9 +30,9 @@ class Restarts:
         self._finished: Callable[[], None] | None = None
 
     def run(self, argv: Sequence[str], timeout: int, ended: Callable[[Exit], None]) -> bool:
-        """Run `argv`, now or after the one that runs; it replaces one that waits. False: it can't be started.
+        """Run `argv`, now or after the present command, and instead of a waiting one. False: it can't start.
 
-        `ended` gets the exit. The timeout, in ns, begins with the command.
+        `ended` gets the exit. The timeout, in ns, begins when the command starts.
         """
         if self._processes is None:
             self._processes = Processes(self._loop, self._log, limit=1)

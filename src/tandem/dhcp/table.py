@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""All leases of the networks that the routers share, whoever granted them: pure.
+"""All leases of the networks that the routers share, whichever router granted them. Pure.
 
-Who is MASTER of a network decides what is true in it (`take`, `remove`). Between two that both
-decide, or neither, as after a partition or a reboot, the lease that ends last wins (`offer`).
-Graves keep a lease that a MASTER has heard released from coming back by a peer that missed it.
+The MASTER of a network decides its leases (`take`, `remove`). When both routers or neither of them decided,
+as after a partition or a reboot, the lease that ends last wins (`offer`). A grave remembers a released lease,
+so that a peer that missed the release does not bring the lease back.
 Times are seconds of the monotonic clock.
 """
 
@@ -13,11 +13,11 @@ from tandem.dhcp.lease import LEFT_MAX, Lease
 
 LEASES_MAX = 4096  # four times dnsmasq's own default limit
 GRAVES_MAX = 1024
-SLACK = 3  # seconds: rounding and the way; a lease that moves by less has not changed
+SLACK = 3  # seconds, for rounding and transport; a lease whose end moves by less has not changed
 
 
 class LeaseTable:
-    """Leases by address. What changes something returns the addresses that changed."""
+    """Leases by address. Methods that change leases return the changed addresses."""
 
     def __init__(self) -> None:
         self.leases: dict[str, Lease] = {}
@@ -34,7 +34,7 @@ class LeaseTable:
         return len(self.leases) >= LEASES_MAX
 
     def take(self, lease: Lease, now: int) -> list[str]:
-        """Take a lease of which the MASTER of its network has told."""
+        """Take a lease that the MASTER of its network has sent."""
         self._graves.pop(lease.address, None)
         known = self.leases.get(lease.address)
         if known is not None and lease.same(known) and abs(known.left(now) - lease.left(now)) <= SLACK:
@@ -55,7 +55,7 @@ class LeaseTable:
         return changed
 
     def offer(self, lease: Lease, now: int) -> list[str]:
-        """Take a lease of another router unless ours ends later, or was released and ended as late."""
+        """Take another router's lease unless ours ends later, or was released and would have ended then."""
         if lease.left(now) <= 0:
             return []
         if lease.address in self._graves:
@@ -70,7 +70,7 @@ class LeaseTable:
         return self.take(lease, now)
 
     def remove(self, address: str, now: int) -> list[str]:
-        """Remove a lease of which the MASTER of its network has told that it was released."""
+        """Remove a lease that was released, as the MASTER of its network says."""
         lease = self.leases.get(address)
         if lease is None:
             return []
@@ -96,7 +96,7 @@ class LeaseTable:
 
 
 def _prefers(ours: Lease, theirs: Lease, now: int) -> bool:
-    """Return whether ours stays: it ends later, or both end alike and ours is the greater text."""
+    """Return whether our lease stays: it ends later, or both end alike and its text is greater."""
     mine, other = min(ours.left(now), LEFT_MAX), min(theirs.left(now), LEFT_MAX)
     if abs(mine - other) > SLACK:
         return mine > other

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Checks of a pair of routers: each takes the facts of both and yields findings. Pure."""
+"""Checks of a pair of routers: each reads the facts of both and yields findings. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Check = Callable[[RouterFacts, RouterFacts], Iterator[Finding]]
 
 CLOCK_LIMIT_S = 5.0
 
-# What must be alike: member of InstanceFacts, the option's name, how it is shown.
+# Settings that must be equal on both routers: member of InstanceFacts, name of the option, its text.
 _ALIKE: tuple[tuple[str, str, Callable[[InstanceFacts], str]], ...] = (
     ("virtual_router_id", "virtual_router_id", lambda item: str(item.virtual_router_id)),
     ("family", "address family", lambda item: f"IPv{item.family}"),
@@ -47,9 +47,9 @@ def clocks(one: RouterFacts, other: RouterFacts) -> Iterator[Finding]:
 
 
 def configurations(one: RouterFacts, other: RouterFacts) -> Iterator[Finding]:
-    """Both have the same instances, alike in what has to be."""
+    """Both have the same instances, with equal options where these must be equal."""
     if one.config_errors or other.config_errors:
-        return  # the instances of that one are not known
+        return  # the instances of one router are not known
     for having, lacking in ((one, other), (other, one)):
         for name in sorted(_names(having) - _names(lacking)):
             yield Finding(
@@ -75,7 +75,7 @@ def _value(item: InstanceFacts, member: str) -> object:
 
 
 def replication(one: RouterFacts, other: RouterFacts) -> Iterator[Finding]:
-    """Both replicate the same connections. A version that does not tell its options is not asked for them."""
+    """Both replicate the same connections; skipped for a version that does not tell its options."""
     here, there = (dict(text.partition(" ")[::2] for text in router.sync_options) for router in (one, other))
     for option in here:
         if option in there and here[option] != there[option]:
@@ -103,19 +103,19 @@ def mtus(one: RouterFacts, other: RouterFacts) -> Iterator[Finding]:
 
 
 def roles(one: RouterFacts, other: RouterFacts) -> Iterator[Finding]:
-    """Exactly one is MASTER."""
+    """Exactly one router is MASTER."""
     for first, second in _common(one, other):
         states = (first.state, second.state)
         if states == ("MASTER", "MASTER"):
             yield Finding(
                 "two_masters",
                 f"{first.name} is MASTER on both routers: they do not hear each other's adverts",
-                "look at what else is found here; the switch between them may drop multicast (224.0.0.18)",
+                "see the other findings; the switch between the routers may drop multicast (224.0.0.18)",
             )
 
 
 def hearing(one: RouterFacts, other: RouterFacts) -> Iterator[Finding]:
-    """Adverts of each arrive at the other, on every network."""
+    """The adverts of each router arrive at the other router, on every network."""
     told = set()
     for first, second in _common(one, other):
         networks = (first.interface, first.family)
@@ -131,7 +131,7 @@ def hearing(one: RouterFacts, other: RouterFacts) -> Iterator[Finding]:
             what = f"{where}: neither router hears the other, though they are connected elsewhere"
         else:
             deaf, heard = (one, other) if from_one else (other, one)
-            what = f"{where}: {deaf.name} does not hear {heard.name}, which hears it (one-way)"
+            what = f"{where}: {deaf.name} does not hear {heard.name}, but {heard.name} hears {deaf.name}"
         advice = (
             "look at the cable, the switch (multicast filters, VLANs, isolation) and bridge settings there"
         )
@@ -139,7 +139,7 @@ def hearing(one: RouterFacts, other: RouterFacts) -> Iterator[Finding]:
 
 
 def _hears(listener: RouterFacts, mine: InstanceFacts, theirs: InstanceFacts) -> bool:
-    """Return whether anything of the other router has come to the listener's interface."""
+    """Return whether any packet of the other router has come to the listener's interface."""
     return any(
         heard.arrived and (heard.interface, heard.source) == (mine.interface, theirs.source)
         for heard in _of_family(listener, mine.family)
@@ -195,5 +195,5 @@ CHECKS: tuple[Check, ...] = (
 
 
 def compare(one: RouterFacts, other: RouterFacts) -> list[Finding]:
-    """Everything that is wrong between two routers; `one` is the one where the doctor was called."""
+    """Return every problem between two routers; the doctor was called on `one`."""
     return [replace(finding, router="") for check in CHECKS for finding in check(one, other)]

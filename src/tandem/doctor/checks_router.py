@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Checks of one router: each takes the facts of the router and yields findings. Pure."""
+"""Checks of one router: each reads the facts of the router and yields findings. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tandem.doctor.finding import Finding
 Check = Callable[[RouterFacts], Iterator[Finding]]
 
 RESTART = "/etc/init.d/tandem restart"
-LATE_ADVERTS = 2.2  # advert intervals of silence; a backup takes over after three and some more
+LATE_ADVERTS = 2.2  # advert intervals of silence; a backup takes over after a little more than three
 
 
 def daemon(router: RouterFacts) -> Iterator[Finding]:
@@ -39,7 +39,7 @@ def boot(router: RouterFacts) -> Iterator[Finding]:
 
 
 def standby(router: RouterFacts) -> Iterator[Finding]:
-    """No group is in standby, perhaps forgotten."""
+    """No group is in standby, which may have been forgotten."""
     for group in router.standby:
         what = f"{group} is in standby by command: this router never takes over"
         yield Finding("standby", what, f"tandem resume {group}")
@@ -56,14 +56,14 @@ def health(router: RouterFacts) -> Iterator[Finding]:
 
 
 def configuration(router: RouterFacts) -> Iterator[Finding]:
-    """The file can be used."""
+    """The configuration file has no errors."""
     for error in router.config_errors:
         mend = f"mend {router.config_file}, then: tandem check && tandem reload"
         yield Finding("configuration", error, mend)
 
 
 def reloaded(router: RouterFacts) -> Iterator[Finding]:
-    """The daemon runs with what the file says."""
+    """The daemon runs with the present configuration file."""
     if router.edited:
         what = f"{router.config_file} was changed, and the daemon does not run with it yet"
         yield Finding("reload", what, "tandem check && tandem reload")
@@ -76,7 +76,7 @@ def faults(router: RouterFacts) -> Iterator[Finding]:
             yield Finding(
                 "fault",
                 f"{instance.name} can't take its addresses: {', '.join(faults)}",
-                "see to what is named; tandem status shows when it is over",
+                "remove the causes that are named; tandem status shows when the fault has ended",
             )
 
 
@@ -88,7 +88,7 @@ def kernel(router: RouterFacts) -> Iterator[Finding]:
 
 
 def forwarding(router: RouterFacts) -> Iterator[Finding]:
-    """A gateway forwards."""
+    """The kernel forwards packets."""
     for family, on in ((4, router.forwarding4), (6, router.forwarding6)):
         if not on and any(instance.family == family for instance in router.instances):
             key = "net.ipv4.ip_forward" if family == 4 else "net.ipv6.conf.all.forwarding"
@@ -99,7 +99,7 @@ def forwarding(router: RouterFacts) -> Iterator[Finding]:
 
 
 def realtime(router: RouterFacts) -> Iterator[Finding]:
-    """Nothing keeps the daemon from its timers."""
+    """The daemon keeps its timers, with real-time priority."""
     if router.policy and router.realtime and not router.policy.startswith("FIFO"):
         yield Finding(
             "realtime",
@@ -155,7 +155,7 @@ def silence(router: RouterFacts) -> Iterator[Finding]:
 
 
 def strangers(router: RouterFacts) -> Iterator[Finding]:
-    """Nobody else uses a virtual router id of ours, nor speaks another dialect of it."""
+    """No other router uses a virtual router id of this one, or with other settings."""
     ours = {(item.interface, item.family, item.virtual_router_id): item for item in router.instances}
     for heard in router.heard:
         instance = ours.get((heard.interface, heard.family, heard.virtual_router_id))
@@ -209,7 +209,7 @@ def deaf(router: RouterFacts) -> Iterator[Finding]:
         rules = router.ruleset
         advice = "accept protocol 112 there, from the other router"
         if rules.fw4 and not rules.included:
-            advice = "let fw4 take Tandem's rules in: fw4 reload (and auto_includes must not be 0)"
+            advice = "make fw4 load Tandem's rules: fw4 reload (and auto_includes must not be 0)"
         yield Finding(
             "firewall",
             f"adverts of {heard.source} arrive at {heard.interface}, but the firewall drops them",
@@ -218,7 +218,7 @@ def deaf(router: RouterFacts) -> Iterator[Finding]:
 
 
 def firewall(router: RouterFacts) -> Iterator[Finding]:
-    """fw4 has Tandem's rules, also before they are needed."""
+    """fw4 has loaded Tandem's rules, also before a takeover needs them."""
     if router.ruleset.fw4 and not router.ruleset.included:
         yield Finding(
             "fw4",
@@ -235,14 +235,14 @@ def zone(router: RouterFacts) -> Iterator[Finding]:
         if instance.vmac and chains - {chain for device, chain in zones if device == instance.vmac}:
             yield Finding(
                 "zone",
-                f"{instance.name}: what clients send to the virtual MAC comes in by {instance.vmac}, which"
-                f" is not in the firewall's zone of {instance.interface}: it does not pass",
+                f"{instance.name}: packets to the virtual MAC come in by {instance.vmac}, which is not"
+                f" in the firewall's zone of {instance.interface}: the firewall drops them",
                 "tandemd puts it there; its log says why it could not (logread -e tandemd), then: fw4 reload",
             )
 
 
 def translation(router: RouterFacts) -> Iterator[Finding]:
-    """Packets that leave by a virtual address have it as their source."""
+    """Connections that leave the network have the virtual address as their source."""
     rules = router.ruleset
     if not rules.readable:
         return
@@ -266,8 +266,8 @@ def translation(router: RouterFacts) -> Iterator[Finding]:
         if _hidden(instance, router):
             yield Finding(
                 "masquerade",
-                f"{instance.name}: what leaves by {instance.interface} is masqueraded to the router's own"
-                " address, not to a virtual one, and does not survive a takeover",
+                f"{instance.name}: connections that leave by {instance.interface} are masqueraded to the"
+                " router's own address, not to a virtual one, and do not survive a takeover",
                 f"option snat '1' in {instance.name}, on both routers",
             )
 
@@ -309,14 +309,14 @@ def replication(router: RouterFacts) -> Iterator[Finding]:
 
 
 def guarantee(router: RouterFacts) -> Iterator[Finding]:
-    """The guarantee holds where it is configured: a peer knows each connection before its first answer."""
+    """The guarantee holds where it is configured: a peer knows each connection before the first answer."""
     advice = "look into tandem conntrack; the peer may be slow, or one host may open very many connections"
     for reason in router.unkept:
         yield Finding("guarantee", f"option guarantee does not hold: {reason}", advice)
 
 
 _SECRET = "give both routers the same secret: copy the file of one to the other (mode 0600), restart tandem"
-_ADVICE = {  # by the reason of channel/session.py and frames.py
+_ADVICE = {  # the key is the reason in channel/session.py and frames.py
     "authentication": _SECRET,
     "refused": f"the other router turned this one away: name each as a peer of the other, and {_SECRET}",
     "unknown_key": _SECRET,
@@ -344,6 +344,6 @@ CHECKS: tuple[Check, ...] = (
 
 
 def examine(router: RouterFacts) -> list[Finding]:
-    """Everything that is wrong with a router; an example of a configuration tells nothing about one."""
+    """Return every problem of a router; while Tandem is switched off, only daemon and file are checked."""
     checks = CHECKS if router.enabled or router.daemon else (daemon, configuration)
     return [replace(finding, router=router.name) for check in checks for finding in check(router)]

@@ -109,7 +109,7 @@ def _of_replication(facts: RouterFacts, replication: Json) -> RouterFacts:
 
 
 def _sync_options(found: ConntrackSync | None) -> Iterator[str]:
-    """Return the options that decide which connections live on at a takeover, and how surely."""
+    """Yield the options that decide which connections survive a takeover, and how surely."""
     if found is None:
         return
     yield f"address {' '.join(sorted(found.only_networks)) or 'any'}"
@@ -125,7 +125,7 @@ def _sync_options(found: ConntrackSync | None) -> Iterator[str]:
 
 
 def _on_devices(config: Config, states: dict[str, Json]) -> Config:
-    """The configuration with devices instead of OpenWrt's networks, as far as the daemon knows them."""
+    """Return the configuration with devices instead of OpenWrt's networks that the daemon knows."""
     devices = {
         str(state["interface"]): str(state["device"] or state["interface"]) for state in states.values()
     }
@@ -146,7 +146,7 @@ def _on_devices(config: Config, states: dict[str, Json]) -> Config:
 
 
 def _edited(config: Config, states: dict[str, Json]) -> bool:
-    """Return whether the daemon runs with other instances than those of the file."""
+    """Return whether the daemon's instances differ from the file's."""
     if states.keys() != {instance.name for instance in config.instances}:
         return True
     for instance in config.instances:
@@ -213,7 +213,7 @@ def _every(instance: Instance) -> tuple[Address, ...]:
 
 
 def _place(instance: Instance, address: Address) -> str:
-    """The device that carries the address."""
+    """Return the device that carries the address."""
     if address.device:
         return address.device
     on_vmac = address.family == instance.family
@@ -221,7 +221,7 @@ def _place(instance: Instance, address: Address) -> str:
 
 
 def digest(value: bytes) -> str:
-    """Something by which two routers can compare a secret that neither tells."""
+    """Return a digest, by which two routers compare a secret without telling it."""
     return blake2b(value, digest_size=8, person=b"tandem doctor").hexdigest()
 
 
@@ -266,7 +266,7 @@ def _greatest(setting: str, device: str) -> int:
 
 
 def _number(key: str) -> int:
-    """A value under /proc/sys/net; 0 when there is none."""
+    """Return a value under /proc/sys/net; 0 when there is none."""
     try:
         with open(f"/proc/sys/net/{key}") as file:
             return int(file.read())

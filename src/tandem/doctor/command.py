@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`tandem doctor`: its run on this router, and what it prints."""
+"""`tandem doctor`: the command and its output."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def render(findings: list[Finding], notes: list[str]) -> str:
-    """The findings for people, and what could not be looked at."""
+    """Return the findings for people, and the notes about facts that could not be examined."""
     lines = []
     for finding in findings:
         where = f"{finding.router}: " if finding.router else ""

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The daemon's part in `tandem doctor`: it gets the other routers' facts, and gives ours.
+"""The daemon's part in `tandem doctor`: it gets the other routers' facts and sends this router's.
 
 When a peer asks over the authenticated channel, the daemon starts `tandem doctor --facts`, one at a time, and
-sends what this has written, unread. While no peer asks, this costs nothing.
+sends its output, unread. While no peer asks, this costs nothing.
 
-A message on the topic is one byte and what belongs to it:
+A message on the topic is one byte and its value:
 
-    ?  seconds         what are your facts? Listen for so long (ASCII digits)
-    +  part            some bytes of them; more follows
+    ?  seconds         asks for the facts, after listening for so long (ASCII digits)
+    +  part            some bytes of the facts; more follows
     .  clock | part    the last bytes; before them the router's time of day, a double in seconds
 """
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     Reply = Callable[[dict[str, object]], None]
 
 TOPIC = "doctor"
-COLLECT_TIMEOUT = 40 * SECOND  # the start of Python on a small router, and its listening
+COLLECT_TIMEOUT = 40 * SECOND  # Python starts on a small router, and listens
 ANSWER_TIMEOUT = 45 * SECOND
 PAUSE = 2 * SECOND  # between two collections
 LISTEN_S = range(1, 31)
@@ -72,23 +72,23 @@ class Exchange:
         self._argv = [sys.executable, "-I", "-c", _START, package_dir]
         self._argv += ["doctor", "--facts", self._path, "-c", config, "--control", control]
         self._processes: Processes | None = None
-        self._askers: list[str] = []  # peers that wait for our facts
-        self._seconds = ""  # that we listen for them
+        self._askers: list[str] = []  # peers that wait for this router's facts
+        self._seconds = ""  # how long this router listens for its facts
         self._free_at = 0
         self._closed = False
         self._present: set[str] = set()  # peers with a session
-        self._parts: dict[str, bytes] = {}  # of peers that we have asked
+        self._parts: dict[str, bytes] = {}  # the parts that each asked peer has sent so far
         self._answers: dict[str, tuple[float, bytes]] = {}
         self._replies: list[Reply] = []
 
     # What the channel tells
 
     def peer_opened(self, peer: str) -> None:
-        """There is a session: the peer can be asked."""
+        """Note that the peer has a session and can be asked."""
         self._present.add(peer)
 
     def peer_closed(self, peer: str) -> None:
-        """The session has ended: no answer will come."""
+        """Note that the session has ended: no answer will come."""
         self._present.discard(peer)
         if peer in self._askers:
             self._askers.remove(peer)
@@ -115,9 +115,9 @@ class Exchange:
     # Asking
 
     def examine(self, seconds: str, reply: Reply) -> None:
-        """Get the facts of all peers: {name: [how far its clock is ahead in s, packed facts in hex]}.
+        """Get the facts of all peers: {name: [seconds that its clock is ahead, packed facts in hex]}.
 
-        A peer that does not answer is missing; each listens for `seconds` ("1" to "30").
+        A peer that does not answer is missing. Each peer listens for `seconds` ("1" to "30").
         """
         self._replies.append(reply)
         if len(self._replies) > 1:
@@ -181,7 +181,7 @@ class Exchange:
             self._send(peer, _LAST + _CLOCK.pack(time.time()) + parts[-1])
 
     def close(self) -> None:
-        """End what is running, and start nothing any more though messages still come."""
+        """End the running collection, and start no other one though messages still come."""
         self._closed = True
         self._loop.call_at(("doctor", "collect"), None)
         self._loop.call_at(("doctor", "answers"), None)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The facts of one router, which the checks look at and which travel to the other router.
 
-Pure. On the way they are JSON. The other router may be of another version: what it does not say, or
-says in another shape, has its default here.
+Pure. Facts travel as JSON. The other router may have another version: a fact that is missing there, or has
+another type, has its default here.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-LARGEST = 2 << 20  # bytes of JSON that are taken from another router
+LARGEST = 2 << 20  # bytes of JSON that are accepted from another router
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceFacts:
-    """One vrrp_instance: how it is configured and what the daemon says of it."""
+    """One vrrp_instance: its configuration and its state in the daemon."""
 
     name: str = ""
     interface: str = ""
@@ -41,7 +41,7 @@ class InstanceFacts:
     default_route: bool = False  # a way out by this instance
     state: str = ""  # MASTER, BACKUP, FAULT, INIT; "": no daemon
     faults: tuple[str, ...] = ()
-    source: str = ""  # that its adverts have
+    source: str = ""  # the source of its adverts
     peer: str = ""  # who is active, as far as a backup knows
     silence_s: float = 0.0  # since the last advert of that peer
     stranger: str = ""  # whose adverts are ignored, with what they say
@@ -58,7 +58,7 @@ class DeviceFacts:
     mtu: int = 0
     mac: str = ""
     addresses: tuple[str, ...] = ()  # without prefix length
-    rp_filter: int = 0  # the one in force: the greater of this device's and that of all
+    rp_filter: int = 0  # the value in force: the greater one of this device's and of "all"
     arp_ignore: int = 0  # likewise
     arp_filter: int = 0  # likewise
 
@@ -75,7 +75,7 @@ class HeardFacts:
     addresses: tuple[str, ...] = ()
     arrived: int = 0  # packets at the device, before the firewall
     passed: int = 0  # packets that the firewall let in
-    dropped: str = ""  # why the daemon drops them; "": it takes them
+    dropped: str = ""  # why the daemon drops them; "": it accepts them
     probe: bool = False  # sent by another router's doctor
     way: str = ""  # the device by which this router would send to the source
 
@@ -87,12 +87,12 @@ class LinkFacts:
     name: str = ""
     up: bool = False
     error: str = ""
-    in_step: bool = False  # whoever of the two is active: the other one has all its connections
+    in_step: bool = False  # the backup has all connections of the active router
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimFacts:
-    """A host that answers for an address of ours, offers leases, or is a router for others."""
+    """A host that answers for a virtual address, offers leases, or is a router for others."""
 
     interface: str = ""
     address: str = ""
@@ -105,12 +105,12 @@ class RulesetFacts:
 
     readable: bool = False
     fw4: bool = False  # OpenWrt's firewall is loaded
-    included: bool = False  # and it has Tandem's chain
+    included: bool = False  # fw4 has loaded Tandem's chain
     snat: tuple[str, ...] = ()  # addresses that Tandem's table translates to
     early_nat: tuple[str, ...] = ()  # chains that translate before Tandem's does
     masquerading: tuple[str, ...] = ()  # devices that fw4 masquerades on
     offloading: bool = False
-    zones: tuple[str, ...] = ()  # "DEVICE CHAIN": what comes in by the device goes to the chain of its zone
+    zones: tuple[str, ...] = ()  # "DEVICE CHAIN": packets from the device go to the chain of its zone
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +124,11 @@ class RouterFacts:
     config_errors: tuple[str, ...] = ()
     enabled: bool = True  # by `option enabled` of the file
     boot: str = ""  # whether the service starts at boot: yes, no; "": there is no service
-    standby: tuple[str, ...] = ()  # the groups that are, by command
+    standby: tuple[str, ...] = ()  # the groups in standby by command
     daemon: str = ""  # its version; "": it does not run
     daemon_error: str = ""  # why it can't be asked
     health: tuple[str, ...] = ()  # problems that the daemon reports of itself
-    edited: bool = False  # the file is not what the daemon runs with
+    edited: bool = False  # the daemon does not run with the present file
     policy: str = ""  # how the daemon is scheduled
     realtime: bool = True  # wanted
     late_ms: float = 0.0  # the longest that its timers were late
@@ -140,7 +140,7 @@ class RouterFacts:
     heard: tuple[HeardFacts, ...] = ()
     links: tuple[LinkFacts, ...] = ()
     sync: bool = False  # conntrack_sync is configured
-    sync_options: tuple[str, ...] = ()  # of it, what the routers should have alike, each with its value
+    sync_options: tuple[str, ...] = ()  # options that should be equal on both routers, with their values
     stale: tuple[str, ...] = ()
     unkept: tuple[str, ...] = ()  # why the guarantee of conntrack_sync does not hold
     claims: tuple[ClaimFacts, ...] = ()  # of a virtual address, by a stranger
@@ -150,12 +150,12 @@ class RouterFacts:
     ruleset: RulesetFacts = field(default_factory=RulesetFacts)
 
     def device(self, name: str) -> DeviceFacts:
-        """The device of this name; an absent one when nothing is known of it."""
+        """Return the device of this name; an absent one when nothing is known of it."""
         return next((item for item in self.devices if item.name == name), DeviceFacts(name))
 
     @property
     def addresses(self) -> frozenset[str]:
-        """All addresses of its devices."""
+        """All addresses of the router's devices."""
         return frozenset(address for device in self.devices for address in device.addresses)
 
 
@@ -172,12 +172,12 @@ _PARTS: dict[str, type] = {
 
 
 def encode(router: RouterFacts) -> bytes:
-    """The facts as they travel: zlib-packed JSON."""
+    """Return the facts as they travel: zlib-packed JSON."""
     return zlib.compress(json.dumps(asdict(router), separators=(",", ":")).encode())
 
 
 def decode(data: bytes) -> RouterFacts:
-    """The facts of another router. ValueError when they are no such thing."""
+    """Return the facts of another router. ValueError: `data` is malformed."""
     inflate = zlib.decompressobj()
     try:
         text = inflate.decompress(data, LARGEST)
@@ -197,7 +197,7 @@ def decode(data: bytes) -> RouterFacts:
 
 
 def _make(kind: type[T], found: Mapping[str, Any]) -> T:
-    """An object with the members that are there and of the type of their defaults."""
+    """Return an object with those members in `found` that have the type of their defaults."""
     default = kind()
     members: dict[str, Any] = {}
     for item in fields(kind):  # type: ignore[arg-type]

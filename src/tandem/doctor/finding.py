@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Something that is wrong with a router or a pair, and what to do about it."""
+"""A finding of the doctor: a problem of a router or of a pair, and what to do about it."""
 
 from __future__ import annotations
 

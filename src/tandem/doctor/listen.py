@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The doctor's ears: for some seconds, everything on the networks of the instances that matters.
+"""The doctor's ears: for some seconds they collect the packets that matter on the instances' networks.
 
-Adverts are taken twice: from the wire by a packet socket, and behind the firewall by a raw socket like
+Adverts are received twice: from the wire by a packet socket, and behind the firewall by a raw socket like
 the daemon's. The router itself has dropped packets that only the first one gets.
 
-A backup is silent, so each doctor also sends adverts of its own for the other router's to hear: of a
-virtual router id that nobody uses, with priority 1. Daemons ignore them.
+A backup is silent, so each doctor also sends adverts for the other router's doctor to hear. They have a
+virtual router id that nobody uses and priority 1, and daemons ignore them.
 
-On an interface with the active router's IPv4 addresses it asks which other hosts answer for them (ARP, RFC
-5227 section 1.1), and who offers leases (DHCPDISCOVER, RFC 2131): neither is answered by this router itself.
-For IPv6 it asks who advertises itself as a router, and who serves DHCPv6.
+On the active router, the doctor asks on each IPv4 interface which other hosts answer for the virtual
+addresses (ARP, RFC 5227 section 1.1), and which hosts offer leases (DHCPDISCOVER, RFC 2131); this router
+answers neither question itself. For IPv6 the doctor asks who advertises itself as a router, and who serves
+DHCPv6.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ _Key = tuple[str, int, str, int]  # interface, family, source, virtual router id
 
 @dataclass(slots=True)
 class Ears:
-    """The open sockets and what they have heard so far. Close it."""
+    """The open sockets and the packets that they have heard so far. Call `close` at the end."""
 
     config: Config
     router: RouterFacts
@@ -65,7 +66,7 @@ class Ears:
     _ipv6: list[tuple[socket.socket, tuple[bytes, tuple[str, int]]]] = field(default_factory=list)
 
     def open(self) -> None:
-        """Open all sockets; an interface that is not there has none."""
+        """Open all sockets; an interface that is missing or down has none."""
         done: set[tuple[str, int]] = set()
         for instance, facts in zip(self.config.instances, self.router.instances, strict=True):
             device = self.router.device(instance.interface)
@@ -95,7 +96,7 @@ class Ears:
             sock.close()
 
     def run(self, seconds: float, until: Callable[[], bool] = lambda: True) -> None:
-        """Listen for so long, and on until the condition is true; look at it ten times a second."""
+        """Listen for so long, and longer until the condition is true, which is checked ten times a second."""
         start = time.monotonic()
         probe, arp = start + FIRST_PROBE_S, start
         while (now := time.monotonic()) < start + seconds or not until():
@@ -110,7 +111,7 @@ class Ears:
                 self._readers[reader]()
 
     def facts(self) -> RouterFacts:
-        """The router's facts with what was heard."""
+        """Return the router's facts with the packets that were heard."""
         return replace(
             self.router,
             heard=tuple(replace(found, way=self._way(found)) for found in self._heard.values()),
@@ -121,7 +122,7 @@ class Ears:
         )
 
     def _way(self, found: HeardFacts) -> str:
-        """The device by which we would send to the source of these adverts; "" when none is known."""
+        """Return the device by which this router would send to the source of these adverts; "": not known."""
         if found.family == 6:
             return ""  # a link-local address: there is only one way
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -179,10 +180,10 @@ class Ears:
     def _keep(self, found: HeardFacts) -> None:
         self._heard[found.interface, found.family, found.source, found.virtual_router_id] = found
 
-    # Adverts of our own
+    # Probes: adverts that the doctor sends
 
     def _take_part(self, instance: Instance, facts: InstanceFacts) -> None:
-        """A socket like the daemon's: for what passes the firewall, and to send probes by."""
+        """Open a socket like the daemon's, for adverts that pass the firewall and for sending probes."""
         interface, family = instance.interface, instance.family
         groups = {
             group
@@ -248,7 +249,7 @@ class Ears:
             sock.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, interface.encode() + b"\0")
             sock.bind(("", _DHCP_CLIENT))
         except OSError:
-            sock.close()  # a DHCP client of this router has the port: there it is no server
+            sock.close()  # a DHCP client of this router has the port, so it is no server there
             return
         sock.setblocking(False)
         number = os.urandom(4)
@@ -278,7 +279,7 @@ class Ears:
             try:
                 self._ipv6.append((open_socket(interface), question))
             except OSError:
-                continue  # no IPv6, or a client of this router: there it is no server
+                continue  # no IPv6, or a client of this router has the port, so it is no server there
 
     def _ipv6_answer(self, sock: socket.socket, interface: str) -> None:
         for data, address in _receive(sock):
@@ -314,18 +315,18 @@ def _try_send(sock: socket.socket, data: bytes, address: tuple[object, ...]) -> 
     try:
         sock.sendto(data, address)
     except OSError:
-        pass  # the interface went down: the answers that are missing say it
+        pass  # the interface went down: missing answers show it
 
 
 def _damaged(payload: bytes) -> Advertisement:
-    """The header of a packet that is not (or need not be) sound."""
+    """Return the header of a packet, which may be damaged."""
     header = payload.ljust(8, b"\0")
     interval = struct.unpack_from("!H", header, 4)[0] & 0xFFF if header[0] >> 4 == 3 else header[5] * 100
     return Advertisement(header[0] >> 4, header[1], header[2], interval, ())
 
 
 def _discover(number: bytes) -> bytes:
-    """A DHCPDISCOVER of a client that does not exist, which wants its answer as a broadcast."""
+    """Return a DHCPDISCOVER of a client that does not exist and wants its answer as a broadcast."""
     mac = b"\x02" + number + b"\x01"
     head = struct.pack("!BBBB4sHH4s4s4s4s16s192s", 1, 1, 6, 0, number, 0, 0x8000, *[bytes(4)] * 4, mac, b"")
     return head + b"\x63\x82\x53\x63" + b"\x35\x01\x01" + b"\x37\x02\x01\x03" + b"\xff"

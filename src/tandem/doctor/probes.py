@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The abilities of the kernel, found out without a change.
+"""Probes of the kernel's features, which change nothing.
 
-A feature may be missing on a backup for months, and be missed at the takeover.
+A feature may be missing on a backup for months, and nobody notices before the takeover.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ table inet tandem_doctor {
 
 
 def missing(config: Config) -> tuple[str, ...]:
-    """The kernel features that the configuration needs and that are not there."""
+    """Return the kernel features that the configuration needs and the kernel lacks."""
     found = []
     if config.conntrack_sync and not has_subsystem(_NFNL_SUBSYS_CTNETLINK, _IPCTNL_MSG_CT_GET_STATS_CPU):
         found.append(CONNTRACK)
@@ -77,7 +77,7 @@ def _attribute(kind: int, value: bytes) -> bytes:
 
 
 def _errno(protocol: int, kind: int, flags: int, body: bytes) -> int:
-    """Send a request; the errno of the answer, 0 when it is no error."""
+    """Send a request and return the errno of the answer; 0: no error."""
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol) as sock:
             sock.settimeout(2)

@@ -22,7 +22,7 @@ _TRANSLATES = ("snat", "masquerade")
 
 
 def read() -> RulesetFacts:
-    """The rules that are loaded; nothing is known where there is no nft, or none that speaks JSON."""
+    """Return the loaded rules; nothing is known without an nft that speaks JSON."""
     try:
         argv = [_NFT, "--json", "list", "ruleset"]
         done = subprocess.run(argv, capture_output=True, timeout=30, env={"PATH": PATH})
@@ -32,7 +32,7 @@ def read() -> RulesetFacts:
 
 
 def summary(items: list[Json]) -> RulesetFacts:
-    """The facts in nft's list of objects. KeyError, TypeError or AttributeError if it is no such list."""
+    """Return the facts in nft's list of objects. KeyError, TypeError or AttributeError: it is malformed."""
     chains: dict[Chain, Json] = {}
     rules: dict[Chain, list[list[Json]]] = {}
     tables, flowtables = set(), False
@@ -91,7 +91,7 @@ def _reaches(chain: Chain, rules: dict[Chain, list[list[Json]]], depth: int = 8)
 
 
 def _masqueraded(chain: Chain, rules: dict[Chain, list[list[Json]]]) -> Iterator[str]:
-    """The devices for which a rule of the chain translates, itself or in a chain that it jumps to."""
+    """Yield the devices for which a rule of the chain, or of a chain that it jumps to, translates."""
     for rule in rules.get(chain, ()):
         target = _jumps(rule)
         here = any("masquerade" in part for part in rule)

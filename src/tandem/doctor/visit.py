@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One run of the doctor: this router's facts, the other one's, and what the checks make of them."""
+"""One run of the doctor: collects the facts of this router and of the others, and checks them."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ ANSWER_TIMEOUT_S = 50.0  # the daemon gives up after 45 s
 
 @dataclass(slots=True)
 class Visit:
-    """The findings."""
+    """The findings of a run, and its notes."""
 
     findings: list[Finding] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)  # what could not be looked at
+    notes: list[str] = field(default_factory=list)  # facts that could not be examined
 
 
 def facts_of_this_router(config_file: str, control: str, listen_s: int, path: str) -> int:
-    """Write them to a file, as the other router's doctor wants them."""
+    """Write this router's facts to a file, for the other router's doctor."""
     router, _ = _listen(config_file, control, listen_s, _Question(None, listen_s))
     files.replace(path, encode(router), 0o600)
     return DONE
 
 
 def visit(config_file: str, control: str, listen_s: int) -> Visit:
-    """Examine this router and all that it can ask; all listen for `listen_s` seconds."""
+    """Examine this router and all peers that it can ask; all listen for `listen_s` seconds."""
     found = Visit()
     question = _Question(control, listen_s)
     router, found.notes = _listen(config_file, control, listen_s, question)
@@ -59,7 +59,7 @@ def visit(config_file: str, control: str, listen_s: int) -> Visit:
 
 
 def _apart(name: str, ours: str, peer: str) -> str:
-    """A name for the other router, also when both have the same."""
+    """Return a name for the other router that differs from ours."""
     return f"{name} ({peer})" if name == ours else name
 
 
@@ -78,10 +78,10 @@ def _listen(
 
 
 class _Question:
-    """Asks the daemon for the other routers' facts, beside the listening: they listen as long."""
+    """Asks the daemon for the other routers' facts, while this router listens; the others listen as long."""
 
     def __init__(self, control: str | None, listen_s: int) -> None:
-        self.ahead: dict[str, float] = {}  # of clocks, in seconds
+        self.ahead: dict[str, float] = {}  # how far each peer's clock is ahead, in seconds
         self._control = control
         self._listen_s = str(listen_s)
         self._answers: dict[str, Any] = {}
@@ -89,7 +89,7 @@ class _Question:
         self._asked = False
 
     def ask(self) -> None:
-        """Ask, and go on."""
+        """Ask in a thread, and return at once."""
         if self._control is not None:
             self._asked = True
             self._thread.start()
@@ -100,7 +100,7 @@ class _Question:
         return not (self._asked and self._thread.is_alive())
 
     def routers(self) -> dict[str, RouterFacts]:
-        """The facts of the peers that answered, by name."""
+        """Return the facts of the peers that answered, by name."""
         found = {}
         for name, answer in self._answers.items():
             try:

@@ -11,15 +11,15 @@ from tandem.setup.pair import SECOND, WITHOUT_WAY_OUT, Setup, Shared
 
 _GROUP = "gateway"
 _HEAD = """\
-# Made by `tandem init`. `tandem check` says what it means, /etc/config/tandem of the package's
-# documentation what else there is; after a change: tandem check && tandem reload
+# Made by `tandem init`. `tandem check` prints the effective configuration, `tandem options` explains all
+# options. After a change: tandem check && tandem reload
 """
 
 Lines = list[str]
 
 
 def compose(setup: Setup) -> str:
-    """The configuration of this router, in UCI syntax."""
+    """Return the configuration of this router, in UCI syntax."""
     instances = [
         (_name(one, family), one, family, addresses)
         for one in setup.shared
@@ -97,13 +97,13 @@ def _name(one: Shared, family: int) -> str:
 
 
 def _length(one: Shared, text: str) -> int:
-    """The prefix length of the subnet that the address is in."""
+    """Return the prefix length of the address's subnet."""
     ip = ip_interface(text).ip
     return next(own.network.prefixlen for own in one.network.addresses if ip in own.network)
 
 
 def _link_local(virtual_router_id: int) -> str:
-    """As the EUI-64 of the virtual MAC would be (RFC 9568 section 7.3): 00-00-5E-00-02-ID."""
+    """Return the link-local address of the virtual MAC 00-00-5E-00-02-ID (RFC 9568 section 7.3)."""
     return str(ip_address(f"fe80::200:5eff:fe00:2{virtual_router_id:02x}"))
 
 

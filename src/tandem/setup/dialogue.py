@@ -32,7 +32,7 @@ Enter takes what stands in [brackets]; Ctrl-C ends, and nothing has changed.
 
 
 class Ended(Exception):
-    """There are no more answers: end of input."""
+    """The input has ended: there are no more answers."""
 
 
 class Dialogue:
@@ -47,7 +47,7 @@ class Dialogue:
         print(text, file=self._out, flush=True)
 
     def ask(self, question: str, default: str, check: Check) -> str:
-        """An answer that `check` has nothing against. Raises Ended."""
+        """Ask until `check` finds no problem in the answer; return the answer. Raises Ended."""
         while True:
             self._out.write(f"{question} [{default}]: " if default else f"{question}: ")
             self._out.flush()
@@ -62,7 +62,7 @@ class Dialogue:
                 self.say(f"  {printable(sentence)}")
 
     def confirm(self, question: str) -> bool:
-        """Yes or no; Enter means yes."""
+        """Ask a question and return whether the answer is yes; Enter means yes."""
 
         def wrong(text: str) -> str | None:
             return None if text.lower() in _YES_NO else "y or n?"
@@ -76,8 +76,8 @@ _YES_NO = {"y": True, "yes": True, "n": False, "no": False}
 def interview(dialogue: Dialogue, networks: Networks, start: Setup, *, sync: bool, look: bool) -> Setup:
     """Ask for the networks, the shared address of each, and the other router if `start` does not say it.
 
-    `sync`: connections are to be replicated, which takes the other router's address. `look`: an address
-    that somebody has is no answer.
+    `sync`: connections are to be replicated, which requires the other router's address. `look`: refuse an
+    address that another host has.
     """
     if not networks.static:
         raise SetupError(no_networks(networks))
@@ -104,8 +104,8 @@ def ask_to_track(dialogue: Dialogue, names: Sequence[str]) -> bool:
 def provided(names: Sequence[str]) -> str:
     """Return the warning about a way out with an address of the provider's: what a takeover breaks."""
     return f"""\
-What the provider gives to {" and ".join(names)} stays with its router. When the other one takes over, hosts
-go on by the other's way out: connections to the internet break and begin anew; port forwards,
+The provider's address on {" and ".join(names)} stays with its router. After a takeover, hosts use the way
+out of the other router: connections to the internet break and must begin again; port forwards,
 dynamic DNS and VPNs at the provider's address do not move along."""
 
 
@@ -145,7 +145,7 @@ def _ask_address(dialogue: Dialogue, networks: Networks, name: str, look: bool) 
 
 
 def taken(network: Network, addresses: Iterable[str]) -> list[str]:
-    """A sentence about each IPv4 address that somebody in the network answers for."""
+    """Return a sentence about each IPv4 address for which a host in the network answers."""
     return [
         f"{address} is taken in {network.name}: {mac} answers for it"
         for address in (plain(network, text) for text in addresses)
@@ -154,7 +154,7 @@ def taken(network: Network, addresses: Iterable[str]) -> list[str]:
 
 
 def describe(network: Network) -> str:
-    """One line about a network."""
+    """Return a line about a network."""
     way_out = f", way out by {network.gateway}" if network.gateway else ""
     return f"{network.name}: {' '.join(map(str, network.addresses))} on {network.device}{way_out}"
 

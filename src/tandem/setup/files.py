@@ -16,7 +16,7 @@ BACKUP = "config.before-init"  # beside the secret: UCI takes every file in /etc
 
 
 def new_secret() -> str:
-    """32 characters that stand for 192 random bits."""
+    """Return a secret: 32 characters that stand for 192 random bits."""
     return urlsafe_b64encode(os.urandom(24)).decode()
 
 
@@ -38,7 +38,7 @@ def in_use(path: str) -> str | None:
 
 
 def verify(setup: Setup, secret: str) -> str:
-    """The configuration, which passes `tandem check`. SetupError: it would not, with every reason."""
+    """Return a configuration that passes `tandem check`. SetupError, with every reason: there is none."""
     with tempfile.TemporaryDirectory(prefix="tandem-init-") as directory:
         trial = os.path.join(directory, "secret")
         write(trial, secret + "\n")
@@ -49,9 +49,9 @@ def verify(setup: Setup, secret: str) -> str:
 
 
 def install(setup: Setup, text: str, secret: str, config: str) -> str | None:
-    """Write secret and configuration; the path of the copy of what was there before.
+    """Write secret and configuration; return the path of the copy of the old configuration, or None.
 
-    The secret first: a configuration never names a secret that is not there. OSError.
+    The secret comes first, so that a configuration never names a missing secret. OSError.
     """
     directory = os.path.dirname(setup.secret_file)
     os.makedirs(directory, 0o700, exist_ok=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The networks of /etc/config/network, as far as a shared gateway address has to do with them."""
+"""The networks of /etc/config/network, as far as they matter for a shared gateway address."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Network:
 
     name: str
     device: str
-    addresses: tuple[Interface, ...]  # of this router
-    gateway: str | None = None  # the next router of its default route, IPv4; it makes this a WAN
+    addresses: tuple[Interface, ...]  # this router's own
+    gateway: str | None = None  # the next router of its default route, IPv4; such a network is a WAN
 
     def own(self, family: int) -> tuple[Interface, ...]:
-        """The router's addresses of a family, 4 or 6."""
+        """Return the router's addresses of a family, 4 or 6."""
         return tuple(address for address in self.addresses if address.version == family)
 
 
@@ -41,11 +41,11 @@ class Networks:
     uplinks: tuple[str, ...] = ()  # names in `others` whose provider gives the address and the way out
 
     def get(self, name: str) -> Network | None:
-        """The network of this name."""
+        """Return the network of this name."""
         return next((network for network in self.static if network.name == name), None)
 
     def of(self, address: str) -> Network | None:
-        """The network whose subnet the address is in."""
+        """Return the network whose subnet contains the address."""
         wanted = ip_address(address)
         for network in self.static:
             if any(wanted in own.network for own in network.addresses):
@@ -54,7 +54,7 @@ class Networks:
 
 
 def read_networks(text: str, file: str) -> Networks:
-    """The networks of a text in UCI syntax; what netifd would not understand is left out. Never raises."""
+    """Return the networks in a text in UCI syntax, without those that netifd would refuse. Never raises."""
     static, others, uplinks = [], [], []
     for section in uci.read(text, file).sections:
         if section.type != "interface" or section.name in (None, "loopback"):
@@ -72,7 +72,7 @@ def read_networks(text: str, file: str) -> Networks:
 
 
 def served_networks(text: str, file: str) -> frozenset[str]:
-    """The networks in which dnsmasq gives IPv4 leases, by a text like /etc/config/dhcp. Never raises."""
+    """Return the networks in which dnsmasq gives IPv4 leases; `text` is /etc/config/dhcp. Never raises."""
     served = set()
     for section in uci.read(text, file).sections:
         if section.type == "dhcp" and (name := _value(section, "interface")):
@@ -83,9 +83,9 @@ def served_networks(text: str, file: str) -> frozenset[str]:
 
 
 def advertised_networks(text: str, file: str) -> frozenset[str]:
-    """The networks in which this router advertises itself to IPv6 hosts or serves DHCPv6. Never raises.
+    """Return the networks in which this router sends router advertisements or serves DHCPv6. Never raises.
 
-    `text` is one like /etc/config/dhcp. OpenWrt has `server` there for lan by default.
+    `text` is /etc/config/dhcp. OpenWrt has `server` there for lan by default.
     """
     advertised = set()
     for section in uci.read(text, file).sections:
@@ -111,7 +111,7 @@ def _network(name: str, section: uci.Section) -> Network | None:
 
 
 def _device(name: str, section: uci.Section) -> str | None:
-    """The device, also as OpenWrt before 21.02 wrote it: `ifname`, which `type bridge` makes a port."""
+    """Return the device, also from OpenWrt before 21.02: an `ifname` that is a port with `type bridge`."""
     if _value(section, "type") == "bridge":
         return f"br-{name}"
     device = _value(section, "device") or _value(section, "ifname") or ""

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Two routers that are to share gateway addresses, as one of them sees it; and what can't work.
+"""The set-up of two routers that are to share gateway addresses, and the reasons why one can't work. Pure.
 
-Pure: from the networks of this router and the answers of its owner to a `Setup`, or to all that is
-wrong with them.
+Functions here make a `Setup` from this router's networks and its owner's answers, or name every problem.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ WITHOUT_WAY_OUT = 50  # the priority that a router loses without its way out
 
 
 class SetupError(Exception):
-    """`problems` are sentences for people, never empty."""
+    """A set-up can't work; `problems` are sentences for people, never empty."""
 
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
@@ -38,7 +37,7 @@ class Shared:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """Everything that this router's configuration is made of."""
+    """The values from which this router's configuration is made."""
 
     shared: tuple[Shared, ...]
     peer: str | None = None  # the other router; None: connections are not replicated
@@ -55,7 +54,7 @@ def uplinks(shared: Iterable[Shared], networks: Networks) -> tuple[str, ...]:
 
 
 def share(networks: Networks, name: str, addresses: Sequence[str]) -> Shared:
-    """The network of this name with these shared addresses. SetupError."""
+    """Return the network of this name with these shared addresses. SetupError."""
     network = networks.get(name)
     if network is None:
         raise SetupError(_no_network(networks, name))
@@ -66,7 +65,7 @@ def share(networks: Networks, name: str, addresses: Sequence[str]) -> Shared:
 
 
 def plain(network: Network, text: str) -> str:
-    """A good address of the network without its prefix length."""
+    """Return a valid address of the network without its prefix length."""
     return str(ip_interface(text).ip)
 
 
@@ -137,7 +136,7 @@ def _no_network(networks: Networks, name: str) -> str:
 
 
 def propose_address(network: Network) -> str:
-    """An address that both routers might share: the first of the subnet, or else the last one free."""
+    """Propose an address to share: the first one of the subnet, otherwise the last one that is free."""
     taken = {str(item.ip) for item in network.addresses} | {network.gateway}
     own = (network.own(4) or network.addresses)[0]
     subnet = own.network

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A look at the networks before they are set up: what is taken there already.
+"""A look at the networks before the set-up: which addresses and virtual router ids are already in use.
 
-Without the rights or the device nothing is seen, and nothing is said.
+Without the rights or the device, nothing is found and no error is raised.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ADVERTS_S = 3.5  # three adverts of a router with keepalived's defaults
 
 
 def who_has(device: str, address: str, seconds: float = ARP_S) -> str | None:
-    """The MAC address of the host that answers for an IPv4 address; None: nobody, or it can't be asked."""
+    """Return the MAC of the host that answers for an IPv4 address; None: no host, or asking is impossible."""
     try:
         with open(f"/sys/class/net/{device}/address") as file:
             mac = bytes.fromhex(file.read().strip().replace(":", ""))
@@ -39,7 +39,7 @@ def who_has(device: str, address: str, seconds: float = ARP_S) -> str | None:
 
 
 def used_ids(devices: Iterable[str], seconds: float = ADVERTS_S) -> dict[int, str]:
-    """The virtual router ids that others advertise on these devices, and one router of each."""
+    """Return the virtual router ids that others advertise on these devices, each with one router."""
     sockets: list[socket.socket] = []
     found: dict[int, str] = {}
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The service on OpenWrt: started, and seen to run."""
+"""The service on OpenWrt: starts it and waits until it runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INIT_SCRIPT = "/etc/init.d/tandem"
 BOOT_LINKS = "/etc/rc.d/S[0-9][0-9]tandem"  # of enabled services
 APPEARS_S = 40.0  # Python takes ten seconds on the slowest router that was tried
 _PAUSE_S = 0.2
-_CLEAN = {"PATH": PATH}  # the environment of programs that we start
+_CLEAN = {"PATH": PATH}  # the environment of the programs started here
 _LOG_LINES = 5
 
 
@@ -31,7 +31,7 @@ def starts_at_boot() -> bool:
 
 
 def start(config_file: str, control: str) -> list[str]:
-    """Enable and restart the service, and wait until tandemd runs with this file; [], or why it does not."""
+    """Enable and restart the service, and wait until tandemd runs with this file; return the problems."""
     for verb in ("enable", "restart"):
         if subprocess.run([INIT_SCRIPT, verb], check=False, env=_CLEAN).returncode:
             return [f"{INIT_SCRIPT} {verb} failed"]
@@ -55,7 +55,7 @@ def _absent(config_file: str, control: str) -> str | None:
     except ControlError as error:
         return str(error)
     file = status.get("config_file") if isinstance(status, dict) else None
-    return None if file == os.path.abspath(config_file) else f"the one that runs uses {file}"
+    return None if file == os.path.abspath(config_file) else f"the running daemon uses {file}"
 
 
 def _last_words() -> Iterator[str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`tandem init`: what it does, in which order."""
+"""`tandem init`: its steps, in their order."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tandem.setup.pair import (
 from tandem.setup.segment import used_ids
 
 IPV6 = "/proc/sys/net/ipv6"
-SHELL_LINE = 512  # characters that OpenWrt's shell takes
+SHELL_LINE = 512  # characters of a line that OpenWrt's shell accepts
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -59,11 +59,11 @@ def _networks(path: str) -> Networks:
 def _invite(arguments: argparse.Namespace, networks: Networks) -> int:
     dialogue = Dialogue(sys.stdin, sys.stdout)
     asked = not arguments.network
-    look = not arguments.force  # a pair that runs has all of it
+    look = not arguments.force  # with --force, the running pair itself would be found
     setup = _given(arguments, networks)
     if asked:
         if not sys.stdin.isatty():
-            raise SetupError("nobody is there to be asked: say --network NAME, and --peer ADDRESS")
+            raise SetupError("there is no terminal for questions: give --network NAME and --peer ADDRESS")
         setup = interview(dialogue, networks, setup, sync=not arguments.no_sync, look=look)
     elif look and (sentences := [line for one in setup.shared for line in taken(one.network, one.addresses)]):
         raise SetupError(*sentences)
@@ -93,7 +93,7 @@ def _invite(arguments: argparse.Namespace, networks: Networks) -> int:
 
 
 def _given(arguments: argparse.Namespace, networks: Networks) -> Setup:
-    """Return the set-up of the flags; SetupError with everything that is wrong with them."""
+    """Return the set-up that the options give; SetupError with every problem in them."""
     shared: list[Shared] = []
     problems: list[str] = []
     for item in arguments.network or ():
@@ -127,7 +127,7 @@ def _given(arguments: argparse.Namespace, networks: Networks) -> Setup:
 
 
 def _with_dhcp(setup: Setup, path: str) -> Setup:
-    """Let the active router give leases, and advertise itself to IPv6 hosts, where this one does now."""
+    """Let the active router give leases and advertise itself to IPv6 hosts where this router does so now."""
     served, advertised = _served(path)
     shared = (
         replace(one, dhcp=one.network.name in served, ra=one.network.name in advertised and has_ipv6(one))
@@ -139,7 +139,7 @@ def _with_dhcp(setup: Setup, path: str) -> Setup:
 
 
 def _served(path: str) -> tuple[frozenset[str], frozenset[str]]:
-    """The networks in which this router gives IPv4 leases, and those in which it advertises itself."""
+    """Return the networks in which this router gives IPv4 leases, and those in which it advertises itself."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             text = file.read()
@@ -158,7 +158,7 @@ def has_ipv6(one: Shared) -> bool:
 
 
 def _with_free_id(setup: Setup, wanted: int | None) -> Setup:
-    """With a virtual router id that nobody advertises in these networks. SetupError: `wanted` is taken."""
+    """Return the set-up with a virtual router id that nobody uses there. SetupError: `wanted` is in use."""
     used = used_ids(one.network.device for one in setup.shared)
     if wanted in used:
         raise SetupError(f"the virtual router id {wanted} is taken, by {used[wanted]}: choose another --vrid")
@@ -226,7 +226,7 @@ def _install(arguments: argparse.Namespace, setup: Setup, text: str, secret: str
 
 
 def _start(arguments: argparse.Namespace, dialogue: Dialogue | None) -> int:
-    """Start the service if that is wanted, and wait until it runs; otherwise print how to start it."""
+    """Start the service if the user wants it, and wait until it runs; otherwise print how to start it."""
     print()
     wanted = arguments.start
     if service.installed() and dialogue is not None and not wanted:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The token that takes a configuration, and the secret, from the first router to the second.
+"""The token that carries a configuration and the secret from the first router to the second.
 
-It is one word of base64url: version u8, CRC-32 of the rest, zlib-packed JSON. OpenWrt's shell takes
-lines of at most 512 characters (CONFIG_FEATURE_EDITING_MAX_LEN of its BusyBox), hence the packing. The
-CRC finds a word that was not copied whole; who has a token has the secret.
+A token is one word of base64url: version u8, CRC-32 of the rest, zlib-packed JSON. It is packed because
+OpenWrt's shell accepts lines of at most 512 characters (CONFIG_FEATURE_EDITING_MAX_LEN of its BusyBox). The
+CRC finds a word that was not copied whole. Whoever has a token has the secret.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class Invitation:
     advert_int: str
     networks: tuple[tuple[str, tuple[str, ...], bool, bool], ...]  # name, shared addresses, dhcp, ra
     secret: str = ""
-    track: bool = False  # its ways out, which can't move along
+    track: bool = False  # hand over without a way out that can't move along
     host: str = ""  # the address of the router that joins
-    peer: str = ""  # of the router that invites; with `host` and `secret`, "" without replication
+    peer: str = ""  # the router that invites; like `host` and `secret`, "" without replication
 
 
 def invitation(setup: Setup, networks: Networks, secret: str) -> Invitation:
@@ -51,7 +51,7 @@ def invitation(setup: Setup, networks: Networks, secret: str) -> Invitation:
     host, peer = "", ""
     if setup.peer:
         network = networks.of(setup.peer)
-        assert network is not None  # peer_problem() saw to it
+        assert network is not None  # peer_problem() has checked it
         wanted = ip_address(setup.peer)
         host, peer = setup.peer, next(str(own.ip) for own in network.addresses if wanted in own.network)
     shared = tuple((one.network.name, one.addresses, one.dhcp, one.ra) for one in setup.shared)
@@ -60,7 +60,7 @@ def invitation(setup: Setup, networks: Networks, secret: str) -> Invitation:
 
 
 def encode(invited: Invitation) -> str:
-    """The token."""
+    """Return the token of an invitation."""
     fields = [
         invited.virtual_router_id, invited.advert_int, invited.networks,
         invited.secret, int(invited.track), invited.host, invited.peer,
@@ -119,7 +119,7 @@ def _unpack(packed: bytes) -> bytes:
 
 
 def accept(invited: Invitation, networks: Networks, secret_file: str) -> Setup:
-    """The set-up of the second router. SetupError with everything that does not fit it."""
+    """Return the set-up of the second router. SetupError with every part of the token that does not fit."""
     shared: list[Shared] = []
     problems: list[str] = []
     for name, addresses, dhcp, ra in invited.networks:
@@ -138,7 +138,7 @@ def accept(invited: Invitation, networks: Networks, secret_file: str) -> Setup:
 
 
 def _place(networks: Networks, name: str, addresses: tuple[str, ...]) -> Shared:
-    """The network of this name, or of another name with the right subnet."""
+    """Return the network of this name, or another network with the right subnet."""
     by_subnet: Network | None = None
     if networks.get(name) is None:
         try:
