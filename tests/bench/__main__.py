@@ -4,7 +4,7 @@
     --runs N            runs of each daemon (5)
     --only A,B          of: power, term, wan, idle, strangers, many, full;
                         restore, stream, lag, burst, crowd, takeover, gate,
-                        everyday
+                        everyday, small
                         (of these keepalived's column is conntrackd: connections.py, replication.py)
     --advert A,B        intervals in s for power, term and wan (1,0.1,0.02; version 3 below 1 s)
     --daemon A,B        of: keepalived, tandemd
@@ -37,12 +37,13 @@ from tests.bench.everyday import everyday
 from tests.bench.lag import lag
 from tests.bench.measure import Figures, failover, full, idle, many, strangers
 from tests.bench.replication import burst, crowd, gate, stream
+from tests.bench.small import small
 from tests.bench.takeover import takeover
 
 KINDS = ["keepalived", "tandemd"]
 PARTS = [
     "power", "term", "wan", "idle", "strangers", "many", "full", "restore", "stream", "lag", "burst", "crowd",
-    "takeover", "gate", "everyday",
+    "takeover", "gate", "everyday", "small",
 ]  # fmt: skip
 Values = dict[str, dict[str, list[float]]]  # figure -> daemon -> one value for each run
 
@@ -109,7 +110,7 @@ def main() -> int:
     others: dict[str, Callable[[str], Figures]] = {
         "idle": idle, "strangers": strangers, "many": many, "full": full,
         "restore": restore, "stream": stream, "lag": lag, "burst": burst, "crowd": crowd,
-        "takeover": takeover, "gate": gate, "everyday": everyday,
+        "takeover": takeover, "gate": gate, "everyday": everyday, "small": small,
     }  # fmt: skip
     jobs += [(name, job) for name, job in others.items() if name in chosen]
 
