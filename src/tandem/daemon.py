@@ -15,7 +15,6 @@ import tandem.lean  # noqa: F401  (before anything that imports dataclasses)
 from tandem import __version__, files
 from tandem.bugs import Bugs
 from tandem.control import DEFAULT_SOCKET
-from tandem.control.handlers import Handlers
 from tandem.control.history import SIZE_MAX as HISTORY_MAX
 from tandem.control.history import History, entry, reason
 from tandem.control.server import ControlServer
@@ -33,6 +32,7 @@ from tandem.effects.notify import TIMEOUT as SCRIPTS_TIMEOUT
 from tandem.effects.rtnl import Rtnl
 from tandem.effects.saved import SavedFile
 from tandem.effects.table_watch import TableWatch
+from tandem.handlers import Handlers
 from tandem.log import LEVELS, Logger, StderrSink, SyslogSink
 from tandem.loop import Loop
 from tandem.openwrt import find_libubus
@@ -50,11 +50,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tandem.control.server import Reply
-    from tandem.control.status_schema import DaemonFacts
     from tandem.doctor.exchange import Exchange
     from tandem.openwrt.integration import OpenWrt
     from tandem.scripts import Runners
     from tandem.sharing import Send
+    from tandem.status_schema import DaemonFacts
 
 USAGE = """usage: tandemd -c FILE [--control SOCKET] [--ubus SOCKET] [--syslog] [--log-level LEVEL]
 

@@ -75,6 +75,22 @@ def replace(path: str, data: bytes, mode: int = 0o644, sync: bool = False) -> No
         raise
 
 
+def write_private(path: str, text: str) -> None:
+    """Make or replace a file, mode 0600; a loss of power leaves the old or the new one. OSError."""
+    import tempfile  # the daemon never writes so, and spares its memory
+
+    descriptor, name = tempfile.mkstemp(prefix=".tandem-", dir=os.path.dirname(path) or ".")  # mode 0600
+    try:
+        with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
 def _check_directory(path: str) -> None:
     """Raise OSError when another user owns the directory or the link to it, and could exchange the file."""
     directory = os.path.dirname(path) or "."

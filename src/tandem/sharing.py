@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from tandem.channel.events import Event
     from tandem.channel.vrrp_sources import VrrpSources
     from tandem.control.peer_roles import PeerRoles
-    from tandem.control.status_schema import KnownPeer
     from tandem.core.actions import GroupTransition
     from tandem.core.strangers import Source
     from tandem.dhcp.gateway import Gateway
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from tandem.plan.result import Plan
     from tandem.replication.replication import Replication
     from tandem.router import Router
+    from tandem.status_schema import KnownPeer
 
     Send = Callable[[str, bytes], bool]
 

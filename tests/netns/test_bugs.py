@@ -30,8 +30,8 @@ def failing(module, name, error):
             raise error
         return real(*arguments)
     setattr(module, name, function)
-import tandem.conntrack.ctnetlink, tandem.control.handlers, tandem.daemon, tandem.scripts
-failing(tandem.control.handlers, "snapshot", RuntimeError("no snapshot"))
+import tandem.conntrack.ctnetlink, tandem.handlers, tandem.daemon, tandem.scripts
+failing(tandem.handlers, "snapshot", RuntimeError("no snapshot"))
 failing(tandem.scripts, "credentials_of", KeyError("nobody of that name"))
 failing(tandem.conntrack.ctnetlink, "table_size", OSError("the kernel cannot tell of connections"))
 sys.exit(tandem.daemon.main(sys.argv[3:]))
@@ -90,7 +90,7 @@ def test_a_bug_costs_an_answer_three_hand_over(open_lab: Callable[[Any], Any]) -
     found = status(router)
     assert found["counters"]["exceptions"] == 1
     [text] = found["health"]["exceptions"]
-    assert text.startswith("RuntimeError: no snapshot at control/handlers.py:")
+    assert text.startswith("RuntimeError: no snapshot at handlers.py:")
     assert router.log().count("a bug, please report it") == 1 and "in do_status" in router.log()
     flag(router, "snapshot")
     for _ in range(2):

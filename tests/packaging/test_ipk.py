@@ -51,7 +51,7 @@ def repository_files(directory: str) -> list[str]:
 def test_every_file_is_in_exactly_one_package(built: dict[str, Package]) -> None:
     expected = [path.removeprefix("files") for path in repository_files("files")]
     expected += ["/usr/lib/tandem" + path.removeprefix("src") for path in repository_files("src/tandem")]
-    expected.remove("/usr/lib/tandem/tandem/control/status_schema.py")  # for mypy and the tests
+    expected.remove("/usr/lib/tandem/tandem/status_schema.py")  # for mypy and the tests
     packed = [path for package in built.values() for path in package.files]
     assert sorted(packed) == sorted(expected)
     assert list(built["tandem-tools"].files) == ["/usr/lib/tandem/tandem/listen/capture.py"]

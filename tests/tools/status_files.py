@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The files that are made from the schema of the status (tandem/control/status_schema.py)."""
+"""The files that are made from the schema of the status (tandem/status_schema.py)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
 
-from tandem.control import status, status_schema
+from tandem import status_schema
+from tandem.control import status
 
-MADE = "Made from src/tandem/control/status_schema.py by `make generated`."
+MADE = "Made from src/tandem/status_schema.py by `make generated`."
 _PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean", NoneType: "null"}
 
 

@@ -17,7 +17,7 @@ import pytest
 from tandem import __version__
 from tandem.control import cli
 from tandem.control.client import ControlError, DeniedError, NoDaemonError, RefusedError, ask
-from tandem.setup import CONFIG
+from tandem.places import CONFIG
 from tests.unit.fake_daemon import FakeDaemon
 from tests.unit.status_snapshot import PAGE_80, SHORT_80, STATUS
 

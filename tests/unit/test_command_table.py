@@ -19,8 +19,8 @@ import pytest
 
 from tandem.control import command_table
 from tandem.control.command_table import TABLE
-from tandem.control.handlers import Handlers
 from tandem.control.requests import REQUESTS
+from tandem.handlers import Handlers
 from tests.tools.command_files import LINKS, SHOWN
 from tests.tools.generate import ROOT
 from tests.unit.fake_daemon import DEADLINE_S, FakeDaemon

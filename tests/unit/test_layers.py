@@ -20,15 +20,11 @@ import tandem
 ROOT = Path(tandem.__path__[0])
 
 # Modules beside the packages: the base of everything; the router; all others are the programs (`main`).
-BASE = {"__init__", "bugs", "files", "lean", "lean_json", "limits", "log", "loop", "programs", "scheduling"}
+BASE = {
+    "__init__", "bugs", "console", "files", "lean", "lean_json", "limits", "log", "loop", "places",
+    "programs", "scheduling", "status_schema",
+}  # fmt: skip
 ROUTER = {"admission", "router", "scripts", "wire_watch"}
-# Modules that stand in a package and belong to another room.
-ELSEWHERE = {
-    "control.status_schema": "base",  # the form of the answers: who gives one names it
-    "setup": "base",  # constants alone
-    "control.handlers": "main",  # they know every part of the daemon
-    "control.import_command": "main",
-}
 
 # Room -> rooms that it may import. None may import itself by a detour: that is the order of the rooms.
 ARROWS = {
@@ -37,21 +33,20 @@ ARROWS = {
     "config": "core base",
     "plan": "core base config",
     "effects": "core base config plan",
-    "conntrack": "core base config effects",
-    "gate": "core base config effects conntrack",
-    "channel": "core base config effects conntrack",
+    "conntrack": "core base effects",
+    "gate": "core base effects conntrack",
+    "channel": "core base conntrack",
     "replication": "core base config effects conntrack gate channel",
     "dhcp": "core base config plan effects channel",
     "health": "core base config effects",
     "router": "core base config plan effects health",
-    "listen": "core base config effects",
+    "listen": "core config effects",
     "importer": "base config",
-    "control": "core base config plan effects conntrack channel dhcp router listen importer",
+    "control": "core base config plan effects conntrack router listen",
     "openwrt": "base config plan control",
     "setup": "base config listen control",
     "doctor": "core base config plan effects channel listen control setup",
-    "main": "core base config plan effects conntrack gate channel replication dhcp health router listen"
-    " importer control openwrt setup doctor",
+    "main": "core base config plan effects channel replication dhcp router control openwrt doctor",
 }
 # Circles between modules of one room: the second makes the first, or is asked by it when it runs.
 CUTS = {
@@ -62,8 +57,6 @@ CUTS = {
 
 def room(module: str) -> str:
     """The room of a module, whose name is relative to `tandem`."""
-    if module in ELSEWHERE:
-        return ELSEWHERE[module]
     first = module.partition(".")[0]
     if (ROOT / first).is_dir():
         return first

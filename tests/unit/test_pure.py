@@ -39,7 +39,7 @@ PACKAGES: dict[str, dict[str, str]] = {
     "replication": {
         "configured": "the channel", "mirror": LOOP, "replication": LOOP, "survey": LOOP,
     },
-    "importer": {"sources": FILES},
+    "importer": {"command": FILES, "sources": FILES},
     "setup": {
         "dialogue": "a terminal", "files": FILES, "segment": SOCKETS,
         "service": PROCESSES, "steps": PROCESSES,

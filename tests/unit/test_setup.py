@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from tandem.config.load import load_text
 from tandem.control import cli
+from tandem.files import write_private
 from tandem.setup import files, pair, service, steps, token
 from tandem.setup.compose import compose
 from tandem.setup.dialogue import Dialogue, ask_to_track
@@ -183,7 +184,7 @@ def test_proposals_are_never_refused() -> None:
 def test_what_is_composed_passes_the_check(addresses: list[str], peer: str | None, tmp_path: Path) -> None:
     shared = pair.share(networks(), "lan", addresses)
     secret = tmp_path / "secret"
-    files.write(str(secret), files.new_secret())
+    write_private(str(secret), files.new_secret())
     made = Setup((Shared(shared.network, shared.addresses, dhcp=True),), peer, secret_file=str(secret))
     loaded = load_text(compose(made), "made")
     assert loaded.config is not None and not loaded.warnings, (loaded.errors, loaded.warnings)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tandem.control.console import printable
+from tandem.console import printable
 from tandem.control.page import duration
 from tandem.control.status_page import render_short, render_status
 from tests.unit.status_snapshot import PAGE_80, SHORT_80, STATUS

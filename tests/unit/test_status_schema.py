@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tandem.control import status_schema
+from tandem import status_schema
 from tests.tools.json_schema import problems
 from tests.tools.status_files import schema
 from tests.unit.status_snapshot import STATUS

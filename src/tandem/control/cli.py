@@ -10,11 +10,11 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tandem.console import FAILED, UNUSABLE, complain
 from tandem.control import DEFAULT_SOCKET
 from tandem.control.client import ControlError, RefusedError
 from tandem.control.command import Argument, Command
 from tandem.control.command_table import CONTROL, EPILOG, PROGRAM, TABLE
-from tandem.control.console import FAILED, UNUSABLE, complain
 
 
 def main(argv: Sequence[str] | None = None) -> int:

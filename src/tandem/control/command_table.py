@@ -16,7 +16,7 @@ import argparse
 
 from tandem.control import DEFAULT_SOCKET
 from tandem.control.command import Access, Command, arg, positive, seconds, switch
-from tandem.setup import CONFIG, DEFAULT_ADVERT_INT, DEFAULT_VRID, DHCP, NETWORK, SECRET_FILE
+from tandem.places import CONFIG, DEFAULT_ADVERT_INT, DEFAULT_VRID, DHCP, NETWORK, SECRET_FILE
 
 LISTEN_S = range(1, 31)  # seconds
 VRIDS = range(1, 256)
@@ -318,7 +318,7 @@ exit status: 0 the result can be used, 1 it can't yet, 2 usage""",
                 completes="files",
             ),
         ),
-        run="tandem.control.import_command:run",
+        run="tandem.importer.command:run",
     ),
     Command(
         "capture",

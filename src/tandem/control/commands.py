@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tandem import __version__
+from tandem.console import DONE, FAILED, UNUSABLE, complain, print_lines, printable
 from tandem.control.client import ControlError, DeniedError, NoDaemonError, ask
-from tandem.control.console import DONE, FAILED, UNUSABLE, complain, print_lines, printable
 from tandem.control.status_page import render_short, render_status
-from tandem.setup import CONFIG
+from tandem.places import CONFIG
 
 NOT_UNDERSTOOD = "the daemon's status is not understood; if it is of another version, restart it"
 RELOAD_TIMEOUT_S = 70.0  # the server gives up after 60 s and says so

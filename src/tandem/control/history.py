@@ -13,7 +13,7 @@ from tandem.effects.endpoint import text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tandem.control.status_schema import Entry
+    from tandem.status_schema import Entry
 
 LENGTH = 100
 VERSION = 1

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from tandem.control.console import printable
+from tandem.console import printable
 
 _STATE_COLOURS = {"MASTER": "1;32", "BACKUP": "36", "FAULT": "1;31"}
 _OTHER_STATE = "33"

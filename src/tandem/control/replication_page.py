@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tandem.control.console import printable
+from tandem.console import printable
 from tandem.control.page import ALARM, NOTE, Page, counted, counters, duration
 from tandem.control.step import step
 

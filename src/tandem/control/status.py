@@ -19,7 +19,7 @@ from tandem.scheduling import policy_name
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tandem.control.standby import Standby
-    from tandem.control.status_schema import Advertiser, DaemonFacts, Group, Instance, Status
+    from tandem.status_schema import Advertiser, DaemonFacts, Group, Instance, Status
 
 SCHEMA_VERSION = 1  # see status_schema
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tandem.control.console import printable
+from tandem.console import printable
 from tandem.control.page import ALARM, BOLD, NOTE, Page, counted, counters, duration
 from tandem.control.summary import summary
 

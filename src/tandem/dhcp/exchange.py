@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from tandem.channel.channel import Channel
-    from tandem.control.status_schema import DhcpExchange
     from tandem.dhcp.lease import Lease
     from tandem.log import Logger
+    from tandem.status_schema import DhcpExchange
 
     class Leases(Protocol):
         """The keeper of the leases: `gateway.Gateway`."""

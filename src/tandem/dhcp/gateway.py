@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tandem.config.schema import DhcpGateway
-    from tandem.control.status_schema import Dhcp
     from tandem.dhcp.restart import Restarts
     from tandem.effects.guard import Guard
     from tandem.effects.process import Exit
     from tandem.log import Logger
     from tandem.loop import Loop
     from tandem.plan.result import LeasePlan
+    from tandem.status_schema import Dhcp
 
 _LARGEST = 1 << 20  # bytes of a file that is rewritten
 LOOK = 5 * SECOND  # between two checks of the clock, and of changes that inotify did not report

@@ -11,8 +11,8 @@ from dataclasses import asdict
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
+from tandem.console import DONE, FAILED, complain, printable
 from tandem.control.commands import running_config
-from tandem.control.console import DONE, FAILED, complain, printable
 
 if TYPE_CHECKING:
     from tandem.doctor.finding import Finding

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tandem import files
+from tandem.console import DONE
 from tandem.control.client import ControlError, ask
-from tandem.control.console import DONE
 from tandem.doctor.checks_pair import compare
 from tandem.doctor.checks_router import examine
 from tandem.doctor.collect import collect

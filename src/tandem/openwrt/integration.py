@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tandem.control.server import Handler
-    from tandem.control.status_schema import Entry
     from tandem.log import Logger
     from tandem.loop import Loop
     from tandem.plan.result import Plan
+    from tandem.status_schema import Entry
 
 
 class OpenWrt:

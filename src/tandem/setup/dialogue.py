@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TextIO
 
-from tandem.control.console import printable
+from tandem.console import printable
 from tandem.setup import segment
 from tandem.setup.networks import Network, Networks
 from tandem.setup.pair import (

@@ -9,6 +9,7 @@ from base64 import urlsafe_b64encode
 from dataclasses import replace
 
 from tandem.config import load, uci
+from tandem.files import write_private
 from tandem.setup.compose import compose
 from tandem.setup.pair import Setup, SetupError
 
@@ -41,7 +42,7 @@ def verify(setup: Setup, secret: str) -> str:
     """Return a configuration that passes `tandem check`. SetupError, with every reason: there is none."""
     with tempfile.TemporaryDirectory(prefix="tandem-init-") as directory:
         trial = os.path.join(directory, "secret")
-        write(trial, secret + "\n")
+        write_private(trial, secret + "\n")
         loaded = load.load_text(compose(replace(setup, secret_file=trial)), "the new configuration")
     if loaded.errors:
         raise SetupError(*map(str, loaded.errors))
@@ -63,23 +64,9 @@ def install(setup: Setup, text: str, secret: str, config: str) -> str | None:
         pass
     else:
         copy = os.path.join(directory, BACKUP)
-        write(copy, before)
+        write_private(copy, before)
     if setup.peer:
-        write(setup.secret_file, secret + "\n")
+        write_private(setup.secret_file, secret + "\n")
     os.makedirs(os.path.dirname(config) or ".", exist_ok=True)
-    write(config, text)
+    write_private(config, text)
     return copy
-
-
-def write(path: str, text: str) -> None:
-    """Make or replace a file, mode 0600; a loss of power leaves the old or the new one. OSError."""
-    descriptor, name = tempfile.mkstemp(prefix=".tandem-", dir=os.path.dirname(path) or ".")  # mode 0600
-    try:
-        with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise

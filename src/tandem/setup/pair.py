@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_interface
 
-from tandem.setup import DEFAULT_ADVERT_INT, DEFAULT_VRID, SECRET_FILE
+from tandem.places import DEFAULT_ADVERT_INT, DEFAULT_VRID, SECRET_FILE
 from tandem.setup.networks import Interface, Network, Networks
 
 FIRST, SECOND = 101, 100  # priorities; with nopreempt they decide only when both start at once

@@ -9,8 +9,9 @@ import sys
 from dataclasses import replace
 from getpass import getpass
 
-from tandem.control.console import DONE, FAILED, UNUSABLE, complain, print_lines
-from tandem.setup import DEFAULT_VRID, files, service, token
+from tandem.console import DONE, FAILED, UNUSABLE, complain, print_lines
+from tandem.places import DEFAULT_VRID
+from tandem.setup import files, service, token
 from tandem.setup.dialogue import Dialogue, Ended, ask_to_track, interview, no_networks, provided, taken
 from tandem.setup.networks import Networks, advertised_networks, read_networks, served_networks
 from tandem.setup.pair import (

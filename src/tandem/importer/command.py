@@ -9,7 +9,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from tandem.config.problem import Problem
-from tandem.control.console import DONE, FAILED, UNUSABLE, complain, print_lines
+from tandem.console import DONE, FAILED, UNUSABLE, complain, print_lines
+from tandem.files import write_private
 
 if TYPE_CHECKING:
     from tandem.importer.draft import Draft
@@ -162,13 +163,11 @@ def _uci(text: str, name: str, draft: Draft, arguments: argparse.Namespace, incl
 
 def _write(text: str, arguments: argparse.Namespace) -> bool:
     """Write the result for root alone, as it may hold passwords; return whether this succeeded."""
-    from tandem.setup.files import write
-
     if not arguments.output:
         sys.stdout.write(text)
         return True
     try:
-        write(arguments.output, text)
+        write_private(arguments.output, text)
     except OSError as error:
         complain([f"{arguments.output}: {error.strerror or error}"])
         return False

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from tandem.control.history import History
     from tandem.control.server import Reply
     from tandem.control.standby import Standby
-    from tandem.control.status_schema import DaemonFacts
     from tandem.log import Logger
     from tandem.loop import Loop
     from tandem.router import Router
     from tandem.sharing import Sharing
+    from tandem.status_schema import DaemonFacts
 
     Request = dict[str, str]
 
