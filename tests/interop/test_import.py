@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, reject, settings
+from hypothesis import HealthCheck, example, given, reject, settings
 
 from tandem.config.load import load_text
 from tandem.config.schema import Config
@@ -35,7 +35,7 @@ DEVICES = ("eth0", "eth1", "eth2", "br-lan", "eth0.2")
 
 
 def imported(path: Path, config_id: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """What `tandem import` makes of a file."""
+    """The result of `tandem import` for a file."""
     assert cli.main(["import", "--id", config_id, str(path)]) == 0
     return capsys.readouterr().out
 
@@ -62,10 +62,35 @@ def test_tandem_makes_of_it_what_keepalived_makes(
     assert compared(view(config), ask(host, path).view()) == []
 
 
+# Each word of a route and of a rule twice, also by its other name.
+REPEATED = """
+vrrp_instance V0 {
+ interface eth0
+ virtual_router_id 1
+ virtual_ipaddress {
+  10.0.0.5/24
+ }
+ virtual_routes {
+  10.9.0.0/16 via 10.0.0.1 via 10.0.0.2 dev eth0
+  10.9.1.0/24 dev eth0 oif eth1 metric 5 priority 6 table 100 lookup 101
+  10.9.2.0/24 to 10.8.0.0/16 dev eth0 mtu 1000 mtu 1200 src 10.0.0.5 src 10.0.0.6 tos 4 dsfield 8
+ }
+ virtual_rules {
+  iif eth0 dev eth1 table 100
+  from 10.0.0.0/8 from 11.0.0.0/8 to 10.0.0.0/8 to 12.0.0.0/8 table 100
+  oif eth0 oif eth1 fwmark 1 fwmark 2 tos 4 dsfield 8 table 100
+  from 10.0.0.0/8 priority 10 preference 20 sup_pl 1 suppress_prefixlength 2 table 100
+  from 10.0.0.0/8 table 100 lookup 101
+ }
+}
+"""
+
+
 @given(texts())
+@example(REPEATED)
 @settings(max_examples=settings.default.max_examples // 3, suppress_health_check=list(HealthCheck))
 def test_of_any_text(host: Host, text: str) -> None:
-    """What both make of a generated file; HYPOTHESIS_PROFILE=hunt makes it many more."""
+    """Both read a generated file alike; HYPOTHESIS_PROFILE=hunt generates many more."""
     path = host.file("any.conf")
     path.write_text(text)
     try:

@@ -36,6 +36,15 @@ _RULE_WORDS = (
     "from", "to", "iif", "dev", "oif", "fwmark", "tos", "dsfield", "priority", "preference", "order", "table",
     "lookup", "goto", "suppress_prefixlength", "sup_pl",
 )  # fmt: skip
+# Other words for the same option.
+_ROUTE_NAMES = {"oif": "dev", "priority": "metric", "preference": "metric", "dsfield": "tos"}
+_RULE_NAMES = {
+    "dev": "iif",
+    "preference": "priority",
+    "order": "priority",
+    "dsfield": "tos",
+    "sup_pl": "suppress_prefixlength",
+}
 _RULE_HINTS = {**_HINTS, "protocol": 1, "realms": 1}
 _NEXTHOP_WORDS = ("via", "dev", "weight")
 
@@ -56,8 +65,9 @@ class _Words:
 
     def __init__(self, words: Sequence[str]) -> None:
         self.words, self.at = list(words), 0
-        self.kept: list[str] = []
+        self.kept: list[list[str]] = []  # an option and its value each, or a single word
         self.notes: list[str] = []
+        self._options: dict[str, list[str]] = {}  # those of `kept` by the name of the option
 
     def more(self) -> bool:
         return self.at < len(self.words)
@@ -68,6 +78,22 @@ class _Words:
 
     def peek(self) -> str:
         return self.words[self.at] if self.more() else ""
+
+    def keep(self, *words: str, option: str = "") -> None:
+        """Write words. Those of an `option` replace its earlier ones: for keepalived the last one counts."""
+        if option and (before := self._options.get(option)) is not None:
+            self.notes.append(f"'{' '.join(before)}' is overridden by '{' '.join(words)}', as in keepalived")
+            before[:] = words
+            return
+        self.kept.append(list(words))
+        if option:
+            self._options[option] = self.kept[-1]
+
+    def has(self, option: str) -> bool:
+        return option in self._options
+
+    def text(self) -> str:
+        return " ".join(word for group in self.kept for word in group)
 
     def drop(self, word: str, count: int) -> None:
         """Leave out an option and the words that belong to it."""
@@ -184,7 +210,7 @@ def route(words: Sequence[str], tables: Tables) -> Item:
             if line.peek() in ("inet", "inet6"):
                 line.next()
             ways = [line.next()]
-            line.kept += ["via", ways[0]]
+            line.keep("via", ways[0], option="via")
         elif word == "or":
             ways.append(line.next())
         elif word == "nexthop":
@@ -194,7 +220,7 @@ def route(words: Sequence[str], tables: Tables) -> Item:
             line.next()
             if word in ("mtu", "advmss"):
                 line.notes.append(f"'{word} lock' is not supported: the value is imported without lock")
-                line.kept += [word, line.next()]
+                line.keep(word, line.next(), option=word)
             else:
                 line.drop(word + " lock", 1)
         elif word in _ROUTE_HINTS:
@@ -205,21 +231,21 @@ def route(words: Sequence[str], tables: Tables) -> Item:
         elif word == "as":
             line.drop(word, 2 if line.peek() == "to" else 1)
         elif word in ("table", "lookup"):
-            line.kept += [word, _table(line.next(), tables)]
+            line.keep(word, _table(line.next(), tables), option="table")
         elif word in _ROUTE_WORDS:
             value = line.next()
-            line.kept += [word, _prefix(value) if ":" in value else value]
+            line.keep(word, _prefix(value) if ":" in value else value, option=_ROUTE_NAMES.get(word, word))
         elif word in ("encap", "from", "vrf"):
             return Item(None, [f"'{word}' is not supported: without it, the route would lead elsewhere"])
         else:
-            line.kept.append(_prefix(word) if ":" in word else word)
+            line.keep(_prefix(word) if ":" in word else word, option="to" if word[:1].isdigit() else "")
     wrong = ("realms",) if _has_ipv6(words) else ("expires", "pref")
     if found := [word for word in wrong if word in words]:
         family = 4 if _has_ipv6(words) else 6
         return Item(None, [f"'{found[0]}' is for IPv{family} only: keepalived ignores the line as well"])
-    if len(ways) > 1 and "via" in line.kept:
+    if len(ways) > 1 and line.has("via"):
         return _two_ways(line, ways)
-    return Item(" ".join(line.kept), line.notes)
+    return Item(line.text(), line.notes)
 
 
 def _has_ipv6(words: Sequence[str]) -> bool:
@@ -236,23 +262,22 @@ def _prefix(text: str) -> str:
 
 def _two_ways(line: _Words, ways: list[str]) -> Item:
     """keepalived's old `via A or B`: the same as two nexthops."""
-    at = line.kept.index("via")
-    kept = line.kept[:at] + line.kept[at + 2 :]
-    hops = [word for way in ways[:2] for word in ("nexthop", "via", way)]
-    return Item(" ".join([*kept, *hops]), line.notes)
+    line.kept = [group for group in line.kept if group[0] != "via"]
+    line.kept += [["nexthop", "via", way] for way in ways[:2]]
+    return Item(line.text(), line.notes)
 
 
 def _nexthop(line: _Words) -> Item | None:
     """Read one nexthop; return the item that stands for the route when a word is not supported."""
-    line.kept.append("nexthop")
+    line.keep("nexthop")
     while (word := line.peek()) and word != "nexthop":
         line.next()
         if word in _NEXTHOP_WORDS:
             if word == "via" and line.peek() in ("inet", "inet6"):
                 line.next()
-            line.kept += [word, line.next()]
+            line.keep(word, line.next())
         elif word == "onlink":
-            line.kept.append(word)
+            line.keep(word)
         elif word == "realms":
             line.drop(word, 1)
         else:
@@ -276,19 +301,20 @@ def rule(words: Sequence[str], tables: Tables) -> Item:
             elif _RULE_HINTS[word]:
                 line.next()
         elif word in ("table", "lookup"):
-            line.kept += [word, _table(line.next(), tables)]
+            line.keep(word, _table(line.next(), tables))  # a second action is an error for keepalived, too
         elif word in _RULE_WORDS:
             value = line.next()
-            line.kept += [word, _prefix(value) if word in ("from", "to") else value]
+            option = "" if word == "goto" else _RULE_NAMES.get(word, word)
+            line.keep(word, _prefix(value) if word in ("from", "to") else value, option=option)
         elif word == "type" and line.peek() == "goto":
             continue
         else:
-            line.kept.append(word)
+            line.keep(word)
     if "realms" in words and (_has_ipv6(words) or not {"table", "lookup"} & set(words)):
         return Item(None, ["realms are for IPv4 and a table: keepalived ignores the line as well"])
-    if "goto" in line.kept and not {"priority", "preference", "order"} & set(line.kept):
+    if any(group[0] == "goto" for group in line.kept) and not line.has("priority"):
         return Item(None, ["goto needs a priority: keepalived ignores the line as well"])
-    return Item(" ".join(line.kept), line.notes)
+    return Item(line.text(), line.notes)
 
 
 def track(kind: str, words: Sequence[str], default: int = 0) -> Item:
