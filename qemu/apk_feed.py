@@ -12,7 +12,7 @@ from pathlib import Path
 
 PACKER = Path(__file__).resolve().parents[1] / "openwrt-feed/standalone/apk.py"
 INDEX = "packages.adb"
-# What the packer takes from its environment, and where an .ipk has it.
+# The packer's environment variables, and their place in an .ipk.
 PARTS = {
     "IPK_CONFFILES": "conffiles",
     "IPK_PREINST": "preinst",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What was built once: directories named by a hash of all that went into them.
+"""The cache of builds: directories named by a hash of all their ingredients.
 
 They are in ~/.cache/tandem-qemu, or where TANDEM_QEMU_CACHE says. A directory appears whole or not at
 all: it is built beside its place and renamed. Removing any of them, or all, costs only time.

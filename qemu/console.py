@@ -52,7 +52,7 @@ class Console:
             return len(self._text)
 
     def since(self, position: int) -> tuple[str, int]:
-        """What the machine has printed since then, and how much it is now."""
+        """Return the output of the machine since then, and its length now."""
         with self._news:
             return self._text[position:], len(self._text)
 

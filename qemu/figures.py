@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What Tandem costs and how long it takes on a machine, as a row of the table in README.md."""
+"""Cost and times of Tandem on a machine, as a row of the table in README.md."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _cable(lab: Pair) -> None:
 
 
 def _cost(lab: Pair) -> tuple[str, str]:
-    """Of the active and of the backup."""
+    """Return the figures of the active router and of the backup."""
     active = lab.in_step()
     routers = (active, lab.other(active))
     before, began = [router.cost() for router in routers], time.monotonic()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What every guest comes down to: a kernel, a disk that nobody writes to, and how to talk to it."""
+"""The image of a guest: a kernel, a read-only disk, and a console."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from . import cache, cpio
 from .architectures import ARCHITECTURES
 from .debian import Debian
 
-# What the machine is made of, and what a router of OpenWrt has by kmod packages.
+# The drivers of the machine, and the modules of OpenWrt's kmod packages.
 _MODULES = """
     virtio_pci virtio_blk virtio_net virtio_console crc32c_generic ext4
     bridge 8021q bonding macvlan veth tun

@@ -169,7 +169,7 @@ class Machine(Host):
         return self.console.run(command, timeout, check)
 
     def log(self) -> str:
-        """What the guest's programs have logged, up to now, over all its lives."""
+        """Return the log of the guest's programs up to now, over all its boots."""
         path = self.file("log")
         return path.read_text(errors="replace") if path.exists() else ""
 
@@ -222,12 +222,12 @@ class Machine(Host):
 
 
 class Card(ABC):
-    """What QEMU needs for a network card: a descriptor to inherit, and a netdev option that names it."""
+    """A network card for QEMU: a descriptor to inherit, and a netdev option that names it."""
 
     @property
     @abstractmethod
     def descriptor(self) -> int:
-        """Of the machine's end."""
+        """Return the descriptor of the machine's end."""
 
     @abstractmethod
     def netdev(self, name: str) -> str:

@@ -76,7 +76,7 @@ config forwarding
 """
 # 1024 connections for every 16 MiB, by default; a datagram without an answer is forgotten after a minute.
 _SYSCTL = "net.netfilter.nf_conntrack_max=65536\nnet.netfilter.nf_conntrack_udp_timeout=600\n"
-# What a default OpenWrt has; a root file system of somebody's may start much more.
+# The services of a default OpenWrt; another root file system may start many more.
 _SERVICES = (
     "boot done dnsmasq firewall log network odhcpd rpcd sysctl sysfixtime system umount urandom_seed urngd"
 )
@@ -86,7 +86,7 @@ for link in /etc/rc.d/[SK]*; do
 	case ' {_SERVICES} ' in *" $name "*) ;; *) rm "$link" ;; esac
 done
 rm -f /etc/uci-defaults/*luci* /etc/uci-defaults/*mwan3* /etc/uci-defaults/*uhttpd*
-# It starts a program for each of 64 terminals.
+# This init script starts a program for each of 64 terminals.
 rm -f /etc/hotplug.d/*/*modemmanager*
 """
 
@@ -131,7 +131,7 @@ class OpenWrtRouter(RouterMachine):
         wait_until(lambda: int(self.run(complete, check=False)), timeout, f"{self.name}: booted", every=1)
 
     def _seed_by_hand(self) -> None:
-        """What an initramfs does for other images (guest/initramfs-init): the files, then a reboot."""
+        """Do the work of other images' initramfs (guest/initramfs-init): the files, then a reboot."""
         for name, content in self.seed.items():
             assert isinstance(content, bytes), f"{name}: only texts come through a console"
             self.console.write(name, content.decode())

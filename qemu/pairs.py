@@ -28,7 +28,7 @@ PROGRAMS = ("qemu-img", "mke2fs", "dpkg-deb", "setpriv")
 
 
 class MissingError(RuntimeError):
-    """What the pair is made of can't be had here."""
+    """A part of the pair is not to be had here."""
 
 
 def pair(name: str, feeds: Callable[[], Path], *, trunk: bool = False, **options: Any) -> Pair:

@@ -116,7 +116,7 @@ def _grow(disk: Path) -> None:
     """Room for packages: an image's file system is as large as what is in it."""
     with disk.open("r+b") as file:
         file.truncate(max(DISK_MIB << 20, disk.stat().st_size))
-    # It is checked first, or resize2fs refuses; 1 says that something was put right.
+    # resize2fs refuses a file system that was not checked; status 1 says that e2fsck repaired something.
     check = subprocess.run(["e2fsck", "-fp", str(disk)], capture_output=True, text=True)
     done = subprocess.run(["resize2fs", str(disk)], capture_output=True, text=True)
     if check.returncode > 1 or done.returncode:

@@ -55,7 +55,7 @@ table inet lab {{
 
 @dataclass(frozen=True)
 class Cost:
-    """What a daemon uses: resident memory in KiB, CPU in seconds since its start."""
+    """The cost of a daemon: resident memory in KiB, CPU in seconds since its start."""
 
     rss_kib: int
     cpu_s: float
@@ -76,7 +76,7 @@ class RouterMachine(Machine):
 
     @abstractmethod
     def files(self) -> dict[str, bytes | Path]:
-        """What is on its disk before it boots for the first time."""
+        """Return the files of its disk before its first boot."""
 
     @abstractmethod
     def install(self) -> None:
@@ -102,7 +102,7 @@ class RouterMachine(Machine):
     def pid(self) -> int:
         """Process id of the daemon; LabError when there is none."""
 
-    # What it holds and says
+    # State and output of the router
 
     def addresses(self) -> dict[str, tuple[int, int]]:
         """As Host.addresses: {"192.168.1.4": (prefix length, interface index)}."""
@@ -131,7 +131,7 @@ class RouterMachine(Machine):
             raise LabError(str(error)) from None
 
     def parsed(self, command: str, timeout: float = 60.0) -> Any:
-        """What a command prints in JSON. An emulated serial line may double a character."""
+        """Return the JSON that a command prints. An emulated serial line may double a character."""
         for _ in range(3):
             text = self.run(command, timeout)
             try:
@@ -152,7 +152,7 @@ class RouterMachine(Machine):
         return int(self.run("cat /proc/sys/net/netfilter/nf_conntrack_count"))
 
     def cost(self) -> Cost:
-        """What the daemon's own process uses by now."""
+        """Return the cost of the daemon's own process up to now."""
         text = self.run(f"grep VmRSS: /proc/{self.pid()}/status; cat /proc/{self.pid()}/schedstat")
         words = text.split()
         return Cost(int(words[1]), int(words[3]) / 1e9)
@@ -306,5 +306,5 @@ class Pair(SeedEnds):
         return wait_until(settled, timeout, "the backup is in step", every=0.5, explain=self.explain)
 
     def explain(self) -> str:
-        """What the routers have logged, for a failure."""
+        """Return the logs of the routers, for the report of a failure."""
         return "\n".join(f"{router.name}: {router.log()[-1500:]}" for router in self.routers)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a client does through the routers: pings that count an outage, downloads that must not break."""
+"""The client behind the routers: its pings count an outage, its downloads must not break."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def fill(lab: Pair, router: RouterMachine, count: int, timeout: float = 300.0) -
 
         def known() -> bool:
             nonlocal sent
-            # What an emulated router drops is sent again by going round.
+            # Packets that an emulated router drops are sent again by this loop.
             for port in range(sent, sent + 500):
                 with suppress(OSError):
                     sock.sendto(b"", (FAR, 10_000 + port % count))

@@ -23,7 +23,7 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
-# What OpenWrt puts into every package; functions.sh does the work, and then runs postinst-pkg and prerm-pkg.
+# OpenWrt puts these into every package; functions.sh does the work, and then runs postinst-pkg and prerm-pkg.
 HEAD = """#!/bin/sh
 {skip}[ -s ${{IPKG_INSTROOT}}/lib/functions.sh ] || exit 0
 . ${{IPKG_INSTROOT}}/lib/functions.sh
@@ -137,7 +137,7 @@ def kib(size: int) -> int:
 
 
 def index(output: Path) -> None:
-    """What `opkg update` fetches: the control files, with name, size and hash of each package."""
+    """Write the index that `opkg update` fetches: control files with name, size and hash."""
     stanzas = []
     for package in sorted(output.glob("*.ipk")):
         packed = package.read_bytes()

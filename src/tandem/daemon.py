@@ -408,7 +408,7 @@ class Daemon:
         }
 
     def _health(self) -> dict[str, list[str]]:
-        """What is wrong though every group may be fine: reasons, each with its details."""
+        """Return the problems that no group shows: reasons, each with its details."""
         bugs = self._bugs.report
         return self._sharing.health | self._wire_watch.report | ({"exceptions": bugs} if bugs else {})
 

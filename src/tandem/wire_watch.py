@@ -96,7 +96,7 @@ class WireWatch:
         links = self._router.links
         return next((name for name in links.names() if links.has_address(name, address)), "?")
 
-    # Who else has our addresses
+    # Other hosts that have our addresses
 
     def _ask(self, now: int) -> None:
         """Listen where this router is active. Ask SETTLE after it became active, and then every ASK."""

@@ -60,7 +60,7 @@ def write_conf(host: Host, number: int, interface: str = "eth0") -> list[str]:
 
 
 def ask(host: Host, *words: str) -> str:
-    """What conntrackd answers; "" when it does not."""
+    """Return the answer of conntrackd; "" without one."""
     return host.exec("conntrackd", "-C", str(host.file("conntrackd.conf")), *words, check=False)
 
 

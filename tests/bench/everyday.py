@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What replication costs at the rates of a home, a school or an office, and how far the backup is behind.
+"""The cost of replication at the rates of a home, a school or an office, and how far the backup is behind.
 
     udp    one datagram that nobody answers
     dns    a query and its answer

@@ -52,7 +52,7 @@ RATE = 66_000  # new flows a second; 60,000 are wanted, and a machine's hiccups 
 FLOWS = 120_000
 CROWD = 100_000
 ADVERT_S = 0.1
-# What the flood becomes behind the routers: it ends in the cable, with nobody's work for it.
+# Behind the routers the flood ends in the cable, and costs no CPU.
 SINK = """
 table netdev sink {{
     chain in {{

@@ -27,7 +27,7 @@ LINK_LOCAL6 = "fe80::51"
 ADVERT_S = 0.1
 _ETH_P_ALL = 3
 
-# What keepalived 2.2.7 and FRR 8.4 write about an advertisement that they discard.
+# Log lines of keepalived 2.2.7 and FRR 8.4 about an advertisement that they discard.
 _COMPLAINT = re.compile(
     r"nvalid|mismatch|unexpected|too (long|short)|wrong version|Expected \w+cast|expecting"
     r"|Bad VRRP checksum|undersized|oversized|Datagram has"
@@ -119,7 +119,7 @@ def pair(one: type[Daemon], other: type[Daemon], *variants: Variant, preempt: bo
     )
 
 
-# What is true on the LAN
+# The state of the LAN
 
 
 def settled(lab: LanLab, active: Router, others: Sequence[Router]) -> None:
@@ -198,7 +198,7 @@ def story(lab: LanLab, *, again: bool = True) -> None:
     undisturbed(*lab.routers if again else [other])
 
 
-# What a client sees
+# The view of a client
 
 
 def reaches(client: Host, address: str) -> bool:

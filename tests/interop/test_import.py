@@ -40,7 +40,7 @@ def imported(path: Path, config_id: str, capsys: pytest.CaptureFixture[str]) -> 
     return capsys.readouterr().out
 
 
-# What keepalived makes of it ------------------------------------------------------------------
+# The result of keepalived ------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -222,7 +222,7 @@ class Router(Host):
     def prepare(self) -> None:
         self.daemon.prepare(self)
 
-    # What the daemon says and holds
+    # Output and state of the daemon
 
     def states(self) -> dict[str, str]:
         """Each instance's state as the daemon tells it."""

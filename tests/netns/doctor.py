@@ -33,5 +33,5 @@ def doctor(router: Router, *arguments: str) -> list[Finding]:
 
 
 def checks(findings: list[Finding]) -> set[tuple[str, str]]:
-    """Which checks found something, and on which router."""
+    """Return the checks that found something, each with its router."""
     return {(finding["check"], finding["router"]) for finding in findings}

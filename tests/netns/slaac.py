@@ -27,7 +27,7 @@ def own_addresses(host: Host) -> frozenset[str]:
 
 
 def answers(host: Host, address: str) -> set[str]:
-    """Who answers a neighbour solicitation for the address within half a second, by link-layer address."""
+    """Return the link-layer addresses that answer a neighbour solicitation within half a second."""
     mac = host.exec("cat", "/sys/class/net/eth0/address").strip()
     ask = ICMPv6ND_NS(tgt=address) / ICMPv6NDOptSrcLLAddr(lladdr=mac)
     frame = Ether(src=mac, dst="33:33:ff:00:00:04") / IPv6(src="fd00:1::10", dst="ff02::1:ff00:4") / ask

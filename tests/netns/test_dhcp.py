@@ -93,7 +93,7 @@ class Client6:
         return []
 
 
-# What both clients' scripts do: take the address, and note what they were told.
+# The script of both clients: set the address, and note the options.
 SCRIPT = """#!/bin/sh
 case "${{reason:-$1}}" in
 bound | renew) address=$ip told="$router $dns $serverid" ;;
@@ -162,7 +162,7 @@ def test_real_clients_keep_their_addresses(open_lab: Open) -> None:
     knows(r2, address)
     r1.power_off()
     wait_until(lambda: r2.active, 10, "r2 took over")
-    # It renews with the router that it knows, which is dead, and then with everybody.
+    # The client renews with the router that it knows, which is dead, and then with everybody.
     assert busybox.child is not None
     send_signal(tree(busybox.child.pid)[-1:], signal.SIGUSR1)
     assert busybox.told(1)[1:] == [address, VIP, VIP, "192.168.1.3"]

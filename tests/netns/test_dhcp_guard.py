@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Who has not been elected answers no DHCP request and sends no router advertisement."""
+"""A router that is not elected answers no DHCP request and sends no router advertisement."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def mac_of(router: Host) -> str:
 
 
 def answers(client: Client) -> set[str]:
-    """Who answers a DISCOVER within a second."""
+    """Return the servers that answer a DISCOVER within a second."""
     return {answer.server for answer in client.say("discover", wait=1)}
 
 

@@ -353,7 +353,7 @@ def test_different_secrets(open_lab: Open) -> None:
     active_of(lab)
     told = [finding for router in lab.routers for finding in visit(router)[0]]
     assert checks(told) == {("replication", "r1"), ("replication", "r2")}
-    # Who found it out says so, the other one was turned away: the two take turns.
+    # One router finds it and reports it, the other one was turned away: the two take turns.
     assert all("the same secret" in finding["advice"] for finding in told)
     assert SECRET not in json.dumps(told)
 

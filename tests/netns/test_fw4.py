@@ -232,7 +232,7 @@ DEVICES = (
 
 @needs(ROOT / "sbin/fw4", ROOT / "sbin/netifd", USR / "lib/libubus.so")
 def test_what_init_writes_on_the_genuine_fw4_and_netifd(open_lab: Open, tmp_path: Path) -> None:
-    """It names OpenWrt's networks: lan is the device br-lan. The doctor has nothing to say."""
+    """The configuration names OpenWrt's networks: lan is br-lan. The doctor finds nothing."""
     texts = init_both(tmp_path)
 
     def daemon(number: int) -> Fw4Tandem:

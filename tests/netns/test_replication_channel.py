@@ -343,7 +343,7 @@ def test_who_is_not_on_the_link_is_not_heard(cables: Cables) -> None:
 
 
 def test_a_router_of_an_older_release_is_connected_to(cables: Cables) -> None:
-    """It sends with the usual hop limit, so that its own connections are not heard."""
+    """A peer with the usual hop limit, whose own connections are not heard."""
     cables.router(0, paths=(Path("10.1.0.2"),))
 
     def older() -> bool:

@@ -259,7 +259,7 @@ def garbage(sock: socket.socket) -> None:
 
 
 def silent(sock: socket.socket) -> None:
-    """It never reads nor writes."""
+    """A peer that never reads nor writes."""
 
 
 def turned_away(router: Router) -> dict[str, int]:

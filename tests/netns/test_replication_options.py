@@ -29,7 +29,7 @@ table inet zones {
 }
 """
 DEAF = "table ip deaf { chain in { type filter hook input priority 0; tcp dport 1001 drop; }; }"
-# What a round of flows is called: protocol, client, port.
+# The key of a round of flows: protocol, client, port.
 TCP, SYN = f"tcp {CLIENT} 1000", f"tcp {CLIENT} 1001"
 UDP, UDP2, UDP7, UDP6 = (
     f"udp {CLIENT} 1002",

@@ -177,7 +177,7 @@ def test_what_both_know_is_left_alone(lab: SeedLab) -> None:
 def test_hosts_come_back_to_a_router_that_did_not_hear_the_other(lab: SeedLab) -> None:
     """The lesser router hears the better one first, and then says nothing more that could be heard."""
     mac = lab.r2.exec("cat", "/sys/class/net/br-lan/address").strip()
-    # What a host believes of a router that does not answer any more, it believes for longer than the test.
+    # A host keeps a stale neighbour entry for longer than the test.
     netns.write_sysctls(lab.client.namespace, {"ipv4/neigh/eth0/delay_first_probe_time": 600})
 
     def believes(address: str) -> bool:

@@ -27,7 +27,7 @@ EXPIRES = 3600  # s; more than the 180 for which a helper expects something at f
 
 
 class Telephone:
-    """It registers at a provider that calls it from other ports."""
+    """A telephone that registers at a provider, which calls it from other ports."""
 
     def __init__(self, lab: SeedLab) -> None:
         self._lab = lab

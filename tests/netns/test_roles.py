@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Who is active, and what hosts are told, when links and addresses come, go and change under a router."""
+"""Roles and announcements while links and addresses come, go and change under a router."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_a_virtual_mac_on_a_macvlan(open_lab: Open) -> None:
     ids=["IPv4", "virtual MAC", "IPv6"],
 )
 def test_the_owner_of_the_address_returns(open_lab: Open, settings: Instance, address: str) -> None:
-    """It advertises from the address that its stand-in has too, whose kernel would take that for forged."""
+    """A router advertises from the address of its stand-in, whose kernel would discard that as forged."""
     owner = replace(settings, addresses=(address,), priority=255)
     lab = open_lab(LanLab([tandem(owner), tandem(replace(owner, priority=100))]))
     r1, r2 = lab.routers

@@ -67,7 +67,7 @@ def test_strangers_and_a_full_table(open_lab: Open) -> None:
         forged(lab, priority)
         return all(ignored(router) >= least for router, least in zip(lab.routers, goal, strict=True))
 
-    # What the peer's address is comes with the session.
+    # The session brings the peer's address.
     for priority in (255, 0, 1):
         wait_until(lambda priority=priority: ignore(priority), 10, f"priority {priority} is ignored by both")
     assert [lan(router)["transitions"] for router in lab.routers] == before

@@ -97,7 +97,7 @@ def wire() -> Iterator[Wire]:
 
 
 def told(capture: Capture) -> set[tuple[str, str]]:
-    """Which MAC addresses the routers have told the LAN, in requests and replies: (IP, MAC)."""
+    """Return the MAC addresses that the routers have told the LAN, in requests and replies: (IP, MAC)."""
     rows = capture.fields(f"arp && arp.src.proto_ipv4 != {CLIENT}", "arp.src.proto_ipv4", "arp.src.hw_mac")
     return {(address, mac) for address, mac in rows}
 

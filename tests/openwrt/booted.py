@@ -10,7 +10,7 @@ from tests.openwrt_pieces import ROOT
 
 
 class Booted:
-    """It lives from here to the end of the lab. `script` starts with OVERLAY, touches `ready` and waits."""
+    """A container that lives until the lab ends. `script` starts with OVERLAY, touches `ready` and waits."""
 
     def __init__(self, router: Router, log: str, script: str, ready: Path, **environment: object) -> None:
         """`log`: the name of the router's file for what it says; the environment is the script's."""
@@ -32,7 +32,7 @@ class Booted:
         wait_until(booted, 30, f"{log}: it has booted", explain=self.log)
 
     def log(self) -> str:
-        """What it has written."""
+        """Return the output of the container."""
         return self._log.read_text(errors="replace")
 
     def run(self, *argv: str) -> str:

@@ -22,7 +22,7 @@ NETWORKS = {"lan": "br-lan", "wan": "eth0.2"}
 
 
 def configuration(number: int, directory: Path) -> str:
-    """Of router `number`, 1 or 2; what it writes for dnsmasq, which does not run, goes into `directory`."""
+    """Return the configuration of router `number`, 1 or 2, with dnsmasq's files in `directory`."""
     networks = {device: network for network, device in NETWORKS.items()}
     instances = [replace(one, device=networks[one.device]) for one in seed_instances(0.1)]
     instances[0] = replace(instances[0], options={"dhcp": "1", "dhcp_tag": "lan"})

@@ -48,7 +48,7 @@ def argv(work: Path, *words: str, paths: tuple[Path, ...] = ()) -> list[str]:
 
 
 class Tandem32(Tandem):
-    """What `daemon` says, run by the Python of the root."""
+    """Return the output of `daemon`, run by the Python of the root."""
 
     def __init__(self, daemon: Tandem) -> None:
         super().__init__(daemon.instances, daemon.groups, daemon.text, daemon.options)

@@ -71,7 +71,7 @@ class RealNetifd:
         self._root = Booted(router, "netifd.log", _BOOT, bus / "ready", BUS=bus)
 
     def log(self) -> str:
-        """What netifd and ubusd wrote."""
+        """Return the output of netifd and ubusd."""
         return self._root.log()
 
     def sh(self, command: str) -> str:
@@ -87,7 +87,7 @@ class RealNetifd:
         self.sh("/sbin/netifd </dev/null >/dev/null 2>&1 & echo $! >/var/run/ubus/netifd.pid")
 
     def status(self, network: str) -> dict[str, Any]:
-        """What netifd says of a network."""
+        """Return the status of a network, from netifd."""
         found: dict[str, Any] = json.loads(self.sh(f"ubus call network.interface.{network} status"))
         return found
 

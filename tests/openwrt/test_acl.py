@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Who may do what over HTTP: the ACL files that the package brings, read by the genuine rpcd."""
+"""Rights over HTTP: the ACL files that the package brings, read by the genuine rpcd."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the resident daemon needs with everything configured."""
+"""The memory of the resident daemon with everything configured."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def netifd(lab: LanLab) -> RealNetifd:
 
 
 def own_addresses(lab: LanLab) -> list[str]:
-    """What netifd says that it gave to lan."""
+    """Return the addresses that netifd gave to lan."""
     return [item["address"] for item in netifd(lab).status("lan")["ipv4-address"]]
 
 

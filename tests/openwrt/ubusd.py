@@ -43,13 +43,13 @@ class Ubusd:
             self.process = None
 
     def freeze(self) -> None:
-        """It hangs."""
+        """Stop the process, so that it hangs."""
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
         os.waitpid(self.process.pid, os.WUNTRACED)
 
     def thaw(self) -> None:
-        """It goes on."""
+        """Let the process go on."""
         assert self.process is not None
         self.process.send_signal(signal.SIGCONT)
 
@@ -61,7 +61,7 @@ class Ubusd:
         return bus
 
     def cli(self, *words: str, check: bool = True) -> str:
-        """What `ubus` prints; CalledProcessError when it fails."""
+        """Return the output of `ubus`; CalledProcessError when it fails."""
         argv = [str(USR / "bin/ubus"), "-s", self.socket, *words]
         return subprocess.run(argv, check=check, capture_output=True, text=True, timeout=60).stdout
 

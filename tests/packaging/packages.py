@@ -55,7 +55,7 @@ def packer() -> ModuleType:
 
 @dataclass(frozen=True)
 class Package:
-    """What is in an .ipk: `fields` and scripts of the control archive, members of the data archive."""
+    """The content of an .ipk: `fields` and scripts of the control archive, members of the data archive."""
 
     fields: dict[str, str]
     control: dict[str, tuple[tarfile.TarInfo, bytes]]

@@ -33,7 +33,7 @@ SPLIT = {
     "xml": ("xml", "xmlrpc", "pyexpat", "_elementtree"),
 }
 PACKAGE = {module: f"python3-{part}" for part, modules in SPLIT.items() for module in modules}
-# Of pyroute2 0.5.16, which OpenWrt 22.03 has. From 23.05 on python3-pyroute2 pulls all of python3.
+# Imports of pyroute2 0.5.16 of OpenWrt 22.03. From 23.05 on python3-pyroute2 pulls all of python3.
 PYROUTE2_PARTS = {"distutils", "logging", "multiprocessing", "sqlite3", "ctypes"}
 PYROUTE2_MODULES = {"email"}  # of python3-email, which python3-distutils pulls there
 

@@ -77,7 +77,7 @@ class OpenWrt:
 
     @property
     def pid(self) -> int:
-        """Of a process inside: who wants to reach its namespaces."""
+        """Return the number of a process inside, by which its namespaces are reached."""
         return self._pid
 
     def stop(self) -> None:
@@ -111,7 +111,7 @@ class OpenWrt:
 
     @property
     def log(self) -> str:
-        """What programs there have logged; the kernel's lines are this machine's."""
+        """Return the log of the programs there; the kernel's lines are this machine's."""
         done = subprocess.run([*self._nsenter(), "/sbin/logread"], capture_output=True, text=True, timeout=20)
         return "".join(line for line in done.stdout.splitlines(keepends=True) if " kern." not in line)
 

@@ -77,7 +77,7 @@ def test_garbage_is_an_error_of_its_own(garbage: bytes, deflated: bool, value: i
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """What make says of the sample; no apk of this machine, and no key."""
+    """The sample as make gives it to the packer; without this machine's apk, and without a key."""
     for name, text in apk_packages.ENVIRONMENT.items():
         monkeypatch.setenv(name, text)
     monkeypatch.setenv("TANDEM_APK", "")

@@ -19,7 +19,7 @@ PROGRAM = "from netfilterqueue import NetfilterQueue, Packet; NetfilterQueue().u
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the package for this machine's processor installs."""
+    """The site-packages of the package for this machine's processor, unpacked."""
     output = tmp_path_factory.mktemp("compiled")
     architecture, _ = FAMILIES.get(platform.machine(), ("", ""))
     check = [sys.executable, packages.FEED / "standalone/compile.py", "check", architecture]

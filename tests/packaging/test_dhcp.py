@@ -74,7 +74,7 @@ def plug(lab: LanLab, router: OpenWrt) -> None:
 
 
 def boot(router: OpenWrt) -> None:
-    """What the init scripts do at boot, in the order of their numbers."""
+    """Do the work of the init scripts at boot, in the order of their numbers."""
     router.sh("mkdir -p /var/state /tmp/resolv.conf.d; : >/tmp/resolv.conf.d/resolv.conf.auto")
     router.sh("/etc/init.d/tandem-dhcp boot")
     router.sh("/etc/init.d/dnsmasq boot")
@@ -189,7 +189,7 @@ config dhcp_gateway
 
 
 def solicit_address(host: Host) -> dict[str, str]:
-    """Who answers a DHCPv6 SOLICIT within a second (link-layer address), and what it offers."""
+    """Return the link-layer address of the router that answers a SOLICIT in a second, and its offer."""
     mac = host.exec("cat", "/sys/class/net/eth0/address").strip()
     source = host.exec("sh", "-c", "ip -6 -o addr show dev eth0 scope link").split()[3].partition("/")[0]
     frame = Ether(src=mac, dst="33:33:00:01:00:02") / IPv6(src=source, dst="ff02::1:2", hlim=1)
@@ -234,7 +234,7 @@ def test_odhcpd_is_silent_until_elected_and_speaks_for_the_virtual_address(
         solicit(host)
         answered = wait_until(lambda: solicit_address(host), 30, "it answers DHCPv6", every=0.5)
         assert list(answered) == [mac]
-        # It keeps its leases to itself, but an address comes of the client's DUID: no state is needed.
+        # Leases stay with their server, but an address follows from the client's DUID: no state is needed.
         router.sh("rm -f /tmp/hosts/odhcpd* && kill -9 $(pidof odhcpd) && /etc/init.d/odhcpd restart")
         again = wait_until(lambda: solicit_address(host), 30, "it answers DHCPv6 again", every=0.5)
         assert again == answered

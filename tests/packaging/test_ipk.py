@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What `make ipk` makes: contents, control fields, index, and the same bytes every time."""
+"""The packages of `make ipk`: contents, control fields, index, and the same bytes every time."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the resident daemon needs on OpenWrt's musl and Python, with everything configured."""
+"""The memory of the resident daemon on OpenWrt's musl and Python, with everything configured."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def active(router: OpenWrt) -> bool:
 
 
 def traces(router: OpenWrt) -> list[str]:
-    """What the kernel and the file system hold of a run."""
+    """Return the traces of a run in the kernel and in the file system."""
     seen = router.sh(
         "ip addr; ip route show table all; ip rule; nft list tables; find /var/run/ -name control.sock"
     )
@@ -182,7 +182,7 @@ def test_the_first_steps_after_an_installation(router: OpenWrt) -> None:
     init = "tandem init --force --network lan0=192.168.1.4 --no-sync --start"
     assert "tandem runs here" in router.sh(init)
     becomes_active(router)
-    # What can't run is not said to run.
+    # A daemon that cannot run is not reported as running.
     router.sh("mv /usr/lib/python3.10/site-packages/pyroute2 /tmp/")
     said = router.sh(init, status=1)
     assert "tandemd does not run" in said and "has no module pyroute2" in said and "runs here" not in said
@@ -220,7 +220,7 @@ def test_service(router: OpenWrt) -> None:
     router.sh("""ubus call service event '{"type":"config.change","data":{"package":"tandem"}}'""")
     wait_until(lambda: "130" in router.sh("tandem status -v"), 15, "reloaded by a trigger", every=0.5)
 
-    # It comes again after a crash, and ends for good, with all that it had, when it is switched off.
+    # The daemon comes again after a crash, and ends for good, with all that it had, when it is switched off.
     router.sh(f"kill -9 {running}")
     wait_until(lambda: pid(router) not in (0, running), 30, "procd starts it again", every=0.2)
     becomes_active(router)

@@ -38,7 +38,7 @@ DEVIATIONS = {
 
 
 def by_uci(data: bytes, directory: Path) -> dict[str, Any]:
-    """What the real uci makes of a file: that it refuses it, or its sections."""
+    """Return the sections that the real uci reads in a file, or that it refuses the file."""
     (directory / "case").write_bytes(data)
 
     # A save directory of its own, or changes of this machine's would be mixed in.

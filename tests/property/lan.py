@@ -230,7 +230,7 @@ class Lan:
             what()
         self.now = until
 
-    # What happens to routers
+    # Faults of routers
 
     def power_on(self, router: Router) -> None:
         """A start with an empty memory."""

@@ -192,7 +192,7 @@ def play(scenario: Scenario) -> Lan:
 
 
 def actives(lan: Lan, number: int) -> list[Router]:
-    """Who is active on a LAN."""
+    """The state of a LAN: its active routers."""
     return [router for router in lan.routers if router.role(number) is Role.ACTIVE]
 
 

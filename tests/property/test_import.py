@@ -67,7 +67,7 @@ def imported(text: str, kind: str) -> None:
     assert bool(errors) == bool(loaded.errors), "what passes here passes `tandem check`"
     lines = text.count("\n") + 1
     for problem in (*errors, *draft.left_out, *draft.remarks):
-        # What repeats too much is wrong as a whole.
+        # A text with too many repetitions is wrong as a whole.
         assert problem.reason and (problem.file == "file" or (problem.file, problem.line) == ("tandem", 0))
         assert 0 <= problem.line <= lines, problem
         assert "\n" not in str(problem)

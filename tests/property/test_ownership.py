@@ -66,16 +66,16 @@ class World:
             self.owns.held(name)
         self.pacer.follow(False)
 
-    # What is there
+    # State
 
     def held(self) -> Entries:
-        """Of a flow in several tables the first one's entry counts."""
+        """Return the entry of a flow; of several tables the first one counts."""
         found: Entries = {}
         for table in self.owns.tables():
             found = {key: body for part in table.slices() for key, body in part} | found
         return found
 
-    # What is done
+    # Actions
 
     def obey(self, actions: list[Action]) -> None:
         for action in actions:
@@ -152,7 +152,7 @@ class World:
         missing = self.held().keys() - self.kernel.keys()
         assert not missing
 
-    # What happens
+    # Events
 
     def happen(self, what: str, name: str, number: int) -> None:
         peer = self.owns.peers[name]

@@ -249,7 +249,7 @@ def test_any_number_of_protocols(kernel: Kernel, count: int) -> None:
 
 @pytest.mark.parametrize(("source", "destination", "size"), [(LAN, SERVER, 92), (LAN6, SERVER6, 140)])
 def test_a_message_needs_both_tuples(source: bytes, destination: bytes, size: int) -> None:
-    """What follows them, a flow may lack."""
+    """A flow may lack the attributes that follow."""
     message = event(source, destination, protocol=253)
     assert checker(Filter())(message[:size])
     assert not checker(Filter())(message[: size - 1])

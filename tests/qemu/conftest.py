@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which scenarios run, and on which routers.
+"""The choice of scenarios and of the routers that run them.
 
 TANDEM_QEMU says which guests: "ci" (the default) runs the scenarios marked `ci` alone, for `make test`;
 "x86_64", "aarch64", "armv7" and "s390x" run every scenario with that in its name; "full" runs all.

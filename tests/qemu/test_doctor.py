@@ -16,7 +16,7 @@ MODULES = {
 
 
 def lacking(router: RouterMachine) -> set[str]:
-    """What the doctor says that its kernel lacks."""
+    """Return the features that the router's kernel lacks, as the doctor reports them."""
     findings = json.loads(router.run("tandem doctor --json || true", 120))["findings"]
     return {item["what"] for item in findings if item["check"] == "kernel"}
 

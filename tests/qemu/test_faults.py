@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What happens to routers short of losing their power; one pair of each guest lives through all of it."""
+"""Faults of routers other than a loss of power; one pair of each guest lives through all of it."""
 
 from __future__ import annotations
 

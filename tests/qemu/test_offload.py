@@ -25,7 +25,7 @@ INCLUDED = {"table": "table-pre/tandem.nft", "input": "chain-pre/input/tandem.nf
 
 @pytest.fixture(scope="module")
 def ruleset() -> str:
-    """What the genuine fw4 prints, or (without it) rules like that: masquerading and offloading."""
+    """Return the rules of the genuine fw4, or without it rules like those: masquerading and offloading."""
     if all(path.exists() for path in (ROOT / "sbin/fw4", ROOT / "sbin/netifd")):
         text = printed()
         assert "flow offload @ft" in text and "masquerade" in text and "table-pre/tandem.nft" in text

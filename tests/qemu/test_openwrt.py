@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What only an OpenWrt has: procd, ubus, netifd, a DHCP server whose leases follow the role."""
+"""Parts that only an OpenWrt has: procd, ubus, netifd, a DHCP server whose leases follow the role."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def _request(command: Command) -> str:
 def _requests() -> str:
     lines = [
         "# SPDX-License-Identifier: GPL-2.0-or-later",
-        '"""What may be asked of the daemon: each request with its arguments, all of them text and optional.',
+        '"""The requests that the daemon answers: each with its arguments, which are optional texts.',
         "",
         MADE,
         '"""',
@@ -60,7 +60,11 @@ def _requests() -> str:
             names = ", ".join(json.dumps(name) for name in command.request)
             lines.append(f'    "{_request(command)}": ({names}{"," if len(command.request) == 1 else ""}),')
     methods = ", ".join(f'"{_request(command)}"' for command in TABLE if command.access)
-    lines += ["}", "# Of these, the methods of the object `tandem` on ubus.", f"METHODS = ({methods})"]
+    lines += [
+        "}",
+        "# The requests that are methods of the object `tandem` on ubus.",
+        f"METHODS = ({methods})",
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -18,7 +18,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 def problems(value: Any, schema: dict[str, Any], where: str = "") -> Iterator[str]:
-    """What is not as the schema says, each with its place."""
+    """Return the violations of the schema, each with its place."""
     if "anyOf" in schema:
         tried = [list(problems(value, one, where)) for one in schema["anyOf"]]
         yield from [] if [] in tried else min(tried, key=len)

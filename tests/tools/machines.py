@@ -94,7 +94,7 @@ def rows(table: Mapping[Any, Any]) -> Iterator[tuple[str, str, str, tuple[str, .
 
 
 def word(of: Any) -> str:
-    """What a state, an event or an action is called."""
+    """Return the name of a state, an event or an action."""
     if isinstance(of, Enum):
         return str(of.value)
     if isinstance(of, type):

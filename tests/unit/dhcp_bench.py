@@ -97,7 +97,7 @@ class Channel:
         return self.room
 
     def lines(self) -> list[str]:
-        """What was sent since the last look."""
+        """Return the messages that were sent since the last call."""
         sent, self.sent = self.sent, []
         return [line.decode() for data in sent for line in data.split(b"\n")[1:]]
 

@@ -203,7 +203,7 @@ def test_what_the_section_says_for_all_peers() -> None:
     assert one_path("fe80::3", "option source 'fe80::2'", "option interface 'br-lan'") == PeerPath(
         "fe80::3%br-lan", "fe80::2%br-lan", "br-lan"
     )
-    # It is not for a path that says something itself, nor is the source for the other family.
+    # The setting does not count for a path with one of its own, nor the source for the other family.
     found = peers("list peer 'r2 2001:db8::9'", KEY, "option source '192.168.1.2'", more=R2)
     assert {one.name: one.paths for one in found} == {
         "r2": (PeerPath("10.0.0.2", "10.0.0.1", "eth3"), PeerPath("192.168.1.3", "192.168.1.2")),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which groups go on with their role after a reload."""
+"""Groups that go on with their role after a reload."""
 
 from __future__ import annotations
 

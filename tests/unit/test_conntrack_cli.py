@@ -250,7 +250,7 @@ def test_page_with_a_guarantee() -> None:
 
 
 def test_page_of_an_older_daemon() -> None:
-    """What its status does not say is nothing."""
+    """A class that the status does not name has no line."""
     status = copy.deepcopy(REPLICATION)
     del status["sync_after"]
     status["held"] = {"r3": 2600}

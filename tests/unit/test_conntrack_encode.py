@@ -45,7 +45,7 @@ def expected(number: int, family: int = 4) -> Entry:
 
 
 def told(chunks: Iterable[Chunk]) -> Iterator[tuple[Entry, bytes]]:
-    """Whose each message is; the sequence numbers, which begin with 1, are without a gap."""
+    """Return the flow of each message; the sequence numbers begin with 1 and have no gap."""
     sequence = 1
     for chunk in chunks:
         messages = list(split(bytes(chunk.data)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What of the kernel's messages is no record, and what the parser keeps of their shapes."""
+"""Messages of the kernel that are no records, and the shapes that the parser keeps."""
 
 from __future__ import annotations
 

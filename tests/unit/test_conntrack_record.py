@@ -99,7 +99,7 @@ def test_the_values_in_a_body_are_checked(name: bytes) -> None:
 
 
 def test_an_udp_flow_is_not_read_as_tcp() -> None:
-    """What stands where TCP has its state is anything for others."""
+    """Other protocols may have any value in the place of TCP's state."""
     for name, kind in ((key(17), MARK), (key(17, zone=5), MARK | ZONED)):
         made = body(kind)
         assert valid(name, made[:7] + b"\xff\xff\xff\xff")

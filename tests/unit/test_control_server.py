@@ -456,7 +456,7 @@ def test_close_drops_clients_and_forgets_the_timer(tmp_path: Path) -> None:
     daemon.loop.close()
 
 
-# What it costs
+# Cost
 
 
 def test_idle_server_sets_no_timer(daemon: Daemon) -> None:

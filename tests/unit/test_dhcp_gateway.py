@@ -98,7 +98,7 @@ def test_a_master_tells_what_its_dnsmasq_grants_and_hears_released(bench: Bench)
     assert bench.channel.lines() == [wire(1, 600, "laptop"), wire(2)]
     bench.dnsmasq(bench.line(2))
     assert bench.channel.lines() == ["-192.168.1.1"]
-    # It takes no news from others, except of what it does not know.
+    # A backup accepts news from others only about leases that it does not know.
     bench.peer(wire(2, 900, who=9), "-192.168.1.2", wire(1, 500, "laptop"))
     assert bench.gateway.lease("192.168.1.1") is None
     assert bench.restarts.count == 0 or bench.known() == ["192.168.1.2 *"]
@@ -211,7 +211,7 @@ def test_the_last_words_of_the_dnsmasq_before_are_heard(bench: Bench) -> None:
 
 
 def test_what_the_file_before_said_already_is_no_last_word(bench: Bench) -> None:
-    """It would undo what a peer has told since; found by two routers played through."""
+    """The old file would undo news of a peer; found by two routers played through."""
     bench.start(bench.line(1, 600, who=3))
     bench.peer(wire(1, 600, who=2))
     bench.gateway.role("I1", "MASTER")

@@ -191,7 +191,7 @@ def test_a_master_does_not_hear_of_releases(bench: Bench) -> None:
 
 
 def test_what_the_first_file_said_is_no_last_word(bench: Bench) -> None:
-    """What stood in it when it was replaced is known, also at the first restart of all."""
+    """The leases of a replaced file are known, also at the first restart of all."""
     bench.file.write_text(bench.line(1, 600, who=3) + "\n")
     bench.gateway.start(())
     bench.peer(wire(1, 100, who=2))

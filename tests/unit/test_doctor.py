@@ -305,7 +305,7 @@ def test_nothing_is_started_after_the_end(channel: Channel) -> None:
     assert channel.other._processes is None and channel.other._askers == ["one"]
 
 
-# What keeps a router from its job without a fault
+# Findings that keep a router from its job without a fault
 
 
 def found(router: RouterFacts) -> dict[str, str]:
@@ -324,7 +324,7 @@ def test_a_router_that_is_not_set_up() -> None:
 
 
 def test_a_service_that_is_disabled() -> None:
-    """It may run all the same, until the next boot."""
+    """A disabled service may run all the same, until the next boot."""
     findings = found(replace(ACTIVE, boot="no"))
     assert list(findings) == ["boot"] and "/etc/init.d/tandem enable" in findings["boot"]
     assert found(replace(ACTIVE, boot="yes")) == found(replace(ACTIVE, boot="")) == {}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which secrets are refused because somebody would guess them."""
+"""Secrets are refused that somebody would guess."""
 
 from __future__ import annotations
 

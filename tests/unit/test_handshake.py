@@ -11,7 +11,7 @@ from tandem.channel.frames import TOPIC, ProtocolError, decode_hello
 from tandem.channel.handshake import ACCEPTS, LARGEST, TABLE, State
 from tests.property.replication_link import End, closed, pair
 
-# What happens one after the other, and to whom.
+# Events in their order, and the side that they meet.
 STEPS = (
     (hs.CALLED, "responder"),
     (hs.ANSWERED, "initiator"),

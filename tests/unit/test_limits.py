@@ -20,7 +20,7 @@ def test_a_wait_ends_before_the_wait_that_contains_it() -> None:
     assert limits.LAST_RECORDS_SILENCE < limits.LAST_RECORDS_LIMIT < limits.RESTORE_LIMIT
     # The better router waits longer than the lesser one, and nobody waits for the end of the exchange.
     assert limits.REUNION_LIMIT < limits.ANNOUNCE_LIMIT < limits.EXCHANGE_LIMIT
-    # What the better one has learned is told before it is retired here.
+    # The better router tells what it learned before that is retired here.
     assert limits.SURPLUS_LIMIT >= limits.REUNION_LIMIT
     assert limits.FORMER_QUIET_LIMIT < limits.EXCHANGE_LIMIT < limits.FORMER_LIMIT
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which device a name stands for, in every order in which netifd, ubusd and the daemon may come up."""
+"""Names of networks and their devices, in every order in which netifd, ubusd and the daemon may come up."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def test_odhcpd_names_the_virtual_resolver_unless_the_user_has_set_one(root: Pat
 
 @pytest.mark.parametrize(("says", "wanted"), [("DHCPv6", True), ("no-DHCPv6", False), ("", True)])
 def test_dnsmasq_without_dhcpv6_gets_no_option_of_it(root: Path, says: str, wanted: bool) -> None:
-    """It would not start any more, and DNS and DHCPv4 would be gone: OpenWrt's, unless it is dnsmasq-full."""
+    """OpenWrt's dnsmasq, unless it is dnsmasq-full, would not start any more: no DNS, no DHCPv4."""
     program = root / "usr/sbin/dnsmasq"
     program.parent.mkdir(parents=True)
     program.write_text(f"#!/bin/sh\necho 'Compile time options: IPv6 no-DBus UBus DHCP {says} TFTP'\n")

@@ -249,7 +249,7 @@ def test_no_retired_table_leaves_the_kernel_before_the_survey_is_ready() -> None
 
 
 def test_an_entry_of_a_retired_table_that_ends_elsewhere_leaves_the_kernel() -> None:
-    """It was new in the other table, but the kernel had it."""
+    """The kernel had the entry, though it was new in the other table."""
     scene = Scene(2)
     scene.hold(5)
     scene.second()

@@ -129,7 +129,7 @@ def test_a_responder_without_the_secret_fails_too() -> None:
     fresh.deliver(0, 1000)
     fresh.collect()
     fresh.deliver(1, 1000)
-    # It sends an AUTH all the same, made with what it has.
+    # The session sends an AUTH all the same, made with its own key.
     liar = fresh.ends[1].session
     assert liar._seal is not None
     fresh.ends[0].take(
@@ -369,7 +369,7 @@ def test_the_peer_s_interval_counts() -> None:
 
 
 def test_a_peer_that_reads_nothing() -> None:
-    """It sends heartbeats, so it lives; but ours never go out."""
+    """The peer sends heartbeats, so it lives; but ours never go out."""
     link = streaming(5, queue_limit=50_000)
     left, right = link.ends
     start = link.now

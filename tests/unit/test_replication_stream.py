@@ -127,7 +127,7 @@ def test_coalesced_updates_lose_nothing() -> None:
     both = coalesce((NEW, at, tcp(3)), (UPDATE, at, tcp(0)))
     assert both == (NEW, at, tcp(3))
     assert coalesce((UPDATE, at, tcp(3)), (UPDATE, at, tcp(0))) == (UPDATE, at, tcp(3))
-    # What the receiver still has is of a flow that is gone.
+    # The receiver still has the entry of a flow that is gone.
     assert coalesce((DESTROY, at, b""), (UPDATE, at, tcp(0))) == (NEW, at, tcp(0))
     assert coalesce((NEW, at, tcp(3)), (DESTROY, at, b"")) == (DESTROY, at, b"")
     assert coalesce((DESTROY, at, b""), (NEW, at, tcp(2))) == (NEW, at, tcp(2))
@@ -409,7 +409,7 @@ ON_THE_WIRE = bytes.fromhex(
 
 
 def test_a_router_of_32_bits_and_the_other_byte_order() -> None:
-    """It says so in its hello, and what it sends is byte for byte what we would have sent."""
+    """The attacker says so in its hello, and sends byte for byte what we would have sent."""
     big: dict[str, object] = {"word_size": 32, "little_endian": False, "router_id": "mips"}
     link = pair({"router_id": "x86"}, big)
     left, right = link.ends

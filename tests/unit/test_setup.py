@@ -216,7 +216,7 @@ def test_ipv6_is_set_up_as_ipv4_is(
 def test_a_device_without_ipv6_gets_no_instance(
     tmp_path: Path, flags: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would be in FAULT for ever, and its group with it."""
+    """An instance there would be in FAULT for ever, and its group with it."""
     (tmp_path / "dhcp").write_text("config dhcp 'lan'\n option interface 'lan'\n option ra 'server'\n")
     setting = tmp_path / "conf/br-lan/disable_ipv6"
     setting.parent.mkdir(parents=True)

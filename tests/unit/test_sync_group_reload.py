@@ -56,7 +56,7 @@ def test_a_new_member_of_a_backup_listens() -> None:
 
 
 def test_a_member_that_leaves_takes_only_itself_away_and_does_not_resign() -> None:
-    """Who hears it resign would take over the whole group."""
+    """A backup that hears a resignation would take over the whole group."""
     group = active(pack(2))
     actions = leave(group, NAMES[1:2])
     assert actions == [

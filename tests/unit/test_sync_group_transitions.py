@@ -74,7 +74,7 @@ ROWS: dict[tuple[Role, Cue], Change] = {
     (ACTIVE, Cue.SLEPT): Change(BACKUP, "silent for too long: it was stopped", Farewell.SILENT),
 }
 
-# What happens, and the router that caused it, if one did.
+# An event, and the router that caused it, if one did.
 CAUSES: dict[tuple[Role, Cue], tuple[Callable[[SyncGroup], list[Action]], Cause | None, dict[str, Any]]] = {
     (INITIALIZE, Cue.READY): (lambda group: group.handle(Start(), LATER), None, {}),
     (INITIALIZE, Cue.OWNER): (lambda group: group.handle(Start(), LATER), None, {"priority": 255}),

@@ -20,7 +20,7 @@ prepare:
 	$(Build/Compile)
 	$(Build/Install)
 
-# What the control file says, in the form of OpenWrt's package-pack.mk. $(1): the package.
+# The text of the control file, in the form of OpenWrt's package-pack.mk. $(1): the package.
 define Standalone/Control
 Package: $(1)
 Version: $(PKG_VERSION)-r$(PKG_RELEASE)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a session with a peer tells its caller, see `session.Session`."""
+"""The events of a session with a peer, for its caller; see `session.Session`."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ _OP = [bytes((op,)) for op in range(256)]
 
 
 class ProtocolError(Exception):
-    """What the peer sent can't be accepted; `reason` is a short word to count by."""
+    """The peer sent something that is not accepted; `reason` is a short word to count by."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(detail or reason)

@@ -54,7 +54,7 @@ SAY_GOODBYE = "send GOODBYE"
 TELL_AUTHENTICATED = "say that the peer is authenticated"
 TELL_OPENED = "say that this is the session"
 
-# What has no row is against the protocol.
+# An event without a row breaks the protocol.
 TABLE: dict[tuple[State, str], tuple[State, tuple[str, ...]]] = {
     (State.HELLO, CALLED): (State.PROOF, (SEND_HELLO,)),
     (State.HELLO, ANSWERED): (State.PROOF, (SEND_AUTH,)),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # the resident daemon does not import typing
     from tandem.conntrack.record import Entry, Record
 
     class Store(Protocol):
-        """What we hold of the peer's table. Records are the peer's: their insides are not checked.
+        """The table that we hold for the peer. The insides of its records are not checked.
 
         An update of an unknown key makes the entry, and to destroy an unknown key does nothing.
         """
@@ -65,7 +65,7 @@ class NoTable:
 
 
 class Incoming:
-    """What we hold of the peer's table.
+    """The receiving side of a stream: it fills the table that we hold for the peer.
 
     Each method takes a payload and returns whether the peer must send a bulk, as a reason, or None.
     ProtocolError when the frame does not fit.

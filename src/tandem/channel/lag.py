@@ -37,7 +37,7 @@ class Lag:
             self._after = now + INTERVAL
 
     def lost(self) -> None:
-        """What was measured is discarded."""
+        """Discard the measurement that is under way."""
         self._probe = None
 
     def now(self, now: int) -> int:

@@ -167,7 +167,7 @@ def _open(family: int, interface: str | None) -> socket.socket:
 
 
 def _resolve(address: str, port: int) -> tuple[str, int] | tuple[str, int, int, int]:
-    """What `bind` and `connect` take. OSError when the interface of a link-local address is not there."""
+    """Return the argument of `bind` and `connect`. OSError: a link-local address has no interface."""
     host, _, scope = address.partition("%")
     if ":" not in host:
         return host, port

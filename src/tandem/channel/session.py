@@ -181,7 +181,7 @@ class Session:
         self._beat = False  # a heartbeat is to be sent
         self._probe: tuple[int, int] | None = None  # heartbeat that is not answered, and when it was due
 
-    # What the caller wants
+    # Requests of the caller
 
     @property
     def read_size(self) -> int:

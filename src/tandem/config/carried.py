@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a vrrp_instance does for the networks of its virtual addresses: source NAT and DHCP."""
+"""The services of a vrrp_instance for the networks of its virtual addresses: source NAT and DHCP."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which groups of a new configuration continue the role of running groups.
+"""A reload: the groups of a new configuration that continue the role of running groups.
 
 A virtual router stays the same as long as its identity does: VRID, family and interface, by which the RFC
 knows it, and the version. The option table says which options these are, and the planner sends the names of

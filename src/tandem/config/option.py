@@ -19,7 +19,7 @@ from tandem.config.values import SWITCH, Kind
 FIRST = "0.1"
 NEXT = "unreleased"  # `make release` writes the number of the release into the rows
 
-# What a changed value means for a running daemon that reloads.
+# The consequence of a changed value for a daemon that reloads.
 KEEPS = "roles and sessions stay"
 ROLE = "the instance is another virtual router: its role begins anew"
 SESSION = "sessions with peers begin anew; roles stay"

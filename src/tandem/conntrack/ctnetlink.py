@@ -39,7 +39,7 @@ SETTINGS: tuple[Setting, ...] = (
     # A connection goes on through the other router, which no event tells. When it comes back, the window that
     # this router remembers of it is long past. A restored entry has a flag that says so, its own have none.
     (("net", "netfilter", "nf_conntrack_tcp_be_liberal"), "1"),
-    # Which entries this router's own packets use (own_traffic.py); for the gate, which reply is the first.
+    # These tell the entries of this router's own packets (own_traffic.py), and for the gate the first reply.
     (("net", "netfilter", "nf_conntrack_acct"), "1"),
 )
 """Kernel settings to hold while replication runs, on the active and on the backup.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which flows are replicated, decided in the kernel for events and in Python for dumps.
+"""The filter of flows to replicate: in the kernel for events, in Python for dumps.
 
 A BPF program on the event socket drops what is not wanted before the daemon wakes. A dump comes
 in large pieces that a socket filter can only pass whole, so that the same rules exist as a function
@@ -79,7 +79,7 @@ _LOOPBACK6 = bytes(15) + b"\1"
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What to replicate; None: all. Addresses are packed (4 or 16 bytes)."""
+    """The flows to replicate; None: all. Addresses are packed (4 or 16 bytes)."""
 
     protocols: frozenset[int] | None = None  # numbers of IP
     tcp_states: frozenset[int] | None = None  # enum tcp_conntrack; the end of a flow always passes

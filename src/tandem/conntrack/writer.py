@@ -72,7 +72,7 @@ _ZONE_HEADER = _ATTRIBUTE.pack(6, _ZONE)
 
 _WITHOUT_ANSWER = 0xFFFFFFFF  # sequence number of deletions that may find nothing
 
-# What is being tried with a message.
+# The present attempt with a message.
 _CREATE, _UPDATE, _UPDATE_REST, _REPLACE, _EVICT, _ALONE, _DELETE, _TOUCH, _OTHER = range(9)
 _NEXT = {
     (_CREATE, errno.EOPNOTSUPP): _UPDATE,

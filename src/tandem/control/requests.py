@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What may be asked of the daemon: each request with its arguments, all of them text and optional.
+"""The requests that the daemon answers: each with its arguments, which are optional texts.
 
 Made from src/tandem/control/command_table.py by `make generated`.
 """
@@ -18,5 +18,5 @@ REQUESTS: dict[str, tuple[str, ...]] = {
     "examine": ("listen",),
     "version": (),
 }
-# Of these, the methods of the object `tandem` on ubus.
+# The requests that are methods of the object `tandem` on ubus.
 METHODS = ("status", "history", "failover", "standby", "resume", "reload", "conntrack")

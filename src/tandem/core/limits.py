@@ -37,7 +37,7 @@ ANNOUNCE_LIMIT = REUNION_LIMIT + SECOND
 # The exchange goes on in the background for longer than anybody waits for it.
 EXCHANGE_LIMIT = ANNOUNCE_LIMIT + 2 * SECOND
 
-# What the better one has learned from here is retired here only when it had the time to tell it.
+# The better router gets the time to tell what it learned from here, before that is retired here.
 SURPLUS_LIMIT = REUNION_LIMIT
 
 # A router that is down may be active for another group, and dead: a third router may still need what it told.

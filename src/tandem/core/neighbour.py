@@ -139,7 +139,7 @@ class _Path:
 
 
 class Neighbour:
-    """What is known of one neighbour."""
+    """One neighbour: its addresses, its connections, and its paths."""
 
     def __init__(self, addresses: frozenset[bytes]) -> None:
         self.addresses = addresses  # packed, by which the channel reaches it
@@ -319,7 +319,7 @@ class Neighbours:
 
     @property
     def partner(self) -> Partner:
-        """What the groups need to know of all neighbours' connections.
+        """Return, for the groups, whether the neighbours' connections are known here.
 
         It is not enough that one neighbour holds all of ours. That neighbour may follow this router, while
         the router that is active as well lacks them. Such a router streams as soon as there is a session.

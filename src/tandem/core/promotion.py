@@ -73,7 +73,7 @@ class Farewell(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Demotion:
-    """Who gives the role up, and how."""
+    """The way in which a role ends."""
 
     group: str
     members: Members
@@ -155,7 +155,7 @@ SERVING = Phase("serving")  # active, and all is done
 
 
 class Cue(Enum):
-    """What moves a promotion on."""
+    """An event that moves a promotion on."""
 
     BEGIN = "begin"
     ENDED = "the phase has ended"

@@ -136,7 +136,7 @@ class SyncGroup:
         self.probation = ""  # why the last active time failed: no preemption until that has changed
         self._reported = (settings.name, self.state)
 
-    # What the shell asks
+    # Questions of the shell
 
     @property
     def name(self) -> str:

@@ -95,7 +95,7 @@ class VirtualRouter:
         self._refresh_at: int | None = None
         self._lower_prio_at: int | None = None
 
-    # What the group asks
+    # Questions of the group
 
     @property
     def name(self) -> str:

@@ -81,7 +81,7 @@ class Exchange:
         self._answers: dict[str, tuple[float, bytes]] = {}
         self._replies: list[Reply] = []
 
-    # What the channel tells
+    # Events of the channel
 
     def peer_opened(self, peer: str) -> None:
         """Note that the peer has a session and can be asked."""

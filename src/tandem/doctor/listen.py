@@ -210,7 +210,7 @@ class Ears:
             advert = Advertisement(3, free, *PROBE, (source,))
             sock.send(encode(advert, source, group), source, group)
 
-    # Who else has our addresses, or gives leases
+    # Other hosts that have our addresses, or give leases
 
     def _ask_arp(self, facts: InstanceFacts) -> None:
         mine = {link.mac.hex(":") for link in dump_links()}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tandem.effects.sockets import Sockets
     from tandem.plan.result import InstancePlan, Plan
 
-    # Of each interface that an instance needs: name, index, whether it is usable, MAC address
+    # For each interface that an instance needs: name, index, whether it is usable, MAC address
     _LinkFacts = tuple[tuple[str, int | None, bool, bytes | None], ...]
     _Facts = tuple[Endpoint, _LinkFacts, InstancePlan, bytes | None, dict[str, Form]]
 

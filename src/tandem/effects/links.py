@@ -26,7 +26,7 @@ _AddressKey = tuple[int, bytes, int]  # family, packed, prefix length
 
 
 class What(Enum):
-    """What has changed for an interface name."""
+    """The change of an interface name."""
 
     APPEARED = "appeared"  # also under another index: its sockets and messages must be made anew
     VANISHED = "vanished"

@@ -31,7 +31,7 @@ _SO_SNDBUFFORCE = 31 if os.uname().machine.startswith("mips") else 32  # asm/soc
 _MAX_BYTES = 60_000  # of one send: below the smallest default SO_SNDBUF
 _MAX_MESSAGES = 100  # of one send: even if all fail, their errors fit into the default SO_RCVBUF
 
-# What a message of this type answers when what it asks for is so already.
+# The error that answers a message of this type when its request is fulfilled already.
 _NEWROUTE, _DELROUTE, _NEWRULE, _DELRULE, _DELADDR, _DELLINK = 24, 25, 32, 33, 21, 17
 _FINE: dict[int, tuple[int, ...]] = {
     _NEWROUTE: (errno.EEXIST,),

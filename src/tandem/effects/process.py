@@ -90,7 +90,7 @@ class Processes:
         self._children: dict[int, _Child] = {}
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self._libc = ctypes.CDLL(None)
-        # What Python opens closes on exec; what the daemon was started with may not.
+        # Descriptors that Python opens close on exec; inherited ones may not.
         for fd in os.listdir("/proc/self/fd"):
             try:
                 if int(fd) > 2:
@@ -193,7 +193,7 @@ class Processes:
                     self._poll(child)
                 return
             if child.timed_out:
-                # What it started must end too. While the leader is a zombie, the number of its
+                # Its children must end too. While the leader is a zombie, the number of its
                 # group can't be anyone else's.
                 _signal_group(child.pid, signal.SIGKILL)
             status = os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1])

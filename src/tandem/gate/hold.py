@@ -149,7 +149,7 @@ class Hold:
 
 
 def read_figures(packed: bytes) -> dict[str, int | dict[str, int]]:
-    """What `Hold.figures` has counted, for status."""
+    """The counters of `Hold`, for status."""
     on, held, acked, timed_out, bypassed, unknown, overload, lost, limited, waiting, *times = FIGURES.unpack(
         packed
     )
@@ -193,7 +193,7 @@ class Unkept:
 
 
 class Waiting:
-    """Which packets wait until a peer has acknowledged which position.
+    """The packets that wait, each until a peer has acknowledged a position.
 
     A peer that is in step but does not answer would cost every connection the timeout. Once a packet has
     waited for so long, `stalled` is true until an acknowledgement reaches its position.

@@ -65,7 +65,7 @@ def nft_rules(queue: int, channel_port: int, verdict: str = "") -> str:
 
 
 def iptables_rules(queue: int, channel_port: int, v6: bool) -> list[list[str]]:
-    """What follows `iptables -t mangle -A TANDEM_GATE`, rule by rule."""
+    """Return the arguments behind `iptables -t mangle -A TANDEM_GATE`, rule by rule."""
     reply = ["-m", "conntrack", "--ctdir", "REPLY"]
     first = ["-m", "connbytes", "--connbytes", f"1:{FIRST}"]
     first += ["--connbytes-dir", "reply", "--connbytes-mode", "packets"]

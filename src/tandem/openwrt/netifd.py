@@ -122,7 +122,7 @@ class Networks:
         self._answered.clear()
         self._ask_for(self._names | self._resolvers.names)
 
-    # What netifd says
+    # Reports of netifd
 
     def _added(self, _event: str, data: Table) -> None:
         path = str(data.get("path"))

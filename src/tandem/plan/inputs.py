@@ -10,7 +10,7 @@ from typing import Any
 from tandem.plan import dnsmasq
 from tandem.plan.kept import CODE, Signature, sign
 
-# What is asked for without being opened by Python: users, and whether dnsmasq and its overlay are there.
+# Files that the planner uses without opening them by Python: users, dnsmasq and its overlay.
 _ASKED = ("/etc/passwd", "/etc/group", dnsmasq.PROGRAM, f"{dnsmasq.STATE}/")
 _EVENTS = ("open", "os.listdir", "subprocess.Popen")
 _LIBRARY = os.path.dirname(os.__file__)

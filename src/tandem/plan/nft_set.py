@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from tandem.plan import nft
 from tandem.plan.template import NLM_F_CREATE
 
-# What nft(8) needs to print a key; the kernel does not look at it. The type, and its byte order.
+# nft(8) needs these to print a key; the kernel ignores them. The type, and its byte order.
 Kind = tuple[int, int]
 INTERFACE_NAME: Kind = (41, 1)
 IPV6_ADDRESS: Kind = (8, 2)

@@ -17,7 +17,7 @@ from tandem.config.schema import Config, from_plain
 # which offsets the index of which interface is to be written.
 Template = tuple[str, bytes, tuple[tuple[int, str], ...]]
 
-# What in the kernel's notifications means that something of ours has gone:
+# Notifications of the kernel that mean that something of ours is gone:
 # ("address", interface, family, packed) | ("route", family, packed, prefix length, table, metric)
 # | ("rule", family, priority, table). Families are 4 or 6.
 Watch = tuple[str | int | bytes, ...]

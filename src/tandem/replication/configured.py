@@ -9,7 +9,7 @@ from tandem.conntrack.filter import Filter
 
 
 def wanted(settings: ConntrackSync, local: frozenset[bytes]) -> Filter:
-    """Which flows to replicate; `local`: the router's own addresses."""
+    """Return the filter of flows to replicate; `local`: the router's own addresses."""
     protocols = frozenset(settings.protocols) or None
     if settings.ignore_protocols:
         protocols = frozenset(range(256)) - frozenset(settings.ignore_protocols)

@@ -64,7 +64,7 @@ FOLLOWING, RESTORING, WAITING = "following", "restoring", "waiting"
 OWNING, SHARING, LISTENING, MERGING = "owning", "sharing", "listening", "merging"
 ACTIVE = frozenset((OWNING, SHARING, LISTENING, MERGING))
 
-# What happens to the router.
+# Events of the router.
 RESTORE = "restore"  # a group becomes active
 COMPLETE = "complete"  # the kernel has all that was held
 PENDING = "pending"  # the same, but the last records of a peer are still to come
@@ -110,7 +110,7 @@ TRANSITIONS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
     (MERGING, DEMOTED): (FOLLOWING, ("disown",)),
 }
 
-# What is held of one peer, and what happens to it.
+# States and events of the table that is held for one peer.
 SILENT, TELLING, WHOLE, ENDED = "silent", "telling", "whole", "ended"
 BEGAN, IN_STEP, OUT_OF_STEP, STOPPED, LOST = "began", "in step", "out of step", "stopped", "lost"
 OURS = "ours"  # what was told is our own table now, or is forgotten
@@ -209,7 +209,7 @@ Action = (
 
 @dataclass(slots=True)
 class Peer:
-    """What is held of a peer; times in ns."""
+    """A peer and the table that is held for it; times in ns."""
 
     held: Held
     state: str = SILENT
@@ -235,7 +235,7 @@ class Ownership:
     def __init__(self, make: Callable[[], Cache]) -> None:
         self.state = FOLLOWING
         self.own = Own(make)
-        """What the kernel tells, or told last: when this router is a backup, `Held.adopt` may take it."""
+        """The own table, also after a demotion: then `Held.adopt` may use it again."""
         self.peers: dict[str, Peer] = {}  # the peer that began to stream last is the first
         self._make = make
         self._groups: list[str] = []  # groups that become active
@@ -278,7 +278,7 @@ class Ownership:
         """Whether our own table is still what the only peer has been told."""
         return not self.active and len(self.peers) == 1
 
-    # What happens to this router
+    # Events of this router
 
     def restore(self, group: str, handed_over: bool, now: int) -> list[Action]:
         """A group becomes active; `handed_over`: by a router that is alive, and tells the last of it."""
@@ -317,7 +317,7 @@ class Ownership:
         """No instance is MASTER any more."""
         return self._go(DEMOTED, now)
 
-    # What happens to a peer
+    # Events of a peer
 
     def peer(self, name: str, event: Event, now: int, heard: int = 0) -> list[Action]:
         """The session with a peer says something; `heard`: when a session that has ended was last heard."""

@@ -87,7 +87,7 @@ class Pacer:
         self._lacked = 0  # entries that the kernel lacked when they were counted last
         self._counted = True  # the kernel's entries were counted for this takeover
 
-    # What is wanted
+    # Requests
 
     def follow(self, whole: bool) -> None:
         """Keep the kernel equal to the tables from now on; `whole`: it is now."""

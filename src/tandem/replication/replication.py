@@ -283,7 +283,7 @@ class Replication:
         self._take_part(self._exchange.due(self._channel.are_known(), now))
 
     def _merge(self, last: bool) -> None:
-        """What is held of peers that are active as well, or were, becomes ours; `last`: nothing follows."""
+        """Make the tables of peers that are or were active as well our own; `last`: nothing follows."""
 
         def merged() -> None:
             for group in self._exchange.merged(last, self._loop.now()):

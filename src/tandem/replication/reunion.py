@@ -107,7 +107,7 @@ class Exchange:
         return actions
 
     def merged(self, last: bool, now: int) -> list[str]:
-        """What was held is in the kernel: return the groups to tell."""
+        """The held tables are in the kernel now: return the groups to tell."""
         groups, self._groups = self._groups, []
         if last:
             self._tell_at = max(now, self._told_at + PAUSE)
