@@ -1,22 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Ownership of connections: every row of the tables, and the stories that the rows make up."""
+"""Ownership of connections: the stories that the rows of its tables make up."""
 
 from __future__ import annotations
-
-from itertools import product
 
 import pytest
 
 from tandem.channel.events import (
-    Closed,
     Event,
-    HeldInStep,
-    HeldOutOfStep,
     Opened,
     PeerHandedOver,
-    PeerStream,
 )
-from tandem.conntrack.record import DESTROY, NEW
+from tandem.conntrack.record import DESTROY
 from tandem.core.limits import (
     FORMER_LIMIT,
     FORMER_QUIET_LIMIT,
@@ -25,258 +19,21 @@ from tandem.core.limits import (
     SURPLUS_LIMIT,
 )
 from tandem.core.timers import MILLISECOND, SECOND
-from tandem.replication.cache import Cache
 from tandem.replication.ownership import (
-    ACTIVE,
-    HOLDING,
-    TRANSITIONS,
-    Action,
     CatchUp,
     Complete,
     Follow,
     Leave,
     Look,
     Merged,
-    Ownership,
     Refresh,
     Restored,
     Retire,
     Silence,
     Stream,
 )
+from tests.unit.ownership_scene import ADOPTED, BEGUN, ENDED, GONE, WHOLE, Scene, nothing
 from tests.unit.test_replication_cache import flow
-
-STATES = sorted({state for state, _ in TRANSITIONS})
-BEGUN, ENDED = PeerStream(True, False), PeerStream(False, False)
-WHOLE, ADOPTED = HeldInStep(False), HeldInStep(True)
-GONE = Closed("dead")
-
-
-def nothing() -> None:
-    """The callback of a merge."""
-
-
-class Scene:
-    """A router with peers, and a clock."""
-
-    def __init__(self, *peers: str) -> None:
-        self.now = 1_000 * SECOND
-        self.owns = Ownership(lambda: Cache(1000, 1 << 20))
-        for name in peers or ("P",):
-            self.owns.held(name)
-            self.peer(Opened(), name=name)
-
-    def peer(self, *events: Event, name: str = "P", heard: int = 0) -> list[Action]:
-        told: list[Action] = []
-        for event in events:
-            told += self.owns.peer(name, event, self.now, heard)
-        return told
-
-    def tells(self, count: int = 1, name: str = "P", first: int = 0) -> None:
-        """The peer streams, and we hold all of its table."""
-        self.peer(BEGUN, name=name)
-        self.hold(count, name, first)
-        self.peer(WHOLE, name=name)
-
-    def hold(self, count: int, name: str = "P", first: int = 0) -> None:
-        records = [(NEW, *flow(number)) for number in range(first, first + count)]
-        self.owns.held(name).apply_all(records, self.now)
-
-    def owned(self, count: int, first: int = 100) -> None:
-        """The kernel tells of flows."""
-        records = [(NEW, *flow(number)) for number in range(first, first + count)]
-        self.owns.own.cache.apply_all(records, self.now)
-
-    def restore(self, group: str = "G", handed_over: bool = False) -> list[Action]:
-        return self.owns.restore(group, handed_over, self.now)
-
-    def completed(self, *heard: int) -> list[Action]:
-        return self.owns.completed(self.now, heard)
-
-    def promote(self) -> list[Action]:
-        return self.owns.promoted(self.now)
-
-    def demote(self) -> list[Action]:
-        return self.owns.demoted(self.now)
-
-    def after(self, ns: int) -> list[Action]:
-        """Let time pass, and return the actions of the deadline."""
-        self.now += ns
-        return self.owns.timer(self.now)
-
-    def seconds(self, count: int) -> list[Action]:
-        actions: list[Action] = []
-        for _ in range(count):
-            self.now += SECOND
-            actions += self.owns.second(self.now)
-        return actions
-
-    def sizes(self) -> tuple[int, ...]:
-        return len(self.owns.own.cache), *(len(table) for table in self.owns.tables())
-
-
-# The tables, row by row
-
-ROWS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
-    ("following", "restore"): ("restoring", ("complete",)),
-    ("following", "merge"): ("following", ("merged",)),
-    ("following", "adopted"): ("following", ("follow_whole",)),
-    ("following", "told"): ("following", ("retire_own",)),
-    ("following", "promoted"): ("owning", ("adopt",)),
-    ("restoring", "restore"): ("restoring", ("complete",)),
-    ("restoring", "complete"): ("following", ("restored",)),
-    ("restoring", "pending"): ("waiting", ()),
-    ("restoring", "merge"): ("restoring", ("merged",)),
-    ("restoring", "adopted"): ("restoring", ("follow_whole", "complete")),
-    ("restoring", "told"): ("restoring", ("retire_own",)),
-    ("restoring", "promoted"): ("owning", ("restored", "adopt")),
-    ("waiting", "restore"): ("restoring", ("complete",)),
-    ("waiting", "spoken"): ("restoring", ("complete",)),
-    ("waiting", "merge"): ("waiting", ("merged",)),
-    ("waiting", "adopted"): ("restoring", ("follow_whole", "complete")),
-    ("waiting", "told"): ("waiting", ("retire_own",)),
-    ("waiting", "promoted"): ("owning", ("restored", "adopt")),
-    ("owning", "restore"): ("sharing", ("complete",)),
-    ("owning", "merge"): ("merging", ("complete",)),
-    ("owning", "demoted"): ("following", ("disown",)),
-    ("sharing", "restore"): ("sharing", ("complete",)),
-    ("sharing", "complete"): ("owning", ("restored", "share", "merged")),
-    ("sharing", "pending"): ("listening", ()),
-    ("sharing", "demoted"): ("restoring", ("disown", "complete")),
-    ("listening", "restore"): ("sharing", ("complete",)),
-    ("listening", "spoken"): ("sharing", ("complete",)),
-    ("listening", "demoted"): ("restoring", ("disown", "complete")),
-    ("merging", "restore"): ("sharing", ("complete",)),
-    ("merging", "complete"): ("owning", ("share", "merged")),
-    ("merging", "merge"): ("merging", ("complete",)),
-    ("merging", "demoted"): ("following", ("disown",)),
-}
-
-
-def in_state(state: str) -> Scene:
-    """A router in this state, by what brings it there."""
-    scene = Scene()
-    if state in ACTIVE:
-        scene.promote()
-    scene.tells(3)
-    if state in ("restoring", "waiting", "sharing", "listening"):
-        scene.restore(handed_over=state in ("waiting", "listening"))
-    if state in ("waiting", "listening"):
-        scene.completed(scene.now)
-    if state == "merging":
-        scene.owns.merge(nothing, False, scene.now)
-    assert scene.owns.state == state
-    return scene
-
-
-def happen(scene: Scene, event: str) -> list[Action]:
-    """Let this event of the table come about."""
-    owns, now = scene.owns, scene.now
-    if event == "restore":
-        return owns.restore("H", False, now)
-    if event == "complete":
-        return owns.completed(now, ())
-    if event == "pending":
-        owns._handed_at = now
-        return owns.completed(now, (now,))
-    if event == "spoken":
-        return owns.peer("P", ENDED, now)
-    if event == "merge":
-        return owns.merge(nothing, False, now)
-    if event in ("adopted", "told"):
-        return owns.peer("P", ADOPTED if event == "adopted" else WHOLE, now)[:-1]
-    return owns.promoted(now) if event == "promoted" else owns.demoted(now)
-
-
-def test_the_tables() -> None:
-    assert TRANSITIONS == ROWS
-    assert {row: HOLDING.get(row, row[0]) for row in BECOMES} == BECOMES
-    assert HOLDING.keys() <= BECOMES.keys()
-
-
-@pytest.mark.parametrize("row", sorted(ROWS), ids="-".join)
-def test_every_row(row: tuple[str, str]) -> None:
-    state, event = row
-    following, steps = ROWS[row]
-    scene = in_state(state)
-    scene.owned(2)
-    groups = [*scene.owns._groups, *(["H"] if event == "restore" else [])]
-    actions = happen(scene, event)
-    assert scene.owns.state == following
-    expected: dict[str, list[type]] = {
-        "complete": [Complete],
-        "restored": [Restored] * len(groups),
-        "merged": [Merged] * (state == "merging" or event == "merge"),
-        "follow_whole": [Follow],
-        "retire_own": [Retire],
-        "adopt": [Leave, Stream],
-        "share": [*([Leave] if state != "merging" else []), Look],
-        "disown": [Silence, Follow],
-    }
-    assert [type(action) for action in actions] == [kind for step in steps for kind in expected[step]]
-    for action in actions:
-        if isinstance(action, Complete):
-            assert action.beside is (following in ACTIVE)
-        if isinstance(action, Follow):
-            assert action.whole is (event == "adopted")
-    assert (scene.owns.deadline is not None) >= (following in ("waiting", "listening"))
-
-
-@pytest.mark.parametrize(("state", "event"), sorted(product(STATES, {event for _, event in ROWS})))
-def test_what_is_not_in_the_table_changes_nothing(state: str, event: str) -> None:
-    if (state, event) in ROWS:
-        return
-    scene = in_state(state)
-    if event == "merge" or (state, event) == ("merging", "pending"):
-        return  # answered at once; and who is handed nothing waits for nothing
-    before = scene.owns.state
-    assert happen(scene, event) == [] and scene.owns.state == before
-
-
-def test_every_step_exists_and_every_state_can_be_left() -> None:
-    for (state, _), (following, steps) in TRANSITIONS.items():
-        assert following in STATES and state in STATES
-        assert all(callable(getattr(Ownership, f"_do_{step}")) for step in steps)
-    for state in STATES:
-        assert any(following != state for (at, _), (following, _) in TRANSITIONS.items() if at == state)
-
-
-HELD: dict[str, list[Event]] = {
-    "silent": [],
-    "telling": [BEGUN],
-    "whole": [BEGUN, WHOLE],
-    "ended": [BEGUN, WHOLE, ENDED],
-}
-HAPPENS: dict[str, Event] = {
-    "began": BEGUN, "in step": WHOLE, "out of step": HeldOutOfStep("digest"), "stopped": ENDED, "lost": GONE
-}  # fmt: skip
-AFTER: dict[str, tuple[str, str, str, str]] = {  # in each state of HELD
-    "began": ("telling", "telling", "telling", "telling"),
-    "in step": ("silent", "whole", "whole", "ended"),
-    "out of step": ("silent", "telling", "telling", "ended"),
-    "stopped": ("silent", "silent", "ended", "ended"),
-    "lost": ("silent", "silent", "silent", "silent"),
-    "ours": ("silent", "telling", "whole", "silent"),
-}
-BECOMES = {
-    (state, event): after for event, row in AFTER.items() for state, after in zip(HELD, row, strict=True)
-}
-
-
-@pytest.mark.parametrize(("state", "event"), sorted(BECOMES))
-def test_what_is_held_of_a_peer(state: str, event: str) -> None:
-    scene = Scene()
-    scene.peer(*HELD[state])
-    peer = scene.owns.peers["P"]
-    assert peer.state == state
-    if event == "ours":
-        scene.promote()
-    else:
-        scene.peer(HAPPENS[event])
-    assert peer.state == BECOMES[state, event]
-    assert peer.streaming is (peer.state in ("telling", "whole"))
-    assert scene.owns.in_step is peer.in_step is (peer.state in ("whole", "ended"))
-
 
 # Taking over
 
