@@ -154,9 +154,8 @@ def _take_docstrings() -> None:
     import _frozen_importlib_external
 
     loaders: Any = _frozen_importlib_external
-    load = getattr(
-        loaders, "_compile_bytecode", None
-    )  # not an API: without this method the daemon is only larger
+    # The method is no API: without it the daemon is only larger.
+    load = getattr(loaders, "_compile_bytecode", None)
     if load is not None:
         loaders._compile_bytecode = lambda *data, **names: _undocumented(load(*data, **names))
 

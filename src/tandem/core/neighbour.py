@@ -146,9 +146,8 @@ class Neighbour:
         self.connections = Connections.UNKNOWN
         self.streams = False  # it tells its connections
         self.connected = False  # by a session of the channel
-        self.states: dict[str, str] | None = (
-            None  # of its groups, as it says; None: an older release says none
-        )
+        # The states of its groups, as it says; None: an older release says none.
+        self.states: dict[str, str] | None = None
         self.verdicts: dict[str, Verdict] = {}  # by segment, of those where it was heard
         self._paths: dict[str, _Path] = {}
 

@@ -86,9 +86,8 @@ class VirtualRouter:
         self._resigned_by: bytes | None = None  # the router that resigned last
         self._inherited_until = 0  # after its resignation: it should be silent until then
         self._beats_peer_until = 0
-        self._contested_at: int | None = (
-            None  # since then a lesser router claims to be active, without a pause
-        )
+        # Since then a lesser router claims to be active, without a pause.
+        self._contested_at: int | None = None
         self._contest_interval = 0  # its Active_Down_Interval
         self._announce_at: int | None = None
         self._announce_again: list[int] = []  # latest first

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tandem.config.problem import suggestion
+from tandem.config.syntax.route import ROUTE_OPTIONS
+from tandem.config.syntax.rule import RULE_OPTIONS
 from tandem.config.syntax.words import TABLES, scope
 from tandem.config.values import Interface
 from tandem.importer import reading
@@ -28,23 +30,6 @@ _ROUTE_HINTS = {
 }  # fmt: skip
 _LOCKS = ("mtu", "advmss", "rtt", "rttvar", "reordering", "rto_min", "congctl", "cwnd", "ssthresh")
 _ADDRESS_WORDS = ("dev", "scope", "label", "brd", "broadcast", "peer", "preferred_lft")
-_ROUTE_WORDS = (
-    "src", "to", "via", "gw", "dev", "oif", "metric", "priority", "preference", "table", "scope", "tos",
-    "dsfield", "mtu", "advmss",
-)  # fmt: skip
-_RULE_WORDS = (
-    "from", "to", "iif", "dev", "oif", "fwmark", "tos", "dsfield", "priority", "preference", "order", "table",
-    "lookup", "goto", "suppress_prefixlength", "sup_pl",
-)  # fmt: skip
-# Other words for the same option.
-_ROUTE_NAMES = {"oif": "dev", "priority": "metric", "preference": "metric", "dsfield": "tos"}
-_RULE_NAMES = {
-    "dev": "iif",
-    "preference": "priority",
-    "order": "priority",
-    "dsfield": "tos",
-    "sup_pl": "suppress_prefixlength",
-}
 _RULE_HINTS = {**_HINTS, "protocol": 1, "realms": 1}
 _NEXTHOP_WORDS = ("via", "dev", "weight")
 
@@ -232,13 +217,14 @@ def route(words: Sequence[str], tables: Tables) -> Item:
             line.drop(word, 2 if line.peek() == "to" else 1)
         elif word in ("table", "lookup"):
             line.keep(word, _table(line.next(), tables), option="table")
-        elif word in _ROUTE_WORDS:
+        elif word in ROUTE_OPTIONS:
             value = line.next()
-            line.keep(word, _prefix(value) if ":" in value else value, option=_ROUTE_NAMES.get(word, word))
+            line.keep(word, _prefix(value) if ":" in value else value, option=ROUTE_OPTIONS[word])
         elif word in ("encap", "from", "vrf"):
             return Item(None, [f"'{word}' is not supported: without it, the route would lead elsewhere"])
         else:
-            line.keep(_prefix(word) if ":" in word else word, option="to" if word[:1].isdigit() else "")
+            leads = word[:1].isdigit() or ":" in word or word in ("default", "default6")
+            line.keep(_prefix(word) if ":" in word else word, option="destination" if leads else "")
     wrong = ("realms",) if _has_ipv6(words) else ("expires", "pref")
     if found := [word for word in wrong if word in words]:
         family = 4 if _has_ipv6(words) else 6
@@ -302,9 +288,9 @@ def rule(words: Sequence[str], tables: Tables) -> Item:
                 line.next()
         elif word in ("table", "lookup"):
             line.keep(word, _table(line.next(), tables))  # a second action is an error for keepalived, too
-        elif word in _RULE_WORDS:
+        elif word in RULE_OPTIONS:
             value = line.next()
-            option = "" if word == "goto" else _RULE_NAMES.get(word, word)
+            option = "" if word == "goto" else RULE_OPTIONS[word]
             line.keep(word, _prefix(value) if word in ("from", "to") else value, option=option)
         elif word == "type" and line.peek() == "goto":
             continue

@@ -27,6 +27,13 @@ from tandem.config.syntax.words import (
 from tandem.core.settings import Nexthop, Route
 
 ROUTE_KINDS = ("blackhole", "unreachable", "prohibit", "throw")
+# Words with a value, and the field of the route that the value is for.
+ROUTE_OPTIONS = {
+    "src": "source", "to": "destination", "via": "via", "gw": "via", "dev": "device", "oif": "device",
+    "metric": "metric", "priority": "metric", "preference": "metric", "table": "table", "scope": "scope",
+    "mtu": "mtu", "proto": "protocol", "protocol": "protocol", "tos": "tos", "dsfield": "tos",
+    "advmss": "advmss",
+}  # fmt: skip
 _UNSUPPORTED = {
     "as", "from", "or", "encap", "expires", "hoplimit", "rtt", "rttvar", "reordering", "window", "cwnd",
     "ssthresh", "realms", "rto_min", "initcwnd", "initrwnd", "features", "quickack", "congctl", "pref",
@@ -41,32 +48,25 @@ def read_route(text: str) -> Route:
     family = Family()
     fields = Once()
     nexthops: list[Nexthop] = []
-    readers: dict[str, tuple[str, Reader]] = {
-        "src": ("source", family.unicast),
-        "to": ("destination", family.prefix),
-        "via": ("via", family.unicast),
-        "gw": ("via", family.unicast),
-        "dev": ("device", values.device),
-        "oif": ("device", values.device),
-        "metric": ("metric", metric),
-        "priority": ("metric", metric),
-        "preference": ("metric", metric),
-        "table": ("table", table),
-        "scope": ("scope", scope),
-        "mtu": ("mtu", mtu),
-        "proto": ("protocol", protocol),
-        "protocol": ("protocol", protocol),
-        "tos": ("tos", tos),
-        "dsfield": ("tos", tos),
-        "advmss": ("advmss", number(1, 65535)),
+    readers: dict[str, Reader] = {
+        "source": family.unicast,
+        "destination": family.prefix,
+        "via": family.unicast,
+        "device": values.device,
+        "metric": metric,
+        "table": table,
+        "scope": scope,
+        "mtu": mtu,
+        "protocol": protocol,
+        "tos": tos,
+        "advmss": number(1, 65535),
     }
-    known = {*readers, *ROUTE_KINDS, "unicast", "onlink", "nexthop", "inet", "inet6"}
+    known = {*ROUTE_OPTIONS, *ROUTE_KINDS, "unicast", "onlink", "nexthop", "inet", "inet6"}
     for word in words:
-        if word in readers:
-            key, read = readers[word]
+        if (key := ROUTE_OPTIONS.get(word)) is not None:
             if key in ("mtu", "advmss") and words.peek() == "lock":
                 raise unknown_word("lock", known, _UNSUPPORTED)
-            fields[key] = words.argument(word, read)
+            fields[key] = words.argument(word, readers[key])
         elif word == "onlink":
             fields["onlink"] = True
         elif word in ROUTE_KINDS or word == "unicast":

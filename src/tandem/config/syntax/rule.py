@@ -22,6 +22,13 @@ from tandem.config.syntax.words import (
 from tandem.core.settings import Rule
 
 RULE_ACTIONS = ("blackhole", "unreachable", "prohibit")
+# Words with a value, and the field of the rule that the value is for.
+RULE_OPTIONS = {
+    "from": "source", "to": "destination", "iif": "iif", "dev": "iif", "oif": "oif", "tos": "tos",
+    "dsfield": "tos", "fwmark": "fwmark", "priority": "priority", "preference": "priority",
+    "order": "priority", "table": "table", "lookup": "table", "goto": "goto",
+    "suppress_prefixlength": "suppress_prefixlength", "sup_pl": "suppress_prefixlength",
+}  # fmt: skip
 _UNSUPPORTED = {
     "realms", "suppress_ifgroup", "sup_group", "tunnel-id", "uidrange", "l3mdev", "protocol", "ipproto",
     "ip_proto", "sport", "dport", "no_track", "track_group", "nop", "nat",
@@ -40,29 +47,22 @@ def read_rule(text: str) -> Rule:
     words = Words(text)
     family = Family()
     fields = Once()
-    readers: dict[str, tuple[str, Reader]] = {
-        "from": ("source", family.prefix),
-        "to": ("destination", family.prefix),
-        "iif": ("iif", values.device),
-        "dev": ("iif", values.device),
-        "oif": ("oif", values.device),
-        "tos": ("tos", tos),
-        "dsfield": ("tos", tos),
-        "fwmark": ("fwmark", fwmark),
-        "priority": ("priority", metric),
-        "preference": ("priority", metric),
-        "order": ("priority", metric),
-        "table": ("table", table),
-        "lookup": ("table", table),
-        "goto": ("goto", number(1, 0xFFFFFFFF)),
-        "suppress_prefixlength": ("suppress_prefixlength", number(0, 128)),
-        "sup_pl": ("suppress_prefixlength", number(0, 128)),
+    readers: dict[str, Reader] = {
+        "source": family.prefix,
+        "destination": family.prefix,
+        "iif": values.device,
+        "oif": values.device,
+        "tos": tos,
+        "fwmark": fwmark,
+        "priority": metric,
+        "table": table,
+        "goto": number(1, 0xFFFFFFFF),
+        "suppress_prefixlength": number(0, 128),
     }
-    known = {*readers, *RULE_ACTIONS, "not", "type", "inet", "inet6"}
+    known = {*RULE_OPTIONS, *RULE_ACTIONS, "not", "type", "inet", "inet6"}
     for word in words:
-        if word in readers:
-            key, read = readers[word]
-            fields[key] = words.argument(word, read)
+        if (key := RULE_OPTIONS.get(word)) is not None:
+            fields[key] = words.argument(word, readers[key])
         elif word == "not":
             fields["invert"] = True
         elif word in RULE_ACTIONS:
