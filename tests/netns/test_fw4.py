@@ -26,7 +26,17 @@ from tests.lab.scenario import tandem_uci
 from tests.openwrt_pieces import ROOT, USR, needs
 
 from .doctor import checks, doctor, visit
-from .live import Connections, connections, no_resets, power_loss, settle, started, takes_over, transitions
+from .live import (
+    Connections,
+    connections,
+    no_resets,
+    power_loss,
+    settle,
+    started,
+    takes_over,
+    told,
+    transitions,
+)
 from .openwrt_firewall import NETWORK, Firewall, Fw4Lab, Fw4Tandem, fw4_instances
 from .test_init import as_init_names_them
 
@@ -75,7 +85,7 @@ def test_translated_connections_survive_behind_the_firewall(open_lab: Open, genu
             assert "vrrp" in let_in(router) or "112" in let_in(router)
         stays(lambda: lab.active is active, 1, "a reload of the firewall moves nothing")
         assert (transitions(active), transitions(backup)) == before
-        settle(lab)
+        told(lab)
         power_loss(lab, active)
         takes_over(lab, backup)
         flows.all_go_on()

@@ -21,6 +21,7 @@ from .live import (
     synced,
     takes_over,
     term,
+    told,
     wan_loss,
 )
 
@@ -40,7 +41,7 @@ def survive(lab: SeedLab, *events: Event) -> None:
     with connections() as flows, no_resets(lab):
         two_hundred(lab, flows)
         for event in events:
-            active, backup = settle(lab)
+            active, backup = told(lab)
             event(lab, active)
             takes_over(lab, backup, why=event.__name__)
             flows.all_go_on(why=event.__name__)

@@ -26,7 +26,6 @@ from .live import (
     failover,
     no_resets,
     power_loss,
-    settle,
     started,
     synced,
     takes_over,
@@ -213,7 +212,7 @@ def both_families(open_lab: Open, rules: str = "") -> SeedLab:
 def everything(lab: SeedLab, checks: dict[str, Check]) -> None:
     """All checks pass now, after a power loss, and after a failover back."""
     for event in (None, power_loss, failover):
-        active, backup = settle(lab)
+        active, backup = told(lab)
         if event is not None:
             event(lab, active)
             takes_over(lab, backup)

@@ -96,6 +96,7 @@ def are_known(router: Router, source: int) -> None:
 
 
 def parted(lab: SeedLab) -> None:
+    told(lab)
     move(lab, ISLANDS)
     wait_until(lambda: lab.r1.active, 10, "r1 is active as well", explain=lab.logs)
     stays(lambda: lab.r1.active, 2 * HICCUP / 1e9, "r2 is not only late")

@@ -10,7 +10,7 @@ import pytest
 from tandem.core.virtual_router import HICCUP
 from tests.lab import FAR, Router, SeedLab, seed_instances, stays, wait_until
 
-from .live import SyncedTandem, at_rest, connections, no_resets, sync, takes_over, udp_flows
+from .live import SyncedTandem, at_rest, connections, no_resets, read_all, sync, takes_over, udp_flows
 from .test_replication_handover import are_known, end, known
 from .test_replication_reunion import HOME, ISLANDS
 
@@ -43,6 +43,7 @@ def follow(active: Router, *backups: Router) -> bool:
 
 
 def followed(active: Router, *backups: Router) -> None:
+    read_all(active)
     wait_until(
         lambda: follow(active, *backups), 30, f"the backups follow {active.name}",
         explain=lambda: str([sync(router) for router in (active, *backups)]),
@@ -80,6 +81,7 @@ def test_two_were_active_and_the_third_followed_the_lesser_one(open_lab: Open, t
     with connections() as flows, no_resets(lab):
         flows.add(lab.client, lab.server, FAR, 10, server_speaks=True)
         flows.add(lab.client, lab.server, FAR, 10, server_speaks=False)
+        followed(r1, r2, r3)
         for device, switch in ISLANDS.items():
             lab.partition(r1, device, switch)
         wait_until(lambda: r2.active, 15, "r2 is active as well", explain=lab.logs)
