@@ -310,10 +310,10 @@ def test_advertisements_are_ordinary_and_hosts_keep_their_addresses(
         wait_until(lambda: other.active, 20, "the other took over")
         wait_until(lambda: answers(host, ALONE) == {debian}, 10, "only the other one answers")
         assert ALONE in router.sh("ip -6 addr show dev eth0")
-        assert "fd00:1::4" not in router.sh("ip -6 addr show dev eth0")
+        assert "fd00:1::4/" not in router.sh("ip -6 addr show dev eth0")
         wait_until(lambda: solicit(host) == debian, 15, "the other advertises", every=0.5)
         assert own_addresses(host) == hosts_addresses
-        assert "fe80::4" in host.exec("ip", "-6", "route", "show", "default")
+        assert "via fe80::4 " in host.exec("ip", "-6", "route", "show", "default")
     resolvers = "ubus call network.interface.lan status | jsonfilter -e '@.data.dns[*]'"
     assert router.sh(resolvers).split() == ["fd00:1::4"]
     router.sh("kill -CONT $(pgrep -f tandemd | head -1); /etc/init.d/tandem stop; tandem dhcp release")
