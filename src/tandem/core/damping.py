@@ -9,8 +9,6 @@ router.
 
 from __future__ import annotations
 
-from collections import deque
-
 
 class Damping:
     """Remembers the last changes; `changes` of them within `time` ns damp the group. 0 changes: never."""
@@ -18,15 +16,16 @@ class Damping:
     def __init__(self, changes: int = 0, time: int = 0) -> None:
         self.changes = changes
         self.time = time
-        self._noted: deque[int] = deque(maxlen=changes)
+        self._noted: tuple[int, ...] = ()  # the last `changes` of them
 
     def note(self, now: int) -> None:
         """Note a change of role."""
-        self._noted.append(now)
+        if self.changes:
+            self._noted = (*self._noted, now)[-self.changes :]
 
     def forget(self) -> None:
         """Begin anew: an operator has decided who shall be active."""
-        self._noted.clear()
+        self._noted = ()
 
     def doubts(self, partner: bool, deceived_at: int | None, now: int) -> bool:
         """Whether to wait for silence after a resignation, because anybody can forge one.

@@ -57,6 +57,42 @@ class Peer:
 class VirtualRouter:
     """State and timers of one virtual router; all times in monotonic ns."""
 
+    __slots__ = (  # a dictionary of so many fields costs 2 KiB for each virtual router
+        "_active_down_at",
+        "_advert_at",
+        "_announce_again",
+        "_announce_at",
+        "_asserted_at",
+        "_beats_peer_until",
+        "_came_up_at",
+        "_contest_interval",
+        "_contested_at",
+        "_farewell_until",
+        "_inherited_until",
+        "_lower_prio_at",
+        "_preempt_at",
+        "_preempted",
+        "_refresh_at",
+        "_resigned_by",
+        "_suspect_at",
+        "_takeover_at",
+        "active_adver_interval_cs",
+        "damped",
+        "expired",
+        "hold",
+        "on_probation",
+        "patient",
+        "peer",
+        "priority",
+        "resigned",
+        "role",
+        "settings",
+        "source",
+        "suspects",
+        "told",
+        "watchful",
+    )
+
     def __init__(self, settings: Instance, watchful: bool = False) -> None:
         """`watchful`: note the first advertisement that is overdue (`suspects`)."""
         self.settings = settings
