@@ -46,7 +46,7 @@ from tandem.effects.executor import Executor
 from tandem.effects.interfaces import Interfaces
 from tandem.effects.links import Links
 from tandem.effects.reception import Wanted
-from tandem.effects.vrrp_socket import Received, VrrpSocket, pack
+from tandem.effects.vrrp_socket import NO_ADDRESS, Received, VrrpSocket, pack
 from tandem.log import Logger
 from tandem.loop import TIMER_SLACK, Loop
 from tandem.plan.result import Plan, Template
@@ -488,7 +488,7 @@ class Router:
             found.setdefault((device, family), []).append(endpoint)
             peer = self._member(endpoint.settings.name).peer
             heard = frozenset([peer.source]) if peer is not None else frozenset()
-            endpoint.known = endpoint.configured | heard | self.strangers.peers(family, vrid)
+            endpoint.known = endpoint.configured | heard | self.strangers.peers(family, vrid) or NO_ADDRESS
         self._interfaces.hear({key: self._wanted(endpoints) for key, endpoints in found.items()})
 
     def _wanted(self, endpoints: list[Endpoint]) -> Wanted:

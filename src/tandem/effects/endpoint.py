@@ -15,7 +15,7 @@ from tandem.core.prefix import Form
 from tandem.core.settings import Instance
 from tandem.effects.announce import announcement, request_frame
 from tandem.effects.rtnl import Batch, Unbound, bind
-from tandem.effects.vrrp_socket import VrrpSocket, expected_of, group_of, pack
+from tandem.effects.vrrp_socket import VrrpSocket, expected_of, group_of, pack, pack_all
 from tandem.plan.result import InstancePlan, Template
 
 Stranger = tuple[bytes, int, int, int]
@@ -176,7 +176,7 @@ def _destinations(settings: Instance) -> list[bytes]:
 
 
 def _configured(settings: Instance) -> frozenset[bytes]:
-    return frozenset(pack(source) for source in settings.unicast_peers + settings.allow_src)
+    return pack_all(settings.unicast_peers + settings.allow_src)
 
 
 def text(address: bytes) -> str:

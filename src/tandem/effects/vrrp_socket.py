@@ -51,6 +51,7 @@ _PKTINFO6 = struct.Struct("=16si")
 _MREQN = struct.Struct("=4s4si")  # group, unused, ifindex
 _MREQ6 = struct.Struct("=16si")
 _WAYS_MAX = 64
+NO_ADDRESS: frozenset[bytes] = frozenset()
 
 _Way = tuple[list[tuple[int, int, bytes]], tuple[object, ...]]
 
@@ -256,6 +257,11 @@ def pack(address: str) -> bytes:
     return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
 
 
+def pack_all(addresses: Iterable[str]) -> frozenset[bytes]:
+    """Return these addresses packed; all empty sets are one, as most virtual routers have several."""
+    return frozenset(map(pack, addresses)) or NO_ADDRESS
+
+
 def group_of(instance: Instance) -> bytes | None:
     """Return the packed multicast group of `instance`; None: it has unicast peers."""
     return None if instance.unicast_peers else pack(instance.multicast_group)
@@ -263,20 +269,20 @@ def group_of(instance: Instance) -> bytes | None:
 
 def expected_of(instance: Instance, own_sources: Iterable[bytes] = ()) -> Expected:
     """Return what `instance` requires of an advertisement, for `core.packet.check`."""
-    peers = frozenset(pack(peer) for peer in instance.unicast_peers)
+    peers = pack_all(instance.unicast_peers)
     return Expected(
         vrid=instance.virtual_router_id,
         version=instance.version,
         family=instance.family,
         owner=instance.priority == 255,
-        own_sources=frozenset(own_sources),
+        own_sources=frozenset(own_sources) or NO_ADDRESS,
         group=group_of(instance),
         unicast_peers=peers if peers and instance.check_unicast_src else None,
         min_hop_limit=instance.unicast_min_ttl if peers else HOP_LIMIT,
-        allowed_sources=frozenset(pack(source) for source in instance.allow_src),
+        allowed_sources=pack_all(instance.allow_src),
         auth_pass=instance.auth_pass,
         interval_cs=instance.advert_int_cs,
-        addresses=frozenset(
-            pack(item.address) for item in instance.virtual_addresses if item.family == instance.family
+        addresses=pack_all(
+            item.address for item in instance.virtual_addresses if item.family == instance.family
         ),
     )
