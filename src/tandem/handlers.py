@@ -97,6 +97,11 @@ class Handlers:
         self._sharing.doctor.examine(request.get("listen", "4"), reply)
         return LATER
 
+    def do_upgrade_peer(self, request: Request, reply: Reply) -> object:
+        """Give a peer an order of `tandem upgrade`, or only get its report."""
+        self._sharing.upgrade_peer(request.get("peer", ""), request.get("order", ""), reply)
+        return LATER
+
     # For people to act
 
     def do_failover(self, request: Request, _reply: Reply) -> object:

@@ -33,6 +33,7 @@ def of_config(config: schema.Config, device_of: DeviceOf) -> list[Peer]:
             peer_id=peer.router_id,
             heartbeat=peer.heartbeat_ms * MILLISECOND,
             stall_timeout=peer.stall_timeout_ms * MILLISECOND,
+            upgrades=config.globals.allow_upgrade and not peer.insecure,
         )
         if sync is not None and peer.name in sync.peers:
             settings = replace(

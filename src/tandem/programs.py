@@ -7,9 +7,22 @@ import grp
 import os
 import pwd
 import stat
+import sys
 from dataclasses import dataclass
 
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+
+_CLI = """\
+import sys
+sys.path.insert(0, sys.argv[1])
+from tandem.control.cli import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def own_command(package_dir: str, *arguments: str) -> list[str]:
+    """Return the command that runs `tandem` with these arguments, from the package in `package_dir`."""
+    return [sys.executable, "-I", "-c", _CLI, package_dir, *arguments]
 
 
 @dataclass(frozen=True, slots=True)

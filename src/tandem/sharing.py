@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tandem.channel.events import Event
     from tandem.channel.vrrp_sources import VrrpSources
     from tandem.control.peer_roles import PeerRoles
+    from tandem.control.server import Reply
     from tandem.core.actions import GroupTransition
     from tandem.core.strangers import Source
     from tandem.dhcp.gateway import Gateway
@@ -35,14 +36,18 @@ if TYPE_CHECKING:
     from tandem.replication.replication import Replication
     from tandem.router import Router
     from tandem.status_schema import KnownPeer
+    from tandem.upgrade.exchange import Exchange as Upgrades
 
     Send = Callable[[str, bytes], bool]
+
+NO_ORDERS = "its `option allow_upgrade` is 0, it has no secret, or its release is older than `tandem upgrade`"
 
 
 class Sharing:
     """Starts, changes and ends the parts.
 
-    `make_doctor(send)` is called when the doctor has a channel, `states` gives the groups' states.
+    `make_doctor(send)` is called when the doctor has a channel, and `make_upgrades(send, permits)` when a
+    router may order an upgrade. `states` gives the groups' states.
     """
 
     def __init__(
@@ -54,12 +59,14 @@ class Sharing:
         nftables: Nftables,
         router: Router,
         make_doctor: Callable[[Send], Exchange],
+        make_upgrades: Callable[[Send, Callable[[str], bool]], Upgrades],
         states: Callable[[], dict[str, str]],
     ) -> None:
         self.channel: Channel | None = None
         self.replication: Replication | None = None
         self.doctor: Exchange | None = None
         self.dhcp: Gateway | None = None
+        self._upgrades: Upgrades | None = None
         self._peer_roles: PeerRoles | None = None
         self._vrrp_sources: VrrpSources | None = None
         self._loop = loop
@@ -69,6 +76,7 @@ class Sharing:
         self._nftables = nftables
         self._router = router
         self._make_doctor = make_doctor
+        self._make_upgrades = make_upgrades
         self._states = states
         self._dnsmasq = Restarts(loop, log)
         self._lacking = ""  # why connections are not replicated though they should be
@@ -94,6 +102,8 @@ class Sharing:
             except OSError as error:
                 self._lacking = str(error)
                 self._log.error(f"connections are not replicated: {error}")
+        if plan.config.globals.allow_upgrade:
+            self._take_orders(channel)
         if fresh:
             channel.start()
         else:
@@ -104,7 +114,7 @@ class Sharing:
         channel = self.channel
         if channel is not None and not self._peers(plan):
             self._end_replication(channel.close) if self.replication is not None else channel.close()
-            self.channel = self._peer_roles = self._vrrp_sources = None
+            self.channel = self._peer_roles = self._vrrp_sources = self._upgrades = None
             if self.doctor is not None:
                 self.doctor.close()
                 self.doctor = None
@@ -221,7 +231,29 @@ class Sharing:
             raise ValueError(f"connections are not replicated: {why}")
         return self.replication
 
+    def upgrade_peer(self, peer: str, order: str, reply: Reply) -> None:
+        """Ask a peer how far its upgrade is, and give it an order. ValueError: it takes none."""
+        if self.channel is None or peer not in self.channel.links:
+            raise ValueError(f"there is no channel to {peer!r}")
+        if not self.channel.is_up(peer):
+            raise ValueError(f"{peer} can't be reached")
+        if not self.channel.obeys(peer):
+            raise ValueError(f"{peer} takes no orders: {NO_ORDERS}")
+        self._take_orders(self.channel).ask(peer, order, reply)
+
     # The parts
+
+    def _take_orders(self, channel: Channel) -> Upgrades:
+        """Subscribe to the topic of upgrades; only this loads its module."""
+        if self._upgrades is None:
+            from tandem.upgrade.exchange import TOPIC
+
+            self._upgrades = self._make_upgrades(
+                lambda peer, data: channel.send(peer, TOPIC, data),
+                lambda peer: channel.links[peer].settings.upgrades,
+            )
+            channel.subscribe(TOPIC, self._upgrades)
+        return self._upgrades
 
     def _happened(self, peer: str, event: Event) -> None:
         """Tell the router about a session that no connections are replicated over."""

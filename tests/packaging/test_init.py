@@ -29,6 +29,7 @@ running() { [ -n "$RUNNING" ]; }
 enabled() { [ -z "$DISABLED" ]; }
 . "$1"
 PROG=$2/tandemd CLI=$2/tandem CONFIG=$2/config SOCKET=$2/socket LOCK=$2/lock DHCP=$2/tandem-dhcp
+RETURNING=$2/returning
 start() { start_service; }
 stop() { procd_kill tandem; service_stopped; }
 reload() { reload_service; }
@@ -81,6 +82,21 @@ def test_start(service: Service) -> None:
     assert calls[:2] == ["open_instance", f"set_param command {command}"]
     assert calls[-1] == "close_instance"
     assert {"set_param respawn 3600 5 0", "set_param stdout 1", "set_param stderr 1"} <= set(calls)
+
+
+def test_after_a_sysupgrade_the_standby_ends_by_itself(service: Service) -> None:
+    """procd runs the program once, without `respawn`; the service is known by its first instance."""
+    (service.directory / "returning").touch()
+    calls = service.run("start")[1]
+    assert calls.count("close_instance") == 2
+    first = calls.index("close_instance")
+    assert calls[first + 1 :] == [
+        "open_instance returns",
+        f"set_param command {service.directory}/tandem upgrade --return",
+        "set_param stdout 1",
+        "set_param stderr 1",
+        "close_instance",
+    ]
 
 
 def test_what_is_off_is_not_started(service: Service) -> None:

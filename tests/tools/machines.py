@@ -70,6 +70,10 @@ MACHINES = (
         "Ownership: what is held of a peer", "replication.ownership", "HOLDING",
         "A peer tells its connections, and all of them are known here or not.",
     ),
+    Machine(
+        "Upgrade", "upgrade.steps", "TABLE",
+        "Two routers get newer packages, one after the other.",
+    ),
 )  # fmt: skip
 
 

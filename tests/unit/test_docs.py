@@ -52,6 +52,7 @@ TANDEM_ELSEWHERE = {
     "import": ("tests/netns/test_import.py", "cli.main"),
     "capture": ("tests/netns/test_vrrp_socket.py", "capture("),
     "dhcp": ("tests/packaging/test_dhcp.py", "dhcp"),
+    "upgrade": ("tests/netns/test_upgrade.py", '"upgrade"'),
     "status --watch": ("tests/unit/test_cli.py", '"--watch"'),
 }
 _FETCHES = (

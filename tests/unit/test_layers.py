@@ -45,8 +45,9 @@ ARROWS = {
     "control": "core base config plan effects conntrack router listen",
     "openwrt": "base config plan control",
     "setup": "base config listen control",
+    "upgrade": "core base effects control",
     "doctor": "core base config plan effects channel listen control setup",
-    "main": "core base config plan effects channel replication dhcp router control openwrt doctor",
+    "main": "core base config plan effects channel replication dhcp router control openwrt doctor upgrade",
 }
 # Circles between modules of one room: the second makes the first, or is asked by it when it runs.
 CUTS = {

@@ -13,6 +13,7 @@ from tandem.channel.handshake import ACCEPTS, LARGEST, State
 from tandem.control import peer_roles
 from tandem.dhcp import exchange as leases
 from tandem.doctor import exchange as doctor
+from tandem.upgrade import exchange as upgrade
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/protocol.md").read_text()
@@ -86,7 +87,7 @@ def test_reasons() -> None:
 
 def test_topics() -> None:
     said = {topic for topic, *_ in TABLES["topic | data | module"]}
-    assert said == {leases.TOPIC, doctor.TOPIC, peer_roles.TOPIC, vrrp_sources.TOPIC}
+    assert said == {leases.TOPIC, doctor.TOPIC, peer_roles.TOPIC, upgrade.TOPIC, vrrp_sources.TOPIC}
 
 
 def test_layouts() -> None:

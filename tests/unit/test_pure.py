@@ -44,6 +44,10 @@ PACKAGES: dict[str, dict[str, str]] = {
         "dialogue": "a terminal", "files": FILES, "segment": SOCKETS,
         "service": PROCESSES, "steps": PROCESSES,
     },
+    "upgrade": {
+        "command": PROCESSES, "exchange": PROCESSES, "job": PROCESSES, "sysupgrade": PROCESSES,
+        "watch": PROCESSES,
+    },
     "doctor": {
         "collect": FILES, "command": PROCESSES, "exchange": PROCESSES, "listen": SOCKETS, "probes": SOCKETS,
         "ruleset": PROCESSES, "visit": PROCESSES,

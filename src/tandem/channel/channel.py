@@ -22,7 +22,7 @@ import sys
 from dataclasses import dataclass, replace
 
 from tandem.channel.events import Closed, Message, Opened
-from tandem.channel.frames import NODE_SIZE
+from tandem.channel.frames import NODE_SIZE, UPGRADES
 from tandem.channel.listeners import Listeners
 from tandem.channel.peer_link import Link
 from tandem.channel.peer_socket import Path, dismiss
@@ -222,6 +222,12 @@ class Channel:
     def is_up(self, name: str) -> bool:
         """Whether there is a session with that peer."""
         return self.links[name].current is not None
+
+    def obeys(self, name: str) -> bool:
+        """Whether that peer says that it obeys the orders of an upgrade."""
+        connection = self.links[name].current
+        peer = None if connection is None else connection.session.peer
+        return peer is not None and bool(peer.capabilities & UPGRADES)
 
     def is_streaming(self, name: str) -> bool:
         """Whether that peer streams."""

@@ -60,6 +60,7 @@ from tandem.channel.frames import (
     STREAM,
     TOPIC,
     TOPICS,
+    UPGRADES,
     Hello,
     ProtocolError,
     Seal,
@@ -163,7 +164,7 @@ class Session:
             settings.heartbeat // MILLISECOND,
             settings.word_size,
             settings.little_endian,
-            TOPICS if tables else TOPICS | NO_CONNECTIONS,
+            TOPICS | NO_CONNECTIONS * (not tables) | UPGRADES * settings.upgrades,
         ).encode()
         self._raw = self._hello if initiator else b""  # to send before all else
         self._control: list[tuple[int, int, bytes]] = []  # frames; each kind at most once

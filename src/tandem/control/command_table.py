@@ -33,6 +33,7 @@ examples:
   tandem conntrack           whether connections would survive that
   tandem check && tandem reload
                              use an edited configuration if it is sound
+  tandem upgrade             upgrade both routers, one after the other
 
 Every command has its own help: tandem COMMAND --help
 exit status: 0 done, 1 failed, 2 usage or configuration"""
@@ -110,11 +111,7 @@ Counters that are zero are left out.""",
     Command(
         "history",
         "show the last changes of roles, with their causes",
-        """\
-The latest comes first; times are those of this router's clock. For each change:
-the cause, what saw it, and how long each step of a takeover took, from the
-decision on. A restart of the daemon keeps the history, and with `option
-history_file` a reboot does too.""",
+        "The latest comes first; times are those of this router's clock.",
         """\
   tandem history
   tandem history --json              for scripts""",
@@ -220,6 +217,43 @@ is printed, each below a line that begins with "#".""",
         request=("peer", "cursor"),
     ),
     Command("examine", request=("listen",)),
+    Command(
+        "upgrade",
+        "upgrade Tandem on both routers, one after the other",
+        """\
+Looks at both routers with the doctor, reads their feeds, and upgrades Tandem's
+packages with apk or opkg: first on the router that is not active, then, when that
+one is in step and has the role, on the other. Connections go on. It stops at the
+first thing that is wrong, and says what to do; run it again afterwards.
+The other router obeys only if its `option allow_upgrade` is 1.
+
+The upgrade is a process of its own: it goes on when this terminal is closed, and
+`tandem upgrade`, once more, shows it.
+
+--sysupgrade is for this router only: it goes into standby when the other one has
+the role, and gets IMAGE, which must have Tandem's packages. The router ends the
+standby itself when it is back and in step.""",
+        """\
+  tandem upgrade --check             what would be upgraded, and what is wrong
+  tandem upgrade
+  tandem upgrade --sysupgrade /tmp/image.bin""",
+        (
+            switch("--check", "change nothing", excludes="what"),
+            arg(
+                "--sysupgrade",
+                metavar="IMAGE",
+                help="hand over, and install an image on this router",
+                completes="files",
+                excludes="what",
+            ),
+            switch("--force", "also when the doctor finds something"),
+            arg("--job", metavar="ORDER", help=argparse.SUPPRESS),  # one job on this router
+            arg("--by", metavar="WHO", default="", help=argparse.SUPPRESS),
+            switch("--return", argparse.SUPPRESS, dest="returns"),  # by the init script, after a sysupgrade
+        ),
+        run="tandem.upgrade.command:run",
+    ),
+    Command("upgrade_peer", request=("peer", "order")),
     Command(
         "version",
         "print the version of this command and of the running daemon",

@@ -16,6 +16,7 @@ REQUESTS: dict[str, tuple[str, ...]] = {
     "conntrack": (),
     "conntrack_list": ("peer", "cursor"),
     "examine": ("listen",),
+    "upgrade_peer": ("peer", "order"),
     "version": (),
 }
 # The requests that are methods of the object `tandem` on ubus.

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import os
 import struct
-import sys
 import time
 
 from tandem import files
 from tandem.channel.topics import DATA_MAX
 from tandem.core.timers import SECOND
 from tandem.effects.process import Processes
+from tandem.programs import own_command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,12 +42,6 @@ FACTS_MAX = 256 * 1024  # bytes, packed
 
 _ASK, _MORE, _LAST = b"?", b"+", b"."
 _CLOCK = struct.Struct("!d")
-_START = """\
-import sys
-sys.path.insert(0, sys.argv[1])
-from tandem.control.cli import main
-sys.exit(main(sys.argv[2:]))
-"""
 
 
 class Exchange:
@@ -69,8 +63,8 @@ class Exchange:
         self._loop = loop
         self._log = log
         self._path = os.path.join(os.path.dirname(control) or ".", f"{os.path.basename(control)}.facts")
-        self._argv = [sys.executable, "-I", "-c", _START, package_dir]
-        self._argv += ["doctor", "--facts", self._path, "-c", config, "--control", control]
+        arguments = ["doctor", "--facts", self._path, "-c", config, "--control", control]
+        self._argv = own_command(package_dir, *arguments)
         self._processes: Processes | None = None
         self._askers: list[str] = []  # peers that wait for this router's facts
         self._seconds = ""  # how long this router listens for its facts

@@ -28,6 +28,8 @@ def compose(setup: Setup) -> str:
         or (family == 6 and one.ra)
     ]
     lines = [_HEAD, "config globals 'globals'", _option("enabled", "1")]
+    if setup.peer:
+        lines += ["\t# `tandem upgrade` on either router upgrades both.", _option("allow_upgrade", "1")]
     if len(instances) > 1:
         lines += ["", "# One router has all of these addresses, or none.", "config vrrp_sync_group"]
         lines += [_option("name", _GROUP), *(_list("group", name) for name, *_ in instances)]

@@ -6,9 +6,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from tandem.config.option import NEXT, START, NoEffect, Option, Refused, Table, switch
+from tandem.config.option import NEXT, SESSION, START, NoEffect, Option, Refused, Table, switch
 from tandem.config.options.common import NETLINK, NO, NO_LVS, NO_MAIL, VERSION, garp
-from tandem.config.values import PATH, SWITCH, TEXT, USER, Kind, choice, multicast_group, seconds, whole
+from tandem.config.values import SWITCH, TEXT, USER, Kind, choice, multicast_group, seconds, whole
 
 _OWN_NFT = Refused("not supported: Tandem filters and translates in an nftables table of its own")
 _NO_FIFO = Refused("not supported: use a notify script, or ubus")
@@ -75,12 +75,14 @@ GLOBALS: Table = {
         "damping_time_ms",
         since=NEXT,
     ),
-    "history_file": Option(
-        PATH,
-        None,
-        "The history of `tandem history` is kept in this file over a reboot. It is written at most every ten"
-        " minutes. Default: a reboot ends the history.",
-        "history_file",
+    "allow_upgrade": replace(
+        switch(
+            "0",
+            "A peer with a secret may have this router upgrade Tandem's packages from its own feeds, and hand"
+            " over before (`tandem upgrade` on the peer).",
+            "allow_upgrade",
+        ),
+        reload=SESSION,
         since=NEXT,
     ),
     "log_level": Option(
