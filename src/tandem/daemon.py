@@ -12,11 +12,11 @@ import signal
 import sys
 
 import tandem.lean  # noqa: F401  (before anything that imports dataclasses)
-from tandem import __version__, files
+from tandem import __version__
 from tandem.bugs import Bugs
 from tandem.control import DEFAULT_SOCKET
-from tandem.control.history import SIZE_MAX as HISTORY_MAX
 from tandem.control.history import History, entry, reason
+from tandem.control.history_file import HistoryFile
 from tandem.control.server import ControlServer
 from tandem.control.standby import Standby
 from tandem.core.actions import Contested, GroupTransition, Transition
@@ -74,7 +74,6 @@ The Tandem daemon, in the foreground. FILE is the configuration in UCI syntax
 SETTLE_AFTER = 3_000_000_000  # ns from a reload: what it ended has said goodbye to its peers then
 _OPTIONS = ("control=", "ubus=", "syslog", "log-level=", "check", "clear", "version", "help")
 STOP_LIMIT = SCRIPTS_TIMEOUT + 5 * SECOND  # then the end comes, whatever is missing; procd waits longer
-SAVE_AFTER = SECOND  # from a transition to the file of the history: what restores the role comes first
 CLEAN_UP_LIMIT = 5 * SECOND  # for an end that nobody asked for
 GAVE_UP = 4
 STOPPING: dict[str, object] = {"ok": False, "error": "tandemd is stopping"}
@@ -104,7 +103,6 @@ class Daemon:
         self._planning = Planning(self._loop, PACKAGE_DIR, config_file, self._planned, kept)
         self._memory_locked = False
         self._history = History()
-        self._boot = ""
         self._control: ControlServer | None = None
         self._openwrt: OpenWrt | None = None
 
@@ -188,7 +186,13 @@ class Daemon:
             self._make_upgrades,
             self._states,
         )
-        self._read_history()
+        self._history_file = HistoryFile(
+            self._loop,
+            self._log,
+            self._history,
+            self._file("history", os.path.dirname(DEFAULT_SOCKET)),
+            plan.config.globals.history_file,
+        )
         standing = self._file("standby", LASTING_DIR)
         self._standby = Standby(standing, self._log, SavedFile(self._loop, self._log, standing).write)
         self._handlers = Handlers(
@@ -225,24 +229,6 @@ class Daemon:
         """Return the path of a file of this daemon; with another control socket it lies beside that."""
         default = self._control_path == DEFAULT_SOCKET
         return f"{directory}/{name}" if default else f"{self._control_path}.{name}"
-
-    def _read_history(self) -> None:
-        """Begin with the transitions that an earlier daemon has left."""
-        self._history_file = self._file("history", os.path.dirname(DEFAULT_SOCKET))
-        try:
-            self._boot = files.read("/proc/sys/kernel/random/boot_id", 64).decode().strip()
-            self._history.take(files.read(self._history_file, HISTORY_MAX), self._boot)
-        except FileNotFoundError:
-            pass
-        except (OSError, ValueError) as error:
-            self._log.warning(f"{self._history_file} is not understood ({error}): the history begins anew")
-
-    def _save_history(self) -> None:
-        """Write the history, to a file system in memory, which makes nobody wait."""
-        try:
-            files.replace(self._history_file, self._history.text(self._boot, self._loop.now()), 0o600)
-        except OSError as error:
-            self._log.limited(("history", ""), "warning", f"{self._history_file}: {error.strerror}")
 
     def _integrate(self, plan: Plan) -> OpenWrt | None:
         """ubus and what comes with it, where there is a libubus and `--ubus` does not forbid it."""
@@ -381,6 +367,7 @@ class Daemon:
             self._openwrt.take_plan(plan)
         self.router.reload(plan, self._sharing.replication is not None)
         self._fw4.let_in(plan.config, self._interfaces.links.device)
+        self._history_file.keep_in(plan.config.globals.history_file)
         self._sharing.settle(plan)
 
     def _answer(self, response: dict[str, object]) -> None:
@@ -425,10 +412,11 @@ class Daemon:
             self._log.limited(("contested", transition.instance), "info", text)
             self._scripts.notify(transition)
             return
-        self._history.note(transition, self._loop.now())
-        self._loop.call_at("history", self._loop.now() + SAVE_AFTER, lambda _now: self._save_history())
+        found = entry(transition, *self.router.course(transition))
+        self._history.note(found, self._loop.now())
+        self._history_file.changed()
         if self._openwrt is not None:
-            self._openwrt.told(entry(transition, 0))
+            self._openwrt.told(found)
         if isinstance(transition, Transition):
             self.router.note(transition)
             why = f" ({reason(transition)})" if transition.why else ""
@@ -469,7 +457,7 @@ class Daemon:
             self._executor.close,
             self._wire_watch.close,
             self._end_openwrt,
-            self._save_history,
+            self._history_file.close,
             lambda: self._scripts.stop(SCRIPTS_TIMEOUT, self._ended),
         ]
         for step in steps:

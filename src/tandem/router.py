@@ -195,16 +195,23 @@ class Router:
             message = f"{name}: {often}: it does not preempt until it has rested (damping_changes)"
             self._log.limited(("damping", name), "warning", message)
 
+    def course(self, transition: Transition | GroupTransition) -> tuple[str, int, int]:
+        """Return the group of a transition, and when its addresses were installed and announced, ns."""
+        if isinstance(transition, GroupTransition):
+            return transition.group, 0, 0
+        endpoint = self.endpoints[transition.instance]
+        return self._group_of[transition.instance].name, endpoint.installed_at, endpoint.announced_at
+
     def tracker_changed(self, kind: str, name: str, up: bool) -> None:
         """Tell every group that tracks this object."""
         for group in self.groups.values():
             if any((track.kind, track.name) == (kind, name) for track in group.tracking.tracks):
                 self.dispatch(group, TrackerChanged(kind, name, up))
 
-    def restored(self, group: str) -> None:
-        """The connections that a group waits for are in the kernel."""
+    def restored(self, group: str, connections: int) -> None:
+        """The connections that a group waits for are in the kernel; so many were held for other routers."""
         if group in self.groups:
-            self.dispatch(self.groups[group], Restored())
+            self.dispatch(self.groups[group], Restored(connections))
 
     def reunited(self, group: str | None) -> None:
         """Tell a group that connections were exchanged with another active router; None: every group."""

@@ -143,9 +143,18 @@ class Entry(TypedDict):
     time: Annotated[float, "seconds since the epoch, reckoned from the clock of now"]
     kind: Annotated[str, "instance or group"]
     name: Annotated[str, "of the instance or group"]
+    group: Annotated[str, "the name of its group"]
     state: Annotated[str, "the new state"]
     priority: Annotated[int, "at that moment; 0 for groups"]
     why: Annotated[str, "the cause, with the router that was it; empty for groups"]
+    seen: Annotated[
+        str, "what saw the cause: advert (or its absence), fault, command, start; empty: not known"
+    ]
+    detection_ms: Annotated[float | None, "from the last word of a router that fell silent to the decision"]
+    restore_ms: Annotated[float | None, "from the decision to the moment when the connections were restored"]
+    address_ms: Annotated[float | None, "from the decision to the moment when the kernel had the addresses"]
+    announce_ms: Annotated[float | None, "from the decision to the first announcement of an address"]
+    connections: Annotated[int | None, "how many were restored; null: there was no restore, or it was late"]
 
 
 class Status(TypedDict):

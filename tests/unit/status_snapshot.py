@@ -137,7 +137,20 @@ STATUS: dict[str, Any] = {
     ],
     "instances": [LAN, WAN, GUEST],
     "history": [
-        {"time": 1753611190.5 + number, "kind": "instance", "name": "I1", "priority": 100, **entry}
+        {
+            "time": 1753611190.5 + number,
+            "kind": "instance",
+            "name": "I1",
+            "group": "G1",
+            "priority": 100,
+            "seen": "",
+            "detection_ms": None,
+            "restore_ms": None,
+            "address_ms": None,
+            "announce_ms": None,
+            "connections": None,
+            **entry,
+        }
         for number, entry in enumerate(
             (
                 {"state": "FAULT", "why": "not shown any more"},
@@ -210,11 +223,11 @@ guest  FAULT   for 3.2 s
     peer       none heard
     addresses  fe80::1/64 dev br-guest
 
-    history    2025-07-27 10:13:15 I1 MASTER
-               2025-07-27 10:13:14 I1 FAULT (interface lan down, no address on
+    history    2025-07-27 10:13:15 G1 MASTER
+               2025-07-27 10:13:14 G1 FAULT (interface lan down, no address on
                lan, and much more)
-               2025-07-27 10:13:13 I1 BACKUP (a better router is active)
-               2025-07-27 10:13:12 I1 MASTER (no advertisement from an active
+               2025-07-27 10:13:13 G1 BACKUP (a better router is active)
+               2025-07-27 10:13:12 G1 MASTER (no advertisement from an active
                router)
-               2025-07-27 10:13:11 I1 BACKUP (started)
+               2025-07-27 10:13:11 G1 BACKUP (started)
 """

@@ -43,8 +43,8 @@ def test_why_and_history(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out.startswith("G1: this router is MASTER for 4 h 22 min.\n")
     assert tandem(daemon.path, "history") == 0
     first, *_, last = capsys.readouterr().out.splitlines()
-    assert first == "2025-07-27 10:13:15  I1 MASTER, priority 100"
-    assert last == "2025-07-27 10:13:10  I1 FAULT (not shown any more), priority 100"
+    assert first == "2025-07-27 10:13:15  G1  MASTER"
+    assert last == "    cause      not shown any more"
     assert tandem(daemon.path, "history", "--json") == 0
     assert json.loads(capsys.readouterr().out) == STATUS["history"]
     daemon.answers["status"] = {"version": "9"}

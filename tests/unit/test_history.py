@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tandem.control import history as module
-from tandem.control.history import LENGTH, SIZE_MAX, History
-from tandem.core.actions import GroupTransition, Transition
+from tandem.control.history import LENGTH, SIZE_MAX, History, entry
+from tandem.core.actions import Course, GroupTransition, Transition
 
 SECOND = 1_000_000_000
+MS = 1_000_000
 BOOT = "8c6f0c5e"
+NO_TIMES = dict.fromkeys(("detection_ms", "restore_ms", "address_ms", "announce_ms", "connections"))
 
 
 @pytest.fixture(autouse=True)
@@ -22,8 +26,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def kept() -> History:
     history = History()
-    history.note(Transition("I1", "BACKUP", 100, "started"), 10 * SECOND)
-    history.note(GroupTransition("G1", "BACKUP"), 12 * SECOND)
+    started = Transition("I1", "BACKUP", 100, "started", None, "start")
+    history.note(entry(started, "G1", 0, 0), 10 * SECOND)
+    history.note(entry(GroupTransition("G1", "BACKUP"), "G1", 0, 0), 12 * SECOND)
     return history
 
 
@@ -39,6 +44,9 @@ def test_times_are_reckoned_from_the_clock_of_now(clock: list[float]) -> None:
         "name": "I1",
         "priority": 100,
         "why": "started",
+        "group": "G1",
+        "seen": "start",
+        **NO_TIMES,
     }
     assert (second["kind"], second["name"], second["priority"], second["why"]) == ("group", "G1", 0, "")
 
@@ -48,7 +56,7 @@ def test_a_restart_keeps_it(clock: list[float]) -> None:
     clock[0] = 2_000_000.0  # the clock has been set meanwhile
     later = History()
     later.take(data, BOOT)
-    later.note(Transition("I1", "MASTER", 100, ""), 30 * SECOND)
+    later.note(entry(Transition("I1", "MASTER", 100, ""), "G1", 0, 0), 30 * SECOND)
     assert [(entry["time"], entry["state"]) for entry in later.entries(30 * SECOND)] == [
         (1_999_980.0, "BACKUP"),
         (1_999_982.0, "BACKUP"),
@@ -69,12 +77,46 @@ def test_a_reboot_keeps_the_time_of_day(clock: list[float]) -> None:
 def test_it_is_bounded() -> None:
     history = History()
     for number in range(LENGTH + 5):
-        history.note(Transition("x" * 64, "BACKUP", number, "y" * 1000), number)
+        long = Transition("x" * 64, "BACKUP", number, "y" * 1000)
+        history.note(entry(long, "x" * 64, 0, 0), number)
     data = history.text(BOOT, 0)
     assert len(data) < SIZE_MAX
     history.take(data, BOOT)
     found = history.entries(0)
     assert (len(found), found[0]["priority"]) == (LENGTH, 5)
+
+
+@pytest.mark.parametrize(
+    ("course", "installed", "announced", "expected"),
+    [
+        (None, 9 * SECOND, 9 * SECOND, {}),
+        (
+            Course(8 * SECOND, 5 * SECOND, 8 * SECOND + 4 * MS, 1234),
+            8 * SECOND + 5 * MS,
+            8 * SECOND + 6 * MS,
+            {"detection_ms": 3000, "restore_ms": 4, "address_ms": 5, "announce_ms": 6, "connections": 1234},
+        ),
+        (Course(8 * SECOND), 8 * SECOND + MS, 7 * SECOND, {"address_ms": 1}),  # nobody was told yet
+    ],
+)
+def test_the_course_of_a_promotion(
+    course: Course | None, installed: int, announced: int, expected: dict[str, float]
+) -> None:
+    found = entry(Transition("I1", "MASTER", 100, "", None, "advert", course), "G1", installed, announced)
+    assert {name: found[name] for name in NO_TIMES} == NO_TIMES | expected  # type: ignore[literal-required]
+    later = History()
+    before = History()
+    before.note(found, 0)
+    later.take(before.text(BOOT, 0), BOOT)
+    assert later.entries(0) == before.entries(0)
+
+
+def test_a_file_of_an_earlier_release() -> None:
+    history = History()
+    old = {"time": 1.0, "kind": "instance", "name": "I1", "state": "MASTER", "priority": 9, "why": ""}
+    data = json.dumps([1, "b", [[1, old]]]).encode()
+    history.take(data, "b")
+    assert history.entries(0)[0]["group"] == "I1"
 
 
 @pytest.mark.parametrize(

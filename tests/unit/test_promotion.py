@@ -55,9 +55,9 @@ class Members:
         self.members = (VirtualRouter(instance("LAN")), VirtualRouter(instance("WAN", use_vmac=use_vmac)))
         self.causes: list[Cause | None] = []
 
-    def promoted(self, why: str, cause: Cause | None) -> list[Action]:
-        self.causes.append(cause)
-        return [Transition("LAN", "MASTER", 100, why)]
+    def promoted(self, reason: Reason) -> list[Action]:
+        self.causes.append(reason.cause)
+        return [Transition("LAN", "MASTER", 100, reason.why)]
 
 
 def demotion(group: Members, farewell: Farewell = Farewell.RESIGN) -> Demotion:

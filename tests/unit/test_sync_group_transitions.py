@@ -61,8 +61,8 @@ def resigned(group: SyncGroup) -> list[Action]:
 
 
 ROWS: dict[tuple[Role, Cue], Change] = {
-    (INITIALIZE, Cue.READY): Change(BACKUP, "started"),
-    (INITIALIZE, Cue.OWNER): Change(ACTIVE, "owner of the addresses"),
+    (INITIALIZE, Cue.READY): Change(BACKUP, "started", seen="start"),
+    (INITIALIZE, Cue.OWNER): Change(ACTIVE, "owner of the addresses", seen="start"),
     (BACKUP, Cue.OUT): Change(INITIALIZE),
     (BACKUP, Cue.RESIGNED): Change(ACTIVE, "the active router resigned", handed_over=True),
     (BACKUP, Cue.SILENT): Change(ACTIVE, "no advertisement from an active router"),
@@ -70,8 +70,8 @@ ROWS: dict[tuple[Role, Cue], Change] = {
     (ACTIVE, Cue.OUT): Change(INITIALIZE),
     (ACTIVE, Cue.BETTER): Change(BACKUP, "a better router is active", Farewell.YIELD),
     (ACTIVE, Cue.EARLIER): Change(BACKUP, "another router was active before"),
-    (ACTIVE, Cue.FAILOVER): Change(BACKUP, "failover asked for"),
-    (ACTIVE, Cue.SLEPT): Change(BACKUP, "silent for too long: it was stopped", Farewell.SILENT),
+    (ACTIVE, Cue.FAILOVER): Change(BACKUP, "failover asked for", seen="command"),
+    (ACTIVE, Cue.SLEPT): Change(BACKUP, "silent for too long: it was stopped", Farewell.SILENT, seen="fault"),
 }
 
 # An event, and the router that caused it, if one did.
@@ -117,6 +117,8 @@ def test_row(role: Role, cue: Cue) -> None:
     if change.why and told:
         assert {transition.why for transition in told} == {change.why}
         assert {transition.cause for transition in told} == {cause}
+    if told and cue is not Cue.OUT:
+        assert {transition.seen for transition in told} == {change.seen}
     assert bool(of(Remove, actions)) is (role is ACTIVE)
     if role is ACTIVE:
         last = {action.priority for action in of(SendAdvert, actions)}

@@ -62,6 +62,7 @@ class Globals:
     script_group: str | None = None
     log_level: str = "info"  # error, warning, info, debug
     damping_changes: int = 5  # so many changes of role ...
+    history_file: str = ""  # on the disk; empty: a reboot ends the history
     damping_time_ms: int = 60_000  # ... within this time are flapping; 0 changes: never, see core/damping.py
     allow_upgrade: bool = False  # peers with a secret may order an upgrade of Tandem's packages
 

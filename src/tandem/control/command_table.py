@@ -111,7 +111,11 @@ Counters that are zero are left out.""",
     Command(
         "history",
         "show the last changes of roles, with their causes",
-        "The latest comes first; times are those of this router's clock.",
+        """\
+The latest comes first; times are those of this router's clock. For each change:
+the cause, what saw it, and how long each step of a takeover took, from the
+decision on. A restart of the daemon keeps the history, and with `option
+history_file` a reboot does too.""",
         """\
   tandem history
   tandem history --json              for scripts""",

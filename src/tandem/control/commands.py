@@ -91,11 +91,11 @@ def why(arguments: argparse.Namespace) -> int:
 
 def history(arguments: argparse.Namespace) -> int:
     """Print the last transitions, the latest first."""
-    from tandem.control.status_page import render_history
+    from tandem.control.history_page import render_history
 
     entries = ask(arguments.control, "history")["transitions"]
     sys.stdout.write(
-        json.dumps(entries, indent=2) + "\n" if arguments.json else _understood(render_history, entries)
+        json.dumps(entries, indent=2) + "\n" if arguments.json else _page(render_history, entries)
     )
     return DONE
 

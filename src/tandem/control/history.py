@@ -8,7 +8,7 @@ import time
 from collections import deque
 
 from tandem.core.actions import GroupTransition, Transition
-from tandem.core.timers import SECOND
+from tandem.core.timers import MILLISECOND, SECOND
 from tandem.effects.endpoint import text
 
 TYPE_CHECKING = False
@@ -30,9 +30,12 @@ class History:
     def __init__(self) -> None:
         self._entries: deque[tuple[int | None, Entry]] = deque(maxlen=LENGTH)
 
-    def note(self, transition: Transition | GroupTransition, now: int) -> None:
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def note(self, found: Entry, now: int) -> None:
         """Remember a transition that happens `now`."""
-        self._entries.append((now, entry(transition, 0)))
+        self._entries.append((now, found))
 
     def entries(self, now: int) -> list[Entry]:
         """Return all remembered transitions, the last one at the end."""
@@ -49,7 +52,7 @@ class History:
             version, former, kept = json.loads(data)
             if version != VERSION:
                 raise ValueError(f"version {version!r}")
-            found = [
+            found = [  # no entry is taken when one of them can't be read
                 (int(when) if former == boot and when is not None else None, _checked(one))
                 for when, one in kept
             ]
@@ -66,7 +69,18 @@ def _checked(found: dict[str, object]) -> Entry:
         "name": str(found["name"]),
         "priority": int(str(found["priority"])),
         "why": str(found["why"]),
+        "group": str(found.get("group", found["name"])),  # an earlier release had none of these
+        "seen": str(found.get("seen", "")),
+        "detection_ms": _number(found.get("detection_ms")),
+        "restore_ms": _number(found.get("restore_ms")),
+        "address_ms": _number(found.get("address_ms")),
+        "announce_ms": _number(found.get("announce_ms")),
+        "connections": None if found.get("connections") is None else int(str(found["connections"])),
     }
+
+
+def _number(found: object) -> float | None:
+    return None if found is None else float(str(found))
 
 
 def _reckoned(found: Entry, when: int | None, now: int) -> Entry:
@@ -85,27 +99,47 @@ def reason(transition: Transition) -> str:
     return f"{transition.why}: {text(cause.source)}, {said}"
 
 
-def entry(transition: Transition | GroupTransition, age: int) -> Entry:
-    """Return the entry of a transition that happened `age` ns ago.
+def entry(transition: Transition | GroupTransition, group: str, installed: int, announced: int) -> Entry:
+    """Return the entry of a transition that happens now.
 
-    `time` is in seconds since the epoch, reckoned from the present clock: at boot, when most
-    transitions happen, a router without a battery does not know the time yet.
+    `installed` and `announced`: when the kernel had the addresses, and when hosts were told, ns; of an older
+    promotion if this one had no addresses. `time` is in seconds since the epoch, reckoned later from the
+    present clock: at boot, when most transitions happen, a router without a battery does not know the time.
     """
-    when = round(time.time() - age / SECOND, 3)
-    if isinstance(transition, GroupTransition):
-        name, kind, priority, why = transition.group, "group", 0, ""
-    else:
-        name, kind, priority, why = (
-            transition.instance,
-            "instance",
-            transition.priority,
-            reason(transition),
-        )
-    return {
-        "time": when,
+    found: Entry = {
+        "time": round(time.time(), 3),
         "state": transition.state,
-        "kind": kind,
-        "name": name,
-        "priority": priority,
-        "why": why,
+        "kind": "group",
+        "name": group,
+        "group": group,
+        "priority": 0,
+        "why": "",
+        "seen": "",
+        "detection_ms": None,
+        "restore_ms": None,
+        "address_ms": None,
+        "announce_ms": None,
+        "connections": None,
     }
+    if isinstance(transition, GroupTransition):
+        return found
+    found |= {
+        "kind": "instance",
+        "name": transition.instance,
+        "priority": transition.priority,
+        "why": reason(transition),
+        "seen": transition.seen,
+    }
+    if (course := transition.course) is not None:
+        decided = course.decided
+        if course.heard is not None:
+            found["detection_ms"] = _ms(decided - course.heard)
+        if course.restored is not None:
+            found["restore_ms"], found["connections"] = _ms(course.restored - decided), course.connections
+        found["address_ms"] = _ms(installed - decided) if installed >= decided else None
+        found["announce_ms"] = _ms(announced - decided) if announced >= decided else None
+    return found
+
+
+def _ms(duration: int) -> float:
+    return round(duration / MILLISECOND, 2)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tandem.console import printable
+from tandem.control.history_page import changes
 from tandem.control.page import ALARM, BOLD, NOTE, Page, counted, counters, duration
 from tandem.control.summary import summary
 
@@ -145,23 +146,13 @@ def _instance(page: Page, instance: Snapshot) -> None:
 
 
 def _history(page: Page, history: list[Snapshot]) -> None:
-    """Add the last transitions, the latest first; `tandem status --json` has all."""
-    if history:
+    """Add the last changes, the latest first; `tandem history` has all."""
+    found = changes(history)[-HISTORY_ROWS:]
+    if found:
         page.lines.append("")
-    for number, entry in enumerate(reversed(history[-HISTORY_ROWS:])):
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry["time"]))
-        why = f" ({entry['why']})" if entry["why"] else ""
-        page.row("" if number else "history", [f"{when} {entry['name']} {entry['state']}{why}"])
-
-
-def render_history(history: list[Snapshot]) -> str:
-    """Return every transition on a line, the latest first."""
-    lines = []
-    for entry in reversed(history):
-        why = f" ({entry['why']})" if entry["why"] else ""
-        priority = f", priority {entry['priority']}" if entry["kind"] == "instance" else ""
-        lines.append(f"{_clock('', entry['time']).strip()}  {entry['name']} {entry['state']}{why}{priority}")
-    return "".join(f"{printable(line)}\n" for line in lines) or "nothing has happened yet\n"
+    for number, change in enumerate(reversed(found)):
+        why = f" ({change.why})" if change.why else ""
+        page.row("" if number else "history", [f"{change.when} {change.group} {change.state}{why}"])
 
 
 def _since(state: Snapshot) -> str:

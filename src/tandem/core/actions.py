@@ -120,6 +120,17 @@ class Cause:
     source: bytes  # packed address
     priority: int
     interval_cs: int
+    heard: int | None = field(default=None, compare=False)  # its last word, ns
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """The moments of a promotion, monotonic ns, for people."""
+
+    decided: int  # it began
+    heard: int | None = None  # the last word of a router that fell silent; None: another cause
+    restored: int | None = None  # the connections were there; None: there was nothing to wait for
+    connections: int = 0  # that were restored
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +141,10 @@ class Transition:
     state: str  # keepalived's word, see state.py
     priority: int  # effective
     why: str  # for people
-    cause: Cause | None = field(default=None, compare=False)  # for people: transitions are equal without it
+    # For people: transitions are equal without these.
+    cause: Cause | None = field(default=None, compare=False)
+    seen: str = field(default="", compare=False)  # what saw the cause, see `sync_group.Change`
+    course: Course | None = field(default=None, compare=False)  # of a promotion
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,8 @@ class Rebound:
 class Restored:
     """The replicated connections are in the kernel, as `Restore` asked."""
 
+    connections: int = 0  # that were held for other routers
+
 
 @dataclass(frozen=True, slots=True)
 class Synchronised:

@@ -22,6 +22,7 @@ from enum import Enum
 from tandem.core.actions import (
     Action,
     Cause,
+    Course,
     HandOver,
     Install,
     RaiseMacs,
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 
         @property
         def name(self) -> str: ...
-        def promoted(self, why: str, cause: Cause | None) -> list[Action]: ...
+        def promoted(self, reason: Reason) -> list[Action]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class Reason:
 
     why: str  # for people
     cause: Cause | None = None
+    seen: str = ""  # what saw the cause
     handed_over: bool = False  # another router gives the role up, and still tells what it knows
     again: bool = False  # it is active already: a reload states everything again
 
@@ -127,7 +129,7 @@ def _announce(group: Promoted, _reason: Reason, _now: int) -> list[Action]:
 
 
 def _tell(group: Promoted, reason: Reason, _now: int) -> list[Action]:
-    return group.promoted(reason.why, reason.cause)
+    return group.promoted(reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +181,7 @@ class Promotion:
     def __init__(self) -> None:
         self.phase = IDLE
         self.deadline: int | None = None  # of the phase that waits for its event
+        self.course: Course | None = None  # None: not active
         self._reason = Reason("")
 
     @property
@@ -196,11 +199,15 @@ class Promotion:
         """Begin with the first phase; return the actions up to the first event that is waited for."""
         if (self.phase, Cue.BEGIN) in TRANSITIONS:
             self._reason = reason
+            heard = reason.cause.heard if reason.cause is not None and not reason.handed_over else None
+            self.course = Course(now, heard)
         return self._move(Cue.BEGIN, group, now)
 
     def take_in(self, event: Event, group: Promoted, now: int) -> list[Action]:
         """Take in what may end the present phase."""
         ends = self.phase.ends
+        if isinstance(event, Restored) and ends is Restored and self.course is not None:
+            self.course = Course(self.course.decided, self.course.heard, now, event.connections)
         return self._move(Cue.ENDED, group, now) if ends is not None and isinstance(event, ends) else []
 
     def skip(self, group: Promoted, now: int) -> list[Action]:
@@ -220,7 +227,7 @@ class Promotion:
     def demote(self, demotion: Demotion) -> list[Action]:
         """Return to the beginning; return the actions of all undos."""
         self.phase = TRANSITIONS.get((self.phase, Cue.DEMOTE), self.phase)
-        self.deadline = None
+        self.deadline = self.course = None
         return undo(demotion)
 
     def _move(self, cue: Cue, group: Promoted, now: int) -> list[Action]:

@@ -30,6 +30,7 @@ from tandem.core.actions import (
     Calm,
     Cause,
     Contested,
+    Course,
     GroupTransition,
     Reunite,
     Speculate,
@@ -80,6 +81,10 @@ class Cue(Enum):
     SLEPT = "silent for too long: a backup has taken over"
 
 
+# What saw the cause of a transition, for people.
+ADVERT, FAULT, COMMAND, START = "advert", "fault", "command", "start"
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """The effect of a cue on a group: the role that all members enter, and how."""
@@ -88,12 +93,13 @@ class Change:
     why: str = ""  # for people; empty: the faults say it
     farewell: Farewell = Farewell.RESIGN  # of a group that was active
     handed_over: bool = False  # of a group that becomes active: another router gives the role up
+    seen: str = ADVERT  # what saw the cause; a fault and a command say so themselves
 
 
 _INITIALIZE, _BACKUP, _ACTIVE = Role.INITIALIZE, Role.BACKUP, Role.ACTIVE
 TRANSITIONS: dict[tuple[Role, Cue], Change] = {
-    (_INITIALIZE, Cue.READY): Change(_BACKUP, "started"),
-    (_INITIALIZE, Cue.OWNER): Change(_ACTIVE, "owner of the addresses"),
+    (_INITIALIZE, Cue.READY): Change(_BACKUP, "started", seen=START),
+    (_INITIALIZE, Cue.OWNER): Change(_ACTIVE, "owner of the addresses", seen=START),
     (_BACKUP, Cue.OUT): Change(_INITIALIZE),
     (_BACKUP, Cue.RESIGNED): Change(_ACTIVE, "the active router resigned", handed_over=True),
     (_BACKUP, Cue.SILENT): Change(_ACTIVE, "no advertisement from an active router"),
@@ -101,8 +107,8 @@ TRANSITIONS: dict[tuple[Role, Cue], Change] = {
     (_ACTIVE, Cue.OUT): Change(_INITIALIZE),
     (_ACTIVE, Cue.BETTER): Change(_BACKUP, "a better router is active", Farewell.YIELD),
     (_ACTIVE, Cue.EARLIER): Change(_BACKUP, "another router was active before"),
-    (_ACTIVE, Cue.FAILOVER): Change(_BACKUP, "failover asked for"),
-    (_ACTIVE, Cue.SLEPT): Change(_BACKUP, "silent for too long: it was stopped", Farewell.SILENT),
+    (_ACTIVE, Cue.FAILOVER): Change(_BACKUP, "failover asked for", seen=COMMAND),
+    (_ACTIVE, Cue.SLEPT): Change(_BACKUP, "silent for too long: it was stopped", Farewell.SILENT, seen=FAULT),
 }
 """Every cue that is not here leaves the group as it is."""
 
@@ -396,7 +402,8 @@ class SyncGroup:
         if change.role is Role.ACTIVE:
             self.reunion.begin(now, self._synchronised)
             self._speculating = False
-            return self.promotion.begin(self, Reason(change.why, self._cause, change.handed_over), now)
+            reason = Reason(change.why, self._cause, change.seen, change.handed_over)
+            return self.promotion.begin(self, reason, now)
         before = self.role
         self.part()
         actions: list[Action] = []
@@ -410,7 +417,7 @@ class SyncGroup:
         if before is Role.ACTIVE:
             demotion = Demotion(self.name, self.members, self.restores, change.farewell)
             actions += self.promotion.demote(demotion)
-        return actions + self.report(change.why)
+        return actions + self.report(change.why, change.seen if change.why else "")
 
     def wake_up(self, now: int) -> list[Action]:
         """Start over as backup after a sleep: whoever took over has the connections, and hosts know it."""
@@ -453,13 +460,13 @@ class SyncGroup:
 
     # Reports
 
-    def promoted(self, why: str, cause: Cause | None) -> list[Action]:
+    def promoted(self, reason: Reason) -> list[Action]:
         """Report the role when everything of it is there."""
         self._put_on_probation("")  # another failure begins another probation
-        self._cause = cause
-        return self.report(why)
+        self._cause = reason.cause
+        return self.report(reason.why, reason.seen, self.promotion.course)
 
-    def report(self, why: str) -> list[Action]:
+    def report(self, why: str, seen: str = "", course: Course | None = None) -> list[Action]:
         """Report the state when it differs from the one reported last, but no promotion before its end."""
         state = self.state
         news = [member for member in self.members if member.told != state]
@@ -469,10 +476,11 @@ class SyncGroup:
         told, self._reported = self._reported, group
         why = why or ("stopped" if self._stopped else ", ".join(self.faults))
         why = why or f"waiting for {', '.join(self.tracking.pending)}"
+        seen = seen or (COMMAND if self._stopped or self.standby else FAULT)
         actions: list[Action] = []
         for member in news:
             member.told = state
-            actions.append(Transition(member.name, state, member.priority, why, self._cause))
+            actions.append(Transition(member.name, state, member.priority, why, self._cause, seen, course))
         if not self.settings.implicit and group != told:
             actions.append(GroupTransition(self.settings.name, state))
         return actions

@@ -493,4 +493,4 @@ def last_heard(members: Iterable[VirtualRouter]) -> Cause | None:
     if not peers:
         return None
     last = max(peers, key=lambda peer: peer.heard)
-    return Cause(last.source, last.priority, last.interval_cs)
+    return Cause(last.source, last.priority, last.interval_cs, last.heard)

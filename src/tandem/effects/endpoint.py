@@ -32,6 +32,8 @@ class Endpoint:
         self.plan = plan
         self.counters: dict[str, int] = {}
         self.installed = False
+        self.installed_at = 0  # when the kernel had the addresses, ns
+        self.announced_at = 0  # when hosts were first told after that
         self.unsent = 0  # adverts that could not be sent since one was
         self.source: bytes | None = None
         self._last_source: bytes | None = None  # for resignations when the source has gone

@@ -7,6 +7,7 @@ Nothing here starts a process, reads a file or opens a socket: see `endpoint` fo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from time import monotonic_ns
 
 from tandem.core.actions import (
     Action,
@@ -233,6 +234,7 @@ class Executor:
                 failed.append(EffectFailed(endpoint.settings.name, f"no interface {missing}"))
             else:
                 failed += _failures(endpoint, [*firewall, *self._rtnl.send(endpoint.up)])
+                endpoint.installed_at = monotonic_ns()
         return failed
 
     def _raise_mac(self, endpoint: Endpoint) -> None:
@@ -273,6 +275,8 @@ class Executor:
                 endpoint.count("announce_errors")
             else:
                 endpoint.count("announcements_sent", repeat * len(frames))
+                if endpoint.announced_at < endpoint.installed_at:
+                    endpoint.announced_at = monotonic_ns()
 
     def _greet(self, endpoint: Endpoint) -> None:
         device = endpoint.settings.interface

@@ -94,8 +94,8 @@ ESTABLISHED = ("net", "netfilter", "nf_conntrack_tcp_timeout_established")
 class Replication:
     """One router's side of connection replication.
 
-    `local()` gives the router's own addresses. `restored(group)` is called when what a group waits for is in
-    the kernel, `synchronised(yes)` when taking over would lose nothing, or would again. For
+    `local()` gives the router's own addresses. `restored(group, connections)` is called when what a group
+    waits for is in the kernel, `synchronised(yes)` when taking over would lose nothing, or would again. For
     `neighbour(name, event)` see core/neighbour.py. `reunited(group)` says that connections were exchanged
     with another active router; None: for all groups. OSError when the kernel lacks what is needed.
     """
@@ -108,7 +108,7 @@ class Replication:
         settings: ConntrackSync,
         sysctls: Sysctls,
         local: Callable[[], frozenset[bytes]],
-        restored: Callable[[str], None],
+        restored: Callable[[str, int], None],
         synchronised: Callable[[bool], None],
         neighbour: Callable[[str, str], None],
         reunited: Callable[[str | None], None],
@@ -298,7 +298,7 @@ class Replication:
     # Restore
 
     def restore(self, group: str, handed_over: bool) -> None:
-        """Put everything held into the kernel and then call `restored(group)`.
+        """Put everything held into the kernel and then call `restored(group, connections)`.
 
         `handed_over`: by a router that is alive, and tells the last of it.
         """
@@ -333,7 +333,7 @@ class Replication:
                     self._tell_synchronised()
                     self._kernel.dump()
                 case Restored(group):
-                    self._tell_restored(group)
+                    self._tell_restored(group, sum(map(len, self._ownership.tables())))
                 case Merged(asked):
                     asked()
         self._loop.call_at(

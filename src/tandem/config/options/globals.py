@@ -8,7 +8,7 @@ from typing import Any
 
 from tandem.config.option import NEXT, SESSION, START, NoEffect, Option, Refused, Table, switch
 from tandem.config.options.common import NETLINK, NO, NO_LVS, NO_MAIL, VERSION, garp
-from tandem.config.values import SWITCH, TEXT, USER, Kind, choice, multicast_group, seconds, whole
+from tandem.config.values import PATH, SWITCH, TEXT, USER, Kind, choice, multicast_group, seconds, whole
 
 _OWN_NFT = Refused("not supported: Tandem filters and translates in an nftables table of its own")
 _NO_FIFO = Refused("not supported: use a notify script, or ubus")
@@ -83,6 +83,14 @@ GLOBALS: Table = {
             "allow_upgrade",
         ),
         reload=SESSION,
+        since=NEXT,
+    ),
+    "history_file": Option(
+        PATH,
+        None,
+        "The history of `tandem history` is kept in this file over a reboot. It is written at most every ten"
+        " minutes. Default: a reboot ends the history.",
+        "history_file",
         since=NEXT,
     ),
     "log_level": Option(
