@@ -74,10 +74,14 @@ class Loop:
         self.turn_by = ""
         self.turn_count = 0  # of those above TURN_LIMIT
 
-    def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
-        """Call `callback` whenever `fd` is readable (level-triggered)."""
+    def add_reader(self, fd: int, callback: Callable[[], None], once: bool = False) -> None:
+        """Call `callback` whenever `fd` is readable (level-triggered); `once`: until `wake_again`, once."""
         self._readers[fd] = callback
-        self._watch(fd)
+        self._watch(fd, select.EPOLLONESHOT if once else 0)
+
+    def wake_again(self, fd: int) -> None:
+        """Watch `fd`, which was added with `once`, for the next time."""
+        self._epoll.modify(fd, select.EPOLLIN | select.EPOLLONESHOT)
 
     def remove_reader(self, fd: int) -> None:
         """Stop watching `fd` for reading; must come before it is closed."""
@@ -238,7 +242,7 @@ class Loop:
             heapq.heappop(self._heap)
         return None if limit is None else limit / 1e9
 
-    def _watch(self, fd: int) -> None:
+    def _watch(self, fd: int, once: int = 0) -> None:
         events = (select.EPOLLIN if fd in self._readers else 0) | (
             select.EPOLLOUT if fd in self._writers else 0
         )
@@ -246,10 +250,10 @@ class Loop:
             if not events:
                 self._epoll.unregister(fd)
             else:
-                self._epoll.modify(fd, events)
+                self._epoll.modify(fd, events | once)
         except FileNotFoundError:
             if events:
-                self._epoll.register(fd, events)
+                self._epoll.register(fd, events | once)
 
 
 def name_of(callback: Callable[..., None] | None) -> str:

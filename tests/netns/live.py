@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-from tandem.conntrack.kernel_table import GATHER
+from tandem.conntrack.gathering import GATHER
 from tests.lab import (
     FAR,
     Capture,

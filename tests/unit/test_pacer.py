@@ -68,8 +68,9 @@ class Scene:
 
     def second(self, times: int = 1) -> None:
         for _ in range(times):
-            self.pacer.second(self.size(), self.ready)
-            self.write()
+            self.pacer.second(self.size() if self.pacer.asks_size else None, self.ready)
+            if not self.pacer.rests:
+                self.write()
 
     def equal(self) -> bool:
         held: dict[bytes, bytes] = {}
@@ -123,11 +124,30 @@ def test_all_entries_are_touched_once_a_round_and_what_is_lost_comes_back() -> N
 
 def test_a_step_touches_some_shards_only() -> None:
     scene = Scene()
+    scene.hold(1)
+    scene.kernel.update([flow(1)])
     scene.pacer.follow(whole=True)
     scene.pacer.second(scene.size(), True)
     assert len(scene.write()) == 64
     scene.pacer.second(scene.size(), True)
     assert len(scene.write()) == 1  # a ROUNDth of them is due
+
+
+def test_a_mirror_that_has_nothing_to_do_rests() -> None:
+    """A router spends its life there: no step wakes it, and nobody asks for the size of the table."""
+    scene = Scene()
+    scene.second(2)
+    assert scene.pacer.rests and scene.pacer.caught_up and not scene.pacer.asks_size
+    scene.hold(1)
+    assert scene.pacer.asks_size
+    scene.pacer.second(scene.size(), True)
+    assert not scene.pacer.rests
+    scene.write()
+    assert scene.pacer.rests and scene.pacer.caught_up
+    scene.pacer.catch_up()
+    assert not scene.pacer.caught_up
+    scene.second()
+    assert scene.pacer.caught_up
 
 
 def test_a_table_that_was_flushed_is_written_again() -> None:

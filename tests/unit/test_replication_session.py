@@ -344,6 +344,23 @@ def test_heartbeats_keep_an_idle_session() -> None:
     assert all(end.session.frames_in > 110 for end in link.ends)
 
 
+def test_a_heartbeat_brings_the_peer_s_own_one_with_its_answer() -> None:
+    """Three segments an interval instead of four, and each router is woken once less."""
+    link = streaming(5)
+    link.run(20 * SECOND)
+    left, right = sorted((end.session for end in link.ends), key=lambda one: one._heartbeat_at)
+    link.now = left._heartbeat_at
+    left.handle_timer(link.now)
+    sender, receiver, sent = left, right, []
+    while data := sender.data_to_send(link.now):
+        sent.append(len(data))
+        link.now += MILLISECOND
+        receiver.receive_data(data, link.now)
+        sender, receiver = receiver, sender
+    assert len(sent) == 3 and right.answered and left.answered
+    assert left._heartbeat_at < right._heartbeat_at
+
+
 def test_three_heartbeats_missed() -> None:
     link = streaming(5)
     left, right = link.ends

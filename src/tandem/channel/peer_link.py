@@ -35,6 +35,7 @@ STAGGER = 300 * MILLISECOND  # between the first attempts on one path and the ne
 STEADY = 10 * SECOND  # a session that lasted as long is no failure
 UNOPENED_MAX = 4  # accepted connections of one peer that are not the session (yet); the oldest goes
 SESSIONS_TOLD = 8  # of one peer in a minute, in the log
+SLACK = 8  # a heartbeat may be late by so many parts of its interval: it goes with what wakes the loop anyway
 NOTHING = 10 * MILLISECOND  # until the session is asked again when it promised output and had none
 
 _REPLACED = ("duplicate", "peer_duplicate")  # ends that are no failure
@@ -276,6 +277,7 @@ class Connection:
         self._fd = sock.fileno()
         self._unsent = memoryview(b"")  # what the socket did not take; it is then blocked
         self._ended = False
+        self._key = "conntrack_sync", id(self)
         self.session = Session(
             initiator,
             link.settings,
@@ -327,13 +329,14 @@ class Connection:
                 self._send(memoryview(data))
             else:
                 soonest = now + NOTHING
-        when = session.next_deadline()
+        when, slack = session.next_deadline(), self._link.settings.heartbeat // SLACK
         # While the socket is blocked, being writable is what counts. Output that is due once more waits for
         # the next turn of the loop.
         if not self._unsent and (due := session.output_at) is not None:
             due = max(due, soonest)
-            when = due if when is None else min(when, due)
-        self._loop.call_at(("conntrack_sync", id(self)), when, self._timer)
+            if when is None or due < when:
+                when, slack = due, 0
+        self._loop.call_at(self._key, when, self._timer, slack)
 
     def hurry(self) -> None:
         """See whether the peer is still there."""
@@ -394,7 +397,7 @@ class Connection:
                 self._sock.send(self.session.data_to_send(self._loop.now()))  # the goodbye, or nothing
             except OSError:
                 pass  # it will find out by itself
-        self._loop.call_at(("conntrack_sync", id(self)), None)
+        self._loop.call_at(self._key, None)
         self._loop.remove_reader(self._fd)
         self._loop.remove_writer(self._fd)
         self._sock.close()

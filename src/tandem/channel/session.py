@@ -361,12 +361,15 @@ class Session:
             return self._close("stalled", f"a heartbeat was not answered for {waited} ms", tell=True)
         if now >= self._heartbeat_at:
             self._heartbeat_at = max(self._heartbeat_at + self._settings.heartbeat, now)
-            if not self._beat:
-                self._heartbeat_number = (self._heartbeat_number + 1) & _WRAP
-                self._beat = True
-            if self._probe is None:
-                self._probe = self._heartbeat_number, now
+            self._make_heartbeat(now)
         return []
+
+    def _make_heartbeat(self, now: int) -> None:
+        if not self._beat:
+            self._heartbeat_number = (self._heartbeat_number + 1) & _WRAP
+            self._beat = True
+        if self._probe is None:
+            self._probe = self._heartbeat_number, now
 
     @property
     def _dead_at(self) -> int:
@@ -461,6 +464,9 @@ class Session:
         elif kind == HEARTBEAT:
             (self._heartbeat_seen,) = unpack(_NUMBER, payload)
             self._ack_by(now)
+            if self._heartbeat_at - now < self._settings.heartbeat // 2:
+                self._heartbeat_at = now + self._settings.heartbeat
+                self._make_heartbeat(now)  # ours goes with the answer, which wakes each router once less
         elif kind == STREAM:
             reason = incoming.stream(payload, self.outgoing.ended_at())
             events.append(PeerStream(incoming.on, incoming.in_step and not incoming.on))

@@ -24,6 +24,7 @@ from tandem.conntrack.ctnetlink import ASKED_AT_ONCE, Dump, Events, lookup, look
 from tandem.conntrack.encode import Builder
 from tandem.conntrack.expectation import master_key
 from tandem.conntrack.filter import YOUNG, Filter, checker
+from tandem.conntrack.gathering import Gathering
 from tandem.conntrack.parser import Parser
 from tandem.conntrack.record import (
     DESTROY,
@@ -80,15 +81,6 @@ if TYPE_CHECKING:
 
 OWNER = "conntrack_sync"
 EVENTS_A_TURN = 256
-# To be woken, and to send, costs ten times as much as an event. So the first event waits GATHER for others (a
-# handshake is several), and both routers are woken once for all. Once MANY have come at a time, events are
-# fetched each PAUSE until there are only a FEW, and what takes longer to tell is told in larger portions:
-# after REST times as long, up to PAUSE_MAX. A router that is `prompt` reads the first event at once.
-GATHER = 5 * MILLISECOND
-MANY, FEW = 16, 2
-PROMPT_BUSY = MILLISECOND  # events that come as close as this are fetched each PAUSE
-PAUSE, PAUSE_MAX = 3 * MILLISECOND // 10, MILLISECOND
-REST = 2
 MASTERS_A_TURN = 16
 EXPECTATIONS_AGAIN = 2_000 * MILLISECOND
 LACKING_AGAIN = 5_000 * MILLISECOND
@@ -129,9 +121,7 @@ class KernelTable:
         self.events.pause()
         self._wanted = checker(rules)
         self._listening = False
-        self._prompt = False
-        self._fast = False  # many events come at a time
-        self._read_at = 0  # when events were read last
+        self._gathering = Gathering()
         self._overruns = 0
         self._overrun = False  # there was an overrun, and no dump since
         self._dump: Dump | None = None
@@ -152,7 +142,7 @@ class KernelTable:
         """Listen to events, and look through the whole table once."""
         self._listening = True
         self.events.resume()
-        self._loop.add_reader(self.events.fileno(), self._readable)
+        self._loop.add_reader(self.events.fileno(), self._woken, once=True)
         self.dump()
 
     def deafen(self) -> None:
@@ -181,35 +171,22 @@ class KernelTable:
 
     def be_prompt(self, yes: bool) -> None:
         """Whether somebody waits for what an event says, as with the guarantee."""
-        self._prompt = yes
+        self._gathering.prompt = yes
 
     # Events
 
-    def _readable(self) -> None:
-        now = self._loop.now()
-        if self._prompt:
-            self.read()
-            before, self._read_at = self._read_at, now
-            if not self.events.drained or now - before >= PROMPT_BUSY:
-                return
-        self._loop.remove_reader(self.events.fileno())
-        self._loop.call_at("conntrack events", now + (PAUSE if self._prompt else GATHER), self._fetch)
+    def _woken(self) -> None:
+        self._loop.call_at("conntrack events", self._gathering.woken(self._loop.now()), self._fetch)
 
     def _fetch(self, now: int) -> None:
-        received = self.events.received
+        events = self.events
+        received = events.received
         self.read()
-        self._read_at = now
-        count = self.events.received - received
-        if not self.events.drained:
-            self._loop.call_at("conntrack events", now, self._fetch)
-            return
-        self._fast = count >= (FEW if self._fast else MANY)
-        if self._fast or (self._prompt and count):
-            took = self._loop.now() - now
-            pause = min(max(PAUSE, REST * took), PAUSE_MAX)
-            self._loop.call_at("conntrack events", now + pause, self._fetch)
+        when = self._gathering.read(now, self._loop.now(), events.received - received, events.drained)
+        if when is None:
+            self._loop.wake_again(events.fileno())
         else:
-            self._loop.add_reader(self.events.fileno(), self._readable)
+            self._loop.call_at("conntrack events", when, self._fetch)
 
     def read(self) -> None:
         """Read some events, apply them to our own table and push them."""

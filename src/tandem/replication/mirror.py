@@ -87,8 +87,9 @@ class Mirror:
     def work(self) -> None:
         """Begin what has become due, unless something is under way. To be called every second."""
         if self.pacer.following and self._round is None and not self.pacer.hurried:
-            self.pacer.second(_size(), self._surveyed)
-            self._soon()  # records of the active router come first
+            self.pacer.second(_size() if self.pacer.asks_size else None, self._surveyed)
+            if not self.pacer.rests:
+                self._soon()  # records of the active router come first
 
     def catch_up(self) -> None:
         """Let `caught_up` say when the kernel, at rest, has everything that is held now."""
@@ -144,6 +145,8 @@ class Mirror:
             self._begin(self._round)
         if self._restorer.step():
             self._ended(self._round)
+            if pacer.rests:
+                return
         later = self._loop.now()
         pause = pacer.pause(later - now, self._restorer.waiting)
         self._loop.call_at(_TIMER, later + pause, self._step)

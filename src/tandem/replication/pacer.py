@@ -153,11 +153,28 @@ class Pacer:
 
         `size`: of the kernel's table, None: not known. `ready`: the survey knows the router's own traffic.
         """
-        self._untouched = max(self._untouched, -(-SHARDS // ROUND))
+        if any(map(len, self._tables())):
+            self._untouched = max(self._untouched, -(-SHARDS // ROUND))
         before = self._lacked
         if self.journal.whole and self._lacks(size) and self._lacked > before:
             self.journal.whole = False  # once, not every second: the kernel may refuse entries
         self._plan(size, ready)
+
+    @property
+    def asks_size(self) -> bool:
+        """Whether `second` needs the size of the kernel's table."""
+        journal = self.journal
+        changed = journal.new or journal.changed or not journal.whole
+        return bool(changed) or max(map(len, self._tables()), default=0) > LACKING
+
+    @property
+    def rests(self) -> bool:
+        """Whether there is nothing to do, and `caught_up` says so, until the tables change."""
+        return not self._left and self.caught_up == (self._planned and self.journal.whole)
+
+    @property
+    def _left(self) -> bool:
+        return bool(self._rounds or self._retired or self._untouched or self.hurried)
 
     @property
     def plans_next(self) -> bool:
@@ -185,6 +202,8 @@ class Pacer:
         self.journal.unsure = doubtful or not self.journal.whole
         for key in missing if self.following else ():
             self.journal.change(key, new=True)
+        if not self._left:
+            self.caught_up = self._planned and self.journal.whole
 
     def pause(self, took: int, waiting: bool) -> int:
         """Return how long to rest after a step that `took` so long; `waiting`: for a helper of the kernel."""

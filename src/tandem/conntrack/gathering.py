@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Gathering: when the events of the kernel are read; pure, times in ns.
+
+To be woken, and to send, costs ten times as much as an event, on both routers. So events wait for each other:
+
+    quiet     the first event wakes the router, which reads GATHER later (a handshake is several events)
+    busy      events come within BUSY of each other: nothing wakes the router, which looks every GATHER
+    flood     what takes long to tell is read sooner, so that no event is older than GATHER at the peer
+
+A router that is `prompt`, because somebody waits for what an event says, reads the first event at once.
+Events that come within PROMPT_BUSY of each other are then read each PAUSE, or after REST times as long as it
+takes to tell them, up to PAUSE_MAX.
+"""
+
+from __future__ import annotations
+
+from tandem.core.timers import MILLISECOND
+
+GATHER = 8 * MILLISECOND  # the peer knows an event within 10 ms
+BUSY = 2 * GATHER
+VAIN = 2  # so many looks in vain end that: from there on, to be woken costs less
+PAUSE, PAUSE_MAX = 3 * MILLISECOND // 10, MILLISECOND
+PROMPT_BUSY = MILLISECOND
+REST = 2  # the peer takes about as long to apply events as this router takes to tell them
+
+
+class Gathering:
+    """Says when to read, after each wake-up and after each read."""
+
+    def __init__(self) -> None:
+        self.prompt = False
+        self._looks = False  # the router looks by itself: no event wakes it
+        self._began: int | None = None  # when the reads began that have not drained the queue yet
+        self._found_at = -BUSY  # when events were found last
+        self._vain = 0  # looks since then
+        self._took = 0  # how long a read takes, on average
+
+    def woken(self, now: int) -> int:
+        """An event has come: return when to read it."""
+        return now if self.prompt else now + GATHER
+
+    def read(self, began: int, ended: int, count: int, drained: bool) -> int | None:
+        """Events were read: return when to look for more, or None to be woken by the next event.
+
+        `count` of them were found between `began` and `ended`; `drained`: there are no more.
+        """
+        if self._began is None:
+            self._began = began
+        if not drained:
+            return ended
+        began, self._began = self._began, None
+        since, took = began - self._found_at, ended - began
+        if count:
+            self._found_at, self._vain = began, 0
+        else:
+            self._vain += 1
+        if self.prompt:
+            self._looks = bool(count) and (self._looks or since < PROMPT_BUSY)
+            return ended + min(max(PAUSE, REST * took), PAUSE_MAX) if self._looks else None
+        self._looks = (self._looks or since < BUSY) and self._vain < VAIN
+        self._took += (took - self._took) // 4
+        return max(began + GATHER - REST * self._took, ended + PAUSE) if self._looks else None
