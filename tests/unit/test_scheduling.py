@@ -63,6 +63,37 @@ def test_memory_of_a_storm_goes_back_to_the_kernel() -> None:
     assert kept("settled") < 1024 < (kept("as it was") if libc_ver()[0] == "glibc" else 2048)
 
 
+FLOOD = """
+import sys
+from tandem.scheduling import give_back, lock_memory, settle_memory
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4
+
+assert lock_memory() is None
+settle_memory()
+before = resident()
+tables = [bytearray(1 << 12) for _ in range(4096)]
+above = bytearray(1 << 12)  # the top of the heap stays
+del tables
+if sys.argv[1] == "given back":
+    give_back()
+locked = next(line for line in open("/proc/self/status") if line.startswith("VmLck:"))
+print(resident() - before, locked.split()[1])
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_locked_memory_of_a_flood_is_given_back_and_the_rest_stays_locked() -> None:
+    def kept(how: str) -> int:
+        done = subprocess.run([sys.executable, "-c", FLOOD, how], capture_output=True, text=True, check=True)
+        resident, locked = map(int, done.stdout.split())
+        assert locked > 0
+        return resident
+
+    assert kept("given back") < 2048 < (kept("not") if libc_ver()[0] == "glibc" else 4096)
+
+
 def test_what_a_reload_has_replaced_is_forgotten() -> None:
     """Its parts refer to each other, and were there when the collector was told to look at them no more."""
 

@@ -7,10 +7,13 @@ are alive: by DESTROY, by a digest of its table that equals ours (`confirm`), or
 `end_bulk`: entries that it leaves out are discarded). An entry expires when nothing has confirmed it for
 max(its timeout, `hold`): then the active router is lost.
 
-The table is split by a hash of the key into shards, each an ordinary dict from bytes to bytes, so that
+The table is split by a hash of the key into shards, each an ordinary dict from bytes to int, so that
 the garbage collector has nothing to look through, and no walk is longer than a shard: slices for the
-restore, expiry and the sweep after a bulk take some shards at a time. Each value is the body,
-then 4 bytes: the tick of its last record.
+restore, expiry and the sweep after a bulk take some shards at a time.
+
+Memory counts, so that both are small. A key is without its zone when that is 0, as nearly always. A value is
+one integer: the body, and 4 bytes with the tick of its last record. An integer of such a size takes 16 bytes
+less than bytes do. A shard that has lost most of its entries is copied, because a dict never shrinks.
 """
 
 from __future__ import annotations
@@ -40,15 +43,21 @@ from tandem.replication.journal import Journal
 
 SHARDS = 1024
 LACKING_MAX = 16_384
-# Bytes of memory beside key and body: two objects and a dict slot (measured with 64 and with 32 bit).
-ENTRY_COST = 142 if sys.maxsize >> 32 else 74
+# Bytes of memory beside key and body: two objects and a dict slot (measured with 64 bit).
+ENTRY_COST = 112 if sys.maxsize >> 32 else 74
 
 _TICK = SECOND // 10
 _TICKS = 10  # in a second
-_ROUND = 64 * SECOND  # the time in which `work` looks at every shard once
+_ROUND = 32 * SECOND  # the time in which `work` looks at every shard once
+_SPARE = 4096  # bytes that a shard may have for entries that are gone
+_SLOT = 56  # bytes of a dict for each entry, at most
 _SHARDS_AT_ONCE = 32  # shards in one `work`
 _MASK = (1 << 64) - 1
 _STAMP = 4  # bytes behind a body
+_LEAST = FIXED_SIZE[0] + _STAMP
+_STAMP_BITS = (1 << 8 * _STAMP) - 1
+_NO_ZONE = b"\0\0"
+_SHORT = frozenset((14, 38, 27, 75))  # lengths of keys without their zone: flows and expectations, IPv4 and 6
 
 
 def entry_digest(key: bytes, body: bytes) -> int:
@@ -85,15 +94,14 @@ class Cache:
         self.limit_bytes = limit_bytes
         self.hold = hold
         self._journal = journal or Journal()
-        self._shards: list[dict[bytes, bytes]] = [{} for _ in range(SHARDS)]
-        self._discarded: list[dict[bytes, bytes]] = []  # freed little by little
+        self._shards: list[dict[bytes, int]] = [{} for _ in range(SHARDS)]
+        self._discarded: list[dict[bytes, int]] = []  # freed little by little
         self._entries = self._bytes = self._digest = 0
         # Entries older than the last bulk: they are discarded if it ends before they are told again.
         self._stale_entries = self._stale_bytes = self._stale_digest = 0
-        self._floor = b"\0\0\0\0"  # entries with a lower stamp are stale
+        self._floor = 0  # entries of an earlier tick are stale
         self.in_bulk = False
         self._tick = 1
-        self._stamp = b"\0\0\0\1"
         self._confirmed = 0
         self._hand, self._hand_at = 0, 0
         self._since = 0  # the tick when the first entry came
@@ -133,10 +141,12 @@ class Cache:
 
     def get(self, key: bytes) -> bytes | None:
         """Return the body of a flow, or None."""
+        if key.startswith(_NO_ZONE):
+            key = key[2:]
         value = self._shards[hash(key) >> 20 & (SHARDS - 1)].get(key)
-        if value is None or (value[-_STAMP:] < self._floor and not self.in_bulk):
+        if value is None or (value & _STAMP_BITS < self._floor and not self.in_bulk):
             return None
-        return value[:-_STAMP]
+        return _body(value)
 
     def slices(self) -> Iterator[list[Entry]]:
         """Yield all entries, a thousandth at a time, while the table may change between two slices.
@@ -164,8 +174,10 @@ class Cache:
         shard = self._shards[number]
         if self._stale_entries and not self.in_bulk:
             floor = self._floor
-            return [(key, value[:-_STAMP]) for key, value in shard.items() if value[-_STAMP:] >= floor]
-        return [(key, value[:-_STAMP]) for key, value in shard.items()]
+            return [
+                (_whole(key), _body(value)) for key, value in shard.items() if value & _STAMP_BITS >= floor
+            ]
+        return [(_whole(key), _body(value)) for key, value in shard.items()]
 
     # --- changes --------------------------------------------------------------------------
 
@@ -176,21 +188,23 @@ class Cache:
     def apply_all(self, records: Iterable[Record], now: int) -> None:
         """Make changes, in this order."""
         tick = now // _TICK
-        if tick > self._tick:
-            self._set_tick(tick)
+        self._tick = max(self._tick, tick)
         if not self._entries:
             self._since = self._tick
         journal = self._journal if self._journal.on else None
+        stamp = self._tick.to_bytes(_STAMP, "big")
         for op, key, body in records:
-            shard = self._shards[hash(key) >> 20 & (SHARDS - 1)]
-            value = shard.get(key)
+            short = key[2:] if key.startswith(_NO_ZONE) else key
+            shard = self._shards[hash(short) >> 20 & (SHARDS - 1)]
+            value = shard.get(short)
+            known = None if value is None else _body(value)
             if op == DESTROY:
-                if value is None:
+                if value is None or known is None:
                     self.unknown += 1
                     self._lacking.discard(key)
                 else:
-                    del shard[key]
-                    self._forget(key, value)
+                    del shard[short]
+                    self._forget(key, known, value & _STAMP_BITS)
                     self.destroyed += 1
                     if journal:
                         journal.remove(key)
@@ -198,7 +212,7 @@ class Cache:
             if not valid(key, body):
                 self.invalid += 1
                 continue
-            if value is None:
+            if value is None or known is None:
                 if self._entries >= self.limit_entries or self._bytes >= self.limit_bytes:
                     self.overflow += 1
                     self._lack(key)
@@ -206,14 +220,14 @@ class Cache:
                 self.inserted += 1
                 self._lacking.discard(key)
             else:
-                fresh = self.in_bulk or value[-_STAMP:] >= self._floor
-                if op == UPDATE and fresh and (value[0] & TAIL or not complete(body)):
-                    body = merge(value[:-_STAMP], body)
-                self._forget(key, value)
+                fresh = self.in_bulk or value & _STAMP_BITS >= self._floor
+                if op == UPDATE and fresh and (known[0] & TAIL or not complete(body)):
+                    body = merge(known, body)
+                self._forget(key, known, value & _STAMP_BITS)
                 self.updated += 1
-            if journal and (value is None or value[:-_STAMP] != body):
-                journal.change(key, value is None)
-            shard[key] = body + self._stamp
+            if journal and known != body:
+                journal.change(key, known is None)
+            shard[short] = int.from_bytes(body + stamp, "big")
             self._entries += 1
             self._bytes += len(key) + len(body) + ENTRY_COST
             self._digest += entry_digest(key, body)
@@ -228,14 +242,14 @@ class Cache:
         self._lacking = set()
         self.lacks_more = False
 
-    def _forget(self, key: bytes, value: bytes) -> None:
-        """Subtract an entry from the totals."""
-        size = len(key) + len(value) - _STAMP + ENTRY_COST
-        digest = entry_digest(key, value[:-_STAMP])
+    def _forget(self, key: bytes, body: bytes, tick: int) -> None:
+        """Subtract an entry from the totals; `tick`: of its last record."""
+        size = len(key) + len(body) + ENTRY_COST
+        digest = entry_digest(key, body)
         self._entries -= 1
         self._bytes -= size
         self._digest -= digest
-        if value[-_STAMP:] < self._floor:
+        if tick < self._floor:
             self._stale_entries -= 1
             self._stale_bytes -= size
             self._stale_digest -= digest
@@ -256,8 +270,8 @@ class Cache:
         if not self.in_bulk:
             while self._to_sweep:  # stale entries of the last bulk must not come back
                 self._sweep_next()
-        self._set_tick(self._tick + 1)
-        self._floor = self._stamp
+        self._tick += 1
+        self._floor = self._tick
         self.in_bulk = True
         self._forget_lacking()  # the bulk tells these flows again
         self._stale_entries, self._stale_bytes, self._stale_digest = self._entries, self._bytes, self._digest
@@ -274,21 +288,17 @@ class Cache:
             return
         self.in_bulk = False
         self._stale_entries = self._stale_bytes = self._stale_digest = 0
-        self._floor = b"\0\0\0\0"
+        self._floor = 0
 
     def confirm(self, now: int) -> None:
         """The active router has confirmed all entries: the digests are equal."""
         self._confirmed = max(now // _TICK, self._tick)
 
-    def _set_tick(self, tick: int) -> None:
-        self._tick = tick
-        self._stamp = tick.to_bytes(_STAMP, "big")
-
     # --- work every second ---------------------------------------------------------------------
 
     def work(self, now: int) -> None:
         """Free some memory of deleted entries, and expire some dead ones. To be called every second."""
-        for _ in range(_SHARDS_AT_ONCE):
+        for _ in range(_SHARDS_AT_ONCE if self._discarded or self._to_sweep else 0):
             if self._discarded:
                 self._discarded.pop()
             if self._to_sweep:
@@ -297,16 +307,17 @@ class Cache:
         self._hand_at = now if due > SHARDS else self._hand_at + due * _ROUND // SHARDS
         for _ in range(min(due, _SHARDS_AT_ONCE)):
             self._expire(self._hand, now // _TICK)
+            shard = self._shards[self._hand]
+            if sys.getsizeof(shard) > _SPARE + _SLOT * len(shard):
+                self._shards[self._hand] = dict(shard)
             self._hand = (self._hand + 1) % SHARDS
 
     def _sweep_next(self) -> None:
         self._to_sweep -= 1
         shard, floor = self._shards[self._to_sweep], self._floor
-        for key in [key for key, value in shard.items() if value[-_STAMP:] < floor]:
-            self._forget(key, shard.pop(key))
+        for short in [short for short, value in shard.items() if value & _STAMP_BITS < floor]:
+            self._remove(shard, short)
             self.swept += 1
-            if self._journal.on:
-                self._journal.remove(key)
         if not self._stale_entries:
             self._to_sweep = 0
 
@@ -315,17 +326,29 @@ class Cache:
         oldest = tick - self.hold * _TICKS
         if oldest <= max(self._confirmed, self._since, self._oldest[number]) or self.in_bulk:
             return
-        shard, cutoff = self._shards[number], oldest.to_bytes(_STAMP, "big")
-        for key, value in [item for item in shard.items() if item[1][-_STAMP:] < cutoff]:
-            heard = max(int.from_bytes(value[-_STAMP:], "big"), self._confirmed)
-            if heard + _timeout(value) * _TICKS < tick:
-                del shard[key]
-                self._forget(key, value)
+        shard = self._shards[number]
+        for short, value in [item for item in shard.items() if item[1] & _STAMP_BITS < oldest]:
+            heard = max(value & _STAMP_BITS, self._confirmed)
+            if heard + _timeout(_body(value)) * _TICKS < tick:
+                self._remove(shard, short)
                 self.expired += 1
-                if self._journal.on:
-                    self._journal.remove(key)
-        stamps = [value[-_STAMP:] for value in shard.values()]
-        self._oldest[number] = int.from_bytes(min(stamps), "big") if stamps else self._tick
+        self._oldest[number] = min((value & _STAMP_BITS for value in shard.values()), default=self._tick)
+
+    def _remove(self, shard: dict[bytes, int], short: bytes) -> None:
+        key, value = _whole(short), shard.pop(short)
+        self._forget(key, _body(value), value & _STAMP_BITS)
+        if self._journal.on:
+            self._journal.remove(key)
+
+
+def _whole(short: bytes) -> bytes:
+    """Return the key, with its zone."""
+    return _NO_ZONE + short if len(short) in _SHORT else short
+
+
+def _body(value: int) -> bytes:
+    # Only the kind 0 begins with a zero, which an integer does not show, and all its bodies are the shortest.
+    return value.to_bytes(max((value.bit_length() + 7) >> 3, _LEAST), "big")[:-_STAMP]
 
 
 def _timeout(body: bytes) -> int:

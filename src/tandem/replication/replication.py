@@ -69,7 +69,9 @@ from tandem.replication.reunion import (
     TELL_ALL,
     Exchange,
 )
+from tandem.replication.surplus import Surplus
 from tandem.replication.survey import Survey
+from tandem.scheduling import give_back
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,7 +81,6 @@ if TYPE_CHECKING:
     from tandem.channel.channel import Channel
     from tandem.channel.incoming import Store
     from tandem.channel.stream import Source
-    from tandem.conntrack.record import Record
     from tandem.gate.link import GateLink
     from tandem.replication.ownership import Action
 
@@ -129,7 +130,7 @@ class Replication:
         self._restorer = Restorer()
         ports = (self._restorer.port,)
         self._kernel = KernelTable(
-            loop, log, self._own, self._rules, ports, settings.receive_buffer, self._push
+            loop, log, self._own, self._rules, ports, settings.receive_buffer, channel.push
         )
         self._mirror = Mirror(loop, self._restorer, self._journal, self._ownership.tables, Survey(loop))
         self._tell_restored = restored
@@ -137,6 +138,7 @@ class Replication:
         self._exchange = Exchange()
         self._reunited = reunited
         self._health = Health(settings.stale_lag_ms * MILLISECOND, settings.stale_loss)
+        self._surplus = Surplus()
         self._received = self._rate = 0  # events: in all at the last `work`, and in the second before
         self._gate: GateLink | None = self._make_gate()
 
@@ -292,9 +294,6 @@ class Replication:
 
         self._obey(self._ownership.merge(merged, last, self._loop.now()))
 
-    def _push(self, records: list[Record]) -> None:
-        self._channel.push(records)
-
     # Restore
 
     def restore(self, group: str, handed_over: bool) -> None:
@@ -420,8 +419,11 @@ class Replication:
     # Every second
 
     def _work(self, now: int) -> None:
-        for cache in self._caches():
+        caches = self._caches()
+        for cache in caches:
             cache.work(now)
+        if self._surplus.due(sum(map(len, caches)), now):
+            give_back()
         self._check_rules()
         self._kernel.work(now)
         self._obey(self._ownership.second(now))
