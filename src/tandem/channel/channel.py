@@ -189,9 +189,12 @@ class Channel:
         """
         self.position += len(records)
         now = self.loop.now()
-        for connection in self._sessions():
-            connection.take(connection.session.push(records, self.position, now, urgent))
-            connection.service(now)
+        for link in self.links.values():
+            connection = link.current
+            if connection is not None and (session := connection.session).replicates:
+                if events := session.push(records, self.position, now, urgent):
+                    connection.take(events)
+                connection.service(now)
         return self.position
 
     def hand_over(self) -> None:

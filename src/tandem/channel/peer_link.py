@@ -278,6 +278,7 @@ class Connection:
         self._unsent = memoryview(b"")  # what the socket did not take; it is then blocked
         self._ended = False
         self._key = "conntrack_sync", id(self)
+        self._slack = link.settings.heartbeat // SLACK
         self.session = Session(
             initiator,
             link.settings,
@@ -322,20 +323,19 @@ class Connection:
         if self._ended:
             return
         session = self.session
-        soonest = now
-        if not self._unsent and (due := session.output_at) is not None and due <= now:
-            data = session.data_to_send(now)
-            if data:
+        # While the socket is blocked, being writable is what counts.
+        due = None if self._unsent else session.output_at
+        if due is not None and due <= now:
+            soonest = now
+            if data := session.data_to_send(now):
                 self._send(memoryview(data))
             else:
-                soonest = now + NOTHING
-        when, slack = session.next_deadline(), self._link.settings.heartbeat // SLACK
-        # While the socket is blocked, being writable is what counts. Output that is due once more waits for
-        # the next turn of the loop.
-        if not self._unsent and (due := session.output_at) is not None:
-            due = max(due, soonest)
-            if when is None or due < when:
-                when, slack = due, 0
+                soonest += NOTHING
+            if (due := None if self._unsent else session.output_at) is not None:
+                due = max(due, soonest)  # output that is due once more waits for the next turn of the loop
+        when, slack = session.next_deadline(), self._slack
+        if due is not None and (when is None or due < when):
+            when, slack = due, 0
         self._loop.call_at(self._key, when, self._timer, slack)
 
     def hurry(self) -> None:
@@ -357,7 +357,8 @@ class Connection:
         except OSError as error:
             self._broken(error)
             return
-        self.take(self.session.receive_data(data, now) if data else self.session.receive_eof())
+        if events := self.session.receive_data(data, now) if data else self.session.receive_eof():
+            self.take(events)
         self.service(now)
 
     def _writable(self) -> None:

@@ -92,7 +92,7 @@ from tandem.channel.incoming import Incoming, NoTable
 from tandem.channel.lag import Lag
 from tandem.channel.stream import Outgoing
 from tandem.channel.topics import Outbox, unpack_message
-from tandem.core.timers import MILLISECOND, SECOND, earliest
+from tandem.core.timers import MILLISECOND, SECOND
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the resident daemon does not import typing
@@ -115,6 +115,7 @@ GOODBYES = ("stopped", "duplicate", "malformed", "unexpected", "stalled", "recon
 RESYNCS = ("basis", "digest", "asked")
 
 HELLO, PROOF, READY, OPENED, CLOSED = State
+_IN_SESSION = ACCEPTS[OPENED]
 _UNPROVED_MAX = HELLO_MAX + HEAD.size + MAC_SIZE  # bytes from a peer that has proved nothing
 
 _WRAP = 0xFFFFFFFF
@@ -238,7 +239,7 @@ class Session:
             self._output_at = max(now, self._sent_at + BATCH_DELAY)
         if urgent or outgoing.queued >= BATCH_BYTES:
             self._output_at = now
-        if not self.lag.measures and outgoing.in_step:
+        if was:
             self.lag.pushed(position, now)
         return []
 
@@ -297,6 +298,8 @@ class Session:
                 if events and isinstance(events[-1], Opened):
                     self._need = 0  # the caller may not want it
                     break
+                if start == len(data):
+                    return events
         except ProtocolError as error:
             # Whoever can make MACs is our peer and is told; nobody else is.
             tell = error.reason in GOODBYES
@@ -315,10 +318,10 @@ class Session:
         parts = [self._raw]
         self._raw = b""
         if (seal := self._seal) is not None:
-            parts += [seal.make(*frame) for frame in self._control]
-            self._control.clear()
+            frames, self._control = self._control, []
             if self.state is OPENED:
-                parts += [seal.make(*frame) for frame in self._frames(limit, now)]
+                frames += self._frames(limit, now)
+            parts += [seal.make(*frame) for frame in frames]
             self.frames_out = seal.sequence
         data = b"".join(parts)
         self.bytes_out += len(data)
@@ -335,7 +338,12 @@ class Session:
             return None
         if self._beat or self.outbox:
             return 0
-        return earliest(self._ack_at, self._output_at, self.outgoing.deadline())
+        outgoing = self.outgoing
+        due = outgoing.deadline() if outgoing.on or outgoing.wanted else None
+        for one in (self._ack_at, self._output_at):  # not `earliest`: this runs for every segment
+            if one is not None and (due is None or one < due):
+                due = one
+        return due
 
     def next_deadline(self) -> int | None:
         """When `handle_timer` must be called; None: never."""
@@ -343,8 +351,10 @@ class Session:
             return None
         if self.state is not OPENED:
             return self._started + HANDSHAKE_TIMEOUT
-        stalled = None if self._probe is None else self._probe[1] + self._settings.stall_timeout
-        return earliest(self._heartbeat_at, self._dead_at, stalled)
+        due = min(self._heartbeat_at, self._dead_at)
+        if self._probe is not None:
+            due = min(due, self._probe[1] + self._settings.stall_timeout)
+        return due
 
     def handle_timer(self, now: int) -> list[Event]:
         """Do what is due."""
@@ -410,7 +420,8 @@ class Session:
             self._need = HEAD.size
             return 0
         length, kind, flags = HEAD.unpack_from(data, start)
-        if length > LARGEST[self.state]:
+        opened = self.state is OPENED
+        if not opened and length > LARGEST[self.state]:
             raise ProtocolError("frame_size", f"a frame of {length} bytes in state {self.state}")
         size: int = HEAD.size + length + MAC_SIZE
         if left < size:
@@ -423,7 +434,7 @@ class Session:
             raise ProtocolError("mac", "a frame was changed, lost or repeated on the way")
         self.frames_in += 1
         self.heard = now
-        if kind not in ACCEPTS[self.state]:
+        if kind not in (_IN_SESSION if opened else ACCEPTS[self.state]):
             raise ProtocolError("unexpected", f"a frame of type {kind} in state {self.state}")
         self._handle(kind, flags, view[start + HEAD.size : start + HEAD.size + length], now, events)
         return size

@@ -107,7 +107,7 @@ class KernelTable:
         rules: Filter,
         ignore_ports: tuple[int, ...],
         receive_buffer: int,
-        push: Callable[[list[Record]], None],
+        push: Callable[[list[Record]], object],
     ) -> None:
         self.unreadable = 0  # messages of the kernel that are no record
         self._loop = loop
@@ -129,7 +129,7 @@ class KernelTable:
         self._touched: set[bytes] = set()  # keys that events have named since a piece was last read
         self._undumped = False
         self._dumped: Callable[[], None] | None = None
-        self._expected = 0  # expectations that were seen since all were looked through
+        self._expected = 0  # expectations that had been parsed when all were last looked through
         self._expected_at = 0  # when all were looked through
         self._unsettled: dict[bytes, None] = {}  # keys of flows whose end no event says
         self._unsettled_at = 0  # when they were asked for
@@ -190,8 +190,10 @@ class KernelTable:
 
     def read(self) -> None:
         """Read some events, apply them to our own table and push them."""
+        expectations = self._parser.expectations
         records = self._parse(self.events.read(EVENTS_A_TURN))
-        records += self._masters(records)
+        if self._parser.expectations != expectations:
+            records += self._masters(records)
         if records:
             self._take_in(records)
             self._push(records)
@@ -230,7 +232,7 @@ class KernelTable:
             self._ask_unsettled(now)
             self._look_for_offloaded(now)
         due = now - self._expected_at >= EXPECTATIONS_AGAIN
-        if due and self._expected and self._dump is None:
+        if due and self._parser.expectations != self._expected and self._dump is None:
             self._open_dump(expectations=True)
 
     def _fetch_lacking(self, now: int) -> None:
@@ -278,12 +280,8 @@ class KernelTable:
         self._own.cache.apply_all(records, self._loop.now())
         if self._rules.settled:
             self._watch_unsettled(records)
-        self._count_expected(records)
         if self._dump is not None:
             self._touched.update(key for _, key, _ in records)
-
-    def _count_expected(self, records: list[Record]) -> None:
-        self._expected += sum(body[:1] == EXPECTATION_KIND for _, _, body in records)
 
     def _parse(self, messages: Iterable[bytes]) -> list[Record]:
         parse = self._parser.parse
@@ -323,7 +321,7 @@ class KernelTable:
             return False
         self._expectations_next = not expectations and not status
         if expectations:
-            self._expected, self._expected_at = 0, self._loop.now()
+            self._expected, self._expected_at = self._parser.expectations, self._loop.now()
         self._touched.clear()
         self._loop.add_reader(self._dump.fileno(), self._read_dump)
         return True
@@ -342,7 +340,6 @@ class KernelTable:
         own = self._own.cache
         news = [record for record in records if _is_news(own.get(record[1]), record[2])]
         own.apply_all(records, self._loop.now())
-        self._count_expected(records)
         if self._rules.settled:
             self._watch_unsettled(records)
         if news:

@@ -98,6 +98,7 @@ class Parser:
     def __init__(self) -> None:
         self._shapes: dict[int, tuple[_Shape, ...]] = {}  # by length
         self._count = 0
+        self.expectations = 0  # messages about them, so far
 
     def parse(self, message: bytes) -> Record | None:
         """Return the record in one complete message about a flow or an expectation, or None; never raise."""
@@ -106,6 +107,7 @@ class Parser:
             if number & mask == expected:
                 return decode(message)
         if len(message) > 8 and message[_SUBSYSTEM_AT] == SUBSYS_CTNETLINK_EXP:
+            self.expectations += 1
             return parse_expectation(message)
         record = parse(message)
         if record is not None and self._count < SHAPES:

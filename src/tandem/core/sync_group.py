@@ -202,7 +202,7 @@ class SyncGroup:
         return actions
 
     def _handle(self, event: Event, now: int) -> list[Action]:
-        actions = self.wake_up(now)
+        actions = self.wake_up(now) if self.role is Role.ACTIVE else []
         actions += self._take_in(event, now)
         # These events come all the time, and touch no rule outside `_take_in`.
         if type(event) is AdvertReceived or (type(event) is Tick and self.role is Role.ACTIVE):
@@ -239,6 +239,8 @@ class SyncGroup:
                     self._deceived_at = now
                 if member.receive(advert, source, now) and not self._earlier_member_wins(member, now):
                     return self._yield(source, now)
+                if self.role is not Role.ACTIVE:
+                    return []
                 # A peer that is in step was active before only if its connections had come here.
                 before = self.reunion.followed or not self._partner.known
                 if advert.priority and before and member.must_give_way(now):
