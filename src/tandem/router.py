@@ -175,7 +175,7 @@ class Router:
         try:
             while events:
                 actions = group.handle(events.pop(0), self._loop.now())
-                failures = self._executor.execute(actions)
+                failures = self._executor.execute(actions) if actions else []
                 for failure in failures:
                     self._log_failure(failure)
                 events += failures[:1]  # one reason is enough to give up

@@ -6,7 +6,8 @@
     tcp    a connection of ten packets: one request, one answer
 
 CPU is what the replicating daemons use for a flow, beyond what they use in the same time without one. tandemd
-replicates the same as conntrackd (`sync_after 0`), and then only what its defaults ask for.
+replicates the same as conntrackd (`sync_after 0`), and then only what its defaults ask for. At rest all of a
+router's daemons count: keepalived as well, which conntrackd needs.
 The age is that of the oldest flow that the backup lacks at a random moment, see lag.py.
 """
 
@@ -23,14 +24,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from tests.bench.lag import held_at
-from tests.bench.replication import Figures, daemon, known, started
+from tests.bench.replication import ADVERT_S, Figures, daemon, known, started
 from tests.lab import FAR, Host, Router, SeedLab, Tandem
 from tests.lab.process import cost
 
 RATES = 20, 100, 300, 1000
 SECONDS = 5.0
-FLOWS_MIN = 200
-IDLE_S = 5.0
+FLOWS_MIN = 400
+REST_S = 10.0
+DEFAULTS = {"heartbeat": "1", "digest_interval": "10"}  # the tests of the lab have shorter ones
 PAUSE_S = 0.011  # between two looks at the backup
 PORT, SILENT_PORT = 7, 10_000  # what answers, and what does not
 LINGER_S = 0.2  # how long the client keeps a socket
@@ -39,12 +41,17 @@ LINGER_S = 0.2  # how long the client keeps a socket
 def everyday(kind: str) -> Figures:
     """CPU a flow of both routers, and the backup's age."""
     figures: Figures = {}
-    plans = [("all", {}), ("defaults", {"sync_after": "2"})] if kind == Tandem.name else [("all", {})]
+    plans = [("all", DEFAULTS)]
+    if kind == Tandem.name:
+        plans.append(("defaults", DEFAULTS | {"sync_after": "2"}))
     for plan, options in plans:
         with SeedLab(daemon(kind, **options), tag="bench") as lab:
             active, backup = started(lab, kind)
+            time.sleep(5)  # what a backup looks through once
+            if plan == "all":
+                figures |= _at_rest(active, backup)
             with _served(lab.server):
-                idle = _used([active, backup], lambda: time.sleep(IDLE_S))
+                idle = _used([active, backup], lambda: time.sleep(REST_S))
                 for what in ("udp", "dns", "tcp"):
                     for rate in RATES:
                         label = f"{what}, {rate} flows/s, {plan}"
@@ -53,6 +60,20 @@ def everyday(kind: str) -> Figures:
                     for rate in RATES:
                         figures |= _age(f"udp, {rate} flows/s", rate, lab.client, backup, kind)
     return figures
+
+
+def _at_rest(active: Router, backup: Router) -> Figures:
+    def used(router: Router) -> float:
+        return sum(cost(process.pid).cpu_s for process in router.processes)
+
+    before = [used(router) for router in (active, backup)]
+    time.sleep(REST_S)
+    return {
+        f"at rest, adverts {1000 * ADVERT_S:g} ms: {side}: CPU, % of a core": 100
+        * (used(router) - had)
+        / REST_S
+        for side, router, had in zip(("active", "backup"), (active, backup), before, strict=True)
+    }
 
 
 def _used(routers: list[Router], work: Callable[[], object]) -> list[float]:

@@ -186,10 +186,8 @@ class SyncGroup:
 
     def next_deadline(self) -> int | None:
         """When `handle(Tick())` has something to do."""
-        own = earliest(
-            self._start_at, self.promotion.deadline, self.reunion.deadline, self.fault_state.next_deadline()
-        )
-        return earliest(own, *[member.next_deadline() for member in self.members])
+        own = self._start_at, self.promotion.deadline, self.reunion.deadline, self.fault_state.next_deadline()
+        return earliest(*own, *[member.next_deadline() for member in self.members])
 
     # Input
 
@@ -429,8 +427,9 @@ class SyncGroup:
         """Begin to restore when an advert is overdue; stop when the active speaks again."""
         if not self.restores:
             return []
-        suspects = self.role is Role.BACKUP and any(member.suspects for member in self.members)
-        if suspects == self._speculating or self.role is Role.ACTIVE:
+        role = self.role
+        suspects = role is Role.BACKUP and any(member.suspects for member in self.members)
+        if suspects == self._speculating or role is Role.ACTIVE:
             return []
         self._speculating = suspects
         return [Speculate(self.settings.name) if suspects else Calm(self.settings.name)]
