@@ -10,7 +10,7 @@ module, which also enforces `frozen`: here `frozen` only makes objects hashable.
 from __future__ import annotations
 
 import sys
-from operator import attrgetter
+from operator import attrgetter, is_
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -132,7 +132,8 @@ def _undocumented(code: CodeType) -> CodeType:
 
     A module's or function's docstring is its first constant; a class's is the first text after its name.
     """
-    constants = [_undocumented(one) if isinstance(one, type(code)) else one for one in code.co_consts]
+    kind, known = type(code), code.co_consts
+    constants = [_undocumented(one) if type(one) is kind else one for one in known]
     flags, place = code.co_flags, 0
     if flags & _FUNCTION:
         documented = not code.co_name.startswith("<")  # comprehensions have no docstring
@@ -146,6 +147,8 @@ def _undocumented(code: CodeType) -> CodeType:
             documented = documented and place > 0
     if documented and constants and isinstance(constants[place], str):
         constants[place] = None
+    elif flags == code.co_flags and all(map(is_, constants, known)):
+        return code  # most functions of a package have none, and a copy takes as long as to read the file
     return code.replace(co_consts=tuple(constants), co_flags=flags)
 
 
