@@ -32,13 +32,18 @@ ARGS  ?=
 ON_BOTH_CORES := tests/unit tests/property
 IN_NAMESPACES := tests $(ON_BOTH_CORES:%=--ignore=%)
 
-.PHONY: help demo test coverage test-pythons qemu qemu-full qemu-shell qemu-figures qemu-pin lint generated diagrams bench build ipk apk feed-key feed release clean
+# A browser for LuCI's pages, and what npm has for it.
+LUCI_PACKAGES := chromium fonts-dejavu-core nodejs npm
+LUCI := tests/luci/node_modules
+
+.PHONY: help demo test coverage test-pythons qemu qemu-full qemu-shell qemu-figures qemu-pin lint luci luci-shots generated diagrams bench build ipk apk feed-key feed release clean
 help:
 	@echo 'make demo    two routers, one gateway, one of them dies (ARGS="--advert 0.1")'
 	@echo 'make test    all tests (TESTS=tests/unit ARGS="-k name -x")'
 	@echo 'make coverage  what of src the unit and property tests run (TESTS=tests/unit)'
 	@echo 'make test-pythons  the unit tests under each Python that OpenWrt has had since 22.03'
-	@echo 'make lint    ruff, mypy'
+	@echo 'make lint    ruff, mypy, eslint'
+	@echo "make luci    LuCI's pages in a browser (make luci-shots: pictures of each in build/luci)"
 	@echo 'make generated  the files that are made from tables in the code: docs (make diagrams), completion, ACLs'
 	@echo 'make bench   tandemd beside keepalived (ARGS="--runs 20 --only power")'
 	@echo 'make qemu    the same in virtual machines (ARCH=aarch64, armv7, s390x; qemu-full, qemu-shell: qemu/README.md)'
@@ -53,6 +58,7 @@ demo: $(VENV)/.demo
 	@$(BIN)/python -m tests.demo $(ARGS)
 
 test: $(VENV)/.test
+	-@$(MAKE) --no-print-directory $(LUCI)/.installed
 	@tests/tools/debian-install $(TEST_PACKAGES)
 	-@tests/tools/debian-install $(QEMU_PACKAGES)
 ifeq ($(TESTS),tests)
@@ -89,8 +95,19 @@ qemu-shell qemu-figures qemu-pin: $(VENV)/.test
 	@$(BIN)/python -m qemu $(subst qemu-,,$@) --arch $(ARCH) $(ARGS)
 
 lint: $(VENV)/.test
+	@$(MAKE) --no-print-directory $(LUCI)/.installed
+	$(LUCI)/.bin/eslint --no-config-lookup -c tests/luci/eslint.config.mjs openwrt-feed/luci-app-tandem/htdocs tests/luci
 	$(BIN)/ruff check --config src/pyproject.toml src tests openwrt-feed qemu
 	cd src && ../$(BIN)/mypy tandem
+
+luci luci-shots: $(VENV)/.test $(LUCI)/.installed
+	TANDEM_SHOTS=$(if $(filter luci-shots,$@),1) $(BIN)/python -m pytest tests/luci $(ARGS)
+
+# Downloads nothing but the packages of package-lock.json.
+$(LUCI)/.installed: tests/luci/package-lock.json
+	@tests/tools/debian-install $(if $(shell command -v npm),$(filter-out nodejs npm,$(LUCI_PACKAGES)),$(LUCI_PACKAGES))
+	@cd tests/luci && npm ci --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
 
 generated diagrams: $(VENV)/.test
 	$(BIN)/python -m tests.tools.generate
@@ -108,7 +125,7 @@ FEED := $(CURDIR)/openwrt-feed
 FEED_KEYS ?= $(HOME)/.config/tandem-feed
 IPK_DIR ?= build/ipk
 APK_DIR ?= build/apk
-PACKAGE_SOURCES ?= tandem python-scapy
+PACKAGE_SOURCES ?= tandem luci-app-tandem python-scapy
 
 # $(1): ipk or apk, $(2): the directory to fill, $(3): the version of the routers' Python.
 define make-packages

@@ -7,6 +7,7 @@ import json
 import subprocess
 from pathlib import Path
 
+from tandem.control.command_table import TABLE
 from tandem.control.requests import METHODS
 from tests.lab.router import ROOT as CHECKOUT
 from tests.openwrt_pieces import OVERLAY, ROOT, UBUSD, needs
@@ -55,6 +56,8 @@ def test_every_method_is_in_exactly_one_file() -> None:
     methods = [status["read"], operate["write"], configure["write"]]
     every = [method for part in methods for method in part["ubus"]["tandem"]]
     assert sorted(every) == sorted(METHODS)
+    plugin = [method for part in methods for method in part["ubus"]["tandem.commands"]]
+    assert sorted(plugin) == sorted(c.method for c in TABLE if c.plugin is not None)
     assert set(status["read"]["ubus"]["tandem"]) == READING
 
 

@@ -28,6 +28,7 @@ def texts() -> dict[str, str]:
     return {
         "src/tandem/control/requests.py": _requests(),
         **{f"files/usr/share/rpcd/acl.d/{name}.json": text for name, text in _acl()},
+        "files/usr/libexec/rpcd/tandem.commands": _plugin(),
         "files/usr/share/bash-completion/completions/tandem": _bash(),
         "docs/commands.md": _page(),
     }
@@ -37,10 +38,6 @@ def links() -> dict[str, str]:
     """Path and target of each link: a directory in PATH whose names ash completes."""
     names = [command.name for command in SHOWN if " " not in command.name]
     return {f"{LINKS}/tandem-{name}": "../../../bin/tandem" for name in names}
-
-
-def _request(command: Command) -> str:
-    return command.name.replace(" ", "_")
 
 
 def _requests() -> str:
@@ -58,8 +55,8 @@ def _requests() -> str:
     for command in TABLE:
         if command.request is not None:
             names = ", ".join(json.dumps(name) for name in command.request)
-            lines.append(f'    "{_request(command)}": ({names}{"," if len(command.request) == 1 else ""}),')
-    methods = ", ".join(f'"{_request(command)}"' for command in TABLE if command.access)
+            lines.append(f'    "{command.method}": ({names}{"," if len(command.request) == 1 else ""}),')
+    methods = ", ".join(f'"{c.method}"' for c in TABLE if c.access and c.plugin is None)
     lines += [
         "}",
         "# The requests that are methods of the object `tandem` on ubus.",
@@ -71,13 +68,45 @@ def _requests() -> str:
 def _acl() -> Iterator[tuple[str, str]]:
     """A file for each group, so that an installed package may bring another one."""
     for access in dict.fromkeys(command.access for command in TABLE if command.access):
-        rights: dict[str, object] = {"ubus": {"tandem": [_request(c) for c in TABLE if c.access == access]}}
+        commands = [command for command in TABLE if command.access == access]
+        rights: dict[str, object] = {
+            "ubus": {
+                "tandem": [c.method for c in commands if c.plugin is None],
+                "tandem.commands": [c.method for c in commands if c.plugin is not None],
+            }
+        }
         if access.uci:
             rights["uci"] = {"tandem": list(access.uci)}
         group = {access.group: {"description": access.description, access.kind: rights}}
         text = json.dumps(group, indent="\t")
         flat = re.sub(r"\[[^]]*\]", lambda array: f"[ {' '.join(array[0][1:-1].split())} ]", text)
         yield access.group, flat + "\n"
+
+
+def _plugin() -> str:
+    """The program that rpcd starts: once to learn the methods, and once for each call."""
+    signatures = {command.method: command.plugin for command in TABLE if command.plugin is not None}
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(given)}" for name, given in signatures.items())
+    return f"""\
+#!/bin/sh
+# {MADE}
+case $1 in
+list)
+	cat <<'END'
+{{
+{lines}
+}}
+END
+	;;
+call)
+	exec /usr/bin/python3 -I -c '
+import sys
+sys.path.insert(0, "/usr/lib/tandem")
+from tandem.rpcd.plugin import main
+sys.exit(main(sys.argv[1]))' "$2"
+	;;
+esac
+"""
 
 
 # Completion for bash
@@ -178,8 +207,10 @@ def _section(command: Command) -> Iterator[str]:
         yield "\n".join(["| argument | |", "|---|---|", *rows]) + "\n"
     yield _block(command.examples)
     if command.access:
-        arguments = "".join(f', "{name}": "..."' for name in command.request or ())
-        call = f"ubus call tandem {_request(command)}" + (f" '{{{arguments[2:]}}}'" if arguments else "")
+        names = command.request or () if command.plugin is None else command.plugin
+        arguments = "".join(f', "{name}": "..."' for name in names)
+        where = "tandem" if command.plugin is None else "tandem.commands"
+        call = f"ubus call {where} {command.method}" + (f" '{{{arguments[2:]}}}'" if arguments else "")
         yield f"On ubus: `{call}`, ACL group `{command.access.group}`.\n"
 
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tests.tools import command_files, machines, option_files, status_files
+from tests.tools import command_files, luci_files, machines, option_files, status_files
 
 ROOT = Path(__file__).parents[2]
 
 
 def texts() -> dict[str, str]:
     """Every file that is made, with its text; paths are relative to the checkout."""
-    return command_files.texts() | status_files.texts() | option_files.texts() | machines.texts()
+    makers = (command_files, status_files, option_files, machines, luci_files)
+    return {name: text for maker in makers for name, text in maker.texts().items()}
 
 
 def links() -> dict[str, str]:

@@ -43,8 +43,9 @@ def test_names_are_unique_and_every_entry_is_of_use() -> None:
     names = [command.name for command in TABLE]
     assert len(names) == len(set(names))
     assert all(bool(command.summary) == bool(command.run) for command in TABLE)
-    assert all(command.summary or command.request is not None for command in TABLE)
-    assert all(command.request is not None for command in TABLE if command.access)
+    assert all(c.summary or c.request is not None or c.plugin is not None for c in TABLE)
+    assert all((c.request, c.plugin) != (None, None) for c in TABLE if c.access)
+    assert all(c.access for c in TABLE if c.plugin is not None)
 
 
 def test_the_daemon_does_not_load_the_table() -> None:

@@ -370,7 +370,7 @@ def test_answer_of_another_version(
         assert cli.main(command) == 1
         assert "not understood" in capsys.readouterr().err
     with pytest.raises(ControlError):
-        list(commands._flows("", None, 1))
+        list(commands.flows("", None, 1))
 
 
 @pytest.mark.parametrize("arguments", [["--own", "--peer", "r2"], ["--limit", "0"], ["--nothing"]])

@@ -48,6 +48,7 @@ ARROWS = {
     "upgrade": "core base effects control",
     "doctor": "core base config plan effects channel listen control setup",
     "main": "core base config plan effects channel replication dhcp router control openwrt doctor upgrade",
+    "rpcd": "base config plan control setup doctor",
 }
 # Circles between modules of one room: the second makes the first, or is asked by it when it runs.
 CUTS = {

@@ -78,7 +78,8 @@ class Command:
 
     `name` has a space when the command stands below another one; the request has "_" there. A request
     without a `summary` is for Tandem itself and no command. `summary`, `details` and `examples` are the help;
-    lines have at most 80 columns. Without `access`, the request is no method on ubus.
+    lines have at most 80 columns. Without `access`, the request is no method on ubus. With `plugin`, rpcd
+    answers on ubus, in the object `tandem.commands`, also where no daemon runs.
     """
 
     name: str
@@ -89,3 +90,9 @@ class Command:
     run: str = ""  # "module:function", which gets argparse's namespace and returns the exit status
     request: tuple[str, ...] | None = None  # the request's arguments; None: the daemon has no such request
     access: Access | None = None
+    plugin: Mapping[str, object] | None = None  # the arguments of rpcd's method, with examples of their types
+
+    @property
+    def method(self) -> str:
+        """The name of the request, and of the method on ubus."""
+        return self.name.replace(" ", "_")

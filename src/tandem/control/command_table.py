@@ -63,6 +63,15 @@ _GROUP = arg(
     completes="group",
 )
 _FORCE = switch("--force", "also when nobody would take over")
+_ANSWERS = {
+    "networks": [],  # NAME=ADDRESS,...
+    "peer": "",
+    "sync": True,
+    "track": True,
+    "vrid": 0,
+    "advert_int": "",
+    "force": True,
+}
 _RUNNING_CONFIG = arg(
     "-c", "--config", metavar="FILE", help="configuration (default: the running daemon's)", completes="files"
 )
@@ -219,6 +228,8 @@ is printed, each below a line that begins with "#".""",
         ),
         run=_COMMANDS + "conntrack_list",
         request=("peer", "cursor"),
+        access=SEE,
+        plugin={"peer": "", "search": "", "limit": 0},
     ),
     Command("examine", request=("listen",)),
     Command(
@@ -287,6 +298,8 @@ Needs no daemon and changes nothing.""",
             ),
         ),
         run=_COMMANDS + "check",
+        access=CONFIGURE,
+        plugin={"text": ""},
     ),
     Command(
         "options",
@@ -303,6 +316,8 @@ all its options, and without a name the names of all. Needs no daemon.""",
             _JSON,
         ),
         run="tandem.control.options_command:run",
+        access=SEE,
+        plugin={},
     ),
     Command(
         "import",
@@ -455,6 +470,11 @@ from the command line, which every user of a machine can see.""",
         ),
         run="tandem.setup.steps:run",
     ),
+    # The same in the browser: what the router knows, a draft, and then the files.
+    Command("setup networks", access=CONFIGURE, plugin={}),
+    Command("setup draft", access=CONFIGURE, plugin=_ANSWERS),
+    Command("setup write", access=CONFIGURE, plugin=_ANSWERS),
+    Command("setup join", access=CONFIGURE, plugin={"token": "", "write": True, "force": True}),
     Command(
         "doctor",
         "look for what would break a takeover",
@@ -480,7 +500,10 @@ The exit status is 1 if something is wrong.""",
             arg("--facts", metavar="FILE", help=argparse.SUPPRESS),  # for the other router's doctor
         ),
         run="tandem.doctor.command:run",
+        access=OPERATE,
+        plugin={"start": True},
     ),
+    Command("log", access=SEE, plugin={"lines": 0}),
     Command(
         "dhcp",
         "keep DHCP silent before the daemon starts, or let it go",

@@ -129,7 +129,7 @@ def conntrack_list(arguments: argparse.Namespace) -> int:
     left = sys.maxsize if arguments.limit is None else arguments.limit
     for peer in tables:
         heading = not arguments.json and len(tables) > 1
-        for number, flow in enumerate(_flows(arguments.control, peer, left)):
+        for number, flow in enumerate(flows(arguments.control, peer, left)):
             if heading and not number:
                 print("# own" if peer is None else f"# held for {printable(peer)}")
             print(json.dumps({"peer": peer} | flow) if arguments.json else printable(line(flow)))
@@ -137,7 +137,7 @@ def conntrack_list(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def _flows(control: str, peer: str | None, limit: int) -> Iterator[dict[str, Any]]:
+def flows(control: str, peer: str | None, limit: int) -> Iterator[dict[str, Any]]:
     """Yield at most `limit` flows; several requests get them in parts."""
     from tandem.control.flows import decode
 

@@ -33,7 +33,7 @@ SHELL_LINE = 512  # characters of a line that OpenWrt's shell accepts
 def run(arguments: argparse.Namespace) -> int:
     """Set this router up, as the first or the second one."""
     try:
-        networks = _networks(arguments.network_config)
+        networks = known_networks(arguments.network_config)
         if not (arguments.force or arguments.dry_run) and (reason := files.in_use(arguments.config)):
             raise SetupError(reason)
         return _join(arguments, networks) if arguments.join else _invite(arguments, networks)
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         return FAILED
 
 
-def _networks(path: str) -> Networks:
+def known_networks(path: str) -> Networks:
     with open(path, encoding="utf-8", errors="replace") as file:
         return read_networks(file.read(), path)
 
@@ -68,14 +68,14 @@ def _invite(arguments: argparse.Namespace, networks: Networks) -> int:
         setup = interview(dialogue, networks, setup, sync=not arguments.no_sync, look=look)
     elif look and (sentences := [line for one in setup.shared for line in taken(one.network, one.addresses)]):
         raise SetupError(*sentences)
-    setup = _with_dhcp(setup, arguments.dhcp_config)
+    setup = with_dhcp(setup, arguments.dhcp_config)
     names = () if arguments.no_track else uplinks(setup.shared, networks)
     if names and (not asked or ask_to_track(dialogue, names)):
         setup = replace(setup, uplinks=names)
     if look:
         if asked:
             dialogue.say("Listening for other virtual routers...")
-        setup = _with_free_id(setup, arguments.vrid)
+        setup = with_free_id(setup, arguments.vrid)
     secret = files.new_secret() if setup.peer else ""
     text = files.verify(setup, secret)
     if arguments.dry_run:
@@ -127,9 +127,9 @@ def _given(arguments: argparse.Namespace, networks: Networks) -> Setup:
     )
 
 
-def _with_dhcp(setup: Setup, path: str) -> Setup:
+def with_dhcp(setup: Setup, path: str) -> Setup:
     """Let the active router give leases and advertise itself to IPv6 hosts where this router does so now."""
-    served, advertised = _served(path)
+    served, advertised = dhcp_here(path)
     shared = (
         replace(one, dhcp=one.network.name in served, ra=one.network.name in advertised and has_ipv6(one))
         if not one.network.gateway
@@ -139,7 +139,7 @@ def _with_dhcp(setup: Setup, path: str) -> Setup:
     return replace(setup, shared=tuple(shared))
 
 
-def _served(path: str) -> tuple[frozenset[str], frozenset[str]]:
+def dhcp_here(path: str) -> tuple[frozenset[str], frozenset[str]]:
     """Return the networks in which this router gives IPv4 leases, and those in which it advertises itself."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
@@ -158,7 +158,7 @@ def has_ipv6(one: Shared) -> bool:
         return os.path.exists(IPV6)  # the device is not there yet
 
 
-def _with_free_id(setup: Setup, wanted: int | None) -> Setup:
+def with_free_id(setup: Setup, wanted: int | None) -> Setup:
     """Return the set-up with a virtual router id that nobody uses there. SetupError: `wanted` is in use."""
     used = used_ids(one.network.device for one in setup.shared)
     if wanted in used:
@@ -204,7 +204,7 @@ def _join(arguments: argparse.Namespace, networks: Networks) -> int:
         sys.stdout.write(config)
         return DONE
     _install(arguments, setup, config, invited.secret)
-    served, advertised = _served(arguments.dhcp_config)
+    served, advertised = dhcp_here(arguments.dhcp_config)
     for one in setup.shared:
         name = one.network.name
         for wanted, names, what in (

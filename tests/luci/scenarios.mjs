@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What a person does with Tandem's pages. The order counts: the set-up makes the pair that the others look at.
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { connect } from 'node:net';
+import assert from 'node:assert/strict';
+import { WAIT } from './desk.mjs';
+import { sample } from './samples.mjs';
+
+const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+const PAGES = [ 'overview', 'setup', 'settings', 'doctor', 'connections', 'log' ];
+const FIRST_RENDER_MS = 300, TRANSFERRED = 60000;
+
+const text = (page, selector) => page.locator(selector).allInnerTexts();
+
+async function roles(desk, router, wanted) {
+	const page = await desk.open(router, 'overview');
+	await desk.until(page, (words) => {
+		const seen = Array.from(document.querySelectorAll('.td-router header .td-badge')).map((node) => node.textContent);
+		return JSON.stringify(seen) === JSON.stringify(words);
+	}, wanted, 40000);
+	return page;
+}
+
+// Bytes that a page loads of ours, and how long its first picture takes once its script runs.
+async function weigh(desk, path) {
+	const page = await desk.open('r1', path);
+	const own = await page.evaluate(() => performance.getEntriesByType('resource')
+		.filter((one) => /tandem/.test(one.name)).map((one) => [ one.name, one.decodedBodySize ]));
+	return own.reduce((sum, one) => sum + one[1], 0);
+}
+
+async function violations(page) {
+	await page.evaluate(axe);
+	return page.evaluate(async () => {
+		const found = await window.axe.run('.td', { runOnly: [ 'wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa' ] });
+		return found.violations.map((one) => one.id + ': ' + one.nodes.map((node) => node.html.slice(0, 160) + ' ' + (node.any[0] ? node.any[0].message : '')).join('\n   '));
+	});
+}
+
+export const scenarios = {
+	async 'no pair yet'(desk) {
+		const page = await desk.open('r1', 'overview');
+		await page.getByText('Tandem does not run on this router').first().waitFor(WAIT);
+		await page.getByRole('link', { name: 'Set it up' }).waitFor(WAIT);
+		const first = await desk.open('r1', '/cgi-bin/luci/admin/status/overview');
+		await first.getByText('Tandem does not run on this router').waitFor(WAIT);
+	},
+
+	async 'wizard: errors stand at their fields'(desk) {
+		const page = await desk.open('r1', 'setup');
+		await page.locator('[data-network="lan"]').fill('192.168.9.1');
+		await page.getByRole('button', { name: 'Check' }).first().click();
+		const row = (name) => page.locator('[data-field="' + name + '"] .td-problem');
+		await row('network.lan').getByText('not in the subnet').waitFor(WAIT);
+		await page.locator('[data-network="lan"]').fill('192.168.1.1');
+		await page.locator('#td-f-peer').fill('192.168.1.2');
+		await page.getByRole('button', { name: 'Check' }).first().click();
+		await row('peer').getByText('this router\'s own address').waitFor(WAIT);
+		assert.equal(await row('network.lan').innerText(), '');
+		assert.equal(await page.locator('#td-f-peer').getAttribute('aria-invalid'), 'true');
+		await desk.shot('setup-problem');
+	},
+
+	async 'wizard: two routers become a pair'(desk) {
+		const page = await desk.open('r1', 'setup');
+		assert.equal(await page.locator('[data-network="lan"]').inputValue(), '192.168.1.1');
+		assert.equal(await page.locator('#td-f-peer').inputValue(), '192.168.1.3');
+		await page.getByRole('button', { name: 'Check' }).first().click();
+		await page.getByText('This would be written').waitFor(WAIT);
+		assert.match((await text(page, 'pre')).join(), /config vrrp_instance/);
+		await desk.shot('setup-draft');
+		await page.getByRole('button', { name: 'Write and start' }).click();
+		const token = await page.locator('#td-token').inputValue(WAIT);
+		assert.match(token, /^[\w-]{60,}$/);
+		await page.getByText('Tandem runs here.').waitFor({ timeout: 60000 });
+		await desk.shot('setup-token');
+		const second = await desk.open('r2', 'setup');
+		await second.getByText('The second router: it has the token').click();
+		await second.locator('#td-f-token').fill(token.slice(0, -7));
+		await second.getByRole('button', { name: 'Check' }).last().click();
+		await second.locator('[data-field="token"] .td-problem').getByText('copy the whole line').waitFor(WAIT);
+		await second.locator('#td-f-token').fill(token);
+		await second.getByRole('button', { name: 'Check' }).last().click();
+		await second.getByText('This would be written').waitFor(WAIT);
+		await second.getByRole('button', { name: 'Write and start' }).click();
+		await second.getByText('Tandem runs here.').waitFor({ timeout: 60000 });
+		await roles(desk, 'r1', [ 'Active', 'Ready' ]);
+		await roles(desk, 'r2', [ 'Ready', 'Active' ]);
+	},
+
+	async 'overview: a light picture'(desk) {
+		desk.figures.bytes = await weigh(desk, 'overview');
+		assert.ok(desk.figures.bytes < TRANSFERRED, desk.figures.bytes + ' bytes of our own');
+		const page = await roles(desk, 'r1', [ 'Active', 'Ready' ]);
+		desk.figures.render_ms = await page.evaluate(async () => {
+			const [ api, pair ] = await Promise.all([ L.require('tandem.api'), L.require('tandem.pair') ]);
+			const [ status, conntrack ] = await Promise.all([ api.status(), api.conntrack() ]);
+			const start = performance.now();
+			pair.model(status, conntrack);
+			return performance.now() - start;
+		});
+		const answers = await text(page, '.td-word');
+		assert.deepEqual(answers.slice(1), [ 'yes', 'yes' ]);
+		assert.match((await text(page, '.td-router.td-active .td-pills')).join(), /192\.168\.1\.1/);
+		// Nothing that is equal is made anew, and nothing jumps.
+		const changed = await page.evaluate(() => new Promise((resolve) => {
+			let added = 0;
+			const before = document.querySelector('.td-picture').getBoundingClientRect().height;
+			const watch = new window.MutationObserver((found) => found.forEach((one) => { added += one.addedNodes.length; }));
+			watch.observe(document.querySelector('.td-picture'), { childList: true, subtree: true });
+			setTimeout(() => resolve([ added, document.querySelector('.td-picture').getBoundingClientRect().height - before ]), 3500);
+		}));
+		assert.deepEqual(changed, [ 0, 0 ]);
+	},
+
+	async 'first render'(desk) {
+		await desk.open('r1', 'log'); // LuCI's own modules and the session are there
+		const page = desk.page;
+		await page.addInitScript(() => {
+			new window.MutationObserver((_found, watch) => {
+				if (document.querySelector('.td-picture')) {
+					window.seenAt = performance.now();
+					watch.disconnect();
+				}
+			}).observe(document, { childList: true, subtree: true });
+		});
+		await page.goto(page.url().replace('/log', '/overview'));
+		await page.waitForSelector('.td-picture', WAIT);
+		desk.figures.first_render_ms = Math.round(await page.evaluate(() => {
+			const own = performance.getEntriesByType('resource').filter((one) => /view\/tandem\/overview/.test(one.name))[0];
+			return window.seenAt - own.responseEnd;
+		}));
+		assert.ok(desk.figures.first_render_ms < FIRST_RENDER_MS, desk.figures.first_render_ms + ' ms');
+	},
+
+	async 'the first page says it in a line'(desk) {
+		const page = await desk.open('r1', '/cgi-bin/luci/admin/status/overview');
+		await page.getByText('This router is active, the spare is ready').waitFor(WAIT);
+		await desk.shot('status-include');
+	},
+
+	async 'switch over and back'(desk) {
+		const page = await roles(desk, 'r1', [ 'Active', 'Ready' ]);
+		await page.getByRole('button', { name: 'Switch over' }).click();
+		await page.locator('.modal').getByText('Hands the active role to the other router').waitFor(WAIT);
+		await desk.shot('switch-over');
+		await page.locator('.modal').getByRole('button', { name: 'Switch over' }).click();
+		await page.getByText('The role is handed over.').waitFor(WAIT);
+		await roles(desk, 'r2', [ 'Active', 'Ready' ]);
+		const again = await roles(desk, 'r1', [ 'Ready', 'Active' ]);
+		await again.getByRole('button', { name: 'Resume' }).click();
+		await again.locator('.modal').getByRole('button', { name: 'Resume' }).click();
+		await again.getByText('This router is in service.').waitFor(WAIT);
+		const second = await roles(desk, 'r2', [ 'Active', 'Ready' ]);
+		await second.getByRole('button', { name: 'Switch over' }).focus();
+		await second.keyboard.press('Enter'); // by keyboard alone
+		await second.locator('.modal').getByRole('button', { name: 'Switch over' }).focus();
+		await second.keyboard.press('Enter');
+		await roles(desk, 'r1', [ 'Active', 'Ready' ]);
+	},
+
+	async 'who may only see changes nothing'(desk) {
+		const page = await desk.open('r1', 'overview', { user: 'viewer' });
+		await page.getByText('You may watch here').waitFor(WAIT);
+		assert.equal(await page.locator('.td button').count(), 0);
+		const refused = await page.evaluate(async () => {
+			const api = await L.require('tandem.api');
+			const calls = [ () => api.failover(), () => api.standby(), () => api.doctor(true), () => api.setupNetworks(), () => api.check('') ];
+			return Promise.all(calls.map((call) => call().then((answer) => Object.keys(answer).length ? 'done' : 'nothing', () => 'refused')));
+		});
+		assert.deepEqual(refused, Array(5).fill('refused'));
+	},
+
+	async 'settings: every option is written and read back'(desk) {
+		let page = await desk.open('r1', 'settings');
+		const plan = await page.evaluate(async () => (await (await L.require('tandem.api')).options()).sections);
+		assert.ok(plan.length >= 15);
+		await page.evaluate(() => L.dom.findClassInstance(document.querySelector('.cbi-map')).save(null, true));
+		const untouched = await page.evaluate(async () => (await L.require('uci')).sections('tandem'));
+		const wanted = plan.map((section) => ({ type: section.name, values: Object.fromEntries(section.options.map((row) => [ row.name, sample(row) ])) }));
+		// A new section of each type, with a value in each of its inputs.
+		const shown = await page.evaluate(async (sections) => {
+			const uci = await L.require('uci');
+			const map = L.dom.findClassInstance(document.querySelector('.cbi-map'));
+			for (const section of sections)
+				section.id = uci.add('tandem', section.type, 'all_' + section.type);
+			await map.save(null, true);
+			let inputs = 0;
+			for (const section of sections)
+				for (const [ name, value ] of Object.entries(section.values)) {
+					map.lookupOption(name, section.id)[0].getUIElement(section.id).setValue(value);
+					inputs++;
+				}
+			await map.save(null, true);
+			return inputs;
+		}, wanted);
+		desk.figures.options = shown;
+		page = await desk.open('r1', 'settings');
+		const found = await page.evaluate(async (sections) => {
+			const map = L.dom.findClassInstance(document.querySelector('.cbi-map'));
+			return sections.map((section) => ({ type: section.type, values: Object.fromEntries(Object.keys(section.values).map((name) => [ name, map.lookupOption(name, 'all_' + section.type)[0].formvalue('all_' + section.type) ])) }));
+		}, wanted);
+		assert.deepEqual(found, wanted.map((one) => ({ type: one.type, values: one.values })));
+		// And away again: what was there is as it was.
+		const left = await page.evaluate(async (sections) => {
+			const uci = await L.require('uci');
+			sections.forEach((section) => uci.remove('tandem', 'all_' + section.type));
+			await uci.save();
+			return uci.sections('tandem');
+		}, wanted);
+		const plain = (sections) => sections.map((section) => Object.fromEntries(Object.entries(section).filter(([ name ]) => name !== '.index' && name !== '.name')));
+		assert.deepEqual(plain(left), plain(untouched));
+	},
+
+	async 'settings: refused with the reason at the option'(desk) {
+		const page = await desk.open('r1', 'settings');
+		const set = (name, value) => page.evaluate(async ([ option, wanted ]) => {
+			const uci = await L.require('uci');
+			const id = uci.sections('tandem', 'vrrp_instance')[0]['.name'];
+			L.dom.findClassInstance(document.querySelector('.cbi-map')).lookupOption(option, id)[0].getUIElement(id).setValue(wanted);
+		}, [ name, value ]);
+		await set('virtual_ipaddress', [ '192.168.1.999/24' ]);
+		await page.locator('.cbi-page-actions').getByText('Save & Apply').first().click();
+		await page.getByText('Nothing was applied').waitFor(WAIT);
+		await page.locator('[data-name="virtual_ipaddress"] .td-refused').first().waitFor(WAIT);
+		await desk.shot('settings-refused');
+		await set('virtual_ipaddress', [ '192.168.1.1/24' ]);
+		await set('priority', '120');
+		await page.locator('.cbi-page-actions').getByText('Save & Apply').first().click();
+		await desk.until(page, async () => {
+			const status = await (await L.require('tandem.api')).status();
+			return status.instances && status.instances[0].priority.base === 120;
+		}, null, 60000);
+	},
+
+	async 'doctor'(desk) {
+		const page = await desk.open('r1', 'doctor');
+		await page.getByRole('button', { name: 'Examine both routers' }).click();
+		await page.getByText(/Nothing is wrong|findings?\./).first().waitFor({ timeout: 60000 });
+		await desk.shot('doctor');
+	},
+
+	async 'connections'(desk) {
+		// Three of the desk's, through the pair.
+		const calls = await Promise.all([ 1, 2, 3 ].map(() => new Promise((resolve, reject) => {
+			const call = connect(7, '192.168.0.1', () => resolve(call)).on('error', reject);
+		})));
+		try {
+			const page = await desk.open('r1', 'connections');
+			await page.getByText('they survive').first().waitFor(WAIT);
+			await page.locator('#td-search').fill('192.168.1.50 dport=7');
+			await desk.until(page, () => {
+				document.querySelector('.td form button').click();
+				return document.querySelectorAll('.td tbody tr').length === 3;
+			});
+			assert.match((await text(page, '.td tbody tr')).join(), /tcp\s+192\.168\.1\.50:\d+\s+192\.168\.0\.1:7\s+192\.168\.0\.254:\d+\s+ESTABLISHED/);
+			await page.locator('#td-search').fill('nowhere');
+			await page.getByRole('button', { name: 'Show' }).click();
+			await page.getByText('0 connections').waitFor(WAIT);
+			await page.locator('#td-search').fill('');
+			await page.getByRole('button', { name: 'Show' }).click();
+			await page.getByText(/^[1-9]\d* connections/).waitFor(WAIT);
+			await desk.shot('connections');
+		} finally {
+			calls.forEach((call) => call.destroy());
+		}
+	},
+
+	async 'log'(desk) {
+		const page = await desk.open('r1', 'log');
+		await desk.until(page, () => document.querySelector('.td pre').textContent.includes('tandemd'));
+	},
+
+	async 'nobody is kept out'(desk) {
+		const found = [];
+		for (const dark of [ false, true ])
+			for (const name of PAGES) {
+				const page = await desk.open('r1', name, { dark });
+				await page.locator('.td').getByRole('heading').first().waitFor(WAIT);
+				(await violations(page)).forEach((one) => found.push(name + (dark ? ' (dark) ' : ' ') + one));
+			}
+		assert.deepEqual(found, []);
+	},
+
+	async 'pictures'(desk) {
+		if (!desk.shots)
+			return;
+		for (const dark of [ false, true ])
+			for (const width of [ 1200, 390 ])
+				for (const name of PAGES) {
+					await desk.open('r1', name, { dark, width });
+					await desk.page.waitForTimeout(name === 'overview' ? 2500 : 500);
+					await desk.shot(name + (dark ? '-dark' : '-light') + (width < 500 ? '-phone' : ''));
+				}
+	}
+};
+
+scenarios['wizard: two routers become a pair'].makes = true;

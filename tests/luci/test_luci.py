@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Tandem's pages in LuCI, used by a browser: two tandemd behind them, and the real plugin of rpcd.
+
+In front of them is a small stand-in for LuCI, which serves the views. scenarios.mjs says what a person does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .rig import HERE, ROOT, Pair
+
+SCENARIOS = [
+    line.split("'")[1]
+    for line in (HERE / "scenarios.mjs").read_text().splitlines()
+    if line.startswith("\tasync '")
+]
+SHOTS = ROOT / "build/luci"
+TIMEOUT_S = 420
+
+needs_browser = pytest.mark.skipif(
+    not (HERE / "node_modules/playwright-core").exists() or not Path("/usr/bin/chromium").exists(),
+    reason="no chromium, or no npm packages: `make luci` installs them",
+)
+
+Results = dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def standin() -> Iterator[Results]:
+    """The results of all scenarios with the stand-in for LuCI."""
+    with Pair() as pair:
+        pair.up().accept()
+        pair.serve()
+        yield run(pair, "standin")
+
+
+def run(pair: Pair, backend: str) -> Results:
+    """Run the scenarios at the pair's desk."""
+    shots = str(SHOTS / backend) if os.environ.get("TANDEM_SHOTS") else ""
+    browser = pair.browse(backend, shots, os.environ.get("TANDEM_ONLY", ""))
+    log = pair.directory / "browser.log"
+    with log.open("w") as errors:
+        done = subprocess.run(
+            ["ip", "netns", "exec", pair.desk.namespace, *browser],
+            stdout=subprocess.PIPE, stderr=errors, text=True, timeout=TIMEOUT_S, check=False,
+        )  # fmt: skip
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert found, log.read_text()
+    return {one["name"]: one for one in found}
+
+
+def check(results: Results, scenario: str) -> None:
+    """Fail with what the browser said."""
+    if os.environ.get("TANDEM_ONLY") and scenario not in results:
+        pytest.skip("TANDEM_ONLY")
+    result = results[scenario]
+    print(json.dumps(result["figures"]))
+    assert result["ok"], result["error"]
+
+
+@needs_browser
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_with_a_stand_in_for_luci(standin: Results, scenario: str) -> None:
+    check(standin, scenario)
