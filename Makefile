@@ -36,7 +36,7 @@ IN_NAMESPACES := tests $(ON_BOTH_CORES:%=--ignore=%)
 LUCI_PACKAGES := chromium fonts-dejavu-core nodejs npm
 LUCI := tests/luci/node_modules
 
-.PHONY: help demo test coverage test-pythons qemu qemu-full qemu-shell qemu-figures qemu-pin lint luci luci-shots generated diagrams bench build ipk apk feed-key feed release clean
+.PHONY: help demo test chaos coverage test-pythons qemu qemu-full qemu-shell qemu-figures qemu-pin lint luci luci-shots generated diagrams bench build ipk apk feed-key feed release clean
 help:
 	@echo 'make demo    two routers, one gateway, one of them dies (ARGS="--advert 0.1")'
 	@echo 'make test    all tests (TESTS=tests/unit ARGS="-k name -x")'
@@ -45,6 +45,7 @@ help:
 	@echo 'make lint    ruff, mypy, eslint'
 	@echo "make luci    LuCI's pages in a browser (make luci-shots: pictures of each in build/luci)"
 	@echo 'make generated  the files that are made from tables in the code: docs (make diagrams), completion, ACLs'
+	@echo 'make chaos   a random walk over faults, with audits after each (SEED=1 FAULTS=5000)'
 	@echo 'make bench   tandemd beside keepalived (ARGS="--runs 20 --only power")'
 	@echo 'make qemu    the same in virtual machines (ARCH=aarch64, armv7, s390x; qemu-full, qemu-shell: qemu/README.md)'
 	@echo 'make build   sdist and wheel in build/'
@@ -111,6 +112,11 @@ $(LUCI)/.installed: tests/luci/package-lock.json
 
 generated diagrams: $(VENV)/.test
 	$(BIN)/python -m tests.tools.generate
+
+# A failed walk says its seed, which takes the same steps again.
+chaos: $(VENV)/.test
+	@tests/tools/debian-install $(TEST_PACKAGES)
+	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS))
 
 bench: $(VENV)/.test
 	@tests/tools/debian-install $(DEMO_PACKAGES) keepalived conntrackd

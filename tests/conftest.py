@@ -28,7 +28,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
 # a test starts and ends by SIGINT. A handler becomes the default in a new program.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-_NEEDS_ROOT = ("netns", "interop", "openwrt", "packaging", "luci")
+_NEEDS_ROOT = ("chaos", "netns", "interop", "openwrt", "packaging", "luci")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -180,6 +180,7 @@ def test_up_makes_all_of_it_and_down_removes_all(space: Space) -> None:
     assert addresses["10.7.7.7/32"]["address"] == "10.7.7.8"
     assert not any(entry.get("tentative") for entry in addresses.values())
     assert [name for name, entry in addresses.items() if entry.get("deprecated")] == ["2001:db8::5/128"]
+    assert space.show("-6", "route", "show", "2001:db8::5") == [], "it would outlive the address"
 
     [default] = space.show("-4", "route", "show", "default")
     assert (default["gateway"], default["prefsrc"], default["metric"]) == ("192.168.0.1", "192.168.0.4", 5)

@@ -6,17 +6,13 @@ The routers are updated one after the other, so connections must survive a failo
 
 from __future__ import annotations
 
-import io
-import subprocess
 import sys
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.lab import FAR, Router, SeedLab
-from tests.lab.router import ROOT
+from tests.lab import FAR, Router, SeedLab, release
 
 from .live import (
     BACK,
@@ -32,7 +28,6 @@ from .live import (
     term,
 )
 
-OLD = "edc6352"  # before the channel had `config peer`
 PEER = f"""
 config peer 'old'
 \tlist address '192.168.1.2'
@@ -57,14 +52,10 @@ class Earlier(SyncedTandem):
 
 @pytest.fixture
 def old_tree(tmp_path: Path) -> Path:
-    if subprocess.run(["git", "-C", str(ROOT), "cat-file", "-e", OLD], capture_output=True).returncode:
-        pytest.skip(f"the history of this checkout has no {OLD} (a shallow clone)")
-    archive = ["git", "-C", str(ROOT), "archive", OLD, "src/tandem", "files/usr/sbin"]
-    with tarfile.open(
-        fileobj=io.BytesIO(subprocess.run(archive, capture_output=True, check=True).stdout)
-    ) as tar:
-        tar.extractall(tmp_path)
-    return tmp_path
+    tree = release.unpack(tmp_path)
+    if tree is None:
+        pytest.skip(f"the history of this checkout has no {release.OLD} (a shallow clone)")
+    return tree
 
 
 def test_connections_survive_between_releases(open_lab: Callable[[SeedLab], SeedLab], old_tree: Path) -> None:

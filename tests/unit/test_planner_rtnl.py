@@ -78,7 +78,9 @@ def test_ipv6_lifetimes(
     address = Address("2001:db8::4", prefixlen, 6, preferred_lifetime_s=stated)
     message = decode(rtnl.AddressRequest, rtnl.add_address(address, "v0", lifetime_s), 1)
     assert lifetimes(message) == expected
-    assert message.get_attr("IFA_FLAGS") == 0x02  # IFA_F_NODAD
+    assert message.get_attr("IFA_FLAGS") == (
+        0x202 if prefixlen == 128 else 0x02
+    )  # IFA_F_NODAD, NOPREFIXROUTE
     assert message["family"] == 10
 
 

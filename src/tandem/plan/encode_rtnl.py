@@ -57,7 +57,7 @@ _FR_ACT = {"lookup": 1, "goto": 2, "nop": 3, "blackhole": 6, "unreachable": 7, "
 _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK = 0, 253
 _RTNH_F_ONLINK = 4
 _FIB_RULE_INVERT = 2
-_IFA_F_NODAD = 2
+_IFA_F_NODAD, _IFA_F_NOPREFIXROUTE = 2, 0x200
 _IFF_UP = 1
 _IN6_ADDR_GEN_MODE_NONE = 1
 _ADD = NLM_F_REQUEST | NLM_F_CREATE
@@ -109,7 +109,9 @@ def add_address(
     if route_metric is not None:
         attributes.append(("IFA_RT_PRIORITY", route_metric))  # Linux 4.18
     if address.family == 6:
-        attributes.append(("IFA_FLAGS", _IFA_F_NODAD))
+        # The kernel would make a route to a /128 as well, which outlives an address that has a lifetime.
+        single = address.prefixlen == 128
+        attributes.append(("IFA_FLAGS", _IFA_F_NODAD | (_IFA_F_NOPREFIXROUTE if single else 0)))
     else:
         if address.broadcast:
             attributes.append(("IFA_BROADCAST", address.broadcast))

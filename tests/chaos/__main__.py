@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`make chaos SEED=1 FAULTS=500`: walk until an audit fails, or so many faults have come."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.chaos.run import Failed, running
+from tests.lab import release
+
+
+def main() -> int:
+    """Run one walk; exit status 1: an audit failed."""
+    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
+    parser.add_argument("--seed", type=int, help="of the walk (default: another one each time)")
+    parser.add_argument("--faults", type=int, default=150, help="how many (default: 150)")
+    arguments = parser.parse_args()
+    seed = random.randrange(1_000_000) if arguments.seed is None else arguments.seed
+    print(f"seed {seed}", flush=True)
+    with tempfile.TemporaryDirectory() as directory:
+        old = release.unpack(Path(directory))
+        with running(seed, old, lambda line: print(line, flush=True)) as run:
+            try:
+                run.go(arguments.faults)
+            except Failed as error:
+                print(f"{error}\n\n{run.logs()}", file=sys.stderr)
+                return 1
+    return 0
+
+
+sys.exit(main())

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The faults of the walk, done to the routers of a lab."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from tests.chaos.walk import PORTS, Step
+from tests.lab import LabError, Router, SeedLab, Tandem, netns
+from tests.lab.clock import LIBRARY, build, preload, set_clock
+from tests.netns.live import FAR6, SyncedTandem, synced, udp_flows
+
+TINY = {"receive_buffer": "16K", "queue_limit": "64K"}
+NEW_OPTIONS = ("sync_after", *TINY)  # that the earlier release does not know
+FLOOD = 3000  # flows; the kernel's table is made too small for them
+YEAR = 365 * 86400
+OFFSETS = (-20 * YEAR, -3600, -1, 0, 1, 3600, 10 * YEAR)  # of the time of day, seconds
+BLOCK = """
+table inet chaos {
+    chain input {
+        type filter hook input priority -10
+        tcp dport 3780 reject with tcp reset
+        tcp sport 3780 reject with tcp reset
+    }
+}
+"""
+
+
+class ChaosTandem(SyncedTandem):
+    """tandemd whose time of day can be set, with the configuration and the release that the walk says."""
+
+    def __init__(self, number: int, release: Path | None = None, tiny: bool = False) -> None:
+        made = synced(number, ipv6=True, **(TINY if tiny else {}))
+        super().__init__(made.instances, number, "")
+        self.text, self.release = made.text, release
+        if release is not None and self.text is not None:
+            lines = self.text.splitlines(keepends=True)
+            self.text = "".join(
+                line for line in lines if not any(f"option {name} " in line for name in NEW_OPTIONS)
+            )
+
+    def prepare(self, router: Router) -> None:
+        super().prepare(router)
+        set_clock(router.file("clock"), 0)
+
+    def commands(self, router: Router) -> list[list[str]]:
+        [argv] = super().commands(router)
+        if self.release is not None:
+            argv = [sys.executable, "-IS", str(self.release / "files/usr/sbin/tandemd"), *argv[3:]]
+        library = router.lab.directory / LIBRARY
+        if library.exists():
+            argv = [*preload(library, router.file("clock")), *argv]
+        return [argv]
+
+
+class ChaosLab(SeedLab):
+    """The seed's lab with networks that can be split, and hosts that repeat lost segments soon."""
+
+    def __init__(self) -> None:
+        super().__init__(ChaosTandem, "chaos")
+        for router in self.routers:
+            router.routes.append(f"{FAR6} via fd00::1")
+        self.split_lan, self.split_wan = self.switch("lan2"), self.switch("wan2")
+
+    def router(self, name: str) -> Router:
+        """Return a router by its name."""
+        return next(one for one in self.routers if one.name == name)
+
+    def up(self) -> ChaosLab:
+        super().up()
+        if shutil.which("gcc"):
+            build(self.directory)
+        for host in (self.client, self.server):
+            with suppress(OSError):  # before Linux 6.15
+                netns.write_sysctls(host.namespace, {"ipv4/tcp_rto_max_ms": 1000})
+        netns.run(["ip", "netns", "exec", self.switch_namespace, "nft", "-f", "-"], stdin=EARS)
+        return self
+
+
+# A deaf router hears no adverts by this cable: (switch's end of the cable) in the set.
+EARS = """
+table bridge chaos {
+    set deaf { type ifname; }
+    chain forward {
+        type filter hook forward priority 0
+        ether type ip ip protocol 112 oifname @deaf drop
+        ether type ip6 ip6 nexthdr 112 oifname @deaf drop
+    }
+}
+"""
+
+
+def possible() -> frozenset[str]:
+    """Return the faults that this machine can't do."""
+    return frozenset() if shutil.which("gcc") else frozenset({"clock"})
+
+
+class Faults:
+    """Does the steps of a walk: a method for each row of its table.
+
+    `seed` chooses details; `release` is the tree of an earlier release.
+    """
+
+    def __init__(self, lab: ChaosLab, seed: int, release: Path | None) -> None:
+        self._lab = lab
+        self._random = random.Random(seed)
+        self._release = release
+        self._cut: list[tuple[str, str]] = []
+        self._split = self._blocked = False
+
+    def do(self, step: Step) -> None:
+        """Do one step of the walk."""
+        router = self._lab.router(step.router or "r1")
+        method = getattr(self, step.what.replace(" ", "_"))
+        method(router, step.port) if step.port else method(router)
+
+    def _daemon(self, router: Router, tiny: bool = False, release: Path | None = None) -> ChaosTandem:
+        return ChaosTandem(int(router.name[1:]), release, tiny)
+
+    # The daemon
+
+    def kill(self, router: Router) -> None:
+        router.kill()
+
+    def stop(self, router: Router) -> None:
+        status = router.stop(15)
+        assert status == 0, f"{router.name} ended with {status}"
+
+    def start(self, router: Router) -> None:
+        self._renew(router)
+        router.start()
+
+    def freeze(self, router: Router) -> None:
+        router.freeze()
+
+    def thaw(self, router: Router) -> None:
+        router.thaw()
+
+    def downgrade(self, router: Router) -> None:
+        router.stop(15)
+        router.daemon = self._daemon(router, release=self._release)
+        router.start()
+
+    def upgrade(self, router: Router) -> None:
+        router.stop(15)
+        self.start(router)
+
+    def reload(self, router: Router) -> None:
+        router.wait_started()
+        with suppress(OSError):  # an earlier release answers later than we wait
+            Tandem.request(router, "reload")
+
+    def tiny(self, router: Router) -> None:
+        router.wait_started()
+        router.configure(self._daemon(router, tiny=True))
+        Tandem.request(router, "reload")
+
+    def roomy(self, router: Router) -> None:
+        router.wait_started()
+        router.configure(self._daemon(router))
+        Tandem.request(router, "reload")
+
+    def clock(self, router: Router) -> None:
+        set_clock(router.file("clock"), self._random.choice(OFFSETS))
+
+    def standby(self, router: Router) -> None:
+        router.wait_started()
+        Tandem.request(router, "standby", force="yes", by="chaos")
+
+    def resume(self, router: Router) -> None:
+        router.wait_started()
+        Tandem.request(router, "resume")
+
+    def failover(self, router: Router) -> None:
+        router.wait_started()
+        with suppress(LabError):  # nobody would take over
+            Tandem.request(router, "failover")
+
+    def _renew(self, router: Router) -> None:
+        """Start this release from now on."""
+        if getattr(router.daemon, "release", None) is not None:
+            router.daemon = self._daemon(router)
+
+    # The machine
+
+    def power_off(self, router: Router) -> None:
+        if router.running:
+            router.power_off()
+        else:
+            self._lab.cut(router)
+            router.powered = False
+
+    def both_die(self, _router: Router) -> None:
+        for router in self._lab.routers:
+            if router.powered:
+                self.power_off(router)
+
+    def power_on(self, router: Router) -> None:
+        self._renew(router)
+        router.power_on()
+        for port in self._out(router):
+            self._lab.cut(router, port)
+        if self._split and router is self._lab.r2:
+            self.split(router)
+        if self._blocked and router is self._lab.r1:
+            self.block(router)
+
+    # The networks
+
+    def _out(self, router: Router) -> list[str]:
+        return [port for name, port in self._cut if name == router.name]
+
+    def cable_out(self, router: Router, port: str) -> None:
+        self._cut.append((router.name, port))
+        self._lab.cut(router, port)
+
+    def cable_in(self, router: Router, port: str) -> None:
+        self._cut.remove((router.name, port))
+        if router.powered:
+            self._lab.plug(router, port)
+
+    def deafen(self, router: Router, port: str) -> None:
+        self._ears("add", router, port)
+
+    def hear(self, router: Router, port: str) -> None:
+        self._ears("delete", router, port)
+
+    def _ears(self, verb: str, router: Router, port: str) -> None:
+        element = f"{verb} element bridge chaos deaf {{ {router.cable(port)} }}"
+        netns.run(["ip", "netns", "exec", self._lab.switch_namespace, "nft", element])
+
+    def split(self, _router: Router) -> None:
+        self._split = True
+        for port, switch in zip(PORTS, (self._lab.split_lan, self._lab.split_wan), strict=True):
+            self._lab.partition(self._lab.r2, port, switch)
+
+    def heal(self, _router: Router) -> None:
+        self._split = False
+        for port, switch in zip(PORTS, (self._lab.lan, self._lab.wan), strict=True):
+            self._lab.partition(self._lab.r2, port, switch)
+
+    def block(self, _router: Router) -> None:
+        """Refuse the channel, also after a reboot of r1."""
+        self._blocked = True
+        self._lab.r1.exec("nft", "-f", "-", stdin=BLOCK)
+
+    def unblock(self, _router: Router) -> None:
+        self._blocked = False
+        self._lab.r1.exec("nft", "delete", "table", "inet", "chaos", check=False)
+
+    def flood(self, _router: Router) -> None:
+        """More flows than the kernel's tables hold."""
+        udp_flows(self._lab.client, FLOOD, source=self._random.randrange(5000, 60000))

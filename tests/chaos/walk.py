@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The walk: a model of two routers between a LAN and a WAN, and the fault that comes next. Pure and seeded.
+
+The model knows which routers can be active, and which of them know the connections. From this follows what
+must be so after each step: who answers, and whether connections live on.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+LAN, WAN = "br-lan", "eth0.2"
+PORTS = (LAN, WAN)
+TROUBLES_MAX = 3  # at the same time
+REPAIRS = 0.5  # of the steps while something is broken
+REPAIRS_DOWN = 0.8  # while no router can be active
+
+
+@dataclass(slots=True)
+class Router:
+    """One router, as the walk has left it."""
+
+    name: str
+    powered: bool = True
+    running: bool = True  # its daemon
+    frozen: bool = False  # SIGSTOP
+    standby: bool = False
+    old: bool = False  # it runs an earlier release
+    tiny: bool = False  # with buffers that overflow at once
+    out: set[str] = field(default_factory=set)  # its cables that are unplugged
+    deaf: set[str] = field(default_factory=set)  # where it hears no adverts
+
+    @property
+    def alive(self) -> bool:
+        """Whether its daemon does something."""
+        return self.powered and self.running and not self.frozen
+
+    @property
+    def able(self) -> bool:
+        """Whether it can be active."""
+        return self.alive and not self.standby and not self.out
+
+    @property
+    def troubles(self) -> int:
+        """How many things are broken here."""
+        single = (not self.powered, not self.running, self.frozen, self.standby, self.old, self.tiny)
+        return sum(single) + len(self.out) + len(self.deaf)
+
+
+class World:
+    """Both routers and what lies between them. In a split the hosts are on the side of r1."""
+
+    def __init__(self) -> None:
+        self.routers = (Router("r1"), Router("r2"))
+        self.split = False
+        self.blocked = False  # the channel
+        self.knows = {"r1", "r2"}  # routers with all connections of the hosts
+
+    @property
+    def near(self) -> set[str]:
+        """The routers that may answer the hosts: exactly one of them does, if there is one."""
+        return {one.name for one in self.routers if one.able and (one.name == "r1" or not self.split)}
+
+    @property
+    def far(self) -> set[str]:
+        """The routers that must be active on the other side of a split."""
+        return {one.name for one in self.routers if one.able and one.name == "r2" and self.split}
+
+    @property
+    def in_step(self) -> bool:
+        """Whether the routers can exchange their connections: the channel goes over the LAN."""
+        open_ = not (self.split or self.blocked)
+        return open_ and all(one.alive and LAN not in one.out for one in self.routers)
+
+    @property
+    def troubles(self) -> int:
+        """How many things are broken now."""
+        return sum(one.troubles for one in self.routers) + self.split + self.blocked
+
+    def served(self, active: str) -> bool:
+        """This router serves the hosts now; return whether their connections must have lived on."""
+        known = active in self.knows
+        self.knows = {active}
+        return known
+
+    def exchanged(self) -> None:
+        """The routers have exchanged their connections."""
+        self.knows = {one.name for one in self.routers}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One fault or repair: what, and where."""
+
+    what: str
+    router: str = ""
+    port: str = ""
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.what, self.router, self.port)))
+
+
+Test = Callable[[World, Router, str], bool]
+Effect = Callable[[World, Router, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A row of the table: when a fault is possible, its effect on the model, and how often it is taken."""
+
+    possible: Test
+    effect: Effect
+    weight: int = 1
+    where: str = "router"  # or "port", or "world"
+    repairs: bool = False
+
+
+def _set(**values: bool) -> Effect:
+    def effect(_world: World, router: Router, _port: str) -> None:
+        for name, value in values.items():
+            setattr(router, name, value)
+
+    return effect
+
+
+def _world(**values: bool) -> Effect:
+    def effect(world: World, _router: Router, _port: str) -> None:
+        for name, value in values.items():
+            setattr(world, name, value)
+
+    return effect
+
+
+def _lose(world: World, router: Router) -> None:
+    router.powered, router.running, router.frozen = False, False, False
+    world.knows.discard(router.name)
+
+
+def _power_off(world: World, router: Router, _port: str) -> None:
+    _lose(world, router)
+
+
+def _both_die(world: World, _router: Router, _port: str) -> None:
+    for router in world.routers:
+        if router.powered:
+            _lose(world, router)
+
+
+def _heal(world: World, _router: Router, _port: str) -> None:
+    """Two active routers exchange their connections before one yields."""
+    world.split = False
+    if all(one.able for one in world.routers) and world.in_step and "r1" in world.knows:
+        world.exchanged()
+
+
+def _other(world: World, router: Router) -> Router:
+    return world.routers[1] if router is world.routers[0] else world.routers[0]
+
+
+def _alive(_world: World, router: Router, _port: str) -> bool:
+    return router.alive
+
+
+def _hears(world: World, router: Router, port: str) -> bool:
+    """A router that hears nothing anywhere would be a second active one; so it keeps one ear."""
+    return router.powered and not router.deaf and not world.split and not _other(world, router).deaf
+
+
+FAULTS: dict[str, Fault] = {
+    "kill": Fault(_alive, _set(running=False), 3),
+    "stop": Fault(_alive, _set(running=False), 2),
+    "start": Fault(
+        lambda _w, r, _p: r.powered and not r.running, _set(running=True, old=False), 4, repairs=True
+    ),
+    "freeze": Fault(_alive, _set(frozen=True), 2),
+    "thaw": Fault(lambda _w, r, _p: r.frozen, _set(frozen=False), 4, repairs=True),
+    "power off": Fault(lambda _w, r, _p: r.powered, _power_off, 3),
+    "both die": Fault(lambda w, _r, _p: any(r.powered for r in w.routers), _both_die, 1, "world"),
+    "power on": Fault(
+        lambda _w, r, _p: not r.powered, _set(powered=True, running=True, old=False), 4, repairs=True
+    ),
+    "cable out": Fault(
+        lambda _w, r, p: r.powered and p not in r.out, lambda _w, r, p: r.out.add(p), 2, "port"
+    ),
+    "cable in": Fault(
+        lambda _w, r, p: p in r.out, lambda _w, r, p: r.out.discard(p), 4, "port", repairs=True
+    ),
+    "deafen": Fault(_hears, lambda _w, r, p: r.deaf.add(p), 1, "port"),
+    "hear": Fault(lambda _w, r, p: p in r.deaf, lambda _w, r, p: r.deaf.discard(p), 4, "port", repairs=True),
+    "split": Fault(
+        lambda w, _r, _p: not w.split and not any(r.deaf for r in w.routers), _world(split=True), 3, "world"
+    ),
+    "heal": Fault(lambda w, _r, _p: w.split, _heal, 4, "world", repairs=True),
+    "block": Fault(
+        lambda w, _r, _p: not w.blocked and w.routers[0].powered, _world(blocked=True), 1, "world"
+    ),
+    "unblock": Fault(lambda w, _r, _p: w.blocked, _world(blocked=False), 4, "world", repairs=True),
+    "standby": Fault(lambda _w, r, _p: r.alive and not r.old and not r.standby, _set(standby=True), 2),
+    "resume": Fault(lambda _w, r, _p: r.alive and r.standby, _set(standby=False), 4, repairs=True),
+    "failover": Fault(_alive, _set(), 2),
+    "reload": Fault(_alive, _set(), 2),
+    "tiny": Fault(lambda _w, r, _p: r.alive and not r.old and not r.tiny, _set(tiny=True), 1),
+    "roomy": Fault(lambda _w, r, _p: r.alive and r.tiny, _set(tiny=False), 4, repairs=True),
+    "clock": Fault(_alive, _set(), 2),
+    "flood": Fault(lambda w, _r, _p: bool(w.near), _set(), 2, "world"),
+    "downgrade": Fault(lambda _w, r, _p: r.alive and not (r.old or r.standby or r.tiny), _set(old=True), 1),
+    "upgrade": Fault(lambda _w, r, _p: r.alive and r.old, _set(old=False), 4, repairs=True),
+}
+
+
+class Walk:
+    """Steps without end; `without` names faults that this machine can't do."""
+
+    def __init__(self, seed: int, without: frozenset[str] = frozenset()) -> None:
+        self.world = World()
+        self._random = random.Random(seed)
+        self._without = without
+
+    def next(self) -> Step:
+        """Choose a step and let the model follow it."""
+        found = list(self._possible())
+        repairs = [row for row in found if FAULTS[row[0].what].repairs]
+        faults = [row for row in found if not FAULTS[row[0].what].repairs]
+        share = REPAIRS if self.world.near else REPAIRS_DOWN
+        if repairs and (self.world.troubles >= TROUBLES_MAX or self._random.random() < share):
+            faults = repairs
+        weights = [FAULTS[step.what].weight for step, _, _ in faults]
+        step, router, port = self._random.choices(faults, weights)[0]
+        FAULTS[step.what].effect(self.world, router, port)
+        return step
+
+    def _possible(self) -> Iterator[tuple[Step, Router, str]]:
+        for what, fault in FAULTS.items():
+            if what in self._without:
+                continue
+            for router in self.world.routers if fault.where != "world" else self.world.routers[:1]:
+                for port in PORTS if fault.where == "port" else ("",):
+                    if fault.possible(self.world, router, port):
+                        name = router.name if fault.where != "world" else ""
+                        yield Step(what, name, port), router, port
