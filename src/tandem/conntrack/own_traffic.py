@@ -40,14 +40,11 @@ class OwnTraffic:
     """Remembers how many packets entries had, 8 bytes for each that had any; judges ctnetlink messages."""
 
     def __init__(self) -> None:
-        self._ids = [array(_ITEM) for _ in range(_BUCKETS)]
-        self._packets = [array(_ITEM) for _ in range(_BUCKETS)]
+        self._buckets: dict[int, tuple[array[int], array[int]]] = {}  # ids, and packets of each
 
     def forget(self) -> None:
         """Forget all counts."""
-        for column in (self._ids, self._packets):
-            for bucket in column:
-                del bucket[:]
+        self._buckets.clear()
 
     def note(self, message: bytes) -> None:
         """Remember how many packets an entry had at a time when this router did not use it."""
@@ -58,8 +55,11 @@ class OwnTraffic:
             return
         if packets:
             number = _number(message, found.get(_ID))
-            self._ids[number % _BUCKETS].append(number)
-            self._packets[number % _BUCKETS].append(packets)
+            if number % _BUCKETS not in self._buckets:
+                self._buckets[number % _BUCKETS] = array(_ITEM), array(_ITEM)
+            ids, counts = self._buckets[number % _BUCKETS]
+            ids.append(number)
+            counts.append(packets)
 
     def uses(self, message: bytes) -> bool:
         """Whether this router's own traffic uses the entry, whatever a peer says of it."""
@@ -80,10 +80,10 @@ class OwnTraffic:
         return bool(packets) and packets != self._noted(_number(message, found.get(_ID)))
 
     def _noted(self, number: int) -> int | None:
-        bucket = number % _BUCKETS
         try:
-            return self._packets[bucket][self._ids[bucket].index(number)]
-        except ValueError:
+            ids, counts = self._buckets[number % _BUCKETS]
+            return counts[ids.index(number)]
+        except (KeyError, ValueError):
             return None
 
 
