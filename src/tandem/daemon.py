@@ -7,11 +7,13 @@ with --check 3: `option enabled` is 0.
 
 from __future__ import annotations
 
+import tandem.lean  # noqa: F401  (before everything else)
+
+# isort: split
 import os
 import signal
 import sys
 
-import tandem.lean  # noqa: F401  (before anything that imports dataclasses)
 from tandem import __version__
 from tandem.bugs import Bugs
 from tandem.control import DEFAULT_SOCKET

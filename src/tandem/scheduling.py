@@ -11,6 +11,7 @@ import ctypes
 import gc
 import os
 import resource
+import sys
 
 # asm/mman.h
 MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = (
@@ -84,9 +85,12 @@ def settle_memory() -> None:
     Objects that a reload has replaced refer to each other, and the collector looks at old objects too seldom
     to free them: this call frees them.
 
+    What Python remembers of the directories of modules is forgotten: it is read anew for the next import.
+
     Large blocks are given back to the kernel when they are freed: glibc stops that after the first one, and
     would keep the memory that a flood of connections needed for a moment. Other libraries never keep it.
     """
+    sys.path_importer_cache.clear()
     gc.unfreeze()
     gc.collect()
     gc.freeze()

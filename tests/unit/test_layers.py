@@ -21,13 +21,14 @@ ROOT = Path(tandem.__path__[0])
 
 # Modules beside the packages: the base of everything; the router; all others are the programs (`main`).
 BASE = {
-    "__init__", "bugs", "console", "files", "lean", "lean_json", "limits", "log", "loop", "places",
+    "__init__", "bugs", "console", "files", "limits", "log", "loop", "places",
     "programs", "scheduling", "status_schema",
 }  # fmt: skip
 ROUTER = {"admission", "router", "scripts", "wire_watch"}
 
 # Room -> rooms that it may import. None may import itself by a detour: that is the order of the rooms.
 ARROWS = {
+    "lean": "",
     "core": "",
     "base": "core",
     "config": "core base",
@@ -47,7 +48,7 @@ ARROWS = {
     "setup": "base config listen control",
     "upgrade": "core base effects control",
     "doctor": "core base config plan effects channel listen control setup",
-    "main": "core base config plan effects channel replication dhcp router control openwrt doctor upgrade",
+    "main": "lean core base config plan effects channel replication dhcp router control openwrt doctor upgrade",
     "rpcd": "base config plan control setup doctor",
 }
 # Circles between modules of one room: the second makes the first, or is asked by it when it runs.

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The daemon's dataclasses beside the standard library's, of which they are a part."""
+"""The daemon's parts of the standard library beside the originals."""
 
 from __future__ import annotations
 
 import dataclasses
+import enum
 import json
 import py_compile
 import subprocess
@@ -16,7 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem import lean, lean_json
+from tandem.lean import dataclass as lean
+from tandem.lean import enumeration, json_codec
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 # All modules of the resident daemon, with everything configured.
@@ -128,7 +130,7 @@ def test_the_daemon_has_it_and_others_do_not() -> None:
         return done.stdout.split()
 
     resident = names(RESIDENT)
-    assert resident[0] == "tandem.lean"
+    assert resident[0] == "tandem.lean.dataclass"
     heavy = {
         "re",
         "inspect",
@@ -140,9 +142,52 @@ def test_the_daemon_has_it_and_others_do_not() -> None:
         "pyroute2",
         "scapy",
         "copy",
+        "functools",
+        "reprlib",
     }
     assert heavy.isdisjoint(resident)
     assert names("tandem.plan.process")[0] == names("tandem.control.cli")[0] == "dataclasses"
+
+
+def colours(module: Any) -> Any:
+    class Colour(module.Enum):  # type: ignore[misc,name-defined]
+        """A colour."""
+
+        RED = "red"
+        BLUE = "blue", "like the sky"
+
+        @property
+        def first(self) -> str:
+            return str(self.value[0])
+
+        def darker(self) -> str:
+            return f"dark {self.name}"
+
+    return Colour
+
+
+def described(kind: Any) -> list[Any]:
+    red, blue = kind
+    said: list[Any] = [
+        (one.name, one.value, one.first, one.darker(), repr(one), str(one), f"{one}") for one in kind
+    ]
+    said += [kind("red") is kind["RED"] is kind.RED, len(kind), red == blue, red != blue, red in kind]
+    said += [{red: 1, blue: 2}[kind.BLUE], hash(red) == hash(kind.RED), isinstance(red, kind)]
+    said += [kind.__name__, kind.darker(red)]
+    for wrong in (lambda: kind("green"), lambda: kind["GREEN"], lambda: kind.GREEN):
+        with pytest.raises((ValueError, KeyError, AttributeError)) as refused:
+            wrong()
+        said.append((refused.type, str(refused.value) if refused.type is not AttributeError else ""))
+    return said
+
+
+def test_enumerations_are_those_of_the_standard_library() -> None:
+    assert described(colours(enumeration)) == described(colours(enum))
+
+
+def test_enumerations_are_different() -> None:
+    first, second = colours(enumeration), colours(enumeration)
+    assert first.RED != second.RED and {first.RED, second.RED} == {second.RED, first.RED}
 
 
 VALUES = st.recursive(
@@ -154,9 +199,9 @@ VALUES = st.recursive(
 
 @given(VALUES, st.sampled_from([(", ", ": "), (",", ":")]))
 def test_json_is_that_of_the_standard_library(value: Any, separators: tuple[str, str]) -> None:
-    text = lean_json.dumps(value, separators=separators)
+    text = json_codec.dumps(value, separators=separators)
     assert text == json.dumps(value, separators=separators)
-    assert lean_json.loads(text) == lean_json.loads(f" {text}\n".encode()) == value
+    assert json_codec.loads(text) == json_codec.loads(f" {text}\n".encode()) == value
 
 
 @given(st.text(alphabet='[]{}",:0123456789.eE+-truefalsn\\u \n', max_size=20) | st.binary(max_size=20))
@@ -169,19 +214,20 @@ def test_garbage_is_refused_as_by_the_standard_library(text: str | bytes) -> Non
 
     if isinstance(text, bytes) and b"\0" in text:
         return  # the real one tries UTF-16 and UTF-32
-    assert read(lean_json) == read(json)
+    assert read(json_codec) == read(json)
 
 
 def test_what_is_no_json_is_refused_or_left_to_the_caller() -> None:
     with pytest.raises(TypeError, match="set is not JSON"):
-        lean_json.dumps({1})
-    assert lean_json.dumps({1}, default=repr) == json.dumps({1}, default=repr)
+        json_codec.dumps({1})
+    assert json_codec.dumps({1}, default=repr) == json.dumps({1}, default=repr)
     with pytest.raises(RecursionError):
-        lean_json.loads("[" * 100_000)
+        json_codec.loads("[" * 100_000)
 
 
 DOCUMENTED = '''
 """Of a module."""
+from __future__ import annotations
 class Plain:
     kind = "a text"
 class Documented:
@@ -192,7 +238,8 @@ class Documented:
         return "a result"
 def plain():
     return "first"
-def several(names):
+NAMES = ("a", "return"), ("value", "return", "None"), ("return",)
+def several(names: list[str]) -> tuple[object, ...]:
     """Of a function."""
     def inner():
         """Of an inner one."""
@@ -205,18 +252,20 @@ sys.path[:0] = sys.argv[1:]
 import tandem.lean, documented as found
 inner, short, joined = found.several(["a"])
 assert found.__doc__ is found.Documented.__doc__ is found.Documented.method.__doc__ is inner.__doc__ is None
-assert found.several.__doc__ is None
+assert found.several.__doc__ is None and found.several.__annotations__ == {}
+assert found.NAMES == (("a", "return"), ("value", "return", "None"), ("return",))
 assert (found.Plain.kind, found.Documented.kind) == ("a text", "a text")
 assert found.Documented().method() == "a result"
 assert (found.Plain.__name__, found.Documented.__qualname__) == ("Plain", "Documented")
 assert (found.plain(), inner(), short(), joined) == ("first", ["a!"], "first", [":a"])
 assert not {"selectors", "math", "inspect"} & sys.modules.keys()
-import selectors
-assert selectors.DefaultSelector
+import selectors, subprocess, functools
+assert selectors.DefaultSelector and functools.namedtuple
+assert subprocess.run([sys.executable, "-c", ""]).returncode == 0
 """
 
 
-def test_modules_lose_their_docstrings_and_nothing_else(tmp_path: Path) -> None:
+def test_modules_lose_their_docstrings_and_annotations_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "documented.py").write_text(DOCUMENTED)
     py_compile.compile(str(tmp_path / "documented.py"), doraise=True)
     argv = [sys.executable, "-IS", "-c", ASK, str(tmp_path), str(SOURCE)]

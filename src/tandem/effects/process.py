@@ -296,7 +296,5 @@ def _signal_group(pid: int, number: int) -> None:
 
 
 def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
+    names = [name for name in vars(signal) if name.startswith("SIG") and getattr(signal, name) == number]
+    return min((name for name in names if name[3] != "_"), default=f"signal {number}")

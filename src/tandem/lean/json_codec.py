@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`json` for the resident daemon: loads and dumps on the C functions of the standard library's `_json`.
 
-The standard library's `json` imports `re`, and both together cost half a MiB. In the daemon, `tandem.lean`
-gives the name `json` to this module; every other process has the standard library's.
+The standard library's `json` imports `re`, and both together cost half a MiB.
 """
 
 from __future__ import annotations
 
-import sys
 from _json import encode_basestring_ascii, make_encoder, make_scanner
 
 TYPE_CHECKING = False
@@ -66,9 +64,3 @@ def dumps(
 
 def _refuse(value: object) -> Any:
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
-
-
-def take_over() -> None:
-    """Make this module `json` for this process. The C scanner looks for its exception in `json.decoder`."""
-    this = sys.modules[__name__]
-    sys.modules["json"] = sys.modules["json.decoder"] = this
