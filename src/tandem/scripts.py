@@ -11,10 +11,13 @@ from tandem.core.actions import Contested, GroupTransition, Transition
 from tandem.core.settings import Notify
 from tandem.effects.notify import CONTESTED, GROUP, INSTANCE, Notifier
 from tandem.effects.process import Processes
-from tandem.health.script import ScriptProbe
 from tandem.log import Logger
 from tandem.loop import Loop
 from tandem.programs import Credentials, credentials_of, insecure_path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tandem.health.probe import Probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class Scripts:
         """Begin; OSError: a user has gone since the plan was made."""
         self.on_change = on_change
         self.runners = self.prepare(config)
-        self.probes: dict[str, ScriptProbe] = {}
+        self.probes: dict[str, Probe] = {}
         self._loop = loop
         self._log = log
         self._config = config
@@ -66,11 +69,12 @@ class Scripts:
     def reload(self, config: Config, runners: Runners) -> None:
         """Change to `config` with its `runners`; probes whose script did not change continue."""
         before, self.runners = self.runners, runners
+        settings = {script.name: script for script in self._config.scripts}
         self._config = config
         self._adopt(config, runners)
         wanted = {script.name: script for script in config.scripts}
         for name, probe in list(self.probes.items()):
-            if wanted.get(name) != probe.script or before.probes.get(name) != runners.probes[name]:
+            if wanted.get(name) != settings[name] or before.probes.get(name) != runners.probes[name]:
                 probe.stop()
                 del self.probes[name]
         for name, script in wanted.items():
@@ -99,7 +103,9 @@ class Scripts:
         self._notifier.drain(timeout, done)
 
     def _start(self, script: Script) -> None:
-        probe = ScriptProbe(
+        from tandem.health.script import script_probe  # most routers have no scripts to track
+
+        probe = script_probe(
             script,
             self._loop,
             self._processes,

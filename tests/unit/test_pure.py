@@ -39,6 +39,7 @@ PACKAGES: dict[str, dict[str, str]] = {
     "replication": {
         "configured": "the channel", "mirror": LOOP, "replication": LOOP, "survey": LOOP,
     },
+    "health": {"probe": LOOP, "script": PROCESSES},
     "importer": {"command": FILES, "sources": FILES},
     "setup": {
         "dialogue": "a terminal", "files": FILES, "segment": SOCKETS,

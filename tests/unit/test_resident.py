@@ -26,7 +26,9 @@ CAPABILITIES = {
     ],
     "conntrack_sync": ["replication.replication"],
     "guarantee": ["gate.link"],
+    "upgrades": ["upgrade.exchange"],
     "dhcp": ["dhcp.gateway"],
+    "vrrp_script": ["health.script"],
     "ubus": ["openwrt.integration"],
 }  # fmt: skip
 # What functions import in a process that ends with it: tandemd --check and --clear, and other programs.

@@ -7,7 +7,8 @@ import pytest
 
 from tandem.config.schema import Script
 from tandem.effects.process import MILLISECOND, Exit
-from tandem.health.script import RiseFall, ScriptProbe
+from tandem.health.rise_fall import RiseFall
+from tandem.health.script import script_probe
 from tests.unit.children import Bench
 
 
@@ -89,7 +90,7 @@ class Probe:
         script = Script("check", ("/bin/check",), interval_ms=1000, **options)  # type: ignore[arg-type]
         log = Bench().log
         shell = (self.loop, self.processes, log)
-        self.probe = ScriptProbe(script, *shell, lambda *c: self.changes.append(c))  # type: ignore[arg-type]
+        self.probe = script_probe(script, *shell, lambda *c: self.changes.append(c))  # type: ignore[arg-type]
         self.probe.start()
 
 
@@ -169,7 +170,7 @@ def test_a_real_script(bench: Bench, tmp_path: Path) -> None:
         "check", ("/usr/bin/test", "-e", str(flag)), interval_ms=20, timeout_ms=2000, rise=2, fall=2
     )
     changes: list[tuple[str, bool]] = []
-    probe = ScriptProbe(script, bench.loop, bench.processes, bench.log, lambda *c: changes.append(c))
+    probe = script_probe(script, bench.loop, bench.processes, bench.log, lambda *c: changes.append(c))
     probe.start()
     bench.run_until(lambda: changes == [("check", False)])
     flag.touch()
@@ -186,7 +187,7 @@ def test_a_real_script(bench: Bench, tmp_path: Path) -> None:
 def test_a_script_that_hangs_is_down(bench: Bench) -> None:
     script = Script("hang", ("/bin/sleep", "60"), interval_ms=50, timeout_ms=20)
     changes: list[tuple[str, bool]] = []
-    probe = ScriptProbe(script, bench.loop, bench.processes, bench.log, lambda *c: changes.append(c))
+    probe = script_probe(script, bench.loop, bench.processes, bench.log, lambda *c: changes.append(c))
     probe.start()
     bench.run_until(lambda: changes == [("hang", False)])
     probe.stop()
@@ -196,7 +197,7 @@ def test_a_script_that_hangs_is_down(bench: Bench) -> None:
 def test_a_script_that_is_missing_is_down(bench: Bench) -> None:
     script = Script("missing", ("/no/such/script",), interval_ms=20)
     changes: list[tuple[str, bool]] = []
-    probe = ScriptProbe(script, bench.loop, bench.processes, bench.log, lambda *c: changes.append(c))
+    probe = script_probe(script, bench.loop, bench.processes, bench.log, lambda *c: changes.append(c))
     probe.start()
     bench.run_until(lambda: probe.failures > 2)
     probe.stop()
