@@ -176,6 +176,7 @@ class Daemon:
             self._log,
             self._caught,
             self._sources_changed,
+            self._acted,
         )
         self._sharing = Sharing(
             self._loop,
@@ -273,6 +274,10 @@ class Daemon:
     def _sources_changed(self) -> None:
         if self._assembled:
             self._sharing.sources_changed()
+
+    def _acted(self) -> None:
+        if self._assembled and self._sharing.heartbeats is not None:
+            self._sharing.heartbeats.acted()
 
     def _restore_tables(self) -> list[str]:
         """Put back the tables that another program has changed, and return their names."""
@@ -399,6 +404,7 @@ class Daemon:
             "health": self._health(),
             "dhcp": self._sharing.dhcp.status() if self._sharing.dhcp is not None else None,
             "peers": self._sharing.peers(),
+            "heartbeat_ms": heartbeats.held_ms if (heartbeats := self._sharing.heartbeats) else None,
             "history": self._history.entries(self._loop.now()),
             "counters": counters,
         }

@@ -34,6 +34,7 @@ def of_config(config: schema.Config, device_of: DeviceOf) -> list[Peer]:
             heartbeat=peer.heartbeat_ms * MILLISECOND,
             stall_timeout=peer.stall_timeout_ms * MILLISECOND,
             upgrades=config.globals.allow_upgrade and not peer.insecure,
+            heartbeats=config.globals.heartbeat_interval_ms > 0 and not peer.insecure,
         )
         if sync is not None and peer.name in sync.peers:
             settings = replace(

@@ -70,7 +70,9 @@ class Router:
         log: Logger,
         caught: Callable[[Exception], None],
         sources_changed: Callable[[], None] = lambda: None,
+        acted: Callable[[], None] = lambda: None,
     ) -> None:
+        """`acted` is called when a group has done something: its role or priority may be another one."""
         self.plan = plan
         self.groups: dict[str, SyncGroup] = {}
         self.drops: dict[str, int] = {}  # packets for no instance of ours
@@ -87,6 +89,7 @@ class Router:
         self.strangers = Strangers()
         self.neighbours = Neighbours()
         self._sources_changed = sources_changed
+        self._acted = acted
         self._sorting = False
         self._group_of: dict[str, SyncGroup] = {}
         self._synchronised = False
@@ -175,10 +178,13 @@ class Router:
         try:
             while events:
                 actions = group.handle(events.pop(0), self._loop.now())
-                failures = self._executor.execute(actions) if actions else []
+                if not actions:
+                    continue
+                failures = self._executor.execute(actions)
                 for failure in failures:
                     self._log_failure(failure)
                 events += failures[:1]  # one reason is enough to give up
+                self._acted()
         except Exception as error:  # noqa: BLE001 - see above
             self._caught(error)
         self._arm(group)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tandem.effects.executor import Executor
     from tandem.effects.interfaces import Interfaces
     from tandem.effects.nftables import Nftables
+    from tandem.heartbeats import Heartbeats
     from tandem.log import Logger
     from tandem.loop import Loop
     from tandem.plan.result import Plan
@@ -69,6 +70,7 @@ class Sharing:
         self._upgrades: Upgrades | None = None
         self._peer_roles: PeerRoles | None = None
         self._vrrp_sources: VrrpSources | None = None
+        self.heartbeats: Heartbeats | None = None
         self._loop = loop
         self._log = log
         self._executor = executor
@@ -113,20 +115,43 @@ class Sharing:
         """End the parts that `plan` lacks, and change DHCP, after the groups have followed `plan`."""
         channel = self.channel
         if channel is not None and not self._peers(plan):
+            self._end_heartbeats()
             self._end_replication(channel.close) if self.replication is not None else channel.close()
             self.channel = self._peer_roles = self._vrrp_sources = self._upgrades = None
             if self.doctor is not None:
                 self.doctor.close()
                 self.doctor = None
-        elif channel is not None and plan.config.conntrack_sync is None and self.replication is not None:
-            replication = self.replication
-            self._end_replication(lambda: channel.leave(replication))
+        elif channel is not None:
+            self._beat(plan, channel)
+            if plan.config.conntrack_sync is None and (replication := self.replication) is not None:
+                self._end_replication(lambda: channel.leave(replication))
         wanted = (plan.config.dhcp_gateway, plan.leases, self.channel)
         if wanted != self._dhcp_of:
             if self.dhcp is not None:
                 self.dhcp.stop() if plan.leases is not None else self.dhcp.release()
             self.dhcp = self._follow(plan)
             self._dhcp_of = wanted
+
+    def _beat(self, plan: Plan, channel: Channel) -> None:
+        """Start, change or end the heartbeats."""
+        settings = plan.config.globals
+        if not settings.heartbeat_interval_ms or all(peer.insecure for peer in plan.config.peers):
+            self._end_heartbeats()
+        elif self.heartbeats is not None:
+            self.heartbeats.reload(settings)
+        else:
+            from tandem.heartbeats import Heartbeats
+
+            self.heartbeats = Heartbeats(
+                self._loop, self._log, channel, self._router, self._interfaces.links, settings,
+                lambda: self.replication is not None and bool(self.replication.stale),
+            )  # fmt: skip
+            self.heartbeats.start()
+
+    def _end_heartbeats(self) -> None:
+        heartbeats, self.heartbeats = self.heartbeats, None
+        if heartbeats is not None:
+            heartbeats.close()
 
     def _end_replication(self, stopped: Callable[[], None]) -> None:
         assert self.replication is not None  # the caller has checked it
@@ -159,6 +184,7 @@ class Sharing:
             self.dhcp.stop()
         if self.doctor is not None:
             self.doctor.close()
+        self._end_heartbeats()
         for wait in waits:
             wait(one_ended)
 
@@ -191,6 +217,8 @@ class Sharing:
         """Tell the peers the sources of this router's adverts, which may have changed."""
         if self._vrrp_sources is not None:
             self._vrrp_sources.tell()
+        if self.heartbeats is not None:
+            self.heartbeats.changed()
 
     def check_gate(self) -> None:
         """Let the gate check its rules, because another program has changed nftables."""
@@ -221,7 +249,16 @@ class Sharing:
             connected = status["state"] == "up"
             roles = dict(neighbour.states or {}) if neighbour is not None and connected else {}
             connections = "off" if self.replication is None else step(status)
-            found.append({"name": name, "connected": connected, "roles": roles, "connections": connections})
+            heartbeats = None if self.heartbeats is None else self.heartbeats.status(name)
+            found.append(
+                {
+                    "name": name,
+                    "connected": connected,
+                    "roles": roles,
+                    "heartbeats": heartbeats,
+                    "connections": connections,
+                }
+            )
         return found
 
     def replicating(self) -> Replication:

@@ -28,6 +28,9 @@ class Scheduling(TypedDict):
     turn_max_by: Annotated[str, "the callback that had the greatest part in that turn"]
     turn_count: Annotated[int, "turns that were longer than turn_limit_ms"]
     turn_limit_ms: Annotated[float, "a turn that is longer than this is counted"]
+    heartbeat_ms: Annotated[
+        float | None, "the shortest heartbeat_interval that it can hold; null: none are sent"
+    ]
 
 
 class DhcpExchange(TypedDict):
@@ -51,12 +54,37 @@ class Dhcp(DhcpExchange):
     problem: Annotated[str, "what is wrong; empty: nothing"]
 
 
+class HeartbeatPath(TypedDict):
+    """One path of the heartbeats from a peer."""
+
+    name: Annotated[str, "the peer's address, and the device"]
+    up: Annotated[bool, "heartbeats come by it"]
+    up_s: Annotated[float | None, "seconds since then; null: none come"]
+    rtt_ms: Annotated[float | None, "the last round trip; null: not known"]
+    received: Annotated[int, "heartbeats that came"]
+    lost: Annotated[int, "heartbeats that are missing between others"]
+    failures: Annotated[int, "times that the path fell silent"]
+
+
+class PeerHeartbeats(TypedDict):
+    """The heartbeats of a peer."""
+
+    state: Annotated[str, "not heard yet, alive or dead"]
+    limit_ms: Annotated[float, "the peer is dead after a silence of this length"]
+    paths: Annotated[list[HeartbeatPath], "the paths, those of the segments first"]
+    last_failure: Annotated[str | None, "the path that fell silent last; null: none did"]
+    last_failure_s: Annotated[float | None, "seconds since then"]
+    stale: Annotated[bool, "the peer's replication is behind, as it says"]
+    repeated: Annotated[int, "heartbeats that were refused because they came before"]
+
+
 class KnownPeer(TypedDict):
     """Another router, as the channel shows it."""
 
     name: Annotated[str, "of `config peer`, or the address"]
     connected: Annotated[bool, "there is a session, so that the other fields are known"]
     roles: Annotated[dict[str, str], "the states of its groups, as it says"]
+    heartbeats: Annotated[PeerHeartbeats | None, "null: the peer sends none, so VRRP's timers alone decide"]
     connections: Annotated[
         str,
         "in step (a takeover keeps them), out of step, idle (nobody is active), down, off (not replicated)",
@@ -186,5 +214,6 @@ class DaemonFacts(TypedDict):
     health: dict[str, list[str]]
     dhcp: Dhcp | None
     peers: list[KnownPeer]
+    heartbeat_ms: float | None
     history: list[Entry]
     counters: dict[str, int]

@@ -63,6 +63,14 @@ MACHINES = (
         "A neighbour is heard on a segment, or by another path, or not at all.",
     ),
     Machine(
+        "Neighbour: heartbeats", "core.heartbeats", "PULSES",
+        "A neighbour is alive while any path brings its heartbeats.",
+    ),
+    Machine(
+        "Neighbour: post in a group", "core.standing", "POSTS",
+        "What a neighbour says, and when the role is free because of it.",
+    ),
+    Machine(
         "Ownership", "replication.ownership", "TRANSITIONS",
         "The kernel's connections belong to this router, or to the peers that it follows.",
     ),

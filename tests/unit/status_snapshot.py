@@ -89,6 +89,7 @@ STATUS: dict[str, Any] = {
         "turn_max_by": "router: Router.reload",
         "turn_count": 1,
         "turn_limit_ms": 20,
+        "heartbeat_ms": 12.5,
     },
     "health": {},
     "networks": {"lan": "br-lan", "guest": None},
@@ -98,6 +99,34 @@ STATUS: dict[str, Any] = {
             "name": "r2",
             "connected": True,
             "roles": {"G1": "BACKUP", "guest": "BACKUP"},
+            "heartbeats": {
+                "state": "alive",
+                "limit_ms": 150.0,
+                "paths": [
+                    {
+                        "name": "192.168.1.3 dev br-lan",
+                        "up": True,
+                        "up_s": 15733.0,
+                        "rtt_ms": 0.24,
+                        "received": 314660,
+                        "lost": 2,
+                        "failures": 0,
+                    },
+                    {
+                        "name": "10.0.0.3",
+                        "up": False,
+                        "up_s": None,
+                        "rtt_ms": 0.31,
+                        "received": 7,
+                        "lost": 0,
+                        "failures": 1,
+                    },
+                ],
+                "last_failure": "10.0.0.3",
+                "last_failure_s": 12.0,
+                "stale": False,
+                "repeated": 0,
+            },
             "connections": "in step",
         }
     ],
@@ -188,10 +217,13 @@ connections  yes, in step with r2
 tandemd 0.1.0 on r1, pid 1234, up 3 d 4 h
     file       /etc/config/tandem
     scheduling FIFO 50, memory locked, at most 34.6 ms late,
-               longest turn 21.3 ms
+               longest turn 21.3 ms, can hold heartbeats of 12.5 ms
     late       2 timers later than 10 ms
     turns      1 turn longer than 20 ms, the longest in router: Router.reload
     counters   netlink errors 2
+    heartbeats r2 alive,
+               192.168.1.3 dev br-lan up for 4 h 22 min (0.2 ms and 2 lost),
+               10.0.0.3 silent, last silence 12.0 s ago on 10.0.0.3
 
 G1     MASTER  for 4 h 22 min, since 2025-07-27 10:13:20
     failover   by command, does not preempt until: tandem resume G1

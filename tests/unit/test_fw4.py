@@ -72,9 +72,25 @@ def test_replication_by_every_path_of_a_peer() -> None:
         f'iifname "eth3" ip saddr 10.0.0.3 {UNTRACKED} accept',
         'iifname "br-lan" ip6 saddr fe80::3 tcp dport 4000 accept',
         f'iifname "br-lan" ip6 saddr fe80::3 {UNTRACKED} accept',
-        "ip saddr 192.168.1.3 tcp dport 4000 fib saddr . iif oif exists accept",
-        f"ip saddr 192.168.1.3 {UNTRACKED} fib saddr . iif oif exists accept",
+        "ip saddr 192.168.1.3 fib saddr . iif oif exists tcp dport 4000 accept",
+        f"ip saddr 192.168.1.3 fib saddr . iif oif exists {UNTRACKED} accept",
     )
+
+
+def test_heartbeats_by_every_path_and_segment() -> None:
+    secret = SYNC.replace("option insecure '1'", "option secret 'sixteen bytes long'")
+    ports = "udp sport 4000 udp dport 4000"
+    found = [rule for rule in fw4.rules(config(INSTANCES + secret)) if "udp" in rule]
+    assert found == [
+        f'iifname "br-lan" ip ttl 255 {ports} accept',
+        f'iifname "br-lan" ip6 hoplimit 255 {ports} accept',
+        f'iifname "wan" ip saddr 192.168.0.3 {ports} accept',
+        f'iifname "eth3" ip saddr 10.0.0.3 {ports} accept',
+        f'iifname "br-lan" ip6 saddr fe80::3 {ports} accept',
+        f"ip saddr 192.168.1.3 fib saddr . iif oif exists {ports} accept",
+    ]
+    off = "config globals 'globals'\n\toption heartbeat_interval '0'\n"
+    assert not [rule for rule in fw4.rules(config(off + INSTANCES + secret)) if "udp" in rule]
 
 
 def test_nothing_while_disabled_and_nothing_twice() -> None:

@@ -26,6 +26,7 @@ from tandem.core.actions import (
 )
 from tandem.core.events import (
     AdvertReceived,
+    Claimed,
     EffectFailed,
     Event,
     Failover,
@@ -42,6 +43,9 @@ from tandem.core.events import (
     Synchronised,
     Tick,
     TrackerChanged,
+    Unheard,
+    Vacancy,
+    Vacated,
 )
 from tandem.core.settings import Track
 from tandem.core.state import Role, user_state
@@ -108,6 +112,10 @@ EVENTS: dict[str, Callable[[int, int], Event]] = {
     "synchronised": lambda v, f: Synchronised(True),
     "partner": lambda v, f: Partner(known=True, in_step=True),
     "reunited": lambda v, f: Reunited(),  # with a router that was not heard; otherwise see test_reunion.py
+    "its heartbeats stop": lambda v, f: Vacated(Vacancy.DIED, (("VI", FOLLOWED[f]),)),
+    "another's heartbeats stop": lambda v, f: Vacated(Vacancy.DIED, (("VI", ANOTHER[f]),)),
+    "claimed": lambda v, f: Claimed(True),
+    "unheard": lambda v, f: Unheard(True),
     "standby": lambda v, f: Standby(),
     "resume": lambda v, f: Resume(),
     "stop": lambda v, f: Stop(),
@@ -168,6 +176,10 @@ TABLE: dict[Role, dict[str, Row]] = {
         "synchronised": NOTHING,
         "partner": NOTHING,
         "reunited": NOTHING,
+        "its heartbeats stop": NOTHING,
+        "another's heartbeats stop": NOTHING,
+        "claimed": NOTHING,
+        "unheard": NOTHING,
         "standby": NOTHING,
         "resume": NOTHING,
         "stop": Row(INITIALIZE, [_to("STOP", "stopped")], None),
@@ -198,6 +210,14 @@ TABLE: dict[Role, dict[str, Row]] = {
         "synchronised": WAIT,
         "partner": WAIT,
         "reunited": WAIT,
+        "its heartbeats stop": Row(
+            ACTIVE,
+            [*TO_ACTIVE, _to("MASTER", "the active router is dead: its heartbeats have stopped")],
+            ADVERT,
+        ),
+        "another's heartbeats stop": WAIT,
+        "claimed": WAIT,
+        "unheard": WAIT,
         "standby": Row(INITIALIZE, [_to("FAULT", "standby")], None),
         "resume": WAIT,
         "stop": Row(INITIALIZE, [_to("STOP", "stopped")], None),
@@ -230,6 +250,19 @@ TABLE: dict[Role, dict[str, Row]] = {
         "synchronised": GO_ON,
         "partner": GO_ON,
         "reunited": AGAIN,
+        "its heartbeats stop": GO_ON,
+        "another's heartbeats stop": GO_ON,
+        "claimed": GO_ON,
+        "unheard": Row(
+            BACKUP,
+            [
+                GONE,
+                _says(100),
+                WITHDRAWN,
+                _to("BACKUP", "another router is active and does not hear this one"),
+            ],
+            DOWN,
+        ),
         "standby": Row(INITIALIZE, [GONE, _says(0), WITHDRAWN, _to("FAULT", "standby")], None),
         "resume": GO_ON,
         "stop": Row(INITIALIZE, [GONE, _says(0), WITHDRAWN, _to("STOP", "stopped")], None),

@@ -139,7 +139,7 @@ def test_neighbor_discovery_comes_before_the_drop() -> None:
 
 def test_adverts_and_the_channel_are_not_tracked() -> None:
     peer = Peer("r2", (PeerPath("192.168.1.3", port=4000), PeerPath("fe80::3%eth3", port=4000)))
-    for peers, rules in (((), 1), ((peer,), 5)):
+    for peers, rules in (((), 1), ((peer,), 6)):
         batches = encode_nft.notrack(Config(peers=peers))
         kinds = [kind for kind, _ in decode(batches["notrack"])]
         assert kinds.count(NEWCHAIN) == 2

@@ -7,7 +7,7 @@ import re
 from hashlib import blake2b
 from pathlib import Path
 
-from tandem.channel import frames, handshake, session, topics, vrrp_sources
+from tandem.channel import frames, handshake, heartbeat, session, topics, vrrp_sources
 from tandem.channel.frames import Hello, Seal
 from tandem.channel.handshake import ACCEPTS, LARGEST, State
 from tandem.control import peer_roles
@@ -37,6 +37,7 @@ TABLES = tables()
 def test_every_table_is_compared() -> None:
     assert TABLES.keys() == {
         "bytes | field | meaning",
+        "size | datagram | meaning",
         "limit | value",
         "bit | name | meaning",
         "type | name | payload",
@@ -85,9 +86,19 @@ def test_reasons() -> None:
     assert handshake.TABLE
 
 
+def test_the_datagram() -> None:
+    """Its bytes are held by test_heartbeat_datagram.py."""
+    rows = TABLES["size | datagram | meaning"]
+    sizes = [int(size) for size, *_ in rows[:-2]]
+    assert [name for _, name, _ in rows][-2:] == ["standings", "MAC"]
+    assert sum(sizes) == heartbeat.HEAD.size
+    assert rows[-2][0] == f"{heartbeat.STANDING} × count" and int(rows[-1][0]) == frames.MAC_SIZE
+
+
 def test_topics() -> None:
     said = {topic for topic, *_ in TABLES["topic | data | module"]}
-    assert said == {leases.TOPIC, doctor.TOPIC, peer_roles.TOPIC, upgrade.TOPIC, vrrp_sources.TOPIC}
+    topics = {leases.TOPIC, doctor.TOPIC, peer_roles.TOPIC, upgrade.TOPIC, vrrp_sources.TOPIC}
+    assert said == topics | {heartbeat.TOPIC}
 
 
 def test_layouts() -> None:

@@ -28,8 +28,8 @@ PACKAGES: dict[str, dict[str, str]] = {
         "runner": PROCESSES, "start": PROCESSES,
     },
     "channel": {
-        "channel": LOOP, "connector": SOCKETS, "listeners": SOCKETS, "peer_link": SOCKETS,
-        "peer_socket": SOCKETS,
+        "beat_socket": SOCKETS, "channel": LOOP, "connector": SOCKETS, "listeners": SOCKETS,
+        "peer_link": SOCKETS, "peer_socket": SOCKETS,
     },
     "conntrack": {
         "aside": PROCESSES, "ctnetlink": SOCKETS, "filter": "effects.bpf, which attaches programs to sockets",

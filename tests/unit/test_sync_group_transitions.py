@@ -20,6 +20,9 @@ from tandem.core.events import (
     Stop,
     Tick,
     TrackerChanged,
+    Unheard,
+    Vacancy,
+    Vacated,
 )
 from tandem.core.promotion import Farewell
 from tandem.core.settings import Group
@@ -66,10 +69,16 @@ ROWS: dict[tuple[Role, Cue], Change] = {
     (BACKUP, Cue.OUT): Change(INITIALIZE),
     (BACKUP, Cue.RESIGNED): Change(ACTIVE, "the active router resigned", handed_over=True),
     (BACKUP, Cue.SILENT): Change(ACTIVE, "no advertisement from an active router"),
+    (BACKUP, Cue.DIED): Change(ACTIVE, "the active router is dead: its heartbeats have stopped", seen="heartbeat"),
+    (BACKUP, Cue.LEFT): Change(ACTIVE, "the active router left its role", handed_over=True, seen="heartbeat"),
+    (BACKUP, Cue.UNLINKED): Change(ACTIVE, "a link of the active router is down", seen="heartbeat"),
     (BACKUP, Cue.PREEMPTS): Change(ACTIVE, "preempts a router of lower priority", handed_over=True),
     (ACTIVE, Cue.OUT): Change(INITIALIZE),
     (ACTIVE, Cue.BETTER): Change(BACKUP, "a better router is active", Farewell.YIELD),
     (ACTIVE, Cue.EARLIER): Change(BACKUP, "another router was active before"),
+    (ACTIVE, Cue.UNHEARD): Change(
+        BACKUP, "another router is active and does not hear this one", Farewell.YIELD, seen="heartbeat"
+    ),
     (ACTIVE, Cue.FAILOVER): Change(BACKUP, "failover asked for", seen="command"),
     (ACTIVE, Cue.SLEPT): Change(BACKUP, "silent for too long: it was stopped", Farewell.SILENT, seen="fault"),
 }
@@ -81,12 +90,16 @@ CAUSES: dict[tuple[Role, Cue], tuple[Callable[[SyncGroup], list[Action]], Cause 
     (BACKUP, Cue.OUT): (lambda group: group.handle(Standby(), LATER), None, {}),
     (BACKUP, Cue.RESIGNED): (resigned, Cause(HIGHER, 200, 100), {}),
     (BACKUP, Cue.SILENT): (lambda group: group.handle(Tick(), LATER - SECOND + DOWN), None, {}),
+    (BACKUP, Cue.DIED): (lambda group: group.handle(Vacated(Vacancy.DIED), LATER), None, {}),
+    (BACKUP, Cue.LEFT): (lambda group: group.handle(Vacated(Vacancy.LEFT), LATER), None, {}),
+    (BACKUP, Cue.UNLINKED): (lambda group: group.handle(Vacated(Vacancy.UNLINKED), LATER), None, {}),
     (BACKUP, Cue.PREEMPTS): (preempts, Cause(LOWER, 50, 100), {}),
     (ACTIVE, Cue.OUT): (lambda group: group.handle(Stop(), LATER), None, {}),
     (ACTIVE, Cue.BETTER): (lambda group: group.handle(heard(200), LATER), Cause(HIGHER, 200, 100), {}),
     (ACTIVE, Cue.EARLIER): (
         lambda group: group.handle(heard(50, LOWER), LATER), Cause(LOWER, 50, 100), {"preempt": False}
     ),
+    (ACTIVE, Cue.UNHEARD): (lambda group: group.handle(Unheard(True), LATER), None, {}),
     (ACTIVE, Cue.FAILOVER): (lambda group: group.handle(Failover(), LATER), None, {}),
     (ACTIVE, Cue.SLEPT): (lambda group: group.handle(Tick(), LATER + 3 * SECOND), None, {}),
 }  # fmt: skip

@@ -60,6 +60,7 @@ HANDED_OVER = 1  # the peer has given a group up, and has told the last of it
 TOPICS = 1  # takes TOPIC frames
 NO_CONNECTIONS = 2  # does not replicate connections; releases that know no capability 2 all do
 UPGRADES = 4  # obeys the orders of `tandem upgrade`
+HEARTBEATS = 8  # sends and takes heartbeats, see heartbeat.py
 
 HEAD = Struct("!HBB")  # length of the payload, type, flags
 _PREFIX = Struct("!4sBBH")  # magic, lowest and highest version, bytes that follow

@@ -18,13 +18,13 @@ USER_TIMEOUT_MS = 8_000  # for data that is not acknowledged, or does not fit th
 _IP_FREEBIND = 15
 _IP_BIND_ADDRESS_NO_PORT = 24
 _IPV6_FREEBIND = 78
-_IP_MINTTL = 21
-_IPV6_MINHOPCOUNT = 73
-_HOP_LIMIT = 255
+IP_MINTTL = 21
+IPV6_MINHOPCOUNT = 73
+HOP_LIMIT = 255
 _TCP_USER_TIMEOUT = 18
 _TCP_NOTSENT_LOWAT = 25
 
-_TOS_CS6 = 0xC0  # internetwork control, RFC 4594 section 3.1
+TOS_CS6 = 0xC0  # internetwork control, RFC 4594 section 3.1
 _PRIORITY = 6  # TC_PRIO_INTERACTIVE, include/uapi/linux/pkt_sched.h; adverts go before it with 7
 
 
@@ -69,9 +69,9 @@ def begin_connect(path: Path) -> socket.socket:
     try:
         if path.source is not None:
             sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
-            sock.bind(_resolve(path.source, 0))
+            sock.bind(resolve(path.source, 0))
         try:
-            sock.connect(_resolve(path.address, path.port))
+            sock.connect(resolve(path.address, path.port))
         except BlockingIOError:
             pass  # EINPROGRESS
     except OSError:
@@ -88,7 +88,7 @@ def local_address(path: Path) -> str:
         if path.interface is not None:
             device = path.interface.encode() + b"\0"
             asked.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device)
-        asked.connect(_resolve(path.address, path.port))  # sends nothing
+        asked.connect(resolve(path.address, path.port))  # sends nothing
         found = asked.getsockname()
         return f"{found[0]}%{found[3]}" if len(found) == 4 and found[3] else str(found[0])
 
@@ -103,16 +103,16 @@ def listen(family: int, port: int, source: str, interface: str | None, max_hops:
     sock = _open(family, interface)
     try:
         if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MINHOPCOUNT, _HOP_LIMIT + 1 - max_hops)
+            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MINHOPCOUNT, HOP_LIMIT + 1 - max_hops)
         else:
-            sock.setsockopt(socket.IPPROTO_IP, _IP_MINTTL, _HOP_LIMIT + 1 - max_hops)
+            sock.setsockopt(socket.IPPROTO_IP, IP_MINTTL, HOP_LIMIT + 1 - max_hops)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
         else:
             sock.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
-        sock.bind(_resolve(source, port))
+        sock.bind(resolve(source, port))
         sock.listen(8)
     except OSError:
         sock.close()
@@ -152,11 +152,11 @@ def _open(family: int, interface: str | None) -> socket.socket:
         # Writable only while little is unsent, so that what waits can still be coalesced.
         option(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, BUFFER // 4)
         if family == socket.AF_INET6:
-            option(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _TOS_CS6)
-            option(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, _HOP_LIMIT)
+            option(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, TOS_CS6)
+            option(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, HOP_LIMIT)
         else:
-            option(socket.IPPROTO_IP, socket.IP_TOS, _TOS_CS6)
-            option(socket.IPPROTO_IP, socket.IP_TTL, _HOP_LIMIT)
+            option(socket.IPPROTO_IP, socket.IP_TOS, TOS_CS6)
+            option(socket.IPPROTO_IP, socket.IP_TTL, HOP_LIMIT)
         option(socket.SOL_SOCKET, socket.SO_PRIORITY, _PRIORITY)  # after IP_TOS, which sets it too
         if interface is not None:
             option(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
@@ -166,7 +166,7 @@ def _open(family: int, interface: str | None) -> socket.socket:
     return sock
 
 
-def _resolve(address: str, port: int) -> tuple[str, int] | tuple[str, int, int, int]:
+def resolve(address: str, port: int) -> tuple[str, int] | tuple[str, int, int, int]:
     """Return the argument of `bind` and `connect`. OSError: a link-local address has no interface."""
     host, _, scope = address.partition("%")
     if ":" not in host:

@@ -50,6 +50,7 @@ from tandem.channel.frames import (
     HANDED_OVER,
     HEAD,
     HEARTBEAT,
+    HEARTBEATS,
     HELLO_MAX,
     MAC_SIZE,
     NO_CONNECTIONS,
@@ -165,7 +166,10 @@ class Session:
             settings.heartbeat // MILLISECOND,
             settings.word_size,
             settings.little_endian,
-            TOPICS | NO_CONNECTIONS * (not tables) | UPGRADES * settings.upgrades,
+            TOPICS
+            | NO_CONNECTIONS * (not tables)
+            | UPGRADES * settings.upgrades
+            | HEARTBEATS * settings.heartbeats,
         ).encode()
         self._raw = self._hello if initiator else b""  # to send before all else
         self._control: list[tuple[int, int, bytes]] = []  # frames; each kind at most once

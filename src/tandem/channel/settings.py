@@ -26,6 +26,7 @@ class Settings:
     stall_timeout: int = 10 * SECOND  # for a heartbeat that is not answered
     upgrades: bool = False  # the peer may order an upgrade of Tandem's packages
     queue_limit: int = 4 * 1024 * 1024  # bytes of memory for deltas that wait
+    heartbeats: bool = False  # datagrams, see heartbeat.py
     word_size: int = 64
     little_endian: bool = True
 

@@ -63,6 +63,9 @@ class Globals:
     log_level: str = "info"  # error, warning, info, debug
     damping_changes: int = 5  # so many changes of role ...
     history_file: str = ""  # on the disk; empty: a reboot ends the history
+    heartbeat_interval_ms: int = 50  # between heartbeats to peers; 0: none
+    heartbeat_miss: int = 3  # heartbeats that a peer may miss before it is dead
+    partition_policy: str = "hold"  # or "split", see core/standing.py
     damping_time_ms: int = 60_000  # ... within this time are flapping; 0 changes: never, see core/damping.py
     allow_upgrade: bool = False  # peers with a secret may order an upgrade of Tandem's packages
 

@@ -44,6 +44,7 @@ def snapshot(router: Router, loop: Loop, standby: Standby, facts: DaemonFacts) -
             "turn_max_by": loop.turn_by,
             "turn_count": loop.turn_count,
             "turn_limit_ms": TURN_LIMIT // MILLISECOND,
+            "heartbeat_ms": facts["heartbeat_ms"],
         },
         "health": facts["health"],
         "dhcp": facts["dhcp"],

@@ -69,7 +69,9 @@ def _daemon(page: Page, status: Snapshot) -> None:
     memory = "memory locked" if scheduling["memory_locked"] else ""
     late = f"at most {scheduling['late_max_ms']:.1f} ms late"
     turn = f"longest turn {scheduling['turn_max_ms']:.1f} ms"
-    page.row("scheduling", [scheduling["policy"], memory, late, turn])
+    held = scheduling.get("heartbeat_ms")
+    holds = f"can hold heartbeats of {held:g} ms" if held is not None else ""
+    page.row("scheduling", [scheduling["policy"], memory, late, turn, holds])
     if scheduling["late_count"]:
         timers = counted(scheduling["late_count"], "timer")
         late = f"{timers} later than {scheduling['late_limit_ms']:g} ms"
@@ -79,6 +81,11 @@ def _daemon(page: Page, status: Snapshot) -> None:
         longest = f"the longest in {scheduling['turn_max_by']}"
         page.row("turns", [f"{turns} longer than {scheduling['turn_limit_ms']:g} ms", longest], NOTE)
     page.row("counters", counters(status["counters"]))
+    for peer in status["peers"]:
+        if (beats := peer.get("heartbeats")) is not None:
+            page.row(
+                "heartbeats", _heartbeats(peer["name"], beats), ALARM if beats["state"] == "dead" else ""
+            )
     if (dhcp := status["dhcp"]) is not None:
         page.row("dhcp", _dhcp(dhcp), ALARM if dhcp["problem"] else "")
     _health(page, status)
@@ -87,6 +94,23 @@ def _daemon(page: Page, status: Snapshot) -> None:
 def _health(page: Page, status: Snapshot) -> None:
     for reason, details in status["health"].items():
         page.row("health", [f"{reason}: {detail}" for detail in details], ALARM)
+
+
+def _heartbeats(name: str, beats: Snapshot) -> Iterator[str]:
+    yield f"{name} {beats['state']}"
+    for path in beats["paths"]:
+        state = (
+            f"up for {duration(path['up_s'])}"
+            if path["up"]
+            else "silent"
+            if path["received"]
+            else "not heard"
+        )
+        trip = f"{path['rtt_ms']:.1f} ms" if path["up"] and path["rtt_ms"] is not None else ""
+        notes = " and ".join(filter(None, (trip, f"{path['lost']} lost" if path["lost"] else "")))
+        yield f"{path['name']} {state}" + (f" ({notes})" if notes else "")
+    if beats["last_failure"]:
+        yield f"last silence {duration(beats['last_failure_s'])} ago on {beats['last_failure']}"
 
 
 def _dhcp(found: Snapshot) -> Iterator[str]:

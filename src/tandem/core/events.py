@@ -9,6 +9,7 @@ operator commands. Timers are not events: the shell calls `handle(Tick(), now)` 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from tandem.core.packet import Advertisement
 
@@ -105,6 +106,39 @@ class Reunited:
     """The connections of the other active routers are in our kernel, as `Reunite` asked, or one gave up."""
 
 
+class Vacancy(Enum):
+    """Why a role is free, as heartbeats say."""
+
+    DIED = "its heartbeats have stopped"
+    LEFT = "it has given the role up"
+    UNLINKED = "its link is down"
+
+
+@dataclass(frozen=True, slots=True)
+class Vacated:
+    """The neighbour that was active is so no more, and this router is the best of those that are left.
+
+    `sources`: where its adverts came from, by our instance.
+    """
+
+    vacancy: Vacancy
+    sources: tuple[tuple[str, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A neighbour is active and its links are up, as it says by heartbeats; or no neighbour is."""
+
+    yes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Unheard:
+    """A neighbour is active, and hears nothing of this router, as it says by heartbeats; or no longer."""
+
+    yes: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Failover:
     """Operator: hand the group to the peer and do not take it back by preemption."""
@@ -127,5 +161,6 @@ class Stop:
 
 Event = (
     Tick | Start | AdvertReceived | TrackerChanged | SourceChanged | Moved | Rebound
-    | EffectFailed | Restored | Synchronised | Partner | Reunited | Failover | Standby | Resume | Stop
+    | EffectFailed | Restored | Synchronised | Partner | Reunited | Vacated | Claimed | Unheard
+    | Failover | Standby | Resume | Stop
 )  # fmt: skip

@@ -123,6 +123,8 @@ GROUPS_MAX = 512  # of a neighbour that are remembered
 ADVERTS = 4  # intervals without an advert, and the segment is silent: RFC 9568 waits for three and the skew
 NEVER = 0
 CHANNEL = "channel"  # the path of the channel's session, which says itself when it ends
+BEATS = "heartbeats"  # all paths of heartbeats together; core/heartbeats.py says when they end
+NO_SEGMENTS = (CHANNEL, BEATS)
 
 
 class _Path:
@@ -175,19 +177,23 @@ class Neighbour:
             self.streams = self.connected = False
             self.lost(CHANNEL)
         if event == GOODBYE:
-            for path in self._paths.values():
-                path.speaks = False
-            self._judge_silent()
+            self.died()
+
+    def died(self) -> None:
+        """Nothing comes by any path any more."""
+        for path in self._paths.values():
+            path.speaks = False
+        self._judge_silent()
 
     def heard(self, path: str, now: int, late: int, limit: int) -> None:
         """Something came by this path. The next is late after `late`, and the path silent after `limit`.
 
-        Every path but CHANNEL is a segment.
+        Every path that is not in NO_SEGMENTS is a segment.
         """
         found = self._paths.get(path)
         if found is None:
             found = self._paths[path] = _Path()
-            if path != CHANNEL:
+            if path not in NO_SEGMENTS:
                 self.verdicts[path] = Verdict.ALIVE
         found.heard, found.late, found.limit = now, late, limit
         if not found.speaks or self.verdicts.get(path, Verdict.ALIVE) is not Verdict.ALIVE:
@@ -205,7 +211,9 @@ class Neighbour:
     def keep(self, segments: Collection[str]) -> None:
         """Forget all segments but these."""
         self.verdicts = {name: verdict for name, verdict in self.verdicts.items() if name in segments}
-        self._paths = {name: path for name, path in self._paths.items() if name in (CHANNEL, *self.verdicts)}
+        self._paths = {
+            name: path for name, path in self._paths.items() if name in (*NO_SEGMENTS, *self.verdicts)
+        }
 
     def lost(self, path: str) -> None:
         """Nothing comes by this path any more."""

@@ -39,6 +39,7 @@ from tandem.core.actions import (
 from tandem.core.damping import Damping
 from tandem.core.events import (
     AdvertReceived,
+    Claimed,
     EffectFailed,
     Event,
     Failover,
@@ -55,6 +56,9 @@ from tandem.core.events import (
     Synchronised,
     Tick,
     TrackerChanged,
+    Unheard,
+    Vacancy,
+    Vacated,
 )
 from tandem.core.faults import Faults
 from tandem.core.promotion import Demotion, Farewell, Promotion, Reason
@@ -76,13 +80,17 @@ class Cue(Enum):
     SILENT = "every member's timer has expired"  # one silent LAN is a broken LAN
     PREEMPTS = "every member's timer has expired, and lesser routers are active"
     BETTER = "a member heard a better router, and no earlier member beats its own peer"
+    DIED = "the active router's heartbeats have stopped"
+    LEFT = "the active router has given the role up, by heartbeat"
+    UNLINKED = "a link of the active router is down, by heartbeat"
+    UNHEARD = "another active router does not hear this one"
     EARLIER = "a router is heard that was active before this one could hear anybody"
     FAILOVER = "an operator hands the role over"
     SLEPT = "silent for too long: a backup has taken over"
 
 
 # What saw the cause of a transition, for people.
-ADVERT, FAULT, COMMAND, START = "advert", "fault", "command", "start"
+ADVERT, HEARTBEAT, FAULT, COMMAND, START = "advert", "heartbeat", "fault", "command", "start"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +111,22 @@ TRANSITIONS: dict[tuple[Role, Cue], Change] = {
     (_BACKUP, Cue.OUT): Change(_INITIALIZE),
     (_BACKUP, Cue.RESIGNED): Change(_ACTIVE, "the active router resigned", handed_over=True),
     (_BACKUP, Cue.SILENT): Change(_ACTIVE, "no advertisement from an active router"),
+    (_BACKUP, Cue.DIED): Change(_ACTIVE, "the active router is dead: its heartbeats have stopped", seen=HEARTBEAT),
+    (_BACKUP, Cue.LEFT): Change(_ACTIVE, "the active router left its role", handed_over=True, seen=HEARTBEAT),
+    (_BACKUP, Cue.UNLINKED): Change(_ACTIVE, "a link of the active router is down", seen=HEARTBEAT),
     (_BACKUP, Cue.PREEMPTS): Change(_ACTIVE, "preempts a router of lower priority", handed_over=True),
     (_ACTIVE, Cue.OUT): Change(_INITIALIZE),
     (_ACTIVE, Cue.BETTER): Change(_BACKUP, "a better router is active", Farewell.YIELD),
     (_ACTIVE, Cue.EARLIER): Change(_BACKUP, "another router was active before"),
+    (_ACTIVE, Cue.UNHEARD): Change(
+        _BACKUP, "another router is active and does not hear this one", Farewell.YIELD, seen=HEARTBEAT
+    ),
     (_ACTIVE, Cue.FAILOVER): Change(_BACKUP, "failover asked for", seen=COMMAND),
     (_ACTIVE, Cue.SLEPT): Change(_BACKUP, "silent for too long: it was stopped", Farewell.SILENT, seen=FAULT),
 }
 """Every cue that is not here leaves the group as it is."""
+
+VACANCIES = {Vacancy.DIED: Cue.DIED, Vacancy.LEFT: Cue.LEFT, Vacancy.UNLINKED: Cue.UNLINKED}
 
 
 class SyncGroup:
@@ -138,6 +154,8 @@ class SyncGroup:
         self._patient_until: int | None = None  # None: there was nobody to preempt
         self._partner = Partner(known=False, in_step=False)
         self.reunion = Reunion()
+        self.claimed = False  # a neighbour is active, as its heartbeats say, so that silence is a partition
+        self._unheard = False  # and hears nothing of this router
         self.fault_state = Faults(settings, self.members)
         self.probation = ""  # why the last active time failed: no preemption until that has changed
         self._reported = (settings.name, self.state)
@@ -276,6 +294,15 @@ class SyncGroup:
                 self._partner = event
                 if event.in_step:
                     return self._meet(reunion.IN_STEP, now)
+            case Vacated(vacancy, sources) if self.role is Role.BACKUP:
+                if all(self.by_name[name].follows(source, now) for name, source in sources):
+                    return self._change(VACANCIES[vacancy], now)
+            case Claimed(yes):
+                self.claimed = yes
+            case Unheard(yes):
+                self._unheard = yes
+                for member in self.members:
+                    member.unheard = yes
             case Failover() if self.role is Role.ACTIVE:
                 actions = self._change(Cue.FAILOVER, now)
                 for member in self.members:
@@ -391,8 +418,11 @@ class SyncGroup:
             if all(member.expired for member in self.members):
                 # The timers ended because lesser routers were not listened to, and not in silence.
                 preempts = any(member.hears_lesser(now) for member in self.members)
-                return Cue.PREEMPTS if preempts else Cue.SILENT
-        return None
+                if preempts:
+                    return Cue.PREEMPTS
+                return None if self.claimed else Cue.SILENT
+            return None
+        return Cue.UNHEARD if self._unheard else None
 
     def _change(self, cue: Cue, now: int) -> list[Action]:
         """Enter the role that `cue` leads to."""

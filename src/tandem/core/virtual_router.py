@@ -90,6 +90,7 @@ class VirtualRouter:
         "source",
         "suspects",
         "told",
+        "unheard",
         "watchful",
     )
 
@@ -106,6 +107,7 @@ class VirtualRouter:
         self.on_probation = False  # no preemption until what failed when it was active has changed
         self.patient = False  # no preemption yet: the peer's connections are not all known here
         self.damped = False  # its group has changed its role too often
+        self.unheard = False  # another router is active and hears nothing of this one
         self.suspects = False  # backup, and an advertisement of the active is overdue
         self.expired = False
         self.resigned = False
@@ -192,7 +194,7 @@ class VirtualRouter:
     def preempts(self, priority: int) -> bool:
         """Whether this backup takes the role from an active router of this priority."""
         lesser = 0 < priority < self.priority
-        willing = self.settings.preempt and not self.hold and not self.on_probation
+        willing = self.settings.preempt and not (self.hold or self.on_probation or self.unheard)
         return lesser and self.role is Role.BACKUP and willing
 
     def hears_lesser(self, now: int) -> bool:
@@ -427,11 +429,11 @@ class VirtualRouter:
             self._active_down_at = now + self.active_down_interval()
             if self.watchful:
                 self._suspect_at = now + self.active_adver_interval_cs * CENTISECOND * 5 // 4
-        elif self._is_followed(source, now):
+        elif self.follows(source, now):
             self._note_peer(advert, source, now)
 
     def _receive_resignation(self, source: bytes, now: int) -> None:
-        if self._is_followed(source, now):
+        if self.follows(source, now):
             if self._takeover_at is None and not self.resigned:
                 self._takeover_at = now + resignation_skew(self.priority)
                 self._resigned_by = source
@@ -440,7 +442,7 @@ class VirtualRouter:
             skew = skew_time(self.settings.version, self.priority, self.active_adver_interval_cs)
             self._active_down_at = min(self._active_down_at, now + skew)
 
-    def _is_followed(self, source: bytes, now: int) -> bool:
+    def follows(self, source: bytes, now: int) -> bool:
         """Whether `source` is the active router for us, or there is none that we have heard lately.
 
         A lesser router beside the active one does not become it by speaking: when it resigns, no
@@ -454,7 +456,8 @@ class VirtualRouter:
         if priority >= self.priority:
             self._preempt_at = None
             return True
-        if self.hold or self.patient or self.damped or self.on_probation or not self.settings.preempt:
+        reluctant = self.hold or self.patient or self.damped or self.on_probation or self.unheard
+        if reluctant or not self.settings.preempt:
             return True
         if not self.settings.preempt_delay_ms:
             return False

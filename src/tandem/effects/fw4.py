@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The packets that OpenWrt's firewall must let in: adverts, and the replication channel.
+"""The packets that OpenWrt's firewall must let in: adverts, the channel, and heartbeats.
 
 fw4 builds its table `inet fw4` anew at every reload, from /etc/config/firewall and from the files in
 /usr/share/nftables.d. Two of these are Tandem's: they jump from fw4's input chain, before its zones
@@ -9,8 +9,9 @@ The rules therefore survive a reload of either side, and nothing is written to f
 A rule names the device of the instance, and so lets nothing in from other zones:
 
     iifname "br-lan" ip daddr 224.0.0.18 ip ttl 255 meta l4proto 112 accept
-    ip saddr 192.168.1.3 tcp dport 3780 fib saddr . iif oif exists accept
-    ip saddr 192.168.1.3 tcp sport 3780 ct state untracked tcp flags & (syn | ack) != syn fib ... accept
+    ip saddr 192.168.1.3 fib saddr . iif oif exists tcp dport 3780 accept
+    ip saddr 192.168.1.3 fib ... tcp sport 3780 ct state untracked tcp flags & (syn | ack) != syn accept
+    iifname "br-lan" ip ttl 255 udp sport 3780 udp dport 3780 accept
 
 A multicast advert has TTL 255, which no packet from beyond a router can have (RFC 9568 section 5.1.1.3).
 The fib expression (kmod-nft-fib, which fw4 requires anyway) accepts a peer's packets only from the interface
@@ -63,8 +64,12 @@ def rules(config: Config, device_of: DeviceOf = lambda name: name) -> tuple[str,
     if not config.globals.enabled:
         return ()
     found = [rule for instance in config.instances for rule in _adverts(instance, device_of)]
-    paths = (path for peer in config.peers for path in peer.paths)
+    paths = [path for peer in config.peers for path in peer.paths]
     found += [rule for path in paths for rule in _channel(path, device_of)]
+    if paths and config.globals.heartbeat_interval_ms and not all(peer.insecure for peer in config.peers):
+        ports = f"udp sport {paths[0].port} udp dport {paths[0].port}"
+        found += [rule for instance in config.instances for rule in _beats(instance, ports, device_of)]
+        found += [f"{who} {ports} accept" for path in paths for who in _reached_by(path, device_of)]
     return tuple(dict.fromkeys(found))
 
 
@@ -107,17 +112,33 @@ def _adverts(instance: Instance, device_of: DeviceOf) -> Iterator[str]:
 
 
 def _channel(path: PeerPath, device_of: DeviceOf) -> Iterator[str]:
+    # Answers to the connections that this router has made: conntrack does not know them (plan/encode_nft.py).
+    replies = f"tcp sport {path.port} ct state untracked tcp flags & (syn | ack) != syn"
+    for where in _reached_by(path, device_of):
+        yield f"{where} tcp dport {path.port} accept"
+        yield f"{where} {replies} accept"
+
+
+def _beats(instance: Instance, ports: str, device_of: DeviceOf) -> Iterator[str]:
+    """Heartbeats between the primary addresses, which the configuration does not name."""
+    where = _from(instance.interface, device_of)
+    if where is not None and instance.unicast_peers:
+        for peer in instance.unicast_peers:
+            yield f"{where} {'ip' if instance.family == 4 else 'ip6'} saddr {peer} {ports} accept"
+    elif where is not None:
+        hops = "ip ttl" if instance.family == 4 else "ip6 hoplimit"
+        yield f"{where} {hops} {HOP_LIMIT} {ports} accept"
+
+
+def _reached_by(path: PeerPath, device_of: DeviceOf) -> Iterator[str]:
+    """Yield the match of a peer's packets by a path, when its device is known."""
     address, _, zone = path.address.partition("%")
     interface = path.interface or zone
-    who = f"{'ip6' if ':' in address else 'ip'} saddr {address} tcp dport {path.port}"
-    # Answers to the connections that this router has made: conntrack does not know them (plan/encode_nft.py).
-    replies = f"{'ip6' if ':' in address else 'ip'} saddr {address} tcp sport {path.port} ct state untracked"
-    replies += " tcp flags & (syn | ack) != syn"
-    for what in (who, replies):
-        if not interface:
-            yield f"{what} fib saddr . iif oif exists accept"
-        elif (where := _from(interface, device_of)) is not None:
-            yield f"{where} {what} accept"
+    who = f"{'ip6' if ':' in address else 'ip'} saddr {address}"
+    if not interface:
+        yield f"{who} fib saddr . iif oif exists"
+    elif (where := _from(interface, device_of)) is not None:
+        yield f"{where} {who}"
 
 
 def _from(interface: str, device_of: DeviceOf) -> str | None:

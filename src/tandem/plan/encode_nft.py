@@ -17,14 +17,15 @@ The first chain to set up NAT for a flow wins, so fw4's masquerade leaves these 
 A packet that this router itself sends has no incoming interface: it keeps its address, above
 all VRRP adverts (Linux 5.7 and later know the incoming interface in postrouting).
 
-Adverts and the channel stay out of connection tracking, by a table that exists in every role: an attacker can
-fill the conntrack table, and the kernel would then drop their packets as well.
+Adverts, the channel and heartbeats stay out of connection tracking, by a table that exists in every role: an
+attacker can fill the conntrack table, and the kernel would then drop their packets as well.
 
     table inet tandem_notrack {
         chain prerouting {
             type filter hook prerouting priority -300;  # raw: before connection tracking
             meta l4proto 112 notrack
             ip saddr PEER tcp dport 3780 notrack        # and sport; likewise daddr in output
+            udp sport 3780 udp dport 3780 notrack       # heartbeats
         }
         chain output { type filter hook output priority -300; ... }
     }
@@ -47,7 +48,7 @@ POSTROUTING, INPUT = "postrouting", "input"
 
 _PRIORITY_SRCNAT, _PRIORITY_FILTER = 100, 0
 _PRIORITY_RAW = -300
-_IPPROTO_TCP, _IPPROTO_ICMPV6 = 6, 58
+_IPPROTO_TCP, _IPPROTO_UDP, _IPPROTO_ICMPV6 = 6, 17, 58
 _ND_SOLICIT, _ND_ADVERT = 135, 136
 
 # Where the addresses stand in the IP header: offset of source, of destination, length.
@@ -87,6 +88,11 @@ def notrack(config: Config) -> dict[str, bytes]:
         made += nft.rule(NOTRACK_TABLE, name, [*adverts, nft.notrack()])
         for expressions in _channel(config, incoming=hook == nft.HOOK_PREROUTING):
             made += nft.rule(NOTRACK_TABLE, name, [*expressions, nft.notrack()])
+        if config.peers and config.globals.heartbeat_interval_ms:
+            udp = nft.matches(nft.META_L4PROTO, bytes([_IPPROTO_UDP]))
+            ports = nft.compare(nft.EQ, struct.pack("!H", config.peers[0].paths[0].port) * 2)
+            both = nft.payload(nft.TRANSPORT_HEADER, 0, 4)
+            made += nft.rule(NOTRACK_TABLE, name, [*udp, both, ports, nft.notrack()])
     return {"notrack": made + end, "no_notrack": begin + gone + end}
 
 

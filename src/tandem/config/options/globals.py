@@ -22,6 +22,15 @@ def _lifetime(text: str) -> int:
     raise ValueError
 
 
+_SOME_INTERVAL = seconds("0.01", "10")
+_INTERVAL = replace(
+    _SOME_INTERVAL,
+    allowed=f"0 (off) or {_SOME_INTERVAL.allowed}",
+    convert=lambda text: 0 if text == "0" else _SOME_INTERVAL.convert(text),
+    low="0",
+)
+
+
 def _user(found: Any) -> tuple[str | None, str | None] | None:
     return (found.script_user, found.script_group) if found.script_user else None
 
@@ -91,6 +100,29 @@ GLOBALS: Table = {
         "The history of `tandem history` is kept in this file over a reboot. It is written at most every ten"
         " minutes. Default: a reboot ends the history.",
         "history_file",
+        since=NEXT,
+    ),
+    "heartbeat_interval": Option(
+        _INTERVAL,
+        "0.05",
+        "Peers with a secret get an authenticated datagram in this interval, by the channel's paths and by"
+        " each interface of an instance (UDP, the channel's port); 0: none, VRRP's timers alone decide.",
+        "heartbeat_interval_ms",
+        since=NEXT,
+    ),
+    "heartbeat_miss": Option(
+        whole(2, 100),
+        "3",
+        "A peer is dead when it misses so many heartbeats on every path; the best backup takes over at once.",
+        "heartbeat_miss",
+        since=NEXT,
+    ),
+    "partition_policy": Option(
+        choice("hold", "split"),
+        "hold",
+        "An interface is silent, but a peer is active as its heartbeats say. hold: this router stays BACKUP;"
+        " split: it becomes MASTER as well.",
+        "partition_policy",
         since=NEXT,
     ),
     "log_level": Option(

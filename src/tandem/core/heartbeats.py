@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Heartbeats of one neighbour: which of its paths are heard, and whether the neighbour is alive.
+
+A path is silent when nothing came for `miss` of the neighbour's intervals, and for as long as the neighbour
+may be late, as it says itself. The neighbour is dead when every path is silent.
+
+This router's own lateness is no silence of the neighbour: what the neighbour has sent may wait in the kernel
+or in the network card. A router that woke late reads its sockets first, and then gives one more interval
+(`spare`).
+
+PULSES says what is known of the neighbour:
+
+    UNHEARD   no heartbeat has come yet, or the neighbour has said that no more will come
+    ALIVE     it is heard
+    DEAD      it was heard, and every path is silent
+
+All times are in ns.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from tandem.core.timers import earliest
+
+
+class Pulse(Enum):
+    """What is known of the life of a neighbour."""
+
+    UNHEARD = "not heard yet"
+    ALIVE = "alive"
+    DEAD = "dead"
+
+
+# Events
+HEARD = "a heartbeat"
+SILENT = "every path is silent"
+GOODBYE = "no more will come"
+
+# Actions
+BEGINS = "it is alive"
+DIES = "it is dead"
+ENDS = "it is not known any more"
+
+_UNHEARD, _ALIVE, _DEAD = Pulse
+
+PULSES: dict[tuple[Pulse, str], tuple[Pulse, tuple[str, ...]]] = {
+    (_UNHEARD, HEARD): (_ALIVE, (BEGINS,)),
+    (_UNHEARD, SILENT): (_UNHEARD, ()),
+    (_UNHEARD, GOODBYE): (_UNHEARD, ()),
+    (_ALIVE, HEARD): (_ALIVE, ()),
+    (_ALIVE, SILENT): (_DEAD, (DIES,)),
+    (_ALIVE, GOODBYE): (_UNHEARD, (ENDS,)),
+    (_DEAD, HEARD): (_ALIVE, (BEGINS,)),
+    (_DEAD, SILENT): (_DEAD, ()),
+    (_DEAD, GOODBYE): (_UNHEARD, (ENDS,)),
+}
+
+LATENESS_MAX = 1_000_000_000  # that a neighbour may claim
+
+
+class BeatPath:
+    """One path by which heartbeats come."""
+
+    __slots__ = ("clock", "failures", "heard", "lost", "number", "received", "rtt", "since", "speaks")
+
+    def __init__(self) -> None:
+        self.speaks = False
+        self.heard = 0  # when the last one came
+        self.since: int | None = None  # it speaks since then; None: it does not
+        self.clock = 0  # of the neighbour, when it sent the last one
+        self.number = 0  # of the last one
+        self.received = self.lost = self.failures = 0
+        self.rtt: int | None = None
+
+
+class Beats:
+    """The heartbeats of one neighbour; `miss` intervals without one are a silence."""
+
+    def __init__(self, miss: int) -> None:
+        self.miss = miss
+        self.pulse = Pulse.UNHEARD
+        self.paths: dict[str, BeatPath] = {}
+        self.newest = 0  # the highest number of a heartbeat
+        self.refused = 0  # heartbeats that came a second time, or too late
+        self.last_failure: tuple[str, int] | None = None  # the path that fell silent last, and when
+        self._limit = 0  # so long after the last heartbeat a path is silent
+        self._spared = 0  # no path is silent before
+
+    @property
+    def limit(self) -> int:
+        """How long a path may be quiet."""
+        return self._limit
+
+    def heard(self, name: str, number: int, interval: int, late: int, now: int) -> tuple[str, ...] | None:
+        """A heartbeat came by this path; return actions, or None for one that came before."""
+        path = self.paths.get(name)
+        if path is None:
+            path = self.paths[name] = BeatPath()
+        elif number <= path.number:
+            self.refused += 1
+            return None
+        elif path.speaks:
+            path.lost += number - path.number - 1
+        path.number, path.heard = number, now
+        path.received += 1
+        if not path.speaks:
+            path.speaks, path.since = True, now
+        self._limit = self.miss * interval + min(late, LATENESS_MAX)
+        if number > self.newest:
+            self.newest = number
+        return self._move(HEARD) if self.pulse is not _ALIVE else ()
+
+    def spare(self, until: int) -> None:
+        """Give every path time until then: this router was late itself."""
+        self._spared = max(self._spared, until)
+
+    def goodbye(self) -> tuple[str, ...]:
+        """The neighbour sends no more heartbeats."""
+        for path in self.paths.values():
+            path.speaks, path.since = False, None
+        return self._move(GOODBYE)
+
+    def lose(self, name: str) -> None:
+        """This router uses the path no more."""
+        self.paths.pop(name, None)
+
+    def next_deadline(self) -> int | None:
+        """When `due` finds the neighbour dead, unless a heartbeat comes."""
+        last = None
+        for path in self.paths.values():
+            if path.speaks and (last is None or path.heard > last):
+                last = path.heard
+        return None if last is None else last + self._patience(last)
+
+    def due(self, now: int) -> tuple[str, ...]:
+        """Judge what is silent."""
+        silent = speaks = False
+        for name, path in self.paths.items():
+            if not path.speaks:
+                continue
+            if path.heard + self._patience(path.heard) <= now:
+                path.speaks, path.since = False, None
+                path.failures += 1
+                self.last_failure = name, now
+                silent = True
+            else:
+                speaks = True
+        return self._move(SILENT) if silent and not speaks else ()
+
+    def _patience(self, heard: int) -> int:
+        """How long to wait after what was heard then. A router that is late all the time must end as well."""
+        return max(self._limit, min(self._spared - heard, 2 * self._limit))
+
+    def _move(self, event: str) -> tuple[str, ...]:
+        self.pulse, actions = PULSES[self.pulse, event]
+        return actions
+
+
+class Pace:
+    """The times of this router's own heartbeats, and how late they were.
+
+    The lateness that counts is the greatest of the present period and of the one before.
+    """
+
+    PERIOD = 30_000_000_000
+
+    def __init__(self, interval: int, now: int) -> None:
+        self.interval = interval
+        self.due = now
+        self._period_ends = now + self.PERIOD
+        self._late = self._late_before = 0
+
+    def beat(self, now: int) -> None:
+        """A heartbeat is sent."""
+        late = now - self.due
+        self._late = max(self._late, late)
+        if now >= self._period_ends:
+            self._late_before, self._late = self._late, 0
+            self._period_ends = now + self.PERIOD
+        in_phase = self.due + self.interval
+        self.due = in_phase if in_phase > now else now + self.interval
+
+    @property
+    def late(self) -> int:
+        """The greatest lateness lately."""
+        return max(self._late, self._late_before)
+
+
+def next_wake(pace: Pace, all_beats: list[Beats]) -> int:
+    """Return when a heartbeat is due or a neighbour may be found dead."""
+    found = earliest(pace.due, *(beats.next_deadline() for beats in all_beats))
+    assert found is not None  # the pace has a time
+    return found

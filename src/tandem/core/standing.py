@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Standing: what the neighbours are for the groups of this router, as their heartbeats say.
+
+A neighbour has a post in each group that both routers have:
+
+    UNKNOWN    it has said nothing of this group
+    ACTIVE     it is active
+    UNLINKED   it is active, and one of its own links is down
+    READY      it is backup, and would take over
+    OUT        it takes no part: a fault, an operator's standby, or it has stopped
+    DEAD       its heartbeats have stopped on every path
+
+POSTS says which changes leave the role to the others. The best of those that are READY takes it at once.
+The others wait for VRRP's timers: when the best one has not taken the role by then, they do.
+
+Under the partition policy `hold` a group stays backup while a neighbour is ACTIVE, though no adverts come:
+the segment is broken, and a second active router would not mend it.
+
+Two routers that are both active and do not hear each other's adverts still hear heartbeats by another path.
+When that lasts, each takes the other one's post for an advert (`contests`), so that RFC 9568 decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from tandem.core.events import AdvertReceived, Claimed, Unheard, Vacancy, Vacated
+from tandem.core.packet import Advertisement
+from tandem.core.state import Role
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from tandem.core.events import Event
+    from tandem.core.sync_group import SyncGroup
+    from tandem.core.virtual_router import VirtualRouter
+
+STANDINGS_MAX = 128  # virtual routers of one router that heartbeats tell of
+
+
+class Post(Enum):
+    """What a neighbour is for a group."""
+
+    UNKNOWN = "unknown"
+    ACTIVE = "active"
+    UNLINKED = "active, and its link is down"
+    READY = "ready"
+    OUT = "out of service"
+    DEAD = "dead"
+
+
+_UNKNOWN, _ACTIVE, _UNLINKED, _READY, _OUT, _DEAD = Post
+
+_LEAVES: dict[Post, Vacancy] = {_READY: Vacancy.LEFT, _OUT: Vacancy.LEFT, _DEAD: Vacancy.DIED}
+
+# A neighbour in a post says, or is found, to be in another one: the post, and whether the role is free.
+POSTS: dict[tuple[Post, Post], tuple[Post, tuple[Vacancy, ...]]] = {
+    **{(before, after): (after, ()) for before in Post for after in Post},
+    (_ACTIVE, _UNLINKED): (_UNLINKED, (Vacancy.UNLINKED,)),
+    **{(_ACTIVE, after): (after, (why,)) for after, why in _LEAVES.items()},
+    **{(_UNLINKED, after): (after, (why,)) for after, why in _LEAVES.items()},
+}
+
+# The byte for the state of a virtual router in a heartbeat: its role, and flags.
+ROLE, LINK = 0x07, 0x08
+INITIALIZE, BACKUP, ACTIVE = range(3)
+# The byte for its faults
+STANDBY, INTERFACE, SCRIPT, ADDRESS, EFFECT = 1, 2, 4, 8, 16
+
+FAULTS = {
+    STANDBY: "standby",
+    INTERFACE: "interface down",
+    SCRIPT: "script",
+    ADDRESS: "no address",
+    EFFECT: "refused by the kernel",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A virtual router in a directory: what its standing is about."""
+
+    name: str
+    vrid: int
+    family: int  # 4 or 6
+    source: bytes  # primary address, packed; b"": it has none
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A neighbour in one of our groups."""
+
+    post: Post
+    rank: tuple[int, bytes] = (0, b"")  # effective priority, and the primary address that breaks a tie
+    sources: tuple[tuple[str, bytes], ...] = ()  # our instances, and where its adverts there come from
+
+
+NOBODY = Seat(Post.UNKNOWN)
+
+
+def matching(own: Iterable[Entry], theirs: Iterable[Entry]) -> dict[str, int]:
+    """Return the entry of a neighbour's directory for each of our virtual routers that it has as well.
+
+    A VRID is the same virtual router on one LAN only. Where a router has it on several, names decide.
+    """
+    listed = list(theirs)
+    places: dict[tuple[int, int], list[int]] = {}
+    for number, entry in enumerate(listed):
+        places.setdefault((entry.vrid, entry.family), []).append(number)
+    ours = list(own)
+    keys = [(entry.vrid, entry.family) for entry in ours]
+    found = {}
+    for entry, key in zip(ours, keys, strict=True):
+        numbers = places.get(key, [])
+        named = [number for number in numbers if listed[number].name == entry.name]
+        if named or (len(numbers) == 1 and keys.count(key) == 1):
+            found[entry.name] = (named or numbers)[0]
+    return found
+
+
+def seats(
+    groups: Iterable[SyncGroup], entries: Sequence[Entry], matched: Mapping[str, int], standings: bytes
+) -> dict[str, Seat]:
+    """Return a neighbour's seat in each of our groups, from the standings of its heartbeat."""
+    found = {}
+    for group in groups:
+        numbers = [(member.name, matched[member.name]) for member in group.members if member.name in matched]
+        if not numbers:
+            continue
+        states = [standings[3 * number] for _, number in numbers]
+        post = {INITIALIZE: _OUT, BACKUP: _READY}.get(states[0] & ROLE, _ACTIVE)
+        if post is _ACTIVE and not all(state & LINK for state in states):
+            post = _UNLINKED
+        sources = tuple((name, entries[number].source) for name, number in numbers)
+        first = numbers[0][1]
+        rank = standings[3 * first + 1], entries[first].source
+        found[group.name] = Seat(post, rank, tuple(one for one in sources if one[1]))
+    return found
+
+
+class Standings:
+    """The seats of all neighbours; each change returns events for the groups, by name.
+
+    `holds`: the partition policy is `hold`.
+    """
+
+    def __init__(self, holds: bool) -> None:
+        self.holds = holds
+        self._seats: dict[str, dict[str, Seat]] = {}  # by neighbour and group
+        self._deaf: set[str] = set()  # neighbours that hear nothing of this router, as they say
+        self._told: dict[str, tuple[bool, bool]] = {}  # by group: claimed, unheard
+        self._contested: dict[tuple[str, str], int] = {}  # both are active since then, by neighbour and group
+
+    def seat(self, neighbour: str, group: str) -> Seat:
+        """Return a neighbour's seat in a group."""
+        return self._seats.get(neighbour, {}).get(group, NOBODY)
+
+    def take(
+        self, neighbour: str, seats: Mapping[str, Seat], hears: bool, groups: Mapping[str, SyncGroup]
+    ) -> list[tuple[str, Event]]:
+        """Take a neighbour's seats; groups that are not among them are UNKNOWN.
+
+        `hears`: it hears this router's heartbeats, as it says.
+        """
+        before, self._seats[neighbour] = self._seats.get(neighbour, {}), dict(seats)
+        (self._deaf.discard if hears else self._deaf.add)(neighbour)
+        events: list[tuple[str, Event]] = []
+        for name, seat in seats.items():
+            old = before.get(name, NOBODY)
+            _, vacancies = POSTS[old.post, seat.post]
+            if vacancies and name in groups and self._is_best(neighbour, groups[name]):
+                events += [(name, Vacated(vacancy, old.sources)) for vacancy in vacancies]
+        # The reason comes first: without the claim, a group whose timers have ended takes the role anyway.
+        return events + self._claims(groups)
+
+    def died(self, neighbour: str, groups: Mapping[str, SyncGroup]) -> list[tuple[str, Event]]:
+        """The heartbeats of a neighbour have stopped on every path."""
+        known = self._seats.get(neighbour, {})
+        return self.take(neighbour, {name: replace(seat, post=_DEAD) for name, seat in known.items()}, True,
+                         groups)  # fmt: skip
+
+    def forget(self, neighbour: str, groups: Mapping[str, SyncGroup]) -> list[tuple[str, Event]]:
+        """A neighbour sends no more heartbeats, and is not dead."""
+        self._seats.pop(neighbour, None)
+        self._deaf.discard(neighbour)
+        return self._claims(groups)
+
+    def contests(
+        self, groups: Mapping[str, SyncGroup], patience: int, now: int
+    ) -> Iterator[tuple[str, AdvertReceived]]:
+        """Yield an advert for each neighbour that is active beside this router for `patience` ns."""
+        found: dict[tuple[str, str], int] = {}
+        for neighbour, known in self._seats.items() if self.holds else ():
+            for name, seat in known.items():
+                if seat.post is not _ACTIVE or name not in groups or groups[name].role is not Role.ACTIVE:
+                    continue
+                since = found[neighbour, name] = self._contested.get((neighbour, name), now)
+                if now - since >= patience:
+                    for instance, source in seat.sources:
+                        settings = groups[name].by_name[instance].settings
+                        version, interval = settings.version, settings.advert_int_cs
+                        said = Advertisement(version, settings.virtual_router_id, seat.rank[0], interval, ())
+                        yield name, AdvertReceived(instance, said, source)
+        self._contested = found
+
+    def _is_best(self, leaver: str, group: SyncGroup) -> bool:
+        """Whether this router is the best of those that are left, and none of them is active."""
+        first = group.members[0]
+        own = first.priority, first.source or b""
+        for neighbour, known in self._seats.items():
+            seat = known.get(group.name, NOBODY)
+            if neighbour == leaver:
+                continue
+            if seat.post is _ACTIVE or (seat.post is _READY and seat.rank > own):
+                return False
+        return True
+
+    def _claims(self, groups: Mapping[str, SyncGroup]) -> list[tuple[str, Event]]:
+        """Return what has changed: whether a neighbour claims a group, and does not hear this router."""
+        events: list[tuple[str, Event]] = []
+        told: dict[str, tuple[bool, bool]] = {}
+        for name in groups:
+            active = [one for one, known in self._seats.items() if known.get(name, NOBODY).post is _ACTIVE]
+            claimed = self.holds and bool(active)
+            unheard = self.holds and any(one in self._deaf for one in active)
+            told[name] = claimed, unheard
+            before = self._told.get(name, (False, False))
+            if claimed != before[0]:
+                events.append((name, Claimed(claimed)))
+            if unheard != before[1]:
+                events.append((name, Unheard(unheard)))
+        self._told = told
+        return events
+
+
+def standing_of(group: SyncGroup, member: VirtualRouter, link: bool) -> bytes:
+    """Return the standing of one of our virtual routers; `link`: its own link is up."""
+    faults = group.fault_state
+    role = {Role.BACKUP: BACKUP, Role.ACTIVE: ACTIVE}.get(group.role, INITIALIZE)
+    reasons = STANDBY * faults.standby | EFFECT * bool(faults.effects) | ADDRESS * (member.source is None)
+    for track in faults.tracking.failed:
+        reasons |= INTERFACE if track.kind == "interface" else SCRIPT
+    return bytes((role | LINK * link, member.priority, reasons))

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Heartbeats: a router takes over as soon as its peer is dead, and only then."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.lab import Router, SeedLab, Tandem, seed_instances, stays, wait_until
+from tests.lab.scenario import tandem_uci
+
+from .daemon import status
+
+Open = Callable[[SeedLab], SeedLab]
+SECRET = "between these two routers"
+SLOW = 3.0  # s between adverts: VRRP's timers would take three times as long
+
+
+def daemon(number: int, *more: str, advert_s: float = SLOW) -> Tandem:
+    instances = tuple(seed_instances(advert_s, priority=151 - 50 * (number - 1), preempt=True))
+    groups = {"G1": tuple(item.name for item in instances)}
+    peer = [
+        "",
+        "config peer 'other'",
+        f"\tlist address '192.168.1.{4 - number}'",
+        f"\toption secret '{SECRET}'",
+    ]
+    text = tandem_uci(instances, groups, {}) + "\n".join([*peer, *more, ""])
+    return Tandem(instances, groups, text=text)
+
+
+def beats(router: Router) -> dict[str, Any]:
+    """What the router's status says of its peer's heartbeats."""
+    peers = status(router)["peers"]
+    return (peers[0]["heartbeats"] if peers else None) or {}
+
+
+def hear_each_other(lab: SeedLab) -> None:
+    wait_until(
+        lambda: all(beats(router).get("state") == "alive" for router in lab.routers), 20, "heartbeats",
+        explain=lambda: str([beats(router) for router in lab.routers]),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def lab(open_lab: Open) -> SeedLab:
+    """r1 is active, and the routers hear each other's heartbeats by LAN and WAN."""
+    lab = open_lab(SeedLab(daemon, "beats"))
+    lab.r1.start()
+    wait_until(lambda: lab.r1.active, 60, "r1 is active")
+    lab.r2.start()
+    lab.r2.wait_started()
+    hear_each_other(lab)
+    return lab
+
+
+DEAF = """
+table inet deaf {
+    chain input {
+        type filter hook prerouting priority -400; policy accept;
+        meta l4proto 112 counter drop
+    }
+}
+"""
+
+
+def dropped(router: Router) -> int:
+    """How many adverts the table DEAF has dropped."""
+    found = json.loads(router.exec("nft", "-j", "list", "table", "inet", "deaf"))["nftables"]
+    rule = next(item["rule"] for item in found if "rule" in item)
+    return int(next(part["counter"]["packets"] for part in rule["expr"] if "counter" in part))
+
+
+def test_a_dead_router_is_replaced_before_vrrp_could(lab: SeedLab) -> None:
+    lab.r1.power_off()
+    wait_until(lambda: lab.r2.active, SLOW, "r2 is active", explain=lab.logs)
+    assert "its heartbeats have stopped" in str(status(lab.r2)["history"])
+
+
+def test_adverts_that_are_lost_one_way_make_no_second_active_router(open_lab: Open) -> None:
+    """VRRP's timers have ended, but the active router's heartbeats come. Without adverts it stays so."""
+    lab = open_lab(SeedLab(lambda number: daemon(number, advert_s=0.1), "deaf"))
+    lab.elect()
+    r1, r2 = lab.routers
+    hear_each_other(lab)
+    assert r1.active
+    r2.exec("nft", "-f", "-", stdin=DEAF)
+    wait_until(lambda: dropped(r2) > 40, 20, "VRRP's timers have ended on r2")
+    stays(lambda: r1.active and r2.all_in("BACKUP"), 0.5)
+    r1.power_off()
+    wait_until(lambda: r2.active, 15, "r2 is active", explain=lab.logs)
+    assert "its heartbeats have stopped" in str(status(r2)["history"])
+    # r1 returns and is better, but r2 cannot hear it: heartbeats compare the two, and one yields.
+    r1.power_on()
+    r1.wait_started()
+    wait_until(lambda: r1.active and r2.all_in("BACKUP"), 20, "r1 alone is active", explain=lab.logs)
+    stays(lambda: r1.active and r2.all_in("BACKUP"), 0.5)
+
+
+def test_a_router_that_stops_heartbeats_is_not_dead(open_lab: Open) -> None:
+    lab = open_lab(SeedLab(lambda number: daemon(number, advert_s=0.2), "off"))
+    lab.elect()
+    r1, r2 = lab.routers
+    hear_each_other(lab)
+    text = r1.file("conf").read_text()
+    r1.file("conf").write_text(text + "\nconfig globals 'globals'\n\toption heartbeat_interval '0'\n")
+    Tandem.request(r1, "reload")
+    wait_until(lambda: not beats(r2), 15, "no heartbeats", explain=lambda: str(beats(r2)))
+    stays(lambda: r1.active and r2.all_in("BACKUP"), 0.5)
+    r1.file("conf").write_text(text)
+    Tandem.request(r1, "reload")
+    hear_each_other(lab)
+    assert r2.log().count("MASTER (") == 0

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The heartbeats of a neighbour: what is heard, what is silent, and when the neighbour is dead."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from tandem.core import heartbeats as h
+from tandem.core.heartbeats import PULSES, Beats, Pace, Pulse
+from tandem.core.timers import MILLISECOND, SECOND
+
+UNHEARD, ALIVE, DEAD = Pulse
+INTERVAL = 50 * MILLISECOND
+LIMIT = 3 * INTERVAL
+
+LEADS: dict[str, tuple[tuple[Pulse, str], ...]] = {  # in UNHEARD, ALIVE and DEAD: the state, and the action
+    h.HEARD: ((ALIVE, h.BEGINS), (ALIVE, ""), (ALIVE, h.BEGINS)),
+    h.SILENT: ((UNHEARD, ""), (DEAD, h.DIES), (DEAD, "")),
+    h.GOODBYE: ((UNHEARD, ""), (UNHEARD, h.ENDS), (UNHEARD, h.ENDS)),
+}
+
+
+def test_the_table_has_a_row_for_everything() -> None:
+    assert set(PULSES) == set(product(Pulse, LEADS))
+
+
+@pytest.mark.parametrize(("pulse", "event"), PULSES)
+def test_each_row(pulse: Pulse, event: str) -> None:
+    beats = Beats(3)
+    if pulse is not UNHEARD:
+        beats.heard("lan", 1, INTERVAL, 0, 0)
+    now = SECOND if pulse is DEAD else INTERVAL
+    beats.due(now)
+    assert beats.pulse is pulse
+    if event == h.HEARD:
+        actions = beats.heard("lan", 2, INTERVAL, 0, now) or ()
+    else:
+        actions = beats.due(2 * SECOND) if event == h.SILENT else beats.goodbye()
+    after, action = LEADS[event][list(Pulse).index(pulse)]
+    assert (beats.pulse, actions) == (after, (action,) * bool(action))
+
+
+def test_dead_when_every_path_is_silent() -> None:
+    beats = Beats(3)
+    beats.heard("lan", 1, INTERVAL, 0, 0)
+    beats.heard("wan", 1, INTERVAL, 0, 1)
+    beats.heard("wan", 2, INTERVAL, 0, INTERVAL)
+    assert beats.next_deadline() == INTERVAL + LIMIT
+    assert beats.due(LIMIT) == ()
+    assert (beats.pulse, beats.last_failure) == (ALIVE, ("lan", LIMIT))
+    assert beats.due(INTERVAL + LIMIT) == (h.DIES,)
+    assert beats.last_failure == ("wan", INTERVAL + LIMIT)
+    assert beats.next_deadline() is None
+
+
+def test_a_heartbeat_counts_once_on_each_path() -> None:
+    beats = Beats(3)
+    assert beats.heard("lan", 5, INTERVAL, 0, 0) == (h.BEGINS,)
+    assert beats.heard("wan", 5, INTERVAL, 0, 0) == ()
+    assert beats.heard("lan", 5, INTERVAL, 0, 7) is None
+    assert beats.heard("lan", 4, INTERVAL, 0, 7) is None
+    assert (beats.refused, beats.paths["lan"].heard) == (2, 0)
+    assert beats.heard("lan", 8, INTERVAL, 0, 7) == ()
+    assert (beats.paths["lan"].lost, beats.newest) == (2, 8)
+
+
+def test_a_repetition_does_not_revive_the_dead() -> None:
+    beats = Beats(3)
+    beats.heard("lan", 5, INTERVAL, 0, 0)
+    beats.due(LIMIT)
+    assert beats.heard("lan", 5, INTERVAL, 0, LIMIT) is None
+    assert beats.pulse is DEAD
+
+
+def test_the_neighbours_own_lateness_is_allowed_for() -> None:
+    beats = Beats(3)
+    beats.heard("lan", 1, INTERVAL, 40 * MILLISECOND, 0)
+    assert beats.next_deadline() == LIMIT + 40 * MILLISECOND
+    beats.heard("lan", 2, INTERVAL, 60 * SECOND, 0)
+    assert beats.next_deadline() == LIMIT + h.LATENESS_MAX
+
+
+def test_a_router_that_was_late_itself_gives_one_more_interval() -> None:
+    beats = Beats(3)
+    beats.heard("lan", 1, INTERVAL, 0, 0)
+    now = LIMIT + 5 * MILLISECOND
+    beats.spare(now + INTERVAL)
+    assert beats.due(now) == ()
+    assert beats.next_deadline() == now + INTERVAL
+    assert beats.due(now + INTERVAL) == (h.DIES,)
+
+
+def test_a_router_that_is_always_late_finds_the_death_all_the_same() -> None:
+    beats = Beats(3)
+    beats.heard("lan", 1, INTERVAL, 0, 0)
+    now = 0
+    while beats.pulse is ALIVE:
+        now += 2 * INTERVAL
+        beats.spare(now + INTERVAL)
+        beats.due(now)
+        assert now <= 2 * LIMIT
+
+
+def test_the_pace_stays_in_phase_and_knows_its_lateness() -> None:
+    pace = Pace(INTERVAL, 0)
+    assert pace.beat(0) is None
+    assert pace.due == INTERVAL
+    pace.beat(INTERVAL + 9 * MILLISECOND)
+    assert (pace.due, pace.late) == (2 * INTERVAL, 9 * MILLISECOND)
+    pace.beat(9 * INTERVAL + 1)  # what was missed is not made up for
+    assert pace.due == 10 * INTERVAL + 1
+    assert pace.late == 7 * INTERVAL + 1
+    now = pace.due
+    for _ in range(3):
+        now += Pace.PERIOD
+        pace.due = now
+        pace.beat(now)
+    assert pace.late == 0, "what is long ago does not count"

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The posts of neighbours: when a role is free, who takes it, and who holds back."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from tandem.core.events import AdvertReceived, Claimed, Event, Tick, Unheard, Vacancy, Vacated
+from tandem.core.settings import Group
+from tandem.core.standing import (
+    POSTS,
+    Entry,
+    Post,
+    Seat,
+    Standings,
+    matching,
+    seats,
+    standing_of,
+)
+from tandem.core.state import Role
+from tandem.core.sync_group import SyncGroup
+from tandem.core.timers import SECOND
+from tests.unit.scenario import HIGHER, LOWER, OURS, active, feed, heard, instance, started, sync_group
+
+UNKNOWN, ACTIVE, UNLINKED, READY, OUT, DEAD = Post
+LEFT, DIED, NO_LINK = (Vacancy.LEFT,), (Vacancy.DIED,), (Vacancy.UNLINKED,)
+
+FREES: dict[Post, tuple[tuple[Vacancy, ...], ...]] = {  # to UNKNOWN, ACTIVE, UNLINKED, READY, OUT and DEAD
+    UNKNOWN: ((),) * 6,
+    ACTIVE: ((), (), NO_LINK, LEFT, LEFT, DIED),
+    UNLINKED: ((), (), (), LEFT, LEFT, DIED),
+    READY: ((),) * 6,
+    OUT: ((),) * 6,
+    DEAD: ((),) * 6,
+}
+
+
+def group(priority: int = 100) -> SyncGroup:
+    return started(sync_group(instance(priority=priority)))
+
+
+def seat(post: Post, priority: int = 200, source: bytes = HIGHER) -> Seat:
+    return Seat(post, (priority, source), (("LAN", source),))
+
+
+def take(standings: Standings, of: SyncGroup, name: str, post: Post, priority: int = 200) -> list[Event]:
+    found = standings.take(name, {"LAN": seat(post, priority)}, True, {"LAN": of})
+    return [event for _, event in found]
+
+
+def test_the_table_has_a_row_for_everything() -> None:
+    assert set(POSTS) == set(product(Post, Post))
+
+
+@pytest.mark.parametrize(("before", "after"), POSTS)
+def test_each_row(before: Post, after: Post) -> None:
+    expected = FREES[before][list(Post).index(after)]
+    assert POSTS[before, after] == (after, expected)
+    standings, of = Standings(holds=False), group()
+    take(standings, of, "r2", before)
+    vacated = [Vacated(vacancy, (("LAN", HIGHER),)) for vacancy in expected]
+    assert take(standings, of, "r2", after) == vacated
+
+
+def test_the_best_of_those_that_are_left_takes_the_role() -> None:
+    for other, post, takes in ((99, READY, True), (101, READY, False), (101, OUT, True), (99, ACTIVE, False)):
+        standings, of = Standings(holds=False), group()
+        take(standings, of, "r1", ACTIVE)
+        take(standings, of, "r3", post, other)
+        found = standings.died("r1", {"LAN": of})
+        assert bool(found) is takes, (other, post)
+    standings = Standings(holds=False)
+    take(standings, of, "r1", ACTIVE)
+    standings.take("r3", {"LAN": seat(READY, 100, HIGHER)}, True, {"LAN": of})
+    assert not standings.died("r1", {"LAN": of}), "equal priorities: the greater address"
+
+
+def test_a_role_is_taken_only_from_the_router_that_had_it() -> None:
+    of = group()
+    of.handle(heard(150, LOWER), SECOND)
+    of.handle(Vacated(Vacancy.DIED, (("LAN", HIGHER),)), 2 * SECOND)
+    assert of.role is Role.BACKUP, "another router is active"
+    of.handle(Vacated(Vacancy.DIED, (("LAN", LOWER),)), 2 * SECOND)
+    assert of.role is Role.ACTIVE
+
+
+def test_the_backup_holds_while_the_neighbour_is_active() -> None:
+    standings, of = Standings(holds=True), group()
+    assert take(standings, of, "r2", ACTIVE) == [Claimed(True)]
+    of.handle(Claimed(True), 0)
+    feed(of, 10 * SECOND)
+    of.handle(Tick(), 10 * SECOND)
+    assert of.role is Role.BACKUP
+    assert of.next_deadline() is None
+    found = take(standings, of, "r2", UNLINKED)
+    assert found == [Vacated(Vacancy.UNLINKED, (("LAN", HIGHER),)), Claimed(False)]
+    of.handle(found[1], 11 * SECOND)
+    assert of.role is Role.ACTIVE
+
+
+def test_split_is_plain_vrrp() -> None:
+    standings, of = Standings(holds=False), group()
+    assert take(standings, of, "r2", ACTIVE) == []
+    found = standings.take("r2", {"LAN": seat(ACTIVE)}, False, {"LAN": of})
+    assert found == []
+
+
+def test_who_is_not_heard_yields_and_does_not_preempt() -> None:
+    standings, of = Standings(holds=True), active(sync_group(instance(priority=200)))
+    found = standings.take("r2", {"LAN": seat(ACTIVE, 50)}, False, {"LAN": of})
+    assert [event for _, event in found] == [Claimed(True), Unheard(True)]
+    for _, event in found:
+        of.handle(event, SECOND)
+    assert of.role is Role.BACKUP
+    for second in range(1, 10):
+        feed(of, second * SECOND, heard(50, LOWER))
+    assert of.role is Role.BACKUP
+    of.handle(Unheard(False), 9 * SECOND)
+    for tenth in range(100, 150):
+        feed(of, tenth * SECOND // 10, heard(50, LOWER))
+    of.handle(Tick(), 15 * SECOND)
+    assert of.role is Role.ACTIVE
+
+
+def test_two_active_routers_compare_themselves_by_heartbeats() -> None:
+    """Only when that lasts: an ordinary change of the role has two for a moment."""
+    standings, of = Standings(holds=True), active(sync_group(instance()))
+    groups = {"LAN": of}
+    take(standings, of, "r2", ACTIVE, 150)
+    assert not list(standings.contests(groups, SECOND, 0))
+    [(name, event)] = standings.contests(groups, SECOND, SECOND)
+    assert isinstance(event, AdvertReceived)
+    assert (name, event.source, event.advert.priority) == ("LAN", HIGHER, 150)
+    of.handle(event, 5 * SECOND)
+    assert of.role is Role.BACKUP
+    assert not list(standings.contests(groups, SECOND, 9 * SECOND))
+
+
+def test_names_decide_where_a_vrid_is_on_several_lans() -> None:
+    own = [Entry("LAN", 51, 4, OURS), Entry("WAN", 51, 4, OURS), Entry("V6", 51, 6, bytes(16))]
+    theirs = [Entry("WAN", 51, 4, LOWER), Entry("LAN", 51, 4, LOWER), Entry("other", 51, 6, bytes(16))]
+    assert matching(own, theirs) == {"LAN": 1, "WAN": 0, "V6": 2}
+    assert matching(own[:2], [Entry("x", 51, 4, LOWER)]) == {}
+    assert matching(own, [Entry("LAN", 9, 4, LOWER)]) == {}
+
+
+def test_a_seat_is_made_of_the_members_standings() -> None:
+    members = [instance("LAN", priority=150), instance("WAN", priority=150)]
+    theirs = active(SyncGroup(Group("H", ("LAN", "WAN")), members))
+    ours = started(SyncGroup(Group("G", ("LAN", "WAN")), members))
+    entries = [Entry(name, 51, 4, OURS) for name in ("LAN", "WAN")]
+    matched = matching(entries, entries)
+    for links, post in (((True, True), ACTIVE), ((True, False), UNLINKED)):
+        said = b"".join(standing_of(theirs, *each) for each in zip(theirs.members, links, strict=True))
+        found = seats([ours], entries, matched, said)
+        assert found == {"G": Seat(post, (150, OURS), (("LAN", OURS), ("WAN", OURS)))}
+    said = b"".join(standing_of(ours, member, True) for member in ours.members)
+    assert seats([ours], entries, matched, said)["G"].post is READY
+    assert seats([ours], entries, {}, said) == {}
