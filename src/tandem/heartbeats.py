@@ -72,7 +72,6 @@ class _Peer:
         self.sockets: dict[str, BeatSocket] = {}
         self.directory: tuple[int, tuple[Entry, ...]] = (0, ())
         self.said: Said | None = None
-        self.deaf_since: int | None = None  # it says so since then
         self.position = 0
         self.stale = False
 
@@ -334,10 +333,7 @@ class Heartbeats:
             self._send(now)
         for peer in list(self._peers.values()):
             self._act(peer, peer.beats.due(now), now)
-            if peer.deaf_since is not None and now - peer.deaf_since >= peer.beats.limit:
-                self._hear(peer)
-        for name, event in self._core.contests(self._router.groups, self._miss * pace.interval, now):
-            self._router.dispatch(self._router.groups[name], event)
+        self._dispatch(self._core.lasting(self._router.groups, self._miss * pace.interval, now))
         self._set_timer()
 
     # Receiving
@@ -367,10 +363,6 @@ class Heartbeats:
             peer.said = said
             if said[0] & GOODBYE:
                 self._act(peer, beats.goodbye(), now)
-            elif said[0] & HEARS:
-                peer.deaf_since = None
-            elif peer.deaf_since is None:
-                peer.deaf_since = now
             self._hear(peer)
 
     def _act(self, peer: _Peer, actions: Iterable[str], now: int) -> None:
@@ -389,7 +381,7 @@ class Heartbeats:
                 message = f"heartbeat: {peer.name} is dead: nothing was heard for {limit} ms by any path"
                 self._log.limited(("heartbeat", peer.name, action), "warning", message)
                 peer.said = None
-                self._dispatch(self._core.died(peer.name, self._router.groups))
+                self._dispatch(self._core.died(peer.name, self._router.groups, now))
             elif action == ENDS:
                 if neighbour is not None:
                     neighbour.lost(BEATS)
@@ -406,9 +398,8 @@ class Heartbeats:
         if known:
             matched = matching(self._entries, entries)
             found = seats(self._router.groups.values(), entries, matched, standings)
-        since = peer.deaf_since
-        hears = since is None or self._loop.now() - since < peer.beats.limit
-        self._dispatch(self._core.take(peer.name, found, hears, self._router.groups))
+        hears = bool(peer.said[0] & HEARS)
+        self._dispatch(self._core.take(peer.name, found, hears, self._router.groups, self._loop.now()))
 
     def status(self, name: str) -> PeerHeartbeats | None:
         """What is known of a peer's heartbeats; None: it sends none."""

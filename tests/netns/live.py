@@ -12,7 +12,7 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
@@ -70,16 +70,28 @@ _BLOCK = 1000
 _LEAD = 20_000  # bytes that may be under way
 
 
+TIMERS_ALONE = {"heartbeat_interval": "0"}  # VRRP's timers decide, however long a router stands still
+SPLIT = {"partition_policy": "split"}  # who hears no adverts becomes active, whatever heartbeats say
+
+
 class SyncedTandem(Tandem):
     """tandemd that replicates connections, with a firewall."""
 
-    def __init__(self, instances: Sequence[Instance], number: int, rules: str, **options: str) -> None:
+    def __init__(
+        self,
+        instances: Sequence[Instance],
+        number: int,
+        rules: str,
+        options_of_globals: Mapping[str, str] | None = None,
+        **options: str,
+    ) -> None:
         given = {"secret": SECRET, "heartbeat": "0.2", "digest_interval": "1", "sync_after": "0"}
         options = given | options
         lines = ["config conntrack_sync", "\toption enabled '1'", f"\tlist peer '192.168.1.{4 - number}'"]
         lines += [f"\toption {key} '{value}'" for key, value in options.items()]
         groups = {"G1": [instance.name for instance in instances]}
-        super().__init__(instances, groups, tandem_uci(instances, groups) + "\n".join(["", *lines, ""]))
+        text = tandem_uci(instances, groups, options_of_globals)
+        super().__init__(instances, groups, text + "\n".join(["", *lines, ""]))
         self.rules = rules
 
     def prepare(self, router: Router) -> None:
@@ -93,6 +105,7 @@ def synced(
     preempt: bool = False,
     ipv6: bool = False,
     rules: str = "",
+    options_of_globals: Mapping[str, str] | None = None,
     **options: str,
 ) -> SyncedTandem:
     """The daemon of router `number`; `options` of its conntrack_sync section; `preempt`: r1 is preferred."""
@@ -101,7 +114,7 @@ def synced(
     for address, instance in zip((LAN_GATEWAY6, WAN_ADDRESS6), instances[:2] * ipv6, strict=False):
         more = {"name": f"{instance.name}6", "addresses": (f"{address}/64",), "routes": ()}
         instances.append(replace(instance, **more))
-    return SyncedTandem(instances, number, rules, **options)
+    return SyncedTandem(instances, number, rules, options_of_globals, **options)
 
 
 def sync(router: Router) -> dict[str, Any]:

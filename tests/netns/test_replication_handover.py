@@ -15,6 +15,7 @@ from tests.lab import FAR, LabError, Router, SeedLab, Tandem, netns, wait_until
 
 from .live import (
     BACK,
+    TIMERS_ALONE,
     Event,
     connections,
     failover,
@@ -74,7 +75,7 @@ def test_flows_of_the_last_moment_arrive(open_lab: Open, event: Event) -> None:
 
     The freeze must be over before the peer takes the router for dead, also on a slow machine.
     """
-    lab = open_lab(SeedLab(partial(synced, advert_s=0.9, heartbeat="1")))
+    lab = open_lab(SeedLab(partial(synced, advert_s=0.9, options_of_globals=TIMERS_ALONE, heartbeat="1")))
     active, backup = started(lab)
     for number in range(10 if event is failover else 3):
         source = 5000 + number
@@ -201,7 +202,7 @@ def test_no_table_crosses_the_network_when_the_roles_turn_round(open_lab: Open) 
 
 def test_flows_that_ended_during_a_speculation_go(open_lab: Open) -> None:
     # The session outlives the freeze: what a bulk does not bring leaves the kernel within half a minute only.
-    lab = open_lab(SeedLab(partial(synced, advert_s=0.9, heartbeat="1")))
+    lab = open_lab(SeedLab(partial(synced, advert_s=0.9, options_of_globals=TIMERS_ALONE, heartbeat="1")))
     active, backup = started(lab)
     udp_flows(lab.client, 500, 5000)
     told(lab)

@@ -18,6 +18,7 @@ from tests.lab.topology import LAN_GATEWAY, PROVIDER
 
 from .daemon import status
 from .live import (
+    SPLIT,
     FastDownload,
     connections,
     failover,
@@ -64,7 +65,7 @@ def heartbeat() -> str:
 @pytest.fixture
 def lab(open_lab: Open, heartbeat: str) -> Iterator[SeedLab]:
     """r2 is active, the better one by its addresses; there are switches for it alone."""
-    lab = SeedLab(partial(synced, advert_s=0.1, heartbeat=heartbeat))
+    lab = SeedLab(partial(synced, advert_s=0.1, options_of_globals=SPLIT, heartbeat=heartbeat))
     for switch in ISLANDS.values():
         lab.switch(switch)
     lab.add(Host("other", [Port("eth0", "lan2", "192.168.1.11/24")], gateway=LAN_GATEWAY))

@@ -46,7 +46,7 @@ def seat(post: Post, priority: int = 200, source: bytes = HIGHER) -> Seat:
 
 
 def take(standings: Standings, of: SyncGroup, name: str, post: Post, priority: int = 200) -> list[Event]:
-    found = standings.take(name, {"LAN": seat(post, priority)}, True, {"LAN": of})
+    found = standings.take(name, {"LAN": seat(post, priority)}, True, {"LAN": of}, 0)
     return [event for _, event in found]
 
 
@@ -69,12 +69,12 @@ def test_the_best_of_those_that_are_left_takes_the_role() -> None:
         standings, of = Standings(holds=False), group()
         take(standings, of, "r1", ACTIVE)
         take(standings, of, "r3", post, other)
-        found = standings.died("r1", {"LAN": of})
+        found = standings.died("r1", {"LAN": of}, 0)
         assert bool(found) is takes, (other, post)
     standings = Standings(holds=False)
     take(standings, of, "r1", ACTIVE)
-    standings.take("r3", {"LAN": seat(READY, 100, HIGHER)}, True, {"LAN": of})
-    assert not standings.died("r1", {"LAN": of}), "equal priorities: the greater address"
+    standings.take("r3", {"LAN": seat(READY, 100, HIGHER)}, True, {"LAN": of}, 0)
+    assert not standings.died("r1", {"LAN": of}, 0), "equal priorities: the greater address"
 
 
 def test_a_role_is_taken_only_from_the_router_that_had_it() -> None:
@@ -93,23 +93,26 @@ def test_the_backup_holds_while_the_neighbour_is_active() -> None:
     feed(of, 10 * SECOND)
     of.handle(Tick(), 10 * SECOND)
     assert of.role is Role.BACKUP
-    assert of.next_deadline() is None
+    assert of.next_deadline() == 10 * SECOND + 3_609_375_000, "and waits as long once more"
     found = take(standings, of, "r2", UNLINKED)
     assert found == [Vacated(Vacancy.UNLINKED, (("LAN", HIGHER),)), Claimed(False)]
-    of.handle(found[1], 11 * SECOND)
+    of.handle(found[0], 11 * SECOND)
     assert of.role is Role.ACTIVE
 
 
 def test_split_is_plain_vrrp() -> None:
     standings, of = Standings(holds=False), group()
     assert take(standings, of, "r2", ACTIVE) == []
-    found = standings.take("r2", {"LAN": seat(ACTIVE)}, False, {"LAN": of})
-    assert found == []
+    assert standings.take("r2", {"LAN": seat(ACTIVE)}, False, {"LAN": of}, 0) == []
+    assert standings.lasting({"LAN": active(of)}, SECOND, 9 * SECOND) == []
 
 
 def test_who_is_not_heard_yields_and_does_not_preempt() -> None:
     standings, of = Standings(holds=True), active(sync_group(instance(priority=200)))
-    found = standings.take("r2", {"LAN": seat(ACTIVE, 50)}, False, {"LAN": of})
+    found = standings.take("r2", {"LAN": seat(ACTIVE, 50)}, False, {"LAN": of}, 0)
+    found += standings.take("r2", {"LAN": seat(ACTIVE, 50)}, False, {"LAN": of}, SECOND // 2)
+    assert not standings.lasting({"LAN": of}, SECOND, SECOND - 1), "it may have started just now"
+    found += standings.lasting({"LAN": of}, SECOND, SECOND)
     assert [event for _, event in found] == [Claimed(True), Unheard(True)]
     for _, event in found:
         of.handle(event, SECOND)
@@ -117,7 +120,9 @@ def test_who_is_not_heard_yields_and_does_not_preempt() -> None:
     for second in range(1, 10):
         feed(of, second * SECOND, heard(50, LOWER))
     assert of.role is Role.BACKUP
-    of.handle(Unheard(False), 9 * SECOND)
+    found = standings.take("r2", {"LAN": seat(ACTIVE, 50)}, True, {"LAN": of}, 9 * SECOND)
+    assert found == [("LAN", Unheard(False))]
+    of.handle(found[0][1], 9 * SECOND)
     for tenth in range(100, 150):
         feed(of, tenth * SECOND // 10, heard(50, LOWER))
     of.handle(Tick(), 15 * SECOND)
@@ -129,13 +134,13 @@ def test_two_active_routers_compare_themselves_by_heartbeats() -> None:
     standings, of = Standings(holds=True), active(sync_group(instance()))
     groups = {"LAN": of}
     take(standings, of, "r2", ACTIVE, 150)
-    assert not list(standings.contests(groups, SECOND, 0))
-    [(name, event)] = standings.contests(groups, SECOND, SECOND)
+    assert not standings.lasting(groups, SECOND, 0)
+    [(name, event)] = standings.lasting(groups, SECOND, SECOND)
     assert isinstance(event, AdvertReceived)
     assert (name, event.source, event.advert.priority) == ("LAN", HIGHER, 150)
     of.handle(event, 5 * SECOND)
     assert of.role is Role.BACKUP
-    assert not list(standings.contests(groups, SECOND, 9 * SECOND))
+    assert not standings.lasting(groups, SECOND, 9 * SECOND)
 
 
 def test_names_decide_where_a_vrid_is_on_several_lans() -> None:

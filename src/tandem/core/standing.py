@@ -17,7 +17,8 @@ Under the partition policy `hold` a group stays backup while a neighbour is ACTI
 the segment is broken, and a second active router would not mend it.
 
 Two routers that are both active and do not hear each other's adverts still hear heartbeats by another path.
-When that lasts, each takes the other one's post for an advert (`contests`), so that RFC 9568 decides.
+When that lasts, each takes the other one's post for an advert (`lasting`), so that RFC 9568 decides. A router
+that is active, and that another active router does not hear by any path, yields.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from tandem.core.state import Role
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from tandem.core.events import Event
     from tandem.core.sync_group import SyncGroup
@@ -149,7 +150,7 @@ class Standings:
     def __init__(self, holds: bool) -> None:
         self.holds = holds
         self._seats: dict[str, dict[str, Seat]] = {}  # by neighbour and group
-        self._deaf: set[str] = set()  # neighbours that hear nothing of this router, as they say
+        self._deaf: dict[str, int] = {}  # neighbours that hear nothing of this router, as they say since then
         self._told: dict[str, tuple[bool, bool]] = {}  # by group: claimed, unheard
         self._contested: dict[tuple[str, str], int] = {}  # both are active since then, by neighbour and group
 
@@ -158,14 +159,22 @@ class Standings:
         return self._seats.get(neighbour, {}).get(group, NOBODY)
 
     def take(
-        self, neighbour: str, seats: Mapping[str, Seat], hears: bool, groups: Mapping[str, SyncGroup]
+        self,
+        neighbour: str,
+        seats: Mapping[str, Seat],
+        hears: bool,
+        groups: Mapping[str, SyncGroup],
+        now: int,
     ) -> list[tuple[str, Event]]:
         """Take a neighbour's seats; groups that are not among them are UNKNOWN.
 
         `hears`: it hears this router's heartbeats, as it says.
         """
         before, self._seats[neighbour] = self._seats.get(neighbour, {}), dict(seats)
-        (self._deaf.discard if hears else self._deaf.add)(neighbour)
+        if hears:
+            self._deaf.pop(neighbour, None)
+        else:
+            self._deaf.setdefault(neighbour, now)
         events: list[tuple[str, Event]] = []
         for name, seat in seats.items():
             old = before.get(name, NOBODY)
@@ -175,22 +184,26 @@ class Standings:
         # The reason comes first: without the claim, a group whose timers have ended takes the role anyway.
         return events + self._claims(groups)
 
-    def died(self, neighbour: str, groups: Mapping[str, SyncGroup]) -> list[tuple[str, Event]]:
+    def died(self, neighbour: str, groups: Mapping[str, SyncGroup], now: int) -> list[tuple[str, Event]]:
         """The heartbeats of a neighbour have stopped on every path."""
         known = self._seats.get(neighbour, {})
-        return self.take(neighbour, {name: replace(seat, post=_DEAD) for name, seat in known.items()}, True,
-                         groups)  # fmt: skip
+        dead = {name: replace(seat, post=_DEAD) for name, seat in known.items()}
+        return self.take(neighbour, dead, True, groups, now)
 
     def forget(self, neighbour: str, groups: Mapping[str, SyncGroup]) -> list[tuple[str, Event]]:
         """A neighbour sends no more heartbeats, and is not dead."""
         self._seats.pop(neighbour, None)
-        self._deaf.discard(neighbour)
+        self._deaf.pop(neighbour, None)
         return self._claims(groups)
 
-    def contests(
-        self, groups: Mapping[str, SyncGroup], patience: int, now: int
-    ) -> Iterator[tuple[str, AdvertReceived]]:
-        """Yield an advert for each neighbour that is active beside this router for `patience` ns."""
+    def lasting(self, groups: Mapping[str, SyncGroup], patience: int, now: int) -> list[tuple[str, Event]]:
+        """Return events for what has lasted for `patience` ns.
+
+        A neighbour is active and does not hear this router; or it is active beside this router, and its
+        post then counts as an advert.
+        """
+        deaf = {name for name, since in self._deaf.items() if now - since >= patience}
+        events = self._claims(groups, deaf) if deaf else []
         found: dict[tuple[str, str], int] = {}
         for neighbour, known in self._seats.items() if self.holds else ():
             for name, seat in known.items():
@@ -198,12 +211,9 @@ class Standings:
                     continue
                 since = found[neighbour, name] = self._contested.get((neighbour, name), now)
                 if now - since >= patience:
-                    for instance, source in seat.sources:
-                        settings = groups[name].by_name[instance].settings
-                        version, interval = settings.version, settings.advert_int_cs
-                        said = Advertisement(version, settings.virtual_router_id, seat.rank[0], interval, ())
-                        yield name, AdvertReceived(instance, said, source)
+                    events += [(name, one) for one in _adverts(seat, groups[name])]
         self._contested = found
+        return events
 
     def _is_best(self, leaver: str, group: SyncGroup) -> bool:
         """Whether this router is the best of those that are left, and none of them is active."""
@@ -217,22 +227,34 @@ class Standings:
                 return False
         return True
 
-    def _claims(self, groups: Mapping[str, SyncGroup]) -> list[tuple[str, Event]]:
-        """Return what has changed: whether a neighbour claims a group, and does not hear this router."""
+    def _claims(self, groups: Mapping[str, SyncGroup], deaf: Collection[str] = ()) -> list[tuple[str, Event]]:
+        """Return what has changed: whether a neighbour claims a group, and does not hear this router.
+
+        `deaf`: the neighbours that have not heard it for long.
+        """
         events: list[tuple[str, Event]] = []
         told: dict[str, tuple[bool, bool]] = {}
         for name in groups:
             active = [one for one, known in self._seats.items() if known.get(name, NOBODY).post is _ACTIVE]
-            claimed = self.holds and bool(active)
-            unheard = self.holds and any(one in self._deaf for one in active)
-            told[name] = claimed, unheard
             before = self._told.get(name, (False, False))
+            claimed = self.holds and bool(active)
+            unheard = self.holds and any(one in deaf or (before[1] and one in self._deaf) for one in active)
+            told[name] = claimed, unheard
             if claimed != before[0]:
                 events.append((name, Claimed(claimed)))
             if unheard != before[1]:
                 events.append((name, Unheard(unheard)))
         self._told = told
         return events
+
+
+def _adverts(seat: Seat, group: SyncGroup) -> Iterator[AdvertReceived]:
+    """Yield the adverts that a neighbour in this seat sends, whether they come or not."""
+    for instance, source in seat.sources:
+        settings = group.by_name[instance].settings
+        version, interval = settings.version, settings.advert_int_cs
+        advert = Advertisement(version, settings.virtual_router_id, seat.rank[0], interval, ())
+        yield AdvertReceived(instance, advert, source)
 
 
 def standing_of(group: SyncGroup, member: VirtualRouter, link: bool) -> bytes:

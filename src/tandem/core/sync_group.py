@@ -418,9 +418,11 @@ class SyncGroup:
             if all(member.expired for member in self.members):
                 # The timers ended because lesser routers were not listened to, and not in silence.
                 preempts = any(member.hears_lesser(now) for member in self.members)
-                if preempts:
-                    return Cue.PREEMPTS
-                return None if self.claimed else Cue.SILENT
+                if self.claimed and not preempts:
+                    for member in self.members:  # a partition: wait once more
+                        member.become_backup(now)
+                    return None
+                return Cue.PREEMPTS if preempts else Cue.SILENT
             return None
         return Cue.UNHEARD if self._unheard else None
 

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The simulated LAN with heartbeats: every LAN is a path between each pair of routers, and so is a cable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tandem.core.heartbeats import DIES, Beats, Pulse
+from tandem.core.standing import Entry, Standings, matching, seats, standing_of
+from tandem.core.state import Role
+from tests.property.lan import MILLISECOND, Lan, Router
+
+CABLE = -1  # as the number of a LAN
+INTERVAL = 50 * MILLISECOND
+MISS = 3
+
+
+def directory(router: Router) -> list[Entry]:
+    """The virtual routers of a router."""
+    pairs = zip(router.instances, router.sources, strict=True)
+    return [Entry(instance.name, 51, 4, source) for instance, source in pairs]
+
+
+@dataclass
+class Life:
+    """One life of a router's daemon."""
+
+    standings: Standings
+    beats: dict[int, Beats]  # of the others
+    node: int
+    number: int = 0
+    nodes: dict[int, int] = field(default_factory=dict)
+
+
+class BeatingLan(Lan):
+    """The simulation; `cables`: pairs of routers whose cable works. Every router has one sync group."""
+
+    def __init__(self, routers: list[Router], lans: int, seed: int, holds: bool = True) -> None:
+        super().__init__(routers, lans, seed)
+        self.holds = holds
+        self.cables = {frozenset((a.number, b.number)) for a in routers for b in routers if a is not b}
+        self.lives: dict[int, Life] = {}
+        self.deaths: list[tuple[int, int, int]] = []  # when, who found, whom
+
+    def power_on(self, router: Router) -> None:
+        if router.groups:
+            return
+        super().power_on(router)
+        others = [other.number for other in self.routers if other is not router]
+        beats = {number: Beats(MISS) for number in others}
+        self.lives[router.number] = Life(Standings(self.holds), beats, router.life)
+        self._beat(router, router.life, self.now)
+
+    def power_off(self, router: Router) -> None:
+        super().power_off(router)
+        self.lives.pop(router.number, None)
+
+    def _beat(self, router: Router, life: int, due: int) -> None:
+        """Send a heartbeat by every path, judge the others, and do so again in the next interval."""
+        if router.life != life or not router.groups:
+            return
+        mine, group = self.lives[router.number], router.groups[0].group
+        local = self.now + router.offset
+        if self.now - due > INTERVAL // 2:
+            for beats in mine.beats.values():
+                beats.spare(local + INTERVAL)
+        mine.number += 1
+        said = b"".join(
+            standing_of(group, member, router.links[lan]) for lan, member in enumerate(group.members)
+        )
+        late = router.lateness
+        for other in self.routers:
+            if other is not router:
+                hears = mine.beats[other.number].pulse is Pulse.ALIVE
+                for path in (*range(len(self.wires)), CABLE):
+                    if self._carries(router, other, path):
+                        delay = self.random.randint(20_000, 200_000)
+                        args = (router, other, path, mine.node, mine.number, said, hears, late)
+                        self.at(self.now + delay, lambda args=args: self._hear(*args))  # type: ignore[misc]
+        for number, beats in mine.beats.items():
+            if DIES in beats.due(local):
+                self.deaths.append((self.now, router.number, number))
+                self._happen(router, mine.standings.died(str(number), {"G": group}, local))
+        self._happen(router, mine.standings.lasting({"G": group}, MISS * INTERVAL, local))
+        following = max(due + INTERVAL, self.now)
+        when = following + self.random.randint(0, router.lateness)
+        self.at(when, lambda: self._beat(router, life, following))
+
+    def _carries(self, sender: Router, receiver: Router, path: int) -> bool:
+        if not receiver.groups:
+            return False
+        if path == CABLE:
+            return frozenset((sender.number, receiver.number)) in self.cables
+        wire = self.wires[path]
+        apart = wire.sides.get(sender.number, 0) != wire.sides.get(receiver.number, 0)
+        deaf = (sender.number, receiver.number) in wire.deaf
+        linked = sender.links[path] and receiver.links[path]
+        return linked and not apart and not deaf and self.random.random() >= wire.loss
+
+    def _hear(
+        self, sender: Router, receiver: Router, path: int, node: int, number: int, said: bytes, hears: bool,
+        late: int,
+    ) -> None:  # fmt: skip
+        mine = self.lives.get(receiver.number)
+        if mine is None or not receiver.groups:
+            return
+        group, local = receiver.groups[0].group, self.now + receiver.offset
+        if mine.nodes.get(sender.number) != node:  # the session of a daemon that has started anew
+            mine.nodes[sender.number] = node
+            mine.beats[sender.number] = Beats(MISS)
+            self._happen(receiver, mine.standings.forget(str(sender.number), {"G": group}))
+        beats = mine.beats[sender.number]
+        if beats.heard(str(path), number, INTERVAL, late, local) is None or number < beats.newest:
+            return
+        entries = directory(sender)
+        found = seats([group], entries, matching(directory(receiver), entries), said)
+        self._happen(receiver, mine.standings.take(str(sender.number), found, hears, {"G": group}, local))
+
+    def _happen(self, router: Router, events: list[tuple[str, object]]) -> None:
+        for _, event in events:
+            if router.groups:
+                self._handle(router, router.groups[0], event)  # type: ignore[arg-type]
+
+    @property
+    def active(self) -> list[int]:
+        """The active routers."""
+        return [router.number for router in self.routers if router.role(0) is Role.ACTIVE]
