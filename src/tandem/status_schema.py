@@ -176,7 +176,8 @@ class Entry(TypedDict):
     priority: Annotated[int, "at that moment; 0 for groups"]
     why: Annotated[str, "the cause, with the router that was it; empty for groups"]
     seen: Annotated[
-        str, "what saw the cause: advert (or its absence), fault, command, start; empty: not known"
+        str,
+        "what saw the cause: advert or heartbeat (or its absence), fault, command, start; empty: not known",
     ]
     detection_ms: Annotated[float | None, "from the last word of a router that fell silent to the decision"]
     restore_ms: Annotated[float | None, "from the decision to the moment when the connections were restored"]

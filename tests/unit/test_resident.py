@@ -24,6 +24,7 @@ CAPABILITIES = {
         "peers", "channel.channel", "channel.events", "channel.vrrp_sources", "control.peer_roles",
         "doctor.exchange",
     ],
+    "heartbeats": ["heartbeats"],
     "conntrack_sync": ["replication.replication"],
     "guarantee": ["gate.link"],
     "upgrades": ["upgrade.exchange"],

@@ -69,7 +69,9 @@ ROWS: dict[tuple[Role, Cue], Change] = {
     (BACKUP, Cue.OUT): Change(INITIALIZE),
     (BACKUP, Cue.RESIGNED): Change(ACTIVE, "the active router resigned", handed_over=True),
     (BACKUP, Cue.SILENT): Change(ACTIVE, "no advertisement from an active router"),
-    (BACKUP, Cue.DIED): Change(ACTIVE, "the active router is dead: its heartbeats have stopped", seen="heartbeat"),
+    (BACKUP, Cue.DIED): Change(
+        ACTIVE, "the active router is dead: its heartbeats have stopped", seen="heartbeat"
+    ),
     (BACKUP, Cue.LEFT): Change(ACTIVE, "the active router left its role", handed_over=True, seen="heartbeat"),
     (BACKUP, Cue.UNLINKED): Change(ACTIVE, "a link of the active router is down", seen="heartbeat"),
     (BACKUP, Cue.PREEMPTS): Change(ACTIVE, "preempts a router of lower priority", handed_over=True),

@@ -16,7 +16,6 @@ TOGETHER_S = 2.0  # members of a group change within this time
 SEEN = {
     "advert": "adverts",
     "heartbeat": "heartbeats",
-    "heartbeat": "heartbeats",
     "fault": "this router itself",
     "command": "a command",
     "start": "the start of the daemon",

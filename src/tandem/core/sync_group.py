@@ -111,7 +111,9 @@ TRANSITIONS: dict[tuple[Role, Cue], Change] = {
     (_BACKUP, Cue.OUT): Change(_INITIALIZE),
     (_BACKUP, Cue.RESIGNED): Change(_ACTIVE, "the active router resigned", handed_over=True),
     (_BACKUP, Cue.SILENT): Change(_ACTIVE, "no advertisement from an active router"),
-    (_BACKUP, Cue.DIED): Change(_ACTIVE, "the active router is dead: its heartbeats have stopped", seen=HEARTBEAT),
+    (_BACKUP, Cue.DIED): Change(
+        _ACTIVE, "the active router is dead: its heartbeats have stopped", seen=HEARTBEAT
+    ),
     (_BACKUP, Cue.LEFT): Change(_ACTIVE, "the active router left its role", handed_over=True, seen=HEARTBEAT),
     (_BACKUP, Cue.UNLINKED): Change(_ACTIVE, "a link of the active router is down", seen=HEARTBEAT),
     (_BACKUP, Cue.PREEMPTS): Change(_ACTIVE, "preempts a router of lower priority", handed_over=True),
