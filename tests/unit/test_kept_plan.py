@@ -14,8 +14,8 @@ import pytest
 import tandem
 from tandem.loop import Loop
 from tandem.plan.kept import Kept, sign
-from tandem.plan.result import planner_argv
-from tandem.plan.runner import Planning
+from tandem.plan.result import PlanError, planner_argv
+from tandem.plan.runner import LATE, Planning
 
 PACKAGE_DIR = os.path.dirname(tandem.__path__[0])
 TEXT = """
@@ -103,6 +103,42 @@ def test_the_plan_of_a_reload_is_kept(bench: Bench) -> None:
         loop.turn(limit=10**9)
     plan = bench.kept.load()
     assert plan is not None and plan.config.instances[0].virtual_router_id == 52
+    loop.close()
+
+
+@pytest.fixture
+def hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A planner that hangs, and little patience."""
+    monkeypatch.setattr("tandem.plan.runner.planner_argv", lambda *_: ["/bin/sleep", "600"])
+    monkeypatch.setattr("tandem.plan.runner.PATIENCE", 50_000_000)
+
+
+def test_a_planner_that_hangs_is_killed_and_does_not_stop_the_loop(bench: Bench, hangs: None) -> None:
+    loop = Loop()
+    told: list[object] = []
+    beats: list[int] = []
+
+    def beat(now: int) -> None:
+        beats.append(now)
+        loop.call_at("beat", now + 1_000_000, beat)
+
+    beat(loop.now())
+    planning = Planning(loop, PACKAGE_DIR, str(bench.config), told.append, bench.kept)
+    planning.again()
+    planning.again()  # this reload is planned after the one that hangs
+    while not told:
+        loop.turn(limit=10**9)
+    assert isinstance(told[0], PlanError) and told[0].errors == (LATE,) and len(beats) > 10
+    assert not planning._running
+    while loop._timers.keys() != {"beat"}:  # both planners are collected
+        loop.turn(limit=10**9)
+    loop.close()
+
+
+def test_a_planner_that_hangs_at_the_start_is_an_error(bench: Bench, hangs: None) -> None:
+    loop = Loop()
+    with pytest.raises(PlanError, match="killed"):
+        Planning(loop, PACKAGE_DIR, str(bench.config), lambda _: None).first()
     loop.close()
 
 
