@@ -6,12 +6,13 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator
+from itertools import count
 
 import pytest
 
 from tandem.conntrack.encode import Builder
 from tandem.conntrack.filter import Filter
-from tandem.conntrack.kernel_table import KernelTable
+from tandem.conntrack.kernel_table import PIECE_SHARE, PORTION, KernelTable
 from tandem.conntrack.record import DESTROY, NEW, UPDATE, Record
 from tandem.conntrack.writer import Restorer
 from tandem.log import Logger, StderrSink
@@ -373,6 +374,31 @@ def put(where: str, some: list[tuple[bytes, bytes]]) -> None:
     restorer.close()
 
 
+def look_through(where: str, kernel: KernelTable) -> None:
+    while kernel._dump is not None:
+        netns.enter(where, lambda: kernel._loop.turn(0))
+
+
+def test_a_slow_router_takes_a_piece_in_over_several_turns_and_believes_events_in_between(where: str) -> None:
+    own, told = Own(lambda: Cache(1000, 1 << 20)), Told()
+    clock = count(0, PIECE_SHARE)  # each look at the clock: a share of a turn is over
+
+    def make() -> KernelTable:
+        loop = Loop(clock=lambda: next(clock))
+        return KernelTable(loop, Logger("error", StderrSink()), own, Filter(), (), 1 << 20, told.extend)
+
+    kernel = netns.enter(where, make)
+    put(where, flows(100))
+    netns.enter(where, kernel.listen)
+    kernel._read_dump()
+    assert len(own.cache) == PORTION and len(kernel._piece) > PORTION
+    netns.run(["ip", "netns", "exec", where, "conntrack", "-F"])
+    kernel.read()
+    look_through(where, kernel)
+    assert len(own.cache) == 0
+    kernel.close()
+
+
 def test_a_dump_does_not_bring_back_what_an_event_ended(
     where: str, table: tuple[KernelTable, Own, Told]
 ) -> None:
@@ -381,8 +407,7 @@ def test_a_dump_does_not_bring_back_what_an_event_ended(
     netns.enter(where, kernel.listen)  # the first piece of the dump is written now
     netns.run(["ip", "netns", "exec", where, "conntrack", "-F"])
     kernel.read()
-    while kernel._dump is not None:
-        kernel._read_dump()
+    look_through(where, kernel)
     assert len(own.cache) == 0 and all(op == DESTROY for op, _, _ in told)
 
 
@@ -392,14 +417,12 @@ def test_what_a_dump_finds_changed_is_pushed(where: str, table: tuple[KernelTabl
     own.cache.apply_all([(NEW, *flow) for flow in flows(20, state=1, timeout=9)], 0)
     put(where, flows(10, first=10) + flows(10, state=1) + flows(10, first=20))
     netns.enter(where, kernel.listen)
-    while kernel._dump is not None:
-        netns.enter(where, kernel._read_dump)
+    look_through(where, kernel)
     # SYN_SENT is restored as SYN_RECV, so that all are news; the second time none is.
     assert {key for _, key, _ in told} == {key for key, _ in flows(30)}
     told.clear()
     netns.enter(where, kernel.dump)
-    while kernel._dump is not None:
-        netns.enter(where, kernel._read_dump)
+    look_through(where, kernel)
     assert not told and len(own.cache) == 30
 
 
@@ -410,8 +433,7 @@ def test_what_is_told_once_stays_as_long_as_the_kernel_has_it(
     kernel, own, _ = table
     put(where, flows(5, timeout=7440))
     netns.enter(where, kernel.listen)
-    while kernel._dump is not None:
-        netns.enter(where, kernel._read_dump)
+    look_through(where, kernel)
     began = kernel._loop.now()
     for second in range(0, 4 * 7440, 2):
         kernel.work(began + second * 1_000_000_000)

@@ -4,7 +4,7 @@
 A dump finds entries that no event has reported: those older than our socket, and those lost in an overrun.
 New or changed entries are pushed like events. A missing entry is gone; no peer is told, because its digest
 says so. The kernel writes a piece of a dump when the previous one is read. A flow with an event since then
-may be newer than the piece, which is not believed.
+may be newer than the piece, which is not believed. A slow router takes in a piece over several turns.
 
 When our own table has room again, a dump looks for the flows that it had no room for.
 
@@ -81,6 +81,8 @@ if TYPE_CHECKING:
 
 OWNER = "conntrack_sync"
 EVENTS_A_TURN = 256
+PORTION = 32  # entries of a dump between two looks at the clock
+PIECE_SHARE = 3 * MILLISECOND  # of a turn for entries of a dump
 MASTERS_A_TURN = 16
 EXPECTATIONS_AGAIN = 2_000 * MILLISECOND
 LACKING_AGAIN = 5_000 * MILLISECOND
@@ -126,7 +128,9 @@ class KernelTable:
         self._overrun = False  # there was an overrun, and no dump since
         self._dump: Dump | None = None
         self._expectations_next = False
-        self._touched: set[bytes] = set()  # keys that events have named since a piece was last read
+        self._piece: list[bytes] = []  # messages of the last piece that are not taken in yet
+        self._newer: set[bytes] = set()  # keys that events have named since the kernel wrote that piece
+        self._touched: set[bytes] = set()  # keys that events have named since that piece was read
         self._undumped = False
         self._dumped: Callable[[], None] | None = None
         self._expected = 0  # expectations that had been parsed when all were last looked through
@@ -281,7 +285,9 @@ class KernelTable:
         if self._rules.settled:
             self._watch_unsettled(records)
         if self._dump is not None:
-            self._touched.update(key for _, key, _ in records)
+            keys = [key for _, key, _ in records]
+            self._touched.update(keys)
+            self._newer.update(keys)
 
     def _parse(self, messages: Iterable[bytes]) -> list[Record]:
         parse = self._parser.parse
@@ -330,13 +336,35 @@ class KernelTable:
         dump = self._dump
         assert dump is not None
         try:
-            messages = dump.read(1)  # two pieces with adverts due were a turn of 44 ms
+            self._piece = dump.read(1)
         except OSError as error:
             self._log.warning(f"{OWNER}: {error}")
             self._end_dump()
             return
-        records = [record for record in self._parse(messages) if record[1] not in self._touched]
-        self._touched.clear()
+        self._newer, self._touched = self._touched, set()
+        self._loop.remove_reader(dump.fileno())
+        self._take_piece(self._loop.now())
+
+    def _take_piece(self, now: int) -> None:
+        """Take in what one turn of the loop has time for, and the rest in the next one."""
+        dump = self._dump
+        assert dump is not None
+        until = now + PIECE_SHARE
+        while self._piece and now < until:
+            portion, self._piece = self._piece[:PORTION], self._piece[PORTION:]
+            self._take_dumped(portion)
+            now = self._loop.now()
+        if self._piece:
+            self._loop.call_at("conntrack dump", now, self._take_piece)
+        elif not dump.done:
+            self._loop.add_reader(dump.fileno(), self._read_dump)
+        else:
+            self._offloaded_at += dump.entries * ENTRY_COST  # a kernel before 5.15 tells them all
+            self._close_dump()
+            self._dumped_all()
+
+    def _take_dumped(self, messages: list[bytes]) -> None:
+        records = [record for record in self._parse(messages) if record[1] not in self._newer]
         own = self._own.cache
         news = [record for record in records if _is_news(own.get(record[1]), record[2])]
         own.apply_all(records, self._loop.now())
@@ -344,10 +372,6 @@ class KernelTable:
             self._watch_unsettled(records)
         if news:
             self._push(news)
-        if dump.done:
-            self._offloaded_at += dump.entries * ENTRY_COST  # a kernel before 5.15 tells them all
-            self._close_dump()
-            self._dumped_all()
 
     def _dumped_all(self) -> None:
         if self._expectations_next and self._open_dump(expectations=True):
@@ -363,8 +387,10 @@ class KernelTable:
     def _close_dump(self) -> None:
         if self._dump is not None:
             self._loop.remove_reader(self._dump.fileno())
+            self._loop.call_at("conntrack dump", None)
             self._dump.close()
             self._dump = None
+            self._piece = []
             self._touched.clear()
 
     def _end_dump(self) -> None:
