@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+PACKAGE_DIR = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # for children: holds `tandem`
 
 _CLI = """\
 import sys

@@ -81,7 +81,7 @@ def test_optional_packages_bring_what_is_optional(feed: Path, name: str) -> None
 
 def test_the_resident_daemon_loads_nothing_from_other_parts(feed: Path) -> None:
     """Modules of the standard library that its modules import in their turn."""
-    program = "import sys, tandem.daemon, tandem.replication.replication; print(*sys.modules)"
+    program = "import sys, tandem.tandemd, tandem.daemon, tandem.replication.replication; print(*sys.modules)"
     done = subprocess.run(
         [
             sys.executable,

@@ -50,7 +50,7 @@ def test_names_are_unique_and_every_entry_is_of_use() -> None:
 
 def test_the_daemon_does_not_load_the_table() -> None:
     """Its texts would cost memory; what the daemon serves comes from `requests`."""
-    program = "import sys, tandem.daemon; print(*sys.modules)"
+    program = "import sys, tandem.tandemd, tandem.daemon; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert "tandem.control.requests" in loaded

@@ -198,8 +198,8 @@ def test_programs_get_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_resident_daemon_has_no_help() -> None:
     resident = (
-        "tandem.daemon, tandem.replication.replication, tandem.dhcp.gateway, tandem.doctor.exchange,"
-        " tandem.openwrt.integration"
+        "tandem.tandemd, tandem.daemon, tandem.replication.replication, tandem.dhcp.gateway,"
+        " tandem.doctor.exchange, tandem.openwrt.integration"
     )
     source = str(Path(rows.__file__).parents[2])
     program = f"import sys; sys.path.insert(0, {source!r})\nimport {resident}\nprint(*sys.modules)"

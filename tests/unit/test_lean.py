@@ -23,8 +23,8 @@ from tandem.lean import enumeration, json_codec
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 # All modules of the resident daemon, with everything configured.
 RESIDENT = (
-    "tandem.daemon, tandem.replication.replication, tandem.replication.configured, tandem.dhcp.gateway, "
-    "tandem.openwrt.integration, tandem.doctor.exchange"
+    "tandem.tandemd, tandem.daemon, tandem.replication.replication, tandem.replication.configured, "
+    "tandem.dhcp.gateway, tandem.openwrt.integration, tandem.doctor.exchange"
 )
 
 

@@ -25,10 +25,11 @@ from tandem.gate.hold import (
     reply_tuple,
     unkept,
 )
-from tandem.gate.link import _PACKAGE_DIR, _START, GateLink
+from tandem.gate.link import _START, GateLink
 from tandem.gate.rules import FIRST, SOURCE_RATE, iptables_rules, nft_rules
 from tandem.log import Logger
 from tandem.loop import Loop
+from tandem.programs import PACKAGE_DIR
 from tests.lab.log import Lines
 
 MS = 1_000_000
@@ -212,7 +213,7 @@ def test_without_netfilterqueue_the_guarantee_is_missing_and_said_to_be(tmp_path
         100 * MS,
         3780,
         lambda messages: None,
-        lambda fd: [sys.executable, "-IS", "-c", start, _PACKAGE_DIR, str(fd), "3780", "3780", "100"],
+        lambda fd: [sys.executable, "-IS", "-c", start, PACKAGE_DIR, str(fd), "3780", "3780", "100"],
     )
     descriptors = len(os.listdir("/proc/self/fd"))
     link.switch(True)

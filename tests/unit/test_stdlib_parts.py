@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tandem import daemon
+from tandem import tandemd
 from tandem.plan import requirement
 from tandem.plan.result import load_plan, planner_argv
 from tests.packaging.packages import FEED, REPOSITORY
@@ -252,10 +252,10 @@ def test_the_check_before_a_start_asks_the_planners_interpreter(
     there: Path, capfd: Any, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(requirement, "_ASK", "print('pyroute2 0.5.9 is too old')")
-    assert daemon.main(["--check", "-c", str(there / "tandem")]) == 2
+    assert tandemd.main(["--check", "-c", str(there / "tandem")]) == 2
     assert capfd.readouterr().err == "pyroute2 0.5.9 is too old\n"
     monkeypatch.undo()
-    assert daemon.main(["--check", "-c", str(there / "tandem")]) == 0
+    assert tandemd.main(["--check", "-c", str(there / "tandem")]) == 0
 
 
 def test_a_planner_that_fails_says_where_in_one_line(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,7 @@ from tandem import files
 from tandem.core.packet import HOP_LIMIT, PROTOCOL
 from tandem.effects.nftables import Shape, shape_found
 from tandem.effects.process import Processes
+from tandem.programs import PACKAGE_DIR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +51,6 @@ NFT = "/usr/sbin/nft"
 
 _START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from tandem.effects.fw4_zones import main; \
 sys.exit(main(sys.argv[1:]))"
-_PACKAGE_DIR = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _CHANGED = 10  # its exit status when something was missing
 _SCRIPT = ".fw4-now"  # a name that the pattern in the package's file does not take
 _TIMEOUT = 10_000_000_000  # ns
@@ -217,7 +217,7 @@ class Fw4:
             return
         flags = "-ISB" if sys.dont_write_bytecode else "-IS"
         pairs = (f"{device}={base}" for device, base in self._virtual.items())
-        argv = (sys.executable, flags, "-c", _START, _PACKAGE_DIR, *pairs)
+        argv = (sys.executable, flags, "-c", _START, PACKAGE_DIR, *pairs)
         started = self._processes.start(argv, _TIMEOUT, lambda ended: self._zone_ended(ended, shape))
         self._zoning = started is not None
 

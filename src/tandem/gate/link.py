@@ -17,7 +17,7 @@ from array import array
 from tandem.core.timers import MILLISECOND, SECOND
 from tandem.gate.hold import FIGURES as _LAYOUT
 from tandem.gate.hold import Unkept, Waiting, read_figures, unkept
-from tandem.programs import PATH
+from tandem.programs import PACKAGE_DIR, PATH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ SILENCE = 3 * SECOND  # the gate speaks every second while it is on
 _BUFFER = 256 << 10  # bytes of the socket: messages that wait in it get old
 _START = "import sys; sys.path.insert(0, sys.argv.pop(1)); import tandem.lean; \
 from tandem.gate.process import main; sys.exit(main(sys.argv[1:]))"
-_PACKAGE_DIR = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _LENGTH = struct.Struct("=I")
 _TIMER, _WATCH = "conntrack gate", "conntrack gate watch"
 
@@ -65,9 +64,7 @@ class GateLink:
         self._waiting = Waiting(timeout)
         milliseconds = str(max(1, timeout // MILLISECOND))
         numbers = [str(QUEUE), str(channel_port), milliseconds]
-        self._argv = argv or (
-            lambda fd: [sys.executable, "-I", "-c", _START, _PACKAGE_DIR, str(fd), *numbers]
-        )
+        self._argv = argv or (lambda fd: [sys.executable, "-I", "-c", _START, PACKAGE_DIR, str(fd), *numbers])
         self._on = False
         self._socket: socket.socket | None = None
         self._pid = 0

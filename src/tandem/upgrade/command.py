@@ -17,13 +17,13 @@ from collections.abc import Callable
 
 from tandem.console import DONE, FAILED, complain, printable
 from tandem.control.client import ask
-from tandem.programs import PATH
+from tandem.programs import PACKAGE_DIR, PATH
 from tandem.upgrade.exchange import job_argv
 from tandem.upgrade.job import run_job
 from tandem.upgrade.steps import Action, Examine, Say, Start, Step, Upgrade
 from tandem.upgrade.sysupgrade import come_back, sysupgrade
 from tandem.upgrade.view import HERE, PairView
-from tandem.upgrade.watch import PACKAGE_DIR, Watch
+from tandem.upgrade.watch import Watch
 
 PAUSE_S = 0.5
 STOPPED = "stopped: "

@@ -4,17 +4,15 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from typing import Any
 
 from tandem.control.client import ControlError, ask
-from tandem.programs import PATH, own_command
+from tandem.programs import PACKAGE_DIR, PATH, own_command
 from tandem.upgrade import report as reports
 from tandem.upgrade.job import manager, read_report
 from tandem.upgrade.view import BY_HAND, HERE, THERE, PairView, RouterView
 
-PACKAGE_DIR = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 DOCTOR_S = 120.0
 _DIFFERENT = "version"  # the doctor's finding of two releases: an upgrade is the cure
 
