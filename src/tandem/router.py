@@ -11,13 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable
 
-from tandem.admission import Admission
 from tandem.config.diff import Succession, succession
 from tandem.config.schema import Peer
 from tandem.core.actions import GroupTransition, Transition
 from tandem.core.damping import Damping
 from tandem.core.events import (
-    AdvertReceived,
     EffectFailed,
     Event,
     Moved,
@@ -35,25 +33,23 @@ from tandem.core.events import (
 from tandem.core.neighbour import Neighbours
 from tandem.core.reload import leave, reconfigure, sibling
 from tandem.core.settings import Group, Instance
-from tandem.core.state import Role
 from tandem.core.strangers import Source, Strangers
 from tandem.core.sync_group import SyncGroup
 from tandem.core.timers import MILLISECOND
 from tandem.core.trouble import Trouble
 from tandem.core.virtual_router import VirtualRouter
-from tandem.effects.endpoint import Endpoint, text
+from tandem.effects.endpoint import Endpoint
 from tandem.effects.executor import Executor
 from tandem.effects.interfaces import Interfaces
 from tandem.effects.links import Links
-from tandem.effects.reception import Wanted
-from tandem.effects.vrrp_socket import NO_ADDRESS, Received, VrrpSocket, pack
+from tandem.effects.vrrp_socket import pack
+from tandem.hearing import Hearing
 from tandem.log import Logger
 from tandem.loop import TIMER_SLACK, Loop
 from tandem.plan.result import Plan, Template
 from tandem.scripts import Scripts
 
 TICK = Tick()
-SORT_PAUSE = 1_000 * MILLISECOND  # between two looks at which routers are known
 START_GRACE = 10_000 * MILLISECOND  # for interfaces and networks to come up when the router boots
 
 
@@ -75,10 +71,8 @@ class Router:
         """`acted` is called when a group has done something: its role or priority may be another one."""
         self.plan = plan
         self.groups: dict[str, SyncGroup] = {}
-        self.drops: dict[str, int] = {}  # packets for no instance of ours
         self.changed: dict[str, int] = {}  # when an instance last changed its state, ns
         self.transitions: dict[str, int] = {}
-        self.trouble = Trouble()
         self._loop = loop
         self._executor = executor
         self._interfaces = interfaces
@@ -90,16 +84,27 @@ class Router:
         self.neighbours = Neighbours()
         self._sources_changed = sources_changed
         self._acted = acted
-        self._sorting = False
-        self._group_of: dict[str, SyncGroup] = {}
+        self._group_of: dict[str, SyncGroup] = {}  # by the name of an instance
         self._synchronised = False
         self._partner = self.neighbours.partner
-        self._admission = Admission(log, self.drops, self.trouble, loop.now)
+        self._hearing = Hearing(
+            loop, log, interfaces, self.strangers, self.neighbours, self._group_of, self.dispatch
+        )
 
     @property
     def endpoints(self) -> dict[str, Endpoint]:
         """The endpoints by instance name."""
         return self._executor.endpoints
+
+    @property
+    def drops(self) -> dict[str, int]:
+        """The packets for no instance of ours, by reason."""
+        return self._hearing.drops
+
+    @property
+    def trouble(self) -> Trouble:
+        """What adverts say of the state of the segments."""
+        return self._hearing.trouble
 
     @property
     def links(self) -> Links:
@@ -194,7 +199,7 @@ class Router:
         name = transition.instance
         self.changed[name] = self._loop.now()
         self.transitions[name] = self.transitions.get(name, 0) + 1
-        self._sort_soon()
+        self._hearing.sort_soon()
         damping = self._group_of[name].damping
         if damping.until(self._loop.now()) is not None:
             often = f"{damping.changes} changes of role in {damping.time / 1_000_000_000:g} s"
@@ -237,7 +242,7 @@ class Router:
         """Take the sources of a peer's adverts; empty: its session has ended."""
         self.neighbours.told(peer, sources)
         self.strangers.told(peer, sources if authenticated else ())
-        self._sort_soon()
+        self._hearing.sort_soon()
 
     def _expect_peers(self) -> None:
         peers = self.plan.config.peers
@@ -303,66 +308,6 @@ class Router:
         restored, failed = self._executor.restore_tables()
         self._failed(failed)
         return restored
-
-    def packets(self, sock: VrrpSocket, most: int, flooded: bool, familiar: bool = False) -> int:
-        """Handle up to `most` packets that have arrived on a socket; return how many there were.
-
-        `flooded`: other packets were not read. The resignation of an unknown router then counts as unread
-        too, because packets of the active router, which contradict it, may be among the unread ones.
-        `familiar`: take, once each, only the packets that were accepted before; the others are unread.
-        """
-        packets = sock.receive(most)
-        taken = (
-            [one for one in dict.fromkeys(packets) if (sock, one) in self._admission.known]
-            if familiar
-            else packets
-        )
-        for packet in taken:
-            self._packet(sock, packet, flooded)
-        unread = sock.lost() + len(packets) - len(taken)
-        for name, count in (("malformed", sock.malformed), ("unread", unread)):
-            if count:
-                self.drops[name] = self.drops.get(name, 0) + count
-        sock.malformed = 0
-        return len(packets)
-
-    def _packet(self, sock: VrrpSocket, packet: Received, flooded: bool = False) -> None:
-        admitted = self._admission.known.get((sock, packet)) or self._admission.admit(sock, packet)
-        if admitted is not None:
-            endpoint, event = admitted
-            if self._ignores(endpoint, event):
-                return
-            if flooded and not event.advert.priority and event.source not in endpoint.known:
-                self.drops["unread"] = self.drops.get("unread", 0) + 1
-                return
-            endpoint.count("adverts_received" if event.advert.priority else "priority_zero_received")
-            self.dispatch(self._group_of[event.instance], event)
-            if event.source not in endpoint.known:
-                if not endpoint.known and self._member(event.instance).peer is not None:
-                    self._sort()  # the first active router that is heard: no flood must drown it from now on
-                else:
-                    self._sort_soon()
-            if self.neighbours.sources:
-                settings, now = endpoint.settings, self._loop.now()
-                source = settings.virtual_router_id, event.source
-                self.neighbours.advert(event.instance, source, event.advert, settings.advert_int_cs, now)
-            if endpoint.installed and event.advert.priority:
-                interval_ms = event.advert.interval_cs * 10
-                self.trouble.contested(event.instance, text(event.source), interval_ms, self._loop.now())
-
-    def _ignores(self, endpoint: Endpoint, event: AdvertReceived) -> bool:
-        """Whether an advert is a stranger's, and only counted because an authenticated peer is there."""
-        settings, advert, source = endpoint.settings, event.advert, event.source
-        if settings.strangers != "ignore":
-            return False
-        if not self.strangers.is_stranger(settings.family, settings.virtual_router_id, source):
-            return False
-        endpoint.count("strangers_ignored")
-        endpoint.stranger = source, advert.priority, advert.interval_cs, self._loop.now()
-        said = f"priority {advert.priority}, interval {advert.interval_cs / 100:g} s"
-        message = f"{settings.name}: {text(source)} is no Tandem peer, its adverts are ignored ({said})"
-        self._log.limited(("strangers", settings.name, source), "warning", message)
-        return True
 
     def _arm(self, group: SyncGroup) -> None:
         if self.groups.get(group.settings.name) is group:
@@ -437,9 +382,9 @@ class Router:
         self.groups = {
             group.name: kin.get(group.name) or self._create(group) for group in self.plan.config.groups
         }
-        self._group_of = {
-            member: self.groups[group.name] for group in self.plan.config.groups for member in group.members
-        }
+        self._group_of.clear()
+        for group in self.plan.config.groups:
+            self._group_of.update(dict.fromkeys(group.members, self.groups[group.name]))
         return kin
 
     def _reconfigure(self, group: Group, running: SyncGroup, routers: dict[str, VirtualRouter]) -> None:
@@ -480,57 +425,22 @@ class Router:
 
     # Interfaces
 
-    def _sort_soon(self) -> None:
-        """Call `_sort` in a while, because the known routers may have changed."""
-        if not self._sorting:
-            self._sorting = True
-            self._loop.call_at("sort", self._loop.now() + SORT_PAUSE, lambda _now: self._sort())
-
-    def _sort(self) -> None:
-        """Give the kernel the known routers, whose adverts are read at once."""
-        self._sorting = False
-        found: dict[tuple[str, int], list[Endpoint]] = {}
-        for (device, family, vrid), endpoint in self._admission.endpoints.items():
-            found.setdefault((device, family), []).append(endpoint)
-            peer = self._member(endpoint.settings.name).peer
-            heard = frozenset([peer.source]) if peer is not None else frozenset()
-            endpoint.known = endpoint.configured | heard | self.strangers.peers(family, vrid) or NO_ADDRESS
-        self._interfaces.hear({key: self._wanted(endpoints) for key, endpoints in found.items()})
-
-    def _wanted(self, endpoints: list[Endpoint]) -> Wanted:
-        settings = [endpoint.settings for endpoint in endpoints]
-        # A backup that knows no active router has to hear all routers.
-        listening = any(
-            not endpoint.known and self._group_of[endpoint.settings.name].role is not Role.ACTIVE
-            for endpoint in endpoints
-        )
-        known: frozenset[bytes] = frozenset()
-        return Wanted(
-            frozenset((instance.version, instance.virtual_router_id) for instance in settings),
-            min(endpoint.expected.min_hop_limit for endpoint in endpoints),
-            None if listening else known.union(*(endpoint.known for endpoint in endpoints)),
-            sum(100 // instance.advert_int_cs + 1 for instance in settings),
-        )
-
-    def _member(self, name: str) -> VirtualRouter:
-        return next(member for member in self._group_of[name].members if member.name == name)
-
     def _connect(self) -> None:
         """Give every endpoint the interfaces, sockets and addresses of now, and tell its group."""
         self._serve()
         self._tell_interfaces()
 
     def _serve(self) -> None:
-        self._interfaces.serve(self.endpoints.values(), self.packets)
+        self._interfaces.serve(self.endpoints.values(), self._hearing.packets)
         by_vrid = {
             (device, endpoint.settings.family, endpoint.settings.virtual_router_id): endpoint
             for endpoint in self.endpoints.values()
             if (device := self.links.device(endpoint.settings.interface)) is not None
         }
-        self._admission.expect(by_vrid)
+        self._hearing.expect(by_vrid)
 
     def _tell_interfaces(self) -> None:
-        self._sort()
+        self._hearing.sort()
         for group in list(self.groups.values()):
             for member in group.members:
                 source = self.endpoints[member.name].source

@@ -24,7 +24,7 @@ BASE = {
     "__init__", "bugs", "console", "files", "limits", "log", "loop", "places",
     "programs", "scheduling", "status_schema",
 }  # fmt: skip
-ROUTER = {"admission", "router", "scripts", "wire_watch"}
+ROUTER = {"admission", "hearing", "router", "scripts", "wire_watch"}
 
 # Room -> rooms that it may import. None may import itself by a detour: that is the order of the rooms.
 ARROWS = {

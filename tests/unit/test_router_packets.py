@@ -86,7 +86,7 @@ class Wire:
 
     def read(self, *packets: Received, familiar: bool = False) -> int:
         self.arrived = list(packets)
-        return self.router.packets(self, 64, familiar, familiar)  # type: ignore[arg-type]
+        return self.router._hearing.packets(self, 64, familiar, familiar)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("family", [4, 6])

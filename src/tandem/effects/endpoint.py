@@ -49,7 +49,7 @@ class Endpoint:
         self.expected: Expected = expected_of(settings)
         self.destinations = _destinations(settings)
         self.configured = _configured(settings)  # packed addresses of the routers in the configuration
-        self.known = self.configured  # with others that are known, see `Router._sort`
+        self.known = self.configured  # with others that are known, see `Hearing.sort`
         self.stranger: Stranger | None = None  # the last one that was ignored
         self._adverts: dict[tuple[int, bytes], bytes] = {}
 
