@@ -10,15 +10,13 @@ from __future__ import annotations
 import socket
 import struct
 
+from tandem.nlmsg import NLATTR, NLM_F_DUMP, NLMSG_DONE, NLMSGHDR, request
+
 from . import netns
 
 RTM_NEWADDR, RTM_GETADDR = 20, 22
-NLMSG_DONE = 3
-NLM_F_REQUEST, NLM_F_DUMP = 0x1, 0x300
 IFA_ADDRESS, IFA_LOCAL = 1, 2
-_HEADER = struct.Struct("=IHHII")  # nlmsghdr
 _IFADDR = struct.Struct("=BBBBI")  # ifaddrmsg
-_ATTRIBUTE = struct.Struct("=HH")  # rtattr
 
 
 class Addresses:
@@ -32,8 +30,7 @@ class Addresses:
     def read(self) -> dict[str, tuple[int, int]]:
         """All addresses now: {"192.168.1.4": (prefix length, interface index)}."""
         body = _IFADDR.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
-        header = _HEADER.pack(_HEADER.size + len(body), RTM_GETADDR, NLM_F_REQUEST | NLM_F_DUMP, 1, 0)
-        self._socket.send(header + body)
+        self._socket.send(request(RTM_GETADDR, body, NLM_F_DUMP, 1))
         table: dict[str, tuple[int, int]] = {}
         while not self._parse(self._socket.recv(1 << 16), table):
             pass
@@ -43,16 +40,16 @@ class Addresses:
     def _parse(data: bytes, table: dict[str, tuple[int, int]]) -> bool:
         """Add the addresses in one datagram to the table; True at the end of the dump."""
         offset = 0
-        while offset + _HEADER.size <= len(data):
-            length, kind, _flags, _seq, _pid = _HEADER.unpack_from(data, offset)
+        while offset + NLMSGHDR.size <= len(data):
+            length, kind, _flags, _seq, _pid = NLMSGHDR.unpack_from(data, offset)
             if kind == NLMSG_DONE:
                 return True
             if kind == RTM_NEWADDR:
-                family, prefixlen, _, _, ifindex = _IFADDR.unpack_from(data, offset + _HEADER.size)
-                attributes, position = {}, offset + _HEADER.size + _IFADDR.size
-                while position + _ATTRIBUTE.size <= offset + length:
-                    size, name = _ATTRIBUTE.unpack_from(data, position)
-                    attributes[name] = data[position + _ATTRIBUTE.size : position + size]
+                family, prefixlen, _, _, ifindex = _IFADDR.unpack_from(data, offset + NLMSGHDR.size)
+                attributes, position = {}, offset + NLMSGHDR.size + _IFADDR.size
+                while position + NLATTR.size <= offset + length:
+                    size, name = NLATTR.unpack_from(data, position)
+                    attributes[name] = data[position + NLATTR.size : position + size]
                     position += (size + 3) & ~3
                 packed = attributes.get(IFA_LOCAL) or attributes[IFA_ADDRESS]  # IPv6 has no IFA_LOCAL
                 table[socket.inet_ntop(family, packed)] = (prefixlen, ifindex)

@@ -16,11 +16,11 @@ from types import TracebackType
 from typing import TypeVar
 
 from tandem.conntrack.message import split
+from tandem.nlmsg import NFNL_HEADER, NLMSG_DONE
 from tests.lab.netns import enter, ip_batch, prefix, remove, run, write_sysctls
 
 T = TypeVar("T")
 _SOL_NETLINK, _ADD_MEMBERSHIP, _CAP_ACK = 270, 1, 10
-NLMSG_ERROR, NLMSG_DONE = 2, 3
 
 # Connection tracking runs only where a rule needs it, translation where there is such a chain.
 STRICT = """
@@ -75,7 +75,7 @@ class Conntrack:
         """All entries, or expectations (subsystem 2)."""
         asked = self._socket()
         asked.setblocking(True)
-        asked.send(struct.pack("=IHHIIBBH", 20, subsystem << 8 | 1, 0x301, 1, 0, 0, 0, 0))
+        asked.send(NFNL_HEADER.pack(20, subsystem << 8 | 1, 0x301, 1, 0, 0, 0, 0))
         found: list[bytes] = []
         with asked:
             while True:

@@ -13,6 +13,7 @@ import pytest
 
 from tandem.config.schema import Config, Peer, PeerPath
 from tandem.core.settings import Address, Instance
+from tandem.nlmsg import NLMSGHDR
 from tandem.plan import encode_guard, encode_nft, encode_switch
 from tests.lab import netns
 
@@ -27,7 +28,7 @@ DATA = Path(__file__).parent / "data/rules"
 
 def load(where: str, batch: bytes) -> int:
     """Send a batch; the kernel's first error, or 0 when it took all of it."""
-    last = batch[:-20] + struct.pack("=IHHII", 20, 0x11, 0x1 | 0x4, 7, 0) + batch[-4:]  # NLM_F_ACK at its end
+    last = batch[:-20] + NLMSGHDR.pack(20, 0x11, 0x1 | 0x4, 7, 0) + batch[-4:]  # NLM_F_ACK at its end
 
     def body() -> int:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as netlink:
@@ -35,7 +36,7 @@ def load(where: str, batch: bytes) -> int:
             netlink.send(last)
             while True:
                 answer = netlink.recv(1 << 16)
-                length, kind, _, _, _ = struct.unpack_from("=IHHII", answer)
+                length, kind, _, _, _ = NLMSGHDR.unpack_from(answer)
                 (code,) = struct.unpack_from("=i", answer, 16)
                 if kind == 2:  # NLMSG_ERROR
                     return -int(code)

@@ -34,6 +34,7 @@ from tandem.conntrack.record import (
     tail,
     valid,
 )  # fmt: skip
+from tandem.nlmsg import NFNL_HEADER
 from tests.unit.vectors import subsystem, translated, vectors
 
 MESSAGES = [raw for _, raw in vectors()]
@@ -75,7 +76,7 @@ def test_garbage_never_raises(raw: bytes) -> None:
     for message in (raw, with_length(raw) if len(raw) >= 4 else raw):
         assert parser.parse(message) == slow(message)
         assert all(len(part) >= 16 for part in split(message))
-    header = struct.pack("=IHHIIBBH", 20 + len(raw), 0x100, 0, 0, 0, 2, 0, 0)
+    header = NFNL_HEADER.pack(20 + len(raw), 0x100, 0, 0, 0, 2, 0, 0)
     assert parser.parse(header + raw) == parse(header + raw)
 
 

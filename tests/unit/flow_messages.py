@@ -6,13 +6,10 @@ from __future__ import annotations
 import socket
 import struct
 
+from tandem.nlmsg import NFGENMSG, NLMSGHDR, attribute
+
 NEW, DELETE = 0x100, 0x102
 AF = {4: socket.AF_INET, 6: socket.AF_INET6}
-
-
-def attribute(kind: int, value: bytes) -> bytes:
-    size = 4 + len(value)
-    return struct.pack("=HH", size, kind) + value + bytes(-size % 4)
 
 
 def nest(kind: int, *parts: bytes) -> bytes:
@@ -56,7 +53,7 @@ def event(
 ) -> bytes:
     """`reply`: its source and destination; `port`: the netlink port id of who has made the change."""
     back = reply or (destination, source)
-    body = struct.pack("=BBH", AF[4 if len(source) == 4 else 6], 0, 0)
+    body = NFGENMSG.pack(AF[4 if len(source) == 4 else 6], 0, 0)
     body += direction(1, protocol, source, destination, ports, one_way_zone)
     body += direction(2, protocol, *back, (ports[1], ports[0]))
     if zone:
@@ -68,4 +65,4 @@ def event(
         body += attribute(7, struct.pack("!I", 300))
     if state is not None:
         body += nest(4, nest(1, attribute(1, bytes([state])), attribute(2, b"\7"), attribute(3, b"\7")))
-    return struct.pack("=IHHII", 16 + len(body), kind, 0x600, 0, port) + body
+    return NLMSGHDR.pack(16 + len(body), kind, 0x600, 0, port) + body

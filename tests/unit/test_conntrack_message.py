@@ -13,6 +13,7 @@ from tandem.conntrack.expectation import parse_expectation
 from tandem.conntrack.message import AT_ONCE, Malformed, attributes, parse, split, value
 from tandem.conntrack.parser import Parser
 from tandem.conntrack.record import DESTROY, MARK, NEW, SNAT, T_HELPER, T_MASTER, T_ZONE, UPDATE, tail, valid
+from tandem.nlmsg import NLATTR, NLMSGHDR
 
 from .flow_messages import DELETE, attribute, direction, event
 from .vectors import tree, vectors, with_attributes
@@ -36,7 +37,7 @@ def with_more(message: bytes, kind: int, *values: bytes) -> bytes:
 
 
 def typed(message: bytes, type_: int, flags: int) -> bytes:
-    return message[:4] + struct.pack("=HH", type_, flags) + message[8:]
+    return message[:4] + NLATTR.pack(type_, flags) + message[8:]
 
 
 @pytest.mark.parametrize(
@@ -183,7 +184,7 @@ def test_what_the_reply_says_of_nat_for_a_ping(client: bytes, server: bytes, rou
 
 
 def test_a_datagram_is_split_into_its_messages() -> None:
-    one, other = (struct.pack("=IHHII", 16 + size, 1, 0, 0, 0) + bytes(size) for size in (0, 5))
+    one, other = (NLMSGHDR.pack(16 + size, 1, 0, 0, 0) + bytes(size) for size in (0, 5))
     padded = other + bytes(3)
     assert list(split(one)) == [one] and list(split(padded + one + padded)) == [other, one, other]
     assert list(split(b"")) == [] and list(split(one + one[:15])) == [one]
@@ -204,7 +205,7 @@ def test_where_attributes_lie() -> None:
             attributes(data, 4, end)
     for length in (0, 3, 6):
         with pytest.raises(Malformed):
-            attributes(struct.pack("=HH", length, 1), 0, 4)
+            attributes(NLATTR.pack(length, 1), 0, 4)
     for kind, size in ((1, 2), (1, 4), (9, 0)):
         with pytest.raises(Malformed):
             value(data, found, kind, size)

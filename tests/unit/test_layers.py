@@ -21,7 +21,7 @@ ROOT = Path(tandem.__path__[0])
 
 # Modules beside the packages: the base of everything; the router; all others are the programs (`main`).
 BASE = {
-    "__init__", "bugs", "console", "files", "limits", "log", "loop", "places",
+    "__init__", "bugs", "console", "files", "limits", "log", "loop", "nlmsg", "places",
     "programs", "scheduling", "status_schema",
 }  # fmt: skip
 ROUTER = {"admission", "hearing", "router", "scripts", "wire_watch"}

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +11,7 @@ from pyroute2.netlink.nfnetlink import nfgen_msg, nftsocket
 
 from tandem.config.schema import Config, Peer, PeerPath
 from tandem.core.settings import Address, Instance
+from tandem.nlmsg import NLMSGHDR
 from tandem.plan import encode_nft
 
 V4, V6 = Address("192.168.0.4", 24, 4), Address("2001:db8::4", 64, 6)
@@ -29,7 +29,7 @@ CLASSES: dict[int, Any] = {
 def decode(batch: bytes) -> Iterator[tuple[int, Any]]:
     offset = 0
     while offset < len(batch):
-        length, kind, _, sequence, port = struct.unpack_from("=IHHII", batch, offset)
+        length, kind, _, sequence, port = NLMSGHDR.unpack_from(batch, offset)
         assert (length % 4, sequence, port) == (0, 0, 0)
         message = CLASSES[kind](batch[offset : offset + length])
         message.decode()

@@ -16,6 +16,7 @@ from tandem.effects.endpoint import Endpoint
 from tandem.effects.links import Links
 from tandem.effects.netlink import Batch
 from tandem.effects.rtmessages import FOREVER, AddressMessage, LinkMessage
+from tandem.nlmsg import NLATTR
 from tandem.plan.process import PREFERRED_S, VALID_S, build_plan
 from tandem.plan.result import Plan, load_plan
 
@@ -68,7 +69,7 @@ def lifetimes(batch: object) -> dict[str, tuple[int, int]]:
     found = {}
     data = b"".join(batch.chunks)
     for label in batch.labels:
-        at = data.index(struct.pack("=HH", 20, 6)) + 4  # IFA_CACHEINFO
+        at = data.index(NLATTR.pack(20, 6)) + 4  # IFA_CACHEINFO
         found[label.split()[1]] = struct.unpack_from("=II", data, at)
         data = data[at:]
     return found

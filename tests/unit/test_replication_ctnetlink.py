@@ -15,6 +15,7 @@ from tandem.conntrack.ctnetlink import Dump, Events, table_size
 from tandem.conntrack.filter import Filter
 from tandem.conntrack.writer import _reply_of, deletion
 from tandem.effects.netlink import attributes
+from tandem.nlmsg import NLATTR, NLMSG_DONE, NLMSG_ERROR, NLMSGHDR
 
 V4 = bytes([10, 0, 0, 2]), bytes([203, 0, 113, 5]), bytes([192, 168, 0, 4]), bytes([10, 0, 0, 9])
 V6 = tuple(bytes([0x20, 1] + [0] * 13 + [n]) for n in range(4))
@@ -45,7 +46,7 @@ class Kernel:
 
 
 def refusal(number: int) -> bytes:
-    return struct.pack("=IHHIIi", 36, 2, 0, 0, 0, -number) + bytes(16)
+    return NLMSGHDR.pack(36, NLMSG_ERROR, 0, 0, 0) + struct.pack("=i", -number) + bytes(16)
 
 
 def test_no_nfnetlink(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,13 +75,13 @@ def test_no_conntrack(monkeypatch: pytest.MonkeyPatch, answer: tuple[bytes, ...]
 
 
 def test_an_old_kernel_does_not_tell_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    message = struct.pack("=IHHIII", 28, 0x105, 0, 0, 0, 0) + attribute(1, b"\0\0\1\0")
+    message = NLMSGHDR.pack(28, 0x105, 0, 0, 0) + bytes(4) + attribute(1, b"\0\0\1\0")
     monkeypatch.setattr(ctnetlink, "_open", lambda: Kernel(message))
     assert table_size() == (256, 0)
 
 
 def done(number: int = 0, flags: int = 2) -> bytes:
-    return struct.pack("=IHHIIi", 20, 3, flags, 0, 0, number)
+    return NLMSGHDR.pack(20, NLMSG_DONE, flags, 0, 0) + struct.pack("=i", number)
 
 
 def test_dump(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +147,7 @@ def test_deletion(addresses: tuple[bytes, ...], zone: int) -> None:
     source, destination = addresses[:2]
     message = event(source, destination, zone=zone)
     request = deletion(message, 12)
-    assert struct.unpack_from("=IHHII", request) == (len(request), 0x102, 1, 12, 0)
+    assert NLMSGHDR.unpack_from(request) == (len(request), 0x102, 1, 12, 0)
     assert request[16] == AF[4 if len(source) == 4 else 6]
     found = attributes(request, 20)
     assert sorted(found) == ([1, 18] if zone else [1])
@@ -155,5 +156,5 @@ def test_deletion(addresses: tuple[bytes, ...], zone: int) -> None:
 
 def test_deletion_is_not_misled_by_an_address() -> None:
     """These addresses look like the header of CTA_ZONE."""
-    source = struct.pack("=HH", 6, 18)
+    source = NLATTR.pack(6, 18)
     assert sorted(attributes(deletion(event(source, V4[1]), 1), 20)) == [1]

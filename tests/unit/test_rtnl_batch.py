@@ -15,6 +15,7 @@ from tandem.effects import netlink
 from tandem.effects.leftovers import foreign_addresses
 from tandem.effects.netlink import Batch, Failure, Unbound, attributes, bind, messages
 from tandem.effects.rtmessages import FOREVER, AddressMessage, LinkMessage, parse
+from tandem.nlmsg import NLMSGHDR
 from tandem.plan import encode_rtnl
 from tandem.plan.result import Template
 
@@ -22,7 +23,7 @@ INDEXES = {"v0": 7, "v1": 8}
 
 
 def message(kind: int, size: int = 8, relocations: tuple[tuple[int, str], ...] = ()) -> Template:
-    return f"m{kind}", struct.pack("=IHHII", 16 + size, kind, 1, 0, 0) + bytes(size), relocations
+    return f"m{kind}", NLMSGHDR.pack(16 + size, kind, 1, 0, 0) + bytes(size), relocations
 
 
 def bound(templates: list[Template]) -> Batch:

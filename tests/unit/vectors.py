@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tandem.nlmsg import NLATTR
+
 DATA = Path(__file__).parent / "data" / "conntrack.txt"
 _LABELS = 22  # CTA_LABELS
 NATIVE = "<" if sys.byteorder == "little" else ">"
@@ -58,7 +60,7 @@ def tree(data: bytes) -> dict[int, Any]:
     """Attributes by type, those with NLA_F_NESTED opened."""
     found: dict[int, Any] = {}
     while data:
-        length, kind = struct.unpack_from("=HH", data)
+        length, kind = NLATTR.unpack_from(data)
         value = data[4:length]
         found[kind & 0x3FFF] = tree(value) if kind & 0x8000 else value
         data = data[length + -length % 4 :]
@@ -71,7 +73,7 @@ def pack(attributes: dict[int, Any]) -> bytes:
     for kind, value in attributes.items():
         if isinstance(value, dict):
             kind, value = kind | 0x8000, pack(value)
-        data += struct.pack("=HH", len(value) + 4, kind) + value + bytes(-len(value) % 4)
+        data += NLATTR.pack(len(value) + 4, kind) + value + bytes(-len(value) % 4)
     return data
 
 

@@ -22,13 +22,12 @@ from tandem.conntrack.message import CTA_MARK, CTA_STATUS, CTA_ZONE
 from tandem.effects.bpf import assemble, attach
 from tandem.effects.netlink import (
     NETLINK_NETFILTER,
-    NLM_F_REQUEST,
-    NLMSG_ERROR,
     SO_RCVBUFFORCE,
     attributes,
     messages,
 )
 from tandem.effects.sysctl import Setting
+from tandem.nlmsg import NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, attribute, request
 
 SETTINGS: tuple[Setting, ...] = (
     # 2 (auto) gives an entry that is older than the first listener no events, not even its end.
@@ -57,12 +56,10 @@ ASKED_AT_ONCE = 64  # entries in one `lookups`
 _GROUPS = (1, 2, 3)  # NFNLGRP_CONNTRACK_NEW, _UPDATE, _DESTROY
 _EXPECTATION_GROUPS = (4, 5, 6)  # NFNLGRP_CONNTRACK_EXP_*
 _SOL_NETLINK, _ADD_MEMBERSHIP, _DROP_MEMBERSHIP = 270, 1, 2
-_NLMSG_DONE, _NLM_F_DUMP, _NLM_F_DUMP_INTR = 3, 0x300, 0x10
 
 _CT_GET, _CT_GET_STATS, _EXP_GET = 0x101, 0x105, 0x201  # nlmsg_type
 _CTA_MARK_MASK, _CTA_STATUS_MASK = 21, 26
 _STATS_ENTRIES, _STATS_MAX = 1, 2  # CTA_STATS_GLOBAL_*
-_HEADER = struct.Struct("=IHHII")
 _LENGTH_TYPE_FLAGS = struct.Struct("=IHH")
 
 
@@ -193,12 +190,12 @@ class Dump:
         if mark is not None:
             body += _be32(CTA_MARK, mark[0]) + _be32(_CTA_MARK_MASK, mark[1])
         if zone is not None:
-            body += struct.pack("=HH", 6, CTA_ZONE) + struct.pack("!HH", zone, 0)
+            body += attribute(CTA_ZONE, struct.pack("!H", zone))
         if status:
             body += _be32(CTA_STATUS, status) + _be32(_CTA_STATUS_MASK, status)
         kind = _EXP_GET if expectations else _CT_GET
         try:
-            self._socket.send(_request(kind, body, _NLM_F_DUMP))
+            self._socket.send(request(kind, body, NLM_F_DUMP))
         except OSError:
             self._socket.close()
             raise
@@ -233,9 +230,9 @@ class Dump:
         offset, end, append, unpack = 0, len(datagram), found.append, _LENGTH_TYPE_FLAGS.unpack_from
         while offset + 16 <= end:
             length, kind, flags = unpack(datagram, offset)
-            if flags & _NLM_F_DUMP_INTR:
+            if flags & NLM_F_DUMP_INTR:
                 self.interrupted = True
-            if kind <= _NLMSG_DONE:
+            if kind <= NLMSG_DONE:
                 number = struct.unpack_from("=i", datagram, offset + 16)[0] if end - offset >= 20 else 0
                 self.done = True
                 if number < 0:  # of NLMSG_ERROR, or of a dump that broke off
@@ -284,7 +281,7 @@ def table_size() -> tuple[int, int]:
     OSError, with a text for people, when the kernel has no conntrack or does not tell about it.
     """
     with _open() as asked:
-        asked.send(_request(_CT_GET_STATS, bytes(4)))
+        asked.send(request(_CT_GET_STATS, bytes(4)))
         try:
             answer = asked.recv(4096)  # sendmsg has put it there
         except BlockingIOError:
@@ -315,9 +312,5 @@ def _open() -> socket.socket:
     return opened
 
 
-def _request(kind: int, body: bytes, flags: int = 0) -> bytes:
-    return _HEADER.pack(16 + len(body), kind, NLM_F_REQUEST | flags, 0, 0) + body
-
-
 def _be32(kind: int, value: int) -> bytes:
-    return struct.pack("=HH", 8, kind) + struct.pack("!I", value)
+    return attribute(kind, struct.pack("!I", value))

@@ -30,6 +30,8 @@ from array import array
 from collections.abc import Iterable, Iterator
 from struct import Struct
 
+from tandem.nlmsg import NFNL_HEADER, NLATTR, NLM_F_CREATE, NLM_F_REQUEST, attribute
+
 from .expectation import expectation_deletion, expectation_message
 from .message import (
     AF_INET,
@@ -61,15 +63,11 @@ from .message import (
     CTA_TUPLE_REPLY,
     CTA_TUPLE_ZONE,
     CTA_ZONE,
-    HEADER,
     MSG_DELETE,
     MSG_GET,
     MSG_NEW,
     NESTED,
-    NLM_F_CREATE,
-    NLM_F_REQUEST,
     SUBSYS_CTNETLINK,
-    attribute,
     labels,
     nest,
     tuple_attribute,
@@ -110,7 +108,6 @@ CREATE, CHANGE, REMOVE, GET, TOUCH = 0, 1, 2, 3, 4  # what a template is for; TO
 
 EXPECTATIONS_AT_ONCE = 300  # messages of at most 200 bytes to delete them
 
-_ATTRIBUTE = Struct("=HH")
 _U32, _BE32 = Struct("=I"), Struct(">I")
 _FLAG_BITS = 0x0B  # the TCP flags that a message sets or clears: window scale, SACK, liberal
 
@@ -174,7 +171,7 @@ class Template:
         type_ = {REMOVE: MSG_DELETE, GET: MSG_GET}.get(purpose, MSG_NEW)
         flags = NLM_F_CREATE if purpose == CREATE else 0
         family = AF_INET6 if kind & IPV6 else AF_INET
-        HEADER.pack_into(
+        NFNL_HEADER.pack_into(
             self.data, 0, len(self.data), subsystem | type_, NLM_F_REQUEST | flags, 0, 0, family, 0, 0
         )
 
@@ -247,7 +244,7 @@ class Template:
         self._close(outer)
 
     def _room(self, type_: int, size: int) -> int:
-        self.data += _ATTRIBUTE.pack(4 + size, type_) + bytes(size + -size % 4)
+        self.data += NLATTR.pack(4 + size, type_) + bytes(size + -size % 4)
         return len(self.data) - size - -size % 4
 
     def _field(self, type_: int, size: int, columns: list[tuple[int, int]], source: int) -> None:
@@ -255,7 +252,7 @@ class Template:
         columns += [(at + number, source + number) for number in range(size)]
 
     def _open(self, type_: int) -> int:
-        self.data += _ATTRIBUTE.pack(0, type_ | NESTED)
+        self.data += NLATTR.pack(0, type_ | NESTED)
         return len(self.data) - 4
 
     def _close(self, at: int) -> None:
@@ -498,11 +495,11 @@ def _insert_zone(data: bytearray, value: bytes) -> None:
     """Put the zone of one direction into that direction's tuple."""
     at = 20
     for direction in (CTA_TUPLE_ORIG, CTA_TUPLE_REPLY):
-        length, type_ = _ATTRIBUTE.unpack_from(data, at)
+        length, type_ = NLATTR.unpack_from(data, at)
         if type_ & ~NESTED != direction:
             return
         if value[0] == direction:
-            _ATTRIBUTE.pack_into(data, at, length + 8, type_)
+            NLATTR.pack_into(data, at, length + 8, type_)
             data[at + length : at + length] = attribute(CTA_TUPLE_ZONE, value[1:])
             return
         at += length

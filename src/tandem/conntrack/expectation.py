@@ -12,19 +12,17 @@ on. No event says so (Linux 6.18): whoever hears of a new expectation asks for i
 
 from __future__ import annotations
 
+from tandem.nlmsg import NFNL_HEADER, NLM_F_CREATE, NLM_F_REQUEST, attribute
+
 from .message import (
     AF_INET,
     AF_INET6,
-    HEADER,
     MSG_DELETE,
     MSG_NEW,
-    NLM_F_CREATE,
-    NLM_F_REQUEST,
     SUBSYS_CTNETLINK_EXP,
     Flow,
     Malformed,
     Span,
-    attribute,
     attributes,
     nest,
     operation,
@@ -129,7 +127,7 @@ def expectation_message(key: bytes, body: bytes, sequence: int = 0) -> bytes:
             data += attribute(type_, name + b"\0")
     type_ = SUBSYS_CTNETLINK_EXP << 8 | MSG_NEW
     af = AF_INET6 if family == b"\6" else AF_INET
-    return HEADER.pack(20 + len(data), type_, NLM_F_REQUEST | NLM_F_CREATE, sequence, 0, af, 0, 0) + data
+    return NFNL_HEADER.pack(20 + len(data), type_, NLM_F_REQUEST | NLM_F_CREATE, sequence, 0, af, 0, 0) + data
 
 
 def expectation_deletion(key: bytes, sequence: int = 0) -> bytes:
@@ -141,4 +139,4 @@ def expectation_deletion(key: bytes, sequence: int = 0) -> bytes:
         data += attribute(_ZONE, key[:2])
     type_ = SUBSYS_CTNETLINK_EXP << 8 | MSG_DELETE
     af = AF_INET6 if family == b"\6" else AF_INET
-    return HEADER.pack(20 + len(data), type_, NLM_F_REQUEST, sequence, 0, af, 0, 0) + data
+    return NFNL_HEADER.pack(20 + len(data), type_, NLM_F_REQUEST, sequence, 0, af, 0, 0) + data

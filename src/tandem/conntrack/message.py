@@ -14,6 +14,8 @@ import sys
 from collections.abc import Iterator
 from struct import Struct
 
+from tandem.nlmsg import NFNL_HEADER, NLATTR, NLM_F_CREATE, NLM_F_EXCL, attribute
+
 from .record import (
     DESTROY,
     DNAT,
@@ -46,7 +48,6 @@ from .record import (
 
 SUBSYS_CTNETLINK, SUBSYS_CTNETLINK_EXP = 1, 2  # nlmsg_type >> 8
 MSG_NEW, MSG_GET, MSG_DELETE = 0, 1, 2  # nlmsg_type & 0xff: IPCTNL_MSG_CT_*, IPCTNL_MSG_EXP_*
-NLM_F_REQUEST, NLM_F_CREATE, NLM_F_EXCL = 1, 0x400, 0x200
 AF_INET, AF_INET6 = 2, 10  # the same for every Linux
 NESTED = 0x8000  # NLA_F_NESTED
 
@@ -64,8 +65,6 @@ CTA_HELP_NAME = 1
 OFFLOADED_TCP_TIMEOUT, OFFLOADED_TIMEOUT = 7440, 120  # s
 AT_ONCE = b"\0\0\0\1"  # a timeout
 
-HEADER = Struct("=IHHIIBBH")  # struct nlmsghdr, struct nfgenmsg
-_ATTRIBUTE = Struct("=HH")
 _LENGTH = Struct("=I")
 _TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 _NOTHING = b"\0\0\0\0"
@@ -97,7 +96,7 @@ def attributes(message: bytes, start: int, end: int) -> dict[int, Span]:
     while start < end:
         if start + 4 > end:
             raise Malformed
-        length, type_ = _ATTRIBUTE.unpack_from(message, start)
+        length, type_ = NLATTR.unpack_from(message, start)
         if length < 4 or start + length > end:
             raise Malformed
         found[type_ & _TYPE_MASK] = (start + 4, start + length)
@@ -158,11 +157,6 @@ def labels(value: bytes, order: str = sys.byteorder) -> bytes:
     in the machine's own byte order.
     """
     return value if order == "little" else value[::-1]
-
-
-def attribute(type_: int, value: bytes) -> bytes:
-    """Return one attribute, padded."""
-    return _ATTRIBUTE.pack(4 + len(value), type_) + value + bytes(-len(value) % 4)
 
 
 def nest(type_: int, *attributes: bytes) -> bytes:
@@ -242,7 +236,7 @@ def operation(message: bytes, subsystem: int) -> int:
     """Return the op of a record for a message of this subsystem, or 0."""
     if len(message) < 20:
         return 0
-    length, type_, flags = HEADER.unpack_from(message)[:3]
+    length, type_, flags = NFNL_HEADER.unpack_from(message)[:3]
     if length != len(message) or type_ >> 8 != subsystem:
         return 0
     if type_ & 0xFF == MSG_DELETE:

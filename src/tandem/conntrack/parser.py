@@ -13,6 +13,8 @@ import sys
 from collections.abc import Callable
 from struct import Struct
 
+from tandem.nlmsg import NLATTR
+
 from .expectation import parse_expectation
 from .message import (
     AT_ONCE,
@@ -66,7 +68,6 @@ SHAPES = 64  # the most that a parser keeps
 SHAPES_OF_A_LENGTH = 6
 FRONTS = 16  # the most fronts of bodies that are kept for each shape
 
-_ATTRIBUTE = Struct("=HH")
 _TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 _NATIVE = sys.byteorder
 _SUBSYSTEM_AT = 5 if _NATIVE == "little" else 4  # the upper byte of nlmsg_type
@@ -88,7 +89,7 @@ _RARE = {
 }  # fmt: skip
 # Each restored entry has these extensions, and the kernel tells them: ctnetlink_create_conntrack().
 _EXTENSIONS = (CTA_SEQ_ADJ_ORIG,), (CTA_SEQ_ADJ_REPLY,), (CTA_SYNPROXY,)
-_EMPTY = b"".join(_ATTRIBUTE.pack(8, number) + _NOTHING for number in (1, 2, 3))
+_EMPTY = b"".join(NLATTR.pack(8, number) + _NOTHING for number in (1, 2, 3))
 _ZONES = {(CTA_ZONE,), (CTA_TUPLE_ORIG, CTA_TUPLE_ZONE), (CTA_TUPLE_REPLY, CTA_TUPLE_ZONE)}
 
 
@@ -185,7 +186,7 @@ def _headers(
     while start < end:
         if start + 4 > end:
             raise Malformed
-        length, type_ = _ATTRIBUTE.unpack_from(message, start)
+        length, type_ = NLATTR.unpack_from(message, start)
         here = (*path, type_ & _TYPE_MASK)
         if length < 4 or start + length > end or here in at:
             raise Malformed

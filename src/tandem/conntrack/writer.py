@@ -34,7 +34,8 @@ from dataclasses import dataclass, field
 
 from tandem.conntrack.aside import Aside
 from tandem.conntrack.encode import Chunk
-from tandem.effects.netlink import NETLINK_NETFILTER, NLM_F_REQUEST, Commands, attributes
+from tandem.effects.netlink import NETLINK_NETFILTER, Commands, attributes
+from tandem.nlmsg import NLATTR, NLMSGHDR, attribute, request
 
 FAILURES_MAX = 1000
 _AGAIN_MAX = 1000  # messages that wait for another attempt, before there are new chunks
@@ -46,8 +47,6 @@ _ANSWER = struct.Struct("=BBH")  # what was done last, whether the helper was mi
 _SEND_BUFFER = 1 << 20
 _RECEIVE_BUFFER = 4 << 20  # an error is charged 768 to 1280 bytes, and a chunk of deletions has 800 messages
 
-_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
-_ATTRIBUTE = struct.Struct("=HH")
 _CT_NEW, _CT_DELETE, _EXP_NEW, _EXP_DELETE = 0x100, 0x102, 0x200, 0x202  # nlmsg_type
 _EXP_TUPLE, _EXP_ZONE = 2, 7  # enum ctattr_expect
 
@@ -68,7 +67,7 @@ _SOURCE_PORT, _DESTINATION_PORT, _ICMP_ID, _ICMPV6_ID = 2, 3, 4, 7
 _NAT_V4_MINIP, _NAT_PROTO, _NAT_V6_MINIP = 1, 3, 4
 _PROTONAT_PORT_MIN = 1
 
-_ZONE_HEADER = _ATTRIBUTE.pack(6, _ZONE)
+_ZONE_HEADER = NLATTR.pack(6, _ZONE)
 
 _WITHOUT_ANSWER = 0xFFFFFFFF  # sequence number of deletions that may find nothing
 
@@ -345,9 +344,9 @@ class Restorer:
 
 def deletion(message: bytes, sequence: int) -> bytes:
     """Return the request that deletes the flow of a message (of an event, a dump or a restore)."""
-    length, kind = _ATTRIBUTE.unpack_from(message, 20)
+    length, kind = NLATTR.unpack_from(message, 20)
     if kind & 0x3FFF == _TUPLE_ORIG and _ZONE_HEADER not in message:
-        return _HEADER.pack(20 + length, _CT_DELETE, NLM_F_REQUEST, sequence, 0) + message[16 : 20 + length]
+        return request(_CT_DELETE, message[16 : 20 + length], sequence=sequence)
     found = attributes(message, 20)  # these bytes may stand for something else, so look
     return _request(_CT_DELETE, message, sequence, _named(found, _TUPLE_ORIG, found[_TUPLE_ORIG]))
 
@@ -377,7 +376,7 @@ def _update(message: bytes, found: dict[int, bytes], *, status: bool) -> bytes:
     left_out = {_TUPLE_ORIG, _TUPLE_REPLY, _NAT_SRC, _NAT_DST, _TUPLE_MASTER, _HELP, _ZONE}
     for kind, value in found.items():
         if kind not in left_out and (status or kind != _STATUS):
-            body += _attribute(kind, value)
+            body += attribute(kind, value)
     return _request(_CT_NEW, message, _sequence(message), body)
 
 
@@ -388,7 +387,7 @@ def _expectation(message: bytes) -> bytes:
     helper.
     """
     found = attributes(message, 20)
-    names = b"".join(_attribute(kind, found[kind]) for kind in (_EXP_TUPLE, _EXP_ZONE) if kind in found)
+    names = b"".join(attribute(kind, found[kind]) for kind in (_EXP_TUPLE, _EXP_ZONE) if kind in found)
     return _request(_EXP_DELETE, message, _WITHOUT_ANSWER, names) + message + message
 
 
@@ -400,10 +399,10 @@ def _helper(message: bytes) -> bytes:
 
 def _without(message: bytes, *kinds: int) -> bytes:
     """Return the message without these attributes."""
-    kept = [_attribute(kind, value) for kind, value in attributes(message, 20).items() if kind not in kinds]
+    kept = [attribute(kind, value) for kind, value in attributes(message, 20).items() if kind not in kinds]
     body = message[16:20] + b"".join(kept)
-    _, kind, flags, sequence, port = _HEADER.unpack_from(message)
-    return _HEADER.pack(16 + len(body), kind, flags, sequence, port) + body
+    _, kind, flags, sequence, port = NLMSGHDR.unpack_from(message)
+    return NLMSGHDR.pack(16 + len(body), kind, flags, sequence, port) + body
 
 
 def _reply_of(found: dict[int, bytes]) -> bytes:
@@ -415,7 +414,7 @@ def _reply_of(found: dict[int, bytes]) -> bytes:
     address, port = _nat(found.get(_NAT_DST))
     if address or port:
         changed = _changed(changed, _SOURCES, address, (_SOURCE_PORT,), port)
-    return b"".join(_attribute(kind, value) for kind, value in changed.items())
+    return b"".join(attribute(kind, value) for kind, value in changed.items())
 
 
 def _nat(value: bytes | None) -> tuple[bytes, bytes]:
@@ -435,34 +434,29 @@ def _changed(
         if new:
             inner = attributes(parts.get(nest, b""), 0)
             inner.update({kind: new for kind in kinds if kind in inner})
-            changed[nest] = b"".join(_attribute(kind, value) for kind, value in inner.items())
+            changed[nest] = b"".join(attribute(kind, value) for kind, value in inner.items())
     return changed
 
 
 def _named(found: dict[int, bytes], kind: int, tuple_: bytes) -> bytes:
     """Return the attributes that name a flow: one of its tuples, and its zone."""
-    body = _attribute(kind, tuple_)
-    return body + _attribute(_ZONE, found[_ZONE]) if _ZONE in found else body
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    size = 4 + len(value)
-    return _ATTRIBUTE.pack(size, kind) + value + bytes(-size % 4)
+    body = attribute(kind, tuple_)
+    return body + attribute(_ZONE, found[_ZONE]) if _ZONE in found else body
 
 
 def _request(kind: int, like: bytes, sequence: int, body: bytes) -> bytes:
     """Return a message about a flow of the family of `like`."""
-    return _HEADER.pack(20 + len(body), kind, NLM_F_REQUEST, sequence, 0) + like[16:20] + body
+    return request(kind, like[16:20] + body, sequence=sequence)
 
 
 def _sequence(message: bytes) -> int:
-    return int(_HEADER.unpack_from(message)[3])
+    return int(NLMSGHDR.unpack_from(message)[3])
 
 
 def _split(chunk: bytes | bytearray) -> Iterator[tuple[int, int, bytes]]:
     """Yield (type, sequence number, message) of each message in a chunk of our own."""
     offset = 0
     while offset < len(chunk):
-        length, kind, _, sequence, _ = _HEADER.unpack_from(chunk, offset)
+        length, kind, _, sequence, _ = NLMSGHDR.unpack_from(chunk, offset)
         yield kind, sequence, bytes(chunk[offset : offset + length])
         offset += length + -length % 4

@@ -12,14 +12,14 @@ import struct
 import subprocess
 
 from tandem.config.schema import Config
-from tandem.effects.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, NLMSG_ERROR, messages
+from tandem.effects.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, messages
+from tandem.nlmsg import NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLMSG_ERROR, attribute, request
 from tandem.programs import PATH
 
 CONNTRACK = "conntrack netlink (kmod-nf-conntrack-netlink)"
 MACVLAN = "macvlan (kmod-macvlan)"
 NFT_NAT = "source NAT with nftables (kmod-nft-nat)"
 
-_REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
 _NEWLINK = 16
 _IFLA_LINKINFO, _IFLA_INFO_KIND = 18, 1
 _NFNL_SUBSYS_CTNETLINK, _IPCTNL_MSG_CT_GET_STATS_CPU = 1, 4  # nfnetlink.h, nfnetlink_conntrack.h
@@ -48,7 +48,7 @@ def missing(config: Config) -> tuple[str, ...]:
 
 def has_subsystem(number: int, kind: int) -> bool:
     """Return whether nfnetlink has the subsystem or can load it (nfnetlink_rcv_msg; otherwise EINVAL)."""
-    return _errno(NETLINK_NETFILTER, number << 8 | kind, _DUMP, bytes(4)) != errno.EINVAL
+    return _errno(NETLINK_NETFILTER, number << 8 | kind, NLM_F_DUMP, bytes(4)) != errno.EINVAL
 
 
 def has_link_kind(kind: str) -> bool:
@@ -56,10 +56,9 @@ def has_link_kind(kind: str) -> bool:
 
     The request names no base interface, so that nothing is ever made.
     """
-    name = _attribute(_IFLA_INFO_KIND, kind.encode() + b"\0")
-    body = struct.pack("=BxHiII", 0, 0, 0, 0, 0) + _attribute(_IFLA_LINKINFO, name)
-    create_exclusively = 0x600
-    return _errno(NETLINK_ROUTE, _NEWLINK, create_exclusively | _ACK, body) != errno.EOPNOTSUPP
+    name = attribute(_IFLA_INFO_KIND, kind.encode() + b"\0")
+    body = struct.pack("=BxHiII", 0, 0, 0, 0, 0) + attribute(_IFLA_LINKINFO, name)
+    return _errno(NETLINK_ROUTE, _NEWLINK, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK, body) != errno.EOPNOTSUPP
 
 
 def has_rules(rules: str) -> bool:
@@ -72,16 +71,12 @@ def has_rules(rules: str) -> bool:
     return done.returncode == 0
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
-
-
 def _errno(protocol: int, kind: int, flags: int, body: bytes) -> int:
     """Send a request and return the errno of the answer; 0: no error."""
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol) as sock:
             sock.settimeout(2)
-            sock.send(struct.pack("=IHHII", 16 + len(body), kind, _REQUEST | flags, 1, 0) + body)
+            sock.send(request(kind, body, flags, 1))
             for answer, _, _, payload in messages(sock.recv(65536)):
                 if answer == NLMSG_ERROR:
                     return int(-struct.unpack_from("=i", payload)[0])

@@ -21,6 +21,8 @@ import socket
 import struct
 from collections.abc import Collection
 
+from tandem.nlmsg import NLM_F_REPLACE
+
 _SO_ATTACH_FILTER = 26
 
 # linux/bpf_common.h. ABS loads from the operand, IND from the operand + X; all are big-endian.
@@ -38,7 +40,6 @@ _RTM_PROTOCOL = 16 + 5  # offset of rtm_protocol
 _IFA_ATTRIBUTES = 16 + 8  # offset of the first attribute of an address
 _IFA_PROTO = 11
 _RTM_NEWADDR, _RTM_NEWROUTE, _RTM_DELROUTE, _RTM_NEWRULE = 20, 24, 25, 32
-_NLM_F_REPLACE = 0x100
 _RTPROT_STATIC, _RTPROT_DHCP = 4, 16
 
 # (code, operand, target when true, target when false); targets are labels, "" the next one
@@ -92,7 +93,7 @@ def _program(protocols: Collection[int], address_protocol: int, ignore_port: int
         *(("", (JEQ, protocol, "accept", "")) for protocol in sorted(set(protocols))),
         ("", (JA, 0, "drop", "")),
         ("added", (LD_H_ABS, _NLMSG_FLAGS, "", "")),
-        ("", (JSET, swap16(_NLM_F_REPLACE), "", "drop")),
+        ("", (JSET, swap16(NLM_F_REPLACE), "", "drop")),
         ("", (LD_B_ABS, _RTM_PROTOCOL, "", "")),
         ("", (JEQ, _RTPROT_DHCP, "accept", "")),
         ("", (JGT, _RTPROT_STATIC, "drop", "accept")),

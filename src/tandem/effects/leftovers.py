@@ -8,7 +8,6 @@ carry marks in the kernel: protocol numbers, and the alias of macvlans.
 from __future__ import annotations
 
 import socket
-import struct
 from collections.abc import Callable, Collection, Iterable
 
 from tandem.effects.netlink import messages
@@ -25,7 +24,8 @@ from tandem.effects.rtmessages import (
     AddressMessage,
     parse,
 )
-from tandem.effects.rtnl import dump_addresses, dump_links, dump_routes, dump_rules, request
+from tandem.effects.rtnl import dump_addresses, dump_links, dump_routes, dump_rules
+from tandem.nlmsg import attribute, request
 from tandem.plan.result import ALIAS, PROTOCOL, STATIC_ADDRESS_PROTOCOL, Plan, Template
 
 _DEL = 1  # RTM_DEL* stand behind RTM_NEW*
@@ -92,7 +92,7 @@ def foreign_addresses(
 
 def _address_body(address: AddressMessage) -> bytes:
     header = IFADDRMSG.pack(AF[address.family], address.prefixlen, 0, 0, address.ifindex)
-    return header + struct.pack("=HH", 4 + len(address.address), IFA_LOCAL) + address.address
+    return header + attribute(IFA_LOCAL, address.address)
 
 
 def _text(family: int, address: bytes) -> str:

@@ -14,17 +14,15 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from tandem.nlmsg import NLATTR, NLM_F_ACK, NLMSG_ERROR, NLMSGHDR
 from tandem.plan.result import Template
 
 NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
-NLMSG_ERROR = 2
-NLM_F_REQUEST, NLM_F_ACK = 1, 4
 
 _SOL_NETLINK = 270
 _NETLINK_CAP_ACK, _NETLINK_EXT_ACK = 10, 11
 _NLM_F_CAPPED, _NLM_F_ACK_TLVS = 0x100, 0x200
 _NLMSGERR_ATTR_MSG = 1
-_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence number, port id
 _INDEX = struct.Struct("=I")
 SO_RCVBUFFORCE = 33
 _SO_SNDBUFFORCE = 31 if os.uname().machine.startswith("mips") else 32  # asm/socket.h
@@ -99,7 +97,7 @@ def bind(
             labels.append(label)
     if missing and not skip_missing:
         return Unbound(tuple(missing))
-    kinds = tuple(_HEADER.unpack_from(message)[1] for message in messages)
+    kinds = tuple(NLMSGHDR.unpack_from(message)[1] for message in messages)
     return Batch(tuple(_chunks(messages)), tuple(labels), kinds)
 
 
@@ -198,7 +196,7 @@ def messages(datagram: bytes) -> Iterator[tuple[int, int, int, bytes]]:
     """(type, flags, sequence number, body) of each message; stops at the first malformed one."""
     offset, end = 0, len(datagram)
     while offset + 16 <= end:
-        length, kind, flags, sequence, _ = _HEADER.unpack_from(datagram, offset)
+        length, kind, flags, sequence, _ = NLMSGHDR.unpack_from(datagram, offset)
         if length < 16 or offset + length > end:
             return
         yield kind, flags, sequence, datagram[offset + 16 : offset + length]
@@ -210,7 +208,7 @@ def attributes(body: bytes, offset: int) -> dict[int, bytes]:
     found: dict[int, bytes] = {}
     end = len(body)
     while offset + 4 <= end:
-        length, kind = struct.unpack_from("=HH", body, offset)
+        length, kind = NLATTR.unpack_from(body, offset)
         if length < 4 or offset + length > end:
             break
         found[kind & 0x3FFF] = body[offset + 4 : offset + length]  # without NLA_F_NESTED, NLA_F_NET_BYTEORDER

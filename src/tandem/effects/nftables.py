@@ -14,19 +14,17 @@ from dataclasses import dataclass
 
 from tandem.effects.netlink import (
     NETLINK_NETFILTER,
-    NLM_F_REQUEST,
-    NLMSG_ERROR,
     Commands,
     Failure,
     attributes,
     messages,
     open_netlink,
 )
+from tandem.nlmsg import NFGENMSG, NLM_F_DUMP, NLMSG_DONE, NLMSG_ERROR, attribute, request
 
 # Bytes. A transaction has to be one send: room for 255 instances with 8 refused IPv6 addresses each.
 _SEND_BUFFER = 4 << 20
 _ANSWER_SIZE = 1 << 16
-_NLMSG_DONE, _NLM_F_DUMP = 3, 0x300
 _INET = 1  # NFPROTO_INET
 
 # NFNL_SUBSYS_NFTABLES, then enum nf_tables_msg_types
@@ -113,7 +111,7 @@ def shape_found(table: str) -> Shape | None:
     if not found:
         return None
     rules, last = dict[bytes, int](), 0
-    for kind, body in _ask(_GETRULE, {_RULE_TABLE: name}, _NLM_F_DUMP):
+    for kind, body in _ask(_GETRULE, {_RULE_TABLE: name}, NLM_F_DUMP):
         if kind == _NEWRULE:
             rule = attributes(body, 4)
             if rule.get(_RULE_TABLE) == name:  # old kernels send the rules of all tables
@@ -135,12 +133,11 @@ def packets_counted(table: str, counter: str) -> int:
 
 def _ask(kind: int, wanted: dict[int, bytes], flags: int = 0) -> list[tuple[int, bytes]]:
     """Return (type, body) of the answers; the kernel sends them during the request and each read."""
-    body = struct.pack("=BBH", _INET, 0, 0)
-    for attribute, value in wanted.items():
-        body += struct.pack("=HH", 4 + len(value), attribute) + value + bytes(-len(value) % 4)
+    body = NFGENMSG.pack(_INET, 0, 0)
+    body += b"".join(attribute(number, value) for number, value in wanted.items())
     found: list[tuple[int, bytes]] = []
     with open_netlink(NETLINK_NETFILTER) as asked:
-        asked.send(struct.pack("=IHHII", 16 + len(body), kind, NLM_F_REQUEST | flags, 0, 0) + body)
+        asked.send(request(kind, body, flags))
         while True:
             try:
                 datagram = asked.recv(_ANSWER_SIZE)
@@ -152,6 +149,6 @@ def _ask(kind: int, wanted: dict[int, bytes], flags: int = 0) -> list[tuple[int,
                     if number in (0, errno.ENOENT):
                         return found
                     raise OSError(number, "nftables")
-                if answer == _NLMSG_DONE:
+                if answer == NLMSG_DONE:
                     return found
                 found.append((answer, content))

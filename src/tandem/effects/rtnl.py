@@ -14,7 +14,6 @@ from collections.abc import Collection, Iterator
 from tandem.effects.bpf import attach_filter
 from tandem.effects.netlink import (
     NETLINK_ROUTE,
-    NLMSG_ERROR,
     SO_RCVBUFFORCE,
     Batch,
     Commands,
@@ -42,6 +41,7 @@ from tandem.effects.rtmessages import (
     RuleMessage,
     parse,
 )
+from tandem.nlmsg import NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, request
 from tandem.plan.result import PROTOCOL
 
 __all__ = [
@@ -54,7 +54,6 @@ __all__ = [
 _GROUPS_BASIC, _GROUPS_ROUTES = (1, 5, 9), (7, 11, 8, 19)
 
 _DEL, _GET = 1, 2  # RTM_DEL* and RTM_GET* stand behind RTM_NEW*
-_NLMSG_DONE, _NLM_F_REQUEST, _NLM_F_DUMP, _NLM_F_DUMP_INTR = 3, 0x1, 0x300, 0x10
 _SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, _NETLINK_GET_STRICT_CHK = 270, 1, 12
 _RECEIVE_BUFFER = 1 << 20
 _DATAGRAMS_PER_READ = 256
@@ -158,11 +157,6 @@ def dump_rules(protocol: int = PROTOCOL) -> list[tuple[RuleMessage, bytes]]:
     return found
 
 
-def request(kind: int, body: bytes, flags: int = 0) -> bytes:
-    """Return one rtnetlink message."""
-    return struct.pack("=IHHII", 16 + len(body), kind, _NLM_F_REQUEST | flags, 0, 0) + body
-
-
 def _open() -> socket.socket:
     opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_ROUTE)
     opened.bind((0, 0))
@@ -178,9 +172,9 @@ def _dump(kind: int, header: bytes) -> list[tuple[int, bytes]]:
                 asked.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
             except OSError:
                 pass  # before Linux 4.20, which sends more than was asked for
-            asked.send(request(kind, header, _NLM_F_DUMP))
+            asked.send(request(kind, header, NLM_F_DUMP))
             answers = list(_answers(asked))
-        if not any(flags & _NLM_F_DUMP_INTR for _, flags, _ in answers):
+        if not any(flags & NLM_F_DUMP_INTR for _, flags, _ in answers):
             break
     return [(answer, body) for answer, _, body in answers]
 
@@ -188,7 +182,7 @@ def _dump(kind: int, header: bytes) -> list[tuple[int, bytes]]:
 def _answers(asked: socket.socket) -> Iterator[tuple[int, int, bytes]]:
     while True:
         for kind, flags, _, body in messages(asked.recv(1 << 17)):
-            if kind == _NLMSG_DONE:
+            if kind == NLMSG_DONE:
                 return
             if kind == NLMSG_ERROR:
                 number = -struct.unpack_from("=i", body)[0] if len(body) >= 4 else errno.EPROTO

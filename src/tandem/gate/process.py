@@ -41,10 +41,11 @@ import sys
 import time
 from array import array
 
-from tandem.conntrack.message import CTA_TUPLE_REPLY, HEADER, split, tuple_attribute
+from tandem.conntrack.message import CTA_TUPLE_REPLY, split, tuple_attribute
 from tandem.core.timers import MILLISECOND, SECOND
 from tandem.gate.hold import ACKED, BYPASSED, OVERLOAD, UNKNOWN, Hold, reply_tuple
 from tandem.gate.rules import Rules, RulesError
+from tandem.nlmsg import NFGENMSG, NFNL_HEADER, NLM_F_ACK, attribute, request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,7 +69,6 @@ _NETLINK_NETFILTER = 12
 _CT_GET, _ERROR = 0x101, 2
 _QUEUE_CONFIG = 0x302  # NFNL_SUBSYS_QUEUE, NFQNL_MSG_CONFIG
 _CFG_MASK, _CFG_FLAGS, _FAIL_OPEN = 4, 5, 1
-_REQUEST, _ACK_WANTED = 1, 4
 _NUMBER = struct.Struct("=I")
 _WAYS = {ACK: ACKED, PASS: BYPASSED, LATE: OVERLOAD}
 
@@ -139,8 +139,8 @@ class Gate:
             return
         body = tuple_attribute(CTA_TUPLE_REPLY, found)
         family = socket.AF_INET if found[2] == 4 else socket.AF_INET6
-        header = HEADER.pack(20 + len(body), _CT_GET, _REQUEST, packet.id & 0xFFFFFFFF, 0, family, 0, 0)
-        self._arrived.append((packet.id, header + body))
+        message = request(_CT_GET, NFGENMSG.pack(family, 0, 0) + body, sequence=packet.id & 0xFFFFFFFF)
+        self._arrived.append((packet.id, message))
 
     def _ask(self) -> None:
         """Ask the kernel for the entries of what has arrived, and the daemon to make them known."""
@@ -162,7 +162,7 @@ class Gate:
             self._conntrack.send(requests)  # the kernel answers before it returns
             while True:
                 for message in split(self._conntrack.recv(MESSAGE_MAX)):
-                    _, kind, _, sequence = HEADER.unpack_from(message.ljust(20, b"\0"))[:4]
+                    _, kind, _, sequence = NFNL_HEADER.unpack_from(message.ljust(20, b"\0"))[:4]
                     if kind != _ERROR:
                         found[sequence] = message
         except BlockingIOError:
@@ -290,11 +290,11 @@ def _bind(queue_type: Callable[[], Any]) -> Callable[[int, Any], Any]:
 def _fail_open(queue: int, number: int) -> None:
     """Let pass what the queue can't take; NetfilterQueue has no name for it. OSError: the kernel refuses."""
     flag = struct.pack("!I", _FAIL_OPEN)
-    body = struct.pack("=BBH", socket.AF_UNSPEC, 0, socket.htons(number))
+    body = NFGENMSG.pack(socket.AF_UNSPEC, 0, socket.htons(number))
     for kind in (_CFG_MASK, _CFG_FLAGS):
-        body += struct.pack("=HH", 8, kind) + flag
+        body += attribute(kind, flag)
     with socket.socket(fileno=os.dup(queue)) as opened:
-        opened.send(struct.pack("=IHHII", 16 + len(body), _QUEUE_CONFIG, _REQUEST | _ACK_WANTED, 0, 0) + body)
+        opened.send(request(_QUEUE_CONFIG, body, NLM_F_ACK))
         answer = opened.recv(MESSAGE_MAX)
     refused = -struct.unpack_from("=i", answer, 16)[0]
     if refused:

@@ -36,16 +36,9 @@ from pyroute2.netlink.rtnl import (
 )
 
 from tandem.core.settings import Address, Nexthop, Route, Rule
+from tandem.nlmsg import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST
 from tandem.plan.result import ALIAS, PROTOCOL, Template
-from tandem.plan.template import (
-    NLM_F_CREATE,
-    NLM_F_EXCL,
-    NLM_F_REPLACE,
-    NLM_F_REQUEST,
-    IndexOf,
-    encode,
-    template,
-)
+from tandem.plan.template import IndexOf, encode, template
 
 IPV6_METRIC = 1023  # of routes that state none
 RULE_PRIORITY = 16384  # of the first rule that states none; the next one gets the next number

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 
-from tandem.plan.template import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST
+from tandem.nlmsg import NFGENMSG, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, attribute, request
 
 BATCH_BEGIN, BATCH_END = 0x10, 0x11  # NFNL_MSG_BATCH_*, include/uapi/linux/netfilter/nfnetlink.h
 INET, IPV4, IPV6 = 1, 2, 10  # NFPROTO_*
@@ -22,7 +22,6 @@ DROP, ACCEPT = 0, 1
 NEWTABLE, DELTABLE, NEWCHAIN, NEWRULE, NEWSET, NEWSETELEM, DELSETELEM = 0, 2, 3, 6, 9, 12, 14  # NFT_MSG_*
 
 _SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
-_NLM_F_APPEND = 0x800
 _REGISTER, _VERDICT_REGISTER = 1, 0  # NFT_REG_1, NFT_REG_VERDICT
 _PSEUDO_HEADER = 1  # NFT_PAYLOAD_L4CSUM_PSEUDOHDR
 _SET_INVERTED = 1  # NFT_LOOKUP_F_INV
@@ -32,11 +31,6 @@ Expressions = list[bytes]
 
 
 # --- attributes ----------------------------------------------------------------------
-
-
-def attribute(kind: int, value: bytes) -> bytes:
-    """One netlink attribute, padded to 4 bytes."""
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
 def text(kind: int, value: str) -> bytes:
@@ -126,15 +120,13 @@ def _data(kind: int, value: bytes) -> bytes:
 
 def message(kind: int, flags: int, *attributes: bytes) -> bytes:
     """A message about something in a table of the family inet, with sequence number and port id 0."""
-    body = b"".join(attributes)
-    header = struct.pack("=IHHII", 20 + len(body), _SUBSYSTEM << 8 | kind, NLM_F_REQUEST | flags, 0, 0)
-    return header + struct.pack("=BBH", INET, 0, 0) + body  # struct nfgenmsg
+    body = NFGENMSG.pack(INET, 0, 0) + b"".join(attributes)
+    return request(_SUBSYSTEM << 8 | kind, body, flags)
 
 
 def batch(kind: int) -> bytes:
     """One of the two messages around a transaction."""
-    header = struct.pack("=IHHII", 20, kind, NLM_F_REQUEST, 0, 0)
-    return header + struct.pack("!BBH", 0, 0, _SUBSYSTEM)
+    return request(kind, struct.pack("!BBH", 0, 0, _SUBSYSTEM))  # an nfgenmsg
 
 
 def new_table(name: str, exclusive: bool = False) -> bytes:
@@ -162,4 +154,4 @@ def chain(table: str, name: str, kind: str, hook: int, priority: int) -> bytes:
 
 def rule(table: str, chain: str, expressions: Expressions) -> bytes:
     what = text(1, table), text(2, chain), nested(4, *expressions)  # NFTA_RULE_TABLE, _CHAIN, _EXPRESSIONS
-    return message(NEWRULE, NLM_F_CREATE | _NLM_F_APPEND, *what)
+    return message(NEWRULE, NLM_F_CREATE | NLM_F_APPEND, *what)

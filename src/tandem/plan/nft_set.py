@@ -6,8 +6,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 
+from tandem.nlmsg import NLM_F_CREATE, attribute
 from tandem.plan import nft
-from tandem.plan.template import NLM_F_CREATE
 
 # nft(8) needs these to print a key; the kernel ignores them. The type, and its byte order.
 Kind = tuple[int, int]
@@ -31,7 +31,7 @@ def new_set(table: str, number: int, name: str, kind: Kind) -> bytes:
         nft.number(5, _KEY_BYTES),  # NFTA_SET_KEY_LEN
         nft.number(10, number),  # NFTA_SET_ID
         # NFTA_SET_USERDATA: NFTNL_UDATA_SET_KEYBYTEORDER
-        nft.attribute(13, b"\0\4" + struct.pack("=I", byte_order)),
+        attribute(13, b"\0\4" + struct.pack("=I", byte_order)),
     )
 
 
@@ -39,13 +39,13 @@ def add(table: str, name: str, keys: Iterable[bytes], lifetime_s: int) -> bytes:
     """Put keys into a set, for so long; 0: for ever."""
     elements = b""
     for key in keys:
-        element = nft.attribute(1, nft.attribute(1, key))  # NFTA_SET_ELEM_KEY, NFTA_DATA_VALUE
+        element = attribute(1, attribute(1, key))  # NFTA_SET_ELEM_KEY, NFTA_DATA_VALUE
         if lifetime_s:
-            element += nft.attribute(4, struct.pack("!Q", lifetime_s * 1000))  # NFTA_SET_ELEM_TIMEOUT, ms
-        elements += nft.attribute(1, element)  # NFTA_LIST_ELEM
+            element += attribute(4, struct.pack("!Q", lifetime_s * 1000))  # NFTA_SET_ELEM_TIMEOUT, ms
+        elements += attribute(1, element)  # NFTA_LIST_ELEM
     # NFTA_SET_ELEM_LIST_TABLE, _SET, _ELEMENTS
     return nft.message(
-        nft.NEWSETELEM, NLM_F_CREATE, nft.text(1, table), nft.text(2, name), nft.attribute(3, elements)
+        nft.NEWSETELEM, NLM_F_CREATE, nft.text(1, table), nft.text(2, name), attribute(3, elements)
     )
 
 

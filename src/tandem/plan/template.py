@@ -12,11 +12,6 @@ from tandem.plan.result import Template
 
 IndexOf = Callable[[str], int]
 
-NLM_F_REQUEST = 0x1
-NLM_F_REPLACE = 0x100
-NLM_F_EXCL = 0x200
-NLM_F_CREATE = 0x400
-
 _SENTINEL_BASE = 0x7E5A0001  # a positive int like an ifindex; moved when a message happens to hold it
 
 
