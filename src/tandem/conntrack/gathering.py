@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from tandem.core.timers import MILLISECOND
 
-GATHER = 8 * MILLISECOND  # the peer knows an event within 10 ms
+GATHER = 9 * MILLISECOND  # the peer knows an event within 10 ms
 BUSY = 2 * GATHER
 VAIN = 2  # so many looks in vain end that: from there on, to be woken costs less
 PAUSE, PAUSE_MAX = 3 * MILLISECOND // 10, MILLISECOND
