@@ -355,7 +355,9 @@ class Session:
             return None
         if self.state is not OPENED:
             return self._started + HANDSHAKE_TIMEOUT
-        due = min(self._heartbeat_at, self._dead_at)
+        due = self._dead_at
+        if self._heartbeat_at < due:
+            due = self._heartbeat_at
         if self._probe is not None:
             due = min(due, self._probe[1] + self._settings.stall_timeout)
         return due

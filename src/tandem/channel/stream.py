@@ -110,7 +110,7 @@ class Outgoing:
         self._queue_limit = queue_limit
         self._digest_interval = digest_interval
         self._pending: dict[bytes, Record] = {}
-        self._queued = 0  # bytes
+        self.queued = 0  # about how many bytes of memory the waiting records take
         self._basis: int | None = None  # of a stream that is about to begin
         self._announce = False  # the stream, to the peer
         self._urgent = False  # somebody waits for the acknowledgement of what is pending
@@ -136,11 +136,6 @@ class Outgoing:
     def waiting(self) -> int:
         """Records that were pushed and not sent yet."""
         return len(self._pending)
-
-    @property
-    def queued(self) -> int:
-        """About how many bytes of memory the waiting records take."""
-        return self._queued
 
     @property
     def in_bulk(self) -> bool:
@@ -185,9 +180,9 @@ class Outgoing:
             pending[key] = record if key not in pending else coalesce(pending[key], record)
             size += len(record[2])
         self.coalesced += before + len(records) - len(pending)
-        self._queued += size + len(records) * RECORD_COST
+        self.queued += size + len(records) * RECORD_COST
         self._urgent |= urgent
-        if self._queued > self._queue_limit:
+        if self.queued > self._queue_limit:
             self.overflows += 1
             self.dropped += len(pending)
             self._forget()
@@ -286,10 +281,10 @@ class Outgoing:
         if len(pending) <= BATCH:
             records = list(pending.values())
             pending.clear()
-            self._queued = 0
+            self.queued = 0
         else:
             records = [pending.pop(key) for key in list(islice(pending, BATCH))]
-            self._queued -= sum(len(body) for _, _, body in records) + RECORD_COST * len(records)
+            self.queued -= sum(len(body) for _, _, body in records) + RECORD_COST * len(records)
         flags = 0
         before = self.sent
         if not pending:
@@ -351,6 +346,6 @@ class Outgoing:
 
     def _forget(self) -> None:
         self._pending.clear()
-        self._queued = 0
+        self.queued = 0
         self._lost = self._urgent = False
         self._bulk = None

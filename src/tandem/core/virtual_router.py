@@ -293,7 +293,7 @@ class VirtualRouter:
     def advertise(self, now: int) -> list[Action]:
         """Send an advertisement now and the next one an interval later."""
         self._advert_at = now + self.settings.advert_int_cs * CENTISECOND
-        return [SendAdvert(self.name, self.priority)]
+        return [SendAdvert(self.settings.name, self.priority)]
 
     def set_priority(self, priority: int, now: int) -> list[Action]:
         """Take a new effective priority; the active says so at once."""

@@ -193,10 +193,10 @@ class Cache:
         if not self._entries:
             self._since = self._tick
         journal = self._journal if self._journal.on else None
-        stamp = self._tick.to_bytes(_STAMP, "big")
+        stamp, shards, integer = self._tick.to_bytes(_STAMP, "big"), self._shards, int.from_bytes
         for op, key, body in records:
-            short = key[2:] if key.startswith(_NO_ZONE) else key
-            shard = self._shards[hash(short) >> 20 & (SHARDS - 1)]
+            short = key[2:] if key[:2] == _NO_ZONE else key
+            shard = shards[hash(short) >> 20 & (SHARDS - 1)]
             value = shard.get(short)
             known = None if value is None else _body(value)
             if op == DESTROY:
@@ -219,9 +219,10 @@ class Cache:
                     self._lack(key)
                     continue
                 self.inserted += 1
-                self._lacking.discard(key)
+                if self._lacking:
+                    self._lacking.discard(key)
                 if shard is _EMPTY:
-                    shard = self._shards[hash(short) >> 20 & (SHARDS - 1)] = {}
+                    shard = shards[hash(short) >> 20 & (SHARDS - 1)] = {}
             else:
                 fresh = self.in_bulk or value & _STAMP_BITS >= self._floor
                 if op == UPDATE and fresh and (known[0] & TAIL or not complete(body)):
@@ -230,7 +231,7 @@ class Cache:
                 self.updated += 1
             if journal and known != body:
                 journal.change(key, known is None)
-            shard[short] = int.from_bytes(body + stamp, "big")
+            shard[short] = integer(body + stamp, "big")
             self._entries += 1
             self._bytes += len(key) + len(body) + ENTRY_COST
             self._digest += entry_digest(key, body)
@@ -309,10 +310,11 @@ class Cache:
         due = (now - self._hand_at) * SHARDS // _ROUND
         self._hand_at = now if due > SHARDS else self._hand_at + due * _ROUND // SHARDS
         for _ in range(min(due, _SHARDS_AT_ONCE)):
-            self._expire(self._hand, now // _TICK)
             shard = self._shards[self._hand]
+            if shard:
+                self._expire(self._hand, now // _TICK)
             if sys.getsizeof(shard) > _SPARE + _SLOT * len(shard):
-                self._shards[self._hand] = dict(shard)
+                self._shards[self._hand] = dict(shard) if shard else _EMPTY
             self._hand = (self._hand + 1) % SHARDS
 
     def _sweep_next(self) -> None:
@@ -351,7 +353,8 @@ def _whole(short: bytes) -> bytes:
 
 def _body(value: int) -> bytes:
     # Only the kind 0 begins with a zero, which an integer does not show, and all its bodies are the shortest.
-    return value.to_bytes(max((value.bit_length() + 7) >> 3, _LEAST), "big")[:-_STAMP]
+    size = value.bit_length() + 7 >> 3
+    return value.to_bytes(size if size > _LEAST else _LEAST, "big")[:-_STAMP]
 
 
 def _timeout(body: bytes) -> int:
