@@ -271,7 +271,7 @@ General {
         text = data("conntrackd.conf")
         assert imported.run(k_conf=instance(), c_conf=text).status == 0
         assert "option enabled '0'" in imported.out
-        assert "conntrack_sync is switched off" in imported.err
+        assert "the peer is switched off" in imported.err
 
     def test_several_links_are_paths_to_one_peer(self, imported: Imported) -> None:
         link = "UDP {} {{ IPv4_address 10.0.{}.2 IPv4_Destination_Address 10.0.{}.3 Interface eth{} }}\n"

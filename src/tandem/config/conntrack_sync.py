@@ -67,6 +67,7 @@ class _Builder:
         zones = self._list("zone")
         self._bound("zone", len(zones), ZONES_MAX, MOST_ZONES)
         guarantee = self._guarantee()
+        tcp_states = self._tcp_states(guarantee)
         if not peers:
             return None
         computed: dict[str, Any] = {
@@ -76,7 +77,7 @@ class _Builder:
             "ignore_networks": ignored,
             "protocols": protocols,
             "ignore_protocols": ignored_protocols,
-            "tcp_states": self._tcp_states(guarantee),
+            "tcp_states": tcp_states,
             "zones": zones,
             "guarantee": guarantee,
         }

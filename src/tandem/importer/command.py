@@ -52,11 +52,11 @@ def _explain(draft: Draft) -> None:
     """Print how the result differs from the imported configuration."""
     if draft.config is None:
         return
-    sync = next((section for section in draft.sections if section.type == "conntrack_sync"), None)
-    if sync is not None and draft.config.conntrack_sync is None and (secret := sync.get("secret_file")):
+    channel = next((section for section in draft.sections if section.type == "peer"), None)
+    if channel is not None and not draft.config.peers and (secret := channel.get("secret_file")):
         reason = (
-            f"conntrack_sync is switched off, because it needs a secret and {secret.value} is not there:"
-            " make one, copy it to the other router, and set enabled to 1 on both"
+            f"the peer is switched off, because the channel to it needs a secret, and {secret.value} is not"
+            " there: make one, copy it to the other router, and set enabled to 1 on both"
         )
         draft.remarks.append(Problem("tandem", 0, reason))
 

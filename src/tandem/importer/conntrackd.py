@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A conntrackd.conf to `config conntrack_sync`.
+"""A conntrackd.conf to `config peer` and `config conntrack_sync`.
 
 conntrackd's file is a sequence of words in which only braces matter, with `#` comments (its
 read_config_lex.l). Tandem has one protocol of its own between the routers, so that of its modes and
@@ -80,7 +80,7 @@ def convert(tree: Tree, draft: Draft, peer: str | None, secret_file: str, enable
     """Add what the tree says to the draft.
 
     `peer` is the other router's address, where the file does not tell it or another one is wanted;
-    without `enabled` the section comes out switched off.
+    without `enabled` the channel comes out switched off.
     """
     draft.left_out += tree.problems
     sync = next((statement for statement in tree.statements if statement.keyword == "Sync"), None)
@@ -91,9 +91,12 @@ def convert(tree: Tree, draft: Draft, peer: str | None, secret_file: str, enable
             draft.leave_out(_origin(statement), "unknown section; it has Sync and General")
     if sync is None:
         return
+    channel = draft.section("peer", _origin(sync))
+    channel.name = "other"
+    draft.put(channel, "enabled", "1" if enabled else "0", _origin(sync))
     section = draft.section("conntrack_sync", _origin(sync))
     section.name = "sync"
-    draft.put(section, "enabled", "1" if enabled else "0", _origin(sync))
+    draft.put(section, "enabled", "1", _origin(sync))
     links = [inner for inner in sync.inside() if inner.keyword in _LINKS]
     for inner in sync.inside():
         if inner.keyword == "Mode":
@@ -101,8 +104,11 @@ def convert(tree: Tree, draft: Draft, peer: str | None, secret_file: str, enable
             draft.remark(_origin(inner), f"{mode}: Tandem has one way, reliable and resynchronised by itself")
         elif inner not in links and inner.keyword != "Options":
             draft.leave_out(_origin(inner), "unknown; Sync has Mode, Multicast, UDP, TCP and Options")
-    _links(links, section, draft, peer, _origin(sync))
-    draft.put(section, "secret_file", secret_file, _origin(sync))
+    _links(links, channel, draft, peer, _origin(sync))
+    draft.put(channel, "secret_file", secret_file, _origin(sync))
+    if channel.get("address") is None:
+        draft.sections.remove(channel)
+        draft.sections.remove(section)
     for general in tree.statements:
         if general.keyword == "General":
             _general(general, section, draft)
@@ -124,7 +130,7 @@ def _words(statement: Statement) -> Iterator[tuple[str, str, Origin]]:
 # the way to the peer
 
 
-def _links(links: list[Statement], section: Section, draft: Draft, peer: str | None, sync: Origin) -> None:
+def _links(links: list[Statement], channel: Section, draft: Draft, peer: str | None, sync: Origin) -> None:
     """One path for each link; the one marked Default first. Multicast does not tell the peer."""
     paths: list[tuple[str, Origin]] = []
     port: tuple[str, Origin] | None = None
@@ -156,22 +162,10 @@ def _links(links: list[Statement], section: Section, draft: Draft, peer: str | N
             break  # it is the address on one of these links; the first is the one that is used
     if not links and peer is not None:
         paths.append((peer, sync))
-    _peer(paths, section, draft)
+    for address, where in paths:
+        draft.put_item(channel, "address", address, where)
     if port is not None:
-        draft.put(section, "port", port[0], port[1])
-    if not paths:
-        draft.sections.remove(section)
-
-
-def _peer(paths: list[tuple[str, Origin]], section: Section, draft: Draft) -> None:
-    if len(paths) == 1:
-        draft.put_item(section, "peer", *paths[0])
-    elif paths:
-        peer = draft.section("peer", paths[0][1])
-        draft.put(peer, "name", "other", paths[0][1])
-        for path, where in paths:
-            draft.put_item(peer, "address", path, where)
-        draft.put_item(section, "peer", "other", paths[0][1])
+        draft.put(channel, "port", port[0], port[1])
 
 
 # which connections
@@ -247,7 +241,7 @@ def _own_addresses(section: Section) -> Iterator[str]:
         words = entry.value.split()
         if entry.name in _OWN:
             yield words[0].partition("/")[0]
-        elif entry.name in ("peer", "address") and "src" in words[:-1]:
+        elif entry.name == "address" and "src" in words[:-1]:
             yield words[words.index("src") + 1]
 
 
