@@ -348,8 +348,8 @@ def test_a_heartbeat_brings_the_peer_s_own_one_with_its_answer() -> None:
     """Three segments an interval instead of four, and each router is woken once less."""
     link = streaming(5)
     link.run(20 * SECOND)
-    left, right = sorted((end.session for end in link.ends), key=lambda one: one._heartbeat_at)
-    link.now = left._heartbeat_at
+    left, right = sorted((end.session for end in link.ends), key=lambda one: one.pulse._at)
+    link.now = left.pulse._at
     left.handle_timer(link.now)
     sender, receiver, sent = left, right, []
     while data := sender.data_to_send(link.now):
@@ -357,8 +357,8 @@ def test_a_heartbeat_brings_the_peer_s_own_one_with_its_answer() -> None:
         link.now += MILLISECOND
         receiver.receive_data(data, link.now)
         sender, receiver = receiver, sender
-    assert len(sent) == 3 and right.answered and left.answered
-    assert left._heartbeat_at < right._heartbeat_at
+    assert len(sent) == 3 and right.pulse.answered and left.pulse.answered
+    assert left.pulse._at < right.pulse._at
 
 
 def test_three_heartbeats_missed() -> None:
@@ -382,7 +382,7 @@ def test_the_peer_s_interval_counts() -> None:
     link = pair({"heartbeat": 100 * MILLISECOND}, {})
     right = link.ends[1].session
     link.settle()
-    assert right._dead_at == right.heard + 300 * MILLISECOND
+    assert right.pulse._dead_after == 300 * MILLISECOND
 
 
 def test_a_peer_that_reads_nothing() -> None:
@@ -393,9 +393,9 @@ def test_a_peer_that_reads_nothing() -> None:
     number = 0
     while left.closed is None and link.now < start + 60 * SECOND:
         link.now += 50 * MILLISECOND
-        right.session.heard = link.now  # it does not mind that it hears nothing
+        right.session.pulse.heard = link.now  # it does not mind that it hears nothing
         right.events += right.session.handle_timer(link.now)
-        right.session._probe = None  # nor that its own are not answered
+        right.session.pulse._probe = None  # nor that its own are not answered
         data = right.session.data_to_send(link.now)
         left.take(left.session.receive_data(data, link.now), link.now)
         left.events += left.session.handle_timer(link.now)

@@ -220,7 +220,11 @@ class Channel:
 
     def streams(self) -> list[int]:
         """When each peer that streams was last heard, ns."""
-        return [connection.session.heard for connection in self._sessions() if connection.session.incoming.on]
+        return [
+            connection.session.pulse.heard
+            for connection in self._sessions()
+            if connection.session.incoming.on
+        ]
 
     def is_up(self, name: str) -> bool:
         """Whether there is a session with that peer."""
@@ -290,7 +294,7 @@ class Channel:
         """Whether we hold all that peers stream; when none streams, whether every peer has a session."""
         sessions = [connection.session for connection in self._sessions()]
         streaming = [session for session in sessions if session.incoming.on]
-        if not all(session.answered for session in sessions):
+        if not all(session.pulse.answered for session in sessions):
             return False
         if streaming:
             return all(session.incoming.in_step for session in streaming)

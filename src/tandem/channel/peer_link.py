@@ -182,7 +182,7 @@ class Link:
         if not current:
             return
         self.current = None
-        self.heard = session.heard
+        self.heard = session.pulse.heard
         if closed.reason != "duplicate" and not self._closed:  # else another takes its place
             lasted = self.channel.loop.now() - connection.opened_at >= STEADY
             self._short = 0 if lasted else min(self._short + 1, 8)
@@ -229,7 +229,7 @@ class Link:
                 "word_size": session.peer.word_size,
                 "little_endian": session.peer.little_endian,
                 "authenticated": not session.peer.insecure,
-                "rtt_ms": session.rtt / MILLISECOND,
+                "rtt_ms": session.pulse.rtt / MILLISECOND,
                 "streaming": outgoing.on,
                 "in_step": outgoing.in_step,
                 "in_bulk": outgoing.in_bulk,
@@ -341,7 +341,7 @@ class Connection:
     def hurry(self) -> None:
         """See whether the peer is still there."""
         now = self._loop.now()
-        self.session.beat(now)
+        self.session.pulse.hurry(now)
         self._timer(now)
 
     def close(self, reason: str) -> None:

@@ -91,6 +91,7 @@ from tandem.channel.handshake import (
 )
 from tandem.channel.incoming import Incoming, NoTable
 from tandem.channel.lag import Lag
+from tandem.channel.pulse import Pulse
 from tandem.channel.stream import Outgoing
 from tandem.channel.topics import Outbox, unpack_message
 from tandem.core.timers import MILLISECOND, SECOND
@@ -105,7 +106,6 @@ if TYPE_CHECKING:  # the resident daemon does not import typing
     from tandem.conntrack.record import Record
 
 HANDSHAKE_TIMEOUT = 5_000 * MILLISECOND
-MISSED = 3  # heartbeats of the peer, after which it is dead
 BATCH_DELAY = MILLISECOND // 5  # between two batches of deltas; they come in batches as it is
 BATCH_BYTES = 64 * 1024  # of queue, at which they do not wait
 TURN_BYTES = 32 * 1024  # to read or write in a turn of the loop: up to 1000 records, 1.5 ms with their table
@@ -119,7 +119,6 @@ HELLO, PROOF, READY, OPENED, CLOSED = State
 _IN_SESSION = ACCEPTS[OPENED]
 _UNPROVED_MAX = HELLO_MAX + HEAD.size + MAC_SIZE  # bytes from a peer that has proved nothing
 
-_WRAP = 0xFFFFFFFF
 _NUMBER = Struct("!I")
 _CODE = Struct("!B")
 _ACK = Struct("!QII")  # position, generation that is held in step, number of the last heartbeat
@@ -154,7 +153,7 @@ class Session:
         self.outbox = Outbox()  # of messages about other topics
         self.resyncs: dict[str, int] = {}  # that the peer asked us for, and by overflow
         self.bytes_in = self.bytes_out = self.frames_in = self.frames_out = 0
-        self.rtt = 0  # ns, of the last heartbeat
+        self.pulse = Pulse(settings.heartbeat, settings.stall_timeout, now)
         self.lag = Lag(now)
         self._settings = settings
         self._hello = Hello(
@@ -178,14 +177,9 @@ class Session:
         self._buffer = bytearray()
         self._need = 1  # bytes that the next frame takes, as far as is known
         self._started = now
-        self.heard = now  # when something was last heard of the peer
         self._ack_at: int | None = None
         self._output_at: int | None = None  # when deltas have waited long enough
         self._sent_at = now  # when deltas were last sent
-        self._heartbeat_at = now
-        self._heartbeat_number = self._heartbeat_seen = 0
-        self._beat = False  # a heartbeat is to be sent
-        self._probe: tuple[int, int] | None = None  # heartbeat that is not answered, and when it was due
 
     # Requests of the caller
 
@@ -202,11 +196,6 @@ class Session:
         if self.peer is not None:
             used = {self._settings.key_id, self.peer.key_id}
         return all(secrets.get(number) == self._settings.secrets[number] for number in used)
-
-    @property
-    def answered(self) -> bool:
-        """Whether the peer has answered our last heartbeat, so that all it said before was heard."""
-        return self._probe is None and self.rtt > 0
 
     def open(self, now: int) -> list[Event]:
         """The initiator makes this connection the session; after `Authenticated`."""
@@ -267,11 +256,6 @@ class Session:
         outgoing.repeat()
         self._count(reason)
         return [PeerOutOfStep(reason)] if was else []
-
-    def beat(self, now: int) -> None:
-        """Make the next heartbeat due, and wait for the answer to it; then call `handle_timer`."""
-        self._heartbeat_at = min(self._heartbeat_at, now)
-        self._probe = None
 
     def close(self, reason: str = "stopped") -> list[Event]:
         """End it; a peer that has proved itself is told one of GOODBYES. Then send `data_to_send`."""
@@ -340,7 +324,7 @@ class Session:
             return 0
         if self.state is not OPENED:
             return None
-        if self._beat or self.outbox:
+        if self.pulse.due or self.outbox:
             return 0
         outgoing = self.outgoing
         due = outgoing.deadline() if outgoing.on or outgoing.wanted else None
@@ -355,12 +339,7 @@ class Session:
             return None
         if self.state is not OPENED:
             return self._started + HANDSHAKE_TIMEOUT
-        due = self._dead_at
-        if self._heartbeat_at < due:
-            due = self._heartbeat_at
-        if self._probe is not None:
-            due = min(due, self._probe[1] + self._settings.stall_timeout)
-        return due
+        return self.pulse.deadline()
 
     def handle_timer(self, now: int) -> list[Event]:
         """Do what is due."""
@@ -369,41 +348,24 @@ class Session:
             return []
         if self.state is not OPENED:
             return self._close("handshake_timeout", "the handshake took too long", tell=False)
-        if now >= self._dead_at:
-            silent = (now - self.heard) // MILLISECOND
-            return self._close("dead", f"nothing heard for {silent} ms", tell=False)
-        if self._probe is not None and now >= self._probe[1] + self._settings.stall_timeout:
-            waited = (now - self._probe[1]) // MILLISECOND
-            return self._close("stalled", f"a heartbeat was not answered for {waited} ms", tell=True)
-        if now >= self._heartbeat_at:
-            self._heartbeat_at = max(self._heartbeat_at + self._settings.heartbeat, now)
-            self._make_heartbeat(now)
+        if (verdict := self.pulse.judge(now)) is not None:
+            return self._close(*verdict, tell=verdict[0] == "stalled")
+        self.pulse.tick(now)
         return []
-
-    def _make_heartbeat(self, now: int) -> None:
-        if not self._beat:
-            self._heartbeat_number = (self._heartbeat_number + 1) & _WRAP
-            self._beat = True
-        if self._probe is None:
-            self._probe = self._heartbeat_number, now
-
-    @property
-    def _dead_at(self) -> int:
-        assert self.peer is not None
-        return self.heard + MISSED * self.peer.heartbeat_ms * MILLISECOND
 
     # Sending
 
     def _frames(self, limit: int, now: int) -> list[tuple[int, int, bytes]]:
         frames: list[tuple[int, int, bytes]] = []
-        if self._beat:
-            self._beat = False
-            frames.append((HEARTBEAT, 0, _NUMBER.pack(self._heartbeat_number)))
+        pulse = self.pulse
+        if pulse.due:
+            pulse.due = False
+            frames.append((HEARTBEAT, 0, _NUMBER.pack(pulse.number)))
         if self._ack_at is not None:
             self._ack_at = None
             incoming = self.incoming
             held = incoming.generation if incoming.in_step else 0
-            frames.append((ACK, 0, _ACK.pack(incoming.position, held, self._heartbeat_seen)))
+            frames.append((ACK, 0, _ACK.pack(incoming.position, held, pulse.seen)))
         if self.outbox:  # one a turn: connections come first
             frames.append((TOPIC, 0, self.outbox.take()))
         if self._output_at is not None:
@@ -439,7 +401,7 @@ class Session:
                 raise ProtocolError("authentication", "the peer does not know the secret")
             raise ProtocolError("mac", "a frame was changed, lost or repeated on the way")
         self.frames_in += 1
-        self.heard = now
+        self.pulse.heard = now
         if kind not in (_IN_SESSION if opened else ACCEPTS[self.state]):
             raise ProtocolError("unexpected", f"a frame of type {kind} in state {self.state}")
         self._handle(kind, flags, view[start + HEAD.size : start + HEAD.size + length], now, events)
@@ -467,7 +429,7 @@ class Session:
         self._check = Seal(theirs, not self.initiator, hellos)
         self.peer = peer
         self.replicates &= not peer.capabilities & NO_CONNECTIONS
-        self.heard = now
+        self.pulse.met(peer.heartbeat_ms, now)
         self._go(ANSWERED if self.initiator else CALLED, now)
         return size
 
@@ -479,11 +441,8 @@ class Session:
         elif kind == ACK:
             self._acknowledged(payload, now, events)
         elif kind == HEARTBEAT:
-            (self._heartbeat_seen,) = unpack(_NUMBER, payload)
             self._ack_by(now)
-            if self._heartbeat_at - now < self._settings.heartbeat // 2:
-                self._heartbeat_at = now + self._settings.heartbeat
-                self._make_heartbeat(now)  # ours goes with the answer, which wakes each router once less
+            self.pulse.beaten(unpack(_NUMBER, payload)[0], now)
         elif kind == STREAM:
             reason = incoming.stream(payload, self.outgoing.ended_at())
             events.append(PeerStream(incoming.on, incoming.in_step and not incoming.on))
@@ -541,10 +500,7 @@ class Session:
         outgoing = self.outgoing
         was, acked = outgoing.in_step, outgoing.acked
         outgoing.acknowledged(position, held)
-        # Numbers wrap; an answer to a later one than that which is waited for will do.
-        if self._probe is not None and (heartbeat - self._probe[0]) & _WRAP <= _WRAP >> 1:
-            self.rtt = now - self._probe[1]
-            self._probe = None
+        self.pulse.acked(heartbeat, now)
         if outgoing.in_step and not was:
             events.append(PeerInStep())
         if outgoing.acked > acked:
@@ -571,7 +527,7 @@ class Session:
                 assert self.peer is not None  # its hello came first
                 events.append(Authenticated(self.peer))
             elif action == TELL_OPENED:
-                self.heard = self._heartbeat_at = now
+                self.pulse.begin(now)
                 events.append(Opened())
         return events
 
@@ -583,7 +539,7 @@ class Session:
         self._control = [frame for frame in self._control if frame[0] == AUTH]  # a goodbye comes after it
         self._buffer.clear()
         self._ack_at = self._output_at = None
-        self._go(ENDS if tell and reason in GOODBYES else FAILS, self.heard, reason)
+        self._go(ENDS if tell and reason in GOODBYES else FAILS, self.pulse.heard, reason)
         return [self.closed]
 
     def _count(self, reason: str) -> None:
