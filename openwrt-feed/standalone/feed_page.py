@@ -21,7 +21,7 @@ PAGE = """<!DOCTYPE html>
 <pre>wget -O /etc/apk/keys/tandem.pem FEED/keys/tandem.pem
 echo FEED/apk/25.12/packages.adb >/etc/apk/repositories.d/tandem.list
 apk update &amp;&amp; apk add tandem</pre>
-<h2>OpenWrt 24.10 and 23.05</h2>
+<h2>OpenWrt 24.10 and older</h2>
 <pre>wget -O /etc/opkg/keys/{fingerprint} FEED/keys/{fingerprint}
 echo 'src/gz tandem FEED/opkg' >>/etc/opkg/customfeeds.conf
 opkg update &amp;&amp; opkg install tandem</pre>

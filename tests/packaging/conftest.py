@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -38,10 +39,10 @@ def leave_declared_parts(router: OpenWrt) -> None:
         router.sh(f"rm -rf {paths}")
 
 
-@pytest.fixture
-def router(tmp_path: Path, router_feeds: Path) -> Iterator[OpenWrt]:
+@contextmanager
+def opkg_router(directory: Path, srv: Path) -> Iterator[OpenWrt]:
     """A router with the feeds in its opkg configuration, and nothing installed."""
-    router = OpenWrt(tmp_path, router_feeds)
+    router = OpenWrt(directory, srv)
     try:
         router.start()
         leave_declared_parts(router)
@@ -54,3 +55,10 @@ def router(tmp_path: Path, router_feeds: Path) -> Iterator[OpenWrt]:
         yield router
     finally:
         router.stop()
+
+
+@pytest.fixture
+def router(tmp_path: Path, router_feeds: Path) -> Iterator[OpenWrt]:
+    """A router with opkg."""
+    with opkg_router(tmp_path, router_feeds) as router:
+        yield router

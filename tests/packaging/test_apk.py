@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -38,21 +39,29 @@ def apk_feeds(router_feeds: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return srv
 
 
-@pytest.fixture
-def router(tmp_path: Path, apk_feeds: Path) -> Iterator[OpenWrt]:
-    """A router with apk in the place of opkg, and an interface; nothing is installed."""
-    router = OpenWrt(tmp_path, apk_feeds)
+@contextmanager
+def apk_router(directory: Path, srv: Path) -> Iterator[OpenWrt]:
+    """A router with apk in the place of opkg, which accepts unsigned feeds; nothing is installed."""
+    router = OpenWrt(directory, srv)
     try:
         router.start()
         leave_declared_parts(router)
         router.sh("rm /bin/opkg; cp /srv/apk /usr/bin/; cp /srv/functions.sh /lib/; mkdir -p /etc/apk")
         router.write("/etc/apk/repositories", "/srv/tandem/packages.adb\n/srv/standin/packages.adb\n")
-        router.sh("apk add --initdb && apk --allow-untrusted update")
-        router.sh("ip link add lan0 type veth peer name lan1 && ip link set lan1 up && ip link set lan0 up")
-        router.sh("ip addr add 192.168.1.2/24 dev lan0")
+        router.write("/etc/apk/config", "allow-untrusted\n")
+        router.sh("apk add --initdb && apk update")
         yield router
     finally:
         router.stop()
+
+
+@pytest.fixture
+def router(tmp_path: Path, apk_feeds: Path) -> Iterator[OpenWrt]:
+    """A router with apk, and an interface."""
+    with apk_router(tmp_path, apk_feeds) as router:
+        router.sh("ip link add lan0 type veth peer name lan1 && ip link set lan1 up && ip link set lan0 up")
+        router.sh("ip addr add 192.168.1.2/24 dev lan0")
+        yield router
 
 
 @pytest.mark.slow
@@ -60,7 +69,7 @@ def test_add_upgrade_and_del(router: OpenWrt) -> None:
     files = "find / -xdev ! -path '/lib/apk/*' ! -path '/usr/lib/python*' ! -path '/proc/*' | sort"
     before = router.sh(files)
     _add_to_an_image(router)
-    router.sh("apk --allow-untrusted add tandem tandem-tools")
+    router.sh("apk add tandem tandem-tools")
     assert router.sh("ls /etc/rc.d | grep tandem").split() == ["K01tandem", "S18tandem-dhcp", "S21tandem"]
     assert router.sh("ls -l /etc/config/tandem").startswith("-rw------- ")
     router.sh("sh /srv/test.sh tandem 0.1.0-r1")
@@ -70,7 +79,7 @@ def test_add_upgrade_and_del(router: OpenWrt) -> None:
     running = pid(router)
 
     router.sh("sed -i s,/srv/tandem/,/srv/next/, /etc/apk/repositories")
-    router.sh("apk --allow-untrusted update && apk --allow-untrusted upgrade")
+    router.sh("apk update && apk upgrade")
     assert "0.1.0-r2" in router.sh("apk list --installed tandem")
     assert "priority '150'" in router.sh("cat /etc/config/tandem")
     becomes_active(router)

@@ -124,6 +124,25 @@ def test_a_bad_configuration_is_refused_with_its_reasons(service: Service, actio
     assert calls == [f"log: {line}" for line in console.splitlines()]
 
 
+@pytest.mark.parametrize(
+    "program",
+    [
+        "#!/nonexistent/python3\n",
+        f"#!{sys.executable}\nimport nonexistent_module\n",
+        f"#!{sys.executable}\n(\n",
+        "#!/bin/sh\nkill -SEGV $$\n",
+    ],
+    ids=["no Python", "a module is missing", "a syntax error", "a crash"],
+)
+def test_a_broken_python_starts_nothing_and_the_boot_goes_on(service: Service, program: str) -> None:
+    """procd is not asked to start it again and again, and the reason is in the log."""
+    service.write("tandemd", program)
+    status, calls, console = service.run("start")
+    assert status == 0 and not [call for call in calls if not call.startswith("log: ")]
+    assert "is python3 whole?" in console and "is python3 whole?" in calls[-1]
+    assert service.run("reload", running=True)[0] == 1, "and what runs goes on"
+
+
 def test_users_that_do_not_exist_are_told_before_a_start(service: Service) -> None:
     """The planner would find them, and the daemon end and be started again for ever."""
     service.configure(GOOD + "\toption script_user 'nobody nosuchgroup'\n")

@@ -37,7 +37,7 @@ ELSEWHERE = {
     "opkg upgrade tandem": ("tests/packaging/test_opkg.py", "opkg upgrade tandem"),
     "apk update": ("tests/packaging/test_apk.py", "apk"),
     "apk add tandem": ("tests/packaging/test_apk.py", "apk"),
-    "apk upgrade tandem": ("tests/packaging/test_apk.py", "apk --allow-untrusted upgrade"),
+    "apk upgrade tandem": ("tests/packaging/test_apk.py", "apk update && apk upgrade"),
     "apk del tandem": ("tests/packaging/test_apk.py", "apk del tandem-tools tandem"),
     "ubus listen tandem.transition": ("tests/openwrt/test_tandem_object.py", "bus.listen"),
     "ubus subscribe tandem": ("tests/openwrt/test_tandem_object.py", "bus.subscribe"),
