@@ -364,6 +364,10 @@ class Heartbeats:
             if said[0] & GOODBYE:
                 self._act(peer, beats.goodbye(), now)
             self._hear(peer)
+        if self._pace.answers(now):
+            self._pace.beat(now, answer=True)
+            self._send(now)
+            self._set_timer()
 
     def _act(self, peer: _Peer, actions: Iterable[str], now: int) -> None:
         neighbour = self._router.neighbours.get(peer.name)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 
@@ -101,6 +101,42 @@ def test_a_router_that_is_always_late_finds_the_death_all_the_same() -> None:
         beats.spare(now + INTERVAL)
         beats.due(now)
         assert now <= 2 * LIMIT
+
+
+@pytest.mark.parametrize("phase", [1, INTERVAL // 8, INTERVAL // 2, INTERVAL * 7 // 8])
+def test_one_router_beats_and_the_other_answers(phase: int) -> None:
+    """Whatever their phases: in each interval only one of the two is woken by its own timer."""
+    under_way = MILLISECOND // 5
+    paces = [Pace(INTERVAL, 0), Pace(INTERVAL, phase)]
+    woken: list[int] = []
+    sent: list[list[int]] = [[], []]
+    while len(woken) < 100:
+        first = min((0, 1), key=lambda number: paces[number].due)
+        other, now = 1 - first, paces[first].due
+        paces[first].beat(now)
+        sent[first].append(now)
+        woken.append(first)
+        while paces[other].answers(now + under_way) and (now := now + under_way):
+            paces[other].beat(now, answer=True)
+            sent[other].append(now)
+            first, other = other, first
+    assert len(set(woken[10:])) == 1
+    for times in sent:
+        assert all(INTERVAL // 4 <= b - a <= INTERVAL * 9 // 8 for a, b in pairwise(times))
+    assert abs(len(sent[0]) - len(sent[1])) <= 2
+
+
+def test_a_peer_that_is_silent_or_fast_changes_no_pace() -> None:
+    pace = Pace(INTERVAL, 0)
+    pace.beat(0)
+    pace.beat(INTERVAL - 1, answer=True)
+    assert pace.due == INTERVAL - 1 + INTERVAL * 17 // 16  # its own timer, when no other heartbeat comes
+    fast = [
+        now
+        for now in range(0, 20 * INTERVAL, INTERVAL // 50)
+        if pace.answers(now) and not pace.beat(now, True)
+    ]
+    assert len(fast) < 20 * 3.5
 
 
 def test_the_pace_stays_in_phase_and_knows_its_lateness() -> None:

@@ -161,6 +161,9 @@ class Pace:
     """The times of this router's own heartbeats, and how late they were.
 
     The lateness that counts is the greatest of the present period and of the one before.
+
+    A router whose heartbeat is due soon sends it with the answer to a peer's (`answers`), and its next one is
+    due a little later than the peer's: each interval wakes one of the two routers instead of both.
     """
 
     PERIOD = 30_000_000_000
@@ -171,13 +174,20 @@ class Pace:
         self._period_ends = now + self.PERIOD
         self._late = self._late_before = 0
 
-    def beat(self, now: int) -> None:
-        """A heartbeat is sent."""
+    def answers(self, now: int) -> bool:
+        """Whether this router's heartbeat is sent now, because a peer's came."""
+        return self.due - now < self.interval * 3 // 4
+
+    def beat(self, now: int, answer: bool = False) -> None:
+        """A heartbeat is sent; `answer`: because a peer's came."""
         late = now - self.due
         self._late = max(self._late, late)
         if now >= self._period_ends:
             self._late_before, self._late = self._late, 0
             self._period_ends = now + self.PERIOD
+        if answer:
+            self.due = now + self.interval * 17 // 16
+            return
         in_phase = self.due + self.interval
         self.due = in_phase if in_phase > now else now + self.interval
 
