@@ -193,9 +193,8 @@ class Daemon:
         self._interfaces.start(self.router)
         firewall.clear_former()
         if failures := firewall.keep_untracked():
-            self._log.info(
-                f"a full conntrack table can drop adverts, because nftables cannot notrack: {failures[0]}"
-            )
+            full = "adverts can be dropped when the conntrack table is full, because nftables has no notrack"
+            self._log.info(f"{full}: {failures[0]}")
         firewall.set_active(())
         switch.hold(plan.switch)
         for failure in switch.failures if plan.switch.hold else ():
@@ -221,7 +220,7 @@ class Daemon:
                 self._loop, self._log, self._ubus_path, self._handlers.handle, self._name_networks
             )
         except OSError as error:
-            self._log.warning(f"no ubus: {error}")
+            self._log.warning(f"cannot use ubus: {error}")
             return None
         openwrt.take_plan(plan)
         return openwrt
@@ -317,7 +316,7 @@ class Daemon:
     def _refuse_plan(self, error: PlanError) -> None:
         for line in error.errors:
             self._log.error(line)
-        refused = "the configuration is not usable, the old one stays"
+        refused = "the configuration is not usable: the old one stays"
         self._log.error(f"reload: {refused}")
         self._answer({"ok": False, "error": refused, "errors": list(error.errors)})
 
@@ -393,7 +392,8 @@ class Daemon:
 
     def _told(self, transition: Transition | GroupTransition | Contested) -> None:
         if isinstance(transition, Contested):
-            text = f"{transition.instance}: a lesser router was active too: announced again"
+            why = "a router of lower priority was active too: the addresses are announced again"
+            text = f"{transition.instance}: {why}"
             self._log.limited(("contested", transition.instance), "info", text)
             self._scripts.notify(transition)
             return

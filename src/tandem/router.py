@@ -203,7 +203,7 @@ class Router:
         damping = self._group_of[name].damping
         if damping.until(self._loop.now()) is not None:
             often = f"{damping.changes} changes of role in {damping.time / 1_000_000_000:g} s"
-            message = f"{name}: {often}: it does not preempt until it has rested (damping_changes)"
+            message = f"{name}: {often}: this router does not preempt until it has rested (damping_changes)"
             self._log.limited(("damping", name), "warning", message)
 
     def course(self, transition: Transition | GroupTransition) -> tuple[str, int, int]:

@@ -129,11 +129,11 @@ class Scripts:
             commands.append(notify.master_rx_lower_pri)
         for path in dict.fromkeys(command[0] for command in commands if command):
             if reason := insecure_path(path):
-                self._log.warning(f"{path} could be replaced by others than root: {reason}")
+                self._log.warning(f"{path} can be replaced by users other than root: {reason}")
 
 
 def _credentials(user: str | None, group: str | None) -> Credentials | None:
     try:
         return credentials_of(user, group)
     except KeyError as error:
-        raise OSError(f"scripts cannot be run: {error.args[0]}; mend user or script_user") from None
+        raise OSError(f"scripts cannot be run: {error.args[0]}; correct option user or script_user") from None

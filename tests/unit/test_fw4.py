@@ -128,7 +128,7 @@ def test_file_and_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert not list(tmp_path.iterdir()) and not log
     nowhere = fw4.Fw4(Loop(), cast(Logger, logger), str(tmp_path / "nowhere"))
     nowhere.let_in(config(SYNC), lambda name: name)
-    assert len(log) == 1 and log[0].startswith("no rules for fw4: ")
+    assert len(log) == 1 and log[0].startswith("cannot write the rules for fw4: ")
 
 
 # Virtual devices

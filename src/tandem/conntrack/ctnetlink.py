@@ -245,7 +245,7 @@ class Dump:
                     raise OSError(-number, f"conntrack dump: {os.strerror(-number)}")
                 return
             if length < 16 or offset + length > end:
-                raise OSError(errno.EPROTO, "conntrack dump: malformed")
+                raise OSError(errno.EPROTO, "conntrack dump: a message of the kernel is malformed")
             append(datagram[offset : offset + length])
             offset += length + -length % 4
 

@@ -203,7 +203,10 @@ class KernelTable:
             self._push(records)
         if self.events.overruns != self._overruns:
             self._overruns = self.events.overruns
-            self._log.limited(OWNER, "warning", f"{OWNER}: events were lost, looking through the whole table")
+            lost = (
+                "events were lost: the whole table is read again (if it happens often, raise receive_buffer)"
+            )
+            self._log.limited(OWNER, "warning", f"{OWNER}: {lost}")
             self._overrun = True
         if self._overrun:  # the kernel drops events until its queue is empty: a dump before that misses them
             if self.events.drained:

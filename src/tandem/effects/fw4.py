@@ -175,7 +175,7 @@ class Fw4:
             self._write(FILE, wanted)
             self._write(_SCRIPT, script)
         except OSError as error:
-            self._log.warning(f"no rules for fw4: {error.filename or self._directory}: {error.strerror}")
+            self._unwritten("rules", error)
             return
         self._present = wanted
         if os.access(NFT, os.X_OK):  # without it there is no fw4
@@ -204,7 +204,7 @@ class Fw4:
         try:
             self._write(WAITING_FILE, _waiting(virtual))
         except OSError as error:
-            self._log.warning(f"no zones for fw4: {error.filename or self._directory}: {error.strerror}")
+            self._unwritten("zones", error)
         self._virtual = virtual
         if os.access(NFT, os.X_OK):
             self._zone(None)
@@ -246,10 +246,14 @@ class Fw4:
     def _applied(self, ended: Exit) -> None:
         self._applying = False
         if not ended.ok:  # mostly because there is no such table
-            self._log.debug(f"fw4 did not take the rules now: nft: {ended}")
+            self._log.debug(f"nft refuses the rules for fw4: {ended}")
         if self._again:
             self._again = False
             self._apply()
+
+    def _unwritten(self, what: str, error: OSError) -> None:
+        where = error.filename or self._directory
+        self._log.warning(f"cannot write the {what} for fw4: {where}: {error.strerror}")
 
     def _write(self, name: str, lines: tuple[str, ...] | list[str]) -> None:
         """Replace a file as a whole: fw4 may read it at any moment."""

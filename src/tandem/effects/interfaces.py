@@ -192,7 +192,7 @@ class Interfaces:
         templates = [t for part in plan.instances.values() for t in part.up if t[0] not in known]
         found = foreign_addresses(templates, dump_addresses(), self.links.index)
         for label in sorted(found):
-            self._log.warning(f"{label} is not Tandem's: it is left as it is, whatever the role")
+            self._log.warning(f"{label} is not Tandem's: Tandem neither adds nor removes it")
         self._foreign = (self._foreign & _labels(plan)) | found
 
     def _prepare(self, endpoint: Endpoint) -> None:
@@ -222,7 +222,7 @@ class Interfaces:
         changed = False
         for message in self._monitor.read():
             if isinstance(message, Overrun):
-                self._log.warning("netlink notifications were lost: looking at everything again")
+                self._log.warning("netlink notifications were lost: all interfaces are read again")
                 self._dump()
                 restore.update(self._watches.owners)
                 changed = True

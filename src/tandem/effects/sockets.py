@@ -65,7 +65,8 @@ class Sockets:
                 if key in wanted:
                     reception.want(wanted[key])
             except OSError as error:
-                text = f"{key[0]}: no filter for adverts, a flood will cost time: {error.strerror}"
+                why = "the kernel refuses the filter for adverts, so that a flood costs time"
+                text = f"{key[0]}: {why}: {error.strerror}"
                 self._log.limited(("filter", key), "warning", text)
 
     def close(self) -> None:
@@ -93,7 +94,7 @@ class Sockets:
         except OSError as error:
             if opened is not None:
                 opened.close()
-            self._log.limited(("open", name, family), "error", f"{name}: no VRRP socket: {error}")
+            self._log.limited(("open", name, family), "error", f"{name}: cannot open a VRRP socket: {error}")
             self._loop.call_at(("open", key), self._loop.now() + REOPEN_PAUSE, lambda _now: again())
             return
         self._sockets[key] = opened

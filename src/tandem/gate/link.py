@@ -128,7 +128,9 @@ class GateLink:
         elif now < self._heard_at + SILENCE:
             self._loop.call_at(_WATCH, self._heard_at + SILENCE, self._watch)
         else:
-            self._log.error("conntrack_sync: gate: hangs, ending it")
+            self._log.error(
+                "conntrack_sync: gate: the process hangs: it is killed, and another one is started"
+            )
             os.kill(self._pid, signal.SIGKILL)
 
     def check(self) -> None:
@@ -217,7 +219,8 @@ class GateLink:
     def _ended(self) -> None:
         self._close()
         if not self.error:
-            self._log.limited("gate", "error", "conntrack_sync: gate: ended, connections are not held now")
+            ended = "the process has ended: no answer waits for a peer until the next one is ready"
+            self._log.limited("gate", "error", f"conntrack_sync: gate: {ended}")
         self._reap(self._pid)
         if not self.error:
             self._loop.call_at(_TIMER, self._loop.now() + self._pause, lambda _now: self.start())
@@ -249,7 +252,7 @@ class GateLink:
         """Return why connections may be answered before a peer knows them, and how many were lately."""
         found = [self.error] if self.error else []
         if self._on and not self.error and not self._figures["on"]:
-            found.append("the gate is not on (yet)")
+            found.append("the gate is not ready")
         if lately := self._unkept.lately(self._loop.now()):
             found.append(f"not kept for {lately} connections within a minute")
         return found

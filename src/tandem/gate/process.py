@@ -168,7 +168,7 @@ class Gate:
         except BlockingIOError:
             pass
         except OSError as error:
-            self._say(WARN + f"gate: asking for entries: {error.strerror}".encode())
+            self._say(WARN + f"gate: cannot ask the kernel for connections: {error.strerror}".encode())
         return found
 
     def _release(self, numbers: Any, way: int) -> None:
@@ -198,7 +198,7 @@ class Gate:
                 for problem in self._rules.install():
                     self._say(WARN + f"gate: {problem}".encode())
             except RulesError as error:
-                self._say(UNABLE + f"gate: no way to queue packets ({error})".encode())
+                self._say(UNABLE + f"gate: neither nftables nor iptables takes the rules ({error})".encode())
                 return False
             self._on = True
             self._stamp()

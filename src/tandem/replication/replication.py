@@ -266,7 +266,7 @@ class Replication:
     def reunite(self, group: str) -> None:
         """Another router is active as well: exchange connections and then call `reunited(group)`."""
         if self._active:
-            text = f"{OWNER}: {group}: another router is active too, they exchange connections"
+            text = f"{OWNER}: {group}: another router is active too: the two exchange connections"
             self._log.limited((OWNER, "reunion"), "info", text)
             self._take_part(self._exchange.begin(group, self._loop.now()))
 
@@ -444,7 +444,7 @@ class Replication:
                 text = f"{OWNER}: replication_stale: {', '.join(self.stale)}"
                 self._log.limited((OWNER, "stale"), "warning", text)
             else:
-                self._log.limited((OWNER, "not stale"), "info", f"{OWNER}: no longer replication_stale")
+                self._log.limited((OWNER, "not stale"), "info", f"{OWNER}: replication_stale has ended")
 
     # For people
 
