@@ -110,7 +110,7 @@ def test_the_plan_of_a_reload_is_kept(bench: Bench) -> None:
 def hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A planner that hangs, and little patience."""
     monkeypatch.setattr("tandem.plan.runner.planner_argv", lambda *_: ["/bin/sleep", "600"])
-    monkeypatch.setattr("tandem.plan.runner.PATIENCE", 50_000_000)
+    monkeypatch.setattr("tandem.plan.runner.PATIENCE", 300_000_000)
 
 
 def test_a_planner_that_hangs_is_killed_and_does_not_stop_the_loop(bench: Bench, hangs: None) -> None:
@@ -128,7 +128,7 @@ def test_a_planner_that_hangs_is_killed_and_does_not_stop_the_loop(bench: Bench,
     planning.again()  # this reload is planned after the one that hangs
     while not told:
         loop.turn(limit=10**9)
-    assert isinstance(told[0], PlanError) and told[0].errors == (LATE,) and len(beats) > 10
+    assert isinstance(told[0], PlanError) and told[0].errors == (LATE,) and len(beats) > 3
     assert not planning._running
     while loop._timers.keys() != {"beat"}:  # both planners are collected
         loop.turn(limit=10**9)
