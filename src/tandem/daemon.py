@@ -165,6 +165,9 @@ class Daemon:
             self._make_doctor,
             self._make_upgrades,
             self._states,
+            rtnl,
+            announcer,
+            self._ask_netifd,
         )
         self._history_file = HistoryFile(
             self._loop,
@@ -217,13 +220,24 @@ class Daemon:
 
         try:
             openwrt = OpenWrt(
-                self._loop, self._log, self._ubus_path, self._handlers.handle, self._name_networks
+                self._loop,
+                self._log,
+                self._ubus_path,
+                self._handlers.handle,
+                self._name_networks,
+                self._sharing.network_changed,
             )
         except OSError as error:
             self._log.warning(f"cannot use ubus: {error}")
             return None
         openwrt.take_plan(plan)
         return openwrt
+
+    def _ask_netifd(self, method: str, network: str) -> None:
+        if self._openwrt is None:
+            self._log.limited("no netifd", "error", f"{network} can't be brought {method}: there is no ubus")
+        else:
+            self._openwrt.ask(method, network)
 
     def _make_doctor(self, send: Send) -> Exchange:
         from tandem.doctor.exchange import Exchange
@@ -379,6 +393,7 @@ class Daemon:
             "memory_locked": self._memory_locked,
             "health": self._health(),
             "dhcp": self._sharing.dhcp.status() if self._sharing.dhcp is not None else None,
+            "follow": self._sharing.following.networks() if self._sharing.following is not None else [],
             "peers": self._sharing.peers(),
             "heartbeat_ms": heartbeats.held_ms if (heartbeats := self._sharing.heartbeats) else None,
             "history": self._history.entries(self._loop.now()),

@@ -3,8 +3,9 @@
 
 The channel to the peers belongs to this module. A router shares its connections (replication), the leases of
 DHCP, the facts of `tandem doctor`, its roles and the sources of its adverts; each of them works without the
-others. None of these decides the role: when the kernel cannot replicate, the gateway works without
-replication, and `health` says what is missing.
+others. The networks that follow the role belong here too, and need no channel. None of these decides the
+role: when the kernel cannot replicate, the gateway works without replication, and `health` says what is
+missing.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from tandem.effects.guard import Guard, clear_guard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from tandem.channel.channel import Channel, Peer
     from tandem.channel.events import Event
@@ -27,9 +28,12 @@ if TYPE_CHECKING:
     from tandem.core.strangers import Source
     from tandem.dhcp.gateway import Gateway
     from tandem.doctor.exchange import Exchange
+    from tandem.effects.announce import Announcer
     from tandem.effects.executor import Executor
     from tandem.effects.interfaces import Interfaces
     from tandem.effects.nftables import Nftables
+    from tandem.effects.rtnl import Rtnl
+    from tandem.follow.following import Following
     from tandem.heartbeats import Heartbeats
     from tandem.log import Logger
     from tandem.loop import Loop
@@ -62,12 +66,16 @@ class Sharing:
         make_doctor: Callable[[Send], Exchange],
         make_upgrades: Callable[[Send, Callable[[str], bool]], Upgrades],
         states: Callable[[], dict[str, str]],
+        rtnl: Rtnl,
+        announcer: Announcer,
+        ask_netifd: Callable[[str, str], None],
     ) -> None:
         self.channel: Channel | None = None
         self.replication: Replication | None = None
         self.doctor: Exchange | None = None
         self.dhcp: Gateway | None = None
         self._upgrades: Upgrades | None = None
+        self.following: Following | None = None
         self._peer_roles: PeerRoles | None = None
         self._vrrp_sources: VrrpSources | None = None
         self.heartbeats: Heartbeats | None = None
@@ -80,6 +88,8 @@ class Sharing:
         self._make_doctor = make_doctor
         self._make_upgrades = make_upgrades
         self._states = states
+        self._rtnl, self._announcer = rtnl, announcer
+        self._ask_netifd = ask_netifd
         self._dnsmasq = Restarts(loop, log)
         self._lacking = ""  # why connections are not replicated though they should be
         self._dhcp_of: object = None  # the settings and the channel that DHCP was started with
@@ -129,8 +139,9 @@ class Sharing:
         if wanted != self._dhcp_of:
             if self.dhcp is not None:
                 self.dhcp.stop() if plan.leases is not None else self.dhcp.release()
-            self.dhcp = self._follow(plan)
+            self.dhcp = self._follow_dhcp(plan)
             self._dhcp_of = wanted
+        self._follow_networks(plan)
 
     def _beat(self, plan: Plan, channel: Channel) -> None:
         """Start, change or end the heartbeats."""
@@ -159,10 +170,17 @@ class Sharing:
         self._executor.take_connections(None)
         replication.stop(stopped)
 
+    def network_changed(self, name: str, status: Mapping[str, object], fresh: bool) -> None:
+        """Pass on netifd's word of a network that follows the role."""
+        if self.following is not None:
+            self.following.status(name, status, fresh)
+
     def follow_devices(self, plan: Plan) -> None:
         """Let the running parts have the settings of `plan`, with the devices of now."""
         if self.channel is not None and (peers := self._peers(plan)):
             self.channel.reload(peers)
+        if self.following is not None:
+            self.following.settle_ports()
         settings = plan.config.conntrack_sync
         if self.replication is not None and settings is not None:
             self.replication.reload(settings)
@@ -182,6 +200,8 @@ class Sharing:
 
         if self.dhcp is not None:
             self.dhcp.stop()
+        if self.following is not None:
+            self.following.stop()
         if self.doctor is not None:
             self.doctor.close()
         self._end_heartbeats()
@@ -239,6 +259,8 @@ class Sharing:
             found["guarantee"] = unkept
         if self.dhcp is not None and self.dhcp.trouble:
             found["dhcp"] = [self.dhcp.trouble]
+        if self.following is not None and (trouble := self.following.trouble):
+            found["follow"] = trouble
         return found
 
     def peers(self) -> list[KnownPeer]:
@@ -370,7 +392,7 @@ class Sharing:
             replication.role(name, "MASTER")
         return replication
 
-    def _follow(self, plan: Plan) -> Gateway | None:
+    def _follow_dhcp(self, plan: Plan) -> Gateway | None:
         """Start DHCP that follows the role if it is configured; otherwise remove an old daemon's table."""
         settings = plan.config.dhcp_gateway
         if settings is None or plan.leases is None:
@@ -387,3 +409,19 @@ class Sharing:
         if self.channel is not None and settings.replicate:
             gateway.exchange.join(self.channel)
         return gateway
+
+    def _follow_networks(self, plan: Plan) -> None:
+        """Let the networks of `plan` follow their groups; only this loads the modules."""
+        if self.following is None and not plan.config.follows:
+            return
+        from tandem.follow.following import Following
+
+        if self.following is None:
+            self.following = Following(
+                self._loop, self._log, self._interfaces, self._rtnl, self._announcer, self._ask_netifd
+            )
+            self._executor.take_following(self.following)
+        if self.channel is not None:
+            self.following.join(self.channel)
+        active = [name for name, state in self._states().items() if state == "MASTER"]
+        self.following.take_plan(plan, active)

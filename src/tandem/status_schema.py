@@ -78,6 +78,25 @@ class PeerHeartbeats(TypedDict):
     repeated: Annotated[int, "heartbeats that were refused because they came before"]
 
 
+class FollowedNetwork(TypedDict):
+    """A network that follows the role, and its lease."""
+
+    name: Annotated[str, "of the network"]
+    group: Annotated[str, "the group whose role it follows"]
+    state: Annotated[
+        str,
+        "away (the role is elsewhere), lent (the lease of the peer is in place, and the provider is asked),"
+        " asking (no lease yet) or bound (up)",
+    ]
+    device: Annotated[str | None, "the device, which exists on the active router; null: netifd's own"]
+    port: Annotated[str | None, "the port of the line; null: none"]
+    mac: Annotated[str | None, "the MAC address that the provider sees; null: that of a device of netifd"]
+    address: Annotated[str | None, "of the lease that is known and valid, also on a backup; null: none"]
+    lease_left_s: Annotated[int | None, "seconds until the lease expires; null: there is none"]
+    server: Annotated[str | None, "the DHCP server of the lease; null: not known"]
+    problem: Annotated[str | None, "what is wrong; null: nothing"]
+
+
 class KnownPeer(TypedDict):
     """Another router, as the channel shows it."""
 
@@ -198,6 +217,7 @@ class Status(TypedDict):
     scheduling: Annotated[Scheduling, "how well it keeps its times"]
     health: Annotated[dict[str, list[str]], "what is wrong though the roles are fine: details by reason"]
     dhcp: Annotated[Dhcp | None, "null: no instance has `option dhcp`"]
+    follow: Annotated[list[FollowedNetwork], "the networks that follow the role of a group"]
     networks: Annotated[dict[str, str | None], "OpenWrt's networks that are named, with their devices"]
     peers: Annotated[list[KnownPeer], "the routers that this one has a channel to"]
     groups: Annotated[list[Group], "in the order of the configuration"]
@@ -214,6 +234,7 @@ class DaemonFacts(TypedDict):
     memory_locked: bool
     health: dict[str, list[str]]
     dhcp: Dhcp | None
+    follow: list[FollowedNetwork]
     peers: list[KnownPeer]
     heartbeat_ms: float | None
     history: list[Entry]

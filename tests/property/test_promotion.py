@@ -6,7 +6,18 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem.core.actions import Action, Cause, Install, Remove, Restore, SendAdvert, Transition, Withdraw
+from tandem.core.actions import (
+    Action,
+    Cause,
+    Follow,
+    Install,
+    Remove,
+    Restore,
+    SendAdvert,
+    Transition,
+    Unfollow,
+    Withdraw,
+)
 from tandem.core.events import Event, Restored, Reunited, Synchronised, Tick
 from tandem.core.limits import RESTORE_LIMIT
 from tandem.core.promotion import IDLE, SERVING, Demotion, Farewell, Promotion, Reason
@@ -20,11 +31,12 @@ class Pair:
     """A group of two instances that replicates or not, and a model of what it has done."""
 
     name = "G"
+    follows = True
 
     def __init__(self, restores: bool) -> None:
         self.restores = restores
         self.members = tuple(VirtualRouter(Instance(name, name, 51)) for name in NAMES)
-        self.installed = self.told = False
+        self.installed = self.told = self.follows_now = False
         self.asked_at: int | None = None  # for connections that are not there yet
 
     def promoted(self, why: str, cause: Cause | None) -> list[Action]:
@@ -48,7 +60,16 @@ class Pair:
                     assert names == NAMES
                     self.installed = self.told = False
                     self.asked_at = None
-                case SendAdvert(_, 0) | Withdraw():
+                case Follow():
+                    assert self.installed, "the provider comes after the LAN"
+                    self.follows_now = True
+                case Unfollow():
+                    self.follows_now = False
+                case SendAdvert(_, 0):
+                    assert not (self.installed or self.follows_now), (
+                        "both are silent before a backup takes over"
+                    )
+                case Withdraw():
                     assert not self.installed, "the goodbye follows the addresses"
 
 
@@ -79,7 +100,7 @@ def test_any_order_of_events(restores: bool, steps: list[tuple[object, ...]]) ->
                 ended = isinstance(event, Restored)
                 actions = promotion.take_in(event, group, now)
             case ("demote", Farewell() as farewell):
-                demotion = Demotion(group.name, group.members, group.restores, farewell)
+                demotion = Demotion(group.name, group.members, group.restores, farewell, True)
                 actions = promotion.demote(demotion)
                 assert promotion.phase is IDLE and actions[0] == Remove(NAMES)
                 assert actions[-1] == Withdraw(NAMES)

@@ -43,6 +43,10 @@ MACHINES = (
         "A group becomes active phase by phase, and gives the role up by the same phases backwards.",
     ),
     Machine(
+        "Followed network", "core.follow", "TRANSITIONS",
+        "A network follows the role of its group, and the lease of its address moves with it.",
+    ),
+    Machine(
         "Session", "channel.handshake", "TABLE",
         "Two routers prove that they know the secret, and one of their connections becomes the session.",
     ),

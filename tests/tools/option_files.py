@@ -22,6 +22,7 @@ ABOUT = {
     "conntrack_sync": "The replication of connections.",
     "dhcp_gateway": "What instances with `option dhcp '1'` do to dnsmasq. Without the section, all defaults"
     " hold.",
+    "follow": "A network that follows the role, and the line below it. See [follow.md](follow.md).",
     "static_ipaddress": "Addresses that do not depend on a role.",
     "static_routes": "Routes that do not depend on a role.",
     "static_rules": "Policy routing rules that do not depend on a role.",

@@ -94,6 +94,7 @@ STATUS: dict[str, Any] = {
     "health": {},
     "networks": {"lan": "br-lan", "guest": None},
     "dhcp": None,
+    "follow": [],
     "peers": [
         {
             "name": "r2",

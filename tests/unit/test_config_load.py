@@ -91,7 +91,8 @@ def test_example_without_comment_marks() -> None:
     config = clean(re.sub(r"^#(?=\t|config)", "", text, flags=re.M))
     assert config.globals.enabled
     assert config.instances[0].use_vmac == "vrrp.51"
-    assert config.groups[0].tracks == (Track("script", "internet"),)
+    assert config.groups[0].tracks == (Track("script", "internet"), Track("interface", "eth1"))
+    assert config.groups[0].follow == ("wan",)
 
 
 def test_every_default_is_readable() -> None:

@@ -39,6 +39,7 @@ ARROWS = {
     "channel": "core base conntrack",
     "replication": "core base config effects conntrack gate channel",
     "dhcp": "core base config plan effects channel",
+    "follow": "core base plan effects channel",
     "health": "core base config effects",
     "router": "core base config plan effects health",
     "listen": "core config effects",
@@ -48,7 +49,7 @@ ARROWS = {
     "setup": "base config listen control",
     "upgrade": "core base effects control",
     "doctor": "core base config plan effects channel listen control setup",
-    "main": "lean core base config plan effects channel replication dhcp router control openwrt doctor "
+    "main": "lean core base config plan effects channel replication dhcp follow router control openwrt doctor "
     "upgrade",
     "rpcd": "base config plan control setup doctor",
 }

@@ -24,7 +24,8 @@ SOURCE = Path(__file__).resolve().parents[2] / "src"
 # All modules of the resident daemon, with everything configured.
 RESIDENT = (
     "tandem.tandemd, tandem.daemon, tandem.replication.replication, tandem.replication.configured, "
-    "tandem.dhcp.gateway, tandem.openwrt.integration, tandem.doctor.exchange"
+    "tandem.dhcp.gateway, tandem.openwrt.integration, tandem.doctor.exchange, "
+    "tandem.follow.following"
 )
 
 

@@ -49,6 +49,7 @@ class Members:
     """A group of two, and of it only what a promotion sees."""
 
     name = "G"
+    follows = False
 
     def __init__(self, restores: bool = True, use_vmac: str | None = None) -> None:
         self.restores = restores

@@ -38,6 +38,7 @@ def _sections(config: Config) -> Iterator[tuple[str, object]]:
         yield "conntrack_sync 'sync'", config.conntrack_sync
     if config.dhcp_gateway:
         yield "dhcp_gateway", config.dhcp_gateway
+    yield from (("follow", follow) for follow in config.follows)
     for kind, objects in (
         ("static_ipaddress", config.static_addresses),
         ("static_routes", config.static_routes),

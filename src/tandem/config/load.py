@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tandem.config import check, conntrack_sync, dhcp_gateway, instance, read, uci
+from tandem.config.follow import Follows
 from tandem.config.names import Names
 from tandem.config.peers import Peers
 from tandem.config.problem import Problem
@@ -89,10 +90,15 @@ def _build(document: uci.Document, report: Report) -> Config:
     syncs = sections.get("conntrack_sync", [])
     found_peers = Peers(names, syncs, tuple(instances.values()), settings.get("router_id"))
     peers, replicated = conntrack_sync.build(syncs, found_peers)
+    follows = Follows(names, instances)
+    sync_groups = sections.get("vrrp_sync_group", [])
+    groups = _groups(sync_groups, found, instances, names, follows)
+    follows.check(sync_groups, found, bool(peers or sections.get("peer")))
     config = Config(
         globals=_globals(settings),
         instances=tuple(instances.values()),
-        groups=_groups(sections.get("vrrp_sync_group", []), found, instances, names),
+        groups=groups,
+        follows=tuple(follows.found.values()),
         scripts=scripts,
         static_addresses=_static(sections, "static_ipaddress", "address", names.address, Address),
         static_routes=_static(sections, "static_routes", "route", names.route, Route),
@@ -134,7 +140,11 @@ def _scripts(found: list[Parsed]) -> tuple[Script, ...]:
 
 
 def _groups(
-    found: list[Parsed], parsed_instances: list[Parsed], instances: dict[str, Instance], names: Names
+    found: list[Parsed],
+    parsed_instances: list[Parsed],
+    instances: dict[str, Instance],
+    names: Names,
+    follows: Follows,
 ) -> tuple[Group, ...]:
     """Return the sync groups of the file, then one group for each instance without a group."""
     groups = []
@@ -152,10 +162,14 @@ def _groups(
             else:
                 taken[item.text] = parsed.name
                 members.append(item.text)
-        groups.append(
-            Group(parsed.name, tuple(members), names.tracks(parsed), Notify(**parsed.fields("notify")))
-        )
-    groups += [Group(name, (name,), implicit=True) for name in instances if name not in taken]
+        group = Group(parsed.name, tuple(members), names.tracks(parsed), Notify(**parsed.fields("notify")))
+        groups.append(follows.settle(group, parsed))
+    sections = {parsed.key: parsed for parsed in reversed(parsed_instances)}
+    for name in instances:
+        if name in taken:
+            follows.misplaced(sections[name], taken[name])
+        else:
+            groups.append(follows.settle(Group(name, (name,), implicit=True), sections[name]))
     return tuple(groups)
 
 

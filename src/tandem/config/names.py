@@ -33,6 +33,7 @@ _REFERRED = {  # section type: what refers to it
     "track_script": "track_script",
     "peer": "unicast_peer or conntrack_sync",
     "vrrp_script": "track_script",
+    "follow": "follow of a group",
 }
 
 

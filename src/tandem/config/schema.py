@@ -137,6 +137,16 @@ class DhcpGateway:
 
 
 @dataclass(frozen=True, slots=True)
+class Follow:
+    """A network that follows the role of a group, see core/follow.py."""
+
+    name: str
+    interface: str = ""  # the port of the line; "": netifd brings the network up and down
+    device: str = ""  # made on the port while the group is active
+    mac: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole effective configuration."""
 
@@ -150,13 +160,14 @@ class Config:
     peers: tuple[Peer, ...] = ()
     conntrack_sync: ConntrackSync | None = None
     dhcp_gateway: DhcpGateway | None = None  # not None: some instance has `dhcp`
+    follows: tuple[Follow, ...] = ()  # the networks that groups follow
 
 
 _NESTED: dict[str, type] = {
     "Address": Address, "Nexthop": Nexthop, "Route": Route, "Rule": Rule, "Track": Track,
     "Notify": Notify, "Garp": Garp, "Instance": Instance, "Group": Group, "Script": Script,
     "Globals": Globals, "Config": Config, "PeerPath": PeerPath, "Peer": Peer,
-    "ConntrackSync": ConntrackSync, "DhcpGateway": DhcpGateway,
+    "ConntrackSync": ConntrackSync, "DhcpGateway": DhcpGateway, "Follow": Follow,
 }  # fmt: skip
 
 

@@ -48,6 +48,7 @@ def snapshot(router: Router, loop: Loop, standby: Standby, facts: DaemonFacts) -
         },
         "health": facts["health"],
         "dhcp": facts["dhcp"],
+        "follow": facts["follow"],
         "networks": dict(router.links.networks),
         "peers": facts["peers"],
         "groups": [_group(group, router, standby, now) for group in router.groups.values()],

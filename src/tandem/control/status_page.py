@@ -88,6 +88,8 @@ def _daemon(page: Page, status: Snapshot) -> None:
             )
     if (dhcp := status["dhcp"]) is not None:
         page.row("dhcp", _dhcp(dhcp), ALARM if dhcp["problem"] else "")
+    for network in status["follow"]:
+        page.row(network["name"], _followed(network), ALARM if network["problem"] else "")
     _health(page, status)
 
 
@@ -121,6 +123,21 @@ def _dhcp(found: Snapshot) -> Iterator[str]:
     yield found["problem"]
     shown = ("restarts", "sent", "received", "malformed", "refused")
     yield from counters({name: found[name] for name in shown})
+
+
+def _followed(network: Snapshot) -> Iterator[str]:
+    """Describe a network that follows the role; a backup shows the lease that it would take over."""
+    meaning = {
+        "away": f"down, follows {network['group']}",
+        "lent": "up with the lease of the peer, the provider is asked",
+        "asking": "the provider is asked",
+        "bound": "up",
+    }
+    yield meaning[network["state"]]
+    if network["address"] is not None:
+        yield f"lease {network['address']} for {duration(network['lease_left_s'])}"
+    yield f"device {network['device']} on {network['port']}" if network["device"] else ""
+    yield network["problem"] or ""
 
 
 def _group(page: Page, group: Snapshot, members: list[Snapshot]) -> None:

@@ -114,6 +114,20 @@ class Calm:
 
 
 @dataclass(frozen=True, slots=True)
+class Follow:
+    """Bring the networks up that follow the role of a group."""
+
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unfollow:
+    """Take the networks down that follow the role of a group: another router may speak for them at once."""
+
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
 class Cause:
     """The router whose adverts, or whose silence, caused a transition."""
 
@@ -169,6 +183,8 @@ Action = (
     | Reunite
     | Speculate
     | Calm
+    | Follow
+    | Unfollow
     | Transition
     | GroupTransition
 )

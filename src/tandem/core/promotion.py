@@ -23,12 +23,14 @@ from tandem.core.actions import (
     Action,
     Cause,
     Course,
+    Follow,
     HandOver,
     Install,
     RaiseMacs,
     Remove,
     Restore,
     SendAdvert,
+    Unfollow,
     Withdraw,
 )
 from tandem.core.events import Event, Restored
@@ -51,6 +53,8 @@ if TYPE_CHECKING:
 
         @property
         def name(self) -> str: ...
+        @property
+        def follows(self) -> bool: ...
         def promoted(self, reason: Reason) -> list[Action]: ...
 
 
@@ -81,6 +85,7 @@ class Demotion:
     members: Members
     restores: bool
     farewell: Farewell
+    follows: bool = False  # networks follow its role
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -97,8 +102,12 @@ def _advertise(group: Promoted, _reason: Reason, now: int) -> list[Action]:
 
 
 def _say_farewell(demotion: Demotion) -> list[Action]:
-    """Say it on every interface: those that still work carry it, and one is enough."""
-    actions: list[Action] = []
+    """Say it on every interface: those that still work carry it, and one is enough.
+
+    Networks that follow the role are silent before a backup may take over. The kernel forgets connections
+    through them then, which nobody must tell the peers: so this comes after `HandOver`.
+    """
+    actions: list[Action] = [Unfollow(demotion.group)] if demotion.follows else []
     if demotion.farewell is Farewell.RESIGN:
         actions += [SendAdvert(member.name, 0) for member in demotion.members]
     elif demotion.farewell is Farewell.YIELD:
@@ -128,6 +137,10 @@ def _announce(group: Promoted, _reason: Reason, _now: int) -> list[Action]:
     return [action for member in group.members for action in member.announce()]
 
 
+def _follow(group: Promoted, _reason: Reason, _now: int) -> list[Action]:
+    return [Follow(group.name)] if group.follows else []
+
+
 def _tell(group: Promoted, reason: Reason, _now: int) -> list[Action]:
     return group.promoted(reason)
 
@@ -149,8 +162,8 @@ PHASES = (
     Phase("restore", _restore, _hand_over, Restored, RESTORE_LIMIT),
     Phase("install", _install, _remove),
     Phase("announce", _announce),
-    Phase("WAN"),  # nothing to do yet
-    Phase("services"),  # likewise
+    Phase("WAN", _follow),  # its undo stands in `_say_farewell`
+    Phase("services"),  # nothing to do yet
     Phase("tell", _tell),  # a demotion has another role to tell, which the group does
 )
 SERVING = Phase("serving")  # active, and all is done

@@ -8,6 +8,7 @@ from groups with different roles are elected anew, because nobody knows which of
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from tandem.core.actions import Action, Transition
 from tandem.core.damping import Damping
@@ -27,7 +28,7 @@ def leave(group: SyncGroup, names: Iterable[str]) -> list[Action]:
     going = set(names)
     leaving = tuple(member for member in group.members if member.name in going)
     group.take_members(member for member in group.members if member.name not in going)
-    demotion = _initialized(group, leaving, Farewell.SILENT)
+    demotion = replace(_initialized(group, leaving, Farewell.SILENT), follows=False)
     actions = undo(demotion) if demotion.members else []
     for member in leaving:
         group.fault_state.effects.forget(member.name)
@@ -109,4 +110,4 @@ def _initialized(group: SyncGroup, members: tuple[VirtualRouter, ...], farewell:
     active = tuple(member for member in members if member.role is Role.ACTIVE)
     for member in members:
         member.become_initialize()
-    return Demotion(group.name, active, group.restores, farewell)
+    return Demotion(group.name, active, group.restores, farewell, group.follows)

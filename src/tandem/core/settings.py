@@ -159,6 +159,7 @@ class Instance:
     promote_secondaries: bool = False
     garp: Garp = Garp()
     notify: Notify = Notify()
+    follow: tuple[str, ...] = ()  # of an instance in no group, see Group
 
     @property
     def source(self) -> str | None:
@@ -174,4 +175,5 @@ class Group:
     members: tuple[str, ...]  # the first one decides ties, see core/sync_group.py
     tracks: tuple[Track, ...] = ()
     notify: Notify = Notify()
+    follow: tuple[str, ...] = ()  # networks that are up while the group is active, see core/follow.py
     implicit: bool = False  # made for an instance that is in no group

@@ -170,6 +170,11 @@ class SyncGroup:
         return self.settings.name
 
     @property
+    def follows(self) -> bool:
+        """Whether networks follow the role."""
+        return bool(self.settings.follow)
+
+    @property
     def tracking(self) -> Tracking:
         """The tracked interfaces and scripts."""
         return self.fault_state.tracking
@@ -449,7 +454,7 @@ class SyncGroup:
             else:
                 member.become_backup(now, member.listening_time() if cue is Cue.SLEPT else None)
         if before is Role.ACTIVE:
-            demotion = Demotion(self.name, self.members, self.restores, change.farewell)
+            demotion = Demotion(self.name, self.members, self.restores, change.farewell, self.follows)
             actions += self.promotion.demote(demotion)
         return actions + self.report(change.why, change.seen if change.why else "")
 

@@ -14,6 +14,7 @@ from tandem.core.actions import (
     Announce,
     Calm,
     Contested,
+    Follow,
     Greet,
     GroupTransition,
     HandOver,
@@ -25,6 +26,7 @@ from tandem.core.actions import (
     SendAdvert,
     Speculate,
     Transition,
+    Unfollow,
     Withdraw,
 )
 from tandem.core.events import EffectFailed
@@ -49,6 +51,13 @@ if TYPE_CHECKING:
         def speculate(self, group: str) -> None: ...
         def calm(self, group: str) -> None: ...
 
+    class Following(Protocol):
+        """The networks that follow the role: `follow.following.Following`."""
+
+        def begin(self, group: str) -> None: ...
+        def end(self, group: str) -> None: ...
+        def refresh(self) -> None: ...
+
 
 SILENT = 3  # unsent adverts in a row after which a backup takes over
 
@@ -72,6 +81,7 @@ class Executor:
         self.endpoints: dict[str, Endpoint] = {}
         self.guard: Guard | None = None  # set where DHCP follows the role
         self._connections: Connections | None = None
+        self._following: Following | None = None
         self._caught = caught
         self._rtnl = rtnl
         self._firewall = firewall
@@ -105,6 +115,10 @@ class Executor:
                         self._announce(self.endpoints[name], repeat)
                     case Greet(name):
                         self._greet(self.endpoints[name])
+                    case Follow(group) if self._following is not None:
+                        self._following.begin(group)
+                    case Unfollow(group) if self._following is not None:
+                        self._following.end(group)
                     case Transition() | GroupTransition() | Contested():
                         self._told(action)
                     case _:
@@ -136,6 +150,10 @@ class Executor:
         """Use this from now on to restore and hand over connections; None: they are not replicated."""
         self._connections = connections
 
+    def take_following(self, following: Following | None) -> None:
+        """Let these networks follow the role from now on; None: no network does."""
+        self._following = following
+
     def take_guard(self, guard: Guard | None) -> None:
         """Tell this one from now on who may answer DHCP; None: DHCP does not follow the role."""
         self.guard = guard
@@ -146,6 +164,8 @@ class Executor:
         """Renew the lifetime of the addresses of active instances (dead man's switch)."""
         for guard in self._guards():
             guard.refresh()
+        if self._following is not None:
+            self._following.refresh()
         return self._send_for_active(lambda endpoint: endpoint.refresh)
 
     def restore_tables(self) -> tuple[list[str], list[EffectFailed]]:

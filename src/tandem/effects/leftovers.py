@@ -26,7 +26,7 @@ from tandem.effects.rtmessages import (
 )
 from tandem.effects.rtnl import dump_addresses, dump_links, dump_routes, dump_rules
 from tandem.nlmsg import attribute, request
-from tandem.plan.result import ALIAS, PROTOCOL, STATIC_ADDRESS_PROTOCOL, Plan, Template
+from tandem.plan.result import ALIAS, FOLLOWER, PROTOCOL, STATIC_ADDRESS_PROTOCOL, Plan, Template
 
 _DEL = 1  # RTM_DEL* stand behind RTM_NEW*
 _VIRTUAL_MAC = bytes((0, 0, 0x5E, 0))
@@ -50,7 +50,7 @@ def leftovers(virtual: Collection[tuple[int, bytes]]) -> tuple[Template, ...]:
             label = f"address {_text(address.family, address.address)}/{address.prefixlen} left behind"
             found.append((label, request(RTM_NEWADDR + _DEL, _address_body(address)), ()))
     for link in dump_links():
-        if link.alias == ALIAS and link.mac.startswith(_VIRTUAL_MAC):
+        if link.alias == FOLLOWER or (link.alias == ALIAS and link.mac.startswith(_VIRTUAL_MAC)):
             body = IFINFOMSG.pack(0, 0, link.ifindex, 0, 0)
             found.append((f"macvlan {link.name} left behind", request(RTM_NEWLINK + _DEL, body), ()))
     return tuple(found)

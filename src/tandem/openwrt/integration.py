@@ -10,6 +10,7 @@ from tandem.openwrt.tandem_object import TandemObject
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from tandem.control.server import Handler
     from tandem.log import Logger
@@ -22,7 +23,7 @@ class OpenWrt:
     """Puts the parts together. Raises OSError when there is no libubus.
 
     `path` is ubusd's socket (None: the usual one); `handler` runs the commands; `on_networks` gets the
-    devices of the networks.
+    devices of the networks, and `on_followed` netifd's word of those that follow the role, see `Networks`.
     """
 
     def __init__(
@@ -32,10 +33,11 @@ class OpenWrt:
         path: str | None,
         handler: Handler,
         on_networks: Callable[[dict[str, str | None]], None],
+        on_followed: Callable[[str, dict[str, Any], bool], None],
     ) -> None:
         self._connection = Connection(loop, log, path)
         self._object = TandemObject(self._connection, loop, handler)
-        self._networks = Networks(self._connection, loop, log, on_networks)
+        self._networks = Networks(self._connection, loop, log, on_networks, on_followed)
         self._connection.parts = [self._networks, self._object]
 
     @property
@@ -50,7 +52,12 @@ class OpenWrt:
 
     def take_plan(self, plan: Plan) -> None:
         """Follow the networks that this plan names."""
-        self._networks.follow(names_in(plan.config), plan.leases.resolvers if plan.leases else {})
+        followed = frozenset(follow.name for follow in plan.config.follows)
+        self._networks.follow(names_in(plan.config), plan.leases.resolvers if plan.leases else {}, followed)
+
+    def ask(self, method: str, network: str) -> None:
+        """Ask netifd for a followed network to be "up" or "down", now or when netifd is there."""
+        self._networks.ask(method, network)
 
     def told(self, transition: Entry) -> None:
         """Send a transition to the subscribers, see `history.entry`."""

@@ -39,7 +39,7 @@ OBJECT = "network.interface"
 PROGRAM = "/sbin/netifd"
 HOLD_NS = 10_000_000_000
 ANSWER_NS = 5_000_000_000  # netifd must answer within this time; then the daemon asks again
-FIELDS = ("interface", "up", "l3_device", "device", "data")
+FIELDS = ("interface", "up", "l3_device", "device", "data", "proto", "ipv4-address", "route", "dns-server")
 
 
 def names_in(config: Config) -> frozenset[str]:
@@ -61,6 +61,7 @@ def names_in(config: Config) -> frozenset[str]:
         names.update(text.partition("%")[2] for text in (path.address, path.source or ""))
     for route in routes:
         names.update((route.device, *(hop.device for hop in route.nexthops)))
+    names.update(follow.interface for follow in config.follows)
     names.update(track.name for track in tracks if track.kind == "interface")
     return frozenset(name for name in names if name and name.isascii() and name.replace("_", "0").isalnum())
 
@@ -69,13 +70,22 @@ class Networks:
     """A part of the connection: `on_change(devices)` gets the networks' devices, see `Links.networks`."""
 
     def __init__(
-        self, connection: Connection, loop: Loop, log: Logger, on_change: Callable[[Devices], None]
+        self,
+        connection: Connection,
+        loop: Loop,
+        log: Logger,
+        on_change: Callable[[Devices], None],
+        on_followed: Callable[[str, Table, bool], None] = lambda _name, _status, _fresh: None,
     ) -> None:
+        """`on_followed(name, status, fresh)` gets netifd's word of followed networks; `fresh`: it is news."""
         self.devices: Devices = {}
         self._connection = connection
         self._loop = loop
         self._log = log
         self._on_change = on_change
+        self._on_followed = on_followed
+        self._followed: frozenset[str] = frozenset()
+        self._wanted: dict[str, str] = {}  # what was last asked for, by followed network: "up" or "down"
         self._names: frozenset[str] = frozenset()
         self._known: dict[str, str | None] = {}  # networks that netifd has told of
         self._answered: set[str] = set()  # names for which netifd has answered
@@ -84,17 +94,42 @@ class Networks:
         self._object: int | None = None  # netifd's, on the bus
         self._holding = os.path.exists(PROGRAM)
 
-    def follow(self, names: Iterable[str], resolvers: Mapping[str, tuple[str, ...]] | None = None) -> None:
-        """Follow these names from now on, and tell netifd these resolvers of networks, see resolvers.py."""
+    def follow(
+        self,
+        names: Iterable[str],
+        resolvers: Mapping[str, tuple[str, ...]] | None = None,
+        followed: frozenset[str] = frozenset(),
+    ) -> None:
+        """Follow these names from now on, and tell netifd these resolvers of networks, see resolvers.py.
+
+        `followed`: networks that follow the role, of which `on_followed` hears.
+        """
         self._names = frozenset(names)
+        self._followed = followed
         self._resolvers.take(resolvers or {})
         self._publish()
-        self._ask_for((self._names - self._answered) | self._resolvers.names)
+        self._ask_for((self._names - self._answered) | self._others)
 
     def start(self) -> None:
         """Hold the names from now on until netifd has answered, at most for HOLD."""
         if self._holding:
             self._loop.call_at("netifd hold", self._loop.now() + HOLD_NS, lambda _now: self._let_go())
+
+    def ask(self, method: str, name: str) -> None:
+        """Call the method "up" or "down" of a network, now, or when netifd is there."""
+        self._wanted[name] = method
+        self._connection.soon(lambda: self._call(name))
+
+    def _call(self, name: str) -> None:
+        """Call what was asked for last; netifd's answer comes as a notification."""
+        if (method := self._wanted.get(name)) is not None:
+            found = self._connection.bus.lookup(f"{OBJECT}.{name}")
+            self._connection.bus.call_async(found, method, None, lambda _status, _replies: None)
+
+    @property
+    def _others(self) -> frozenset[str]:
+        """Networks whose status is wanted for something else than their devices."""
+        return self._resolvers.names | self._followed
 
     # A part of the connection
 
@@ -120,7 +155,9 @@ class Networks:
                 raise
             return  # an event tells when netifd comes
         self._answered.clear()
-        self._ask_for(self._names | self._resolvers.names)
+        self._ask_for(self._names | self._others)
+        for name in self._wanted:
+            self._connection.soon(lambda name=name: self._call(name))  # type: ignore[misc]
 
     # Reports of netifd
 
@@ -129,7 +166,10 @@ class Networks:
         if path == OBJECT:
             self._connection.soon(self._subscribe)
         elif path.startswith(OBJECT + "."):
-            self._ask_for({path[len(OBJECT) + 1 :]} & (self._names | self._resolvers.names))
+            name = path[len(OBJECT) + 1 :]
+            self._ask_for({name} & (self._names | self._others))
+            if name in self._wanted:
+                self._connection.soon(lambda: self._call(name))
 
     def _gone(self) -> None:
         self._object = None
@@ -139,6 +179,8 @@ class Networks:
         name = data.get("interface")
         if name in self._names or name in self._resolvers.names:
             self._learn(str(name), data)
+        if name in self._followed:
+            self._on_followed(str(name), data, True)
 
     def _ask_for(self, names: Iterable[str]) -> None:
         for name in names:
@@ -164,6 +206,8 @@ class Networks:
         self._asked.pop(name, None)
         if status == lib.OK and replies:
             self._learn(name, replies[0])
+            if name in self._followed:
+                self._on_followed(name, replies[0], False)
         elif status == lib.NOT_FOUND:
             if name in self._known:
                 self._known[name] = None

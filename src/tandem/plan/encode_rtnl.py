@@ -37,7 +37,7 @@ from pyroute2.netlink.rtnl import (
 
 from tandem.core.settings import Address, Nexthop, Route, Rule
 from tandem.nlmsg import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST
-from tandem.plan.result import ALIAS, PROTOCOL, Template
+from tandem.plan.result import ALIAS, FOLLOWER, PROTOCOL, Template
 from tandem.plan.template import IndexOf, encode, template
 
 IPV6_METRIC = 1023  # of routes that state none
@@ -318,7 +318,22 @@ def vmac(name: str, base: str, virtual_router_id: int, family: int) -> dict[str,
     forbids the kernel to give it a link-local address of its own: RTM_NEWLINK ignores both attributes.
     """
     mac = virtual_mac(virtual_router_id, family)
+    no_link_local = (
+        "IFLA_AF_SPEC",
+        {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", _IN6_ADDR_GEN_MODE_NONE)]})]},
+    )
+    return _macvlan(name, base, mac, "vepa", [("IFLA_IFALIAS", ALIAS), no_link_local])
 
+
+def follower(name: str, base: str, mac: str) -> dict[str, Any]:
+    """The device of a followed network: a macvlan with the MAC address that the provider sees.
+
+    The mode matters only to other macvlans of the port.
+    """
+    return _macvlan(name, base, bytes.fromhex(mac.replace(":", "")), "private", [("IFLA_IFALIAS", FOLLOWER)])
+
+
+def _macvlan(name: str, base: str, mac: bytes, mode: str, settings: list[tuple[str, Any]]) -> dict[str, Any]:
     def create(index_of: IndexOf) -> bytes:
         attributes = [
             ("IFLA_IFNAME", name),
@@ -329,25 +344,20 @@ def vmac(name: str, base: str, virtual_router_id: int, family: int) -> dict[str,
                 {
                     "attrs": [
                         ("IFLA_INFO_KIND", "macvlan"),
-                        ("IFLA_INFO_DATA", {"attrs": [("IFLA_MACVLAN_MODE", "vepa")]}),
+                        ("IFLA_INFO_DATA", {"attrs": [("IFLA_MACVLAN_MODE", mode)]}),
                     ]
                 },
             ),
         ]
         return _link(RTM_NEWLINK, _ADD | NLM_F_EXCL, attributes)
 
-    no_link_local = (
-        "IFLA_AF_SPEC",
-        {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", _IN6_ADDR_GEN_MODE_NONE)]})]},
-    )
     named = [("IFLA_IFNAME", name)]
-    marked = [*named, ("IFLA_IFALIAS", ALIAS), no_link_local]
     return {
         "name": name,
         "base": base,
         "mac": mac,
         "create": template(f"macvlan {name} on {base}", create),
-        "configure": (f"settings of {name}", _link(RTM_SETLINK, NLM_F_REQUEST, marked), ()),
+        "configure": (f"settings of {name}", _link(RTM_SETLINK, NLM_F_REQUEST, [*named, *settings]), ()),
         "up": (f"link {name} up", _link(RTM_SETLINK, NLM_F_REQUEST, named, _IFF_UP), ()),
         "down": (f"link {name} down", _link(RTM_SETLINK, NLM_F_REQUEST, named, 0), ()),
         "delete": (f"macvlan {name}", _link(RTM_DELLINK, NLM_F_REQUEST, named), ()),

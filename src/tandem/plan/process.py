@@ -57,6 +57,11 @@ def build_plan(config: Config, warnings: Sequence[str]) -> dict[str, Any]:
         "nft": encode_nft.frame(config.instances) | encode_nft.notrack(config),
         "guard": _guard(config, router),
         "switch": encode_switch.switch(config.instances, config.globals.address_lifetime_s),
+        "followers": {
+            follow.name: rtnl.follower(follow.device, follow.interface, follow.mac)
+            for follow in config.follows
+            if follow.interface
+        },
         "leases": dnsmasq.lease_plan(config, router),
     }
 

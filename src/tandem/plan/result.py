@@ -27,6 +27,7 @@ Watch = tuple[str | int | bytes, ...]
 PROTOCOL = 112
 STATIC_ADDRESS_PROTOCOL = 113
 ALIAS = "tandem"  # IFLA_IFALIAS of its macvlans
+FOLLOWER = "tandem: follows the role"  # likewise of the devices of followed networks
 # Tables of nftables, all of the family inet; the gate's name stands in gate/rules.py as well.
 TABLE, GATE_TABLE, DHCP_TABLE = "tandem", "tandem_gate", "tandem_dhcp"
 ADDRESS_TABLE, NOTRACK_TABLE = "tandem_addresses", "tandem_notrack"
@@ -127,6 +128,7 @@ class Plan:
     nft_no_notrack: bytes
     guard: GuardPlan  # of DHCP
     switch: GuardPlan  # of addresses with an ordinary lifetime
+    followers: dict[str, Vmac]  # the devices of followed networks, by network
     leases: LeasePlan | None  # None: no instance has `dhcp`
 
     @property
@@ -185,5 +187,6 @@ def _plan(plain: dict) -> Plan:  # type: ignore[type-arg]
         nft_no_notrack=plain["nft"]["no_notrack"],
         guard=GuardPlan(**plain["guard"]),
         switch=GuardPlan(**plain["switch"]),
+        followers={name: Vmac(**found) for name, found in plain["followers"].items()},
         leases=None if plain["leases"] is None else LeasePlan(**plain["leases"]),
     )

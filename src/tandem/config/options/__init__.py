@@ -9,6 +9,7 @@ from __future__ import annotations
 from tandem.config.option import ROLE, Option, Table
 from tandem.config.options.common import NO_BFD, NO_FILE
 from tandem.config.options.conntrack_sync import CONNTRACK_SYNC, DHCP_GATEWAY, PEER
+from tandem.config.options.follow import FOLLOW
 from tandem.config.options.globals import GLOBALS
 from tandem.config.options.instance import INSTANCE, SYNC_GROUP
 from tandem.config.options.objects import (
@@ -35,6 +36,7 @@ SECTIONS: dict[str, Table] = {
     "peer": PEER,
     "conntrack_sync": CONNTRACK_SYNC,
     "dhcp_gateway": DHCP_GATEWAY,
+    "follow": FOLLOW,
     **STATIC,
 }
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from tandem.config.option import NEXT, ROLE, NoEffect, Option, Table, switch
 from tandem.config.options.common import NETLINK, NO, NO_LVS, NOTIFY, REFERENCE, TRACKS, VERSION, garp, name
+from tandem.config.options.follow import FOLLOWED
 from tandem.config.syntax.address import write_address
 from tandem.config.syntax.route import write_route
 from tandem.config.syntax.rule import write_rule
@@ -273,6 +274,7 @@ INSTANCE: Table = {
     "promote_secondaries": switch(
         "0", "When an address is removed, the kernel keeps the others of its subnet.", "promote_secondaries"
     ),
+    "follow": replace(FOLLOWED, help=f"{FOLLOWED.help} An instance of a group lists none: its group does."),
     **garp(""),
     **NOTIFY,
     "debug": NoEffect("no effect, as in keepalived: use log_level in globals"),
@@ -300,6 +302,7 @@ SYNC_GROUP: Table = {
         many=True,
         required=True,
     ),
+    "follow": FOLLOWED,
     **TRACKS,
     **NOTIFY,
     "global_tracking": NoEffect("no effect: what one member tracks always counts for the group"),

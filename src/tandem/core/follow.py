@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Followed: one network that is up on the active router only, as a WAN with one address from the provider.
+
+The provider must see one host. So the network's device, which has the MAC address that the routers share,
+exists on the active router only, and a router that becomes active uses the lease that its peer has told
+until the provider confirms it. A lease that has expired, or that belongs to another MAC address, is never
+used.
+
+    away     the role is elsewhere: there is no device, and nothing is said
+    lent     active; the lease that a peer told is in place, and the provider has not answered yet
+    asking   active; no lease is in place, and the provider has not answered yet
+    bound    active; the network is up
+
+Events and `now` (monotonic ns) in, steps out; `TRANSITIONS` says which. A step is a statement of the state
+wanted, so that doing it twice changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from tandem.core.timers import SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The address that a provider's DHCP server has lent, with what belongs to it.
+
+    Addresses are text; `routes` are destination and gateway, "" for a destination on the link.
+    """
+
+    network: str
+    mac: str  # the MAC address that it was lent to
+    address: str
+    prefixlen: int
+    until: int  # monotonic ns of this router; it is not used from then on
+    routes: tuple[tuple[str, str], ...] = ()
+    metric: int = 0  # of the routes
+    server: str = ""
+    dns: tuple[str, ...] = ()
+
+    def valid(self, now: int) -> bool:
+        """Whether it may be used; a lease in its last second may not."""
+        return self.until - now >= SECOND
+
+    def left_s(self, now: int) -> int:
+        """The whole seconds until it expires."""
+        return max(0, (self.until - now) // SECOND)
+
+    def same_address(self, other: Lease | None) -> bool:
+        """Whether `other` has the same address in the same subnet."""
+        return other is not None and (self.address, self.prefixlen) == (other.address, other.prefixlen)
+
+
+class State(Enum):
+    """How far a network has come."""
+
+    AWAY = "away"
+    LENT = "lent"
+    ASKING = "asking"
+    BOUND = "bound"
+
+
+class Cue(Enum):
+    """What may change the state."""
+
+    ACTIVE = "the group is active, and no lease is known"
+    ACTIVE_LEASE = "the group is active, and a valid lease is known"
+    BACKUP = "the group is not active"
+    UP = "the network is up: with the address that was known, or the first one"
+    OTHER = "the network is up with another address"
+    DOWN = "the network is down"
+    TOLD = "a peer tells a valid lease"
+    EXPIRED = "the lease in place has expired"
+
+
+class Step(Enum):
+    """An effect; `lease` in the action says on which lease."""
+
+    CREATE = "make the device"
+    PLACE = "put the lease's address and routes in place, and announce the address"
+    REMOVE = "take the lease's address and routes away"
+    DELETE = "delete the device"
+    ASK = "ask for the network to be up"
+    RELEASE = "ask for the network to be down"
+    TELL = "tell the peers the lease"
+    FLUSH = "end the connections that were translated to the lease's address"
+
+
+Action = tuple[Step, Lease | None]
+
+_AWAY, _LENT, _ASKING, _BOUND = State
+TRANSITIONS: dict[tuple[State, Cue], tuple[State, tuple[Step, ...]]] = {
+    (_AWAY, Cue.ACTIVE): (_ASKING, (Step.CREATE, Step.ASK)),
+    (_AWAY, Cue.ACTIVE_LEASE): (_LENT, (Step.CREATE, Step.PLACE, Step.ASK)),
+    (_AWAY, Cue.UP): (_AWAY, (Step.DELETE, Step.RELEASE)),  # somebody has brought it up on a backup
+    (_LENT, Cue.UP): (_BOUND, (Step.TELL,)),
+    (_LENT, Cue.OTHER): (_BOUND, (Step.REMOVE, Step.FLUSH, Step.TELL)),
+    (_LENT, Cue.EXPIRED): (_ASKING, (Step.REMOVE, Step.FLUSH)),
+    (_LENT, Cue.BACKUP): (_AWAY, (Step.REMOVE, Step.DELETE)),
+    (_ASKING, Cue.UP): (_BOUND, (Step.TELL,)),
+    (_ASKING, Cue.OTHER): (_BOUND, (Step.FLUSH, Step.TELL)),
+    (_ASKING, Cue.TOLD): (_LENT, (Step.PLACE,)),
+    (_ASKING, Cue.BACKUP): (_AWAY, (Step.DELETE,)),
+    (_BOUND, Cue.UP): (_BOUND, (Step.TELL,)),
+    (_BOUND, Cue.OTHER): (_BOUND, (Step.REMOVE, Step.FLUSH, Step.TELL)),
+    (_BOUND, Cue.DOWN): (_ASKING, (Step.REMOVE, Step.TELL)),
+    (_BOUND, Cue.BACKUP): (_AWAY, (Step.REMOVE, Step.DELETE)),
+}
+"""The state after each cue, and the steps; a cue that is not here changes nothing.
+
+REMOVE and FLUSH are about the lease that was in place before, PLACE and TELL about the present one.
+"""
+
+
+class Followed:
+    """One followed network. `mac` is the MAC address that its routers share, "" for a network without one."""
+
+    def __init__(self, name: str, mac: str) -> None:
+        self.name = name
+        self.mac = mac
+        self.state = State.AWAY
+        self.lease: Lease | None = None  # the last one that this router or a peer had
+        self.placed: Lease | None = None  # the one that is in place now
+        self.refused = 0  # leases of a peer that belong to another MAC address
+
+    def next_deadline(self) -> int | None:
+        """When `due` has something to do."""
+        return self.placed.until if self.state is State.LENT and self.placed is not None else None
+
+    def active(self, now: int) -> list[Action]:
+        """The group has become active, or states everything again."""
+        known = self.lease is not None and self.lease.valid(now)
+        return self._move(Cue.ACTIVE_LEASE if known else Cue.ACTIVE)
+
+    def backup(self) -> list[Action]:
+        """The group is no longer active."""
+        return self._move(Cue.BACKUP)
+
+    def up(self, lease: Lease | None) -> list[Action]:
+        """The network is up; None: its address is no lease."""
+        if self.state is State.AWAY:
+            return self._move(Cue.UP)
+        before = self.placed if self.placed is not None else self.lease
+        self.lease = lease
+        other = before is not None and (lease is None or not lease.same_address(before))
+        return self._move(Cue.OTHER if other else Cue.UP, before)
+
+    def down(self) -> list[Action]:
+        """The network is down. A network that is coming up says so too."""
+        if self.state is State.BOUND:
+            self.lease = None
+        return self._move(Cue.DOWN)
+
+    def told(self, lease: Lease | None, now: int) -> list[Action]:
+        """A peer that is active tells its lease; None: it has none."""
+        if lease is not None and lease.mac != self.mac:
+            self.refused += 1
+            return []
+        if self.state in (State.LENT, State.BOUND):
+            return []
+        self.lease = lease
+        return self._move(Cue.TOLD) if lease is not None and lease.valid(now) else []
+
+    def due(self, now: int) -> list[Action]:
+        """Act on the deadline, if it is not later than `now`."""
+        deadline = self.next_deadline()
+        return self._move(Cue.EXPIRED) if deadline is not None and deadline <= now else []
+
+    def _move(self, cue: Cue, before: Lease | None = None) -> list[Action]:
+        """Return the steps. REMOVE and FLUSH are about `before`, by default the lease that is in place."""
+        found = TRANSITIONS.get((self.state, cue))
+        if found is None:
+            return []
+        self.state, steps = found
+        before = before or self.placed
+        if self.state is State.BOUND or Step.PLACE in steps:
+            self.placed = self.lease
+        elif Step.REMOVE in steps:
+            self.placed = None
+        return [(step, before if step in (Step.REMOVE, Step.FLUSH) else self.lease) for step in steps]

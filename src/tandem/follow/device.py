@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Device: the hands of one followed network, in the kernel.
+
+The device is a macvlan on the port of the line, so that the port keeps its carrier on every router, while the
+MAC address that the provider knows exists on the active router only. Making it takes 2 ms, deleting it 15 ms.
+
+The address has the lifetime of virtual addresses, also when netifd has put it there: a daemon that hangs or
+dies loses it by the kernel's own hand, and its router is silent.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+from tandem.core.timers import SECOND
+from tandem.effects.announce import garp_frame, request_frame
+from tandem.effects.netlink import Unbound, bind
+from tandem.effects.rtmessages import FOREVER, IFADDRMSG, RTM_NEWADDR, RTM_NEWROUTE, RTMSG
+from tandem.effects.rtnl import PROTOCOL, request
+from tandem.effects.sysctl import ipv6
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from tandem.core.follow import Lease
+    from tandem.effects.announce import Announcer
+    from tandem.effects.interfaces import Interfaces
+    from tandem.effects.netlink import Failure
+    from tandem.effects.rtnl import Rtnl
+    from tandem.plan.result import Template, Vmac
+
+_DEL = 1  # RTM_DEL* stand behind RTM_NEW*
+_CREATE, _REPLACE = 0x400, 0x100  # NLM_F_*
+_IFA_LOCAL, _IFA_ADDRESS, _IFA_CACHEINFO, _IFA_PROTO = 2, 1, 6, 11  # include/uapi/linux/if_addr.h
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC = 1, 4, 5, 6, 7  # rtnetlink.h
+_RTNH_F_ONLINK, _RTN_UNICAST, _SCOPE_LINK, _RT_TABLE_MAIN = 4, 1, 253, 254
+_ROUNDS = 2  # of announcements at once; the provider hears from the client soon afterwards
+
+
+class Device:
+    """The device of one network; `plan` has the messages of its life."""
+
+    def __init__(self, plan: Vmac, rtnl: Rtnl, interfaces: Interfaces, announcer: Announcer) -> None:
+        self.plan = plan
+        self._rtnl = rtnl
+        self._interfaces = interfaces
+        self._announcer = announcer
+
+    @property
+    def index(self) -> int | None:
+        """The interface index as the kernel knows it now, whatever has been notified; None: no device."""
+        try:
+            return socket.if_nametoindex(self.plan.name)
+        except OSError:
+            return None
+
+    def prepare(self) -> list[str]:
+        """Silence the port itself, which speaks no IPv6 with its own MAC address, and set it up."""
+        base = self._interfaces.links.device(self.plan.base) or self.plan.base
+        problems = self._interfaces.sysctls.hold(
+            f"follow {self.plan.name}", ((ipv6(base, "disable_ipv6"), "1"),)
+        )
+        self.raise_port()
+        return problems
+
+    def raise_port(self) -> None:
+        """Set the port up: netifd sets it down when it has nothing on it any more."""
+        base = self._interfaces.links.device(self.plan.base)
+        if base is not None and (index := self._interfaces.index(self.plan.base)) is not None:
+            body = struct.pack("=BxHiII", 0, 0, index, 1, 1)  # IFF_UP
+            self._send([(f"link {base} up", request(16, body), ())])
+
+    def create(self) -> tuple[Failure, ...] | Unbound:
+        """Make the device, and set it up."""
+        if self.index is not None:
+            return ()
+        batch = bind([self.plan.create], self._interfaces.index)
+        if isinstance(batch, Unbound):
+            return batch
+        return self._rtnl.send(batch) or self._send([self.plan.configure, self.plan.up])
+
+    def delete(self) -> None:
+        """Delete the device with all that is on it."""
+        self._send([self.plan.delete])
+
+    def place(self, lease: Lease, lifetime_s: int, now: int) -> tuple[Failure, ...]:
+        """Put the address and the routes of the lease in place, and tell the provider's router."""
+        index = self.index
+        if index is None:
+            return ()
+        failures = self._send([*_address(lease, index, lifetime_s, now), *_routes(lease, index)])
+        address = socket.inet_aton(lease.address)
+        frames = [garp_frame(self.plan.mac, address)]
+        gateways = dict.fromkeys(gateway for _, gateway in lease.routes if gateway)
+        frames += [request_frame(self.plan.mac, address, socket.inet_aton(gateway)) for gateway in gateways]
+        self._announcer.send(index, frames, _ROUNDS)
+        return failures
+
+    def renew(self, lease: Lease, lifetime_s: int, now: int) -> tuple[Failure, ...]:
+        """Give the address another lifetime."""
+        index = self.index
+        return self._send(_address(lease, index, lifetime_s, now)) if index is not None else ()
+
+    def remove(self, lease: Lease) -> None:
+        """Take the address away, and with it all routes that have it as their source."""
+        if (index := self.index) is not None:
+            address = _attribute(_IFA_LOCAL, socket.inet_aton(lease.address))
+            body = IFADDRMSG.pack(socket.AF_INET, lease.prefixlen, 0, 0, index) + address
+            self._send([(f"address {lease.address}", request(RTM_NEWADDR + _DEL, body), ())])
+
+    def release(self) -> None:
+        """Delete the device, and let the port be as it was: the network no longer follows."""
+        self.delete()
+        self._interfaces.sysctls.release(f"follow {self.plan.name}")
+
+    def _send(self, templates: Iterable[Template]) -> tuple[Failure, ...]:
+        batch = bind(templates, self._interfaces.index)
+        return () if isinstance(batch, Unbound) else self._rtnl.send(batch)
+
+
+def _address(lease: Lease, index: int, lifetime_s: int, now: int) -> Iterator[Template]:
+    """RTM_NEWADDR that adds or refreshes: it lives as long as the daemon, and as the lease."""
+    left = max(1, (lease.until - now) // SECOND)
+    valid = min(lifetime_s or FOREVER, left)
+    packed = socket.inet_aton(lease.address)
+    body = IFADDRMSG.pack(socket.AF_INET, lease.prefixlen, 0, 0, index)
+    body += _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed)
+    body += _attribute(_IFA_CACHEINFO, struct.pack("=IIII", valid, valid, 0, 0))
+    body += _attribute(_IFA_PROTO, bytes((PROTOCOL,)))
+    yield f"address {lease.address}/{lease.prefixlen}", request(RTM_NEWADDR, body, _CREATE | _REPLACE), ()
+
+
+def _routes(lease: Lease, index: int) -> Iterator[Template]:
+    """RTM_NEWROUTE for each route; netifd's own replaces it when the client has an answer.
+
+    Routes on the link come first: a gateway may be reached by one.
+    """
+    for destination, gateway in sorted(lease.routes, key=lambda route: bool(route[1])):
+        address, _, length = destination.partition("/")
+        scope, flags = (0, _RTNH_F_ONLINK) if gateway else (_SCOPE_LINK, 0)
+        body = RTMSG.pack(
+            socket.AF_INET, int(length), 0, 0, _RT_TABLE_MAIN, PROTOCOL, scope, _RTN_UNICAST, flags
+        )
+        if int(length):
+            body += _attribute(_RTA_DST, socket.inet_aton(address))
+        if lease.metric:
+            body += _attribute(_RTA_PRIORITY, struct.pack("=I", lease.metric))
+        if gateway:
+            body += _attribute(_RTA_GATEWAY, socket.inet_aton(gateway))
+        body += _attribute(_RTA_PREFSRC, socket.inet_aton(lease.address))
+        body += _attribute(_RTA_OIF, struct.pack("=I", index))
+        yield f"route {destination}", request(RTM_NEWROUTE, body, _CREATE), ()
+
+
+def _attribute(kind: int, data: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(data), kind) + data + bytes(-len(data) % 4)

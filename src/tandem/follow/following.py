@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Following: the networks that follow the role of their groups.
+
+    Follow, Unfollow (promotion)  \
+    netifd's word of a network      > Followed (core/follow.py) -> the kernel, netifd, the peers
+    a peer's lease                /
+
+netifd does the rest: when the device appears, it brings the network up with the user's own configuration, and
+when the device goes, it takes the network down. The client is not told to release the lease: there is no
+device left that could say so.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from tandem.core.follow import Followed, State, Step
+from tandem.core.timers import MILLISECOND, SECOND
+from tandem.effects.netlink import Unbound
+from tandem.effects.process import Processes
+from tandem.follow.device import Device
+from tandem.follow.lease import TOPIC, from_netifd, pack, unpack
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Any
+
+    from tandem.channel.channel import Channel
+    from tandem.core.follow import Action, Lease
+    from tandem.effects.announce import Announcer
+    from tandem.effects.interfaces import Interfaces
+    from tandem.effects.process import Exit
+    from tandem.effects.rtnl import Rtnl
+    from tandem.log import Logger
+    from tandem.loop import Loop
+    from tandem.plan.result import Plan
+    from tandem.status_schema import FollowedNetwork
+
+# netifd sets the port down when it has let go of the device, some time after the device has gone.
+PORT_UP = tuple(ms * MILLISECOND for ms in (100, 300, 1000, 3000))
+FLUSH_LIMIT = 30 * SECOND
+_FLUSH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "flush.py")
+
+
+class Following:
+    """The followed networks of one plan. `ask(method, network)` asks netifd for "up" or "down"."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        log: Logger,
+        interfaces: Interfaces,
+        rtnl: Rtnl,
+        announcer: Announcer,
+        ask: Callable[[str, str], None],
+    ) -> None:
+        self._loop = loop
+        self._log = log
+        self._interfaces = interfaces
+        self._rtnl = rtnl
+        self._announcer = announcer
+        self._ask = ask
+        self._networks: dict[str, Followed] = {}
+        self._devices: dict[str, Device] = {}
+        self._groups: dict[str, str] = {}  # network: its group
+        self._active: set[str] = set()  # groups
+        self._lifetime_s = 0
+        self._channel: Channel | None = None
+        self._peers: set[str] = set()
+        self._problems: dict[str, str] = {}  # of the kernel, by network
+        self._strange: dict[str, str] = {}  # of what peers tell, likewise
+        self._processes: Processes | None = None
+
+    # Life
+
+    def take_plan(self, plan: Plan, active: Iterable[str]) -> None:
+        """Follow the networks of this plan; `active` are the groups that are active."""
+        self._lifetime_s = plan.config.globals.address_lifetime_s
+        before, self._active = self._groups, set(active)
+        self._groups = {name: group.name for group in plan.config.groups for name in group.follow}
+        macs = {follow.name: follow.mac for follow in plan.config.follows}
+        for name in before:
+            gone = name not in self._groups or macs[name] != self._networks[name].mac
+            if gone or self._plan_of(name) != plan.followers.get(name):
+                self._let_go(name)
+        for name, group in self._groups.items():
+            if name not in self._networks:
+                self._networks[name] = Followed(name, macs[name])
+                if (vmac := plan.followers.get(name)) is not None:
+                    self._devices[name] = Device(vmac, self._rtnl, self._interfaces, self._announcer)
+            if group in self._active:
+                self._do(name, self._networks[name].active(self._loop.now()))
+            else:
+                self._do(name, self._networks[name].backup())
+        self.settle_ports()
+
+    def _plan_of(self, name: str) -> object:
+        device = self._devices.get(name)
+        return device and device.plan
+
+    def _let_go(self, name: str) -> None:
+        """End one network: as on a backup."""
+        self._do(name, self._networks.pop(name).backup())
+        self._loop.call_at(("follow", name), None)
+        self._problems.pop(name, None)
+        self._strange.pop(name, None)
+        if (device := self._devices.pop(name, None)) is not None:
+            device.release()
+
+    def settle_ports(self) -> None:
+        """Set up the ports and silence them; a port may have appeared, or be another device now."""
+        for name, device in self._devices.items():
+            for problem in device.prepare():
+                self._log.limited(("follow", name), "warning", f"{name}: {problem}")
+
+    def join(self, channel: Channel) -> None:
+        """Tell leases on this channel, and hear those of the peers."""
+        self._channel = channel
+        channel.subscribe(TOPIC, self)
+
+    def stop(self) -> None:
+        """Delete the devices, because the daemon ends. The groups have been demoted before."""
+        for name in list(self._networks):
+            self._let_go(name)
+        self._groups.clear()
+        if self._processes is not None:
+            self._processes.close()
+
+    # The role
+
+    def begin(self, group: str) -> None:
+        """The group is active; saying so again changes nothing."""
+        self._active.add(group)
+        for name in self._of(group):
+            self._do(name, self._networks[name].active(self._loop.now()))
+
+    def end(self, group: str) -> None:
+        """The group is no longer active: the addresses are gone when this returns, and the devices soon."""
+        self._active.discard(group)
+        for name in self._of(group):
+            self._do(name, self._networks[name].backup())
+
+    def refresh(self) -> None:
+        """Renew the lifetimes of the addresses, and make a device anew that somebody has deleted."""
+        now = self._loop.now()
+        for name, device in self._devices.items():
+            network = self._networks[name]
+            if network.state is State.AWAY:
+                continue
+            if device.index is None:
+                self._create(name)
+                if network.placed is not None and network.placed.valid(now):
+                    self._report(name, device.place(network.placed, self._lifetime_s, now))
+            elif network.placed is not None:
+                self._report(name, device.renew(network.placed, self._lifetime_s, now))
+
+    def _of(self, group: str) -> list[str]:
+        return [name for name, owner in self._groups.items() if owner == group]
+
+    # netifd
+
+    def status(self, name: str, status: Mapping[str, Any], fresh: bool) -> None:
+        """Take netifd's word of a network; `fresh`: something has just happened."""
+        network = self._networks.get(name)
+        if network is None:
+            return
+        now = self._loop.now()
+        if status.get("up") is True:
+            lease = from_netifd(name, network.mac, status, now, fresh)
+            known = network.lease
+            if lease is not None and known is not None and not fresh and lease.same_address(known):
+                lease = max(lease, known, key=lambda one: one.until)
+            self._do(name, network.up(lease))
+        else:
+            self._do(name, network.down())
+
+    # Peers
+
+    def peer_opened(self, peer: str) -> None:
+        """Tell a peer that now has a session the leases of this router's networks."""
+        self._peers.add(peer)
+        for name, network in self._networks.items():
+            if network.state is State.BOUND:
+                self._send(peer, name)
+
+    def peer_closed(self, peer: str) -> None:
+        """Forget a peer whose session has ended."""
+        self._peers.discard(peer)
+
+    def received(self, peer: str, data: bytes) -> None:
+        """Take the leases of a peer that is active."""
+        now = self._loop.now()
+        try:
+            leases = unpack(data, now)
+        except ValueError:
+            self._log.limited(("follow", peer), "warning", f"follow: {peer} sent something that is no lease")
+            return
+        for name, lease in leases.items():
+            if (network := self._networks.get(name)) is None:
+                continue
+            refused = network.refused
+            self._do(name, network.told(lease, now))
+            if lease is not None and network.refused != refused:
+                self._strange[name] = f"{peer} has the MAC address {lease.mac}, and this router {network.mac}"
+            elif lease is not None:
+                self._strange.pop(name, None)
+
+    def _send(self, peer: str, name: str) -> None:
+        if self._channel is not None:
+            self._channel.send(peer, TOPIC, pack({name: self._networks[name].lease}, self._loop.now()))
+
+    # Steps
+
+    def _do(self, name: str, actions: Sequence[Action]) -> None:
+        now = self._loop.now()
+        network, device = self._networks.get(name), self._devices.get(name)
+        for step, lease in actions:
+            match step:
+                case Step.CREATE if device is not None:
+                    self._create(name)
+                case Step.PLACE if device is not None and lease is not None:
+                    self._report(name, device.place(lease, self._lifetime_s, now))
+                    self._log.info(f"{name}: {_text(lease, now)} of the peer is in place")
+                case Step.REMOVE if device is not None and lease is not None:
+                    device.remove(lease)
+                case Step.DELETE if device is not None:
+                    self._loop.call_at(("follow delete", name), now, lambda _now: self._delete(name, device))
+                case Step.ASK:
+                    self._ask("up", name)
+                case Step.DELETE | Step.RELEASE:  # without a device of ours, netifd takes its own down
+                    self._ask("down", name)
+                case Step.TELL if network is not None:
+                    if lease is not None:
+                        self._log.change(("follow", name), "info", f"{name}: {_text(lease, now)}")
+                    for peer in self._peers:
+                        self._send(peer, name)
+                case Step.FLUSH if lease is not None:
+                    self._flush(name, lease)
+        if network is not None:
+            self._loop.call_at(("follow", name), network.next_deadline(), lambda now: self._due(name, now))
+
+    def _due(self, name: str, now: int) -> None:
+        self._do(name, self._networks[name].due(now))
+
+    def _create(self, name: str) -> None:
+        self._loop.call_at(("follow delete", name), None)
+        found = self._devices[name].create()
+        if isinstance(found, Unbound):
+            self._problem(name, f"there is no interface {', '.join(found.missing)}")
+        else:
+            self._report(name, found)
+
+    def _delete(self, name: str, device: Device) -> None:
+        """Delete the device, in a turn of the loop of its own: the kernel takes its time for it."""
+        device.delete()
+        now = self._loop.now()
+        for number, pause in enumerate(PORT_UP):
+            self._loop.call_at(("follow port", name, number), now + pause, lambda _now: device.raise_port())
+
+    def _flush(self, name: str, lease: Lease) -> None:
+        if self._processes is None:
+            self._processes = Processes(self._loop, self._log, limit=4)
+        self._log.info(f"{name}: {lease.address} is lost: its connections end")
+
+        def ended(result: Exit) -> None:
+            if not result.ok:
+                self._log.warning(f"{name}: the connections of {lease.address} are not ended: {result}")
+
+        self._processes.start([sys.executable, "-IS", _FLUSH, lease.address], FLUSH_LIMIT, ended)
+
+    # For people
+
+    @property
+    def trouble(self) -> list[str]:
+        """What is wrong, one text for each network."""
+        found = (self._problems, self._strange)
+        return [f"{name}: {problem}" for problems in found for name, problem in problems.items()]
+
+    def networks(self) -> list[FollowedNetwork]:
+        """Return the status of each network."""
+        now = self._loop.now()
+        found: list[FollowedNetwork] = []
+        for name, network in self._networks.items():
+            lease, device = network.lease, self._devices.get(name)
+            valid = lease is not None and lease.valid(now)
+            found.append(
+                {
+                    "name": name,
+                    "group": self._groups[name],
+                    "state": network.state.value,
+                    "device": device.plan.name if device is not None else None,
+                    "port": device.plan.base if device is not None else None,
+                    "mac": network.mac or None,
+                    "address": f"{lease.address}/{lease.prefixlen}" if lease is not None and valid else None,
+                    "lease_left_s": lease.left_s(now) if lease is not None and valid else None,
+                    "server": lease.server or None if lease is not None and valid else None,
+                    "problem": self._problems.get(name) or self._strange.get(name),
+                }
+            )
+        return found
+
+    def _report(self, name: str, failures: Sequence[object]) -> None:
+        if failures:
+            self._problem(name, str(failures[0]))
+        else:
+            self._problems.pop(name, None)
+
+    def _problem(self, name: str, text: str) -> None:
+        self._problems[name] = text
+        self._log.limited(("follow", name), "error", f"{name}: {text}")
+
+
+def _text(lease: Lease, now: int) -> str:
+    return f"{lease.address}/{lease.prefixlen}, for {lease.left_s(now)} s,"

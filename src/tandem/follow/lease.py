@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Leases as netifd shows them, and as routers tell them to each other.
+
+A message of the topic is one line of JSON: [1, {network: lease}]. A lease has the fields of
+`core.follow.Lease` without the network, and instead of its end the seconds that are left; null: the sender is
+active and has no lease. Only a router that is active for the network tells it.
+"""
+
+from __future__ import annotations
+
+import json
+from socket import AF_INET, inet_ntop, inet_pton
+
+from tandem.core.follow import Lease
+from tandem.core.timers import SECOND
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+TOPIC = "wan leases"
+VERSION = 1
+_ROUTES_MAX, _DNS_MAX = 64, 8
+_FOREVER = 0xFFFFFFFF  # s; RFC 2131 section 3.3
+_SECONDS_MAX = 365 * 86400  # longer ones need no more: the provider is asked after every takeover
+
+
+def from_netifd(network: str, mac: str, status: Mapping[str, Any], now: int, fresh: bool) -> Lease | None:
+    """Return the lease in a status of `network.interface`; None: its address is no lease of DHCP.
+
+    netifd does not tell when the lease was granted. A status that netifd sends by itself is `fresh`: the
+    client has just got the lease, or renewed it. Otherwise the lease is halfway over at most, when clients
+    renew it (RFC 2131 section 4.4.5).
+    """
+    try:
+        if status.get("proto") != "dhcp":
+            return None
+        found = status["ipv4-address"][0]
+        seconds = int(status["data"]["leasetime"])
+        seconds = _SECONDS_MAX if seconds == _FOREVER else seconds
+        routes = [
+            route for route in status.get("route", []) if "." in route["target"] and "table" not in route
+        ][:_ROUTES_MAX]
+        return Lease(
+            network=network,
+            mac=mac,
+            address=_address(found["address"]),
+            prefixlen=_bounded(found["mask"], 0, 32),
+            until=now + min(seconds, _SECONDS_MAX) * SECOND // (1 if fresh else 2),
+            routes=tuple(
+                (_network(f"{route['target']}/{route['mask']}"), _gateway(route["nexthop"]))
+                for route in routes
+            ),
+            metric=_bounded(routes[0].get("metric", 0) if routes else 0, 0, 0xFFFFFFFF),
+            server=str(status["data"].get("dhcpserver", ""))[:64],
+            dns=tuple(_address(one) for one in status.get("dns-server", []) if "." in one)[:_DNS_MAX],
+        )
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError, OSError):
+        return None
+
+
+def pack(leases: Mapping[str, Lease | None], now: int) -> bytes:
+    """Return the message."""
+    return json.dumps(
+        [VERSION, {name: lease and _plain(lease, now) for name, lease in leases.items()}]
+    ).encode()
+
+
+def unpack(data: bytes, now: int) -> dict[str, Lease | None]:
+    """Return the leases in a message. ValueError: it is malformed."""
+    try:
+        version, found = json.loads(data)
+        if version != VERSION:
+            return {}
+        return {
+            str(name): None if one is None else _lease(str(name), one, now) for name, one in found.items()
+        }
+    except (KeyError, TypeError, AttributeError, RecursionError, OverflowError, OSError) as error:
+        raise ValueError(str(error)) from None
+
+
+def _plain(lease: Lease, now: int) -> dict[str, object]:
+    return {
+        "mac": lease.mac,
+        "address": lease.address,
+        "prefixlen": lease.prefixlen,
+        "left": lease.left_s(now),
+        "routes": lease.routes,
+        "metric": lease.metric,
+        "server": lease.server,
+        "dns": lease.dns,
+    }
+
+
+def _lease(network: str, found: Mapping[str, Any], now: int) -> Lease:
+    return Lease(
+        network=network,
+        mac=str(found["mac"])[:17],
+        address=_address(found["address"]),
+        prefixlen=_bounded(found["prefixlen"], 0, 32),
+        until=now + _bounded(found["left"], 0, _SECONDS_MAX) * SECOND,
+        routes=tuple((_network(to), _gateway(via)) for to, via in found["routes"][:_ROUTES_MAX]),
+        metric=_bounded(found["metric"], 0, 0xFFFFFFFF),
+        server=str(found["server"])[:64],
+        dns=tuple(_address(one) for one in found["dns"][:_DNS_MAX]),
+    )
+
+
+def _address(text: object) -> str:
+    """The address in canonical text. OSError or TypeError: it is none."""
+    return inet_ntop(AF_INET, inet_pton(AF_INET, text))  # type: ignore[arg-type]
+
+
+def _gateway(text: object) -> str:
+    return "" if text in ("", "0.0.0.0") else _address(text)
+
+
+def _network(text: str) -> str:
+    address, _, length = text.partition("/")
+    return f"{_address(address)}/{_bounded(length, 0, 32)}"
+
+
+def _bounded(value: object, low: int, high: int) -> int:
+    number = int(value)  # type: ignore[call-overload]
+    if not low <= number <= high:
+        raise ValueError(f"{number} is not within {low} to {high}")
+    return int(number)

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The device of a followed network in the kernel: the port is silent, the lease is in place at once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tandem
+from tandem.core.follow import Lease
+from tandem.core.timers import SECOND
+from tandem.effects.announce import Announcer
+from tandem.effects.leftovers import leftovers
+from tandem.effects.rtnl import Rtnl, dump_links
+from tandem.effects.sysctl import Sysctls
+from tandem.follow import flush
+from tandem.follow.device import Device
+from tandem.plan.encode_rtnl import follower
+from tandem.plan.result import Vmac
+from tests.lab import netns
+from tests.lab.capture import Capture
+from tests.lab.lab import Host, Lab, Port
+
+MAC = "02:1a:2b:3c:4d:5e"
+LEASE = Lease(
+    "wan", MAC, "192.168.0.50", 24, 1000 * SECOND,
+    (("0.0.0.0/0", "192.168.0.1"), ("198.51.100.0/24", "192.168.9.1"), ("192.168.9.1/32", "")), metric=7,
+)  # fmt: skip
+PACKAGE = Path(tandem.__path__[0])
+
+
+class Links:
+    """What `Interfaces` is to a device."""
+
+    def __init__(self, state: Path) -> None:
+        self.links = self
+        self.sysctls = Sysctls(str(state))
+
+    def device(self, name: str) -> str:
+        return name
+
+    def index(self, name: str) -> int | None:
+        return next((link.ifindex for link in dump_links() if link.name == name), None)
+
+
+@pytest.fixture
+def lab(open_lab: Callable[[Any], Any]) -> Lab:
+    lab = Lab("device")
+    wan = lab.switch("wan")
+    lab.add(Host("router", [Port("eth1", wan)]))
+    lab.add(Host("provider", [Port("eth0", wan, "192.168.0.1/24")]))
+    opened: Lab = open_lab(lab)
+    return opened
+
+
+@pytest.fixture
+def device(lab: Lab) -> Iterator[Device]:
+    router = lab["router"]
+    parts: list[Any] = [router.enter(Rtnl), router.enter(Announcer)]
+    made = Device(
+        Vmac(**follower("wan0", "eth1", MAC)),
+        parts[0],
+        Links(router.file("sysctls")),
+        parts[1],  # type: ignore[arg-type]
+    )
+    yield made
+    for part in parts:
+        part.close()
+
+
+def show(host: Host, *words: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(host.exec("ip", "-j", *words) or "[]")
+    return found
+
+
+def test_its_life(lab: Lab, device: Device) -> None:
+    router, provider = lab["router"], lab["provider"]
+    router.exec("ip", "link", "set", "eth1", "down")
+    with Capture(lab, router.cable("eth1"), filter="inbound") as capture:
+        assert router.enter(device.prepare) == []
+        assert "UP" in show(router, "link", "show", "eth1")[0]["flags"]
+        assert router.enter(device.create) == ()
+        assert router.enter(device.create) == ()  # it is there already
+        assert router.enter(lambda: device.place(LEASE, 3, 0)) == ()
+        assert provider.exec("ping", "-c1", "-W3", "192.168.0.50")
+    assert capture.fields("arp.opcode == 1 && arp.src.proto_ipv4 == 192.168.0.50", "eth.src")[0] == [MAC]
+    assert capture.count(f"eth.src != {MAC} && eth.type != 0x88b5 && !icmpv6") == 0
+    (address,) = show(router, "addr", "show", "wan0")[0]["addr_info"][:1]
+    assert (address["local"], address["prefixlen"]) == ("192.168.0.50", 24)
+    assert address["valid_life_time"] <= 3
+    routes = {
+        route["dst"]: (route.get("gateway"), route.get("metric"), route["prefsrc"])
+        for route in show(router, "route", "show", "proto", "112")
+    }
+    assert routes == {
+        "default": ("192.168.0.1", 7, "192.168.0.50"),
+        "198.51.100.0/24": ("192.168.9.1", 7, "192.168.0.50"),
+        "192.168.9.1": (None, 7, "192.168.0.50"),
+    }
+    router.enter(lambda: device.remove(LEASE))
+    assert not show(router, "route", "show")
+    router.enter(device.release)
+    assert "wan0" not in router.exec("ip", "link")
+    assert router.sysctl("ipv6/conf/eth1/disable_ipv6") == "0"
+
+
+def test_the_lease_bounds_the_address(lab: Lab, device: Device) -> None:
+    router = lab["router"]
+    router.enter(device.create)
+    router.enter(lambda: device.place(replace(LEASE, until=2 * SECOND), 60, 0))
+    assert show(router, "addr", "show", "wan0")[0]["addr_info"][0]["valid_life_time"] <= 2
+    router.enter(lambda: device.renew(LEASE, 0, 0))  # no dead man's switch: as long as the lease
+    assert show(router, "addr", "show", "wan0")[0]["addr_info"][0]["valid_life_time"] > 900
+
+
+def test_what_a_killed_daemon_left(lab: Lab, device: Device) -> None:
+    router = lab["router"]
+    router.enter(device.create)
+    found = router.enter(lambda: [label for label, _, _ in leftovers(())])
+    assert found == ["macvlan wan0 left behind"]
+
+
+def test_connections_of_a_lost_address_end(where: str) -> None:
+    """Only those that were translated to it: by the destination of their replies."""
+    for source, nat in (("10.0.0.1", "192.0.2.1"), ("10.0.0.2", "192.0.2.2"), ("192.0.2.1", "192.0.2.3")):
+        netns.run(
+            ["ip", "netns", "exec", where, "conntrack", "-I", "-p", "udp", "-s", source, "-d", "198.51.100.1",
+             "--sport", "1", "--dport", "2", "--src-nat", nat, "-t", "60"]
+        )  # fmt: skip
+    argv = [sys.executable, "-IS", str(PACKAGE / "follow/flush.py"), "192.0.2.1"]
+    subprocess.run(["ip", "netns", "exec", where, *argv], check=True, timeout=30)
+    left = netns.run(["ip", "netns", "exec", where, "conntrack", "-L"])
+    assert "dst=192.0.2.1 " not in left and "dst=192.0.2.2 " in left and "dst=192.0.2.3 " in left
+    assert flush.message("192.0.2.1")

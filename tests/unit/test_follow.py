@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A followed network: its table row by row, and which lease is used when."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from tandem.core.follow import TRANSITIONS, Cue, Followed, Lease, State, Step
+from tandem.core.timers import SECOND
+
+AWAY, LENT, ASKING, BOUND = State
+MAC = "02:1a:2b:3c:4d:5e"
+LEASE = Lease("wan", MAC, "203.0.113.7", 24, 100 * SECOND, (("0.0.0.0/0", "203.0.113.1"),))
+OTHER = replace(LEASE, address="203.0.113.8")
+
+
+def away(lease: Lease | None = None) -> Followed:
+    network = Followed("wan", MAC)
+    assert network.told(lease, 0) == []
+    return network
+
+
+def in_state(state: State) -> Followed:
+    """A network in that state; LENT and BOUND have LEASE in place."""
+    network = away(LEASE if state is LENT else None)
+    if state is not AWAY:
+        network.active(0)
+    if state is BOUND:
+        network.up(LEASE)
+    assert network.state is state
+    return network
+
+
+# What each event leads to from each state, and the steps.
+ROWS = {
+    (AWAY, "active"): (ASKING, [Step.CREATE, Step.ASK]),
+    (AWAY, "up"): (AWAY, [Step.DELETE, Step.RELEASE]),
+    (AWAY, "other"): (AWAY, [Step.DELETE, Step.RELEASE]),
+    (LENT, "backup"): (AWAY, [Step.REMOVE, Step.DELETE]),
+    (LENT, "up"): (BOUND, [Step.TELL]),
+    (LENT, "other"): (BOUND, [Step.REMOVE, Step.FLUSH, Step.TELL]),
+    (LENT, "expired"): (ASKING, [Step.REMOVE, Step.FLUSH]),
+    (ASKING, "backup"): (AWAY, [Step.DELETE]),
+    (ASKING, "up"): (BOUND, [Step.TELL]),
+    (ASKING, "other"): (BOUND, [Step.TELL]),
+    (ASKING, "told"): (LENT, [Step.PLACE]),
+    (BOUND, "backup"): (AWAY, [Step.REMOVE, Step.DELETE]),
+    (BOUND, "up"): (BOUND, [Step.TELL]),
+    (BOUND, "other"): (BOUND, [Step.REMOVE, Step.FLUSH, Step.TELL]),
+    (BOUND, "down"): (ASKING, [Step.REMOVE, Step.TELL]),
+}
+EVENTS = {
+    "active": lambda network: network.active(0),
+    "backup": lambda network: network.backup(),
+    "up": lambda network: network.up(LEASE),
+    "other": lambda network: network.up(OTHER),
+    "down": lambda network: network.down(),
+    "told": lambda network: network.told(LEASE, 0),
+    "expired": lambda network: network.due(LEASE.until),
+}
+
+
+@pytest.mark.parametrize(("state", "event"), list(product(State, EVENTS)))
+def test_every_event_in_every_state(state: State, event: str) -> None:
+    network = in_state(state)
+    actions = EVENTS[event](network)
+    after, steps = ROWS.get((state, event), (state, []))
+    assert (network.state, [step for step, _ in actions]) == (after, steps)
+
+
+def test_every_row_of_the_table_is_reached() -> None:
+    """Those that the rows above do not reach begin with a lease that was told, or lost."""
+    reached = {
+        (AWAY, Cue.ACTIVE): (AWAY, "active"), (AWAY, Cue.UP): (AWAY, "up"),
+        (LENT, Cue.UP): (LENT, "up"), (LENT, Cue.OTHER): (LENT, "other"),
+        (LENT, Cue.EXPIRED): (LENT, "expired"), (LENT, Cue.BACKUP): (LENT, "backup"),
+        (ASKING, Cue.UP): (ASKING, "up"), (ASKING, Cue.TOLD): (ASKING, "told"),
+        (ASKING, Cue.BACKUP): (ASKING, "backup"), (BOUND, Cue.UP): (BOUND, "up"),
+        (BOUND, Cue.OTHER): (BOUND, "other"), (BOUND, Cue.DOWN): (BOUND, "down"),
+        (BOUND, Cue.BACKUP): (BOUND, "backup"),
+    }  # fmt: skip
+    for cue, row in reached.items():
+        assert TRANSITIONS[cue] == (ROWS[row][0], tuple(ROWS[row][1]))
+    assert set(TRANSITIONS) - set(reached) == {(AWAY, Cue.ACTIVE_LEASE), (ASKING, Cue.OTHER)}
+
+
+def test_a_takeover_uses_the_lease_of_the_peer_at_once() -> None:
+    network = away(LEASE)
+    assert network.active(0) == [(Step.CREATE, LEASE), (Step.PLACE, LEASE), (Step.ASK, LEASE)]
+    assert network.state is LENT and network.placed == LEASE
+    assert network.next_deadline() == LEASE.until
+    renewed = replace(LEASE, until=200 * SECOND)
+    assert network.up(renewed) == [(Step.TELL, renewed)]
+    assert network.next_deadline() is None and network.placed == renewed
+
+
+@pytest.mark.parametrize("now", [LEASE.until - SECOND + 1, LEASE.until, LEASE.until + 1])
+def test_an_expired_lease_is_not_used(now: int) -> None:
+    network = away(LEASE)
+    assert [step for step, _ in network.active(now)] == [Step.CREATE, Step.ASK]
+    assert network.placed is None
+
+
+def test_the_lease_of_another_mac_address_is_not_used() -> None:
+    network = away(replace(LEASE, mac="02:00:00:00:00:01"))
+    assert network.refused == 1 and network.lease is None
+    assert network.active(0)[0] == (Step.CREATE, None)
+
+
+def test_a_provider_that_gives_another_address() -> None:
+    network = in_state(LENT)
+    assert network.up(OTHER) == [(Step.REMOVE, LEASE), (Step.FLUSH, LEASE), (Step.TELL, OTHER)]
+    assert network.placed == OTHER
+
+
+def test_a_lost_address_ends_connections_also_when_it_comes_back_later() -> None:
+    network = in_state(BOUND)
+    assert network.down() == [(Step.REMOVE, LEASE), (Step.TELL, None)]
+    assert network.up(OTHER) == [(Step.TELL, OTHER)]
+
+
+def test_an_active_router_does_not_take_a_lease_from_a_peer() -> None:
+    for state in (LENT, BOUND):
+        network = in_state(state)
+        assert network.told(OTHER, 0) == [] and network.lease == LEASE
+
+
+def test_a_peer_without_a_lease_says_so() -> None:
+    network = away(LEASE)
+    assert network.told(None, 0) == [] and network.lease is None
+
+
+def test_a_network_without_dhcp_has_no_lease() -> None:
+    network = in_state(ASKING)
+    assert network.up(None) == [(Step.TELL, None)]
+    assert network.up(None) == [(Step.TELL, None)]
+    assert network.backup() == [(Step.REMOVE, None), (Step.DELETE, None)]
+
+
+def test_the_lease_survives_the_role() -> None:
+    """A router that gave the role up may have it back before a peer has told anything."""
+    network = in_state(BOUND)
+    network.backup()
+    assert (Step.PLACE, LEASE) in network.active(0)

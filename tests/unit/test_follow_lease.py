@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Leases in netifd's status, and in the messages of routers to each other."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tandem.core.follow import Lease
+from tandem.core.timers import SECOND
+from tandem.follow.lease import from_netifd, pack, unpack
+
+MAC = "02:1a:2b:3c:4d:5e"
+# As netifd of OpenWrt 22.03 shows it.
+STATUS: dict[str, Any] = {
+    "up": True,
+    "l3_device": "wan0",
+    "proto": "dhcp",
+    "ipv4-address": [{"address": "203.0.113.7", "mask": 24}],
+    "route": [
+        {"target": "0.0.0.0", "mask": 0, "nexthop": "203.0.113.1", "source": "203.0.113.7/32"},
+        {"target": "198.51.100.0", "mask": 24, "nexthop": "0.0.0.0", "source": "203.0.113.7/32"},
+        {"target": "::", "mask": 0, "nexthop": "fe80::1"},
+    ],
+    "dns-server": ["203.0.113.1", "2001:db8::1"],
+    "data": {"leasetime": 120, "dhcpserver": "203.0.113.1"},
+}
+LEASE = Lease(
+    "wan", MAC, "203.0.113.7", 24, 125 * SECOND,
+    (("0.0.0.0/0", "203.0.113.1"), ("198.51.100.0/24", "")), server="203.0.113.1", dns=("203.0.113.1",),
+)  # fmt: skip
+
+
+def test_a_status_of_netifd() -> None:
+    assert from_netifd("wan", MAC, STATUS, 5 * SECOND, fresh=True) == LEASE
+
+
+def test_an_old_status_counts_half() -> None:
+    found = from_netifd("wan", MAC, STATUS, 5 * SECOND, fresh=False)
+    assert found is not None and found.left_s(5 * SECOND) == 60
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"proto": "static"},
+        {"data": {}},
+        {"data": {"leasetime": "soon"}},
+        {"ipv4-address": []},
+        {"ipv4-address": [{"address": "no", "mask": 24}]},
+        {"ipv4-address": [{"address": "203.0.113.7", "mask": 33}]},
+        {"route": [{"target": "0.0.0.0"}]},
+    ],
+)
+def test_a_status_without_a_lease(change: dict[str, Any]) -> None:
+    assert from_netifd("wan", MAC, STATUS | change, 0, fresh=True) is None
+
+
+def test_a_lease_without_end_is_bounded() -> None:
+    found = from_netifd("wan", MAC, STATUS | {"data": {"leasetime": 0xFFFFFFFF}}, 0, fresh=True)
+    assert found is not None and found.left_s(0) == 365 * 86400
+
+
+def test_a_message_carries_what_is_left() -> None:
+    data = pack({"wan": LEASE, "lte": None}, 25 * SECOND)
+    assert unpack(data, 1000 * SECOND) == {
+        "wan": Lease(**{name: getattr(LEASE, name) for name in Lease.__slots__} | {"until": 1100 * SECOND}),
+        "lte": None,
+    }
+
+
+def test_a_later_version_says_nothing() -> None:
+    assert unpack(b'[2, {"wan": null}]', 0) == {}
+
+
+_VALID = json.loads(pack({"wan": LEASE}, 0))[1]["wan"]
+
+
+@pytest.mark.parametrize("name", _VALID)
+@pytest.mark.parametrize("value", [None, "x", -1, [1], {}, 1 << 40, float("inf")])
+def test_a_malformed_field(name: str, value: Any) -> None:
+    """A message is refused, or read as something harmless; it never raises anything else."""
+    try:
+        found = unpack(json.dumps([1, {"wan": _VALID | {name: value}}]).encode(), 0)
+    except ValueError:
+        return
+    lease = found["wan"]
+    assert lease is not None and lease.left_s(0) <= 365 * 86400
+
+
+@given(st.binary(max_size=200) | st.recursive(st.none() | st.integers() | st.text(max_size=9), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)).map(lambda plain: json.dumps([1, plain]).encode()))  # fmt: skip  # noqa: E501
+def test_no_message_harms(data: bytes) -> None:
+    try:
+        unpack(data, 0)
+    except ValueError:
+        pass
