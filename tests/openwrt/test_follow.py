@@ -14,7 +14,7 @@ from tests.lab.capture import Capture
 from tests.netns.live import connections, sync
 from tests.openwrt_pieces import needs_root, needs_ubus
 
-from .one_line import MAC, OneLine, has_device, network
+from .one_line import MAC, LineTandem, OneLine, has_device, network
 
 pytestmark = [needs_ubus, needs_root]
 
@@ -85,3 +85,89 @@ def test_connections_go_on_at_the_other_router(lab: OneLine, fault: Callable[[Ro
         pings.stop()
     assert network(backup)["address"] == "192.168.0.50/24"
     assert [line.split()[1:3] for line in lab.leases()] == [[MAC, "192.168.0.50"]]
+
+
+def test_each_router_boots_and_follows(lab: OneLine) -> None:
+    active, backup = both(lab)
+    for router, other in ((active, backup), (backup, active)):
+        router.power_off()
+        wait_until(lambda: other.active and network(other)["state"] in ("lent", "bound"), 15)  # noqa: B023
+        router.power_on()
+        with Capture(lab, router.cable("eth1"), filter=f"inbound and ether src {MAC}") as booting:
+            assert both(lab) == (other, router)
+            wait_until(lambda: network(other)["state"] == "bound", 20, explain=lab.logs)  # noqa: B023
+            wait_until(lambda: network(router)["address"], 10, explain=lab.logs)  # noqa: B023
+        assert booting.count("eth.type != 0x88b5") == 0 and not has_device(router)
+    assert [line.split()[1:3] for line in lab.leases()] == [[MAC, "192.168.0.50"]]
+
+
+def test_both_routers_boot_at_once(lab: OneLine) -> None:
+    both(lab)
+    for router in lab.routers:
+        router.power_off()
+    for router in lab.routers:
+        router.power_on()
+    active, backup = both(lab)
+    wait_until(lambda: network(active)["state"] == "bound", 20, explain=lab.logs)
+    assert not has_device(backup)
+    lab.client.exec("ping", "-c1", "-W3", FAR)
+    assert [line.split()[1:3] for line in lab.leases()] == [[MAC, "192.168.0.50"]]
+
+
+def test_a_killed_daemon_leaves_no_second_speaker(lab: OneLine) -> None:
+    active, backup = both(lab)
+    active.kill()
+    wait_until(lambda: backup.active and network(backup)["state"] == "bound", 20, explain=lab.logs)
+    wait_until(lambda: not active.has("192.168.0.50"), 5, "the kernel has removed the address")
+    lab.client.exec("ping", "-c1", "-W3", FAR)
+    active.start()
+    wait_until(lambda: not has_device(active), 10, "a former life is cleared", explain=lab.logs)
+    assert both(lab) == (backup, active)
+
+
+def test_the_provider_gives_another_address(lab: OneLine) -> None:
+    active, backup = both(lab)
+    lab.client.exec("ping", "-c1", "-W3", FAR)
+    lab.provider.kill()
+    lab.provider.wait(10)
+    lab.server.file("leases").unlink()
+    lab.serve(first=70)
+    failover(active)
+    wait_until(lambda: network(backup)["address"] == "192.168.0.70/24", 20, explain=lab.logs)
+    wait_until(lambda: not backup.has("192.168.0.50"), 5, "the old address is gone", explain=lab.logs)
+    wait_until(lambda: "192.168.0.50" not in backup.exec("conntrack", "-L", check=False), 5, "and its flows")
+    lab.client.exec("ping", "-c1", "-W3", FAR)
+    wait_until(lambda: network(active)["address"] == "192.168.0.70/24", 10, explain=lab.logs)
+
+
+def test_nobody_can_bring_the_line_up_on_a_backup(lab: OneLine) -> None:
+    active, backup = both(lab)
+    assert isinstance(backup.daemon, LineTandem)
+    with Capture(lab, backup.cable("eth1"), filter="inbound") as capture:
+        backup.daemon.netifd.sh("ifup wan; ifup wan")
+        stays(lambda: not has_device(backup), 1)
+    assert capture.count("eth.type != 0x88b5") == 0
+    failover(active)
+    wait_until(lambda: backup.active and network(backup)["state"] == "bound", 20, explain=lab.logs)
+
+
+def test_a_reload_without_the_network_lets_go_of_it(lab: OneLine) -> None:
+    active, _ = both(lab)
+    text = active.file("conf").read_text()
+    active.file("conf").write_text(text.replace("\tlist follow 'wan'\n", ""))
+    Tandem.request(active, "reload")
+    wait_until(lambda: not has_device(active), 5, "the device is gone", explain=lab.logs)
+    assert Tandem.request(active, "status")["follow"] == []
+    active.file("conf").write_text(text)
+    Tandem.request(active, "reload")
+    wait_until(lambda: network(active)["state"] == "bound", 20, explain=lab.logs)
+    lab.client.exec("ping", "-c1", "-W3", FAR)
+
+
+def test_a_pulled_cable_moves_the_line(lab: OneLine) -> None:
+    active, backup = both(lab)
+    lab.cut(active, "eth1")
+    wait_until(lambda: backup.active and network(backup)["state"] == "bound", 20, explain=lab.logs)
+    assert Tandem.request(active, "status")["groups"][0]["faults"] == ["interface eth1 down"]
+    lab.plug(active, "eth1")
+    wait_until(lambda: active.all_in("BACKUP"), 10, explain=lab.logs)

@@ -17,7 +17,15 @@ import pytest
 from tandem.doctor import facts, ruleset
 from tandem.doctor.checks_pair import compare
 from tandem.doctor.checks_router import examine
-from tandem.doctor.facts import ClaimFacts, HeardFacts, InstanceFacts, LinkFacts, RouterFacts, RulesetFacts
+from tandem.doctor.facts import (
+    ClaimFacts,
+    FollowFacts,
+    HeardFacts,
+    InstanceFacts,
+    LinkFacts,
+    RouterFacts,
+    RulesetFacts,
+)
 from tests.unit.test_doctor import ACTIVE, BACKUP, HEARD, LAN, base, rule
 
 DEVICE = ACTIVE.devices[0]
@@ -50,7 +58,37 @@ def heard(**changes: Any) -> RouterFacts:
     )
 
 
+FOLLOW = FollowFacts(
+    "wan",
+    "wan0",
+    "02:1a:2b:3c:4d:5e",
+    "away",
+    known=True,
+    placed="wan0",
+    proto="dhcp",
+    clientid="ab",
+    hostname="gateway",
+    auto=True,
+)
+
+
+def follow(router: RouterFacts = ACTIVE, **changes: Any) -> RouterFacts:
+    """A router with a network that follows the role, changed."""
+    return replace(router, follows=(replace(FOLLOW, **changes),))
+
+
 ONE = [
+    (follow(), []),
+    (follow(placed="eth1"), [("follow", "network wan is on eth1, so that a backup speaks on the line too")]),
+    (follow(placed=""), [("follow", "there is no network wan in /etc/config/network")]),
+    (follow(placed="", known=False), []),
+    (follow(device="", mac=""), [("follow", "network wan comes up at boot, before the role is known")]),
+    (follow(device="", mac="", auto=False), []),
+    (follow(same_mac=("eth1",)), [("follow", "eth1 has the MAC address of network wan (02:1a:2b:3c:4d:5e) as well")]),
+    (follow(problem="no room"), [("follow", "network wan: no room")]),
+    (replace(follow(), ruleset=rules(fw4=True, included=True, zones=("br-lan input_lan", "wan0 input_wan"))), []),
+    (replace(follow(), ruleset=rules(fw4=True, included=True, zones=("br-lan input_lan",))), [("follow", "no zone of the firewall names wan0: after a takeover the firewall lets nothing out by it until it has been reloaded")]),
+    (replace(follow(state="bound"), ruleset=rules(fw4=True, included=True, zones=("br-lan input_lan",))), []),
     (one(enabled=False, daemon="", config_file="/etc/config/tandem"), [("daemon", "tandem is not set up here: /etc/config/tandem has option enabled '0'")]),
     (one(daemon=""), [("daemon", "tandemd does not run")]),
     (one(daemon="", daemon_error="it did not answer"), [("daemon", "it did not answer")]),
@@ -420,3 +458,34 @@ def test_a_router_that_says_nothing() -> None:
     assert (source.family, source.virtual_router_id, source.version) == (4, 0, 0)
     assert (source.arrived, source.passed) == (0, 0)
     assert [finding.check for finding in examine(silent)] == ["daemon", "replication"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, []),
+        (
+            {"mac": "02:00:00:00:00:01"},
+            [
+                "network wan has the MAC address 02:1a:2b:3c:4d:5e on r1 and 02:00:00:00:00:01 on r2: the provider gives two addresses"
+            ],
+        ),
+        (
+            {"clientid": ""},
+            ["network wan: clientid is ab on r1 and not set on r2: the provider sees two clients"],
+        ),
+        (
+            {"hostname": "r2"},
+            ["network wan: hostname is gateway on r1 and r2 on r2: the provider sees two clients"],
+        ),
+        ({"hostname": "r2", "known": False}, []),
+        (
+            {"present": True},
+            ["wan0 exists on both routers: two hosts speak with one MAC address on the line"],
+        ),
+        ({"name": "lte"}, ["network wan follows the role on r1 and not on r2"]),
+    ],
+)
+def test_the_provider_sees_one_host(changes: dict[str, Any], told: list[str]) -> None:
+    there = follow(BACKUP, **changes)
+    assert [f.what for f in compare(follow(present=True), there) if f.check == "follow"] == told

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from tandem.doctor import checks_follow
 from tandem.doctor.facts import HeardFacts, InstanceFacts, RouterFacts
 from tandem.doctor.finding import Finding
 
@@ -191,6 +192,7 @@ def _common(one: RouterFacts, other: RouterFacts) -> Iterator[tuple[InstanceFact
 
 CHECKS: tuple[Check, ...] = (
     versions, clocks, configurations, replication, mtus, roles, hearing, leases, advertisements,
+    *checks_follow.PAIR,
 )  # fmt: skip
 
 

@@ -12,15 +12,17 @@ from hashlib import blake2b
 from typing import Any
 
 from tandem import __version__
-from tandem.config import load
+from tandem.config import load, uci
 from tandem.config.schema import Config, ConntrackSync
 from tandem.config.sync_values import PROTOCOL_NAMES, STATE_NAMES
+from tandem.config.values import FALSE
 from tandem.control.client import ControlError, NoDaemonError, ask
 from tandem.core.settings import Address, Instance
 from tandem.doctor import probes, ruleset
-from tandem.doctor.facts import DeviceFacts, InstanceFacts, LinkFacts, RouterFacts
+from tandem.doctor.facts import DeviceFacts, FollowFacts, InstanceFacts, LinkFacts, RouterFacts
 from tandem.effects.endpoint import text
 from tandem.effects.rtnl import dump_addresses, dump_links
+from tandem.places import NETWORK
 from tandem.setup import service
 
 Json = dict[str, Any]
@@ -74,9 +76,44 @@ def collect(config_file: str, control: str) -> tuple[RouterFacts, Config]:
         missing=probes.missing(config),
         instances=tuple(_instance(one, config, states.get(one.name)) for one in config.instances),
         devices=tuple(_devices(devices)),
+        follows=tuple(_follows(config, status.get("follow", ()))),
         ruleset=ruleset.read(),
         clock=time.time(),
     ), config
+
+
+def _follows(config: Config, states: Iterable[Json]) -> Iterator[FollowFacts]:
+    """Yield the networks that follow the role, as the daemon and /etc/config/network have them."""
+    if not config.follows:
+        return
+    try:
+        with open(NETWORK, encoding="utf-8", errors="replace") as file:
+            sections = uci.read(file.read(uci.LARGEST_FILE), NETWORK).sections
+    except OSError:
+        sections = ()
+    written = {section.name: section for section in sections if section.type == "interface"}
+    daemon = {str(state["name"]): state for state in states}
+    links = {link.name: link.mac.hex(":") for link in dump_links() if link.mac}
+    for follow in config.follows:
+        section, state = written.get(follow.name), daemon.get(follow.name, {})
+        own = {} if section is None else {n: one.values[-1].text for n, one in section.options.items()}
+        yield FollowFacts(
+            name=follow.name,
+            device=follow.device,
+            mac=follow.mac,
+            state=str(state.get("state", "")),
+            problem=str(state.get("problem") or ""),
+            present=follow.device in links,
+            same_mac=tuple(
+                name for name, mac in links.items() if mac == follow.mac and name != follow.device
+            ),
+            known=bool(written),
+            placed=own.get("device", own.get("ifname", "")),
+            proto=own.get("proto", ""),
+            clientid=own.get("clientid", ""),
+            hostname=own.get("hostname") or socket.gethostname(),
+            auto=section is not None and own.get("auto", "1") not in FALSE,
+        )
 
 
 def _health(found: Json) -> Iterator[str]:

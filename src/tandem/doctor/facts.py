@@ -100,6 +100,25 @@ class ClaimFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class FollowFacts:
+    """A network that follows the role."""
+
+    name: str = ""
+    device: str = ""  # made on the active router; "": netifd's own
+    mac: str = ""
+    state: str = ""  # of core/follow.py; "": no daemon
+    problem: str = ""  # that the daemon reports
+    present: bool = False  # the device exists now
+    same_mac: tuple[str, ...] = ()  # other devices with the MAC address
+    known: bool = False  # /etc/config/network could be read, so that the rest is known
+    placed: str = ""  # the device of the network there; "": there is no such network
+    proto: str = ""
+    clientid: str = ""
+    hostname: str = ""
+    auto: bool = False  # netifd brings it up at boot
+
+
+@dataclass(frozen=True, slots=True)
 class RulesetFacts:
     """The rules of nftables that matter to a pair of routers."""
 
@@ -147,6 +166,7 @@ class RouterFacts:
     offers: tuple[ClaimFacts, ...] = ()  # of DHCP leases
     advertisements: tuple[ClaimFacts, ...] = ()  # of routers, IPv6
     offers6: tuple[ClaimFacts, ...] = ()  # of DHCPv6
+    follows: tuple[FollowFacts, ...] = ()
     ruleset: RulesetFacts = field(default_factory=RulesetFacts)
 
     def device(self, name: str) -> DeviceFacts:
@@ -168,6 +188,7 @@ _PARTS: dict[str, type] = {
     "offers": ClaimFacts,
     "advertisements": ClaimFacts,
     "offers6": ClaimFacts,
+    "follows": FollowFacts,
 }
 
 

@@ -39,7 +39,8 @@ def missing(config: Config) -> tuple[str, ...]:
     found = []
     if config.conntrack_sync and not has_subsystem(_NFNL_SUBSYS_CTNETLINK, _IPCTNL_MSG_CT_GET_STATS_CPU):
         found.append(CONNTRACK)
-    if any(instance.use_vmac for instance in config.instances) and not has_link_kind("macvlan"):
+    macvlan = any(instance.use_vmac for instance in config.instances) or any(f.device for f in config.follows)
+    if macvlan and not has_link_kind("macvlan"):
         found.append(MACVLAN)
     if any(instance.snat for instance in config.instances) and not has_rules(_RULES):
         found.append(NFT_NAT)

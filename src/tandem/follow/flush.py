@@ -3,9 +3,10 @@
 
     python -IS flush.py ADDRESS
 
-The answers to these connections will never come. Without their entries hosts hear a reset at their next
-packet, instead of waiting for minutes. The kernel looks through its whole table, which takes too long for the
-daemon's loop, so this is a program of its own, with nothing but the standard library.
+The answers to these connections will never come. Without its entry a flow of UDP gets the new address with
+its next packet; the entry would keep the old address for as long as the host sends. The kernel looks through
+its whole table, which takes too long for the daemon's loop, so this is a program of its own, with
+nothing but the standard library.
 """
 
 from __future__ import annotations

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Checks of networks that follow the role: the provider sees one host, and the backup says nothing. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tandem.doctor.facts import RouterFacts
+from tandem.doctor.finding import Finding
+
+_NETWORK = "/etc/config/network"
+# Options of the network by which a provider tells its clients apart (RFC 2131 section 2): fact, name, text.
+_IDENTITY = (("clientid", "clientid"), ("hostname", "hostname"), ("proto", "proto"))
+
+
+def device(router: RouterFacts) -> Iterator[Finding]:
+    """The network is on the device that exists on the MASTER only: otherwise a backup speaks on the line."""
+    for one in router.follows:
+        if one.device and one.placed and one.placed != one.device:
+            yield Finding(
+                "follow",
+                f"network {one.name} is on {one.placed}, so that a backup speaks on the line too",
+                f"option device '{one.device}' in the interface {one.name} of {_NETWORK}, then:"
+                " /etc/init.d/network reload",
+            )
+        if one.device and not one.placed and one.known:
+            what = f"there is no network {one.name} in {_NETWORK}"
+            yield Finding("follow", what, f"make one, with option device '{one.device}'")
+        if not one.device and one.auto:
+            yield Finding(
+                "follow",
+                f"network {one.name} comes up at boot, before the role is known",
+                f"option auto '0' in the interface {one.name} of {_NETWORK}",
+            )
+
+
+def address(router: RouterFacts) -> Iterator[Finding]:
+    """The MAC address of the line is no port's: the kernel refuses it on the device then."""
+    for one in router.follows:
+        for found in one.same_mac:
+            yield Finding(
+                "follow",
+                f"{found} has the MAC address of network {one.name} ({one.mac}) as well",
+                f"give {found} another macaddr (config device in {_NETWORK}), or change option mac on both"
+                " routers",
+            )
+
+
+def problem(router: RouterFacts) -> Iterator[Finding]:
+    """The daemon reports no problem with the network."""
+    for one in router.follows:
+        if one.problem:
+            yield Finding("follow", f"network {one.name}: {one.problem}", "see the log (logread -e tandemd)")
+
+
+def zone(router: RouterFacts) -> Iterator[Finding]:
+    """The firewall knows the device also while the network is down."""
+    named = {text.partition(" ")[0] for text in router.ruleset.zones}
+    for one in router.follows if router.ruleset.fw4 else ():
+        if one.device and one.state == "away" and one.device not in named:
+            yield Finding(
+                "follow",
+                f"no zone of the firewall names {one.device}: after a takeover the firewall lets nothing out"
+                " by it until it has been reloaded",
+                f"list device '{one.device}' in the zone of {one.name} in /etc/config/firewall, then:"
+                " /etc/init.d/firewall reload",
+            )
+
+
+def one_face(one: RouterFacts, other: RouterFacts) -> Iterator[Finding]:
+    """The provider sees the same host behind both routers."""
+    theirs = {found.name: found for found in other.follows}
+    for here in one.follows:
+        there = theirs.get(here.name)
+        if there is None:
+            what = f"network {here.name} follows the role on {one.name} and not on {other.name}"
+            yield Finding("follow", what, f"list follow '{here.name}' on both routers")
+            continue
+        if here.mac != there.mac:
+            yield Finding(
+                "follow",
+                f"network {here.name} has the MAC address {here.mac} on {one.name} and {there.mac} on"
+                f" {other.name}: the provider gives two addresses",
+                "the same option mac in config follow on both routers",
+            )
+        for fact, option in _IDENTITY if here.known and there.known else ():
+            values = getattr(here, fact), getattr(there, fact)
+            if values[0] != values[1]:
+                yield Finding(
+                    "follow",
+                    f"network {here.name}: {option} is {values[0] or 'not set'} on {one.name} and"
+                    f" {values[1] or 'not set'} on {other.name}: the provider sees two clients",
+                    f"the same option {option} in the interface {here.name} of {_NETWORK} on both routers",
+                )
+        if here.present and there.present:
+            yield Finding(
+                "follow",
+                f"{here.device} exists on both routers: two hosts speak with one MAC address on the line",
+                "see the other findings; only the MASTER may have it",
+            )
+
+
+ROUTER = (device, address, problem, zone)
+PAIR = (one_face,)
