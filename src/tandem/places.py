@@ -4,6 +4,7 @@
 CONFIG = "/etc/config/tandem"
 NETWORK = "/etc/config/network"
 DHCP = "/etc/config/dhcp"
+FIREWALL = "/etc/config/firewall"
 SECRET_FILE = "/etc/tandem/secret"
 DEFAULT_VRID = 51
 DEFAULT_ADVERT_INT = "0.2"  # seconds

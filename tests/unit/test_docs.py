@@ -53,6 +53,8 @@ TANDEM_ELSEWHERE = {
     "capture": ("tests/netns/test_vrrp_socket.py", "capture("),
     "dhcp": ("tests/packaging/test_dhcp.py", "dhcp"),
     "upgrade": ("tests/netns/test_upgrade.py", '"upgrade"'),
+    "follow": ("tests/unit/test_setup_line.py", '["follow", "release"'),
+    "init --one-line wan": ("tests/unit/test_setup_line.py", "--one-line=wan"),
     "status --watch": ("tests/unit/test_cli.py", '"--watch"'),
 }
 _FETCHES = (

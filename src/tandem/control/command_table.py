@@ -16,7 +16,7 @@ import argparse
 
 from tandem.control import DEFAULT_SOCKET
 from tandem.control.command import Access, Command, arg, positive, seconds, switch
-from tandem.places import CONFIG, DEFAULT_ADVERT_INT, DEFAULT_VRID, DHCP, NETWORK, SECRET_FILE
+from tandem.places import CONFIG, DEFAULT_ADVERT_INT, DEFAULT_VRID, DHCP, FIREWALL, NETWORK, SECRET_FILE
 
 LISTEN_S = range(1, 31)  # seconds
 VRIDS = range(1, 256)
@@ -74,6 +74,17 @@ _ANSWERS = {
 }
 _RUNNING_CONFIG = arg(
     "-c", "--config", metavar="FILE", help="configuration (default: the running daemon's)", completes="files"
+)
+_CONFIG_FILE = arg(
+    "-c",
+    "--config",
+    metavar="FILE",
+    default=CONFIG,
+    help=f"configuration (default: {CONFIG})",
+    completes="files",
+)
+_FIREWALL_CONFIG = arg(
+    "--firewall-config", default=FIREWALL, metavar="FILE", help=f"default: {FIREWALL}", completes="files"
 )
 
 TABLE = (
@@ -404,8 +415,10 @@ where the other router is; then writes /etc/config/tandem and /etc/tandem/secret
 and prints the line to run on the other router, which needs no questions.
 A configuration that is in use stays unless --force is given.
 
-Where the way out has an address of the provider's (DHCP, PPPoE), which can't be
-shared, a router without it hands over to one that has it.
+Where the way out has an address of the provider's (DHCP, PPPoE), a router without
+it hands over to one that has it. With --one-line, both routers share one line with
+DHCP, and its address moves to the active router: then the network is put on a
+device that Tandem makes (`tandem follow release` is the way back).
 
 It looks whether the shared addresses and the virtual router id are taken in
 these networks. Where dnsmasq serves a network, only the active router will
@@ -430,6 +443,11 @@ from the command line, which every user of a machine can see.""",
                 help="a network of /etc/config/network, and the addresses that both routers share in it",
             ),
             arg("--peer", metavar="ADDRESS", help="the other router's own address"),
+            arg(
+                "--one-line",
+                metavar="NAME",
+                help="both routers share the line of this network (DHCP), whose address moves along",
+            ),
             switch("--no-sync", "do not replicate connections"),
             switch(
                 "--no-track", "do not hand over when a way out that can't move along (DHCP, PPPoE) is down"
@@ -460,6 +478,7 @@ from the command line, which every user of a machine can see.""",
                 completes="files",
             ),
             arg("--dhcp-config", default=DHCP, metavar="FILE", help=f"default: {DHCP}", completes="files"),
+            _FIREWALL_CONFIG,
             arg(
                 "--secret-file",
                 default=SECRET_FILE,
@@ -505,6 +524,32 @@ The exit status is 1 if something is wrong.""",
     ),
     Command("log", access=SEE, plugin={"lines": 0}),
     Command(
+        "follow",
+        "put networks that follow the role on their devices, or back",
+        """\
+apply: /etc/config/network puts each network that follows the role on the device
+that Tandem makes on the active router, and /etc/config/firewall names the device
+in the network's zone. `tandem init` does this for a line that both routers share.
+release: the networks are on their ports again, as without Tandem. The package
+does this when it is removed.""",
+        """\
+  tandem follow apply                after `list follow` was written by hand
+  tandem follow release              before Tandem is switched off for good""",
+        (
+            arg("what", choices=("apply", "release"), help="which of the two"),
+            _CONFIG_FILE,
+            arg(
+                "--network-config",
+                default=NETWORK,
+                metavar="FILE",
+                help=f"default: {NETWORK}",
+                completes="files",
+            ),
+            _FIREWALL_CONFIG,
+        ),
+        run="tandem.setup.line_command:run",
+    ),
+    Command(
         "dhcp",
         "keep DHCP silent before the daemon starts, or let it go",
         """\
@@ -518,14 +563,7 @@ part of dnsmasq's configuration go, and dnsmasq is restarted.""",
   tandem dhcp release                after `service tandem stop`""",
         (
             arg("what", choices=("hold", "release"), help="which of the two"),
-            arg(
-                "-c",
-                "--config",
-                metavar="FILE",
-                default=CONFIG,
-                help=f"configuration (default: {CONFIG})",
-                completes="files",
-            ),
+            _CONFIG_FILE,
         ),
         run="tandem.dhcp.command:run",
     ),

@@ -33,8 +33,15 @@ def compose(setup: Setup) -> str:
     if len(instances) > 1:
         lines += ["", "# One router has all of these addresses, or none.", "config vrrp_sync_group"]
         lines += [_option("name", _GROUP), *(_list("group", name) for name, *_ in instances)]
+        lines += _follow(setup)
     for name, one, family, addresses in instances:
         lines += _instance(setup, name, one, family, addresses)
+    if len(instances) == 1:
+        lines += _follow(setup)
+    if setup.line is not None:
+        lines += ["", "# Both routers share this line; the provider sees one host.", "config follow"]
+        lines += [_option("name", setup.line.name), _option("interface", setup.line.interface)]
+        lines += [_option("device", setup.line.device), _option("mac", setup.line.mac)]
     if setup.peer:
         lines += [
             "",
@@ -78,6 +85,11 @@ def _instance(setup: Setup, name: str, one: Shared, family: int, addresses: Iter
             _list("virtual_routes", route),
         ]
     return lines
+
+
+def _follow(setup: Setup) -> Lines:
+    """The way out of the active router; the group has it, or the only instance."""
+    return [] if setup.line is None else [_list("follow", setup.line.name)]
 
 
 def _steady(priority: int) -> Lines:

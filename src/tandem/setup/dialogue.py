@@ -101,6 +101,18 @@ def ask_to_track(dialogue: Dialogue, names: Sequence[str]) -> bool:
     return dialogue.confirm(f"Hand the gateway over when {every} has failed here and not there?")
 
 
+def ask_for_line(dialogue: Dialogue, name: str) -> bool:
+    """Ask which plan is the owner's: a line for each router, or one line for both."""
+    dialogue.say(f"How are the routers connected to the provider of {name}?")
+    dialogue.say("  1  each router has a line, and an address of the provider's, of its own")
+    dialogue.say("  2  both share one line with one address (DHCP), which moves to the active router")
+
+    def wrong(text: str) -> str | None:
+        return None if text in ("1", "2") else "1 or 2"
+
+    return dialogue.ask("Plan", "1", wrong) == "2"
+
+
 def provided(names: Sequence[str]) -> str:
     """Return the warning about a way out with an address of the provider's: what a takeover breaks."""
     return f"""\

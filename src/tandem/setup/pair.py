@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_interface
 
+from tandem.config.schema import Follow
 from tandem.places import DEFAULT_ADVERT_INT, DEFAULT_VRID, SECRET_FILE
 from tandem.setup.networks import Interface, Network, Networks
 
@@ -45,12 +46,21 @@ class Setup:
     virtual_router_id: int = DEFAULT_VRID
     advert_int: str = DEFAULT_ADVERT_INT  # seconds
     secret_file: str = SECRET_FILE
+    line: Follow | None = None  # the way out that both routers share, and that follows the role
+    hostname: str = ""  # what the provider of the line is told
     uplinks: tuple[str, ...] | None = None  # a router hands over without them; None: never for that reason
 
 
 def uplinks(shared: Iterable[Shared], networks: Networks) -> tuple[str, ...]:
     """Return the ways out to track, because they can't move along; () if a shared network is one."""
     return () if any(one.network.gateway for one in shared) else networks.uplinks
+
+
+def shared_line(network: str, port: str | None, mac: str) -> Follow:
+    """Return the line of a network on this router. SetupError: no two routers can share it."""
+    if port is None:
+        raise SetupError(f"network {network} has no port with DHCP that two routers could share")
+    return Follow(network, port, f"{network}0", mac)
 
 
 def share(networks: Networks, name: str, addresses: Sequence[str]) -> Shared:

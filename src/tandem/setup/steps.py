@@ -5,14 +5,25 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import sys
 from dataclasses import replace
 from getpass import getpass
 
 from tandem.console import DONE, FAILED, UNUSABLE, complain, print_lines
 from tandem.places import DEFAULT_VRID
-from tandem.setup import files, service, token
-from tandem.setup.dialogue import Dialogue, Ended, ask_to_track, interview, no_networks, provided, taken
+from tandem.setup import files, line_command, service, token
+from tandem.setup.dialogue import (
+    Dialogue,
+    Ended,
+    ask_for_line,
+    ask_to_track,
+    interview,
+    no_networks,
+    provided,
+    taken,
+)
+from tandem.setup.line import port_of
 from tandem.setup.networks import Networks, advertised_networks, read_networks, served_networks
 from tandem.setup.pair import (
     Setup,
@@ -22,6 +33,7 @@ from tandem.setup.pair import (
     propose_address,
     propose_peer,
     share,
+    shared_line,
     uplinks,
 )
 from tandem.setup.segment import used_ids
@@ -69,7 +81,8 @@ def _invite(arguments: argparse.Namespace, networks: Networks) -> int:
     elif look and (sentences := [line for one in setup.shared for line in taken(one.network, one.addresses)]):
         raise SetupError(*sentences)
     setup = with_dhcp(setup, arguments.dhcp_config)
-    names = () if arguments.no_track else uplinks(setup.shared, networks)
+    setup = _with_line(arguments, setup, networks, dialogue if asked else None)
+    names = () if arguments.no_track or setup.line else uplinks(setup.shared, networks)
     if names and (not asked or ask_to_track(dialogue, names)):
         setup = replace(setup, uplinks=names)
     if look:
@@ -158,6 +171,32 @@ def has_ipv6(one: Shared) -> bool:
         return os.path.exists(IPV6)  # the device is not there yet
 
 
+def _with_line(
+    arguments: argparse.Namespace, setup: Setup, networks: Networks, dialogue: Dialogue | None
+) -> Setup:
+    """Let a way out follow the role if both routers share its line; a person is asked."""
+    name = arguments.one_line
+    candidates = () if arguments.no_track else uplinks(setup.shared, networks)
+    if name is None and dialogue is not None:
+        for one in candidates:
+            if _port(arguments, one) is not None and ask_for_line(dialogue, one):
+                name = one
+                break
+    if name is None:
+        return setup
+    mac = bytes((2, *os.urandom(5))).hex(":")  # locally administered, of one host
+    line = shared_line(name, _port(arguments, name), mac)
+    if setup.peer is None:
+        raise SetupError("a shared line needs the channel to the other router, which knows the lease")
+    return replace(setup, line=line, hostname=socket.gethostname())
+
+
+def _port(arguments: argparse.Namespace, name: str) -> str | None:
+    """Return the port of a network with DHCP, in the router's own configuration."""
+    with open(arguments.network_config, encoding="utf-8", errors="replace") as file:
+        return port_of(file.read(), name)
+
+
 def with_free_id(setup: Setup, wanted: int | None) -> Setup:
     """Return the set-up with a virtual router id that nobody uses there. SetupError: `wanted` is in use."""
     used = used_ids(one.network.device for one in setup.shared)
@@ -198,7 +237,8 @@ def _join(arguments: argparse.Namespace, networks: Networks) -> int:
     else:
         text = sys.stdin.readline(token.LONGEST + 2)
     invited = token.decode(text)
-    setup = token.accept(invited, networks, arguments.secret_file)
+    port = _port(arguments, invited.line[0]) if invited.line[0] else None
+    setup = token.accept(invited, networks, arguments.secret_file, port)
     config = files.verify(setup, invited.secret)
     if arguments.dry_run:
         sys.stdout.write(config)
@@ -224,6 +264,13 @@ def _install(arguments: argparse.Namespace, setup: Setup, text: str, secret: str
     print_lines(sys.stdout, [f"{arguments.config} is written."])
     if copy:
         print_lines(sys.stdout, [f"What was there before is in {copy}."])
+    if setup.line is not None:
+        paths = {"network": arguments.network_config, "firewall": arguments.firewall_config}
+        changed = line_command.change((setup.line,), paths, False, setup.hostname)
+        what = f"network {setup.line.name} is on {setup.line.device}, which the active router has."
+        lines = [f"{paths[name]} is changed: {what}" for name in changed]
+        print_lines(sys.stdout, [*lines, "The way back: tandem follow release"])
+        line_command.reload(changed)
 
 
 def _start(arguments: argparse.Namespace, dialogue: Dialogue | None) -> int:

@@ -24,6 +24,7 @@ from tandem.setup.pair import (
     address_problem,
     peer_problem,
     share,
+    shared_line,
     uplinks,
 )
 
@@ -44,6 +45,7 @@ class Invitation:
     track: bool = False  # hand over without a way out that can't move along
     host: str = ""  # the address of the router that joins
     peer: str = ""  # the router that invites; like `host` and `secret`, "" without replication
+    line: tuple[str, str, str] = ("", "", "")  # network, MAC address and hostname of a line that both share
 
 
 def invitation(setup: Setup, networks: Networks, secret: str) -> Invitation:
@@ -56,7 +58,8 @@ def invitation(setup: Setup, networks: Networks, secret: str) -> Invitation:
         host, peer = setup.peer, next(str(own.ip) for own in network.addresses if wanted in own.network)
     shared = tuple((one.network.name, one.addresses, one.dhcp, one.ra) for one in setup.shared)
     track = setup.uplinks is not None
-    return Invitation(setup.virtual_router_id, setup.advert_int, shared, secret, track, host, peer)
+    line = ("", "", "") if setup.line is None else (setup.line.name, setup.line.mac, setup.hostname)
+    return Invitation(setup.virtual_router_id, setup.advert_int, shared, secret, track, host, peer, line)
 
 
 def encode(invited: Invitation) -> str:
@@ -65,6 +68,8 @@ def encode(invited: Invitation) -> str:
         invited.virtual_router_id, invited.advert_int, invited.networks,
         invited.secret, int(invited.track), invited.host, invited.peer,
     ]  # fmt: skip
+    if invited.line[0]:
+        fields += invited.line
     packed = zlib.compress(json.dumps(fields, separators=(",", ":")).encode(), 9)
     data = bytes((_VERSION,)) + zlib.crc32(packed).to_bytes(4, "big") + packed
     return urlsafe_b64encode(data).decode().rstrip("=")
@@ -81,8 +86,8 @@ def decode(text: str) -> Invitation:
             raise SetupError(f"the token is of version {data[0]}: install the same version on both routers")
         if zlib.crc32(data[5:]) != int.from_bytes(data[1:5], "big"):
             raise ValueError
-        vrid, advert_int, networks, secret, track, host, peer = json.loads(_unpack(data[5:]))
-        return _invitation(vrid, advert_int, networks, track, secret, host, peer)
+        vrid, advert_int, networks, secret, track, host, peer, *line = json.loads(_unpack(data[5:]))
+        return _invitation(vrid, advert_int, networks, track, secret, host, peer, *line)
     except (ValueError, TypeError, binascii.Error, zlib.error, RecursionError):
         raise SetupError(_DAMAGED) from None
 
@@ -100,8 +105,10 @@ def _invitation(
         if not (isinstance(words, list) and isinstance(dhcp, bool) and isinstance(ra, bool)):
             raise ValueError
         found.append((_text(name), tuple(map(_text, words)), dhcp, ra))
-    secret, host, peer = map(_text, texts)
-    return Invitation(vrid, _text(advert_int), tuple(found), secret, bool(track), host, peer)
+    secret, host, peer, *rest = map(_text, texts)
+    name, mac, hostname = rest or ("", "", "")
+    identity = vrid, _text(advert_int)
+    return Invitation(*identity, tuple(found), secret, bool(track), host, peer, (name, mac, hostname))
 
 
 def _text(value: object) -> str:
@@ -118,8 +125,11 @@ def _unpack(packed: bytes) -> bytes:
     return data
 
 
-def accept(invited: Invitation, networks: Networks, secret_file: str) -> Setup:
-    """Return the set-up of the second router. SetupError with every part of the token that does not fit."""
+def accept(invited: Invitation, networks: Networks, secret_file: str, port: str | None = None) -> Setup:
+    """Return the set-up of the second router. SetupError with every part of the token that does not fit.
+
+    `port`: that of the shared line here.
+    """
     shared: list[Shared] = []
     problems: list[str] = []
     for name, addresses, dhcp, ra in invited.networks:
@@ -130,11 +140,16 @@ def accept(invited: Invitation, networks: Networks, secret_file: str) -> Setup:
     peer = invited.peer or None
     if peer:
         problems += _strangers(invited, networks, shared)
+    line, (name, mac, hostname) = None, invited.line
+    try:
+        line = shared_line(name, port, mac) if name else None
+    except SetupError as error:
+        problems += error.problems
     if problems:
         raise SetupError(*problems)
     tracked = uplinks(shared, networks) if invited.track else None
     identity = invited.virtual_router_id, invited.advert_int
-    return Setup(tuple(shared), peer, SECOND, *identity, secret_file, tracked)
+    return Setup(tuple(shared), peer, SECOND, *identity, secret_file, line, hostname, tracked)
 
 
 def _place(networks: Networks, name: str, addresses: tuple[str, ...]) -> Shared:

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The line that both routers share, in /etc/config/network and /etc/config/firewall: pure.
+
+A network that follows the role is on the device that Tandem makes, and not on the port. Everything that is
+changed here can be changed back from /etc/config/tandem alone, which names both. All other lines of the files
+stay as they are, comments included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from tandem.config import uci
+from tandem.config.schema import Follow
+
+_SAME_LINE = ("dhcpv6",)  # protocols of further networks on the port that belong to the line
+
+
+def network(text: str, follows: Iterable[Follow], back: bool, hostname: str = "") -> str:
+    """Return /etc/config/network with the networks on their devices, or (`back`) on their ports again.
+
+    `hostname` is what the provider is told; "": as it is, otherwise what both routers use.
+    """
+    for follow in follows:
+        if not follow.device:
+            continue
+        for section in reversed(uci.read(text, "network").sections):  # a new line moves those below
+            if not _belongs(section, follow, back):
+                continue
+            text = _set(text, section, "device", follow.interface if back else follow.device)
+            if hostname and not back and section.name == follow.name and "hostname" not in section.options:
+                text = _set(text, _again(text, section), "hostname", hostname)
+    return text
+
+
+def firewall(text: str, follows: Iterable[Follow], back: bool) -> str:
+    """Return /etc/config/firewall with the devices in the zones of their networks, or without them."""
+    for follow in follows:
+        if not follow.device:
+            continue
+        for section in reversed(uci.read(text, "firewall").sections):
+            if section.type != "zone" or follow.name not in _words(section, "network"):
+                continue
+            named = follow.device in _words(section, "device")
+            lines = text.splitlines(keepends=True)
+            if back and named:
+                for value in reversed(section.options["device"].values):
+                    if value.text == follow.device:
+                        del lines[value.line - 1]
+            elif not back and not named:
+                lines.insert(section.line, f"\tlist device {uci.quote(follow.device)}\n")
+            text = "".join(lines)
+    return text
+
+
+def port_of(text: str, name: str) -> str | None:
+    """Return the port of a network with DHCP, which two routers can share; None: it has none."""
+    for section in uci.read(text, "network").sections:
+        if section.type == "interface" and section.name == name and _words(section, "proto") == ["dhcp"]:
+            device = _words(section, "device") or _words(section, "ifname")
+            return device[0] if len(device) == 1 and not device[0].startswith("@") else None
+    return None
+
+
+def _belongs(section: uci.Section, follow: Follow, back: bool) -> bool:
+    if section.type != "interface":
+        return False
+    device = _words(section, "device") or _words(section, "ifname")
+    if section.name == follow.name:
+        return device != [follow.interface if back else follow.device]
+    on_line = device == [follow.device if back else follow.interface]
+    return on_line and _words(section, "proto")[:1] in ([one] for one in _SAME_LINE)
+
+
+def _set(text: str, section: uci.Section, option: str, value: str) -> str:
+    """Set one option: in the line where it stands, otherwise behind the section's first line."""
+    lines = text.splitlines(keepends=True)
+    new = f"\toption {option} {uci.quote(value)}\n"
+    found = section.options.get(option) or (section.options.get("ifname") if option == "device" else None)
+    if found is not None:
+        lines[found.values[-1].line - 1] = new
+    else:
+        if not lines[section.line - 1].endswith("\n"):
+            lines[section.line - 1] += "\n"
+        lines.insert(section.line, new)
+    return "".join(lines)
+
+
+def _again(text: str, section: uci.Section) -> uci.Section:
+    """Return the section as it stands in a changed text."""
+    return next(found for found in uci.read(text, "network").sections if found.name == section.name)
+
+
+def _words(section: uci.Section, option: str) -> list[str]:
+    return list(_split(section.options.get(option)))
+
+
+def _split(option: uci.Option | None) -> Iterator[str]:
+    for value in option.values if option is not None else ():
+        yield from value.text.split()

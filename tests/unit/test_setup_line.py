@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One line for both routers: the questions, OpenWrt's own configuration, and the way back."""
+
+from __future__ import annotations
+
+import io
+import stat
+from pathlib import Path
+
+import pytest
+
+from tandem.config.load import load_text
+from tandem.config.schema import Follow
+from tandem.control import cli
+from tandem.setup import line
+from tandem.setup.dialogue import Dialogue, ask_for_line
+
+NETWORK = """\
+config interface 'lan'
+	option device 'br-lan'
+	option proto 'static'
+	option ipaddr '192.168.1.2'
+	option netmask '255.255.255.0'
+
+# the cable of the provider
+config interface 'wan'
+	option device 'eth1'	# a port
+	option proto 'dhcp'
+
+config interface 'wan6'
+	option device 'eth1'
+	option proto 'dhcpv6'
+
+config interface 'modem'
+	option device 'eth1'
+	option proto 'static'
+"""
+FIREWALL = """\
+config zone
+	option name 'lan'
+	list network 'lan'
+
+config zone
+	option name 'wan'
+	list network 'wan'
+	list network 'wan6'
+"""
+WAN = Follow("wan", "eth1", "wan0", "02:00:00:00:00:01")
+
+
+def test_the_networks_of_the_line_move_to_the_device_and_back() -> None:
+    there = line.network(NETWORK, [WAN], back=False, hostname="gateway")
+    assert there == NETWORK.replace("device 'eth1'	# a port", "device 'wan0'", 1).replace(
+        "config interface 'wan'\n", "config interface 'wan'\n\toption hostname 'gateway'\n"
+    ).replace("'eth1'\n\toption proto 'dhcpv6'", "'wan0'\n\toption proto 'dhcpv6'")
+    assert line.network(there, [WAN], back=False, hostname="other") == there
+    again = line.network(there, [WAN], back=True).replace("\toption hostname 'gateway'\n", "")
+    assert again == NETWORK.replace("	# a port", "")
+    assert line.network(again, [WAN], back=True) == again
+
+
+def test_the_zone_names_the_device_and_forgets_it() -> None:
+    there = line.firewall(FIREWALL, [WAN], back=False)
+    lan, zone, wan = FIREWALL.rpartition("config zone\n")
+    assert there == f"{lan}{zone}\tlist device 'wan0'\n{wan}"
+    assert line.firewall(there, [WAN], back=False) == there
+    assert line.firewall(there, [WAN], back=True) == FIREWALL
+
+
+def test_networks_of_netifd_alone_are_left_as_they_are() -> None:
+    assert line.network(NETWORK, [Follow("wan")], back=False) == NETWORK
+    assert line.firewall(FIREWALL, [Follow("wan")], back=False) == FIREWALL
+
+
+@pytest.mark.parametrize(
+    ("change", "port"),
+    [
+        (("", ""), "eth1"),
+        (("'dhcp'\n", "'pppoe'\n"), None),
+        (("'eth1'", "'@lan'"), None),
+        (("'wan'", "'x'"), None),
+    ],
+)
+def test_the_port_of_a_line(change: tuple[str, str], port: str | None) -> None:
+    assert line.port_of(NETWORK.replace(*change), "wan") == port
+
+
+@pytest.mark.parametrize(("answer", "shared"), [("", False), ("1", False), ("2", True), ("3\n2", True)])
+def test_the_question(answer: str, shared: bool) -> None:
+    assert ask_for_line(Dialogue(io.StringIO(answer + "\n"), io.StringIO()), "wan") is shared
+
+
+class Machine:
+    """A router's files."""
+
+    def __init__(self, directory: Path, number: int) -> None:
+        self.at = directory / str(number)
+        self.at.mkdir()
+        (self.at / "network").write_text(
+            NETWORK.replace("1.2", f"1.{number + 1}").replace("eth1", f"eth{number}")
+        )
+        (self.at / "firewall").write_text(FIREWALL)
+        self.files = [f"--config={self.at}/tandem", f"--network-config={self.at}/network"]
+        self.files.append(f"--firewall-config={self.at}/firewall")
+        self.more = [f"--dhcp-config={self.at}/dhcp", f"--secret-file={self.at}/secret"]
+
+    def read(self, name: str) -> str:
+        return (self.at / name).read_text()
+
+
+def test_init_on_both_routers_and_the_way_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = Machine(tmp_path, 1), Machine(tmp_path, 2)
+    argv = ["init", *first.files, *first.more, "--network=lan=192.168.1.4", "--peer=192.168.1.3"]
+    assert cli.main([*argv, "--one-line=wan", "--force"]) == 0
+    said = capsys.readouterr().out
+    assert "The way back: tandem follow release" in said
+    word = next(part for part in said.split() if len(part) > 100)
+    monkeypatch.setattr("sys.stdin", io.StringIO(word + "\n"))
+    assert cli.main(["init", "--join", *second.files, *second.more]) == 0
+    configs = [load_text(machine.read("tandem"), "f").config for machine in (first, second)]
+    assert configs[0] is not None and configs[1] is not None
+    one, other = configs[0].follows[0], configs[1].follows[0]
+    assert (one.name, one.interface, one.device) == ("wan", "eth1", "wan0")
+    assert (other.interface, other.mac) == ("eth2", one.mac) and one.mac.startswith("02:")
+    assert [config.groups[0].follow for config in configs if config] == [("wan",), ("wan",)]
+    names = [
+        section.split("'")[1]
+        for machine in (first, second)
+        for section in machine.read("network").splitlines()
+        if "hostname" in section
+    ]
+    assert len(names) == 2 and names[0] == names[1]
+    for machine in (first, second):
+        assert "option device 'wan0'" in machine.read("network")
+        assert "list device 'wan0'" in machine.read("firewall")
+        assert stat.S_IMODE((machine.at / "network").stat().st_mode) == 0o644
+        assert cli.main(["follow", "release", *machine.files]) == 0
+        assert "wan0" not in machine.read("network") and "wan0" not in machine.read("firewall")
+        assert cli.main(["follow", "apply", *machine.files]) == 0
+        assert "wan0" in machine.read("network")
+
+
+def test_a_line_that_nobody_can_share(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    machine = Machine(tmp_path, 1)
+    argv = ["init", *machine.files, *machine.more, "--network=lan=192.168.1.4", "--one-line=modem", "--force"]
+    assert cli.main(argv) == 2
+    assert "has no port with DHCP" in capsys.readouterr().err
+    assert not (machine.at / "tandem").exists()
+    assert cli.main([*argv[:-2], "--one-line=wan", "--no-sync", "--force"]) == 2
+    assert "needs the channel" in capsys.readouterr().err
