@@ -10,10 +10,11 @@ tandemd makes on the active router. What leaves by wan0 is masqueraded, as OpenW
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
-from tests.lab import PROVIDER, Host, Instance, Port, Router, Tandem, wait_until
+from tests.lab import Host, Instance, Lab, Port, Router, Tandem, netns, wait_until
 from tests.lab.scenario import tandem_uci
 from tests.lab.topology import SYNC_SECRET, SeedEnds
 from tests.openwrt_pieces import USR
@@ -29,6 +30,10 @@ config interface 'loopback'
 	option proto 'static'
 	option ipaddr '127.0.0.1'
 	option netmask '255.0.0.0'
+
+config interface 'wan_line'
+	option device 'eth1'
+	option proto 'none'
 
 config interface 'wan'
 	option device 'wan0'
@@ -142,6 +147,35 @@ class OneLine(SeedEnds):
         return self.routers[0] if router is self.routers[1] else self.routers[1]
 
 
+class Spoken:
+    """Counts what a router sends on the line, by counters where its cable enters the switch."""
+
+    def __init__(self, lab: Lab, router: Host) -> None:
+        self._lab, self._table = lab, f"spoken_{router.name}"
+        cable = router.cable(LINE)
+        rules = f"""
+table netdev {self._table} {{
+    chain shared {{
+        type filter hook ingress device "{cable}" priority 0
+        ether saddr {MAC} counter
+        ether saddr != {MAC} counter
+    }}
+}}
+"""
+        self._nft("delete", "table", "netdev", self._table, check=False)
+        self._nft("-f", "-", stdin=rules)
+
+    @property
+    def frames(self) -> tuple[int, int]:
+        """How many frames had the MAC address of the line, and how many had another one."""
+        found = re.findall(r"counter packets (\d+)", self._nft("list", "table", "netdev", self._table))
+        return int(found[0]), int(found[1])
+
+    def _nft(self, *words: str, stdin: str = "", check: bool = True) -> str:
+        argv = ["ip", "netns", "exec", self._lab.switch_namespace, "nft", *words]
+        return netns.run(argv, stdin=stdin, check=check)
+
+
 def network(router: Router) -> dict[str, Any]:
     """The status of the followed network."""
     found: dict[str, Any] = Tandem.request(router, "status")["follow"][0]
@@ -151,16 +185,3 @@ def network(router: Router) -> dict[str, Any]:
 def has_device(router: Host) -> bool:
     """Whether the device of the WAN exists."""
     return "wan0" in router.exec("ip", "-br", "link")
-
-
-__all__ = [
-    "LINE",
-    "MAC",
-    "PROVIDER",
-    "VIP",
-    "LineTandem",
-    "OneLine",
-    "configuration",
-    "has_device",
-    "network",
-]

@@ -82,6 +82,7 @@ ONE = [
     (follow(placed="eth1"), [("follow", "network wan is on eth1, so that a backup speaks on the line too")]),
     (follow(placed=""), [("follow", "there is no network wan in /etc/config/network")]),
     (follow(placed="", known=False), []),
+    (follow(held=False), [("follow", "no network holds the port of wan: netifd sets the port down for a moment at a takeover")]),
     (follow(device="", mac=""), [("follow", "network wan comes up at boot, before the role is known")]),
     (follow(device="", mac="", auto=False), []),
     (follow(same_mac=("eth1",)), [("follow", "eth1 has the MAC address of network wan (02:1a:2b:3c:4d:5e) as well")]),

@@ -43,7 +43,7 @@ PACKAGES: dict[str, dict[str, str]] = {
     "importer": {"command": FILES, "sources": FILES},
     "setup": {
         "dialogue": "a terminal", "files": FILES, "segment": SOCKETS,
-        "service": PROCESSES, "steps": PROCESSES,
+        "service": PROCESSES, "steps": PROCESSES, "line_command": PROCESSES,
     },
     "upgrade": {
         "command": PROCESSES, "exchange": PROCESSES, "job": PROCESSES, "sysupgrade": PROCESSES,

@@ -31,10 +31,11 @@ config interface 'wan6'
 	option device 'eth1'
 	option proto 'dhcpv6'
 
-config interface 'modem'
-	option device 'eth1'
+config interface 'guest'
+	option device 'br-guest'
 	option proto 'static'
 """
+HOLDER = "\nconfig interface 'wan_line'\n\toption device 'eth1'\n\toption proto 'none'\n"
 FIREWALL = """\
 config zone
 	option name 'lan'
@@ -50,13 +51,24 @@ WAN = Follow("wan", "eth1", "wan0", "02:00:00:00:00:01")
 
 def test_the_networks_of_the_line_move_to_the_device_and_back() -> None:
     there = line.network(NETWORK, [WAN], back=False, hostname="gateway")
-    assert there == NETWORK.replace("device 'eth1'	# a port", "device 'wan0'", 1).replace(
-        "config interface 'wan'\n", "config interface 'wan'\n\toption hostname 'gateway'\n"
-    ).replace("'eth1'\n\toption proto 'dhcpv6'", "'wan0'\n\toption proto 'dhcpv6'")
+    assert (
+        there
+        == NETWORK.replace("device 'eth1'	# a port", "device 'wan0'", 1)
+        .replace("config interface 'wan'\n", "config interface 'wan'\n\toption hostname 'gateway'\n")
+        .replace("'eth1'\n\toption proto 'dhcpv6'", "'wan0'\n\toption proto 'dhcpv6'")
+        + HOLDER
+    )
     assert line.network(there, [WAN], back=False, hostname="other") == there
     again = line.network(there, [WAN], back=True).replace("\toption hostname 'gateway'\n", "")
     assert again == NETWORK.replace("	# a port", "")
     assert line.network(again, [WAN], back=True) == again
+
+
+def test_another_network_may_hold_the_port() -> None:
+    modem = NETWORK + "config interface 'modem'\n\toption device 'eth1'\n\toption proto 'static'\n"
+    there = line.network(modem, [WAN], back=False)
+    assert "wan_line" not in there and there.endswith("'eth1'\n\toption proto 'static'\n")
+    assert line.network(there, [WAN], back=True) == modem.replace("	# a port", "")
 
 
 def test_the_zone_names_the_device_and_forgets_it() -> None:
@@ -144,7 +156,7 @@ def test_init_on_both_routers_and_the_way_back(
 
 def test_a_line_that_nobody_can_share(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     machine = Machine(tmp_path, 1)
-    argv = ["init", *machine.files, *machine.more, "--network=lan=192.168.1.4", "--one-line=modem", "--force"]
+    argv = ["init", *machine.files, *machine.more, "--network=lan=192.168.1.4", "--one-line=guest", "--force"]
     assert cli.main(argv) == 2
     assert "has no port with DHCP" in capsys.readouterr().err
     assert not (machine.at / "tandem").exists()

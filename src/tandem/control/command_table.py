@@ -415,10 +415,11 @@ where the other router is; then writes /etc/config/tandem and /etc/tandem/secret
 and prints the line to run on the other router, which needs no questions.
 A configuration that is in use stays unless --force is given.
 
-Where the way out has an address of the provider's (DHCP, PPPoE), a router without
-it hands over to one that has it. With --one-line, both routers share one line with
-DHCP, and its address moves to the active router: then the network is put on a
-device that Tandem makes (`tandem follow release` is the way back).
+Where the way out has an address of the provider's (DHCP, PPPoE), a router
+without it hands over to one that has it. With --one-line, both routers share
+one line with DHCP, and its address moves to the active router: then the
+network is put on a device that Tandem makes (`tandem follow release` is the
+way back).
 
 It looks whether the shared addresses and the virtual router id are taken in
 these networks. Where dnsmasq serves a network, only the active router will
@@ -527,9 +528,10 @@ The exit status is 1 if something is wrong.""",
         "follow",
         "put networks that follow the role on their devices, or back",
         """\
-apply: /etc/config/network puts each network that follows the role on the device
-that Tandem makes on the active router, and /etc/config/firewall names the device
-in the network's zone. `tandem init` does this for a line that both routers share.
+apply: /etc/config/network puts each network that follows the role on the
+device that Tandem makes on the active router, and /etc/config/firewall names
+the device in the network's zone. `tandem init` does this for a line that both
+share.
 release: the networks are on their ports again, as without Tandem. The package
 does this when it is removed.""",
         """\

@@ -26,6 +26,13 @@ def device(router: RouterFacts) -> Iterator[Finding]:
         if one.device and not one.placed and one.known:
             what = f"there is no network {one.name} in {_NETWORK}"
             yield Finding("follow", what, f"make one, with option device '{one.device}'")
+        elif one.device and one.known and not one.held:
+            yield Finding(
+                "follow",
+                f"no network holds the port of {one.name}: netifd sets the port down for a moment at a"
+                " takeover",
+                "tandem follow apply",
+            )
         if not one.device and one.auto:
             yield Finding(
                 "follow",

@@ -112,8 +112,15 @@ def _follows(config: Config, states: Iterable[Json]) -> Iterator[FollowFacts]:
             proto=own.get("proto", ""),
             clientid=own.get("clientid", ""),
             hostname=own.get("hostname") or socket.gethostname(),
+            held=not follow.interface
+            or any(_device(other) == follow.interface for other in written.values()),
             auto=section is not None and own.get("auto", "1") not in FALSE,
         )
+
+
+def _device(section: uci.Section) -> str:
+    found = section.options.get("device") or section.options.get("ifname")
+    return found.values[-1].text if found else ""
 
 
 def _health(found: Json) -> Iterator[str]:

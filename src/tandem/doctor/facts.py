@@ -115,6 +115,7 @@ class FollowFacts:
     proto: str = ""
     clientid: str = ""
     hostname: str = ""
+    held: bool = True  # another network holds the port
     auto: bool = False  # netifd brings it up at boot
 
 

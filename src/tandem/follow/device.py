@@ -47,6 +47,7 @@ class Device:
         self._rtnl = rtnl
         self._interfaces = interfaces
         self._announcer = announcer
+        self._prepared: int | None = None  # the index of the port that is silent
 
     @property
     def index(self) -> int | None:
@@ -57,7 +58,11 @@ class Device:
             return None
 
     def prepare(self) -> list[str]:
-        """Silence the port itself, which speaks no IPv6 with its own MAC address, and set it up."""
+        """Silence the port itself, which speaks no IPv6 with its own MAC address, and set it up, once."""
+        index = self._interfaces.index(self.plan.base)
+        if index is None or index == self._prepared:
+            return []
+        self._prepared = index
         base = self._interfaces.links.device(self.plan.base) or self.plan.base
         problems = self._interfaces.sysctls.hold(
             f"follow {self.plan.name}", ((ipv6(base, "disable_ipv6"), "1"),)
@@ -73,13 +78,16 @@ class Device:
             self._send([(f"link {base} up", request(16, body), ())])
 
     def create(self) -> tuple[Failure, ...] | Unbound:
-        """Make the device, and set it up."""
+        """Make the device, and set it up; one that can't be up goes again (a port has its MAC address)."""
         if self.index is not None:
             return ()
         batch = bind([self.plan.create], self._interfaces.index)
         if isinstance(batch, Unbound):
             return batch
-        return self._rtnl.send(batch) or self._send([self.plan.configure, self.plan.up])
+        failures = self._rtnl.send(batch) or self._send([self.plan.configure, self.plan.up])
+        if failures:
+            self.delete()
+        return failures
 
     def delete(self) -> None:
         """Delete the device with all that is on it."""

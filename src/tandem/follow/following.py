@@ -145,6 +145,7 @@ class Following:
     def refresh(self) -> None:
         """Renew the lifetimes of the addresses, and make a device anew that somebody has deleted."""
         now = self._loop.now()
+        self.settle_ports()
         for name, device in self._devices.items():
             network = self._networks[name]
             if network.state is State.AWAY:
@@ -232,6 +233,8 @@ class Following:
                 case Step.DELETE | Step.RELEASE:  # without a device of ours, netifd takes its own down
                     self._ask("down", name)
                 case Step.TELL if network is not None:
+                    if device is not None and network.placed is not None:  # netifd's has no lifetime
+                        self._report(name, device.renew(network.placed, self._lifetime_s, now))
                     if lease is not None:
                         self._log.change(("follow", name), "info", f"{name}: {_text(lease, now)}")
                     for peer in self._peers:

@@ -13,17 +13,20 @@ from collections.abc import Iterable, Iterator
 from tandem.config import uci
 from tandem.config.schema import Follow
 
+HOLDER = "_line"  # the end of the name of the network that holds the port
 _SAME_LINE = ("dhcpv6",)  # protocols of further networks on the port that belong to the line
 
 
 def network(text: str, follows: Iterable[Follow], back: bool, hostname: str = "") -> str:
     """Return /etc/config/network with the networks on their devices, or (`back`) on their ports again.
 
-    `hostname` is what the provider is told; "": as it is, otherwise what both routers use.
+    `hostname` is what the provider is told; "": as it is, otherwise what both routers use. A network of its
+    own holds the port: otherwise netifd, which meets the port at a takeover, sets it down for a moment.
     """
     for follow in follows:
         if not follow.device:
             continue
+        text = _without_holder(text, follow) if back else _with_holder(text, follow)
         for section in reversed(uci.read(text, "network").sections):  # a new line moves those below
             if not _belongs(section, follow, back):
                 continue
@@ -60,6 +63,27 @@ def port_of(text: str, name: str) -> str | None:
             device = _words(section, "device") or _words(section, "ifname")
             return device[0] if len(device) == 1 and not device[0].startswith("@") else None
     return None
+
+
+def _with_holder(text: str, follow: Follow) -> str:
+    """Let a network without an address hold the port, if no other network is on it but those that move."""
+    for section in uci.read(text, "network").sections:
+        device = _words(section, "device") or _words(section, "ifname")
+        moves = _belongs(section, follow, back=False)
+        if section.type == "interface" and device == [follow.interface] and not moves:
+            return text
+    lines = (f"config interface '{follow.name}{HOLDER}'", f"\toption device {uci.quote(follow.interface)}")
+    return "\n".join((text.rstrip("\n"), "", *lines, "\toption proto 'none'", ""))
+
+
+def _without_holder(text: str, follow: Follow) -> str:
+    lines = text.splitlines(keepends=True)
+    sections = uci.read(text, "network").sections
+    for number, section in enumerate(sections):
+        if section.type == "interface" and section.name == follow.name + HOLDER:
+            end = sections[number + 1].line - 1 if number + 1 < len(sections) else len(lines)
+            return "".join(lines[: section.line - 1] + lines[end:]).rstrip("\n") + "\n"
+    return text
 
 
 def _belongs(section: uci.Section, follow: Follow, back: bool) -> bool:
