@@ -49,8 +49,8 @@ ARROWS = {
     "setup": "base config listen control",
     "upgrade": "core base effects control",
     "doctor": "core base config plan effects channel listen control setup",
-    "main": "lean core base config plan effects channel replication dhcp follow router control openwrt doctor "
-    "upgrade",
+    "main": "lean core base config plan effects channel replication dhcp follow router control openwrt "
+    "doctor upgrade",
     "rpcd": "base config plan control setup doctor",
 }
 # Circles between modules of one room: the second makes the first, or is asked by it when it runs.

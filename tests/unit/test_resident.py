@@ -29,6 +29,7 @@ CAPABILITIES = {
     "guarantee": ["gate.link"],
     "upgrades": ["upgrade.exchange"],
     "dhcp": ["dhcp.gateway"],
+    "follow": ["follow.following"],
     "vrrp_script": ["health.script"],
     "ubus": ["openwrt.integration"],
 }  # fmt: skip

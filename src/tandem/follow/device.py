@@ -17,8 +17,9 @@ from tandem.core.timers import SECOND
 from tandem.effects.announce import garp_frame, request_frame
 from tandem.effects.netlink import Unbound, bind
 from tandem.effects.rtmessages import FOREVER, IFADDRMSG, RTM_NEWADDR, RTM_NEWROUTE, RTMSG
-from tandem.effects.rtnl import PROTOCOL, request
+from tandem.effects.rtnl import PROTOCOL
 from tandem.effects.sysctl import ipv6
+from tandem.nlmsg import NLM_F_CREATE, NLM_F_REPLACE, attribute, request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from tandem.plan.result import Template, Vmac
 
 _DEL = 1  # RTM_DEL* stand behind RTM_NEW*
-_CREATE, _REPLACE = 0x400, 0x100  # NLM_F_*
 _IFA_LOCAL, _IFA_ADDRESS, _IFA_CACHEINFO, _IFA_PROTO = 2, 1, 6, 11  # include/uapi/linux/if_addr.h
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC = 1, 4, 5, 6, 7  # rtnetlink.h
 _RTNH_F_ONLINK, _RTN_UNICAST, _SCOPE_LINK, _RT_TABLE_MAIN = 4, 1, 253, 254
@@ -114,7 +114,7 @@ class Device:
     def remove(self, lease: Lease) -> None:
         """Take the address away, and with it all routes that have it as their source."""
         if (index := self.index) is not None:
-            address = _attribute(_IFA_LOCAL, socket.inet_aton(lease.address))
+            address = attribute(_IFA_LOCAL, socket.inet_aton(lease.address))
             body = IFADDRMSG.pack(socket.AF_INET, lease.prefixlen, 0, 0, index) + address
             self._send([(f"address {lease.address}", request(RTM_NEWADDR + _DEL, body), ())])
 
@@ -134,10 +134,14 @@ def _address(lease: Lease, index: int, lifetime_s: int, now: int) -> Iterator[Te
     valid = min(lifetime_s or FOREVER, left)
     packed = socket.inet_aton(lease.address)
     body = IFADDRMSG.pack(socket.AF_INET, lease.prefixlen, 0, 0, index)
-    body += _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed)
-    body += _attribute(_IFA_CACHEINFO, struct.pack("=IIII", valid, valid, 0, 0))
-    body += _attribute(_IFA_PROTO, bytes((PROTOCOL,)))
-    yield f"address {lease.address}/{lease.prefixlen}", request(RTM_NEWADDR, body, _CREATE | _REPLACE), ()
+    body += attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
+    body += attribute(_IFA_CACHEINFO, struct.pack("=IIII", valid, valid, 0, 0))
+    body += attribute(_IFA_PROTO, bytes((PROTOCOL,)))
+    yield (
+        f"address {lease.address}/{lease.prefixlen}",
+        request(RTM_NEWADDR, body, NLM_F_CREATE | NLM_F_REPLACE),
+        (),
+    )
 
 
 def _routes(lease: Lease, index: int) -> Iterator[Template]:
@@ -152,15 +156,11 @@ def _routes(lease: Lease, index: int) -> Iterator[Template]:
             socket.AF_INET, int(length), 0, 0, _RT_TABLE_MAIN, PROTOCOL, scope, _RTN_UNICAST, flags
         )
         if int(length):
-            body += _attribute(_RTA_DST, socket.inet_aton(address))
+            body += attribute(_RTA_DST, socket.inet_aton(address))
         if lease.metric:
-            body += _attribute(_RTA_PRIORITY, struct.pack("=I", lease.metric))
+            body += attribute(_RTA_PRIORITY, struct.pack("=I", lease.metric))
         if gateway:
-            body += _attribute(_RTA_GATEWAY, socket.inet_aton(gateway))
-        body += _attribute(_RTA_PREFSRC, socket.inet_aton(lease.address))
-        body += _attribute(_RTA_OIF, struct.pack("=I", index))
-        yield f"route {destination}", request(RTM_NEWROUTE, body, _CREATE), ()
-
-
-def _attribute(kind: int, data: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(data), kind) + data + bytes(-len(data) % 4)
+            body += attribute(_RTA_GATEWAY, socket.inet_aton(gateway))
+        body += attribute(_RTA_PREFSRC, socket.inet_aton(lease.address))
+        body += attribute(_RTA_OIF, struct.pack("=I", index))
+        yield f"route {destination}", request(RTM_NEWROUTE, body, NLM_F_CREATE), ()
