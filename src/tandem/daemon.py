@@ -165,7 +165,6 @@ class Daemon:
             self._make_doctor,
             self._make_upgrades,
             self._states,
-            rtnl,
             announcer,
             self._ask_netifd,
         )

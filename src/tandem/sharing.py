@@ -14,6 +14,7 @@ from tandem.control.step import step
 from tandem.core.actions import Transition
 from tandem.dhcp.restart import Restarts
 from tandem.effects.guard import Guard, clear_guard
+from tandem.effects.rtnl import Rtnl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from tandem.effects.executor import Executor
     from tandem.effects.interfaces import Interfaces
     from tandem.effects.nftables import Nftables
-    from tandem.effects.rtnl import Rtnl
     from tandem.follow.following import Following
     from tandem.heartbeats import Heartbeats
     from tandem.log import Logger
@@ -66,7 +66,6 @@ class Sharing:
         make_doctor: Callable[[Send], Exchange],
         make_upgrades: Callable[[Send, Callable[[str], bool]], Upgrades],
         states: Callable[[], dict[str, str]],
-        rtnl: Rtnl,
         announcer: Announcer,
         ask_netifd: Callable[[str, str], None],
     ) -> None:
@@ -88,7 +87,7 @@ class Sharing:
         self._make_doctor = make_doctor
         self._make_upgrades = make_upgrades
         self._states = states
-        self._rtnl, self._announcer = rtnl, announcer
+        self._announcer = announcer
         self._ask_netifd = ask_netifd
         self._dnsmasq = Restarts(loop, log)
         self._lacking = ""  # why connections are not replicated though they should be
@@ -196,12 +195,12 @@ class Sharing:
             nonlocal left
             left -= 1
             if not left:
+                if self.following is not None:
+                    self.following.stop()  # it takes long, and the peers wait for our last records
                 ended()
 
         if self.dhcp is not None:
             self.dhcp.stop()
-        if self.following is not None:
-            self.following.stop()
         if self.doctor is not None:
             self.doctor.close()
         self._end_heartbeats()
@@ -418,7 +417,7 @@ class Sharing:
 
         if self.following is None:
             self.following = Following(
-                self._loop, self._log, self._interfaces, self._rtnl, self._announcer, self._ask_netifd
+                self._loop, self._log, self._interfaces, Rtnl(), self._announcer, self._ask_netifd
             )
             self._executor.take_following(self.following)
         if self.channel is not None:

@@ -48,6 +48,10 @@ def power_loss(active: Router) -> None:
     active.power_off()
 
 
+def term(active: Router) -> None:
+    assert active.stop() == 0
+
+
 def test_the_backup_says_nothing_and_knows_the_lease(lab: OneLine) -> None:
     active, backup = both(lab)
     assert has_device(active) and not has_device(backup)
@@ -60,7 +64,7 @@ def test_the_backup_says_nothing_and_knows_the_lease(lab: OneLine) -> None:
     assert silent.frames == (0, 0)
 
 
-@pytest.mark.parametrize("fault", [failover, power_loss])
+@pytest.mark.parametrize("fault", [failover, power_loss, term])
 def test_connections_go_on_at_the_other_router(lab: OneLine, fault: Callable[[Router], None]) -> None:
     active, backup = both(lab)
     Service(lab.server, "echo", FAR, "7")

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from tandem.plan.result import Plan
     from tandem.status_schema import FollowedNetwork
 
+# The kernel takes 15 ms to delete a device, and the peer waits for our last records first.
+DELETE_AFTER = 20 * MILLISECOND
 # netifd sets the port down when it has let go of the device, some time after the device has gone.
 PORT_UP = tuple(ms * MILLISECOND for ms in (100, 300, 1000, 3000))
 FLUSH_LIMIT = 30 * SECOND
@@ -121,12 +123,16 @@ class Following:
         channel.subscribe(TOPIC, self)
 
     def stop(self) -> None:
-        """Delete the devices, because the daemon ends. The groups have been demoted before."""
+        """Delete the devices, because the daemon ends. The groups have been demoted before.
+
+        The socket `rtnl` is this object's own, because others are closed by then.
+        """
         for name in list(self._networks):
             self._let_go(name)
         self._groups.clear()
         if self._processes is not None:
             self._processes.close()
+        self._rtnl.close()
 
     # The role
 
@@ -227,7 +233,8 @@ class Following:
                 case Step.REMOVE if device is not None and lease is not None:
                     device.remove(lease)
                 case Step.DELETE if device is not None:
-                    self._loop.call_at(("follow delete", name), now, lambda _now: self._delete(name, device))
+                    when = now + DELETE_AFTER
+                    self._loop.call_at(("follow delete", name), when, lambda _now: self._delete(name, device))
                 case Step.ASK:
                     self._ask("up", name)
                 case Step.DELETE | Step.RELEASE:  # without a device of ours, netifd takes its own down
@@ -256,7 +263,7 @@ class Following:
             self._report(name, found)
 
     def _delete(self, name: str, device: Device) -> None:
-        """Delete the device, in a turn of the loop of its own: the kernel takes its time for it."""
+        """Delete the device, which is silent already as far as IPv4 goes."""
         device.delete()
         now = self._loop.now()
         for number, pause in enumerate(PORT_UP):
