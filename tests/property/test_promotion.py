@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from tandem.core.actions import (
     Action,
-    Cause,
     Follow,
     Install,
     Remove,
@@ -39,8 +38,8 @@ class Pair:
         self.installed = self.told = self.follows_now = False
         self.asked_at: int | None = None  # for connections that are not there yet
 
-    def promoted(self, why: str, cause: Cause | None) -> list[Action]:
-        return [Transition("A", "MASTER", 100, why)]
+    def promoted(self, reason: Reason) -> list[Action]:
+        return [Transition("A", "MASTER", 100, reason.why)]
 
     def take(self, actions: list[Action], now: int, ended: bool) -> None:
         """Carry out the actions. `ended`: the wait may end now."""

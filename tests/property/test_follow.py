@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A followed network on two routers, under adverse orders of roles, leases and words of netifd.
+
+Whatever happens: a router without the role has no device and no address on the line, and a lease that has
+expired or that belongs to another MAC address is in place nowhere.
+"""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tandem.core.follow import Action, Followed, Lease, State, Step
+from tandem.core.timers import SECOND
+
+MAC, OTHER_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
+
+
+class Router:
+    """A router, and what its kernel has: a model of follow/following.py without delays."""
+
+    def __init__(self) -> None:
+        self.network = Followed("wan", MAC)
+        self.active = self.device = False
+        self.address: Lease | None = None
+        self.told: list[Lease | None] = []  # to the peer, which hears it later
+
+    def do(self, actions: list[Action], now: int) -> None:
+        for step, lease in actions:
+            match step:
+                case Step.CREATE:
+                    self.device = True
+                case Step.DELETE:
+                    self.device, self.address = False, None
+                case Step.PLACE:
+                    assert self.active and self.device and lease is not None
+                    assert lease.valid(now) and lease.mac == MAC
+                    self.address = lease
+                case Step.REMOVE:
+                    if self.address is not None and self.address.same_address(lease):
+                        self.address = None
+                case Step.ASK:
+                    assert self.active, "only the active router brings the network up"
+                case Step.TELL:
+                    assert self.active, "only the active router knows the lease"
+                    self.told.append(lease)
+                case Step.FLUSH:
+                    assert lease is not None or self.network.state is not State.AWAY
+        network = self.network
+        assert self.device == (network.state is not State.AWAY) == self.active
+        assert self.address is None or self.active
+        if network.state is State.LENT:
+            assert self.address == network.placed and network.next_deadline() is not None
+
+
+LEASES = st.builds(
+    lambda last, left, mac: ("lease", last, left, mac),
+    st.integers(1, 3), st.integers(0, 3), st.sampled_from((MAC, MAC, MAC, OTHER_MAC)),
+)  # fmt: skip
+STEPS = st.one_of(
+    st.tuples(st.sampled_from(("active", "backup", "down", "hear", "up without a lease"))),
+    st.tuples(st.just("wait"), st.integers(0, 2 * SECOND)),
+    LEASES,
+)
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), STEPS), max_size=60))
+def test_any_order_of_events(steps: list[tuple[int, tuple[object, ...]]]) -> None:
+    routers, now = (Router(), Router()), 0
+    for which, step in steps:
+        one, other = routers[which], routers[1 - which]
+        match step:
+            case ("active",):
+                one.active = True
+                one.do(one.network.active(now), now)
+            case ("backup",):
+                one.active = False
+                one.do(one.network.backup(), now)
+            case ("down",):
+                one.do(one.network.down(), now)
+            case ("up without a lease",):
+                one.do(one.network.up(None), now)
+            case ("hear",) if other.told:
+                one.do(one.network.told(other.told.pop(0), now), now)
+            case ("wait", int(pause)):
+                now += pause
+            case ("lease", int(last), int(left), str(mac)):
+                lease = Lease("wan", mac, f"192.0.2.{last}", 24, now + left * SECOND)
+                if mac == MAC:  # netifd's own; another one can only come from a peer
+                    one.do(one.network.up(lease), now)
+                else:
+                    one.do(one.network.told(lease, now), now)
+        for router in routers:
+            deadline = router.network.next_deadline()
+            if deadline is not None and deadline <= now:
+                router.do(router.network.due(now), now)
+                assert router.network.state is not State.LENT
