@@ -295,6 +295,7 @@ class Heartbeats:
         late = min(self._pace.late // MILLISECOND, 0xFFFF)
         flags |= STALE * self._stale()
         count, clock = len(self._standings) // 3, microseconds(now)
+        ready: list[tuple[BeatSocket, bytes]] = []
         for name, peer in self._peers.items():
             link = self._channel.links.get(name)
             current = link.current if link is not None else None
@@ -309,10 +310,12 @@ class Heartbeats:
                     min((now - heard.heard) // 1000, NEVER - 1) if heard is not None and known else NEVER,
                     self._interval_ms, late, ours, self._channel.position, self._directory, count,
                 )  # fmt: skip
-                try:
-                    sock.send(seal(peer.key_out, sock.outward, head + self._standings))
-                except OSError:
-                    sock.errors += 1  # the path does not work now, which its silence says at the other end
+                ready.append((sock, seal(peer.key_out, sock.outward, head + self._standings)))
+        for sock, datagram in ready:  # one behind the other, so that they wake the peer once
+            try:
+                sock.send(datagram)
+            except OSError:
+                sock.errors += 1  # the path does not work now, which its silence says at the other end
 
     def _set_timer(self) -> None:
         if not self._peers:

@@ -25,13 +25,15 @@ from contextlib import contextmanager, suppress
 
 from tests.bench.lag import held_at
 from tests.bench.replication import ADVERT_S, Figures, daemon, known, started
-from tests.lab import FAR, Host, Router, SeedLab, Tandem
+from tests.lab import FAR, Daemon, Host, Router, SeedLab, Tandem
 from tests.lab.process import cost
+from tests.netns import live
 
 RATES = 20, 100, 300, 1000
 SECONDS = 5.0
 FLOWS_MIN = 400
 REST_S = 10.0
+SETTLE_S = 5.0  # a backup looks through its kernel's table once
 DEFAULTS = {"heartbeat": "1", "digest_interval": "10"}  # the tests of the lab have shorter ones
 PAUSE_S = 0.011  # between two looks at the backup
 PORT, SILENT_PORT = 7, 10_000  # what answers, and what does not
@@ -41,15 +43,17 @@ LINGER_S = 0.2  # how long the client keeps a socket
 def everyday(kind: str) -> Figures:
     """CPU a flow of both routers, and the backup's age."""
     figures: Figures = {}
+    if kind == Tandem.name:
+        with SeedLab(_without_heartbeats, tag="bench") as lab:
+            figures |= _at_rest("at rest, without heartbeats", *started(lab, kind))
     plans = [("all", DEFAULTS)]
     if kind == Tandem.name:
         plans.append(("defaults", DEFAULTS | {"sync_after": "2"}))
     for plan, options in plans:
         with SeedLab(daemon(kind, **options), tag="bench") as lab:
             active, backup = started(lab, kind)
-            time.sleep(5)  # what a backup looks through once
             if plan == "all":
-                figures |= _at_rest(active, backup)
+                figures |= _at_rest("at rest", active, backup)
             with _served(lab.server):
                 idle = _used([active, backup], lambda: time.sleep(REST_S))
                 for what in ("udp", "dns", "tcp"):
@@ -62,16 +66,23 @@ def everyday(kind: str) -> Figures:
     return figures
 
 
-def _at_rest(active: Router, backup: Router) -> Figures:
+def _without_heartbeats(number: int) -> Daemon:
+    made = live.synced(number, advert_s=ADVERT_S, **DEFAULTS)
+    option = "\toption router_id"
+    made.text = made.text.replace(option, f"\toption heartbeat_interval '0'\n{option}", 1)
+    return made
+
+
+def _at_rest(label: str, active: Router, backup: Router) -> Figures:
     def used(router: Router) -> float:
         return sum(cost(process.pid).cpu_s for process in router.processes)
 
+    time.sleep(SETTLE_S)
     before = [used(router) for router in (active, backup)]
     time.sleep(REST_S)
+    label += f", adverts {1000 * ADVERT_S:g} ms"
     return {
-        f"at rest, adverts {1000 * ADVERT_S:g} ms: {side}: CPU, % of a core": 100
-        * (used(router) - had)
-        / REST_S
+        f"{label}: {side}: CPU, % of a core": 100 * (used(router) - had) / REST_S
         for side, router, had in zip(("active", "backup"), (active, backup), before, strict=True)
     }
 
