@@ -211,3 +211,23 @@ def test_more_descriptors_than_one_turn_reads_all_get_their_turn() -> None:
     for pair in pipes:
         for fd in pair:
             os.close(fd)
+
+
+def test_a_reader_that_is_called_once_waits_for_the_next_call() -> None:
+    """Events of the kernel that come while others are gathered wake nobody."""
+    loop = Loop()
+    called: list[bytes] = []
+    reading, writing = os.pipe2(os.O_NONBLOCK)
+    loop.add_reader(reading, lambda: called.append(os.read(reading, 1)), once=True)
+    os.write(writing, b"abc")
+    for _ in range(3):
+        loop.turn(limit=MILLISECOND)
+    assert called == [b"a"]
+    loop.wake_again(reading)
+    for _ in range(3):
+        loop.turn(limit=MILLISECOND)
+    assert called == [b"a", b"b"]
+    loop.remove_reader(reading)
+    loop.close()
+    os.close(reading)
+    os.close(writing)
