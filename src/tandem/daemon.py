@@ -37,6 +37,7 @@ from tandem.router import Router
 from tandem.scheduling import lock_memory, set_realtime, settle_memory
 from tandem.scripts import Scripts
 from tandem.sharing import Sharing
+from tandem.voting import Voting
 from tandem.wire_watch import WireWatch
 
 TYPE_CHECKING = False
@@ -190,6 +191,7 @@ class Daemon:
         )
         self._openwrt = self._integrate(plan)
         self._table_watch = TableWatch(self._loop, self._log, self._restore_tables)
+        self._voting = Voting(self._loop, self._log, self.router, self._sharing.presence)
         self._wire_watch = WireWatch(self._loop, self._log, self.router, announcer)
         self._assembled = True
         self._interfaces.start(self.router)
@@ -204,6 +206,7 @@ class Daemon:
         self._table_watch.start(self._nftables.port)
         self._fw4.let_in(plan.config, self._interfaces.links.device)
         self._sharing.start(plan)
+        self._voting.take(plan)
         self._wire_watch.start()
 
     def _file(self, name: str, directory: str) -> str:
@@ -363,6 +366,7 @@ class Daemon:
             self._openwrt.take_plan(plan)
         self.router.reload(plan, self._sharing.replication is not None)
         self._fw4.let_in(plan.config, self._interfaces.links.device)
+        self._voting.take(plan)
         self._history_file.keep_in(plan.config.globals.history_file)
         self._sharing.settle(plan)
 
@@ -395,6 +399,7 @@ class Daemon:
             "follow": self._sharing.following.networks() if self._sharing.following is not None else [],
             "peers": self._sharing.peers(),
             "heartbeat_ms": heartbeats.held_ms if (heartbeats := self._sharing.heartbeats) else None,
+            "quorum": self._voting.status(),
             "history": self._history.entries(self._loop.now()),
             "counters": counters,
         }
@@ -402,7 +407,12 @@ class Daemon:
     def _health(self) -> dict[str, list[str]]:
         """Return the problems that no group shows: reasons, each with its details."""
         bugs = self._bugs.report
-        return self._sharing.health | self._wire_watch.report | ({"exceptions": bugs} if bugs else {})
+        return (
+            self._sharing.health
+            | self._voting.health
+            | self._wire_watch.report
+            | ({"exceptions": bugs} if bugs else {})
+        )
 
     def _told(self, transition: Transition | GroupTransition | Contested) -> None:
         if isinstance(transition, Contested):
@@ -449,6 +459,7 @@ class Daemon:
         self._ending = 2  # `_sharing` and the scripts
         steps: list[Callable[[], None]] = [
             self.router.stop,
+            self._voting.stop,
             lambda: self._sharing.stop(self._ended),
             self._fw4.close,
             self._interfaces.stop,

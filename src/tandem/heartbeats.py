@@ -31,9 +31,10 @@ from tandem.channel.heartbeat import (
 )
 from tandem.channel.peer_socket import local_address
 from tandem.core.heartbeats import BEGINS, DIES, ENDS, BeatPath, Beats, Pace, Pulse, next_wake
-from tandem.core.neighbour import BEATS
+from tandem.core.neighbour import ACTIVE as MASTER
+from tandem.core.neighbour import BACKUP, BEATS
 from tandem.core.neighbour import NEVER as NO_LIMIT
-from tandem.core.standing import STANDINGS_MAX, Entry, Standings, matching, seats, standing_of
+from tandem.core.standing import STANDINGS_MAX, Entry, Post, Standings, matching, seats, standing_of
 from tandem.core.timers import MILLISECOND, SECOND
 from tandem.effects.endpoint import text
 from tandem.loop import TIMER_SLACK
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from tandem.channel.channel import Channel
     from tandem.config.schema import Globals
     from tandem.core.events import Event
+    from tandem.core.quorum import Presence
     from tandem.core.sync_group import SyncGroup
     from tandem.core.virtual_router import VirtualRouter
     from tandem.effects.links import Links
@@ -424,6 +426,19 @@ class Heartbeats:
             "stale": peer.stale,
             "repeated": beats.refused,
         }
+
+    def presence(self, name: str) -> Presence | None:
+        """Return whether a peer is there, and the states of its groups; None: it sends no heartbeats."""
+        peer = self._peers.get(name)
+        if peer is None or peer.beats.pulse not in (Pulse.ALIVE, Pulse.DEAD):
+            return None
+        posts = {group: self._core.seat(name, group).post for group in self._router.groups}
+        states = {
+            group: MASTER if post in (Post.ACTIVE, Post.UNLINKED) else BACKUP
+            for group, post in posts.items()
+            if post is not Post.UNKNOWN
+        }
+        return peer.beats.pulse is Pulse.ALIVE, states, peer.beats.limit
 
     @property
     def held_ms(self) -> float:

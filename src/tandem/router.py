@@ -34,7 +34,7 @@ from tandem.core.neighbour import Neighbours
 from tandem.core.reload import leave, reconfigure, sibling
 from tandem.core.settings import Group, Instance
 from tandem.core.strangers import Source, Strangers
-from tandem.core.sync_group import SyncGroup
+from tandem.core.sync_group import UNCOUNTED, SyncGroup
 from tandem.core.timers import MILLISECOND
 from tandem.core.trouble import Trouble
 from tandem.core.virtual_router import VirtualRouter
@@ -341,6 +341,8 @@ class Router:
     def _create(self, group: Group) -> SyncGroup:
         created = SyncGroup(group, self._instances(group), *self._replication(self.plan))
         created.damping = _damping(self.plan)
+        if self.plan.config.globals.witness_policy == "required":
+            created.ballot = UNCOUNTED
         return created
 
     def _instances(self, group: Group) -> list[Instance]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tandem.control.peer_roles import PeerRoles
     from tandem.control.server import Reply
     from tandem.core.actions import GroupTransition
+    from tandem.core.quorum import Presence
     from tandem.core.strangers import Source
     from tandem.dhcp.gateway import Gateway
     from tandem.doctor.exchange import Exchange
@@ -261,6 +262,16 @@ class Sharing:
         if self.following is not None and (trouble := self.following.trouble):
             found["follow"] = trouble
         return found
+
+    def presence(self, name: str) -> Presence:
+        """Return whether a peer is there, and the states of its groups, by heartbeats where it sends them."""
+        if self.heartbeats is not None and (found := self.heartbeats.presence(name)) is not None:
+            return found
+        neighbour = self._router.neighbours.get(name)
+        link = self.channel.links.get(name) if self.channel is not None else None
+        if neighbour is None or link is None:
+            return False, {}, 0
+        return neighbour.connected, neighbour.states or {}, link.settings.heartbeat
 
     def peers(self) -> list[KnownPeer]:
         """Return what is known of each peer."""

@@ -184,6 +184,19 @@ class Instance(TypedDict):
     counters: Annotated[Counters, "packets that were sent, received or dropped; those that are not zero"]
 
 
+class QuorumStatus(TypedDict):
+    """The votes that decide whether this router may be active, see docs/witness.md."""
+
+    policy: Annotated[str, "advisory (it only warns) or required"]
+    expected_votes: Annotated[int, "of all routers, and of the witness of kind tandem"]
+    quorum: Annotated[int, "so many votes are needed"]
+    witness: Annotated[str, "the name of the witness of kind tandem; empty: there is none"]
+    witness_answers: Annotated[bool, "it has answered lately"]
+    leases: Annotated[list[str], "the groups for which this router has its vote"]
+    hosts: Annotated[dict[str, bool], "the witnesses of kind ping and tcp, and whether each answers"]
+    lacking: Annotated[dict[str, str], "the groups without a quorum, with the reasons"]
+
+
 class Entry(TypedDict):
     """A change of the state of an instance or a group."""
 
@@ -196,7 +209,8 @@ class Entry(TypedDict):
     why: Annotated[str, "the cause, with the router that was it; empty for groups"]
     seen: Annotated[
         str,
-        "what saw the cause: advert or heartbeat (or its absence), fault, command, start; empty: not known",
+        "what saw the cause: advert or heartbeat (or its absence), fault, command, start, quorum; empty: not"
+        " known",
     ]
     detection_ms: Annotated[float | None, "from the last word of a router that fell silent to the decision"]
     restore_ms: Annotated[float | None, "from the decision to the moment when the connections were restored"]
@@ -220,6 +234,7 @@ class Status(TypedDict):
     follow: Annotated[list[FollowedNetwork], "the networks that follow the role of a group"]
     networks: Annotated[dict[str, str | None], "OpenWrt's networks that are named, with their devices"]
     peers: Annotated[list[KnownPeer], "the routers that this one has a channel to"]
+    quorum: Annotated[QuorumStatus | None, "null: witness_policy is none"]
     groups: Annotated[list[Group], "in the order of the configuration"]
     instances: Annotated[list[Instance], "in the order of their groups"]
     history: Annotated[list[Entry], "the last changes, the latest at the end"]
@@ -237,5 +252,6 @@ class DaemonFacts(TypedDict):
     follow: list[FollowedNetwork]
     peers: list[KnownPeer]
     heartbeat_ms: float | None
+    quorum: QuorumStatus | None
     history: list[Entry]
     counters: dict[str, int]

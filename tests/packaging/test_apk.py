@@ -70,7 +70,12 @@ def test_add_upgrade_and_del(router: OpenWrt) -> None:
     before = router.sh(files)
     _add_to_an_image(router)
     router.sh("apk add tandem tandem-tools")
-    assert router.sh("ls /etc/rc.d | grep tandem").split() == ["K01tandem", "S18tandem-dhcp", "S21tandem"]
+    assert router.sh("ls /etc/rc.d | grep tandem").split() == [
+        "K01tandem",
+        "S18tandem-dhcp",
+        "S21tandem",
+        "S21tandem-witness",
+    ]
     assert router.sh("ls -l /etc/config/tandem").startswith("-rw------- ")
     router.sh("sh /srv/test.sh tandem 0.1.0-r1")
     configure(router)

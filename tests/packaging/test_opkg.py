@@ -97,7 +97,12 @@ def test_install_and_remove(router: OpenWrt) -> None:
     router.sh("nft list chain inet fw4 tandem_input")  # the firewall has been told, once
     assert router.sh("cat /tmp/fw4.calls") == "-q reload\n"
     assert router.sh("ls -l /etc/config/tandem").startswith("-rw------- ")
-    assert router.sh("ls /etc/rc.d | grep tandem").split() == ["K01tandem", "S18tandem-dhcp", "S21tandem"]
+    assert router.sh("ls /etc/rc.d | grep tandem").split() == [
+        "K01tandem",
+        "S18tandem-dhcp",
+        "S21tandem",
+        "S21tandem-witness",
+    ]
     router.sh("/etc/init.d/tandem enabled")
     assert router.sh("tandemd --version") == "tandemd 0.1.0\n"
     router.sh("sh /srv/test.sh tandem 0.1.0-r1")

@@ -23,6 +23,9 @@ ABOUT = {
     "dhcp_gateway": "What instances with `option dhcp '1'` do to dnsmasq. Without the section, all defaults"
     " hold.",
     "follow": "A network that follows the role, and the line below it. See [follow.md](follow.md).",
+    "witness": "A third party that helps two routers to find out which of them may be active: see"
+    " [witness](witness.md).",
+    "witness_server": "This host is the witness of other routers; `tandem witness` answers them.",
     "static_ipaddress": "Addresses that do not depend on a role.",
     "static_routes": "Routes that do not depend on a role.",
     "static_rules": "Policy routing rules that do not depend on a role.",

@@ -165,6 +165,7 @@ STATUS: dict[str, Any] = {
             "faults": ["interface br-guest down", "no address on br-guest", "standby"],
         },
     ],
+    "quorum": None,
     "instances": [LAN, WAN, GUEST],
     "history": [
         {

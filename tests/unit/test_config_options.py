@@ -16,7 +16,18 @@ import pytest
 from tandem.config import option as rows
 from tandem.config.option import KEEPS, NEXT, ROLE, SESSION, START, Option
 from tandem.config.options import SECTIONS
-from tandem.config.schema import Config, ConntrackSync, DhcpGateway, Follow, Globals, Peer, PeerPath, Script
+from tandem.config.schema import (
+    Config,
+    ConntrackSync,
+    DhcpGateway,
+    Follow,
+    Globals,
+    Peer,
+    PeerPath,
+    Script,
+    Witness,
+    WitnessServer,
+)
 from tandem.control import options_command
 from tandem.core.settings import Garp, Group, Instance, Notify
 from tandem.peers import of_config
@@ -30,6 +41,8 @@ SETTINGS: dict[str, type[Any]] = {
     "conntrack_sync": ConntrackSync,
     "dhcp_gateway": DhcpGateway,
     "follow": Follow,
+    "witness": Witness,
+    "witness_server": WitnessServer,
 }
 PARTS: dict[str, type[Any]] = {"garp": Garp, "notify": Notify}
 # Fields that several options decide together; `shown` makes their options from them.

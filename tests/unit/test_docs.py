@@ -52,6 +52,7 @@ TANDEM_ELSEWHERE = {
     "import": ("tests/netns/test_import.py", "cli.main"),
     "capture": ("tests/netns/test_vrrp_socket.py", "capture("),
     "dhcp": ("tests/packaging/test_dhcp.py", "dhcp"),
+    "witness": ("tests/netns/test_witness.py", '"witness"'),
     "upgrade": ("tests/netns/test_upgrade.py", '"upgrade"'),
     "follow": ("tests/unit/test_setup_line.py", '["follow", "release"'),
     "init --one-line wan": ("tests/unit/test_setup_line.py", "--one-line=wan"),

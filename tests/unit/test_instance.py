@@ -26,6 +26,7 @@ from tandem.core.actions import (
 )
 from tandem.core.events import (
     AdvertReceived,
+    Ballot,
     Claimed,
     EffectFailed,
     Event,
@@ -111,6 +112,7 @@ EVENTS: dict[str, Callable[[int, int], Event]] = {
     "restored": lambda v, f: Restored(),
     "synchronised": lambda v, f: Synchronised(True),
     "partner": lambda v, f: Partner(known=True, in_step=True),
+    "no quorum": lambda v, f: Ballot(False, False, False, "1 of 3 votes"),
     "reunited": lambda v, f: Reunited(),  # with a router that was not heard; otherwise see test_reunion.py
     "its heartbeats stop": lambda v, f: Vacated(Vacancy.DIED, (("VI", FOLLOWED[f]),)),
     "another's heartbeats stop": lambda v, f: Vacated(Vacancy.DIED, (("VI", ANOTHER[f]),)),
@@ -175,6 +177,7 @@ TABLE: dict[Role, dict[str, Row]] = {
         "restored": NOTHING,
         "synchronised": NOTHING,
         "partner": NOTHING,
+        "no quorum": NOTHING,
         "reunited": NOTHING,
         "its heartbeats stop": NOTHING,
         "another's heartbeats stop": NOTHING,
@@ -209,6 +212,7 @@ TABLE: dict[Role, dict[str, Row]] = {
         "restored": WAIT,
         "synchronised": WAIT,
         "partner": WAIT,
+        "no quorum": WAIT,
         "reunited": WAIT,
         "its heartbeats stop": Row(
             ACTIVE,
@@ -249,6 +253,7 @@ TABLE: dict[Role, dict[str, Row]] = {
         "restored": GO_ON,
         "synchronised": GO_ON,
         "partner": GO_ON,
+        "no quorum": Row(BACKUP, [GONE, _says(0), WITHDRAWN, _to("BACKUP", "no quorum")], DOWN),
         "reunited": AGAIN,
         "its heartbeats stop": GO_ON,
         "another's heartbeats stop": GO_ON,

@@ -49,8 +49,9 @@ ARROWS = {
     "setup": "base config listen control",
     "upgrade": "core base effects control",
     "doctor": "core base config plan effects channel listen control setup",
+    "witness": "lean core base config channel health",
     "main": "lean core base config plan effects channel replication dhcp follow router control openwrt "
-    "doctor upgrade",
+    "doctor upgrade witness",
     "rpcd": "base config plan control setup doctor",
 }
 # Circles between modules of one room: the second makes the first, or is asked by it when it runs.

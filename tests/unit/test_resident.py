@@ -31,6 +31,7 @@ CAPABILITIES = {
     "dhcp": ["dhcp.gateway"],
     "follow": ["follow.following"],
     "vrrp_script": ["health.script"],
+    "witness_policy": ["witness.voter"],
     "ubus": ["openwrt.integration"],
 }  # fmt: skip
 # What functions import in a process that ends with it: tandemd --check and --clear, and other programs.

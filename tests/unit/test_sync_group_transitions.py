@@ -13,6 +13,7 @@ import pytest
 
 from tandem.core.actions import Action, Cause, Install, Remove, Restore, SendAdvert, Transition
 from tandem.core.events import (
+    Ballot,
     Failover,
     SourceChanged,
     Standby,
@@ -82,6 +83,7 @@ ROWS: dict[tuple[Role, Cue], Change] = {
         BACKUP, "another router is active and does not hear this one", Farewell.YIELD, seen="heartbeat"
     ),
     (ACTIVE, Cue.FAILOVER): Change(BACKUP, "failover asked for", seen="command"),
+    (ACTIVE, Cue.OUTVOTED): Change(BACKUP, "no quorum", seen="quorum"),
     (ACTIVE, Cue.SLEPT): Change(BACKUP, "silent for too long: it was stopped", Farewell.SILENT, seen="fault"),
 }
 
@@ -103,6 +105,9 @@ CAUSES: dict[tuple[Role, Cue], tuple[Callable[[SyncGroup], list[Action]], Cause 
     ),
     (ACTIVE, Cue.UNHEARD): (lambda group: group.handle(Unheard(True), LATER), None, {}),
     (ACTIVE, Cue.FAILOVER): (lambda group: group.handle(Failover(), LATER), None, {}),
+    (ACTIVE, Cue.OUTVOTED): (
+        lambda group: group.handle(Ballot(False, True, True), LATER), None, {}
+    ),
     (ACTIVE, Cue.SLEPT): (lambda group: group.handle(Tick(), LATER + 3 * SECOND), None, {}),
 }  # fmt: skip
 

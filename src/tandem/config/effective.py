@@ -39,6 +39,9 @@ def _sections(config: Config) -> Iterator[tuple[str, object]]:
     if config.dhcp_gateway:
         yield "dhcp_gateway", config.dhcp_gateway
     yield from (("follow", follow) for follow in config.follows)
+    yield from (("witness", witness) for witness in config.witnesses)
+    if config.witness_server:
+        yield "witness_server", config.witness_server
     for kind, objects in (
         ("static_ipaddress", config.static_addresses),
         ("static_routes", config.static_routes),

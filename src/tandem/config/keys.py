@@ -39,6 +39,16 @@ def read(parsed: Parsed, files: bool) -> Keys:
     return tuple(sorted(secrets.items())), _key_id(parsed, secrets)
 
 
+def single(parsed: Parsed) -> bytes:
+    """Read the secret of a section that has only one; b"": it has none, or one in error."""
+    if parsed.given("secret") and parsed.given("secret_file"):
+        parsed.error("contradicts secret", "secret_file")
+    for option in ("secret_file", "secret"):
+        for item in parsed.all(option):
+            return _secret(parsed, option, item, item.value, True)
+    return b""
+
+
 def _secret(parsed: Parsed, option: str, item: Item, source: bytes | str, files: bool) -> bytes:
     if isinstance(source, bytes):
         secret, what = source, "the secret"

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tandem.config import check, conntrack_sync, dhcp_gateway, instance, read, uci
+from tandem.config import check, conntrack_sync, dhcp_gateway, instance, read, uci, witness
 from tandem.config.follow import Follows
 from tandem.config.names import Names
 from tandem.config.peers import Peers
@@ -106,6 +106,8 @@ def _build(document: uci.Document, report: Report) -> Config:
         peers=peers,
         conntrack_sync=replicated,
         dhcp_gateway=dhcp_gateway.build(sections.get("dhcp_gateway", []), found, instances, bool(peers)),
+        witnesses=witness.build(sections.get("witness", []), settings, peers, tuple(instances.values())),
+        witness_server=witness.server(sections.get("witness_server", [])),
     )
     check.check(config, sections, report)
     names.warn_of_unused()

@@ -66,6 +66,9 @@ class Globals:
     heartbeat_interval_ms: int = 50  # between heartbeats to peers; 0: none
     heartbeat_miss: int = 3  # heartbeats that a peer may miss before it is dead
     partition_policy: str = "hold"  # or "split", see core/standing.py
+    witness_policy: str = "none"  # advisory, required: see core/quorum.py
+    two_node: bool = False
+    wait_for_all: bool | None = None  # None: as two_node
     damping_time_ms: int = 60_000  # ... within this time are flapping; 0 changes: never, see core/damping.py
     allow_upgrade: bool = False  # peers with a secret may order an upgrade of Tandem's packages
 
@@ -147,6 +150,30 @@ class Follow:
 
 
 @dataclass(frozen=True, slots=True)
+class Witness:
+    """A `witness` section: a third party that helps to find out which router may be active."""
+
+    name: str
+    address: str
+    kind: str = "tandem"  # ping, tcp
+    port: int = 0
+    secret: bytes = field(default=b"", repr=False)
+    interval_ms: int = 1000
+    fall: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessServer:
+    """The `witness_server` section: this host gives its vote to one router of a pair."""
+
+    enabled: bool = False
+    address: str = ""  # empty: every address
+    port: int = 3781
+    lease_ms: int = 1000
+    secret_files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole effective configuration."""
 
@@ -161,6 +188,8 @@ class Config:
     conntrack_sync: ConntrackSync | None = None
     dhcp_gateway: DhcpGateway | None = None  # not None: some instance has `dhcp`
     follows: tuple[Follow, ...] = ()  # the networks that groups follow
+    witnesses: tuple[Witness, ...] = ()
+    witness_server: WitnessServer | None = None
 
 
 _NESTED: dict[str, type] = {
@@ -168,6 +197,7 @@ _NESTED: dict[str, type] = {
     "Notify": Notify, "Garp": Garp, "Instance": Instance, "Group": Group, "Script": Script,
     "Globals": Globals, "Config": Config, "PeerPath": PeerPath, "Peer": Peer,
     "ConntrackSync": ConntrackSync, "DhcpGateway": DhcpGateway, "Follow": Follow,
+    "Witness": Witness, "WitnessServer": WitnessServer,
 }  # fmt: skip
 
 

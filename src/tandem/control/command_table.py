@@ -523,6 +523,28 @@ The exit status is 1 if something is wrong.""",
         access=OPERATE,
         plugin={"start": True},
     ),
+    Command(
+        "witness",
+        "give a vote to one router of a pair, on a third host",
+        """\
+Answers routers whose configuration has this host as `config witness`, so that of
+two routers that are cut off from each other exactly one stays active. Runs until
+SIGTERM; /etc/init.d/tandem-witness starts it where `config witness_server` is
+enabled. It needs no other part of Tandem.""",
+        """\
+  tandem witness -c /etc/config/tandem""",
+        (
+            arg(
+                "-c",
+                "--config",
+                default=CONFIG,
+                metavar="FILE",
+                help=f"with the section witness_server (default: {CONFIG})",
+                completes="files",
+            ),
+        ),
+        run="tandem.witness.command:run",
+    ),
     Command("log", access=SEE, plugin={"lines": 0}),
     Command(
         "follow",

@@ -43,8 +43,9 @@ class History:
 
     def text(self, boot: str, now: int) -> bytes:
         """Return the content of the file for a later daemon; `boot` is the kernel's id of this boot."""
-        kept = [(when, _reckoned(found, when, now)) for when, found in self._entries]
-        return json.dumps([VERSION, boot, kept]).encode() + b"\n"
+        # One entry after the other: all at once would take 300 KiB of memory, at each transition.
+        kept = [json.dumps([when, _reckoned(found, when, now)]) for when, found in self._entries]
+        return f"[{VERSION}, {json.dumps(boot)}, [{', '.join(kept)}]]\n".encode()
 
     def take(self, data: bytes, boot: str) -> None:
         """Begin with the transitions of an earlier daemon. ValueError: this version can't read the file."""

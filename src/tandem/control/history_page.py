@@ -19,6 +19,7 @@ SEEN = {
     "fault": "this router itself",
     "command": "a command",
     "start": "the start of the daemon",
+    "quorum": "the quorum",
 }
 
 

@@ -90,7 +90,19 @@ def _daemon(page: Page, status: Snapshot) -> None:
         page.row("dhcp", _dhcp(dhcp), ALARM if dhcp["problem"] else "")
     for network in status["follow"]:
         page.row(network["name"], _followed(network), ALARM if network["problem"] else "")
+    if (quorum := status.get("quorum")) is not None:
+        page.row("quorum", _quorum(quorum), NOTE if quorum["lacking"] else "")
     _health(page, status)
+
+
+def _quorum(found: Snapshot) -> Iterator[str]:
+    yield f"{found['quorum']} of {found['expected_votes']} votes are needed"
+    yield "only advice" if found["policy"] == "advisory" else ""
+    if name := found["witness"]:
+        yield f"witness {name} {'answers' if found['witness_answers'] else 'does not answer'}"
+        yield f"its vote is ours for {' and '.join(found['leases'])}" if found["leases"] else ""
+    for name, up in found["hosts"].items():
+        yield f"witness {name} {'answers' if up else 'does not answer'}"
 
 
 def _health(page: Page, status: Snapshot) -> None:

@@ -59,6 +59,11 @@ def _ready(status: Status) -> tuple[str, str]:
     if broken := [group for group in waiting if group["state"] != "BACKUP"]:
         reasons = "; ".join(_why_not(group) for group in broken)
         return f"no, not this router: {reasons}", NO
+    quorum = status.get("quorum")
+    if quorum is not None and quorum["policy"] == "required":
+        for group in waiting:
+            if why := quorum["lacking"].get(group["name"]):
+                return f"no, not this router: {group['name']} has no quorum ({why})", NO
     active = [group["name"] for group in status["groups"] if group["state"] == "MASTER"]
     if not active:
         return ("yes, this router", YES) if waiting else ("no", NO)

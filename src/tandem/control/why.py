@@ -62,6 +62,11 @@ def _trackers(members: list[Status]) -> Iterator[str]:
 
 def _backup(status: Status, group: Status, members: list[Status]) -> Iterator[str]:
     active = active_router(status, group)
+    quorum = status.get("quorum")
+    if quorum is not None and quorum["policy"] == "required" and group["name"] in quorum["lacking"]:
+        why = quorum["lacking"][group["name"]]
+        yield f"this router is BACKUP, and takes no role without a quorum: {why}."
+        return
     if active == NOBODY:
         yield "this router is BACKUP, and has heard no active router; it becomes MASTER when nobody speaks."
         return

@@ -140,6 +140,16 @@ class Unheard:
 
 
 @dataclass(frozen=True, slots=True)
+class Ballot:
+    """The answers of a quorum for a group, see quorum.py; `why` explains the first one that is no."""
+
+    hold: bool  # it may stay active
+    take: bool  # it may follow a silent router
+    succeed: bool  # it may follow a router that is heard
+    why: str = ""  # for people
+
+
+@dataclass(frozen=True, slots=True)
 class Failover:
     """Operator: hand the group to the peer and do not take it back by preemption."""
 
@@ -161,6 +171,6 @@ class Stop:
 
 Event = (
     Tick | Start | AdvertReceived | TrackerChanged | SourceChanged | Moved | Rebound
-    | EffectFailed | Restored | Synchronised | Partner | Reunited | Vacated | Claimed | Unheard
+    | EffectFailed | Restored | Synchronised | Partner | Reunited | Vacated | Claimed | Unheard | Ballot
     | Failover | Standby | Resume | Stop
 )  # fmt: skip

@@ -39,6 +39,7 @@ from tandem.core.actions import (
 from tandem.core.damping import Damping
 from tandem.core.events import (
     AdvertReceived,
+    Ballot,
     Claimed,
     EffectFailed,
     Event,
@@ -86,11 +87,15 @@ class Cue(Enum):
     UNHEARD = "another active router does not hear this one"
     EARLIER = "a router is heard that was active before this one could hear anybody"
     FAILOVER = "an operator hands the role over"
+    OUTVOTED = "no quorum, see quorum.py"
     SLEPT = "silent for too long: a backup has taken over"
 
 
 # What saw the cause of a transition, for people.
-ADVERT, HEARTBEAT, FAULT, COMMAND, START = "advert", "heartbeat", "fault", "command", "start"
+ADVERT, HEARTBEAT, FAULT, COMMAND = "advert", "heartbeat", "fault", "command"
+START, QUORUM = "start", "quorum"
+ANYTHING = Ballot(True, True, True)
+UNCOUNTED = Ballot(False, False, False, "not counted yet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +129,7 @@ TRANSITIONS: dict[tuple[Role, Cue], Change] = {
         _BACKUP, "another router is active and does not hear this one", Farewell.YIELD, seen=HEARTBEAT
     ),
     (_ACTIVE, Cue.FAILOVER): Change(_BACKUP, "failover asked for", seen=COMMAND),
+    (_ACTIVE, Cue.OUTVOTED): Change(_BACKUP, "no quorum", seen=QUORUM),
     (_ACTIVE, Cue.SLEPT): Change(_BACKUP, "silent for too long: it was stopped", Farewell.SILENT, seen=FAULT),
 }
 """Every cue that is not here leaves the group as it is."""
@@ -160,9 +166,16 @@ class SyncGroup:
         self._unheard = False  # and hears nothing of this router
         self.fault_state = Faults(settings, self.members)
         self.probation = ""  # why the last active time failed: no preemption until that has changed
+        self.ballot = ANYTHING
         self._reported = (settings.name, self.state)
 
     # Questions of the shell
+
+    @property
+    def claims(self) -> bool:
+        """Whether the group is active, or would be if the quorum let it."""
+        resigned = any(member.resigned for member in self.members)
+        return self.role is Role.ACTIVE or resigned or all(member.expired for member in self.members)
 
     @property
     def name(self) -> str:
@@ -291,6 +304,8 @@ class SyncGroup:
                 self.forgive()
             case Restored():
                 return self.promotion.take_in(event, self, now)
+            case Ballot():
+                self.ballot = event
             case Reunited():
                 return self._meet(reunion.REUNITED, now)
             case Synchronised(yes):
@@ -301,7 +316,7 @@ class SyncGroup:
                 self._partner = event
                 if event.in_step:
                     return self._meet(reunion.IN_STEP, now)
-            case Vacated(vacancy, sources) if self.role is Role.BACKUP:
+            case Vacated(vacancy, sources) if self.role is Role.BACKUP and self._may_follow(vacancy):
                 if all(self.by_name[name].follows(source, now) for name, source in sources):
                     return self._change(VACANCIES[vacancy], now)
             case Claimed(yes):
@@ -330,6 +345,9 @@ class SyncGroup:
             case Stop():
                 self._stopped = True
         return []
+
+    def _may_follow(self, vacancy: Vacancy) -> bool:
+        return self.ballot.take if vacancy is Vacancy.DIED else self.ballot.succeed
 
     def _due(self, now: int) -> list[Action]:
         if self._start_at is not None and self._start_at <= now:
@@ -417,10 +435,12 @@ class SyncGroup:
             if not self._started or self.tracking.pending:
                 return None
             owners = all(member.settings.priority == OWNER for member in self.members)
-            return Cue.OWNER if owners and not self.probation else Cue.READY
+            return Cue.OWNER if owners and not self.probation and self.ballot.take else Cue.READY
+        if role is Role.ACTIVE and not self.ballot.hold:
+            return Cue.OUTVOTED
         if role is Role.BACKUP:
             doubts = self.damping.doubts(self._partner.known, self._deceived_at, now)
-            if not doubts and any(member.resigned for member in self.members):
+            if not doubts and self.ballot.succeed and any(member.resigned for member in self.members):
                 return Cue.RESIGNED
             if all(member.expired for member in self.members):
                 # The timers ended because lesser routers were not listened to, and not in silence.
@@ -429,7 +449,9 @@ class SyncGroup:
                     for member in self.members:  # a partition: wait once more
                         member.become_backup(now)
                     return None
-                return Cue.PREEMPTS if preempts else Cue.SILENT
+                if preempts:
+                    return Cue.PREEMPTS if self.ballot.succeed else None
+                return Cue.SILENT if self.ballot.take else None
             return None
         return Cue.UNHEARD if self._unheard else None
 

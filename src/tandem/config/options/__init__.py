@@ -21,6 +21,7 @@ from tandem.config.options.objects import (
     TRACK_INTERFACE,
     TRACK_SCRIPT,
 )
+from tandem.config.options.witness import WITNESS, WITNESS_SERVER
 
 SECTIONS: dict[str, Table] = {
     "globals": GLOBALS,
@@ -37,6 +38,8 @@ SECTIONS: dict[str, Table] = {
     "conntrack_sync": CONNTRACK_SYNC,
     "dhcp_gateway": DHCP_GATEWAY,
     "follow": FOLLOW,
+    "witness": WITNESS,
+    "witness_server": WITNESS_SERVER,
     **STATIC,
 }
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from tandem.config.option import NEXT, SESSION, START, NoEffect, Option, Refused, Table, switch
 from tandem.config.options.common import NETLINK, NO, NO_LVS, NO_MAIL, VERSION, garp
+from tandem.config.options.witness import QUORUM
 from tandem.config.values import PATH, SWITCH, TEXT, USER, Kind, choice, multicast_group, seconds, whole
 
 _OWN_NFT = Refused("not supported: Tandem filters and translates in an nftables table of its own")
@@ -125,6 +126,7 @@ GLOBALS: Table = {
         "partition_policy",
         since=NEXT,
     ),
+    **QUORUM,
     "log_level": Option(
         choice("error", "warning", "info", "debug"),
         "info",

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Two routers and a witness, with any of the three links cut at any time: never are both routers active.
+
+The pure parts run in simulated time: groups, quorums, and the witness's grants. Heartbeats, adverts and
+requests pass where a link is up.
+"""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tandem.core.actions import Action, SendAdvert
+from tandem.core.events import AdvertReceived, SourceChanged, Start, Tick, TrackerChanged
+from tandem.core.packet import Advertisement
+from tandem.core.quorum import GRACE, REQUIRED, Quorum, Rules
+from tandem.core.settings import Group
+from tandem.core.state import Role
+from tandem.core.sync_group import UNCOUNTED, SyncGroup
+from tandem.core.timers import MILLISECOND, SECOND
+from tandem.witness.grants import Grants
+from tandem.witness.wire import ANSWER, HOLDS, NOBODY, REQUEST, WANTS, Message
+from tests.unit.scenario import instance
+
+STEP = 10 * MILLISECOND
+LIMIT = 150 * MILLISECOND  # without a heartbeat a peer is dead
+LOOK, ASK, LEASE = 100 * MILLISECOND, 200 * MILLISECOND, SECOND
+LINKS = ("ab", "aw", "bw")
+
+
+class Router:
+    """One router: its group, its quorum, and what it knows of the other."""
+
+    def __init__(self, name: str, number: int, offset: int) -> None:
+        self.name = name
+        self.group = SyncGroup(Group("G", ("I",)), [instance("I", advert_int_cs=10, version=3)])
+        self.group.ballot = UNCOUNTED
+        self.quorum = Quorum(Rules(REQUIRED, ("other",), "w"))
+        self.source = bytes((192, 168, 1, number))
+        self.offset = offset  # it looks and beats at other moments than the other
+        self.heard: int | None = None
+        self.state = ""  # of the other, as it said last
+        self.nonce, self.number = NOBODY, 0
+
+    def handle(self, event: object, now: int) -> list[Action]:
+        return self.group.handle(event, now)  # type: ignore[arg-type]
+
+    def look(self, now: int) -> list[Action]:
+        alive = self.heard is not None and now - self.heard < LIMIT
+        self.quorum.peer("other", (alive, {"G": self.state}, LIMIT), now)
+        ballot = self.quorum.ballot("G", self.group.role is Role.ACTIVE, now)
+        return self.handle(ballot, now) if ballot != self.group.ballot else []
+
+    def ask(self, witness: Grants, now: int) -> None:
+        self.number += 1
+        flags = WANTS | (HOLDS if self.quorum.holds("G", now) else 0)
+        groups = ((flags, b"G"),) if self.group.claims else ()
+        request = Message(REQUEST, b"cluster!", self.name.encode() * 8, self.nonce, self.number, 0, groups)
+        answer = witness.handle(request, self.number.to_bytes(16, "big"), now)
+        assert answer is not None
+        self.nonce = answer.nonce
+        if answer.kind == ANSWER and groups:
+            if answer.granted[0]:
+                self.quorum.leased("G", now + LEASE - GRACE)
+            else:
+                self.quorum.refused("G")
+
+
+class World:
+    """Both routers, the witness, and the links between them."""
+
+    def __init__(self) -> None:
+        self.now = 100 * SECOND
+        self.links = dict.fromkeys(LINKS, True)
+        self.witness = Grants(LEASE, self.now)
+        self.routers = Router("a", 1, 0), Router("b", 2, 30 * MILLISECOND)
+        for router in self.routers:
+            for event in (TrackerChanged("interface", "i", True), SourceChanged("I", router.source), Start()):
+                router.handle(event, self.now)
+
+    def run(self, duration: int) -> None:
+        until = self.now + duration
+        while self.now < until:
+            self.now += STEP
+            for router, other in zip(self.routers, reversed(self.routers), strict=True):
+                self._step(router, other)
+            active = [router.name for router in self.routers if router.group.role is Role.ACTIVE]
+            assert len(active) < 2, f"both are active after {self.now / SECOND - 100:.2f} s"
+
+    def _step(self, router: Router, other: Router) -> None:
+        phase, actions = self.now + router.offset, []
+        if phase % (50 * MILLISECOND) == 0 and self.links["ab"]:
+            other.heard, other.state = self.now, "MASTER" if router.group.role is Role.ACTIVE else "BACKUP"
+        if phase % ASK == 0 and self.links[f"{router.name}w"]:
+            router.ask(self.witness, self.now)
+        if phase % LOOK == 0:
+            actions += router.look(self.now)
+        while (due := router.group.next_deadline()) is not None and due <= self.now:
+            actions += router.handle(Tick(), self.now)
+        for action in actions:
+            if isinstance(action, SendAdvert) and self.links["ab"]:
+                advert = Advertisement(3, 51, action.priority, 10, ())
+                other.handle(AdvertReceived("I", advert, router.source), self.now)
+
+    def serving(self) -> list[str]:
+        return [router.name for router in self.routers if router.group.role is Role.ACTIVE]
+
+
+CUTS = st.lists(
+    st.tuples(st.integers(0, 3000), st.sampled_from(LINKS), st.sampled_from(("cut", "plug"))), max_size=12
+)
+
+
+@given(CUTS)
+def test_never_two_active_and_one_in_the_end(cuts: list[tuple[int, str, str]]) -> None:
+    world = World()
+    world.run(3 * SECOND)
+    assert len(world.serving()) == 1
+    for pause, link, what in cuts:
+        world.run(pause * MILLISECOND)
+        world.links[link] = what == "plug"
+    world.run(4 * SECOND)
+    whole = sum(world.links.values())
+    assert len(world.serving()) == 1 or whole < 2, "two links make a majority"
+    world.links = dict.fromkeys(LINKS, True)
+    world.run(4 * SECOND)
+    assert len(world.serving()) == 1
+
+
+def test_a_split_leaves_the_active_one_and_then_follows_it() -> None:
+    world = World()
+    world.run(3 * SECOND)
+    [first] = world.serving()
+    world.links["ab"] = False
+    world.run(10 * SECOND)
+    assert world.serving() == [first]
+    world.links[f"{first}w"] = False
+    world.run(4 * SECOND)
+    assert world.serving() and world.serving() != [first]
+    world.links = dict.fromkeys(LINKS, False)
+    world.run(4 * SECOND)
+    assert not world.serving()
+
+
+def test_who_holds_on_by_the_vote_of_the_peer_ends_before_the_peer_begins() -> None:
+    world = World()
+    world.run(3 * SECOND)
+    [first] = world.serving()
+    world.links[f"{first}w"] = False
+    world.run(3 * SECOND)
+    assert world.serving() == [first], "the peer's vote is enough"
+    world.links["ab"] = False
+    world.run(5 * SECOND)  # and never are both active
+    assert world.serving() and world.serving() != [first]
