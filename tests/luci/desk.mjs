@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // A person at a browser: opens pages of a router as a user, and sees what is on them.
+import { execFileSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 
 const PAGES = '/cgi-bin/luci/admin/services/tandem/';
@@ -12,6 +13,7 @@ export class Desk {
 		this.browser = browser;
 		this.routers = { r1: environment.TANDEM_R1, r2: environment.TANDEM_R2 };
 		this.genuine = environment.TANDEM_BACKEND === 'genuine';
+		this.program = environment.TANDEM_SERVICE;
 		this.shots = environment.TANDEM_SHOTS || '';
 		this.contexts = [];
 		this.errors = [];
@@ -37,7 +39,7 @@ export class Desk {
 			await page.goto(url + '?user=' + user + '&dark=' + (dark ? 1 : 0));
 		if (this.genuine && dark)
 			await page.evaluate(() => document.documentElement.setAttribute('data-darkmode', 'true'));
-		await page.waitForSelector('.td', WAIT);
+		await page.waitForSelector('.tandem', WAIT);
 		return page;
 	}
 
@@ -58,6 +60,11 @@ export class Desk {
 			return;
 		mkdirSync(this.shots, { recursive: true });
 		await this.page.screenshot({ path: this.shots + '/' + name + '.png', fullPage: true });
+	}
+
+	// What `service tandem VERB` does on a router.
+	service(router, verb) {
+		execFileSync(this.program, [ router, verb ], { stdio: 'ignore' });
 	}
 
 	// Poll until a condition holds in the page.

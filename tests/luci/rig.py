@@ -27,11 +27,16 @@ config interface 'wan'
 	option gateway '192.168.0.1'
 """
 DHCP = "config dhcp 'lan'\n\toption interface 'lan'\n\toption ignore '1'\n"
-# What /etc/init.d/tandem does for the set-up: `restart` starts the daemon. $W is the router's directory.
+# What /etc/init.d/tandem does, as far as it is needed.
 INIT = """\
 #!/bin/sh
-[ "$1" = restart ] || exit 0
+case $1 in
+restart | start | stop) ;;
+*) exit 0 ;;
+esac
 [ ! -e {w}/pid ] || kill "$(cat {w}/pid)"
+rm -f {w}/pid
+[ "$1" != stop ] || exit 0
 setsid {python} -IS {tandemd} -c {w}/tandem --control {w}/control.sock --ubus "" >>{w}/log 2>&1 </dev/null &
 echo $! >{w}/pid
 """
@@ -97,10 +102,19 @@ class Pair(Lab):
                 )  # fmt: skip
 
     def browse(self, backend: str, shots: str, only: str = "") -> list[str]:
-        """The command that runs the scenarios at the desk."""
+        """The command that runs the scenarios at the desk.
+
+        TANDEM_SERVICE is a program that does what `service tandem VERB` does: TANDEM_SERVICE ROUTER VERB.
+        """
+        service = self.directory / "service"
+        if not service.exists():
+            service.write_text(
+                f'#!/bin/sh\nexec ip netns exec "{self.prefix}$1" {self.directory}/$1/init "$2"\n'
+            )
+            service.chmod(0o755)
         values = {
             "TANDEM_R1": "http://192.168.1.2", "TANDEM_R2": "http://192.168.1.3", "TANDEM_BACKEND": backend,
-            "TANDEM_SHOTS": shots, "TANDEM_ONLY": only, "HOME": str(self.directory),
+            "TANDEM_SHOTS": shots, "TANDEM_ONLY": only, "TANDEM_SERVICE": service, "HOME": self.directory,
         }  # fmt: skip
         node = shutil.which("node") or "node"
         return ["env", *(f"{name}={value}" for name, value in values.items()), node, str(HERE / "run.mjs")]

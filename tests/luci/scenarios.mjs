@@ -33,7 +33,7 @@ async function weigh(desk, path) {
 async function violations(page) {
 	await page.evaluate(axe);
 	return page.evaluate(async () => {
-		const found = await window.axe.run('.td', { runOnly: [ 'wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa' ] });
+		const found = await window.axe.run('.tandem', { runOnly: [ 'wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa' ] });
 		return found.violations.map((one) => one.id + ': ' + one.nodes.map((node) => node.html.slice(0, 160) + ' ' + (node.any[0] ? node.any[0].message : '')).join('\n   '));
 	});
 }
@@ -163,7 +163,7 @@ export const scenarios = {
 	async 'who may only see changes nothing'(desk) {
 		const page = await desk.open('r1', 'overview', { user: 'viewer' });
 		await page.getByText('You may watch here').waitFor(WAIT);
-		assert.equal(await page.locator('.td button').count(), 0);
+		assert.equal(await page.locator('.tandem button').count(), 0);
 		const refused = await page.evaluate(async () => {
 			const api = await L.require('tandem.api');
 			const calls = [ () => api.failover(), () => api.standby(), () => api.doctor(true), () => api.setupNetworks(), () => api.check('') ];
@@ -251,10 +251,10 @@ export const scenarios = {
 			await page.getByText('they survive').first().waitFor(WAIT);
 			await page.locator('#td-search').fill('192.168.1.50 dport=7');
 			await desk.until(page, () => {
-				document.querySelector('.td form button').click();
-				return document.querySelectorAll('.td tbody tr').length === 3;
+				document.querySelector('.tandem form button').click();
+				return document.querySelectorAll('.tandem tbody tr').length === 3;
 			});
-			assert.match((await text(page, '.td tbody tr')).join(), /tcp\s+192\.168\.1\.50:\d+\s+192\.168\.0\.1:7\s+192\.168\.0\.254:\d+\s+ESTABLISHED/);
+			assert.match((await text(page, '.tandem tbody tr')).join(), /tcp\s+192\.168\.1\.50:\d+\s+192\.168\.0\.1:7\s+192\.168\.0\.254:\d+\s+ESTABLISHED/);
 			await page.locator('#td-search').fill('nowhere');
 			await page.getByRole('button', { name: 'Show' }).click();
 			await page.getByText('0 connections').waitFor(WAIT);
@@ -269,7 +269,29 @@ export const scenarios = {
 
 	async 'log'(desk) {
 		const page = await desk.open('r1', 'log');
-		await desk.until(page, () => document.querySelector('.td pre').textContent.includes('tandemd'));
+		await desk.until(page, () => document.querySelector('.tandem pre').textContent.includes('tandemd'));
+	},
+
+	async 'one router is down'(desk) {
+		const page = await roles(desk, 'r1', [ 'Active', 'Ready' ]);
+		const size = await page.locator('.td-picture').boundingBox();
+		desk.service('r2', 'stop');
+		await page.locator('.td-router.td-bad').getByText('Not reachable').waitFor(WAIT);
+		assert.deepEqual((await text(page, '.td-word'))[1], 'no');
+		await desk.shot('other-down');
+		desk.service('r2', 'start');
+		await desk.until(page, () => document.querySelectorAll('.td-word')[2].textContent === 'yes', null, 40000);
+		assert.equal((await page.locator('.td-picture').boundingBox()).height, size.height);
+		desk.service('r1', 'stop');
+		await page.getByText('No answer from Tandem: this picture is').waitFor(WAIT);
+		assert.ok(await page.getByRole('button', { name: 'Switch over' }).isDisabled());
+		await desk.shot('old-picture');
+		desk.service('r1', 'start');
+		await page.getByText('No answer from Tandem').waitFor({ state: 'detached', timeout: 40000 });
+		const other = await roles(desk, 'r2', [ 'Active', 'Ready' ]); // nobody preempts
+		await other.getByRole('button', { name: 'Switch over' }).click();
+		await other.locator('.modal').getByRole('button', { name: 'Switch over' }).click();
+		await roles(desk, 'r1', [ 'Active', 'Ready' ]);
 	},
 
 	async 'nobody is kept out'(desk) {
@@ -277,7 +299,7 @@ export const scenarios = {
 		for (const dark of [ false, true ])
 			for (const name of PAGES) {
 				const page = await desk.open('r1', name, { dark });
-				await page.locator('.td').getByRole('heading').first().waitFor(WAIT);
+				await page.locator('.tandem').getByRole('heading').first().waitFor(WAIT);
 				(await violations(page)).forEach((one) => found.push(name + (dark ? ' (dark) ' : ' ') + one));
 			}
 		assert.deepEqual(found, []);

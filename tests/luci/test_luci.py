@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Tandem's pages in LuCI, used by a browser: two tandemd behind them, and the real plugin of rpcd.
 
-In front of them is a small stand-in for LuCI, which serves the views. scenarios.mjs says what a person does.
+In front of them is LuCI itself, with the rpcd and the uhttpd of its root file system (`genuine`), where there
+is one; and everywhere a small stand-in for LuCI (`standin`), which serves the same views. scenarios.mjs says
+what a person does, for both.
 """
 
 from __future__ import annotations
@@ -15,6 +17,10 @@ from typing import Any
 
 import pytest
 
+from tests.openwrt_pieces import LUCI_ROOT, needs
+from tests.openwrt_pieces import ROOT as PYTHON_ROOT
+
+from . import genuine
 from .rig import HERE, ROOT, Pair
 
 SCENARIOS = [
@@ -40,6 +46,18 @@ def standin() -> Iterator[Results]:
         pair.up().accept()
         pair.serve()
         yield run(pair, "standin")
+
+
+@pytest.fixture(scope="module")
+def luci(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Results]:
+    """The results of all scenarios with LuCI."""
+    data = genuine.unpacked(tmp_path_factory.mktemp("packages"))
+    with Pair() as pair:
+        pair.up().accept()
+        for number, router in zip((2, 3), pair.routers, strict=True):
+            genuine.boot(router, number, data)
+        genuine.services(pair)
+        yield run(pair, "genuine")
 
 
 def run(pair: Pair, backend: str) -> Results:
@@ -70,3 +88,10 @@ def check(results: Results, scenario: str) -> None:
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_with_a_stand_in_for_luci(standin: Results, scenario: str) -> None:
     check(standin, scenario)
+
+
+@needs_browser
+@needs(LUCI_ROOT / "www/luci-static", PYTHON_ROOT / "usr/bin/python3")
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_with_luci(luci: Results, scenario: str) -> None:
+    check(luci, scenario)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from tandem.places import DEFAULT_ADVERT_INT, DEFAULT_VRID
+from tandem.plan.requirement import problem as missing
 from tandem.programs import PATH
 from tandem.rpcd.request import Request
 from tandem.setup import files, service, steps, token
@@ -75,6 +76,8 @@ def draft(request: Request) -> dict[str, Any]:
         text = files.verify(setup, files.new_secret() if setup.peer else "")
     except SetupError as error:
         return {"problems": {"": list(error.problems)}}
+    if why := missing():
+        return {"problems": {"": [why]}}
     notes = [provided(setup.uplinks)] if setup.uplinks else []
     return {"config": text, "vrid": setup.virtual_router_id, "notes": notes}
 
@@ -105,6 +108,8 @@ def join(request: Request) -> dict[str, Any]:
         text = files.verify(setup, invited.secret)
     except SetupError as error:
         return {"problems": {"token": list(error.problems)}}
+    if why := missing():
+        return {"problems": {"": [why]}}
     served, advertised = steps.dhcp_here(request.files.dhcp)
     notes = [
         f"{one.network.name}: {what} here (/etc/config/dhcp), as on the other router"

@@ -73,7 +73,7 @@ return baseclass.extend({
 	},
 
 	page: function(children) {
-		return E('div', { 'class': 'td' }, [ this.style() ].concat(children));
+		return E('div', { 'class': 'tandem' }, [ this.style() ].concat(children));
 	},
 
 	// "3 min 20 s" and the like; null: not known.

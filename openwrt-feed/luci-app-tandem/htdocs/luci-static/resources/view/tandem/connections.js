@@ -41,10 +41,10 @@ function row(line) {
 	};
 	const state = words.find(function(word) { return /^[A-Z_]{4,}[0-9]?$/.test(word); }) || '';
 	const back = end(1, 'dst');
-	return E('tr', { 'class': 'tr', 'title': line }, [
+	return E('tr', { 'title': line }, [
 		words[0], end(0, 'src'), end(0, 'dst'), back && back !== end(0, 'src') ? back : '', state,
 		/^\d+$/.test(words[2]) ? api.duration(Number(words[2])) : ''
-	].map(function(cell) { return E('td', { 'class': 'td' }, [ cell ]); }));
+	].map(function(cell) { return E('td', {}, [ cell ]); }));
 }
 
 return view.extend({

@@ -118,7 +118,7 @@ return view.extend({
 			const field = id && error.option ? this.map.findElement('data-field', 'cbid.tandem.%s.%s'.format(id, error.option)) : null;
 			const where = [ error.type ? TITLES[error.type] || error.type : '', error.section || '', error.option || '' ].filter(Boolean).join(', ');
 			if (field) {
-				field.appendChild(E('div', { 'class': 'td-problem td-refused' }, [ error.reason ]));
+				(field.querySelector('.cbi-value-field') || field).appendChild(E('div', { 'class': 'td-problem td-refused', 'role': 'alert' }, [ error.reason ]));
 				for (let node = field.parentNode; node; node = node.parentNode)
 					if (node.nodeName === 'DETAILS')
 						node.open = true;

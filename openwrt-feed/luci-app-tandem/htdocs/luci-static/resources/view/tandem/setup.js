@@ -142,7 +142,7 @@ return view.extend({
 		const left = Object.assign({}, answer.problems || (answer.error ? { '': [ answer.error ] } : {}));
 		const any = Object.keys(left).length > 0;
 		let focus = null;
-		document.querySelectorAll('.td [data-field]').forEach(function(row) {
+		document.querySelectorAll('.tandem [data-field]').forEach(function(row) {
 			const key = row.getAttribute('data-field');
 			const place = row.querySelector('.td-problem') || row;
 			const input = row.querySelector('input[type="text"], textarea');

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A router of the lab made of a genuine root file system with LuCI, in a throw-away overlay.
+
+Its ubusd, logd, procd, rpcd, uhttpd and LuCI run there; Python comes from another root, where this one has
+none. The packages are those of `make ipk`, unpacked.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.lab import Host, wait_until
+from tests.lab.process import tree
+from tests.openwrt_pieces import LUCI_ROOT, ROOT
+
+from .rig import DHCP, NETWORK, Pair
+
+# $W: an empty directory, $LUCI and $PYTHON: the roots, $PYROUTE2: a directory with that module, $DATA: files of
+# the packages, $USERS: for rpcd.
+_SETUP = """
+set -e
+mount -t tmpfs tmpfs "$W"
+cd "$W"
+mkdir upper work root
+mount -t overlay overlay -o "lowerdir=$LUCI,upperdir=$W/upper,workdir=$W/work" root
+cd root
+mkdir -p proc sys dev tmp srv
+[ -L var ] || ln -s tmp var
+mount -t proc proc proc
+mount -t sysfs -o ro sysfs sys
+mount -t tmpfs tmpfs tmp
+mount -t tmpfs tmpfs dev
+for device in null zero full random urandom tty; do
+    touch dev/$device
+    mount --bind /dev/$device dev/$device
+done
+mkdir -p dev/shm dev/pts tmp/lock tmp/run/ubus tmp/log tmp/.uci tmp/luci-sessions
+if [ ! -e usr/bin/python3 ]; then
+    cp -a "$PYTHON"/usr/bin/python3* usr/bin/
+    mkdir usr/lib/python3.10
+    mount --bind -o ro "$PYTHON/usr/lib/python3.10" usr/lib/python3.10
+    cp -an "$PYTHON"/usr/lib/*.so* usr/lib/
+fi
+mount --bind -o ro "$PYROUTE2" usr/lib/python3.10/site-packages
+cp -a "$DATA"/. .
+printf %s "$NETWORK" >etc/config/network
+printf %s "$DHCP" >etc/config/dhcp
+printf %s "$USERS" >>etc/config/rpcd
+rm -f tmp/luci-indexcache*
+exec chroot . /bin/sh -c '
+    chown ubus /var/run/ubus
+    /sbin/ubusd &
+    until ubus list >/dev/null 2>&1; do sleep 1; done
+    /sbin/logd -S 256 &
+    /sbin/procd &
+    until ubus list service >/dev/null 2>&1 && logread >/dev/null 2>&1; do sleep 1; done
+    uci -q delete luci.languages || true
+    /sbin/rpcd &
+    until ubus list tandem.commands >/dev/null 2>&1; do sleep 1; done
+    /usr/sbin/uhttpd -f -h /www -r router -x /cgi-bin \\
+        -u /ubus -t 60 -T 30 -n 8 -N 100 -p 0.0.0.0:80 &
+    touch /tmp/ready
+    exec sleep 3600'
+"""
+PYROUTE2 = Path(sys.prefix) / "pyroute2/0.7.9"
+_USERS = """
+config login
+	option username 'viewer'
+	option password '$1$tandem$cpQd9Oyheqdeo61s7/uYe.'
+	list read 'tandem-status'
+	list read 'luci-base'
+	list read 'luci-mod-status-index'
+"""
+
+
+def unpacked(target: Path) -> Path:
+    """Make the packages and unpack them into one directory."""
+    ipks = target / "ipk"
+    subprocess.run(
+        ["make", "--silent", "ipk", f"VENV={sys.prefix}", f"IPK_DIR={ipks}", "FEED_KEYS=/nowhere",
+         "PACKAGE_SOURCES=tandem luci-app-tandem"],
+        check=True, capture_output=True, cwd=Path(__file__).parents[2], env=_plain(),
+    )  # fmt: skip
+    data = target / "data"
+    data.mkdir()
+    for package in ipks.glob("*.ipk"):
+        inner = subprocess.run(
+            ["tar", "-xzOf", package, "./data.tar.gz"], check=True, capture_output=True
+        ).stdout
+        subprocess.run(["tar", "-xzC", data], input=inner, check=True)
+    return data
+
+
+def _plain() -> dict[str, str]:
+    """This environment without that of a `make` that runs the tests."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+
+
+def boot(router: Host, number: int, data: Path) -> None:
+    """Start the router with its addresses 192.168.*.NUMBER, and wait until it serves pages."""
+    work = router.file("work")
+    work.mkdir()
+    values = {
+        "W": work, "LUCI": LUCI_ROOT, "PYTHON": ROOT, "DATA": data, "PYROUTE2": PYROUTE2,
+        "NETWORK": NETWORK.format(number=number), "DHCP": DHCP, "USERS": _USERS,
+    }  # fmt: skip
+    with router.file("log").open("ab") as log:
+        boot = router.popen(
+            "env", *(f"{name}={value}" for name, value in values.items()),
+            "unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child=KILL",
+            "sh", "-c", _SETUP,
+            stdout=log, stderr=log,
+        )  # fmt: skip
+
+    def serves() -> bool:
+        assert boot.poll() is None, router.file("log").read_text()
+        return "200" in router.exec(
+            "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "http://127.0.0.1/luci-static/resources/luci.js",
+            check=False,
+        )  # fmt: skip
+
+    wait_until(serves, 60, f"{router.name} serves pages", explain=lambda: router.file("log").read_text())
+
+
+def services(pair: Pair) -> None:
+    """Write the program that does what `service tandem VERB` does on a router: its arguments are both."""
+    lines = ["#!/bin/sh", "case $1 in"]
+    for router in pair.routers:
+        inside = next(
+            pid for pid in tree(router.children[-1].pid) if Path(f"/proc/{pid}/root/tmp/ready").exists()
+        )
+        enter = f"nsenter --target={inside} --mount --pid --net --uts --ipc --root --wd=/"
+        lines.append(f'{router.name}) exec {enter} /etc/init.d/tandem "$2" ;;')
+    program = pair.directory / "service"
+    program.write_text("\n".join([*lines, "esac", ""]))
+    program.chmod(0o755)
