@@ -8,6 +8,7 @@ none. The packages are those of `make ipk`, unpacked.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,11 +16,11 @@ from pathlib import Path
 from tests.lab import Host, wait_until
 from tests.lab.process import tree
 from tests.openwrt_pieces import LUCI_ROOT, ROOT
+from tests.packaging.router_feeds import SQLITE3, pyroute2, stdlib
 
 from .rig import DHCP, NETWORK, Pair
 
-# $W: an empty directory, $LUCI and $PYTHON: the roots, $PYROUTE2: a directory with that module, $DATA: files of
-# the packages, $USERS: for rpcd.
+# $W: an empty directory, $LUCI and $PYTHON: the roots, $DATA: the packages' files, $USERS: for rpcd.
 _SETUP = """
 set -e
 mount -t tmpfs tmpfs "$W"
@@ -40,11 +41,9 @@ done
 mkdir -p dev/shm dev/pts tmp/lock tmp/run/ubus tmp/log tmp/.uci tmp/luci-sessions
 if [ ! -e usr/bin/python3 ]; then
     cp -a "$PYTHON"/usr/bin/python3* usr/bin/
-    mkdir usr/lib/python3.10
-    mount --bind -o ro "$PYTHON/usr/lib/python3.10" usr/lib/python3.10
+    cp -a "$PYTHON/usr/lib/python3.10" usr/lib/
     cp -an "$PYTHON"/usr/lib/*.so* usr/lib/
 fi
-mount --bind -o ro "$PYROUTE2" usr/lib/python3.10/site-packages
 cp -a "$DATA"/. .
 printf %s "$NETWORK" >etc/config/network
 printf %s "$DHCP" >etc/config/dhcp
@@ -65,7 +64,6 @@ exec chroot . /bin/sh -c '
     touch /tmp/ready
     exec sleep 3600'
 """
-PYROUTE2 = Path(sys.prefix) / "pyroute2/0.7.9"
 _USERS = """
 config login
 	option username 'viewer'
@@ -91,6 +89,12 @@ def unpacked(target: Path) -> Path:
             ["tar", "-xzOf", package, "./data.tar.gz"], check=True, capture_output=True
         ).stdout
         subprocess.run(["tar", "-xzC", data], input=inner, check=True)
+    # What the root lacks of Python, and pyroute2, as in the tests of the packages.
+    library = data / "usr/lib/python3.10"
+    for name, source in [*stdlib(), *((f"site-packages/{name}", path) for name, path in pyroute2())]:
+        (library / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, library / name)
+    (library / "sqlite3.py").write_text(SQLITE3)
     return data
 
 
@@ -104,7 +108,7 @@ def boot(router: Host, number: int, data: Path) -> None:
     work = router.file("work")
     work.mkdir()
     values = {
-        "W": work, "LUCI": LUCI_ROOT, "PYTHON": ROOT, "DATA": data, "PYROUTE2": PYROUTE2,
+        "W": work, "LUCI": LUCI_ROOT, "PYTHON": ROOT, "DATA": data,
         "NETWORK": NETWORK.format(number=number), "DHCP": DHCP, "USERS": _USERS,
     }  # fmt: skip
     with router.file("log").open("ab") as log:

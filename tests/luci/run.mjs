@@ -32,7 +32,7 @@ for (const [ name, scenario ] of Object.entries(scenarios)) {
 		result.ok = false;
 		result.error = String(error.stack || error);
 		await desk.shot('failed-' + name).catch(() => {});
-		failed = scenario.makes === true;
+		failed = failed || scenario.makes === true;
 	}
 	await desk.close();
 	console.log(JSON.stringify({ ...result, seconds: (Date.now() - start) / 1000, figures: desk.figures }));

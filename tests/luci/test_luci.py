@@ -19,6 +19,7 @@ import pytest
 
 from tests.openwrt_pieces import LUCI_ROOT, needs
 from tests.openwrt_pieces import ROOT as PYTHON_ROOT
+from tests.packaging.router_feeds import no_planner
 
 from . import genuine
 from .rig import HERE, ROOT, Pair
@@ -92,6 +93,7 @@ def test_with_a_stand_in_for_luci(standin: Results, scenario: str) -> None:
 
 @needs_browser
 @needs(LUCI_ROOT / "www/luci-static", PYTHON_ROOT / "usr/bin/python3")
+@pytest.mark.skipif(no_planner() is not None, reason=str(no_planner()))
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_with_luci(luci: Results, scenario: str) -> None:
     check(luci, scenario)

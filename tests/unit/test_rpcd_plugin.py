@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,14 @@ from typing import Any
 import pytest
 
 from tandem.control.command_table import TABLE
-from tandem.rpcd import plugin, setup
+from tandem.doctor import visit
+from tandem.doctor.finding import Finding
+from tandem.doctor.visit import Visit
+from tandem.rpcd import methods, plugin, setup
 from tandem.rpcd.request import Files
 from tandem.setup import service, token
 from tests.lab.router import ROOT
+from tests.lab.wait import wait_until
 
 PROGRAM = ROOT / "files/usr/libexec/rpcd/tandem.commands"
 NETWORK = """
@@ -155,3 +160,39 @@ def test_a_configuration_in_use_stays(router: Files) -> None:
 
 def test_without_a_daemon_there_are_no_flows(router: Files) -> None:
     assert "is tandemd running?" in call(router, "conntrack_list")["error"]
+
+
+def test_the_log_is_bounded(router: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "logread"
+    program.write_text('#!/bin/sh\n[ "$1" = -e ] || exit 1\nseq 1 3000\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(methods, "PATH", f"{tmp_path}:{methods.PATH}")
+    assert call(router, "log", lines=3)["lines"] == ["2998", "2999", "3000"]
+
+
+def test_one_doctor_at_a_time(router: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The examination outlives the call that starts it; its result is for root alone."""
+    read, write = os.pipe()
+
+    def examine(*_: object) -> Visit:
+        os.read(read, 1)  # until the test lets it go on
+        return Visit([Finding("clock", "the clock is wrong", "set it")], ["a note"])
+
+    monkeypatch.setattr(visit, "visit", examine)
+    assert call(router, "doctor") == {"running": False}
+    assert call(router, "doctor", start=True) == {"running": True}
+    assert call(router, "doctor") == call(router, "doctor", start=True) == {"running": True}
+    os.write(write, b"x")
+    wait_until(lambda: not call(router, "doctor")["running"], 10, "the doctor is done")
+    found = call(router, "doctor")
+    assert found["findings"][0]["advice"] == "set it" and found["notes"] == ["a note"] and found["ago_s"] < 10
+    assert (Path(router.state) / methods.DOCTOR_FILE).stat().st_mode & 0o777 == 0o600
+    os.close(read)
+    os.close(write)
+
+
+def test_a_doctor_that_fails_says_so(router: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(visit, "visit", lambda *_: 1 / 0)
+    call(router, "doctor", start=True)
+    wait_until(lambda: not call(router, "doctor")["running"], 10, "the doctor is done")
+    assert "division by zero" in call(router, "doctor")["error"]

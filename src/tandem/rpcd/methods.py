@@ -112,17 +112,19 @@ def doctor(request: Request) -> dict[str, Any]:
     )
     path = os.path.join(request.files.state, DOCTOR_FILE)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return {"running": True}
-    if request.switch("start"):
-        _examine(request, path)
-        return {"running": True}
-    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return {"running": True}
+        if request.switch("start"):
+            _examine(request, path)
+            return {"running": True}
         with open(path, "rb") as file:
             age, found = time.time() - os.fstat(file.fileno()).st_mtime, json.load(file)
     except (FileNotFoundError, ValueError):
         return {"running": False}
+    finally:
+        os.close(lock)
     return {"running": False, "ago_s": max(0, round(age)), **found}
 
 
