@@ -13,7 +13,8 @@ const WORDS = {
 	STANDBY: [ _('Out of service'), 'warn' ],
 	INIT: [ _('Starting'), 'warn' ],
 	STOP: [ _('Stopped'), 'warn' ],
-	UNKNOWN: [ _('Not reachable'), 'bad' ]
+	UNKNOWN: [ _('Not reachable'), 'bad' ],
+	NONE: [ _('Not set up'), 'warn' ]
 };
 
 const STEPS = {
@@ -109,7 +110,7 @@ function reasons(status) {
 
 function here(status) {
 	const groups = list(status.groups), instances = list(status.instances);
-	const word = role(groups.map(function(group) { return group.standby ? 'STANDBY' : group.state; }));
+	const word = role(groups.length ? groups.map(function(group) { return group.standby ? 'STANDBY' : group.state; }) : [ 'NONE' ]);
 	const since = groups.map(function(group) { return group.since_s; }).filter(function(s) { return s != null; });
 	const priorities = states(instances.map(function(instance) {
 		const p = named(instance.priority);
@@ -142,7 +143,7 @@ function there(status, peer, link) {
 	const active = roles.includes('MASTER');
 	const word = peer.connected ? role(roles.length ? roles : [ 'BACKUP' ]) : WORDS.UNKNOWN;
 	const why = peer.connected ? [] : [ named(link).last_error || _('No answer on any path to it') ];
-	const verdict = typeof(peer.verdict) === 'string' ? peer.verdict : '';
+	const beats = named(peer.heartbeats);
 	return {
 		here: false,
 		name: named(link).router_id || peer.name,
@@ -152,7 +153,7 @@ function there(status, peer, link) {
 		reasons: why,
 		facts: [
 			[ _('Known as'), named(link).router_id ? peer.name : '' ],
-			[ _('Seen as'), verdict ],
+			[ _('Heartbeats'), peer.connected && beats.state ? _('%s, dead after %s').format(beats.state, api.ms(beats.limit_ms)) : '' ],
 			[ _('Last advert'), active && last != null ? _('%s ago').format(api.ms(last * 1000)) : '' ]
 		].filter(function(fact) { return fact[1]; }),
 		trackers: []
@@ -177,17 +178,14 @@ function advertiser(status) {
 	};
 }
 
-// Heartbeat paths, by whatever names a release has for their figures.
+// The paths of the heartbeats, and the one of the channel where none are sent.
 function paths(peer, link) {
-	const found = list(peer.paths).length ? peer.paths : list(named(link).paths);
-	if (found.length)
-		return found.map(function(path) {
-			const loss = path.loss_percent != null ? path.loss_percent : path.loss;
-			const up = path.up != null ? path.up : path.state == null || /^(up|alive)$/i.test(path.state);
-			return { name: String(path.path || path.name || path.address || ''), up: up, rtt: path.rtt_ms, loss: loss };
-		});
+	const found = list(named(peer.heartbeats).paths).map(function(path) {
+		const all = path.received + path.lost;
+		return { name: path.name, up: path.up, rtt: path.rtt_ms, loss: all > 0 ? Math.round(path.lost / all * 1000) / 10 : null };
+	});
 	const one = named(link);
-	return one.path ? [ { name: one.path, up: true, rtt: one.rtt_ms, loss: null } ] : [];
+	return found.length || !one.path ? found : [ { name: one.path, up: true, rtt: one.rtt_ms, loss: null } ];
 }
 
 function channel(status, peer, link, conntrack) {

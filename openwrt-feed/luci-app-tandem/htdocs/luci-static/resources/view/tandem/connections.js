@@ -90,8 +90,11 @@ return view.extend({
 	},
 
 	list: function() {
+		const search = this.latest = {};
 		this.found.textContent = _('Searching\u2026');
 		return L.resolveDefault(api.flows(this.peer.value, this.search.value, LIMIT), {}).then(L.bind(function(answer) {
+			if (search !== this.latest)
+				return; // another search has begun
 			const lines = answer.flows || [];
 			this.body.replaceChildren.apply(this.body, lines.map(row));
 			this.found.textContent = answer.error || (!answer.flows ? _('No answer') : answer.more
