@@ -68,9 +68,7 @@ _USERS = """
 config login
 	option username 'viewer'
 	option password '$1$tandem$cpQd9Oyheqdeo61s7/uYe.'
-	list read 'tandem-status'
-	list read 'luci-base'
-	list read 'luci-mod-status-index'
+	list read '*'
 """
 
 

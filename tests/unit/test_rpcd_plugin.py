@@ -196,3 +196,13 @@ def test_a_doctor_that_fails_says_so(router: Files, monkeypatch: pytest.MonkeyPa
     call(router, "doctor", start=True)
     wait_until(lambda: not call(router, "doctor")["running"], 10, "the doctor is done")
     assert "division by zero" in call(router, "doctor")["error"]
+
+
+def test_few_calls_at_once(router: Files) -> None:
+    places = [plugin._place(router.state) for _ in range(plugin.MOST_AT_ONCE)]
+    assert "try again" in call(router, "setup_networks")["error"]
+    os.close(places.pop())
+    assert "networks" in call(router, "setup_networks")
+    assert "networks" in call(router, "setup_networks")
+    for place in places:
+        os.close(place)

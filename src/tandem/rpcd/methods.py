@@ -28,7 +28,7 @@ MOST_LINES = 1000  # of the log
 LISTEN_S = 4
 DOCTOR_LOCK, DOCTOR_FILE = "doctor.lock", "doctor.json"
 _LOG_BYTES = 4 << 20
-_OWN_LINES = "tandemd?(-[a-z]+)?(\\[[0-9]+\\])?: "
+_OWN_LINES = " tandem[^ ]*: "  # a basic regular expression, as logread wants it
 
 
 def options(_request: Request) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def doctor(request: Request) -> dict[str, Any]:
 
 
 def _examine(request: Request, path: str) -> None:
-    """Start the examination; the child has inherited the lock, which ends with it."""
+    """Start the examination; the child has inherited the locks, which end with it."""
     if os.fork():
         return
     status = 1

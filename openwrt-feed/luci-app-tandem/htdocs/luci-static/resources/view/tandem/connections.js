@@ -72,7 +72,7 @@ return view.extend({
 		const form = E('form', { 'class': 'td-row', 'submit': L.bind(this.submit, this) }, [
 			E('label', { 'for': 'td-search' }, [ _('Search') ]), this.search,
 			E('label', { 'for': 'td-peer' }, [ _('Connections') ]), this.peer,
-			E('button', { 'class': 'btn cbi-button cbi-button-action', 'type': 'submit' }, [ _('Show') ])
+			this.show = E('button', { 'class': 'btn cbi-button cbi-button-action', 'type': 'submit' }, [ _('Show') ])
 		]);
 		api.every(2, L.bind(function() {
 			return L.resolveDefault(api.conntrack(), {}).then(L.bind(function(found) {
@@ -90,11 +90,10 @@ return view.extend({
 	},
 
 	list: function() {
-		const search = this.latest = {};
+		this.show.disabled = true;
 		this.found.textContent = _('Searching\u2026');
 		return L.resolveDefault(api.flows(this.peer.value, this.search.value, LIMIT), {}).then(L.bind(function(answer) {
-			if (search !== this.latest)
-				return; // another search has begun
+			this.show.disabled = false;
 			const lines = answer.flows || [];
 			this.body.replaceChildren.apply(this.body, lines.map(row));
 			this.found.textContent = answer.error || (!answer.flows ? _('No answer') : answer.more

@@ -71,7 +71,7 @@ function tracked(one) {
 
 function router(one, addresses) {
 	return E('article', { 'class': 'td-router td-' + one.tone + (one.active ? ' td-active' : '') }, [
-		E('header', {}, [
+		E('div', { 'class': 'td-head' }, [
 			E('span', { 'class': 'td-title' }, [ one.name === one.title ? '' : one.title ]),
 			E('h3', {}, [ one.name ]),
 			E('div', {}, [ badge(one.tone, one.word), E('span', { 'class': 'td-since' }, [ one.since ? _('for %s').format(one.since) : '' ]) ])
