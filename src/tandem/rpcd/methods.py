@@ -28,7 +28,7 @@ MOST_LINES = 1000  # of the log
 LISTEN_S = 4
 DOCTOR_LOCK, DOCTOR_FILE = "doctor.lock", "doctor.json"
 _LOG_BYTES = 4 << 20
-_OWN_LINES = " tandem[^ ]*: "  # a basic regular expression, as logread wants it
+_OWN_LINES = "^tandem[^ ]*: "  # what logread compares begins after the time and the facility
 
 
 def options(_request: Request) -> dict[str, Any]:
