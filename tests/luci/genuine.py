@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.lab import Host, wait_until
 from tests.lab.process import tree
-from tests.openwrt_pieces import LUCI_ROOT, ROOT
+from tests.openwrt_pieces import ROOT, ROOT23
 from tests.packaging.router_feeds import SQLITE3, pyroute2, stdlib
 
 from .rig import DHCP, NETWORK, Pair
@@ -106,7 +106,7 @@ def boot(router: Host, number: int, data: Path) -> None:
     work = router.file("work")
     work.mkdir()
     values = {
-        "W": work, "LUCI": LUCI_ROOT, "PYTHON": ROOT, "DATA": data,
+        "W": work, "LUCI": ROOT23, "PYTHON": ROOT, "DATA": data,
         "NETWORK": NETWORK.format(number=number), "DHCP": DHCP, "USERS": _USERS,
     }  # fmt: skip
     with router.file("log").open("ab") as log:

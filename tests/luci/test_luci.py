@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from tests.openwrt_pieces import LUCI_ROOT, needs
 from tests.openwrt_pieces import ROOT as PYTHON_ROOT
+from tests.openwrt_pieces import ROOT23, needs
 from tests.packaging.router_feeds import no_planner
 
 from . import genuine
@@ -92,7 +92,7 @@ def test_with_a_stand_in_for_luci(standin: Results, scenario: str) -> None:
 
 
 @needs_browser
-@needs(LUCI_ROOT / "www/luci-static", PYTHON_ROOT / "usr/bin/python3")
+@needs(ROOT23 / "www/luci-static", PYTHON_ROOT / "usr/bin/python3")
 @pytest.mark.skipif(no_planner() is not None, reason=str(no_planner()))
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_with_luci(luci: Results, scenario: str) -> None:
