@@ -226,6 +226,10 @@ class Faults:
     def deafen(self, router: Router, port: str) -> None:
         self._ears("add", router, port)
 
+    def deafen_everywhere(self, router: Router) -> None:
+        for port in PORTS:
+            self.deafen(router, port)
+
     def hear(self, router: Router, port: str) -> None:
         self._ears("delete", router, port)
 

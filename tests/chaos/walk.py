@@ -163,21 +163,37 @@ def _alive(_world: World, router: Router, _port: str) -> bool:
     return router.alive
 
 
-def _hears(world: World, router: Router, port: str) -> bool:
-    """A router that hears nothing anywhere would be a second active one; so it keeps one ear."""
-    return router.powered and not router.deaf and not world.split and not _other(world, router).deaf
+def _replaceable(world: World) -> bool:
+    """Whether a router may end, as it starts without heartbeats.
+
+    A router that hears no advert at all is kept from a second active role by heartbeats alone.
+    """
+    return not any(len(one.deaf) == len(PORTS) for one in world.routers)
+
+
+def _may_end(world: World, router: Router, _port: str) -> bool:
+    return router.alive and _replaceable(world)
+
+
+def _hears(world: World, router: Router, _port: str) -> bool:
+    return router.powered and not world.split and not any(one.deaf for one in world.routers)
+
+
+def _beats(world: World, router: Router, _port: str) -> bool:
+    """A router that hears no advert at all needs heartbeats, which an earlier release does not send."""
+    return _hears(world, router, "") and world.in_step and not any(one.old for one in world.routers)
 
 
 FAULTS: dict[str, Fault] = {
-    "kill": Fault(_alive, _set(running=False), 3),
-    "stop": Fault(_alive, _set(running=False), 2),
+    "kill": Fault(_may_end, _set(running=False), 3),
+    "stop": Fault(_may_end, _set(running=False), 2),
     "start": Fault(
         lambda _w, r, _p: r.powered and not r.running, _set(running=True, old=False), 4, repairs=True
     ),
-    "freeze": Fault(_alive, _set(frozen=True), 2),
+    "freeze": Fault(_may_end, _set(frozen=True), 2),
     "thaw": Fault(lambda _w, r, _p: r.frozen, _set(frozen=False), 4, repairs=True),
-    "power off": Fault(lambda _w, r, _p: r.powered, _power_off, 3),
-    "both die": Fault(lambda w, _r, _p: any(r.powered for r in w.routers), _both_die, 1, "world"),
+    "power off": Fault(lambda w, r, _p: r.powered and (not r.running or _may_end(w, r, "")), _power_off, 3),
+    "both die": Fault(lambda w, _r, _p: any(_may_end(w, r, "") for r in w.routers), _both_die, 1, "world"),
     "power on": Fault(
         lambda _w, r, _p: not r.powered, _set(powered=True, running=True, old=False), 4, repairs=True
     ),
@@ -188,13 +204,17 @@ FAULTS: dict[str, Fault] = {
         lambda _w, r, p: p in r.out, lambda _w, r, p: r.out.discard(p), 4, "port", repairs=True
     ),
     "deafen": Fault(_hears, lambda _w, r, p: r.deaf.add(p), 1, "port"),
+    "deafen everywhere": Fault(_beats, lambda _w, r, _p: r.deaf.update(PORTS), 2),
     "hear": Fault(lambda _w, r, p: p in r.deaf, lambda _w, r, p: r.deaf.discard(p), 4, "port", repairs=True),
     "split": Fault(
         lambda w, _r, _p: not w.split and not any(r.deaf for r in w.routers), _world(split=True), 3, "world"
     ),
     "heal": Fault(lambda w, _r, _p: w.split, _heal, 4, "world", repairs=True),
     "block": Fault(
-        lambda w, _r, _p: not w.blocked and w.routers[0].powered, _world(blocked=True), 1, "world"
+        lambda w, _r, _p: not w.blocked and w.routers[0].powered and _replaceable(w),
+        _world(blocked=True),
+        1,
+        "world",
     ),
     "unblock": Fault(lambda w, _r, _p: w.blocked, _world(blocked=False), 4, "world", repairs=True),
     "standby": Fault(lambda _w, r, _p: r.alive and not r.old and not r.standby, _set(standby=True), 2),
