@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -160,6 +161,16 @@ def test_a_host_that_answers_and_stops() -> None:
         bench.until(lambda: bench.voter.status()["hosts"] == {"h": True})
         bench.until(lambda: bench.group.ballot.take)
         bench.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a ping needs a raw socket, and that needs root")
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_host_that_answers_pings(address: str) -> None:
+    if ":" in address and not os.path.exists("/proc/net/if_inet6"):
+        pytest.skip("this machine has no IPv6")
+    bench = Bench(Witness("h", address, "ping", interval_ms=100, fall=2))
+    bench.until(lambda: bench.voter.status()["hosts"] == {"h": True})
+    bench.close()
 
 
 def test_a_host_that_is_not_there() -> None:
