@@ -9,7 +9,7 @@ import signal
 from tandem import __version__
 from tandem.bugs import Bugs
 from tandem.control import DEFAULT_SOCKET
-from tandem.control.history import History, entry, reason
+from tandem.control.history import History, entry, reason, service_entry
 from tandem.control.history_file import HistoryFile
 from tandem.control.server import ControlServer
 from tandem.control.standby import Standby
@@ -36,6 +36,7 @@ from tandem.programs import PACKAGE_DIR
 from tandem.router import Router
 from tandem.scheduling import lock_memory, set_realtime, settle_memory
 from tandem.scripts import Scripts
+from tandem.serving import Serving
 from tandem.sharing import Sharing
 from tandem.voting import Voting
 from tandem.wire_watch import WireWatch
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from tandem.openwrt.integration import OpenWrt
     from tandem.scripts import Runners
     from tandem.sharing import Send
-    from tandem.status_schema import DaemonFacts
+    from tandem.status_schema import DaemonFacts, Entry
     from tandem.upgrade.exchange import Exchange as Upgrades
 
 SETTLE_AFTER = 3_000_000_000  # ns from a reload: what it ended has said goodbye to its peers then
@@ -77,6 +78,7 @@ class Daemon:
         self._status = 0
         self._assembled = False
         self._stopping = False
+        self._handed_over = False
         self._ending = 0  # what the end still waits for
         self._replies: list[Reply] = []
         kept = Kept(f"{os.path.dirname(control)}/plan", config_file, log.info)
@@ -178,6 +180,7 @@ class Daemon:
         )
         standing = self._file("standby", LASTING_DIR)
         self._standby = Standby(standing, self._log, SavedFile(self._loop, self._log, standing).write)
+        self._serving = Serving(self._loop, self._log, self.router, self._executor, self._service_changed)
         self._handlers = Handlers(
             self._loop,
             self._log,
@@ -185,6 +188,7 @@ class Daemon:
             self._sharing,
             self._history,
             self._standby,
+            self._serving,
             self._facts,
             self._reload,
             self._caught,
@@ -207,6 +211,7 @@ class Daemon:
         self._fw4.let_in(plan.config, self._interfaces.links.device)
         self._sharing.start(plan)
         self._voting.take(plan)
+        self._serving.follow(plan, self._sharing.channel)
         self._wire_watch.start()
 
     def _file(self, name: str, directory: str) -> str:
@@ -369,6 +374,7 @@ class Daemon:
         self._voting.take(plan)
         self._history_file.keep_in(plan.config.globals.history_file)
         self._sharing.settle(plan)
+        self._serving.follow(plan, self._sharing.channel)
 
     def _answer(self, response: dict[str, object]) -> None:
         replies, self._replies = self._replies, []
@@ -400,6 +406,7 @@ class Daemon:
             "peers": self._sharing.peers(),
             "heartbeat_ms": heartbeats.held_ms if (heartbeats := self._sharing.heartbeats) else None,
             "quorum": self._voting.status(),
+            "services": self._serving.status(),
             "history": self._history.entries(self._loop.now()),
             "counters": counters,
         }
@@ -410,9 +417,17 @@ class Daemon:
         return (
             self._sharing.health
             | self._voting.health
+            | self._serving.health
             | self._wire_watch.report
             | ({"exceptions": bugs} if bugs else {})
         )
+
+    def _remember(self, found: Entry) -> None:
+        """Note an entry of the history, and tell it on ubus."""
+        self._history.note(found, self._loop.now())
+        self._history_file.changed()
+        if self._openwrt is not None:
+            self._openwrt.told(found)
 
     def _told(self, transition: Transition | GroupTransition | Contested) -> None:
         if isinstance(transition, Contested):
@@ -422,17 +437,18 @@ class Daemon:
             self._scripts.notify(transition)
             return
         found = entry(transition, *self.router.course(transition))
-        self._history.note(found, self._loop.now())
-        self._history_file.changed()
-        if self._openwrt is not None:
-            self._openwrt.told(found)
+        self._remember(found)
         if isinstance(transition, Transition):
             self.router.note(transition)
             why = f" ({reason(transition)})" if transition.why else ""
             text = f"{transition.instance}: {transition.state}{why}, priority {transition.priority}"
             self._log.change(("role", transition.instance), "info", text)
         self._sharing.told(transition)
+        self._serving.told(transition)
         self._scripts.notify(transition)
+
+    def _service_changed(self, name: str, state: str, why: str) -> None:
+        self._remember(service_entry(name, state, why))
 
     # Bugs
 
@@ -450,16 +466,18 @@ class Daemon:
         if self._stopping:
             return
         self._log.info("stopping: handing over")
+        self._stopping = True
         self._loop.call_at("stop", self._loop.now() + STOP_LIMIT, lambda _now: self._loop.stop())
-        self._hand_over()
+        self._serving.leave(None, self._hand_over)  # services stop while their addresses are there
 
     def _hand_over(self) -> None:
         """Give everything up, the role first; a step that fails does not prevent the others."""
-        self._stopping = True
+        self._handed_over = self._stopping = True
         self._ending = 2  # `_sharing` and the scripts
         steps: list[Callable[[], None]] = [
             self.router.stop,
             self._voting.stop,
+            self._serving.close,
             lambda: self._sharing.stop(self._ended),
             self._fw4.close,
             self._interfaces.stop,
@@ -485,7 +503,7 @@ class Daemon:
 
     def _clean_up(self) -> None:
         """Clean up, however `run` ends."""
-        if self._assembled and not self._stopping:
+        if self._assembled and not self._handed_over:
             self._loop.call_at("stop", self._loop.now() + CLEAN_UP_LIMIT, lambda _now: self._loop.stop())
             self._hand_over()
             if self._ending:

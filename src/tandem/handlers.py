@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tandem.log import Logger
     from tandem.loop import Loop
     from tandem.router import Router
+    from tandem.serving import Serving
     from tandem.sharing import Sharing
     from tandem.status_schema import DaemonFacts
 
@@ -40,6 +41,7 @@ class Handlers:
         sharing: Sharing,
         history: History,
         standby: Standby,
+        serving: Serving,
         facts: Callable[[], DaemonFacts],
         reload: Callable[[Reply], None],
         caught: Callable[[Exception], None],
@@ -50,6 +52,7 @@ class Handlers:
         self._sharing = sharing
         self._history = history
         self._standby = standby
+        self._serving = serving
         self._facts = facts
         self._reload = reload
         self._caught = caught
@@ -86,6 +89,10 @@ class Handlers:
         """Show a part of this router's connections, or of the connections that it holds for a peer."""
         return self._sharing.replicating().listing(request.get("peer"), request.get("cursor", "0"))
 
+    def do_services(self, _request: Request, _reply: Reply) -> object:
+        """Show the services."""
+        return {"services": self._serving.status()}
+
     def do_version(self, _request: Request, _reply: Reply) -> object:
         """Show the daemon's version."""
         return {"version": __version__}
@@ -104,22 +111,46 @@ class Handlers:
 
     # For people to act
 
-    def do_failover(self, request: Request, _reply: Reply) -> object:
+    def do_failover(self, request: Request, reply: Reply) -> object:
         """Hand the role over."""
-        return self._operate(request)
+        return self._operate(request, reply)
 
-    def do_standby(self, request: Request, _reply: Reply) -> object:
+    def do_standby(self, request: Request, reply: Reply) -> object:
         """Take this router out of service."""
-        return self._operate(request)
+        return self._operate(request, reply)
 
-    def do_resume(self, request: Request, _reply: Reply) -> object:
+    def do_resume(self, request: Request, reply: Reply) -> object:
         """End standby and the hold after a failover."""
-        return self._operate(request)
+        return self._operate(request, reply)
+
+    def do_service(self, request: Request, reply: Reply) -> object:
+        """Move, clear, start or stop a service."""
+        manager = self._serving.manager
+        if manager is None:
+            raise ValueError("there is no service section")
+        action, name, who = request.get("action", ""), request.get("name", ""), request.get("by", "")
+        group = manager.group_of(name)
+        self._log.info(f"service {name}: {action} asked for{f' by {who}' if who else ''}")
+        if action == "move":
+            if not group:
+                raise ValueError(f"service {name} runs everywhere: it cannot move")
+            return self._operate({"command": "failover", "group": group, "by": who}, reply)
+        if action == "clear":
+            manager.clear(name)
+        elif action in ("start", "stop"):
+            manager.disable(name, action == "stop")
+        else:
+            raise ValueError(f"no action {action!r}; known: move, clear, start, stop")
+        return f"service {name}: {action} asked for"
 
     def do_reload(self, _request: Request, reply: Reply) -> object:
         """Read the configuration again."""
         self._reload(reply)
         return LATER
 
-    def _operate(self, request: Request) -> object:
-        return operate(self._router, self._log, self._standby, request)
+    def _operate(self, request: Request, reply: Reply) -> object:
+        def done(result: object) -> None:
+            reply({"ok": True, "result": result})
+
+        operate(self._router, self._log, self._standby, request, self._serving.leave, done)
+        return LATER

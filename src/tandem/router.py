@@ -32,7 +32,7 @@ from tandem.core.events import (
 )
 from tandem.core.neighbour import Neighbours
 from tandem.core.reload import leave, reconfigure, sibling
-from tandem.core.settings import Group, Instance
+from tandem.core.settings import Group, Instance, Track
 from tandem.core.strangers import Source, Strangers
 from tandem.core.sync_group import UNCOUNTED, SyncGroup
 from tandem.core.timers import MILLISECOND
@@ -90,6 +90,7 @@ class Router:
         self._hearing = Hearing(
             loop, log, interfaces, self.strangers, self.neighbours, self._group_of, self.dispatch
         )
+        self._services: dict[tuple[str, str], bool] = {}  # the states of trackers that are services
 
     @property
     def endpoints(self) -> dict[str, Endpoint]:
@@ -215,6 +216,8 @@ class Router:
 
     def tracker_changed(self, kind: str, name: str, up: bool) -> None:
         """Tell every group that tracks this object."""
+        if kind in ("service", "running"):
+            self._services[kind, name] = up
         for group in self.groups.values():
             if any((track.kind, track.name) == (kind, name) for track in group.tracking.tracks):
                 self.dispatch(group, TrackerChanged(kind, name, up))
@@ -452,12 +455,19 @@ class Router:
                 self.dispatch(group, event)
         self._sources_changed()
 
+    def _state_of(self, track: Track) -> bool | None:
+        """Return whether a tracked object is up; None: not known."""
+        if track.kind == "interface":
+            return self._interfaces.usable(track.name)
+        if track.kind == "script":
+            return self._scripts.state(track.name)
+        return self._services.get((track.kind, track.name))
+
     def _tracker_news(self, group: SyncGroup) -> list[TrackerChanged]:
         """The states of tracked objects that `group` does not know yet."""
         news = []
         for track in group.tracking.tracks:
-            probe = self._interfaces.usable if track.kind == "interface" else self._scripts.state
-            up = probe(track.name)
+            up = self._state_of(track)
             if up is not None and up != group.tracking.up(track):
                 news.append(TrackerChanged(track.kind, track.name, up))
         return news

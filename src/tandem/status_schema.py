@@ -197,13 +197,38 @@ class QuorumStatus(TypedDict):
     lacking: Annotated[dict[str, str], "the groups without a quorum, with the reasons"]
 
 
+class ServiceStatus(TypedDict):
+    """A service that follows the role of a group."""
+
+    name: Annotated[str, "the name"]
+    agent: Annotated[str, "what starts it: an agent, or a command line"]
+    group: Annotated[str, "the group that it follows; empty: none"]
+    where: Annotated[str, "active, backup or everywhere"]
+    state: Annotated[
+        str, "on this router: unknown, probing, stopped, starting, running, failed, stopping or blocked"
+    ]
+    wanted: Annotated[bool, "it should run on this router"]
+    waits_for: Annotated[str, "what keeps it from running though its place is here; empty: nothing"]
+    since_s: Annotated[float | None, "seconds since the last change of the state; null: there was none"]
+    since: Annotated[int | None, "when that was, in seconds since the epoch"]
+    failures: Annotated[int, "that count"]
+    failures_expire_s: Annotated[float | None, "seconds until they are forgotten; null: they are not"]
+    banned: Annotated[bool, "because of its failures it does not run on this router"]
+    last_operation: Annotated[str, "that has ended: probe, start, monitor or stop; empty: none has"]
+    last_result: Annotated[
+        str, "of that operation: done, not running, failed, cannot run here, ended by itself"
+    ]
+    last_reason: Annotated[str, "what the agent said about a failure"]
+    failure: Annotated[str, "the last failure that counts; empty: none does"]
+
+
 class Entry(TypedDict):
-    """A change of the state of an instance or a group."""
+    """A change of the state of an instance, a group or a service."""
 
     time: Annotated[float, "seconds since the epoch, reckoned from the clock of now"]
-    kind: Annotated[str, "instance or group"]
-    name: Annotated[str, "of the instance or group"]
-    group: Annotated[str, "the name of its group"]
+    kind: Annotated[str, "instance, group or service"]
+    name: Annotated[str, "of the instance, group or service"]
+    group: Annotated[str, "the name of its group; 'service NAME' for a service"]
     state: Annotated[str, "the new state"]
     priority: Annotated[int, "at that moment; 0 for groups"]
     why: Annotated[str, "the cause, with the router that was it; empty for groups"]
@@ -235,6 +260,7 @@ class Status(TypedDict):
     networks: Annotated[dict[str, str | None], "OpenWrt's networks that are named, with their devices"]
     peers: Annotated[list[KnownPeer], "the routers that this one has a channel to"]
     quorum: Annotated[QuorumStatus | None, "null: witness_policy is none"]
+    services: Annotated[list[ServiceStatus], "what follows the roles, each behind what it needs"]
     groups: Annotated[list[Group], "in the order of the configuration"]
     instances: Annotated[list[Instance], "in the order of their groups"]
     history: Annotated[list[Entry], "the last changes, the latest at the end"]
@@ -253,5 +279,6 @@ class DaemonFacts(TypedDict):
     peers: list[KnownPeer]
     heartbeat_ms: float | None
     quorum: QuorumStatus | None
+    services: list[ServiceStatus]
     history: list[Entry]
     counters: dict[str, int]

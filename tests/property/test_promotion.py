@@ -20,7 +20,7 @@ from tandem.core.actions import (
 from tandem.core.events import Event, Restored, Reunited, Synchronised, Tick
 from tandem.core.limits import RESTORE_LIMIT
 from tandem.core.promotion import IDLE, SERVING, Demotion, Farewell, Promotion, Reason
-from tandem.core.settings import Instance
+from tandem.core.settings import Group, Instance
 from tandem.core.virtual_router import VirtualRouter
 
 NAMES = ("A", "B")
@@ -31,6 +31,7 @@ class Pair:
 
     name = "G"
     follows = True
+    settings = Group("G", NAMES)
 
     def __init__(self, restores: bool) -> None:
         self.restores = restores

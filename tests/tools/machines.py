@@ -47,6 +47,10 @@ MACHINES = (
         "A network follows the role of its group, and the lease of its address moves with it.",
     ),
     Machine(
+        "Service", "core.service", "TRANSITIONS",
+        "A service is probed, started, monitored and stopped; a stop that fails blocks it.",
+    ),
+    Machine(
         "Session", "channel.handshake", "TABLE",
         "Two routers prove that they know the secret, and one of their connections becomes the session.",
     ),

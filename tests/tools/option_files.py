@@ -26,6 +26,7 @@ ABOUT = {
     "witness": "A third party that helps two routers to find out which of them may be active: see"
     " [witness](witness.md).",
     "witness_server": "This host is the witness of other routers; `tandem witness` answers them.",
+    "service": "A program that follows the role of a group, see [services](services.md).",
     "static_ipaddress": "Addresses that do not depend on a role.",
     "static_routes": "Routes that do not depend on a role.",
     "static_rules": "Policy routing rules that do not depend on a role.",

@@ -29,7 +29,7 @@ from tandem.config.schema import (
     WitnessServer,
 )
 from tandem.control import options_command
-from tandem.core.settings import Garp, Group, Instance, Notify
+from tandem.core.settings import Garp, Group, Instance, Notify, Service
 from tandem.peers import of_config
 
 SETTINGS: dict[str, type[Any]] = {
@@ -43,13 +43,14 @@ SETTINGS: dict[str, type[Any]] = {
     "follow": Follow,
     "witness": Witness,
     "witness_server": WitnessServer,
+    "service": Service,
 }
 PARTS: dict[str, type[Any]] = {"garp": Garp, "notify": Notify}
 # Fields that several options decide together; `shown` makes their options from them.
 TOGETHER = {
     "globals": {"script_user", "script_group"},
     "vrrp_instance": {"initial_master", "preempt", "multicast_group", "track_primary", "tracks"},
-    "vrrp_sync_group": {"tracks", "implicit"},
+    "vrrp_sync_group": {"tracks", "implicit", "services"},
     "vrrp_script": {"user", "group"},
     "peer": {"secrets"},
     "conntrack_sync": {"port"},

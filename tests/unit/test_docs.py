@@ -20,6 +20,7 @@ from tandem.config.load import load_text
 from tandem.control import cli
 from tandem.control.command_table import TABLE
 from tests.unit.fake_daemon import FakeDaemon
+from tests.unit.status_snapshot import STATUS
 from tests.unit.test_conntrack_cli import REPLICATION
 
 ROOT = Path(__file__).parents[2]
@@ -94,6 +95,7 @@ def daemon(tmp_path: Path) -> Iterator[FakeDaemon]:
 def run_tandem(words: list[str], daemon: FakeDaemon, tmp_path: Path) -> int:
     """Run a command against the daemon's stand-in; `check` gets the configuration of README."""
     daemon.answers |= {name: {"groups": {"G1": "BACKUP"}} for name in ("failover", "standby", "resume")}
+    daemon.answers |= {"services": {"services": STATUS["services"]}, "service": "asked for"}
     daemon.answers |= {"reload": "reloaded", "conntrack": REPLICATION}
     daemon.answers["conntrack_list"] = {"entries": [], "next": None}
     if words[0] == "check":

@@ -41,6 +41,7 @@ ARROWS = {
     "dhcp": "core base config plan effects channel",
     "follow": "core base plan effects channel",
     "health": "core base config effects",
+    "services": "core base config effects channel",
     "router": "core base config plan effects health",
     "listen": "core config effects",
     "importer": "base config",
@@ -50,8 +51,8 @@ ARROWS = {
     "upgrade": "core base effects control",
     "doctor": "core base config plan effects channel listen control setup",
     "witness": "lean core base config channel health",
-    "main": "lean core base config plan effects channel replication dhcp follow router control openwrt "
-    "doctor upgrade witness",
+    "main": "lean core base config plan effects channel replication dhcp follow services router control "
+    "openwrt doctor upgrade witness",
     "rpcd": "base config plan control setup doctor",
 }
 # Circles between modules of one room: the second makes the first, or is asked by it when it runs.

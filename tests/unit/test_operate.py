@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -44,6 +46,7 @@ class Bench:
         self.neighbours, self.log = Neighbours(), Lines()
         self.events: list[tuple[str, type[Event]]] = []
         self.standby: list[tuple[Any, ...]] = []
+        self.left: list[str] = []  # groups whose services were stopped first
 
     def dispatch(self, group: SyncGroup, event: Event) -> None:
         self.events.append((group.settings.name, type(event)))
@@ -57,7 +60,16 @@ class Bench:
     def do(self, command: str, **more: str) -> dict[str, object]:
         router: Any = SimpleNamespace(groups=self.groups, neighbours=self.neighbours, dispatch=self.dispatch)
         standby: Any = SimpleNamespace(begin=self.begin, end=self.end)
-        return operate(router, Logger("info", self.log), standby, {"command": command, **more})
+        answers: list[dict[str, object]] = []
+
+        def leave(groups: list[str], then: Callable[[], None]) -> None:
+            self.left += groups
+            then()
+
+        request = {"command": command, **more}
+        operate(router, Logger("info", self.log), standby, request, leave, answers.append)
+        [answer] = answers
+        return answer
 
 
 def owner(name: str) -> Instance:
@@ -142,3 +154,16 @@ def test_a_group_that_is_not_there() -> None:
     bench.groups.clear()
     with pytest.raises(ValueError, match=r"^no group 'X'; known: none$"):
         bench.do("resume", group="X")
+
+
+def test_services_stop_before_an_active_group_gives_its_role_up() -> None:
+    for command in ("failover", "standby"):
+        bench = Bench()
+        for group in bench.groups.values():
+            group.settings = replace(group.settings, services=True)
+        bench.do(command, group="LAN")
+        assert bench.left == ["LAN"]
+    bench.left.clear()
+    bench.do("standby", group="WAN")
+    bench.do("resume", group="LAN")
+    assert bench.left == [], "a backup has none, and nobody gives up anything"

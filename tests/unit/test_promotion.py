@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tandem.core.actions import (
@@ -14,7 +16,9 @@ from tandem.core.actions import (
     RaiseMacs,
     Remove,
     Restore,
+    Retire,
     SendAdvert,
+    Serve,
     Transition,
     Withdraw,
 )
@@ -33,6 +37,7 @@ from tandem.core.promotion import (
     Reason,
     undo,
 )
+from tandem.core.settings import Group
 from tandem.core.virtual_router import VirtualRouter
 from tests.unit.scenario import instance
 
@@ -50,6 +55,7 @@ class Members:
 
     name = "G"
     follows = False
+    settings = Group("G", ("LAN", "WAN"))
 
     def __init__(self, restores: bool = True, use_vmac: str | None = None) -> None:
         self.restores = restores
@@ -211,3 +217,12 @@ def test_some_routers_give_the_role_up_without_a_last_advert() -> None:
     group = Members(restores=False)
     group.members = (VirtualRouter(instance("LAN", higher_prio_send_advert=False)), group.members[1])
     assert undo(demotion(group, Farewell.YIELD)) == [Remove(BOTH), ADVERTS[1], Withdraw(BOTH)]
+
+
+def test_services_start_after_the_addresses_and_stop_before_they_go() -> None:
+    promotion, group = Promotion(), Members(restores=False)
+    group.settings = Group("G", BOTH, services=True)
+    actions = promotion.begin(group, Reason("because", handed_over=True), 7)
+    assert actions == [*ADVERTS, *THE_REST[:3], Serve("G", True), THE_REST[3]]
+    going = replace(demotion(group), serves=True)
+    assert promotion.demote(going)[:2] == [Retire("G"), Remove(BOTH)]

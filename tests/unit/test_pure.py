@@ -40,6 +40,7 @@ PACKAGES: dict[str, dict[str, str]] = {
         "configured": "the channel", "mirror": LOOP, "replication": LOOP, "survey": LOOP,
     },
     "health": {"probe": LOOP, "script": PROCESSES},
+    "services": {"guardian": PROCESSES, "manager": PROCESSES},
     "importer": {"command": FILES, "sources": FILES},
     "setup": {
         "dialogue": "a terminal", "files": FILES, "segment": SOCKETS,

@@ -31,6 +31,7 @@ CAPABILITIES = {
     "dhcp": ["dhcp.gateway"],
     "follow": ["follow.following"],
     "vrrp_script": ["health.script"],
+    "service": ["services.manager"],
     "witness_policy": ["witness.voter"],
     "ubus": ["openwrt.integration"],
 }  # fmt: skip

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from dataclasses import replace
@@ -55,6 +56,7 @@ class Link:
         self.heard = 0  # when the last session that has ended was last heard of, ns
         self.connections: list[Connection] = []  # accepted or connected, the oldest first
         self.last_error = ""
+        self.crashed = False  # the other kernel ended the last session: its daemon said no goodbye
         self.totals: dict[str, int] = {}  # of the sessions that have ended
         self._connectors = [Connector(self, index, path) for index, path in enumerate(peer.paths)]
         self._closed = False
@@ -157,6 +159,7 @@ class Link:
         self.node = connection.node
         self.sessions += 1
         self.last_error = ""
+        self.crashed = False
         for connector in self._connectors:
             connector.settle()
         self.tell("connected", f"connected with {self.name} ({self.paths[connection.index]})")
@@ -183,6 +186,8 @@ class Link:
             return
         self.current = None
         self.heard = session.pulse.heard
+        reset = closed.reason == "lost" and closed.detail == os.strerror(errno.ECONNRESET)
+        self.crashed = closed.reason == "eof" or reset
         if closed.reason != "duplicate" and not self._closed:  # else another takes its place
             lasted = self.channel.loop.now() - connection.opened_at >= STEADY
             self._short = 0 if lasted else min(self._short + 1, 8)

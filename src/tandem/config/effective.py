@@ -42,6 +42,7 @@ def _sections(config: Config) -> Iterator[tuple[str, object]]:
     yield from (("witness", witness) for witness in config.witnesses)
     if config.witness_server:
         yield "witness_server", config.witness_server
+    yield from (("service", service) for service in config.services)
     for kind, objects in (
         ("static_ipaddress", config.static_addresses),
         ("static_routes", config.static_routes),

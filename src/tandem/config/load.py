@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tandem.config import check, conntrack_sync, dhcp_gateway, instance, read, uci, witness
+from tandem.config import check, conntrack_sync, dhcp_gateway, instance, read, services, uci, witness
 from tandem.config.follow import Follows
 from tandem.config.names import Names
 from tandem.config.peers import Peers
@@ -94,10 +94,11 @@ def _build(document: uci.Document, report: Report) -> Config:
     sync_groups = sections.get("vrrp_sync_group", [])
     groups = _groups(sync_groups, found, instances, names, follows)
     follows.check(sync_groups, found, bool(peers or sections.get("peer")))
+    served = services.build(sections.get("service", []), groups, names, bool(peers))
     config = Config(
         globals=_globals(settings),
         instances=tuple(instances.values()),
-        groups=groups,
+        groups=services.follow(groups, served),
         follows=tuple(follows.found.values()),
         scripts=scripts,
         static_addresses=_static(sections, "static_ipaddress", "address", names.address, Address),
@@ -108,6 +109,7 @@ def _build(document: uci.Document, report: Report) -> Config:
         dhcp_gateway=dhcp_gateway.build(sections.get("dhcp_gateway", []), found, instances, bool(peers)),
         witnesses=witness.build(sections.get("witness", []), settings, peers, tuple(instances.values())),
         witness_server=witness.server(sections.get("witness_server", [])),
+        services=served,
     )
     check.check(config, sections, report)
     names.warn_of_unused()

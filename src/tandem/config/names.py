@@ -42,7 +42,7 @@ class Names:
 
     def __init__(self, sections: Mapping[str, list[Parsed]]) -> None:
         self.sections: dict[str, dict[str, Parsed]] = {}
-        for kind in (*_REFERRED, "vrrp_instance", "vrrp_sync_group"):
+        for kind in (*_REFERRED, "vrrp_instance", "vrrp_sync_group", "service"):
             self.sections[kind] = {}
             for parsed in sections.get(kind, []):
                 self._add(kind, parsed)

@@ -23,6 +23,7 @@ from tandem.core.settings import (
     Notify,
     Route,
     Rule,
+    Service,
     Track,
 )
 
@@ -190,13 +191,14 @@ class Config:
     follows: tuple[Follow, ...] = ()  # the networks that groups follow
     witnesses: tuple[Witness, ...] = ()
     witness_server: WitnessServer | None = None
+    services: tuple[Service, ...] = ()  # each behind those that it needs
 
 
 _NESTED: dict[str, type] = {
     "Address": Address, "Nexthop": Nexthop, "Route": Route, "Rule": Rule, "Track": Track,
     "Notify": Notify, "Garp": Garp, "Instance": Instance, "Group": Group, "Script": Script,
     "Globals": Globals, "Config": Config, "PeerPath": PeerPath, "Peer": Peer,
-    "ConntrackSync": ConntrackSync, "DhcpGateway": DhcpGateway, "Follow": Follow,
+    "ConntrackSync": ConntrackSync, "DhcpGateway": DhcpGateway, "Follow": Follow, "Service": Service,
     "Witness": Witness, "WitnessServer": WitnessServer,
 }  # fmt: skip
 

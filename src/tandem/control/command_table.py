@@ -16,6 +16,7 @@ import argparse
 
 from tandem.control import DEFAULT_SOCKET
 from tandem.control.command import Access, Command, arg, positive, seconds, switch
+from tandem.control.service_commands import service_commands
 from tandem.places import CONFIG, DEFAULT_ADVERT_INT, DEFAULT_VRID, DHCP, FIREWALL, NETWORK, SECRET_FILE
 
 LISTEN_S = range(1, 31)  # seconds
@@ -201,6 +202,7 @@ status is 2.""",
         request=(),
         access=CONFIGURE,
     ),
+    *service_commands(_JSON, SEE, OPERATE),
     Command(
         "conntrack",
         "show whether connections survive a takeover",

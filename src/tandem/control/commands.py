@@ -61,7 +61,7 @@ def _page(render: Callable[[Any, int, bool], str], result: Any) -> str:
     """Return the result as text for this screen."""
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     columns = shutil.get_terminal_size((80, 24)).columns
-    text: str = _understood(lambda found: render(found, columns, colour), result)
+    text: str = understood(lambda found: render(found, columns, colour), result)
     return text
 
 
@@ -85,7 +85,7 @@ def why(arguments: argparse.Namespace) -> int:
     """Print why the roles are as they are, and what would change them."""
     from tandem.control.why import explain
 
-    print_lines(sys.stdout, _understood(explain, ask(arguments.control, "status")))
+    print_lines(sys.stdout, understood(explain, ask(arguments.control, "status")))
     return DONE
 
 
@@ -100,7 +100,7 @@ def history(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def _understood(make: Callable[[Any], Any], result: Any) -> Any:
+def understood(make: Callable[[Any], Any], result: Any) -> Any:
     """Apply `make` to an answer, which may come from another version."""
     try:
         return make(result)
@@ -157,13 +157,19 @@ def operate(arguments: argparse.Namespace) -> int:
     """Have the daemon do `failover`, `standby` or `resume`."""
     force, once = ("yes" if getattr(arguments, name, False) else None for name in ("force", "once"))
     answer = ask(
-        arguments.control, arguments.command, group=arguments.group, force=force, once=once, by=_who()
+        arguments.control,
+        arguments.command,
+        timeout_s=RELOAD_TIMEOUT_S,  # services stop first
+        group=arguments.group,
+        force=force,
+        once=once,
+        by=who(),
     )
-    _say(answer)
+    say(answer)
     return DONE
 
 
-def _who() -> str:
+def who() -> str:
     """Name the user of this command, for the log and for `tandem status`."""
     user = os.environ.get("SUDO_USER") or os.environ.get("USER") or "root"
     where = os.environ.get("SSH_CONNECTION", "").partition(" ")[0]
@@ -173,7 +179,7 @@ def _who() -> str:
 
 def reload(arguments: argparse.Namespace) -> int:
     """Have the daemon read its configuration again; wait until it has."""
-    _say(ask(arguments.control, "reload", timeout_s=RELOAD_TIMEOUT_S))
+    say(ask(arguments.control, "reload", timeout_s=RELOAD_TIMEOUT_S))
     return DONE
 
 
@@ -185,7 +191,7 @@ def version(arguments: argparse.Namespace) -> int:
     except NoDaemonError:
         print("tandemd is not running")
         return DONE
-    _say(result)
+    say(result)
     return DONE
 
 
@@ -275,7 +281,7 @@ def load_or_complain(path: str) -> Any:
 # Output
 
 
-def _say(result: object) -> None:
+def say(result: object) -> None:
     """Print the daemon's sentences about a command."""
     match result:
         case {"groups": dict(groups)}:

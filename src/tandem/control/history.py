@@ -107,21 +107,7 @@ def entry(transition: Transition | GroupTransition, group: str, installed: int, 
     promotion if this one had no addresses. `time` is in seconds since the epoch, reckoned later from the
     present clock: at boot, when most transitions happen, a router without a battery does not know the time.
     """
-    found: Entry = {
-        "time": round(time.time(), 3),
-        "state": transition.state,
-        "kind": "group",
-        "name": group,
-        "group": group,
-        "priority": 0,
-        "why": "",
-        "seen": "",
-        "detection_ms": None,
-        "restore_ms": None,
-        "address_ms": None,
-        "announce_ms": None,
-        "connections": None,
-    }
+    found = _entry(transition.state, "group", group, group)
     if isinstance(transition, GroupTransition):
         return found
     found |= {
@@ -140,6 +126,29 @@ def entry(transition: Transition | GroupTransition, group: str, installed: int, 
         found["address_ms"] = _ms(installed - decided) if installed >= decided else None
         found["announce_ms"] = _ms(announced - decided) if announced >= decided else None
     return found
+
+
+def service_entry(name: str, state: str, why: str) -> Entry:
+    """Return the entry of a service whose state changes now."""
+    return _entry(state, "service", name, f"service {name}") | {"why": why}
+
+
+def _entry(state: str, kind: str, name: str, group: str) -> Entry:
+    return {
+        "time": round(time.time(), 3),
+        "state": state,
+        "kind": kind,
+        "name": name,
+        "group": group,
+        "priority": 0,
+        "why": "",
+        "seen": "",
+        "detection_ms": None,
+        "restore_ms": None,
+        "address_ms": None,
+        "announce_ms": None,
+        "connections": None,
+    }
 
 
 def _ms(duration: int) -> float:

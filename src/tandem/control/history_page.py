@@ -25,7 +25,7 @@ SEEN = {
 
 @dataclass(slots=True)
 class Change:
-    """A group that has changed its state, with the entries of its members."""
+    """A group that has changed its state, with the entries of its members; or a service, its own member."""
 
     group: str
     state: str
@@ -52,7 +52,7 @@ def changes(history: Sequence[Entry]) -> list[Change]:
         if last is None or last.state != entry["state"] or entry["time"] - last.time > TOGETHER_S:
             last = Change(group, entry["state"], entry["time"])
             found.append(last)
-        if entry["kind"] == "instance":
+        if entry["kind"] != "group":
             last.members.append(entry)
     return found
 

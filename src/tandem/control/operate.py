@@ -9,6 +9,8 @@ from tandem.core.tracking import OWNER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tandem.control.standby import Standby as Standing
     from tandem.core.neighbour import Neighbours
     from tandem.core.sync_group import SyncGroup
@@ -18,8 +20,18 @@ if TYPE_CHECKING:
 _EVENTS: dict[str, Event] = {"failover": Failover(), "standby": Standby(), "resume": Resume()}
 
 
-def operate(router: Router, log: Logger, standby: Standing, request: dict[str, str]) -> dict[str, object]:
-    """Do one of the commands with a group, or with all groups. The sentence of a ValueError says why not."""
+def operate(
+    router: Router,
+    log: Logger,
+    standby: Standing,
+    request: dict[str, str],
+    leave: Callable[[list[str], Callable[[], None]], None],
+    done: Callable[[dict[str, object]], None],
+) -> None:
+    """Do one of the commands with a group, or with all groups. The sentence of a ValueError says why not.
+
+    `leave` stops the services of active groups and then calls a function; `done` gets the states at the end.
+    """
     command, who = request["command"], request.get("by", "")
     groups = _groups(router, request.get("group"))
     if command == "failover":
@@ -33,13 +45,26 @@ def operate(router: Router, log: Logger, standby: Standing, request: dict[str, s
         _check_successor(groups, router.neighbours)
     for running in groups:
         log.info(f"{running.settings.name}: {command} asked for{f' by {who}' if who else ''}")
-        router.dispatch(running, _EVENTS[command])
     names = [running.settings.name for running in groups]
-    if command == "standby":
-        standby.begin(names, who, once="once" in request)
-    elif command == "resume":
-        standby.end(names)
-    return {"groups": {running.settings.name: running.state for running in groups}}
+    served = [running.settings.name for running in groups if _leaves(running, command)]
+
+    def carry_out() -> None:
+        alive = list(router.groups.values())  # a reload may have come
+        present = [running for running in groups if running in alive]
+        for running in present:
+            router.dispatch(running, _EVENTS[command])
+        if command == "standby":
+            standby.begin(names, who, once="once" in request)
+        elif command == "resume":
+            standby.end(names)
+        done({"groups": {running.settings.name: running.state for running in present}})
+
+    leave(served, carry_out)
+
+
+def _leaves(running: SyncGroup, command: str) -> bool:
+    """Whether the command takes the role from a group with services."""
+    return command != "resume" and running.role is Role.ACTIVE and running.settings.services
 
 
 def _check_successor(groups: list[SyncGroup], neighbours: Neighbours) -> None:

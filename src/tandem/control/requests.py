@@ -13,6 +13,8 @@ REQUESTS: dict[str, tuple[str, ...]] = {
     "standby": ("group", "force", "once", "by"),
     "resume": ("group", "by"),
     "reload": (),
+    "services": (),
+    "service": ("action", "name", "by"),
     "conntrack": (),
     "conntrack_list": ("peer", "cursor"),
     "examine": ("listen",),
@@ -20,4 +22,4 @@ REQUESTS: dict[str, tuple[str, ...]] = {
     "version": (),
 }
 # The requests that are methods of the object `tandem` on ubus.
-METHODS = ("status", "history", "failover", "standby", "resume", "reload", "conntrack")
+METHODS = ("status", "history", "failover", "standby", "resume", "reload", "services", "service", "conntrack")

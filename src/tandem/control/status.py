@@ -52,6 +52,7 @@ def snapshot(router: Router, loop: Loop, standby: Standby, facts: DaemonFacts) -
         "networks": dict(router.links.networks),
         "peers": facts["peers"],
         "quorum": facts["quorum"],
+        "services": facts["services"],
         "groups": [_group(group, router, standby, now) for group in router.groups.values()],
         "instances": [
             _instance(group, member, router.endpoints[member.name], router, now)

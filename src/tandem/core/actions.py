@@ -128,6 +128,21 @@ class Unfollow:
 
 
 @dataclass(frozen=True, slots=True)
+class Serve:
+    """Start the services of the group. `handed_over`: another router gives the role up, and may run them."""
+
+    group: str
+    handed_over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """Stop the services of the group."""
+
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
 class Cause:
     """The router whose adverts, or whose silence, caused a transition."""
 
@@ -185,6 +200,8 @@ Action = (
     | Calm
     | Follow
     | Unfollow
+    | Serve
+    | Retire
     | Transition
     | GroupTransition
 )

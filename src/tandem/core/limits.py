@@ -16,6 +16,8 @@ are in ns. A limit that must be longer than another one is derived from it.
     a router that holds connections    the former active router streams again      FORMER_LIMIT         60 s
                                        the same, while there is a session          FORMER_QUIET_LIMIT   1 s
     a router that stops                its peers acknowledge its last records      GOODBYE_LIMIT        2 s
+    a router that gives the role up    its services stop, if an operator asked     DEPARTURE_LIMIT      50 s
+    a router that claims a service     a peer that is silent otherwise answers     ANSWER_LIMIT         250 ms
 """
 
 from __future__ import annotations
@@ -47,3 +49,8 @@ FORMER_QUIET_LIMIT = SECOND
 
 # The addresses are gone by then. A peer that cannot be reached must not keep a router from its restart.
 GOODBYE_LIMIT = 2 * SECOND
+
+# Less than procd waits for the end of the daemon.
+DEPARTURE_LIMIT = 50 * SECOND
+# TCP sends a lost segment again after 200 ms.
+ANSWER_LIMIT = 250 * MILLISECOND

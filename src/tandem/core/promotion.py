@@ -29,7 +29,9 @@ from tandem.core.actions import (
     RaiseMacs,
     Remove,
     Restore,
+    Retire,
     SendAdvert,
+    Serve,
     Unfollow,
     Withdraw,
 )
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
+    from tandem.core.settings import Group
     from tandem.core.virtual_router import VirtualRouter
 
     Members = tuple[VirtualRouter, ...]
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
 
         members: Members
         restores: bool
+        settings: Group
 
         @property
         def name(self) -> str: ...
@@ -86,6 +90,7 @@ class Demotion:
     restores: bool
     farewell: Farewell
     follows: bool = False  # networks follow its role
+    serves: bool = False  # services follow the role of the whole group
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -141,6 +146,15 @@ def _follow(group: Promoted, _reason: Reason, _now: int) -> list[Action]:
     return [Follow(group.name)] if group.follows else []
 
 
+def _serve(group: Promoted, reason: Reason, _now: int) -> list[Action]:
+    return [Serve(group.name, reason.handed_over)] if group.settings.services else []
+
+
+def _retire(demotion: Demotion) -> list[Action]:
+    """Begin to stop the services: an operator's commands have waited for their end, a fault does not."""
+    return [Retire(demotion.group)] if demotion.serves else []
+
+
 def _tell(group: Promoted, reason: Reason, _now: int) -> list[Action]:
     return group.promoted(reason)
 
@@ -163,7 +177,7 @@ PHASES = (
     Phase("install", _install, _remove),
     Phase("announce", _announce),
     Phase("WAN", _follow),  # its undo stands in `_say_farewell`
-    Phase("services"),  # nothing to do yet
+    Phase("services", _serve, _retire),  # hosts have the gateway before they are all up
     Phase("tell", _tell),  # a demotion has another role to tell, which the group does
 )
 SERVING = Phase("serving")  # active, and all is done

@@ -84,7 +84,7 @@ class Track:
     `reverse` swaps up and down (keepalived's `weight N reverse`).
     """
 
-    kind: str  # "interface" or "script"
+    kind: str  # "interface", "script", or of a service: "service" (it is fit), "running" (stickiness)
     name: str
     weight: int = 0
     reverse: bool = False
@@ -177,3 +177,26 @@ class Group:
     notify: Notify = Notify()
     follow: tuple[str, ...] = ()  # networks that are up while the group is active, see core/follow.py
     implicit: bool = False  # made for an instance that is in no group
+    services: bool = False  # some follow its role
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One `service`: a program that follows the role of a group, see core/services.py."""
+
+    name: str
+    agent: str = ""  # class:name, see services/agents.py; empty: `command` is the service
+    command: tuple[str, ...] = ()
+    params: tuple[tuple[str, str], ...] = ()  # of an OCF agent
+    group: str = ""  # empty: where is everywhere
+    where: str = "active"  # active, backup, everywhere
+    after: tuple[str, ...] = ()
+    together: tuple[str, ...] = ()  # `list with`
+    start_timeout_ms: int = 20_000
+    stop_timeout_ms: int = 20_000
+    monitor_timeout_ms: int = 20_000
+    monitor_interval_ms: int = 10_000  # 0: never; a command has no monitor
+    migration_threshold: int = 0  # 0: never
+    failure_timeout_ms: int = 0  # 0: failures do not expire
+    on_fail: str = "restart"  # restart, failover, ignore, block
+    stickiness: int = 0

@@ -476,7 +476,8 @@ class SyncGroup:
             else:
                 member.become_backup(now, member.listening_time() if cue is Cue.SLEPT else None)
         if before is Role.ACTIVE:
-            demotion = Demotion(self.name, self.members, self.restores, change.farewell, self.follows)
+            how = change.farewell, self.follows, self.settings.services
+            demotion = Demotion(self.name, self.members, self.restores, *how)
             actions += self.promotion.demote(demotion)
         return actions + self.report(change.why, change.seen if change.why else "")
 

@@ -22,8 +22,10 @@ from tandem.core.actions import (
     RaiseMacs,
     Remove,
     Restore,
+    Retire,
     Reunite,
     SendAdvert,
+    Serve,
     Speculate,
     Transition,
     Unfollow,
@@ -58,6 +60,12 @@ if TYPE_CHECKING:
         def end(self, group: str) -> None: ...
         def refresh(self) -> None: ...
 
+    class Services(Protocol):
+        """The services, as the executor sees them: `services.manager.Manager`."""
+
+        def serve(self, group: str, handed_over: bool) -> None: ...
+        def retire(self, group: str) -> None: ...
+
 
 SILENT = 3  # unsent adverts in a row after which a backup takes over
 
@@ -82,6 +90,7 @@ class Executor:
         self.guard: Guard | None = None  # set where DHCP follows the role
         self._connections: Connections | None = None
         self._following: Following | None = None
+        self._services: Services | None = None
         self._caught = caught
         self._rtnl = rtnl
         self._firewall = firewall
@@ -119,6 +128,12 @@ class Executor:
                         self._following.begin(group)
                     case Unfollow(group) if self._following is not None:
                         self._following.end(group)
+                    case Serve(group, handed_over):
+                        if self._services is not None:
+                            self._services.serve(group, handed_over)
+                    case Retire(group):
+                        if self._services is not None:
+                            self._services.retire(group)
                     case Transition() | GroupTransition() | Contested():
                         self._told(action)
                     case _:
@@ -153,6 +168,10 @@ class Executor:
     def take_following(self, following: Following | None) -> None:
         """Let these networks follow the role from now on; None: no network does."""
         self._following = following
+
+    def take_services(self, services: Services) -> None:
+        """Tell these from now on which groups are active."""
+        self._services = services
 
     def take_guard(self, guard: Guard | None) -> None:
         """Tell this one from now on who may answer DHCP; None: DHCP does not follow the role."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from tandem.programs import Credentials
 
 KILL_GRACE = 2_000 * MILLISECOND  # from SIGTERM to SIGKILL
+OUTPUT_MAX = 16 * 1024  # bytes of a child's output that are kept
 POLL = 20 * MILLISECOND  # how often children are looked at where the kernel has no pidfd (before 5.3)
 
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
@@ -45,6 +47,7 @@ class Exit:
     duration: int  # ns
     timed_out: bool = False
     error: str | None = None
+    output: bytes = b""  # what it has printed, if that was asked for
 
     @property
     def ok(self) -> bool:
@@ -64,10 +67,20 @@ class Exit:
 class _Child:
     """A child that has not been reaped."""
 
-    __slots__ = ("errors", "kill", "on_exit", "pid", "pidfd", "started", "timed_out")
+    __slots__ = (
+        "errors", "grace", "kill", "on_exit", "output", "pid", "pidfd", "started", "timed_out", "whole",
+    )  # fmt: skip
 
     def __init__(
-        self, pid: int, pidfd: int, errors: int, started: int, on_exit: Callable[[Exit], None]
+        self,
+        pid: int,
+        pidfd: int,
+        errors: int,
+        started: int,
+        on_exit: Callable[[Exit], None],
+        output: int,
+        whole: bool,
+        grace: int,
     ) -> None:
         self.pid = pid
         self.pidfd = pidfd  # -1: none
@@ -76,6 +89,9 @@ class _Child:
         self.on_exit = on_exit
         self.timed_out = False
         self.kill = signal.SIGTERM  # what the next deadline sends
+        self.grace = grace
+        self.whole = whole  # its children end with it
+        self.output = output  # a file in memory; -1: none
 
 
 class Processes:
@@ -109,13 +125,17 @@ class Processes:
         environment: Mapping[str, str] | None = None,
         credentials: Credentials | None = None,
         outlives: bool = False,
+        output: bool = False,
+        whole: bool = False,
+        grace: int = KILL_GRACE,
     ) -> int | None:
         """Start `argv[0]`, an absolute path, and call `on_exit` once when it has ended.
 
-        After `timeout` ns its process group gets SIGTERM, and SIGKILL 2 s later. Returns the
+        After `timeout` ns its process group gets SIGTERM, and SIGKILL after `grace`. Returns the
         process id; None, logged and counted, when it can't be started now: then `on_exit`
         isn't called. A file that is missing or not executable is told by `Exit.error`.
-        `outlives`: it goes on when the daemon ends, which otherwise ends it too.
+        `outlives`: it goes on when the daemon ends, which otherwise ends it too. `output`: what it prints is
+        in `Exit.output`. `whole`: its process group is killed when it has ended, whatever ended it.
         """
         if len(self._children) >= self._limit:
             self._refuse(argv, f"{self._limit} other commands are running")
@@ -128,20 +148,23 @@ class Processes:
         except OSError as error:
             self._refuse(argv, str(error.strerror))
             return None
+        printed = _memory_file() if output else -1
         # Until the child has reset its handlers, a signal would run the daemon's ones in it.
         mask = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
         try:
             pid = os.fork()
             if pid == 0:
-                self._child(arguments, variables, credentials, child_errors, outlives)
+                self._child(arguments, variables, credentials, child_errors, outlives, printed)
         except OSError as error:
             os.close(errors)
+            if printed >= 0:
+                os.close(printed)
             self._refuse(argv, str(error.strerror))
             return None
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             os.close(child_errors)
-        child = _Child(pid, _pidfd(pid), errors, started, on_exit)
+        child = _Child(pid, _pidfd(pid), errors, started, on_exit, printed, whole, grace)
         self._children[pid] = child
         if child.pidfd >= 0:
             self._loop.add_reader(child.pidfd, lambda: self._reap(child))
@@ -180,7 +203,7 @@ class Processes:
         _signal_group(child.pid, child.kill)
         if child.kill == signal.SIGTERM:
             child.kill = signal.SIGKILL
-            self._deadline(child, now + KILL_GRACE)
+            self._deadline(child, now + child.grace)
 
     def _poll(self, child: _Child) -> None:
         self._loop.call_at((id(self), -child.pid), self._loop.now() + POLL, lambda now: self._reap(child))
@@ -192,7 +215,7 @@ class Processes:
                 if child.pidfd < 0:
                     self._poll(child)
                 return
-            if child.timed_out:
+            if child.timed_out or child.whole:
                 # Its children must end too. While the leader is a zombie, the number of its
                 # group can't be anyone else's.
                 _signal_group(child.pid, signal.SIGKILL)
@@ -200,6 +223,7 @@ class Processes:
         except ChildProcessError:
             status = -signal.SIGKILL  # someone else has reaped it: how it ended is lost
         error = _read_error(child.errors)
+        printed = os.pread(child.output, OUTPUT_MAX, 0).rstrip(b"\0") if child.output >= 0 else b""
         del self._children[child.pid]
         self._forget(child)
         if self._closed:
@@ -207,7 +231,7 @@ class Processes:
                 os.close(self._null)
             return
         self.failed_starts += error is not None
-        child.on_exit(Exit(status, self._loop.now() - child.started, child.timed_out, error))
+        child.on_exit(Exit(status, self._loop.now() - child.started, child.timed_out, error, printed))
 
     def _forget(self, child: _Child) -> None:
         self._loop.call_at((id(self), child.pid), None)
@@ -216,6 +240,8 @@ class Processes:
             self._loop.remove_reader(child.pidfd)
             os.close(child.pidfd)
         os.close(child.errors)
+        if child.output >= 0:
+            os.close(child.output)
 
     def _child(
         self,
@@ -224,6 +250,7 @@ class Processes:
         credentials: Credentials | None,
         errors: int,
         outlives: bool,
+        output: int,
     ) -> NoReturn:
         """The life of the child until the command runs; descriptors close on exec by themselves."""
         try:
@@ -238,7 +265,7 @@ class Processes:
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             os.setsid()
             for fd in (0, 1, 2):
-                os.dup2(self._null, fd)
+                os.dup2(output if output >= 0 and fd else self._null, fd)
             # SCHED_RESET_ON_FORK has done this, unless someone set the policy from outside (chrt).
             leave_realtime()
             if credentials is not None:
@@ -264,6 +291,20 @@ def _environment(extra: Mapping[str, str] | None, credentials: Credentials | Non
     if credentials is not None:
         environment |= {"USER": credentials.name, "LOGNAME": credentials.name, "HOME": credentials.home}
     return {**environment, **(extra or {})}
+
+
+def _memory_file() -> int:
+    """Return a file for a child's output, which never blocks the child and never grows; -1: there is none.
+
+    A daemon that an agent starts may keep it open, and print for ever: what is too much is refused.
+    """
+    try:
+        fd = os.memfd_create("output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    except (OSError, AttributeError):
+        return -1
+    os.ftruncate(fd, OUTPUT_MAX)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
+    return fd
 
 
 def _pidfd(pid: int) -> int:

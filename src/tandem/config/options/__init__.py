@@ -21,6 +21,7 @@ from tandem.config.options.objects import (
     TRACK_INTERFACE,
     TRACK_SCRIPT,
 )
+from tandem.config.options.service import SERVICE
 from tandem.config.options.witness import WITNESS, WITNESS_SERVER
 
 SECTIONS: dict[str, Table] = {
@@ -40,6 +41,7 @@ SECTIONS: dict[str, Table] = {
     "follow": FOLLOW,
     "witness": WITNESS,
     "witness_server": WITNESS_SERVER,
+    "service": SERVICE,
     **STATIC,
 }
 

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The entries of `command_table` about services."""
+
+from __future__ import annotations
+
+from tandem.control.command import Access, Argument, Command, arg
+
+
+def service_commands(json: Argument, see: Access, operate: Access) -> tuple[Command, ...]:
+    """Return the commands; `json` is the option, `see` and `operate` are the groups of users."""
+    return (
+        Command(
+            "services",
+            "show what runs where",
+            """\
+The services of this router (config service): the state of each one, since when,
+what it waits for, and its failures with the reason that the agent gave.""",
+            """\
+  tandem services
+  tandem services --json             for scripts""",
+            (json,),
+            run="tandem.control.services_page:services",
+            request=(),
+            access=see,
+        ),
+        Command(
+            "service",
+            "move, clear, start or stop a service",
+            """\
+move: hand the role of its group over, and with it all that follows the role.
+clear: its failures are over; if it could not be stopped, here or on a router
+that is gone, it does not run there any more. Look first.
+stop: on this router until `start`, or until the daemon ends.""",
+            """\
+  tandem service move nginx
+  tandem service clear nginx
+  tandem service stop nginx""",
+            (
+                arg("action", choices=("move", "clear", "start", "stop"), help="what to do"),
+                arg("name", metavar="NAME", help="the service"),
+            ),
+            run="tandem.control.services_page:service",
+            request=("action", "name", "by"),
+            access=operate,
+        ),
+    )

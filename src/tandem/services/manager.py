@@ -1,0 +1,375 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Manager: carries out what core/services.py decides, and tells it what has happened.
+
+roles, ends of operations, words of peers, commands -> Services -> agents, words to peers, trackers, history
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from tandem.core.service import Operation
+from tandem.core.services import Changed, Failed, Fit, Left, Place, Run, Runs, Services, Tell
+from tandem.core.timers import MILLISECOND, SECOND
+from tandem.effects.process import Processes
+from tandem.programs import PATH, find_program
+from tandem.services import agents
+from tandem.services.guardian import Guardian
+from tandem.services.messages import TOPIC, pack, unpack
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tandem.channel.channel import Channel
+    from tandem.core.service import ServiceState
+    from tandem.core.services import Action
+    from tandem.core.settings import Service
+    from tandem.effects.process import Exit
+    from tandem.log import Logger
+    from tandem.loop import Loop
+    from tandem.services.guardian import Stop
+    from tandem.status_schema import ServiceStatus
+
+PROCESSES_MAX = 64  # operations at one time, also those that are ended
+COMMANDS_MAX = 256  # services that are commands
+FOR_EVER = 10**9 * SECOND
+SILENT = ("unknown", "probing", "failed")  # states that nobody asks for
+PLACES = {"MASTER": Place.ACTIVE, "BACKUP": Place.BACKUP}
+
+
+class Manager:
+    """The services of this router.
+
+    `tracker(kind, name, up)` gets what moves a group's role, `noted(name, state, why)` what to remember.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        log: Logger,
+        settings: Sequence[Service],
+        peers: Sequence[str],
+        router: str,
+        lifetime: int,
+        tracker: Callable[[str, str, bool], None],
+        noted: Callable[[str, str, str], None],
+    ) -> None:
+        """`lifetime`: how long, in ns, services outlive a daemon that hangs; 0: until it ends."""
+        self._loop = loop
+        self._log = log
+        self._router = router
+        self._tracker = tracker
+        self._noted = noted
+        nonce = int.from_bytes(os.urandom(7), "big")
+        self._core = Services(settings, peers, nonce)
+        self._processes = Processes(loop, log, PROCESSES_MAX)
+        self._commands = Processes(loop, log, COMMANDS_MAX)
+        self._running: dict[str, tuple[Operation, int]] = {}  # operations under way, with their process
+        self._next: dict[str, Operation] = {}  # for when the present operation has ended
+        self._pids: dict[str, int] = {}  # of commands
+        self._guardian = Guardian(loop, lifetime, self._unguarded)
+        self._channel: Channel | None = None
+        self._acked: dict[
+            str, int
+        ] = {}  # sequence numbers that were acknowledged to each peer in its session
+        self._left: dict[str | None, Callable[[], None]] = {}
+        self._closed = False
+
+    # Life
+
+    def start(self) -> None:
+        """Look which services run."""
+        os.makedirs(agents.TEMPORARY, 0o755, exist_ok=True)
+        self._do(self._core.start(self._now()))
+
+    def reload(self, settings: Sequence[Service], peers: Sequence[str]) -> None:
+        """Go over to other services; a service whose program stays the same goes on."""
+        self._do(self._core.reload(settings, peers, self._now()))
+
+    def join(self, channel: Channel | None) -> None:
+        """Talk to the peers over this channel."""
+        if channel is not self._channel:
+            self._channel = channel
+            if channel is not None:
+                channel.subscribe(TOPIC, self)
+
+    def leave(self, group: str | None, then: Callable[[], None]) -> None:
+        """Stop the services of a group's role, or all, and call `then`, within DEPARTURE_LIMIT."""
+        self._left[group] = then
+        self._do(self._core.leave(group, self._now()))
+
+    def close(self) -> None:
+        """End; the guardian stops what still runs."""
+        self._closed = True
+        self._loop.call_at("services", None)
+        self._guardian.close()
+        self._processes.close()
+        self._commands.close()
+
+    # Roles
+
+    def serve(self, group: str, handed_over: bool) -> None:
+        """The group has its role here; what follows is left to another turn of the loop."""
+        self._place(group, Place.ACTIVE, handed_over)
+
+    def retire(self, group: str) -> None:
+        """The group has lost its role."""
+        self._place(group, Place.NONE)
+
+    def state(self, group: str, state: str) -> None:
+        """The group has this state, one of keepalived's words."""
+        if state != "MASTER":
+            self._place(group, PLACES.get(state, Place.NONE))
+
+    def _place(self, group: str, place: Place, handed_over: bool = False) -> None:
+        key = ("services", group)
+        self._loop.call_at(
+            key, self._now(), lambda now: self._do(self._core.placed(group, place, now, handed_over))
+        )
+
+    # Commands of an operator
+
+    def clear(self, name: str) -> None:
+        """Forget the failures of a service. ValueError: there is none of this name."""
+        self._known(name)
+        self._do(self._core.clear(name, self._now()))
+
+    def disable(self, name: str, disabled: bool) -> None:
+        """Stop a service on this router, or let it start again. ValueError: there is none of this name."""
+        self._known(name)
+        self._do(self._core.disable(name, disabled, self._now()))
+
+    def group_of(self, name: str) -> str:
+        """Return the group that a service follows; empty: none. ValueError: there is no such service."""
+        return self._known(name).settings.group
+
+    def _known(self, name: str) -> ServiceState:
+        if name not in self._core.services:
+            known = ", ".join(self._core.services) or "none"
+            raise ValueError(f"no service {name!r}; known: {known}")
+        return self._core.services[name]
+
+    def status(self) -> list[ServiceStatus]:
+        """Return the state of each service, for people."""
+        now = self._now()
+        return [self._status(name, one, now) for name, one in self._core.services.items()]
+
+    def _status(self, name: str, one: ServiceState, now: int) -> ServiceStatus:
+        age = None if one.since is None else round((now - one.since) / SECOND, 3)
+        last = one.last
+        expires = one.forgets_at
+        return {
+            "name": name,
+            "agent": one.settings.agent or " ".join(one.settings.command),
+            "group": one.settings.group,
+            "where": one.settings.where,
+            "state": "running" if one.up else one.state.value,
+            "wanted": self._core.wanted(name),
+            "waits_for": self._core.waits_for(name),
+            "since_s": age,
+            "since": None if age is None else round(time.time() - age),
+            "failures": one.failures,
+            "failures_expire_s": None if expires is None else round((expires - now) / SECOND, 3),
+            "banned": one.banned,
+            "last_operation": last.operation if last is not None else "",
+            "last_result": last.outcome if last is not None else "",
+            "last_reason": last.reason if last is not None else "",
+            "failure": "" if one.failure is None else str(one.failure),
+        }
+
+    @property
+    def health(self) -> list[str]:
+        """The services that need a person, with the reason."""
+        return [
+            f"{name}: {one.failure or one.state.value}"
+            for name, one in self._core.services.items()
+            if one.banned or one.state.value == "blocked"
+        ]
+
+    # The channel: a subscriber of the topic
+
+    def peer_opened(self, peer: str) -> None:
+        """Tell a peer that now has a session the words of this router."""
+        self._acked[peer] = 0
+        self._send(peer)
+        self._do(self._core.connected(peer, self._now()))
+
+    def peer_closed(self, peer: str) -> None:
+        """Note that the session with a peer has ended."""
+        self._acked.pop(peer, None)
+        link = self._channel.links.get(peer) if self._channel is not None else None
+        self._do(self._core.lost(peer, link is not None and link.crashed, self._now()))
+
+    def received(self, peer: str, data: bytes) -> None:
+        """Take a message of a peer, and acknowledge what is new in it."""
+        found = unpack(data)
+        if found is None:
+            self._log.limited(("services", peer), "warning", f"{peer}: a message about services is malformed")
+            return
+        words, sequence, ack, nonce = found
+        self._do(self._core.heard(peer, words, sequence, ack, nonce, self._now()))
+        if self._acked.get(peer) != sequence:
+            self._send(peer)
+
+    def _send(self, peer: str) -> None:
+        claims = self._core.claims
+        if self._channel is not None and peer in self._acked:
+            self._acked[peer] = ack = claims.ack(peer)
+            self._channel.send(peer, TOPIC, pack(claims.words, claims.sequence, ack, claims.nonce))
+
+    # Actions
+
+    def _now(self) -> int:
+        return self._loop.now()
+
+    def _do(self, actions: Sequence[Action]) -> None:
+        if self._closed:
+            return
+        for action in actions:
+            match action:
+                case Run(name, operation):
+                    self._run(name, operation)
+                case Tell():
+                    for peer in list(self._acked):
+                        self._send(peer)
+                case Fit(name, up):
+                    self._tracker("service", name, up)
+                case Runs(name, up):
+                    self._tracker("running", name, up)
+                case Changed(name):
+                    self._changed(name)
+                case Failed(name):
+                    self._failed(name)
+                case Left(group):
+                    if (then := self._left.pop(group, None)) is not None:
+                        then()
+        self._guardian.guard(self._stops())
+        self._loop.call_at("services", self._core.next_deadline(), self._due)
+
+    def _due(self, now: int) -> None:
+        self._do(self._core.due(now))
+
+    def _changed(self, name: str) -> None:
+        one = self._core.services[name]
+        state = "running" if one.up else one.state.value
+        probed = one.last is None or one.last.operation == "probe"
+        if state in SILENT or (state == "stopped" and probed):
+            return
+        self._log.change(("service", name), "info", f"service {name}: {state}")
+        if state in ("running", "stopped", "blocked"):
+            self._noted(name, state, str(one.failure) if state == "blocked" else "")
+
+    def _failed(self, name: str) -> None:
+        why = str(self._core.services[name].failure)
+        self._log.limited(("service", name, why), "warning", f"service {name}: failed ({why})")
+        self._noted(name, "failed", why)
+
+    def _run(self, name: str, operation: Operation) -> None:
+        """Begin an operation; one that is under way is ended first."""
+        if name in self._running:
+            self._next[name] = operation
+            self._processes.expire(self._running[name][1], self._now())
+            return
+        service = self._core.services[name].settings
+        if service.agent:
+            self._run_agent(service, operation)
+        else:
+            self._run_command(service, operation)
+
+    def _run_agent(self, service: Service, operation: Operation) -> None:
+        argv = agents.line(service, operation)
+        argv = (argv[0] if argv[0].startswith("/") else find_program(argv[0]), *argv[1:])
+        pid = self._processes.start(
+            argv,
+            agents.timeout_ms(service, operation) * MILLISECOND,
+            lambda result: self._ended(service, operation, result),
+            agents.environment(service, operation, self._router),
+            outlives=operation is Operation.STOP,
+            output=True,
+        )
+        if pid is None:
+            self._report(service.name, operation, -1, "the process cannot be started")
+        else:
+            self._running[service.name] = operation, pid
+
+    def _ended(self, service: Service, operation: Operation, result: Exit) -> None:
+        name = service.name
+        self._running.pop(name, None)
+        if (following := self._next.pop(name, None)) is not None:
+            self._run(name, following)
+            return
+        status = agents.status_of(service, operation, result.status, result.output)
+        reason = agents.reason_of(result.output) or ("" if result.ok else str(result))
+        if result.error is not None:  # the agent itself is missing
+            status, reason = agents.NOT_INSTALLED, f"{agents.line(service, operation)[0]} {result.error}"
+        elif result.timed_out:
+            status, reason = -1, f"timed out after {agents.timeout_ms(service, operation) / 1000:g} s"
+        self._do(self._core.ended(name, operation, status, reason, self._now()))
+
+    def _run_command(self, service: Service, operation: Operation) -> None:
+        """Start or stop the process of a command: it is up while the process lives."""
+        name = service.name
+        pid = self._pids.get(name)
+        if operation is Operation.START:
+            timeout = service.stop_timeout_ms * MILLISECOND
+            pid = self._commands.start(
+                service.command,
+                FOR_EVER,
+                lambda result: self._command_ended(name, result),
+                output=True,
+                whole=True,
+                grace=timeout,
+            )
+            if pid is not None:
+                self._pids[name] = pid
+            self._report(
+                name, operation, 0 if pid is not None else 1, "" if pid is not None else "cannot be started"
+            )
+        elif operation is Operation.STOP and pid is not None:
+            self._running[name] = operation, 0
+            self._commands.expire(pid, self._now())
+        else:
+            self._report(name, operation, 0 if pid is not None else agents.NOT_RUNNING, "")
+
+    def _command_ended(self, name: str, result: Exit) -> None:
+        self._pids.pop(name, None)
+        reason = agents.reason_of(result.output)
+        if self._running.pop(name, None) is not None:
+            self._do(self._core.ended(name, Operation.STOP, 0, "", self._now()))
+        else:
+            text = str(result) + (f": {reason}" if reason else "")
+            self._do(self._core.died(name, text, self._now()))
+
+    def _report(self, name: str, operation: Operation, status: int, reason: str) -> None:
+        """Report an end that is known at once, in a turn of its own."""
+        self._loop.call_at(
+            ("service", name),
+            self._now(),
+            lambda now: self._do(self._core.ended(name, operation, status, reason, now)),
+        )
+
+    # The guardian
+
+    def _stops(self) -> list[Stop]:
+        """Return the commands that stop what may run, in order; those that depend on others first."""
+        found: list[Stop] = []
+        for name, one in reversed(self._core.services.items()):
+            service = one.settings
+            timeout = service.stop_timeout_ms * MILLISECOND
+            if one.state.value in ("stopped", "unknown", "probing"):
+                continue
+            if not service.agent:
+                if name in self._pids:
+                    found.append(((), {}, self._pids[name], timeout))
+                continue
+            argv = agents.line(service, Operation.STOP)
+            argv = (argv[0] if argv[0].startswith("/") else find_program(argv[0]), *argv[1:])
+            variables = {"PATH": PATH} | agents.environment(service, Operation.STOP, self._router)
+            found.append((argv, variables, 0, timeout))
+        return found
+
+    def _unguarded(self, why: str) -> None:
+        self._log.limited(("guardian", why), "warning", why)
+        self._do(self._core.look(self._now()))

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Agents: command lines, OCF's environment, exit statuses and reasons; and the messages to peers."""
+
+from __future__ import annotations
+
+import pytest
+
+from tandem.core.service import Operation
+from tandem.core.service_claims import Hold, Word
+from tandem.core.settings import Service
+from tandem.services.agents import AGENTS, environment, line, reason_of, status_of
+from tandem.services.messages import pack, unpack
+
+PROBE, START, MONITOR, STOP = Operation.PROBE, Operation.START, Operation.MONITOR, Operation.STOP
+
+
+@pytest.mark.parametrize(
+    ("agent", "lines"),
+    [
+        (
+            "ocf:heartbeat:nginx",
+            ["/usr/lib/ocf/resource.d/heartbeat/nginx " + word for word in ("start", "monitor", "stop")],
+        ),
+        ("procd:x", ["/etc/init.d/x start", "/etc/init.d/x running", "/etc/init.d/x stop"]),
+        ("lsb:x", ["/etc/init.d/x start", "/etc/init.d/x status", "/etc/init.d/x stop"]),
+        ("systemd:x@1", ["systemctl start x@1", "systemctl is-active --quiet x@1", "systemctl stop x@1"]),
+        (
+            "docker:x",
+            ["docker start x", "docker container inspect --format {{.State.Running}} x", "docker stop x"],
+        ),
+    ],
+)
+def test_command_lines(agent: str, lines: list[str]) -> None:
+    service = Service("s", agent)
+    assert [" ".join(line(service, operation)) for operation in (START, MONITOR, STOP)] == lines
+    assert line(service, PROBE) == line(service, MONITOR)
+
+
+def test_the_environment_of_an_ocf_agent() -> None:
+    service = Service("s", "ocf:heartbeat:mysql", params=(("datadir", "/srv"), ("OCF_CHECK_LEVEL", "10")))
+    found = environment(service, MONITOR, "r1")
+    assert found["OCF_RESKEY_datadir"] == "/srv" and found["OCF_CHECK_LEVEL"] == "10"
+    assert (
+        found["OCF_RESKEY_CRM_meta_interval"] == "10000" and found["OCF_RESKEY_CRM_meta_timeout"] == "20000"
+    )
+    assert (found["OCF_RESOURCE_PROVIDER"], found["OCF_RESOURCE_TYPE"]) == ("heartbeat", "mysql")
+    assert environment(service, PROBE, "r1")["OCF_RESKEY_CRM_meta_interval"] == "0", (
+        "agents know a probe by it"
+    )
+    assert environment(Service("s", "procd:x"), START, "r1") == {}
+
+
+@pytest.mark.parametrize(
+    ("agent", "status", "output", "means"),
+    [
+        ("ocf:a:b", 5, b"", 5), ("systemd:x", 0, b"", 0), ("systemd:x", 3, b"", 7), ("systemd:x", 4, b"", 5),
+        ("lsb:x", 3, b"", 7), ("lsb:x", 1, b"", 7), ("lsb:x", 4, b"", 4), ("procd:x", 1, b"", 7),
+        ("docker:x", 0, b"true\n", 0), ("docker:x", 0, b"false\n", 7), ("docker:x", 1, b"no daemon", 1),
+    ],
+)  # fmt: skip
+def test_exit_statuses_of_monitors(agent: str, status: int, output: bytes, means: int) -> None:
+    assert status_of(Service("s", agent), MONITOR, status, output) == means
+    assert status_of(Service("s", agent), STOP, status, output) == status
+
+
+def test_every_class_can_do_everything() -> None:
+    assert all(set(agent.lines) == {START, STOP, MONITOR} for agent in AGENTS.values())
+
+
+def test_reasons() -> None:
+    assert reason_of(b"") == ""
+    assert reason_of(b"one\ntwo\n\n") == "two"
+    assert reason_of(b"x\nocf-exit-reason:no such user\nlog: y\n") == "no such user"
+    assert reason_of(b"\x1b[31mred\x00" + b"x" * 999) == ("[31mred" + "x" * 999)[:200]
+
+
+def test_messages() -> None:
+    words = {"a": Word(Hold.HELD, True), "b": Word(Hold.FREE, False)}
+    assert unpack(pack(words, 3, 2, 1)) == (words, 3, 2, 1)
+    for wrong in (
+        b"",
+        b"x",
+        b"[]",
+        b"[2,1,1,1,{}]",
+        b'[1,1,1,1,{"a":[9,1]}]',
+        b"[1,-1,1,1,{}]",
+        b"[1,1,true,1,{}]",
+        b"[" * 9999,
+    ):
+        assert unpack(wrong) is None
+    assert unpack(b"[1,1,1,1,{" + b",".join(b'"%d":[0,1]' % n for n in range(600)) + b"}]") is None

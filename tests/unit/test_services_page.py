@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`tandem services` for people."""
+
+from __future__ import annotations
+
+from tandem.control.services_page import lines
+from tests.unit.status_snapshot import STATUS
+
+
+def test_services_for_people() -> None:
+    assert list(lines(STATUS["services"])) == [
+        "nginx  running for 4 h 22 min, with G1: ocf:heartbeat:nginx",
+        "       failures: 1, forgotten in 42.0 s",
+        "       last failure: monitor not running: nginx is dead",
+        "db     stopped, with G1: systemd:mariadb",
+        "       waits for an end of its failures: tandem service clear db",
+        "       failures: 1, does not run on this router",
+        "       last failure: start failed: exit status 1",
+    ]
+
+
+def test_no_services() -> None:
+    assert list(lines([])) == ["there is no service section"]
+
+
+def test_where_they_run() -> None:
+    [first, second] = STATUS["services"]
+    quiet = {"failures": 0, "banned": False, "failure": "", "waits_for": ""}
+    found = lines([first | quiet | {"where": "backup"}, second | quiet | {"where": "everywhere"}])
+    assert [line.partition(", ")[2].partition(":")[0] for line in found] == [
+        "on the backup of G1",
+        "everywhere",
+    ]
