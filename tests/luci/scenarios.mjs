@@ -317,7 +317,7 @@ export const scenarios = {
 		await desk.shot('other-down');
 		desk.service('r2', 'start');
 		await desk.until(page, () => document.querySelectorAll('.td-word')[2].textContent === 'yes', null, 40000);
-		assert.equal((await page.locator('.td-picture').boundingBox()).height, size.height);
+		await desk.until(page, (height) => document.querySelector('.td-picture').getBoundingClientRect().height === height, size.height);
 		desk.service('r1', 'stop');
 		await page.getByText('No answer from Tandem: this picture is').waitFor(WAIT);
 		assert.ok(await page.getByRole('button', { name: 'Switch over' }).isDisabled());
