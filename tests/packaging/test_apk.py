@@ -92,6 +92,18 @@ def test_add_upgrade_and_del(router: OpenWrt) -> None:
     log = router.log
     assert log.count("stopping: handing over") == 1 and "Traceback" not in log
 
+    # Back to the former version, which is pinned then, and forth again.
+    router.sh("sed -i s,/srv/next/,/srv/tandem/, /etc/apk/repositories")
+    router.sh("apk update && apk add tandem=0.1.0-r1")
+    assert "0.1.0-r1" in router.sh("apk list --installed tandem")
+    becomes_active(router)
+    router.sh("sed -i s,/srv/tandem/,/srv/next/, /etc/apk/repositories")
+    router.sh("apk update && apk upgrade")
+    assert "0.1.0-r1" in router.sh("apk list --installed tandem")
+    router.sh("apk add tandem && apk upgrade")
+    assert "0.1.0-r2" in router.sh("apk list --installed tandem")
+    becomes_active(router)
+
     router.sh("apk del tandem-tools tandem")
     assert pid(router) == 0 and not traces(router)
     left = set(router.sh(files).splitlines()) - set(before.splitlines())

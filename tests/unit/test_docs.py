@@ -62,7 +62,7 @@ TANDEM_ELSEWHERE = {
 _FETCHES = (
     "wget ",
     "echo ",
-)  # lines of the feed's own page, see tests/packaging/test_opkg.py
+)  # lines of the feed's own page, see tests/packaging/test_signed_feed.py
 
 
 def blocks(kind: str) -> Iterator[tuple[str, str]]:
