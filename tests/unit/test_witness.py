@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 import pytest
@@ -71,6 +72,19 @@ def test_a_datagram_comes_back() -> None:
     largest = request(A, 1, *[(WANTS, b"x" * NAME_MAX)] * GROUPS_MAX)
     assert len(pack(largest, SECRET)) == DATAGRAM_MAX
     assert SECRET not in pack(largest, SECRET)
+
+
+def test_a_datagram_is_what_the_page_says() -> None:
+    """docs/witness.md, written down once more with hashlib."""
+    cluster = hashlib.blake2b(key=SECRET, person=b"tandem cluster", digest_size=8).digest()
+    head = b"TNDW\1" + b"\1" + cluster + A + FRESH + (7).to_bytes(8, "big") + bytes(4) + b"\2"
+    data = head + b"\3\2G1" + b"\0\2G2"
+    mac = hashlib.blake2b(data, key=SECRET, person=b"tandem asks", digest_size=16).digest()
+    assert pack(request(A, 7, HELD, (0, b"G2")), SECRET) == data + mac
+    head = b"TNDW\1" + b"\2" + cluster + A + FRESH + (7).to_bytes(8, "big") + b"\0\0\3\xe8" + b"\2"
+    mac = hashlib.blake2b(head + b"\1\0", key=SECRET, person=b"tandem answers", digest_size=16).digest()
+    answer = Message(ANSWER, cluster, A, FRESH, 7, 1000, (), (True, False))
+    assert pack(answer, SECRET) == head + b"\1\0" + mac
 
 
 @given(st.integers(0, 200), st.integers(0, 255))
