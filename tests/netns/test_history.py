@@ -42,8 +42,8 @@ def test_a_takeover_and_a_reboot(open_lab: Callable[[SeedLab], SeedLab]) -> None
         found = wait_until(lambda: entries(backup)[-2:], what="it is told")
         assert {entry["name"] for entry in found} == {"I1", "E1"}
         for entry in found:
-            assert (entry["state"], entry["seen"], entry["group"]) == ("MASTER", "advert", "G1")
-            assert 250 < entry["detection_ms"] < 2000, "three adverts of 100 ms are missed"
+            assert (entry["state"], entry["seen"], entry["group"]) == ("MASTER", "heartbeat", "G1")
+            assert 100 < entry["detection_ms"] < 2000, "three heartbeats of 50 ms are missed"
             assert entry["connections"] >= 20
             assert 0 <= entry["restore_ms"] <= entry["address_ms"] <= entry["announce_ms"] < 1000
     Tandem.request(backup, "standby", force="yes", once="yes")
