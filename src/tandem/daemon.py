@@ -394,6 +394,9 @@ class Daemon:
             "tables_restored": self._table_watch.restored,
             "exceptions": self._bugs.total,
         }
+        heartbeats = self._sharing.heartbeats
+        if heartbeats is not None:
+            counters["heartbeats_refused"] = heartbeats.refused
         if self._openwrt is not None:
             counters |= self._openwrt.counters
         return {
@@ -404,7 +407,7 @@ class Daemon:
             "dhcp": self._sharing.dhcp.status() if self._sharing.dhcp is not None else None,
             "follow": self._sharing.following.networks() if self._sharing.following is not None else [],
             "peers": self._sharing.peers(),
-            "heartbeat_ms": heartbeats.held_ms if (heartbeats := self._sharing.heartbeats) else None,
+            "heartbeat_ms": heartbeats.held_ms if heartbeats is not None else None,
             "quorum": self._voting.status(),
             "services": self._serving.status(),
             "history": self._history.entries(self._loop.now()),

@@ -30,7 +30,7 @@ from tandem.channel.heartbeat import (
     unseal,
 )
 from tandem.channel.peer_socket import local_address
-from tandem.core.heartbeats import BEGINS, DIES, ENDS, BeatPath, Beats, Pace, Pulse, next_wake
+from tandem.core.heartbeats import BEGINS, DIES, ENDS, BeatPath, Beats, Life, Pace, next_wake
 from tandem.core.neighbour import ACTIVE as MASTER
 from tandem.core.neighbour import BACKUP, BEATS
 from tandem.core.neighbour import NEVER as NO_LIMIT
@@ -59,7 +59,6 @@ if TYPE_CHECKING:
 
 INTERVAL_MIN = 10 * MILLISECOND
 REFRESH = 5 * SECOND  # between two looks at addresses and routes, which come and go
-_TIMER, _REFRESH = "heartbeat", "heartbeat paths"
 _SAID = HEARS | GOODBYE
 
 
@@ -105,6 +104,7 @@ class Heartbeats:
         self._number = 0  # of the last heartbeat
         self._standings = b""
         self._wake_at = 0
+        self._timer_key, self._refresh_key = ("heartbeat", id(self)), ("heartbeat paths", id(self))
         self._take(settings)
 
     def _take(self, settings: Globals) -> None:
@@ -136,8 +136,8 @@ class Heartbeats:
         """Tell the peers that no more heartbeats come, which is no death."""
         self._standings = self._own_standings()
         self._send(self._loop.now(), GOODBYE)
-        self._loop.call_at(_TIMER, None)
-        self._loop.call_at(_REFRESH, None)
+        self._loop.call_at(self._timer_key, None)
+        self._loop.call_at(self._refresh_key, None)
         for name in list(self._peers):
             self._forget(name)
 
@@ -212,7 +212,7 @@ class Heartbeats:
 
     def _refresh(self, now: int) -> None:
         self.changed()
-        self._loop.call_at(_REFRESH, now + REFRESH, self._refresh, TIMER_SLACK)
+        self._loop.call_at(self._refresh_key, now + REFRESH, self._refresh, TIMER_SLACK)
 
     def _own_standings(self) -> bytes:
         usable = self._links.usable
@@ -301,7 +301,7 @@ class Heartbeats:
         for name, peer in self._peers.items():
             link = self._channel.links.get(name)
             current = link.current if link is not None else None
-            ours = flags | HEARS * (peer.beats.pulse is Pulse.ALIVE)
+            ours = flags | HEARS * (peer.beats.life is Life.ALIVE)
             ours |= IN_STEP * (current is not None and current.session.outgoing.in_step)
             for path, sock in peer.sockets.items():
                 heard = peer.beats.paths.get(path)
@@ -321,11 +321,11 @@ class Heartbeats:
 
     def _set_timer(self) -> None:
         if not self._peers:
-            self._loop.call_at(_TIMER, None)
+            self._loop.call_at(self._timer_key, None)
             return
         beats = [peer.beats for peer in self._peers.values()]
         self._wake_at = max(self._loop.now(), next_wake(self._pace, beats))
-        self._loop.call_at(_TIMER, self._wake_at, self._timer)
+        self._loop.call_at(self._timer_key, self._wake_at, self._timer)
 
     def _timer(self, now: int) -> None:
         pace = self._pace
@@ -335,6 +335,7 @@ class Heartbeats:
                 peer.beats.spare(now + pace.interval)
         if now >= pace.due:
             pace.beat(now)
+            self._standings = self._own_standings()
             self._send(now)
         for peer in list(self._peers.values()):
             self._act(peer, peer.beats.due(now), now)
@@ -398,7 +399,7 @@ class Heartbeats:
 
     def _hear(self, peer: _Peer) -> None:
         """Take what a peer has said last of its virtual routers, and tell the groups what follows."""
-        if peer.said is None or peer.beats.pulse is not Pulse.ALIVE:
+        if peer.said is None or peer.beats.life is not Life.ALIVE:
             return
         _, directory, standings = peer.said
         number, entries = peer.directory
@@ -418,9 +419,11 @@ class Heartbeats:
         beats = peer.beats
         failure, at = beats.last_failure or (None, now)
         return {
-            "state": beats.pulse.value,
+            "state": beats.life.value,
             "limit_ms": beats.limit / MILLISECOND,
-            "paths": [_path(path, beats.paths.get(path), now) for path in peer.sockets],
+            "paths": [
+                _path(name, sock.errors, beats.paths.get(name), now) for name, sock in peer.sockets.items()
+            ],
             "last_failure": failure,
             "last_failure_s": round((now - at) / SECOND, 3) if failure else None,
             "stale": peer.stale,
@@ -430,7 +433,7 @@ class Heartbeats:
     def presence(self, name: str) -> Presence | None:
         """Return whether a peer is there, and the states of its groups; None: it sends no heartbeats."""
         peer = self._peers.get(name)
-        if peer is None or peer.beats.pulse not in (Pulse.ALIVE, Pulse.DEAD):
+        if peer is None or peer.beats.life not in (Life.ALIVE, Life.DEAD):
             return None
         posts = {group: self._core.seat(name, group).post for group in self._router.groups}
         states = {
@@ -438,7 +441,7 @@ class Heartbeats:
             for group, post in posts.items()
             if post is not Post.UNKNOWN
         }
-        return peer.beats.pulse is Pulse.ALIVE, states, peer.beats.limit
+        return peer.beats.life is Life.ALIVE, states, peer.beats.limit
 
     @property
     def held_ms(self) -> float:
@@ -451,7 +454,7 @@ class Heartbeats:
                 self._router.dispatch(self._router.groups[name], event)
 
 
-def _path(name: str, path: BeatPath | None, now: int) -> HeartbeatPath:
+def _path(name: str, errors: int, path: BeatPath | None, now: int) -> HeartbeatPath:
     path = path or BeatPath()
     return {
         "name": name,
@@ -461,6 +464,7 @@ def _path(name: str, path: BeatPath | None, now: int) -> HeartbeatPath:
         "received": path.received,
         "lost": path.lost,
         "failures": path.failures,
+        "errors": errors,
     }
 
 

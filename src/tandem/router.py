@@ -190,7 +190,8 @@ class Router:
                 for failure in failures:
                     self._log_failure(failure)
                 events += failures[:1]  # one reason is enough to give up
-                self._acted()
+                if len(actions) > 1:  # a single one is an advert, or an announcement
+                    self._acted()
         except Exception as error:  # noqa: BLE001 - see above
             self._caught(error)
         self._arm(group)

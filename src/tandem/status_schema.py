@@ -64,6 +64,7 @@ class HeartbeatPath(TypedDict):
     received: Annotated[int, "heartbeats that came"]
     lost: Annotated[int, "heartbeats that are missing between others"]
     failures: Annotated[int, "times that the path fell silent"]
+    errors: Annotated[int, "what the kernel refused to send or receive"]
 
 
 class PeerHeartbeats(TypedDict):

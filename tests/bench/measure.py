@@ -26,6 +26,7 @@ from tests.lab import (
     Service,
     Tandem,
     seed_daemon,
+    synced_daemon,
     wait_until,
 )
 from tests.lab.process import Cost
@@ -38,6 +39,11 @@ STRANGERS = 2000  # adverts a second
 MANY = 255  # as many as there are virtual router ids
 
 
+def _pair(kind: str, number: int, advert_s: float) -> Daemon:
+    """The daemon of router `number`; tandemd knows its peer, and so has heartbeats and replication."""
+    return synced_daemon(number, advert_s) if kind == Tandem.name else seed_daemon(kind, advert_s)
+
+
 def failover(kind: str, advert_s: float, only: set[str]) -> Figures:
     """Outage in ms as the client sees it, after power loss, SIGTERM, and loss of the active's WAN link.
 
@@ -46,7 +52,7 @@ def failover(kind: str, advert_s: float, only: set[str]) -> Figures:
     figures: Figures = {}
     patience = 15 + 5 * advert_s
     label = f"adverts {advert_s:g} s"
-    with SeedLab(lambda _: seed_daemon(kind, advert_s), tag="bench") as lab:
+    with SeedLab(lambda number: _pair(kind, number, advert_s), tag="bench") as lab:
         lab.up()
         Service(lab.server, "echo", FAR, "7")
         for router in lab.routers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tandem.core.heartbeats import DIES, Beats, Pulse
+from tandem.core.heartbeats import DIES, Beats, Life
 from tandem.core.standing import Entry, Standings, matching, seats, standing_of
 from tandem.core.state import Role
 from tests.property.lan import MILLISECOND, Lan, Router
@@ -22,7 +22,7 @@ def directory(router: Router) -> list[Entry]:
 
 
 @dataclass
-class Life:
+class Daemon:
     """One life of a router's daemon."""
 
     standings: Standings
@@ -39,7 +39,7 @@ class BeatingLan(Lan):
         super().__init__(routers, lans, seed)
         self.holds = holds
         self.cables = {frozenset((a.number, b.number)) for a in routers for b in routers if a is not b}
-        self.lives: dict[int, Life] = {}
+        self.lives: dict[int, Daemon] = {}
         self.deaths: list[tuple[int, int, int]] = []  # when, who found, whom
 
     def power_on(self, router: Router) -> None:
@@ -48,7 +48,7 @@ class BeatingLan(Lan):
         super().power_on(router)
         others = [other.number for other in self.routers if other is not router]
         beats = {number: Beats(MISS) for number in others}
-        self.lives[router.number] = Life(Standings(self.holds), beats, router.life)
+        self.lives[router.number] = Daemon(Standings(self.holds), beats, router.life)
         self._beat(router, router.life, self.now)
 
     def power_off(self, router: Router) -> None:
@@ -71,7 +71,7 @@ class BeatingLan(Lan):
         late = router.lateness
         for other in self.routers:
             if other is not router:
-                hears = mine.beats[other.number].pulse is Pulse.ALIVE
+                hears = mine.beats[other.number].life is Life.ALIVE
                 for path in (*range(len(self.wires)), CABLE):
                     if self._carries(router, other, path):
                         delay = self.random.randint(20_000, 200_000)

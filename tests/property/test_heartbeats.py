@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tandem.core.events import Failover, Resume
 from tandem.core.settings import Garp, Instance
 from tests.property.beating import INTERVAL, MISS, BeatingLan
 from tests.property.lan import MILLISECOND, SECOND, Router
@@ -54,6 +55,8 @@ def apply(lan: BeatingLan, fault: Fault) -> None:
         lan.power_off(router)
     elif fault.kind == "on":
         lan.power_on(router)
+    elif fault.kind == "failover":
+        lan.tell(router, Failover())
     elif fault.kind == "deaf" and router is not other:
         wire.deaf |= {(other.number, router.number)}
     elif fault.kind == "split":
@@ -67,11 +70,13 @@ def repair(lan: BeatingLan) -> None:
         wire.sides, wire.deaf, wire.loss = {}, frozenset(), 0.0
     for router in lan.routers:
         lan.power_on(router)
+        lan.tell(router, Resume())
 
 
 faults = st.lists(
     st.builds(
-        Fault, st.integers(0, 3 * SECOND), st.sampled_from(("off", "on", "deaf", "split", "loss")),
+        Fault, st.integers(0, 3 * SECOND),
+        st.sampled_from(("off", "on", "deaf", "split", "loss", "failover")),
         st.integers(0, 2), st.integers(0, 2), st.integers(0, 1),
     ),
     max_size=8,

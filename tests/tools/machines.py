@@ -71,7 +71,7 @@ MACHINES = (
         "A neighbour is heard on a segment, or by another path, or not at all.",
     ),
     Machine(
-        "Neighbour: heartbeats", "core.heartbeats", "PULSES",
+        "Neighbour: heartbeats", "core.heartbeats", "LIVES",
         "A neighbour is alive while any path brings its heartbeats.",
     ),
     Machine(

@@ -112,6 +112,7 @@ STATUS: dict[str, Any] = {
                         "received": 314660,
                         "lost": 2,
                         "failures": 0,
+                        "errors": 0,
                     },
                     {
                         "name": "10.0.0.3",
@@ -121,6 +122,7 @@ STATUS: dict[str, Any] = {
                         "received": 7,
                         "lost": 0,
                         "failures": 1,
+                        "errors": 0,
                     },
                 ],
                 "last_failure": "10.0.0.3",

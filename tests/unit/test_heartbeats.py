@@ -8,14 +8,14 @@ from itertools import pairwise, product
 import pytest
 
 from tandem.core import heartbeats as h
-from tandem.core.heartbeats import PULSES, Beats, Pace, Pulse
+from tandem.core.heartbeats import LIVES, Beats, Life, Pace
 from tandem.core.timers import MILLISECOND, SECOND
 
-UNHEARD, ALIVE, DEAD = Pulse
+UNHEARD, ALIVE, DEAD = Life
 INTERVAL = 50 * MILLISECOND
 LIMIT = 3 * INTERVAL
 
-LEADS: dict[str, tuple[tuple[Pulse, str], ...]] = {  # in UNHEARD, ALIVE and DEAD: the state, and the action
+LEADS: dict[str, tuple[tuple[Life, str], ...]] = {  # in UNHEARD, ALIVE and DEAD: the state, and the action
     h.HEARD: ((ALIVE, h.BEGINS), (ALIVE, ""), (ALIVE, h.BEGINS)),
     h.SILENT: ((UNHEARD, ""), (DEAD, h.DIES), (DEAD, "")),
     h.GOODBYE: ((UNHEARD, ""), (UNHEARD, h.ENDS), (UNHEARD, h.ENDS)),
@@ -23,23 +23,23 @@ LEADS: dict[str, tuple[tuple[Pulse, str], ...]] = {  # in UNHEARD, ALIVE and DEA
 
 
 def test_the_table_has_a_row_for_everything() -> None:
-    assert set(PULSES) == set(product(Pulse, LEADS))
+    assert set(LIVES) == set(product(Life, LEADS))
 
 
-@pytest.mark.parametrize(("pulse", "event"), PULSES)
-def test_each_row(pulse: Pulse, event: str) -> None:
+@pytest.mark.parametrize(("life", "event"), LIVES)
+def test_each_row(life: Life, event: str) -> None:
     beats = Beats(3)
-    if pulse is not UNHEARD:
+    if life is not UNHEARD:
         beats.heard("lan", 1, INTERVAL, 0, 0)
-    now = SECOND if pulse is DEAD else INTERVAL
+    now = SECOND if life is DEAD else INTERVAL
     beats.due(now)
-    assert beats.pulse is pulse
+    assert beats.life is life
     if event == h.HEARD:
         actions = beats.heard("lan", 2, INTERVAL, 0, now) or ()
     else:
         actions = beats.due(2 * SECOND) if event == h.SILENT else beats.goodbye()
-    after, action = LEADS[event][list(Pulse).index(pulse)]
-    assert (beats.pulse, actions) == (after, (action,) * bool(action))
+    after, action = LEADS[event][list(Life).index(life)]
+    assert (beats.life, actions) == (after, (action,) * bool(action))
 
 
 def test_dead_when_every_path_is_silent() -> None:
@@ -49,7 +49,7 @@ def test_dead_when_every_path_is_silent() -> None:
     beats.heard("wan", 2, INTERVAL, 0, INTERVAL)
     assert beats.next_deadline() == INTERVAL + LIMIT
     assert beats.due(LIMIT) == ()
-    assert (beats.pulse, beats.last_failure) == (ALIVE, ("lan", LIMIT))
+    assert (beats.life, beats.last_failure) == (ALIVE, ("lan", LIMIT))
     assert beats.due(INTERVAL + LIMIT) == (h.DIES,)
     assert beats.last_failure == ("wan", INTERVAL + LIMIT)
     assert beats.next_deadline() is None
@@ -71,7 +71,20 @@ def test_a_repetition_does_not_revive_the_dead() -> None:
     beats.heard("lan", 5, INTERVAL, 0, 0)
     beats.due(LIMIT)
     assert beats.heard("lan", 5, INTERVAL, 0, LIMIT) is None
-    assert beats.pulse is DEAD
+    assert beats.life is DEAD
+
+
+def test_nothing_that_was_sent_before_a_goodbye_revives_the_neighbour() -> None:
+    """The goodbye comes by every path, and a heartbeat may be on its way by a slower one."""
+    beats = Beats(3)
+    beats.heard("lan", 4, INTERVAL, 0, 0)
+    beats.heard("wan", 3, INTERVAL, 0, 0)
+    beats.heard("lan", 5, INTERVAL, 0, 0)
+    assert beats.goodbye() == (h.ENDS,)
+    for number, path in ((4, "wan"), (5, "wan"), (5, "cable")):
+        assert beats.heard(path, number, INTERVAL, 0, 0) is None
+    assert beats.due(SECOND) == () and beats.next_deadline() is None
+    assert beats.heard("wan", 6, INTERVAL, 0, 0) == (h.BEGINS,)
 
 
 def test_the_neighbours_own_lateness_is_allowed_for() -> None:
@@ -96,7 +109,7 @@ def test_a_router_that_is_always_late_finds_the_death_all_the_same() -> None:
     beats = Beats(3)
     beats.heard("lan", 1, INTERVAL, 0, 0)
     now = 0
-    while beats.pulse is ALIVE:
+    while beats.life is ALIVE:
         now += 2 * INTERVAL
         beats.spare(now + INTERVAL)
         beats.due(now)

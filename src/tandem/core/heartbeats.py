@@ -8,7 +8,7 @@ This router's own lateness is no silence of the neighbour: what the neighbour ha
 or in the network card. A router that woke late reads its sockets first, and then gives one more interval
 (`spare`).
 
-PULSES says what is known of the neighbour:
+LIVES says what is known of the neighbour:
 
     UNHEARD   no heartbeat has come yet, or the neighbour has said that no more will come
     ALIVE     it is heard
@@ -24,7 +24,7 @@ from enum import Enum
 from tandem.core.timers import earliest
 
 
-class Pulse(Enum):
+class Life(Enum):
     """What is known of the life of a neighbour."""
 
     UNHEARD = "not heard yet"
@@ -42,9 +42,9 @@ BEGINS = "it is alive"
 DIES = "it is dead"
 ENDS = "it is not known any more"
 
-_UNHEARD, _ALIVE, _DEAD = Pulse
+_UNHEARD, _ALIVE, _DEAD = Life
 
-PULSES: dict[tuple[Pulse, str], tuple[Pulse, tuple[str, ...]]] = {
+LIVES: dict[tuple[Life, str], tuple[Life, tuple[str, ...]]] = {
     (_UNHEARD, HEARD): (_ALIVE, (BEGINS,)),
     (_UNHEARD, SILENT): (_UNHEARD, ()),
     (_UNHEARD, GOODBYE): (_UNHEARD, ()),
@@ -79,12 +79,13 @@ class Beats:
 
     def __init__(self, miss: int) -> None:
         self.miss = miss
-        self.pulse = Pulse.UNHEARD
+        self.life = Life.UNHEARD
         self.paths: dict[str, BeatPath] = {}
         self.newest = 0  # the highest number of a heartbeat
         self.refused = 0  # heartbeats that came a second time, or too late
         self.last_failure: tuple[str, int] | None = None  # the path that fell silent last, and when
         self._limit = 0  # so long after the last heartbeat a path is silent
+        self._ended = 0  # the number of its goodbye
         self._spared = 0  # no path is silent before
 
     @property
@@ -95,6 +96,9 @@ class Beats:
     def heard(self, name: str, number: int, interval: int, late: int, now: int) -> tuple[str, ...] | None:
         """A heartbeat came by this path; return actions, or None for one that came before."""
         path = self.paths.get(name)
+        if number <= self._ended:
+            self.refused += 1
+            return None
         if path is None:
             path = self.paths[name] = BeatPath()
         elif number <= path.number:
@@ -109,14 +113,15 @@ class Beats:
         self._limit = self.miss * interval + min(late, LATENESS_MAX)
         if number > self.newest:
             self.newest = number
-        return self._move(HEARD) if self.pulse is not _ALIVE else ()
+        return self._move(HEARD) if self.life is not _ALIVE else ()
 
     def spare(self, until: int) -> None:
         """Give every path time until then: this router was late itself."""
         self._spared = max(self._spared, until)
 
     def goodbye(self) -> tuple[str, ...]:
-        """The neighbour sends no more heartbeats."""
+        """The neighbour sends no more heartbeats; what it sent before, by a slower path, counts no more."""
+        self._ended = self.newest
         for path in self.paths.values():
             path.speaks, path.since = False, None
         return self._move(GOODBYE)
@@ -153,7 +158,7 @@ class Beats:
         return max(self._limit, min(self._spared - heard, 2 * self._limit))
 
     def _move(self, event: str) -> tuple[str, ...]:
-        self.pulse, actions = PULSES[self.pulse, event]
+        self.life, actions = LIVES[self.life, event]
         return actions
 
 

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Heartbeats between two routers in one process, over real sockets of the loopback interface."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tandem.channel.frames import HEARTBEATS
+from tandem.channel.peer_socket import Path
+from tandem.config.schema import Globals
+from tandem.core.events import Claimed, Event, SourceChanged, Start, Tick, TrackerChanged, Vacancy, Vacated
+from tandem.core.neighbour import Neighbour
+from tandem.core.settings import Group, Instance
+from tandem.core.sync_group import SyncGroup
+from tandem.core.timers import MILLISECOND, SECOND
+from tandem.heartbeats import Heartbeats
+from tandem.log import Logger
+from tandem.loop import Loop
+from tests.unit.scenario import feed
+
+SECRET = b"between these two"
+WAYS = ("127.0.1.", "127.0.2.")  # two paths: networks of the loopback interface
+
+
+class Side:
+    """One router: its heartbeats, a group of one, and what the group was told."""
+
+    def __init__(
+        self, loop: Loop, number: int, port: int, secret: bytes = SECRET, priority: int = 100
+    ) -> None:
+        other = 3 - number
+        self.loop = loop
+        self.told: list[Event] = []
+        self.sent: list[bytes] = []
+        self.node = bytes((number,)) * 8
+        self.group = SyncGroup(
+            Group("G", ("I1",), implicit=True), [Instance("I1", "lan", 51, priority=priority)]
+        )
+        source = bytes((192, 0, 2, number))
+        feed(self.group, loop.now(), TrackerChanged("interface", "lan", True), SourceChanged("I1", source))
+        self.group.handle(Start(), loop.now())
+        self.neighbour = Neighbour(frozenset())
+        self.paths = [Path(f"{way}{other}", port, f"{way}{number}") for way in WAYS]
+        hello = SimpleNamespace(node=bytes((other,)) * 8, capabilities=HEARTBEATS, key_id=1)
+        session = SimpleNamespace(peer=hello, outgoing=SimpleNamespace(in_step=False))
+        settings = SimpleNamespace(insecure=False, secrets={1: secret}, key_id=1, node=self.node)
+        self.link = SimpleNamespace(
+            current=SimpleNamespace(session=session), settings=settings, paths=self.paths
+        )
+        channel: Any = SimpleNamespace(
+            links={"peer": self.link}, node=self.node, position=7, subscribe=lambda *_: None,
+            send=lambda _peer, _topic, data: self.sent.append(data),
+        )  # fmt: skip
+        router: Any = SimpleNamespace(
+            groups={"G": self.group}, endpoints={}, dispatch=lambda _group, event: self.told.append(event),
+            neighbours={"peer": self.neighbour},
+        )  # fmt: skip
+        links: Any = SimpleNamespace(usable=lambda _: True, device=lambda name: name, index=lambda _: 1)
+        log = Logger("error", SimpleNamespace(write=lambda *_: True))  # type: ignore[arg-type]
+        self.beats = Heartbeats(
+            loop, log, channel, router, links, Globals(heartbeat_interval_ms=10), lambda: False
+        )
+        self.beats.start()
+        self.beats.peer_opened("peer")
+
+    def meet(self, other: Side) -> None:
+        """Take the other one's directory."""
+        self.beats.received("peer", other.sent[-1])
+
+    @property
+    def status(self) -> Any:
+        return self.beats.status("peer")
+
+    @property
+    def hears_all(self) -> bool:
+        return self.status["state"] == "alive" and all(path["up"] for path in self.status["paths"])
+
+
+Pair = tuple[Side, Side]
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.1.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@pytest.fixture
+def loop() -> Iterator[Loop]:
+    made = Loop()
+    yield made
+    made.close()
+
+
+def turn(loop: Loop, until: Callable[[], object]) -> None:
+    """Run the loop until the condition holds."""
+    deadline = loop.now() + 20 * SECOND
+    while not until():
+        assert loop.now() < deadline, "not reached"
+        loop.turn(10 * MILLISECOND)
+
+
+@pytest.fixture
+def pair(loop: Loop, port: int) -> Iterator[Pair]:
+    one, two = Side(loop, 1, port), Side(loop, 2, port)
+    one.meet(two)
+    two.meet(one)
+    turn(loop, lambda: one.hears_all and two.hears_all)
+    yield one, two
+    for side in (one, two):
+        side.beats.close()
+
+
+def test_they_hear_each_other_by_every_path(pair: Pair) -> None:
+    one, _ = pair
+    assert [path["name"] for path in one.status["paths"]] == ["127.0.1.2", "127.0.2.2"]
+    turn(one.loop, lambda: all(path["rtt_ms"] is not None for path in one.status["paths"]))
+    assert one.beats.refused == 0
+    assert one.beats.held_ms >= 10
+
+
+def test_a_change_of_role_is_told_at_once_and_its_death_frees_the_role(pair: Pair) -> None:
+    one, two = pair
+    one.group.handle(Tick(), one.loop.now() + 60 * SECOND)
+    one.beats.acted()
+    turn(two.loop, lambda: any(isinstance(event, Claimed) for event in two.told))
+    for sock in one.beats._peers["peer"].sockets.values():
+        sock.send = lambda data: len(data)  # type: ignore[method-assign]  # the power is lost
+    turn(two.loop, lambda: two.status["state"] == "dead")
+    assert Vacated(Vacancy.DIED, (("I1", bytes((192, 0, 2, 1))),)) in two.told
+    assert two.status["last_failure"] in ("127.0.1.1", "127.0.2.1")
+
+
+def test_a_goodbye_is_no_death(pair: Pair) -> None:
+    one, two = pair
+    one.beats.close()
+    turn(two.loop, lambda: two.status["state"] == "not heard yet")
+    assert not [event for event in two.told if isinstance(event, Vacated)]
+
+
+def test_a_session_that_ends_changes_nothing(pair: Pair) -> None:
+    one, two = pair
+    for side in pair:
+        side.link.current = None
+        side.beats.peer_closed("peer")
+    before = one.status["paths"][0]["received"]
+    turn(one.loop, lambda: one.status["paths"][0]["received"] > before + 5)
+    assert one.hears_all and two.hears_all
+
+
+def test_a_recorded_heartbeat_is_refused(pair: Pair) -> None:
+    one, two = pair
+    sockets = one.beats._peers["peer"].sockets
+    recorded: list[bytes] = []
+    first, second = sockets.values()
+    send = first.send
+    first.send = lambda data: recorded.append(data) or send(data)  # type: ignore[method-assign,func-returns-value]
+    turn(two.loop, lambda: len(recorded) > 2)
+    first.send = send  # type: ignore[method-assign]
+    send(recorded[0])
+    turn(two.loop, lambda: two.status["repeated"] == 1)
+    second.send(recorded[0])  # by another path it is none of ours
+    turn(two.loop, lambda: two.beats.refused == 1)
+
+
+def test_another_secret_is_refused(loop: Loop, port: int) -> None:
+    one, two = Side(loop, 1, port), Side(loop, 2, port, secret=b"another secret of two")
+    turn(loop, lambda: one.beats.refused > 3 and two.beats.refused > 3)
+    assert one.status["state"] == two.status["state"] == "not heard yet"
+    for side in (one, two):
+        side.beats.close()
