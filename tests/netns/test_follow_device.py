@@ -122,6 +122,18 @@ def test_the_lease_bounds_the_address(lab: Lab, device: Device) -> None:
     assert show(router, "addr", "show", "wan0")[0]["addr_info"][0]["valid_life_time"] > 900
 
 
+def test_another_lease_stays_when_the_former_one_goes(lab: Lab, device: Device) -> None:
+    router = lab["router"]
+    router.enter(device.create)
+    router.enter(lambda: device.place(LEASE, 0, 0))
+    router.ip("address add 192.168.0.70/24 dev wan0")
+    router.ip("route replace default via 192.168.0.1 metric 7 src 192.168.0.70")
+    router.enter(lambda: device.remove(LEASE))
+    (address,) = show(router, "-4", "addr", "show", "wan0")[0]["addr_info"]
+    assert address["local"] == "192.168.0.70"
+    assert [route["prefsrc"] for route in show(router, "route", "show", "default")] == ["192.168.0.70"]
+
+
 def test_what_a_killed_daemon_left(lab: Lab, device: Device) -> None:
     router = lab["router"]
     router.enter(device.create)

@@ -13,7 +13,7 @@ from tests.lab import FAR, Pings, Router, Service, Tandem, stays, wait_until
 from tests.netns.live import connections, sync
 from tests.openwrt_pieces import needs_root, needs_ubus
 
-from .one_line import MAC, LineTandem, OneLine, Spoken, has_device, network
+from .one_line import MAC, NETWORK, LineTandem, OneLine, Spoken, has_device, network
 
 pytestmark = [needs_ubus, needs_root]
 
@@ -171,3 +171,33 @@ def test_a_pulled_cable_moves_the_line(lab: OneLine) -> None:
     assert Tandem.request(active, "status")["groups"][0]["faults"] == ["interface eth1 down"]
     lab.plug(active, "eth1")
     wait_until(lambda: active.all_in("BACKUP"), 10, explain=lab.logs)
+
+
+SITE = """
+config device
+	option name 'site0'
+	option type 'macvlan'
+	option ifname 'lan0'
+	option mode 'bridge'
+
+config interface 'site'
+	option device 'site0'
+	option proto 'static'
+	option ipaddr '10.9.9.1'
+	option netmask '255.255.255.0'
+	option auto '0'
+"""
+
+
+def test_a_network_of_netifd_alone_follows_too(open_lab: Open) -> None:
+    """As a tunnel does, which has no port: netifd brings it up on the active router and down on others."""
+    lab: OneLine = open_lab(OneLine(network=NETWORK + SITE, follow=("wan", "site")))
+    lab.start()
+    active, backup = both(lab)
+    wait_until(lambda: active.has("10.9.9.1"), 10, explain=lab.logs)
+    assert not backup.has("10.9.9.1")
+    failover(active)
+    wait_until(lambda: backup.has("10.9.9.1") and not active.has("10.9.9.1"), 10, explain=lab.logs)
+    assert isinstance(active.daemon, LineTandem)
+    active.daemon.netifd.sh("ifup site")
+    wait_until(lambda: not active.has("10.9.9.1"), 10, "it is taken down again", explain=lab.logs)

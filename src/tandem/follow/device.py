@@ -87,7 +87,17 @@ class Device:
         failures = self._rtnl.send(batch) or self._send([self.plan.configure, self.plan.up])
         if failures:
             self.delete()
+        self._keep_secondaries()
         return failures
+
+    def _keep_secondaries(self) -> None:
+        """Let the address of a new lease stay when the former one of its subnet is removed."""
+        name = self.plan.name
+        try:
+            with open(f"/proc/sys/net/ipv4/conf/{name}/promote_secondaries", "w", encoding="ascii") as file:
+                file.write("1")
+        except OSError:
+            pass  # the device is not there
 
     def delete(self) -> None:
         """Delete the device with all that is on it."""
