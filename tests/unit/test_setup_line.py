@@ -51,13 +51,12 @@ WAN = Follow("wan", "eth1", "wan0", "02:00:00:00:00:01")
 
 def test_the_networks_of_the_line_move_to_the_device_and_back() -> None:
     there = line.network(NETWORK, [WAN], back=False, hostname="gateway")
-    assert (
-        there
-        == NETWORK.replace("device 'eth1'	# a port", "device 'wan0'", 1)
-        .replace("config interface 'wan'\n", "config interface 'wan'\n\toption hostname 'gateway'\n")
-        .replace("'eth1'\n\toption proto 'dhcpv6'", "'wan0'\n\toption proto 'dhcpv6'")
-        + HOLDER
-    )
+    wan, wan6 = "config interface 'wan'\n", "config interface 'wan6'\n"
+    client, client6 = "\toption clientid '01020000000001'\n", "\toption clientid '00030001020000000001'\n"
+    expected = NETWORK.replace("device 'eth1'	# a port", "device 'wan0'")
+    expected = expected.replace(wan, f"{wan}{client}\toption hostname 'gateway'\n")
+    expected = expected.replace(f"{wan6}\toption device 'eth1'", f"{wan6}{client6}\toption device 'wan0'")
+    assert there == expected + HOLDER
     assert line.network(there, [WAN], back=False, hostname="other") == there
     again = line.network(there, [WAN], back=True).replace("\toption hostname 'gateway'\n", "")
     assert again == NETWORK.replace("	# a port", "")

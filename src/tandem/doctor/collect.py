@@ -91,6 +91,7 @@ def _follows(config: Config, states: Iterable[Json]) -> Iterator[FollowFacts]:
             sections = uci.read(file.read(uci.LARGEST_FILE), NETWORK).sections
     except OSError:
         sections = ()
+    duid = next((_text(one, "dhcp_default_duid") for one in sections if one.type == "globals"), "")
     written = {section.name: section for section in sections if section.type == "interface"}
     daemon = {str(state["name"]): state for state in states}
     links = {link.name: link.mac.hex(":") for link in dump_links() if link.mac}
@@ -110,16 +111,17 @@ def _follows(config: Config, states: Iterable[Json]) -> Iterator[FollowFacts]:
             known=bool(written),
             placed=own.get("device", own.get("ifname", "")),
             proto=own.get("proto", ""),
-            clientid=own.get("clientid", ""),
+            clientid=own.get("clientid") or duid,
             hostname=own.get("hostname") or socket.gethostname(),
             held=not follow.interface
-            or any(_device(other) == follow.interface for other in written.values()),
+            or any(_text(other, "device", "ifname") == follow.interface for other in written.values()),
             auto=section is not None and own.get("auto", "1") not in FALSE,
         )
 
 
-def _device(section: uci.Section) -> str:
-    found = section.options.get("device") or section.options.get("ifname")
+def _text(section: uci.Section, *options: str) -> str:
+    """Return the value of the first of these options that is there."""
+    found = next((section.options[name] for name in options if name in section.options), None)
     return found.values[-1].text if found else ""
 
 

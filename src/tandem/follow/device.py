@@ -99,6 +99,10 @@ class Device:
         except OSError:
             pass  # the device is not there
 
+    def raise_device(self) -> None:
+        """Set the device up."""
+        self._send([self.plan.up])
+
     def delete(self) -> None:
         """Delete the device with all that is on it."""
         self._send([self.plan.delete])

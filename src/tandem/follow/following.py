@@ -19,6 +19,7 @@ from tandem.core.follow import Followed, State, Step
 from tandem.core.timers import MILLISECOND, SECOND
 from tandem.effects.netlink import Unbound
 from tandem.effects.process import Processes
+from tandem.effects.rtnl import AddressMessage, LinkMessage, Monitor
 from tandem.follow.device import Device
 from tandem.follow.lease import TOPIC, from_netifd, pack, unpack
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from tandem.effects.announce import Announcer
     from tandem.effects.interfaces import Interfaces
     from tandem.effects.process import Exit
+    from tandem.effects.rtmessages import Message
     from tandem.effects.rtnl import Rtnl
     from tandem.log import Logger
     from tandem.loop import Loop
@@ -42,7 +44,9 @@ if TYPE_CHECKING:
 DELETE_AFTER = 20 * MILLISECOND
 # netifd sets the port down when it has let go of the device, some time after the device has gone.
 PORT_UP = tuple(ms * MILLISECOND for ms in (100, 300, 1000, 3000))
+RESTORES_MAX = 20  # of one lent lease that netifd has cleared
 FLUSH_LIMIT = 30 * SECOND
+_IFF_UP = 0x1  # include/uapi/linux/if.h
 _FLUSH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "flush.py")
 
 
@@ -74,6 +78,8 @@ class Following:
         self._problems: dict[str, str] = {}  # of the kernel, by network
         self._strange: dict[str, str] = {}  # of what peers tell, likewise
         self._processes: Processes | None = None
+        self._monitor: Monitor | None = None  # while a lease is lent
+        self._restores = 0
 
     # Life
 
@@ -250,6 +256,34 @@ class Following:
                     self._flush(name, lease)
         if network is not None:
             self._loop.call_at(("follow", name), network.next_deadline(), lambda now: self._due(name, now))
+        self._watch()
+
+    # netifd clears a device that it meets for the first time, with the lent lease
+
+    def _watch(self) -> None:
+        """Listen to the kernel while a lease is lent, and no longer."""
+        lent = any(
+            network.state is State.LENT and name in self._devices for name, network in self._networks.items()
+        )
+        if lent and self._monitor is None:
+            self._monitor, self._restores = Monitor(routes=False), 0
+            self._loop.add_reader(self._monitor.fileno(), self._changed)
+        elif not lent and self._monitor is not None:
+            self._loop.remove_reader(self._monitor.fileno())
+            self._monitor.close()
+            self._monitor = None
+
+    def _changed(self) -> None:
+        """Put a lent lease back into place at once if it was removed, or the device set down."""
+        assert self._monitor is not None  # its reader calls this
+        lost = {_takes_away(message) for message in self._monitor.read()} - {None}
+        for name, device in self._devices.items() if lost else ():
+            network = self._networks[name]
+            mine = network.state is State.LENT and device.index in lost and self._restores < RESTORES_MAX
+            if mine and network.placed is not None:
+                self._restores += 1
+                device.raise_device()
+                self._report(name, device.place(network.placed, self._lifetime_s, self._loop.now()))
 
     def _due(self, name: str, now: int) -> None:
         self._do(name, self._networks[name].due(now))
@@ -320,6 +354,18 @@ class Following:
     def _problem(self, name: str, text: str) -> None:
         self._problems[name] = text
         self._log.limited(("follow", name), "error", f"{name}: {text}")
+
+
+def _takes_away(message: Message) -> int | None:
+    """Return the index of a device that was set down, or has lost an IPv4 address; None: anything else.
+
+    Setting a device down takes its routes away.
+    """
+    if isinstance(message, LinkMessage) and message.is_new and not message.flags & _IFF_UP:
+        return message.ifindex
+    if isinstance(message, AddressMessage) and not message.is_new and message.family == 4:
+        return message.ifindex
+    return None
 
 
 def _text(lease: Lease, now: int) -> str:

@@ -28,12 +28,39 @@ def network(text: str, follows: Iterable[Follow], back: bool, hostname: str = ""
             continue
         text = _without_holder(text, follow) if back else _with_holder(text, follow)
         for section in reversed(uci.read(text, "network").sections):  # a new line moves those below
-            if not _belongs(section, follow, back):
+            if _belongs(section, follow, back):
+                text = _set(text, section, "device", follow.interface if back else follow.device)
+            elif not _belongs(section, follow, not back):
                 continue
-            text = _set(text, section, "device", follow.interface if back else follow.device)
-            if hostname and not back and section.name == follow.name and "hostname" not in section.options:
-                text = _set(text, _again(text, section), "hostname", hostname)
+            identity = _identity(section, follow)
+            if back:
+                text = _without(text, _again(text, section), "clientid", identity)
+                continue
+            wanted = {"hostname": hostname if section.name == follow.name else "", "clientid": identity}
+            for option, value in wanted.items():
+                if value and option not in section.options:
+                    text = _set(text, _again(text, section), option, value)
     return text
+
+
+def _identity(section: uci.Section, follow: Follow) -> str:
+    """Return a client id of the MAC address, which two routers have in common.
+
+    OpenWrt makes one of a DUID of the router otherwise (dhcp_default_duid), and the provider would see two
+    clients. RFC 2132 section 9.14; a DUID-LL for IPv6, RFC 8415 section 11.4.
+    """
+    kind = {"dhcp": "01", "dhcpv6": "00030001"}.get("".join(_words(section, "proto")), "")
+    return kind and kind + follow.mac.replace(":", "")
+
+
+def _without(text: str, section: uci.Section, option: str, value: str) -> str:
+    """Remove one option, if it has this value."""
+    found = section.options.get(option)
+    if found is None or not value or found.values[-1].text != value:
+        return text
+    lines = text.splitlines(keepends=True)
+    del lines[found.values[-1].line - 1]
+    return "".join(lines)
 
 
 def firewall(text: str, follows: Iterable[Follow], back: bool) -> str:
