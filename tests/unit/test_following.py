@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Following: what a takeover does to the device, to netifd and to the peers, in this order."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tandem.config.schema import Follow, Globals
+from tandem.core.follow import Lease
+from tandem.core.settings import Group
+from tandem.core.timers import MILLISECOND, SECOND
+from tandem.effects.rtmessages import AddressMessage, LinkMessage
+from tandem.follow import following as module
+from tandem.follow.following import DELETE_AFTER, RESTORES_MAX, Following
+from tandem.follow.lease import TOPIC, pack, unpack
+from tests.unit.test_follow_lease import MAC, STATUS
+
+LEASE = Lease("wan", MAC, "203.0.113.7", 24, 100 * SECOND, (("0.0.0.0/0", "203.0.113.1"),))
+
+
+class Stage:
+    """The loop, the channel, netifd and the kernel; `said` has everything in its order."""
+
+    def __init__(self) -> None:
+        self.said: list[Any] = []
+        self.time = 0
+        self.timers: dict[Any, tuple[int, Any]] = {}
+        self.readers: dict[int, Any] = {}
+        self.messages: list[Any] = []
+        self.index: int | None = None
+        self.refuses: tuple[str, ...] = ()
+
+    def now(self) -> int:
+        return self.time
+
+    def call_at(self, key: Any, when: int | None, callback: Any = None, _slack: int = 0) -> None:
+        self.timers.pop(key, None)
+        if when is not None:
+            self.timers[key] = (when, callback)
+
+    def run(self, until: int) -> None:
+        while due := min((item for item in self.timers.items() if item[1][0] <= until), default=None,
+                         key=lambda item: item[1][0]):  # fmt: skip
+            key, (when, callback) = due
+            del self.timers[key]
+            self.time = max(self.time, when)
+            callback(self.time)
+        self.time = until
+
+    def add_reader(self, fd: int, callback: Any) -> None:
+        self.readers[fd] = callback
+
+    def remove_reader(self, fd: int) -> None:
+        del self.readers[fd]
+
+    def subscribe(self, _topic: str, _subscriber: Any) -> None:
+        pass
+
+    def send(self, peer: str, topic: str, data: bytes) -> bool:
+        assert topic == TOPIC
+        lease = unpack(data, self.time)["wan"]
+        self.said.append(f"tell {peer} {lease.address if lease else 'nothing'}")
+        return True
+
+    def take(self) -> list[Any]:
+        """What was said since the last time."""
+        said, self.said = self.said, []
+        return said
+
+
+STAGE: Stage
+
+
+class FakeDevice:
+    """A device whose hands only say what they do."""
+
+    def __init__(self, plan: Any, *_parts: Any) -> None:
+        self.plan = plan
+
+    @property
+    def index(self) -> int | None:
+        return STAGE.index
+
+    def create(self) -> tuple[str, ...]:
+        STAGE.said.append("create")
+        STAGE.index = None if STAGE.refuses else 7
+        return STAGE.refuses
+
+    def delete(self) -> None:
+        STAGE.said.append("delete")
+        STAGE.index = None
+
+    release = delete
+
+    def __getattr__(self, name: str) -> Any:
+        def act(lease: Lease | None = None, *_more: Any) -> tuple[str, ...]:
+            if name != "prepare":
+                STAGE.said.append(f"{name} {lease.address}" if lease else name)
+            return ()
+
+        return act
+
+
+class FakeMonitor:
+    """Notifications of the kernel."""
+
+    def __init__(self, *, routes: bool) -> None:
+        assert not routes
+        self._fd = os.open("/dev/null", os.O_RDONLY)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def read(self) -> list[Any]:
+        messages, STAGE.messages = STAGE.messages, []
+        return messages
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class Log:
+    def __getattr__(self, _name: str) -> Any:
+        return lambda *_words: None
+
+
+def plan(*follow: str) -> Any:
+    config = SimpleNamespace(
+        globals=Globals(), groups=(Group("G", ("lan",), follow=follow),),
+        follows=tuple(Follow(name, "eth1", "wan0", MAC) for name in follow),
+    )  # fmt: skip
+    vmac = SimpleNamespace(name="wan0", base="eth1")
+    return SimpleNamespace(config=config, followers=dict.fromkeys(follow, vmac))
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
+    global STAGE
+    STAGE = Stage()
+    monkeypatch.setattr(module, "Device", FakeDevice)
+    monkeypatch.setattr(module, "Monitor", FakeMonitor)
+    return STAGE
+
+
+@pytest.fixture
+def found(stage: Stage) -> Following:
+    anything: Any = stage
+    rtnl: Any = SimpleNamespace(close=lambda: None)
+    made = Following(
+        anything, Log(), anything, rtnl, anything,  # type: ignore[arg-type]
+        lambda method, name: stage.said.append(f"{method} {name}"),
+    )  # fmt: skip
+    made.join(anything)
+    made.take_plan(plan("wan"), ())
+    made.peer_opened("r2")
+    stage.take()
+    return made
+
+
+def test_a_takeover_with_the_lease_of_the_peer(stage: Stage, found: Following) -> None:
+    found.received("r2", pack({"wan": LEASE}, 0))
+    assert stage.take() == []
+    found.begin("G")
+    assert stage.take() == ["create", "place 203.0.113.7", "up wan"]
+    found.status("wan", STATUS, fresh=True)
+    assert stage.take() == ["renew 203.0.113.7", "tell r2 203.0.113.7"]
+    assert found.networks()[0]["state"] == "bound" and not stage.readers
+    found.end("G")
+    assert stage.take() == ["remove 203.0.113.7"]
+    stage.run(DELETE_AFTER)
+    assert stage.take() == ["delete"]
+    stage.run(5 * SECOND)
+    assert set(stage.take()) == {"raise_port"}  # netifd may have set the port down
+
+
+def test_a_lent_lease_that_netifd_clears_is_back_at_once(stage: Stage, found: Following) -> None:
+    found.received("r2", pack({"wan": LEASE}, 0))
+    found.begin("G")
+    stage.take()
+    (changed,) = stage.readers.values()
+    down = LinkMessage(True, 7, "wan0", 0, True, 6, b"", 1500)
+    gone = AddressMessage(False, 7, 4, b"\xcb\x00\x71\x07", 24, 0, 0, 0, 0)
+    for message, restored in (
+        (down, True), (gone, True), (LinkMessage(True, 7, "wan0", 1, True, 6, b"", 1500), False),
+        (AddressMessage(False, 8, 4, b"\0\0\0\0", 24, 0, 0, 0, 0), False),
+    ):  # fmt: skip
+        stage.messages = [message]
+        changed()
+        assert stage.take() == (["raise_device", "place 203.0.113.7"] if restored else [])
+    for _ in range(2 * RESTORES_MAX):
+        stage.messages = [gone]
+        changed()
+    assert len(stage.take()) == 2 * (RESTORES_MAX - 2)  # nobody is fought for ever
+
+
+def test_a_quick_return_keeps_the_device(stage: Stage, found: Following) -> None:
+    found.begin("G")
+    found.status("wan", STATUS, fresh=True)
+    found.end("G")
+    stage.take()
+    found.begin("G")
+    stage.run(SECOND)
+    assert stage.take() == ["create", "place 203.0.113.7", "up wan"]  # and no delete
+
+
+def test_a_device_that_cannot_be_made_is_tried_again(stage: Stage, found: Following) -> None:
+    stage.refuses = ("wan0: Device or resource busy",)
+    found.begin("G")
+    assert found.trouble == ["wan: wan0: Device or resource busy"]
+    stage.refuses = ()
+    found.refresh()
+    assert stage.take()[-1] == "create" and found.trouble == []
+
+
+def test_a_peer_with_another_mac_address_is_told_of(stage: Stage, found: Following) -> None:
+    other = Lease("wan", "02:00:00:00:00:09", "203.0.113.7", 24, 100 * SECOND)
+    found.received("r2", pack({"wan": other}, 0))
+    assert found.trouble == [f"wan: r2 has the MAC address 02:00:00:00:00:09, and this router {MAC}"]
+    found.received("r2", pack({"wan": LEASE}, 0))
+    assert found.trouble == []
+    found.received("r2", b"nonsense")
+
+
+def test_a_backup_that_somebody_has_brought_up_is_taken_down(stage: Stage, found: Following) -> None:
+    found.status("wan", STATUS, fresh=True)
+    stage.run(100 * MILLISECOND)
+    assert "down wan" in stage.take()
+
+
+def test_a_reload_without_the_network_and_the_end(stage: Stage, found: Following) -> None:
+    found.begin("G")
+    found.status("wan", STATUS, fresh=True)
+    stage.take()
+    found.take_plan(plan(), ("G",))
+    assert stage.take() == ["remove 203.0.113.7", "delete"] and found.networks() == []
+    found.take_plan(plan("wan"), ("G",))
+    assert stage.take() == ["create", "up wan"]
+    found.stop()
+    assert stage.take()[-1] == "delete" and not stage.readers
