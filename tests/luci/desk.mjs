@@ -21,8 +21,8 @@ export class Desk {
 	}
 
 	// Open a page of a router; `path` begins with "/" or is one of Tandem's pages.
-	async open(router, path, { user = 'root', dark = false, width = 1200, height = 900 } = {}) {
-		const context = await this.browser.newContext({ viewport: { width, height }, baseURL: this.routers[router], reducedMotion: 'reduce', colorScheme: dark ? 'dark' : 'light', locale: 'en-GB' });
+	async open(router, path, { user = 'root', dark = false, width = 1200, height = 900, locale = 'en-GB' } = {}) {
+		const context = await this.browser.newContext({ viewport: { width, height }, baseURL: this.routers[router], reducedMotion: 'reduce', colorScheme: dark ? 'dark' : 'light', locale });
 		this.contexts.push(context);
 		const page = await context.newPage();
 		this.page = page;

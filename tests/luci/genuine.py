@@ -56,7 +56,7 @@ exec chroot . /bin/sh -c '
     /sbin/logd -S 256 &
     /sbin/procd &
     until ubus list service >/dev/null 2>&1 && logread >/dev/null 2>&1; do sleep 1; done
-    uci -q delete luci.languages || true
+    for file in /etc/uci-defaults/luci-i18n-tandem-*; do sh "$file"; done
     /sbin/rpcd &
     until ubus list tandem.commands >/dev/null 2>&1; do sleep 1; done
     /usr/sbin/uhttpd -f -h /www -r router -x /cgi-bin \\

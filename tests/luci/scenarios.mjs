@@ -308,6 +308,15 @@ export const scenarios = {
 		await desk.until(page, () => document.querySelector('.tandem pre').textContent.includes('tandemd'));
 	},
 
+	async 'in German'(desk) {
+		if (!desk.genuine)
+			return; // the stand-in reads no translations
+		const page = await desk.open('r1', 'overview', { locale: 'de-DE' });
+		await page.getByText('Ist der Ersatz bereit?').waitFor(WAIT);
+		await page.getByRole('button', { name: 'Umschalten' }).waitFor(WAIT);
+		await desk.shot('overview-german');
+	},
+
 	async 'one router is down'(desk) {
 		const page = await roles(desk, 'r1', [ 'Active', 'Ready' ]);
 		const size = await page.locator('.td-picture').boundingBox();

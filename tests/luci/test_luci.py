@@ -30,7 +30,9 @@ SCENARIOS = [
     if line.startswith("\tasync '")
 ]
 SHOTS = ROOT / "build/luci"
-TIMEOUT_S = 420
+TIMEOUT_S = 500
+# All scenarios run in the set-up of the first test.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(TIMEOUT_S + 100)]
 
 needs_browser = pytest.mark.skipif(
     not (HERE / "node_modules/playwright-core").exists() or not Path("/usr/bin/chromium").exists(),
