@@ -183,6 +183,8 @@ def test_a_hanging_ubusd_does_not_disturb_the_gateway(open_lab: Open, ubusd: Ubu
     Tandem.request(r1, "resume")
     wait_until(lambda: lab.active is r1, 10, explain=r1.log)
     assert Tandem.request(r2, "status")["instances"][0]["transitions"] == transitions + 2
+    scheduling = Tandem.request(r1, "status")["scheduling"]
+    assert scheduling["turn_max_ms"] < 500, "libubus itself would wait 30 s, or for ever"
     ubusd.thaw()
     for one in asked:
         one.communicate(timeout=20)
