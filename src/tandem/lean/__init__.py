@@ -14,6 +14,7 @@ Together they save more than 3 MiB. Every other process of Tandem, and the tests
 from __future__ import annotations
 
 import sys
+from encodings.aliases import aliases
 
 from tandem.lean import loading
 
@@ -62,6 +63,13 @@ def _take_over() -> None:
     sys.modules.setdefault("gettext", None)  # type: ignore[arg-type]
 
 
+def _forget() -> None:
+    """Empty two tables of the interpreter: other names of encodings, and the names of all its modules."""
+    aliases.clear()
+    sys.stdlib_module_names = frozenset()
+
+
 if "dataclasses" not in sys.modules:
     loading.drop_unread()
     _take_over()
+    _forget()

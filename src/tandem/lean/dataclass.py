@@ -45,13 +45,13 @@ def dataclass(*, slots: bool, frozen: bool = False) -> Callable[[type], type]:
     def decorate(cls: type) -> type:
         found = tuple(_field(cls, name) for name in cls.__annotations__)
         names = tuple(item.name for item in found)
-        compared = [item.name for item in found if item.compare]
         members = {name: value for name, value in vars(cls).items() if name not in (*names, *_UNWANTED)}
         members |= {
             "__slots__": names,
             "__match_args__": names,
-            "__dataclass_fields__": found,
-            "_key": attrgetter(*compared) if compared else type,
+            "_compared": _names(names, [item.name for item in found if item.compare]),
+            "_shown": _names(names, [item.name for item in found if item.repr]),
+            "_key": None,  # made when it is needed: most objects are never compared
             "__init__": _init(found, "__post_init__" in members),
             "__repr__": _repr,
             "__eq__": _eq,
@@ -64,18 +64,20 @@ def dataclass(*, slots: bool, frozen: bool = False) -> Callable[[type], type]:
 
 def fields(of: Any) -> tuple[Field, ...]:
     """Like dataclasses.fields."""
-    found: tuple[Field, ...] = of.__dataclass_fields__
+    found = tuple(Field(_MISSING, _MISSING, name in of._shown) for name in of.__match_args__)
+    for item, name in zip(found, of.__match_args__, strict=True):
+        item.name = name
     return found
 
 
 def is_dataclass(of: object) -> bool:
     """Like dataclasses.is_dataclass."""
-    return hasattr(of, "__dataclass_fields__")
+    return hasattr(of, "_compared")
 
 
 def replace(of: Any, /, **changes: Any) -> Any:
     """Like dataclasses.replace."""
-    return type(of)(**{item.name: getattr(of, item.name) for item in fields(of)} | changes)
+    return type(of)(**{name: getattr(of, name) for name in of.__match_args__} | changes)
 
 
 _NOTHING: dict[str, Any] = {}  # the names that a function without default factories uses
@@ -111,13 +113,27 @@ def _init(found: tuple[Field, ...], post: bool) -> Callable[..., None]:
 
 
 def _repr(self: Any) -> str:
-    shown = ", ".join(f"{item.name}={getattr(self, item.name)!r}" for item in fields(self) if item.repr)
+    shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._shown)
     return f"{type(self).__qualname__}({shown})"
 
 
 def _eq(self: Any, other: Any) -> Any:
-    return self._key(self) == other._key(other) if other.__class__ is self.__class__ else NotImplemented
+    if other.__class__ is not self.__class__:
+        return NotImplemented
+    key = self._key or _key_of(self.__class__)
+    return key(self) == key(other)
 
 
 def _hash(self: Any) -> int:
-    return hash(self._key(self))
+    return hash((self._key or _key_of(self.__class__))(self))
+
+
+def _key_of(cls: Any) -> Callable[[Any], Any]:
+    cls._key = attrgetter(*cls._compared) if cls._compared else type
+    key: Callable[[Any], Any] = cls._key
+    return key
+
+
+def _names(all_names: tuple[str, ...], some: list[str]) -> tuple[str, ...]:
+    """Return `some` as a tuple, which is the one of all names where it can be."""
+    return all_names if len(some) == len(all_names) else tuple(some)
