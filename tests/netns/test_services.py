@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.lab import LanLab, Router, Tandem, netns, process, stays, wait_until
 from tests.lab.scenario import tandem_uci
@@ -38,9 +40,6 @@ class Served(Tandem):
     def write(self, router: Router) -> None:
         run = router.file("run")
         router.file("nginx").write_text(NGINX.format(run=run, vip=VIP, name=router.name))
-        program = Path(f"{run}.program")
-        program.write_text("#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 1; done\n")
-        program.chmod(0o755)
         peer = f"""
 config peer 'r{3 - self._number}'
 	list address '192.168.1.{4 - self._number}'
@@ -148,61 +147,70 @@ def test_a_service_is_restarted_where_it_failed(open_lab: Open) -> None:
     assert lab.active is r1 and not runs(r2, "base")
 
 
-def stubborn(stop_timeout: str) -> str:
-    """A program that does not end by SIGTERM; the agent kills it after 2 s."""
-    params = ("binfile={run}.program", "pidfile={run}.pid", "user=root", "stop_timeout=2")
-    lists = "".join(f"\tlist param '{param}'\n" for param in params)
-    return f"""
-config service 'slow'
-\toption agent 'ocf:heartbeat:anything'
-\toption stop_timeout '{stop_timeout}'
-{lists}"""
+SLOW = """#!/bin/sh
+# An OCF agent whose stop takes a while.
+case $1 in
+start) touch "$OCF_RESKEY_state" ;;
+stop) sleep "$OCF_RESKEY_takes"; rm -f "$OCF_RESKEY_state" ;;
+monitor) [ -e "$OCF_RESKEY_state" ] || exit 7 ;;
+*) exit 3 ;;
+esac
+"""
 
 
-def pid_of(router: Router) -> int:
-    """The process of the stubborn program; 0: it does not run."""
-    file = router.file("run.pid")
-    try:
-        pid = int(file.read_text())
-        os.kill(pid, 0)
-    except (FileNotFoundError, ValueError, ProcessLookupError):
-        return 0
-    return pid
+@pytest.fixture
+def slow_agent() -> Iterator[Callable[[float, float], str]]:
+    """An agent whose stop takes a while; returns a service by that time and its timeout."""
+    provider = Path("/usr/lib/ocf/resource.d/tandem-test")
+    provider.mkdir(parents=True, exist_ok=True)
+    (provider / "slow").write_text(SLOW)
+    (provider / "slow").chmod(0o755)
+
+    def service(takes: float, timeout: float) -> str:
+        text = dummy("slow", f"stop_timeout '{timeout}'").replace("heartbeat:Dummy", "tandem-test:slow")
+        return f"{text}\tlist param 'takes={takes}'\n"
+
+    yield service
+    shutil.rmtree(provider)
 
 
-def test_a_failed_stop_blocks_until_an_operator_has_looked(open_lab: Open) -> None:
-    lab = pair(open_lab, stubborn("1"))
+def test_a_failed_stop_blocks_until_an_operator_has_looked(
+    open_lab: Open, slow_agent: Callable[[float, float], str]
+) -> None:
+    lab: LanLab = open_lab(LanLab([Served(slow_agent(60, 0.5), 150, 1), Served(slow_agent(0, 9), 100, 2)]))
+    lab.elect()
     r1, r2 = lab.routers
     wait_until(lambda: services(r1)["slow"]["state"] == "running", 15, "it runs", explain=lab.logs)
-    assert pid_of(r1)
     Tandem.request(r1, "failover")
     wait_until(lambda: r2.has(VIP), 10, "the role moves", explain=lab.logs)
-    assert services(r1)["slow"]["state"] == "blocked" and pid_of(r1)
-    assert "timed out after 1 s" in services(r1)["slow"]["failure"]
-    stays(lambda: not pid_of(r2), 1.5, "it may run on r1")
+    assert services(r1)["slow"]["state"] == "blocked" and runs(r1, "slow")
+    assert services(r1)["slow"]["failure"] == "stop failed: timed out after 0.5 s"
+    stays(lambda: not runs(r2, "slow"), 1.5, "it may run on r1")
     assert "r1, which could not stop it" in services(r2)["slow"]["waits_for"]
-    os.kill(pid_of(r1), signal.SIGKILL)  # the operator stops it by hand
-    r1.file("run.pid").unlink()
+    r1.file("run.slow").unlink()  # the operator stops it by hand
     Tandem.request(r1, "service", action="clear", name="slow")
-    wait_until(lambda: pid_of(r2), 10, "then r2 starts it", explain=lab.logs)
-    assert not pid_of(r1)
+    wait_until(lambda: runs(r2, "slow"), 10, "then r2 starts it", explain=lab.logs)
+    assert not runs(r1, "slow")
 
 
-def test_a_daemon_that_is_killed_leaves_no_service_behind(open_lab: Open) -> None:
+def test_a_daemon_that_is_killed_leaves_no_service_behind(
+    open_lab: Open, slow_agent: Callable[[float, float], str]
+) -> None:
     """The guardian stops them, and the other router waits for that."""
-    lab = pair(open_lab, stubborn("4"))
+    lab = pair(open_lab, slow_agent(2, 5))
     r1, r2 = lab.routers
     wait_until(lambda: services(r1)["slow"]["state"] == "running", 15, "it runs", explain=lab.logs)
     process.send_signal([r1.pid], signal.SIGKILL)
     twice = False
 
-    def taken_over() -> int:
+    def taken_over() -> bool:
         nonlocal twice
-        twice |= bool(pid_of(r1) and pid_of(r2))
-        return pid_of(r2)
+        here, there = runs(r1, "slow"), runs(r2, "slow")
+        twice |= here and there
+        return there
 
     wait_until(taken_over, 15, "r2 runs it", explain=lab.logs)
-    assert not twice and not pid_of(r1)
+    assert not twice and not runs(r1, "slow")
 
 
 def test_a_daemon_that_hangs_leaves_no_service_behind(open_lab: Open) -> None:

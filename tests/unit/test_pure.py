@@ -52,7 +52,7 @@ PACKAGES: dict[str, dict[str, str]] = {
     },
     "doctor": {
         "collect": FILES, "command": PROCESSES, "exchange": PROCESSES, "listen": SOCKETS, "probes": SOCKETS,
-        "ruleset": PROCESSES, "visit": PROCESSES,
+        "ruleset": PROCESSES, "services": FILES, "visit": PROCESSES,
     },
 }  # fmt: skip
 # Pure modules may call these: who tests them gives them a file.

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from tandem.doctor import checks_follow
+from tandem.doctor import checks_follow, checks_services
 from tandem.doctor.facts import InstanceFacts, RouterFacts
 from tandem.doctor.finding import Finding
 
@@ -341,7 +341,7 @@ def _why_not(error: str) -> str:
 CHECKS: tuple[Check, ...] = (
     daemon, health, boot, configuration, reloaded, standby, faults, kernel, forwarding, realtime, addresses,
     silence, strangers, ignored, deaf, firewall, zone, translation, arp, replication, guarantee,
-    *checks_follow.ROUTER,
+    *checks_follow.ROUTER, *checks_services.ROUTER,
 )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from tandem.config.sync_values import PROTOCOL_NAMES, STATE_NAMES
 from tandem.config.values import FALSE
 from tandem.control.client import ControlError, NoDaemonError, ask
 from tandem.core.settings import Address, Instance
-from tandem.doctor import probes, ruleset
+from tandem.doctor import probes, ruleset, services
 from tandem.doctor.facts import DeviceFacts, FollowFacts, InstanceFacts, LinkFacts, RouterFacts
 from tandem.effects.endpoint import text
 from tandem.effects.rtnl import dump_addresses, dump_links
@@ -77,6 +77,7 @@ def collect(config_file: str, control: str) -> tuple[RouterFacts, Config]:
         instances=tuple(_instance(one, config, states.get(one.name)) for one in config.instances),
         devices=tuple(_devices(devices)),
         follows=tuple(_follows(config, status.get("follow", ()))),
+        services=tuple(services.collect(config, status.get("services", ()))),
         ruleset=ruleset.read(),
         clock=time.time(),
     ), config

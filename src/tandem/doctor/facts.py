@@ -120,6 +120,17 @@ class FollowFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceFacts:
+    """A service that follows the role."""
+
+    name: str = ""
+    missing: str = ""  # the program that starts it, if it is not there
+    disable: str = ""  # the command that takes it out of the router's own start; "": it is not in it
+    failure: str = ""  # the last one that counts
+    blocked: bool = False  # it could not be stopped
+
+
+@dataclass(frozen=True, slots=True)
 class RulesetFacts:
     """The rules of nftables that matter to a pair of routers."""
 
@@ -168,6 +179,7 @@ class RouterFacts:
     advertisements: tuple[ClaimFacts, ...] = ()  # of routers, IPv6
     offers6: tuple[ClaimFacts, ...] = ()  # of DHCPv6
     follows: tuple[FollowFacts, ...] = ()
+    services: tuple[ServiceFacts, ...] = ()
     ruleset: RulesetFacts = field(default_factory=RulesetFacts)
 
     def device(self, name: str) -> DeviceFacts:
@@ -190,6 +202,7 @@ _PARTS: dict[str, type] = {
     "advertisements": ClaimFacts,
     "offers6": ClaimFacts,
     "follows": FollowFacts,
+    "services": ServiceFacts,
 }
 
 

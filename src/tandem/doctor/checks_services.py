@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Checks of services: they can start, only Tandem starts them, and none has failed. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tandem.doctor.facts import RouterFacts
+from tandem.doctor.finding import Finding
+
+
+def missing(router: RouterFacts) -> Iterator[Finding]:
+    """The program that starts each service is there."""
+    for one in router.services:
+        if one.missing:
+            what = f"service {one.name} cannot start here: there is no {one.missing}"
+            yield Finding("service", what, "install the package that has it, as on the other router")
+
+
+def boot(router: RouterFacts) -> Iterator[Finding]:
+    """No service starts when the router boots, before the role is known."""
+    for one in router.services:
+        if one.disable:
+            what = f"service {one.name} also starts by itself when this router boots: it may run twice"
+            yield Finding("service", what, one.disable)
+
+
+def failed(router: RouterFacts) -> Iterator[Finding]:
+    """No service has failed."""
+    for one in router.services:
+        if one.blocked:
+            what = f"service {one.name} could not be stopped, and is started nowhere: {one.failure}"
+            advice = f"see to it that it has ended here, then: tandem service clear {one.name}"
+            yield Finding("service", what, advice)
+        elif one.failure:
+            advice = f"mend the cause, then: tandem service clear {one.name}"
+            yield Finding("service", f"service {one.name} has failed: {one.failure}", advice)
+
+
+ROUTER = (missing, boot, failed)

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Facts of services: what starts them is there, and nothing else starts them when the router boots."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from glob import glob
+from typing import Any
+
+from tandem.config.schema import Config
+from tandem.core.settings import Service
+from tandem.doctor.facts import ServiceFacts
+from tandem.programs import PATH
+
+OCF = "/usr/lib/ocf/resource.d"
+
+
+def collect(config: Config, states: Iterable[Mapping[str, Any]]) -> Iterator[ServiceFacts]:
+    """Yield the facts of each service; `states` are those of the running daemon."""
+    known = {str(state["name"]): state for state in states}
+    for service in config.services:
+        state = known.get(service.name, {})
+        yield ServiceFacts(
+            name=service.name,
+            missing=_missing(service),
+            disable=_disable(service),
+            failure=str(state.get("failure", "")),
+            blocked=state.get("state") == "blocked",
+        )
+
+
+def _missing(service: Service) -> str:
+    """Return the program that starts the service, if it is not there."""
+    kind, _, name = service.agent.partition(":")
+    if not service.agent:
+        program = service.command[0]
+    elif kind == "ocf":
+        program = f"{OCF}/{name.replace(':', '/', 1)}"
+    elif kind in ("lsb", "procd"):
+        program = f"/etc/init.d/{name}"
+    else:
+        program = "systemctl" if kind == "systemd" else kind
+    places = [program] if "/" in program else [f"{directory}/{program}" for directory in PATH.split(":")]
+    return "" if any(os.access(place, os.X_OK) for place in places) else program
+
+
+def _disable(service: Service) -> str:
+    """Return the command that takes the service out of the router's own start; empty: it is not in it."""
+    kind, _, name = service.agent.partition(":")
+    if kind == "procd" and glob(f"/etc/rc.d/S[0-9][0-9]{name}"):
+        return f"/etc/init.d/{name} disable"
+    if kind == "lsb" and glob(f"/etc/rc[2-5].d/S[0-9][0-9]{name}"):
+        return f"update-rc.d {name} disable"
+    unit = name if "." in name else f"{name}.service"
+    if kind == "systemd" and glob(f"/etc/systemd/system/*.wants/{unit}"):
+        return f"systemctl disable {name}"
+    return ""
