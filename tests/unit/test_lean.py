@@ -271,3 +271,22 @@ def test_modules_lose_their_docstrings_and_annotations_and_nothing_else(tmp_path
     py_compile.compile(str(tmp_path / "documented.py"), doraise=True)
     argv = [sys.executable, "-IS", "-c", ASK, str(tmp_path), str(SOURCE)]
     subprocess.run(argv, check=True)
+
+
+SETTLED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import tandem.tandemd, tandem.daemon
+from tandem.scheduling import settle_memory
+settle_memory()
+assert tandem.daemon.__spec__ is None
+import tandem.doctor.exchange, tandem.replication.replication, tandem.openwrt.integration
+settle_memory()
+from tandem.daemon import Daemon
+import tandem.router, importlib, functools
+assert importlib.import_module("tandem.sharing") is sys.modules["tandem.sharing"]
+"""
+
+
+def test_imports_go_on_when_it_is_forgotten_how_modules_were_loaded() -> None:
+    subprocess.run([sys.executable, "-IS", "-c", SETTLED, str(SOURCE)], check=True)
