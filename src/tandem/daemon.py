@@ -471,7 +471,12 @@ class Daemon:
         self._log.info("stopping: handing over")
         self._stopping = True
         self._loop.call_at("stop", self._loop.now() + STOP_LIMIT, lambda _now: self._loop.stop())
-        self._serving.leave(None, self._hand_over)  # services stop while their addresses are there
+        try:
+            self._serving.leave(None, self._hand_over)  # services stop while their addresses are there
+        except Exception as error:  # noqa: BLE001 - the role is handed over all the same
+            self._caught(error)
+            if not self._handed_over:
+                self._hand_over()
 
     def _hand_over(self) -> None:
         """Give everything up, the role first; a step that fails does not prevent the others."""

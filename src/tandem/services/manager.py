@@ -74,7 +74,7 @@ class Manager:
         self._acked: dict[
             str, int
         ] = {}  # sequence numbers that were acknowledged to each peer in its session
-        self._left: dict[str | None, Callable[[], None]] = {}
+        self._left: dict[str | None, list[Callable[[], None]]] = {}  # what follows departures
         self._closed = False
 
     # Life
@@ -97,7 +97,7 @@ class Manager:
 
     def leave(self, group: str | None, then: Callable[[], None]) -> None:
         """Stop the services of a group's role, or all, and call `then`, within DEPARTURE_LIMIT."""
-        self._left[group] = then
+        self._left.setdefault(group, []).append(then)
         self._do(self._core.leave(group, self._now()))
 
     def close(self) -> None:
@@ -243,7 +243,7 @@ class Manager:
                 case Failed(name):
                     self._failed(name)
                 case Left(group):
-                    if (then := self._left.pop(group, None)) is not None:
+                    for then in self._left.pop(group, ()):
                         then()
         self._guardian.guard(self._stops())
         self._loop.call_at("services", self._core.next_deadline(), self._due)
