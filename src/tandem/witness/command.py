@@ -8,6 +8,7 @@ import os
 import sys
 
 from tandem.console import DONE, UNUSABLE, complain
+from tandem.programs import PATH
 
 PACKAGE_DIR = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PROGRAM = (
@@ -30,4 +31,5 @@ def run(arguments: argparse.Namespace) -> int:
         return DONE
     options = [server.address, str(server.port), str(server.lease_ms), *server.secret_files]
     sys.stdout.flush()
-    return os.execv(sys.executable, [sys.executable, "-ISB", "-c", PROGRAM, PACKAGE_DIR, *options])
+    argv = [sys.executable, "-ISB", "-c", PROGRAM, PACKAGE_DIR, *options]
+    return os.execve(sys.executable, argv, {"PATH": PATH})
