@@ -224,5 +224,9 @@ def test_services_start_after_the_addresses_and_stop_before_they_go() -> None:
     group.settings = Group("G", BOTH, services=True)
     actions = promotion.begin(group, Reason("because", handed_over=True), 7)
     assert actions == [*ADVERTS, *THE_REST[:3], Serve("G", True), THE_REST[3]]
+    promotion.demote(demotion(group))
+    assert Serve("G", True) in promotion.begin(group, Reason("a link is down", lives=True), 8)
+    promotion.demote(demotion(group))
+    assert Serve("G", False) in promotion.begin(group, Reason("dead"), 9)
     going = replace(demotion(group), serves=True)
     assert promotion.demote(going)[:2] == [Retire("G"), Remove(BOTH)]

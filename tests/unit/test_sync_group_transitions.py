@@ -74,7 +74,9 @@ ROWS: dict[tuple[Role, Cue], Change] = {
         ACTIVE, "the active router is dead: its heartbeats have stopped", seen="heartbeat"
     ),
     (BACKUP, Cue.LEFT): Change(ACTIVE, "the active router left its role", handed_over=True, seen="heartbeat"),
-    (BACKUP, Cue.UNLINKED): Change(ACTIVE, "a link of the active router is down", seen="heartbeat"),
+    (BACKUP, Cue.UNLINKED): Change(
+        ACTIVE, "a link of the active router is down", seen="heartbeat", lives=True
+    ),
     (BACKUP, Cue.PREEMPTS): Change(ACTIVE, "preempts a router of lower priority", handed_over=True),
     (ACTIVE, Cue.OUT): Change(INITIALIZE),
     (ACTIVE, Cue.BETTER): Change(BACKUP, "a better router is active", Farewell.YIELD),

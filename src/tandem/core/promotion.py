@@ -71,6 +71,7 @@ class Reason:
     seen: str = ""  # what saw the cause
     handed_over: bool = False  # another router gives the role up, and still tells what it knows
     again: bool = False  # it is active already: a reload states everything again
+    lives: bool = False  # another router lives, though it has not handed the role over
 
 
 class Farewell(Enum):
@@ -147,7 +148,8 @@ def _follow(group: Promoted, _reason: Reason, _now: int) -> list[Action]:
 
 
 def _serve(group: Promoted, reason: Reason, _now: int) -> list[Action]:
-    return [Serve(group.name, reason.handed_over)] if group.settings.services else []
+    lives = reason.handed_over or reason.lives
+    return [Serve(group.name, lives)] if group.settings.services else []
 
 
 def _retire(demotion: Demotion) -> list[Action]:

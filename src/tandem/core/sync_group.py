@@ -107,6 +107,7 @@ class Change:
     farewell: Farewell = Farewell.RESIGN  # of a group that was active
     handed_over: bool = False  # of a group that becomes active: another router gives the role up
     seen: str = ADVERT  # what saw the cause; a fault and a command say so themselves
+    lives: bool = False  # of a group that becomes active: the other router lives, and may run its services
 
 
 _INITIALIZE, _BACKUP, _ACTIVE = Role.INITIALIZE, Role.BACKUP, Role.ACTIVE
@@ -120,7 +121,9 @@ TRANSITIONS: dict[tuple[Role, Cue], Change] = {
         _ACTIVE, "the active router is dead: its heartbeats have stopped", seen=HEARTBEAT
     ),
     (_BACKUP, Cue.LEFT): Change(_ACTIVE, "the active router left its role", handed_over=True, seen=HEARTBEAT),
-    (_BACKUP, Cue.UNLINKED): Change(_ACTIVE, "a link of the active router is down", seen=HEARTBEAT),
+    (_BACKUP, Cue.UNLINKED): Change(
+        _ACTIVE, "a link of the active router is down", seen=HEARTBEAT, lives=True
+    ),
     (_BACKUP, Cue.PREEMPTS): Change(_ACTIVE, "preempts a router of lower priority", handed_over=True),
     (_ACTIVE, Cue.OUT): Change(_INITIALIZE),
     (_ACTIVE, Cue.BETTER): Change(_BACKUP, "a better router is active", Farewell.YIELD),
@@ -463,7 +466,7 @@ class SyncGroup:
         if change.role is Role.ACTIVE:
             self.reunion.begin(now, self._synchronised)
             self._speculating = False
-            reason = Reason(change.why, self._cause, change.seen, change.handed_over)
+            reason = Reason(change.why, self._cause, change.seen, change.handed_over, lives=change.lives)
             return self.promotion.begin(self, reason, now)
         before = self.role
         self.part()
