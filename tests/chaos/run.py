@@ -53,6 +53,8 @@ class Run:
             began = time.monotonic()
             try:
                 self._faults.do(step)
+                for condition in self._conditions.values() if step.what == "flood" else ():
+                    condition.flooded()
                 self._audit()
             except (AssertionError, LabError, OSError) as error:
                 last = "\n  ".join(self.steps[-8:])
