@@ -192,7 +192,11 @@ def test_the_doctor_stops_it_unless_accepted() -> None:
     scene.run()
     assert scene.upgrade.step is Step.FINISHED
     scene = Scene(accepts=True)
-    scene.findings = [["no key"], ["no key", "something new"]]
+    scene.findings = [["no key"], *[["no key", "something new"]] * 2, ["no key"]]
+    scene.run()
+    assert scene.upgrade.step is Step.FINISHED, "it has mended itself"
+    scene = Scene(accepts=True)
+    scene.findings = [["no key"], *[["no key", "something new"]] * 3]
     scene.run()
     assert scene.upgrade.step is Step.STOPPED and scene.upgrade.why.startswith("something new")
     assert scene.done == [*CHECKS, "r2 install"] and scene.machines[HERE].state == "MASTER"

@@ -91,6 +91,7 @@ LIMITS = {
     Step.REJOIN_SECOND: 300 * SECOND,
     Step.RETURN: 60 * SECOND,
 }
+EXAMINATIONS = 3  # of a router that has just come back: some of what is wrong then mends itself in seconds
 # What to do when a step has failed. {router} is the one that the step is about, {other} the other one.
 ADVICE = {
     Step.EXAMINE: "Mend that, or use --force if you know it does no harm",
@@ -154,6 +155,7 @@ class Upgrade:
         self._first = THERE
         self._pid = 0
         self._known: frozenset[str] = frozenset()  # findings of the first examination
+        self._again = 0  # examinations after the first router's upgrade
         self._handed_over: list[str] = []
         self._preferred = ""
 
@@ -177,6 +179,9 @@ class Upgrade:
             worse = [] if self._accepts else list(findings)
         elif self.step is Step.EXAMINE_AGAIN:
             worse = [finding for finding in findings if finding not in self._known]
+            self._again += 1
+            if worse and self._again < EXAMINATIONS:
+                return [Examine()]
         else:
             return []
         if worse:

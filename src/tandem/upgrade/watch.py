@@ -52,7 +52,9 @@ class Watch:
             here = RouterView(self._name, report=report, by_hand=self._by_hand, silence=silence)
             return PairView(here, RouterView(self._peer))
         here = RouterView(self._name, True, int(status["pid"]), states, report, self._by_hand)
-        in_step = bool(peer["connected"]) and peer["connections"] in ("in step", "off")
+        # The health says for some seconds more that the peer was away.
+        stale = bool(status["health"].get("replication_stale"))
+        in_step = bool(peer["connected"]) and peer["connections"] in ("in step", "off") and not stale
         return PairView(here, self._there(peer, groups, order), in_step, _preferred(status))
 
     def _there(self, peer: Json, groups: list[str], order: str) -> RouterView:
