@@ -25,6 +25,8 @@ const STEPS = {
 	'off': [ _('connections are not replicated'), 'warn' ]
 };
 
+const BEATS = { 'alive': _('alive'), 'dead': _('dead'), 'not heard yet': _('not heard yet') };
+
 const HEALTH = {
 	replication_missing: _('Connections are not replicated'),
 	replication_stale: _('Replication is behind')
@@ -153,7 +155,7 @@ function there(status, peer, link) {
 		reasons: why,
 		facts: [
 			[ _('Known as'), named(link).router_id ? peer.name : '' ],
-			[ _('Heartbeats'), peer.connected && beats.state ? _('%s, dead after %s').format(beats.state, api.ms(beats.limit_ms)) : '' ],
+			[ _('Heartbeats'), peer.connected && beats.state ? _('%s, dead after %s').format(BEATS[beats.state] || beats.state, api.ms(beats.limit_ms)) : '' ],
 			[ _('Last advert'), active && last != null ? _('%s ago').format(api.ms(last * 1000)) : '' ]
 		].filter(function(fact) { return fact[1]; }),
 		trackers: []

@@ -5,10 +5,10 @@
 'require tandem.api as api';
 'require tandem.pair as pair';
 
-// The pair as a picture, redrawn each second. Both calls of a second go in one request.
+// The pair as a picture, redrawn each second. The status each second, and every other second conntrack in the same request.
 
 const STALE_S = 3; // a picture that is older says so
-const SAMPLES = 600; // of the sparklines: ten minutes
+const SPARK_S = 600; // the sparklines show ten minutes
 
 const ACTIONS = {
 	failover: {
@@ -198,6 +198,7 @@ return view.extend({
 
 	render: function(loaded) {
 		this.samples = remembered();
+		this.conntrack = {};
 		this.live = E('div', { 'class': 'td-live' });
 		this.below = E('div', { 'class': 'td-live' });
 		this.result = E('div', { 'class': 'td-result', 'role': 'status' });
@@ -212,24 +213,29 @@ return view.extend({
 	},
 
 	refresh: function() {
-		return Promise.all([ L.resolveDefault(api.status(), {}), L.resolveDefault(api.conntrack(), {}) ]).then(L.bind(function(found) {
+		this.turn = !this.turn;
+		const conntrack = this.turn ? null : L.resolveDefault(api.conntrack(), {});
+		return Promise.all([ L.resolveDefault(api.status(), {}), conntrack ]).then(L.bind(function(found) {
 			this.take(found[0], found[1]);
 		}, this));
 	},
 
+	// `conntrack`: null where it was not asked for.
 	take: function(status, conntrack) {
 		if (!status.groups) {
 			this.mark();
 			return;
 		}
 		this.status = status;
-		this.conntrack = conntrack.channel ? conntrack : {};
 		this.at = Date.now();
-		this.note();
+		if (conntrack) {
+			this.conntrack = conntrack.channel ? conntrack : {};
+			this.note();
+		}
 		this.draw();
 	},
 
-	// One sample a second, kept over a change of the page.
+	// A sample, kept over a change of the page.
 	note: function() {
 		const peers = (this.conntrack.channel || {}).peers || [];
 		const streaming = peers.filter(function(peer) { return peer.streaming; });
@@ -237,8 +243,8 @@ return view.extend({
 		const held = Object.values(this.conntrack.held || {}).reduce(function(sum, one) { return sum + one; }, 0);
 		const flows = this.conntrack.own == null ? null : streaming.length ? this.conntrack.own : Math.max(this.conntrack.own, held);
 		this.samples.push({ at: this.at, lag: lag, flows: flows });
-		const oldest = this.at - SAMPLES * 1000;
-		this.samples = this.samples.filter(function(one) { return one.at > oldest; }).slice(-SAMPLES);
+		const oldest = this.at - SPARK_S * 1000;
+		this.samples = this.samples.filter(function(one) { return one.at > oldest; });
 		try {
 			sessionStorage.setItem('tandem.samples', JSON.stringify(this.samples));
 		} catch (_error) {
