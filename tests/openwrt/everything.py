@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-import compileall
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -49,7 +50,9 @@ def pair(directory: Path) -> Iterator[tuple[Router, Router]]:
 
     Tandem is compiled, as on a router: a daemon that compiles itself at the start needs 2 MiB more for that.
     """
-    compileall.compile_dir(Path(tandem.__file__).parent, quiet=2)
+    package = str(Path(tandem.__file__).parent)
+    compiled = [sys.executable, "-ISXno_debug_ranges", "-m", "compileall", "-qf", package]
+    subprocess.run(compiled, check=True)
 
     def daemon(number: int) -> Tandem:
         text = configuration(number, directory / str(number))
