@@ -27,7 +27,7 @@ from tests.lab import LAN_GATEWAY, PROVIDER, WAN_ADDRESS, Host, Router, Tandem
 from tests.netns.live import CLIENT, CLIENT6, LAN_GATEWAY6, WAN_ADDRESS6
 
 LISTEN_S = 0.15  # after a question, for all answers
-DESCRIPTORS = 8  # more than at the first look
+DESCRIPTORS = 16  # more than at the first look: paths to a peer that was away then
 MEMORY_KIB = 2560  # likewise
 FLOOD_KIB = 800  # more for each flood, see faults.FLOOD
 LOG_LINES = 120  # of a router after one step
