@@ -68,8 +68,9 @@ def configuration(number: int, mac: str = MAC, follow: Sequence[str] = ("wan",),
     instance = Instance(
         "lan", "lan0", 51, (f"{VIP}/24",), priority=101, advert_s=0.1, version=3, preempt=False
     )
+    lists = "".join(f"\tlist follow '{name}'\n" for name in follow)
     return f"""{tandem_uci([instance])}
-	list follow '{"' '".join(follow)}'
+{lists}
 
 config follow 'wan'
 	option interface '{LINE}'
