@@ -174,14 +174,8 @@ def test_a_pulled_cable_moves_the_line(lab: OneLine) -> None:
 
 
 SITE = """
-config device
-	option name 'site0'
-	option type 'macvlan'
-	option ifname 'lan0'
-	option mode 'bridge'
-
 config interface 'site'
-	option device 'site0'
+	option device 'lo'
 	option proto 'static'
 	option ipaddr '10.9.9.1'
 	option netmask '255.255.255.0'
