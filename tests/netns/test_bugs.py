@@ -30,11 +30,12 @@ def failing(module, name, error):
             raise error
         return real(*arguments)
     setattr(module, name, function)
-import tandem.conntrack.ctnetlink, tandem.handlers, tandem.daemon, tandem.scripts
+import tandem.tandemd
+import tandem.conntrack.ctnetlink, tandem.handlers, tandem.scripts
 failing(tandem.handlers, "snapshot", RuntimeError("no snapshot"))
 failing(tandem.scripts, "credentials_of", KeyError("nobody of that name"))
 failing(tandem.conntrack.ctnetlink, "table_size", OSError("the kernel cannot tell of connections"))
-sys.exit(tandem.daemon.main(sys.argv[3:]))
+sys.exit(tandem.tandemd.main(sys.argv[3:]))
 """
 SYNC = """
 config peer

@@ -17,6 +17,7 @@ from tests.lab import FAR, Capture, Router, SeedLab, Tandem, netns, stays, wait_
 
 from .daemon import status
 from .live import (
+    TIMERS_ALONE,
     connections,
     entries,
     equal,
@@ -65,7 +66,7 @@ def speculated(router: Router) -> bool:
 
 
 def test_a_restore_for_a_router_that_was_not_dead_does_no_harm(open_lab: Open) -> None:
-    lab = open_lab(SeedLab(partial(synced, advert_s=0.9)))
+    lab = open_lab(SeedLab(partial(synced, advert_s=0.9, options_of_globals=TIMERS_ALONE)))
     active, backup = started(lab)
     with connections() as flows, no_resets(lab):
         udp_flows(lab.client, 2000)
