@@ -14,7 +14,7 @@ from tests.openwrt_pieces import OVERLAY, ROOT, UBUSD, needs
 
 FILES = CHECKOUT / "files/usr/share/rpcd/acl.d"
 READING = {"status", "history", "conntrack", "services"}
-OPERATING = {"failover", "standby", "resume"}
+OPERATING = {"failover", "standby", "resume", "service"}
 
 _USERS = "".join(
     f"""
