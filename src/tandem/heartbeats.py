@@ -412,7 +412,7 @@ class Heartbeats:
         self._dispatch(self._core.take(peer.name, found, hears, self._router.groups, self._loop.now()))
 
     def status(self, name: str) -> PeerHeartbeats | None:
-        """What is known of a peer's heartbeats; None: it sends none."""
+        """Return what is known of a peer's heartbeats; None: the peer sends none."""
         peer, now = self._peers.get(name), self._loop.now()
         if peer is None:
             return None

@@ -41,7 +41,7 @@ class Lease:
     dns: tuple[str, ...] = ()
 
     def valid(self, now: int) -> bool:
-        """Whether it may be used; a lease in its last second may not."""
+        """Whether the lease may be used; in its last second a lease may not."""
         return self.until - now >= SECOND
 
     def left_s(self, now: int) -> int:

@@ -25,7 +25,7 @@ from tandem.core.timers import earliest
 
 
 class Life(Enum):
-    """What is known of the life of a neighbour."""
+    """The life of a neighbour, as its heartbeats tell."""
 
     UNHEARD = "not heard yet"
     ALIVE = "alive"

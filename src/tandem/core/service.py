@@ -41,7 +41,7 @@ class Outcome(Enum):
 
 
 class State(Enum):
-    """What is known of the service."""
+    """The state of a service on this router, as its agent has told."""
 
     UNKNOWN = "unknown"  # it may run: nobody has looked
     PROBING = "probing"
@@ -144,7 +144,7 @@ class ServiceState:
 
     @property
     def up(self) -> bool:
-        """Whether it runs and works, as far as is known."""
+        """Whether the service runs and works, as far as is known."""
         return self.state in UP
 
     @property

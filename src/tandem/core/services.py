@@ -276,7 +276,7 @@ class Services:
         return found
 
     def _placed(self, one: ServiceState) -> bool:
-        """Whether its place is here."""
+        """Whether the service has its place on this router."""
         settings = one.settings
         if self._finished or None in self._leaving or self._goes(settings):
             return False
@@ -348,7 +348,7 @@ class Services:
         return found
 
     def _stuck(self, one: ServiceState) -> bool:
-        """Whether it cannot be stopped because of a later service that could not."""
+        """Whether a service cannot be stopped because a later service could not be."""
         later = [self.services[name] for name in self._later[one.settings.name]]
         return any(other.state is State.BLOCKED or self._stuck(other) for other in later)
 

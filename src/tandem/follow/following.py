@@ -318,7 +318,7 @@ class Following:
 
     @property
     def trouble(self) -> list[str]:
-        """What is wrong, one text for each network."""
+        """Return what is wrong, one text for each network."""
         found = (self._problems, self._strange)
         return [f"{name}: {problem}" for problems in found for name, problem in problems.items()]
 

@@ -26,7 +26,7 @@ from tandem.upgrade.view import HERE, NONE, THERE, PairView, other
 
 
 class Step(Enum):
-    """What is under way. FIRST is the router that is upgraded first, SECOND the other one."""
+    """The steps of an upgrade. FIRST is the router that is upgraded first, SECOND the other one."""
 
     EXAMINE = "doctor on both"
     LOOK = "look for packages"
