@@ -16,29 +16,14 @@ from pathlib import Path
 from tests.lab import Host, wait_until
 from tests.lab.process import tree
 from tests.openwrt_pieces import ROOT, ROOT23
+from tests.packaging.router import DIES_WITH_US, OPENWRT_SERVICES, ROOT_OVERLAY
 from tests.packaging.router_feeds import SQLITE3, pyroute2, stdlib
 
 from .rig import DHCP, NETWORK, Pair
 
-# $W: an empty directory, $LUCI and $PYTHON: the roots, $DATA: the packages' files, $USERS: for rpcd.
-_SETUP = """
-set -e
-mount -t tmpfs tmpfs "$W"
-cd "$W"
-mkdir upper work root
-mount -t overlay overlay -o "lowerdir=$LUCI,upperdir=$W/upper,workdir=$W/work" root
-cd root
-mkdir -p proc sys dev tmp srv
-[ -L var ] || ln -s tmp var
-mount -t proc proc proc
-mount -t sysfs -o ro sysfs sys
-mount -t tmpfs tmpfs tmp
-mount -t tmpfs tmpfs dev
-for device in null zero full random urandom tty; do
-    touch dev/$device
-    mount --bind /dev/$device dev/$device
-done
-mkdir -p dev/shm dev/pts tmp/lock tmp/run/ubus tmp/log tmp/.uci tmp/luci-sessions
+# $PYTHON: the root that has Python, $DATA: the packages' files, $USERS: for rpcd.
+_SETUP = f"""{ROOT_OVERLAY}
+mkdir -p tmp/luci-sessions
 if [ ! -e usr/bin/python3 ]; then
     cp -a "$PYTHON"/usr/bin/python3* usr/bin/
     cp -a "$PYTHON/usr/lib/python3.10" usr/lib/
@@ -49,13 +34,7 @@ printf %s "$NETWORK" >etc/config/network
 printf %s "$DHCP" >etc/config/dhcp
 printf %s "$USERS" >>etc/config/rpcd
 rm -f tmp/luci-indexcache*
-exec chroot . /bin/sh -c '
-    chown ubus /var/run/ubus
-    /sbin/ubusd &
-    until ubus list >/dev/null 2>&1; do sleep 1; done
-    /sbin/logd -S 256 &
-    /sbin/procd &
-    until ubus list service >/dev/null 2>&1 && logread >/dev/null 2>&1; do sleep 1; done
+exec chroot . /bin/sh -c '{OPENWRT_SERVICES}
     for file in /etc/uci-defaults/luci-i18n-tandem-*; do sh "$file"; done
     /sbin/rpcd &
     until ubus list tandem.commands >/dev/null 2>&1; do sleep 1; done
@@ -106,13 +85,13 @@ def boot(router: Host, number: int, data: Path) -> None:
     work = router.file("work")
     work.mkdir()
     values = {
-        "W": work, "LUCI": ROOT23, "PYTHON": ROOT, "DATA": data,
+        "WORK": work, "LOWER": ROOT23, "PYTHON": ROOT, "DATA": data,
         "NETWORK": NETWORK.format(number=number), "DHCP": DHCP, "USERS": _USERS,
     }  # fmt: skip
     with router.file("log").open("ab") as log:
         boot = router.popen(
             "env", *(f"{name}={value}" for name, value in values.items()),
-            "unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child=KILL",
+            *DIES_WITH_US, "unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child=KILL",
             "sh", "-c", _SETUP,
             stdout=log, stderr=log,
         )  # fmt: skip

@@ -7,6 +7,7 @@ procd runs as it does on a router except that it is not process 1: it manages se
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import subprocess
@@ -18,13 +19,13 @@ from tests.openwrt_pieces import ROOT, needs
 
 needs_router = needs(ROOT / "sbin/procd", ROOT / "sbin/ubusd", ROOT / "bin/opkg", ROOT / "usr/bin/python3")
 
-# $1: an empty directory, $2: OpenWrt's root, $3: what the router sees as /srv. /tmp and /dev are its own.
-_SETUP = """
+# Of a shell script: a root of its own over $LOWER, in the empty directory $WORK, with its own /tmp and /dev.
+ROOT_OVERLAY = """
 set -e
-mount -t tmpfs tmpfs "$1"
-cd "$1"
+mount -t tmpfs tmpfs "$WORK"
+cd "$WORK"
 mkdir upper work root
-mount -t overlay overlay -o "lowerdir=$2,upperdir=$1/upper,workdir=$1/work" root
+mount -t overlay overlay -o "lowerdir=$LOWER,upperdir=$WORK/upper,workdir=$WORK/work" root
 cd root
 mkdir -p proc sys dev tmp srv
 [ -L var ] || ln -s tmp var
@@ -36,20 +37,28 @@ for device in null zero full random urandom tty; do
     touch dev/$device
     mount --bind /dev/$device dev/$device
 done
-mount --bind -o ro "$3" srv
 mkdir -p dev/shm dev/pts tmp/lock tmp/run/ubus tmp/log tmp/.uci
-ip link set lo up
-exec chroot . /bin/sh -c '
+"""
+# In that root, as its process 1.
+OPENWRT_SERVICES = """
     chown ubus /var/run/ubus
     /sbin/ubusd &
     until ubus list >/dev/null 2>&1; do sleep 1; done
-    /sbin/logd -S 64 &
+    /sbin/logd -S 256 &
     /sbin/procd &
     until ubus list service >/dev/null 2>&1 && logread >/dev/null 2>&1; do sleep 1; done
+"""
+# $SRV: what the router sees as /srv.
+_SETUP = f"""{ROOT_OVERLAY}
+mount --bind -o ro "$SRV" srv
+ip link set lo up
+exec chroot . /bin/sh -c '{OPENWRT_SERVICES}
     touch /tmp/ready
     exec sleep 3600'
 """
 
+# Also when this process is killed: a router would run for an hour, and nobody would find it.
+DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 _NAMESPACES = ("--mount", "--pid", "--net", "--uts", "--ipc")
 
 
@@ -65,10 +74,10 @@ class OpenWrt:
     def start(self) -> OpenWrt:
         """Wait until ubusd, logd and procd answer."""
         namespaces = [*_NAMESPACES, "--fork", "--kill-child=KILL"]
-        setup = ["sh", "-c", _SETUP, "sh", str(self._directory), str(ROOT), str(self._srv)]
+        setup = ["sh", "-c", _SETUP]
         self._unshare = subprocess.Popen(
-            # Also when this process is killed: it would run for an hour, and nobody would find it.
-            ["setpriv", "--pdeathsig", "KILL", "unshare", *namespaces, *setup],
+            [*DIES_WITH_US, "unshare", *namespaces, *setup],
+            env=os.environ | {"WORK": str(self._directory), "LOWER": str(ROOT), "SRV": str(self._srv)},
             stdin=subprocess.DEVNULL,
             text=True,
         )
