@@ -23,6 +23,10 @@ class PackageTool(ABC):
         """Read the lists, and install a package with all that it needs."""
 
     @abstractmethod
+    def follow(self, feed: str) -> str:
+        """Replace the feed tandem by another one of ours."""
+
+    @abstractmethod
     def upgrade(self, name: str, feed: str) -> str:
         """To the version in another of our feeds, which replaces the feed tandem."""
 
@@ -35,8 +39,11 @@ class Opkg(PackageTool):
     def install(self, name: str) -> str:
         return f"opkg update && opkg install {name}"
 
+    def follow(self, feed: str) -> str:
+        return f"sed -i 's,/tandem$,/{feed},' /etc/opkg/customfeeds.conf"
+
     def upgrade(self, name: str, feed: str) -> str:
-        return f"sed -i 's,/tandem$,/{feed},' /etc/opkg/customfeeds.conf; opkg update && opkg upgrade {name}"
+        return f"{self.follow(feed)}; opkg update && opkg upgrade {name}"
 
     def version(self, name: str) -> str:
         return f"opkg list-installed {name}"
@@ -50,10 +57,12 @@ class Apk(PackageTool):
     def install(self, name: str) -> str:
         return f"{self._UPDATE} && apk --allow-untrusted add {name}"
 
-    def upgrade(self, name: str, feed: str) -> str:
+    def follow(self, feed: str) -> str:
         lists = "/etc/apk/repositories.d/customfeeds.list"
-        edit = f"sed -i 's,/tandem/packages.adb$,/{feed}/packages.adb,' {lists}"
-        return f"{edit}; {self._UPDATE} && apk --allow-untrusted upgrade {name}"
+        return f"sed -i 's,/tandem/packages.adb$,/{feed}/packages.adb,' {lists}"
+
+    def upgrade(self, name: str, feed: str) -> str:
+        return f"{self.follow(feed)}; {self._UPDATE} && apk --allow-untrusted upgrade {name}"
 
     def version(self, name: str) -> str:
         return f"apk list --installed {name}"

@@ -22,11 +22,11 @@ _MOVED = 50_000  # bytes
 class Traffic:
     """A client's pings and downloads."""
 
-    def __init__(self, lab: Pair) -> None:
+    def __init__(self, lab: Pair, downloads: int) -> None:
         self.services = [Service(lab.server, "echo", FAR, "7"), Service(lab.server, "source", "80", _BYTES)]
         self.pings = Pings(lab.client, FAR, interval_us=_PING_US)
         self.pings.flowing(timeout=60)
-        self.downloads = [Download(lab.client, FAR) for _ in range(DOWNLOADS)]
+        self.downloads = [Download(lab.client, FAR) for _ in range(downloads)]
         self.go_on()
 
     def go_on(self, timeout: float = 60.0) -> None:
@@ -60,9 +60,9 @@ class Traffic:
 
 
 @contextmanager
-def traffic(lab: Pair) -> Iterator[Traffic]:
+def traffic(lab: Pair, downloads: int = DOWNLOADS) -> Iterator[Traffic]:
     """Traffic that ends with the block."""
-    made = Traffic(lab)
+    made = Traffic(lab, downloads)
     try:
         yield made
     finally:

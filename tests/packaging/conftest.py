@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.openwrt_pieces import ROOT, ROOT23, needs
 from tests.packaging import packages
 from tests.packaging.parts import absent
 from tests.packaging.router import OpenWrt
@@ -31,6 +32,11 @@ def router_feeds(feed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return srv
 
 
+def has_python(root: Path) -> bool:
+    """Whether a root file system has Python without a package from a feed."""
+    return (root / "usr/bin/python3").exists()
+
+
 def leave_declared_parts(router: OpenWrt) -> None:
     """Remove what the root has of Python's standard library and no package that we depend on brings."""
     library = "/usr/lib/python3.10"
@@ -40,16 +46,19 @@ def leave_declared_parts(router: OpenWrt) -> None:
 
 
 @contextmanager
-def opkg_router(directory: Path, srv: Path) -> Iterator[OpenWrt]:
+def opkg_router(directory: Path, srv: Path, root: Path = ROOT) -> Iterator[OpenWrt]:
     """A router with the feeds in its opkg configuration, and nothing installed."""
-    router = OpenWrt(directory, srv)
+    router = OpenWrt(directory, srv, root)
     try:
         router.start()
-        leave_declared_parts(router)
+        if has_python(root):
+            leave_declared_parts(router)
+        feeds = ["tandem", "standin", *([] if has_python(root) else ["python"])]
         router.sh("sed -i /check_signature/d /etc/opkg.conf && : >/etc/opkg/distfeeds.conf")
         router.write(
             "/etc/opkg/customfeeds.conf",
-            "arch all 1\narch noarch 1\narch x86_64 10\nsrc/gz tandem file:///srv/tandem\nsrc/gz standin file:///srv/standin\n",
+            "arch all 1\narch noarch 1\narch x86_64 10\n"
+            + "".join(f"src/gz {name} file:///srv/{name}\n" for name in feeds),
         )
         router.sh("opkg update")
         yield router
@@ -57,8 +66,17 @@ def opkg_router(directory: Path, srv: Path) -> Iterator[OpenWrt]:
         router.stop()
 
 
+ROOTS = {"22.03": ROOT, "23.05": ROOT23}
+# Runs a test on each release whose root file system is there.
+on_each_release = pytest.mark.parametrize(
+    "router",
+    [pytest.param(name, marks=needs(root / "sbin/procd")) for name, root in ROOTS.items()],
+    indirect=True,
+)
+
+
 @pytest.fixture
-def router(tmp_path: Path, router_feeds: Path) -> Iterator[OpenWrt]:
-    """A router with opkg."""
-    with opkg_router(tmp_path, router_feeds) as router:
+def router(request: pytest.FixtureRequest, tmp_path: Path, router_feeds: Path) -> Iterator[OpenWrt]:
+    """A router with opkg; of 22.03, unless the test is one `on_each_release`."""
+    with opkg_router(tmp_path, router_feeds, ROOTS[getattr(request, "param", "22.03")]) as router:
         yield router

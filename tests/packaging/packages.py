@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -97,13 +98,16 @@ def stand_in(
     architecture: str = "all",
     version: str = "1",
 ) -> None:
-    """A package of OpenWrt's feeds that the test root lacks: empty, or with files from this machine."""
+    """A package of OpenWrt's feeds that the test root lacks: empty, or with files from this machine.
+
+    A symbolic link in `files` becomes the file that it names; modes stay.
+    """
     stage = output / f".{name}"
     stage.mkdir()
     for path, source in (files or {}).items():
         target = stage / path.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(source.read_bytes())
+        shutil.copy(source, target)
     os.environ["IPK_CONTROL"] = f"Package: {name}\nVersion: {version}\nDepends: libc\nArchitecture: all"
     os.environ["IPK_DESCRIPTION"] = "stands in"
     try:

@@ -63,11 +63,12 @@ _NAMESPACES = ("--mount", "--pid", "--net", "--uts", "--ipc")
 
 
 class OpenWrt:
-    """One router, from `start` to `stop`. `srv` is a directory that it sees as /srv."""
+    """One router, from `start` to `stop`. `srv` is a directory that it sees as /srv, `root` its file system."""
 
-    def __init__(self, directory: Path, srv: Path) -> None:
+    def __init__(self, directory: Path, srv: Path, root: Path = ROOT) -> None:
         self._directory = directory
         self._srv = srv
+        self.root = root
         self._unshare: subprocess.Popen[str] | None = None
         self._pid = 0
 
@@ -77,7 +78,7 @@ class OpenWrt:
         setup = ["sh", "-c", _SETUP]
         self._unshare = subprocess.Popen(
             [*DIES_WITH_US, "unshare", *namespaces, *setup],
-            env=os.environ | {"WORK": str(self._directory), "LOWER": str(ROOT), "SRV": str(self._srv)},
+            env=os.environ | {"WORK": str(self._directory), "LOWER": str(self.root), "SRV": str(self._srv)},
             stdin=subprocess.DEVNULL,
             text=True,
         )
@@ -113,6 +114,21 @@ class OpenWrt:
             f"{command}: status {done.returncode}, not {status}\n{done.stdout}\n{self.log}"
         )
         return done.stdout
+
+    def add_lan(self) -> None:
+        """Add an interface lan0 with 192.168.1.2/24, by this machine's `ip`: busybox's makes no veth pair."""
+        lines = (
+            "link add lan0 type veth peer name lan1",
+            "link set lan1 up",
+            "link set lan0 up",
+            "address add 192.168.1.2/24 dev lan0",
+        )
+        subprocess.run(
+            ["nsenter", f"--net=/proc/{self._pid}/ns/net", "ip", "-batch", "-"],
+            input="\n".join(lines) + "\n",
+            text=True,
+            check=True,
+        )
 
     def write(self, path: str, text: str) -> None:
         """Write a file there."""

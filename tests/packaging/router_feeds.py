@@ -8,8 +8,9 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.openwrt_pieces import GATE
+from tests.openwrt_pieces import GATE, ROOT
 from tests.packaging import packages
+from tests.packaging.parts import absent, declared
 
 # The pyroute2 of the test root's release, 22.03, and what that release has of Python's standard library for
 # it, which the root has not: from another Python 3.10. sqlite3 is only imported, never used.
@@ -24,7 +25,7 @@ def __getattr__(name):
 
 
 def build(feed: Path, srv: Path) -> None:
-    """Make in `srv` the feeds tandem (a copy of `feed`) and standin, in next/ a later tandem, and test.sh."""
+    """Make in `srv` the feeds tandem (a copy of `feed`), standin and python, in next/ a later tandem, and test.sh."""
     shutil.copytree(feed, srv / "tandem")
     shutil.copy(packages.FEED / "tandem/test.sh", srv)
     packages.make_ipk(srv / "next", "PKG_RELEASE=2")
@@ -42,6 +43,27 @@ def build(feed: Path, srv: Path) -> None:
     files["/usr/lib/python3.10/sqlite3.py"] = sqlite3
     packages.stand_in(standin, "python3-pyroute2", files, version="0.5.16-r2")
     packages.packer().index(standin)
+    _python(srv / "python")
+
+
+def _python(feed: Path) -> None:
+    """The Python of the test root as packages, for a root of this processor that has none."""
+    feed.mkdir()
+    left_out = absent(planner=True)
+    files = {
+        f"/{path.relative_to(ROOT)}": path
+        for path in sorted((ROOT / "usr/lib/python3.10").rglob("*"))
+        if path.is_file() and not path.name.partition(".")[0] in left_out and not left_out & set(path.parts)
+    }
+    for path in (*ROOT.glob("usr/lib/libpython3*.so.*"), *ROOT.glob("usr/lib/libffi.so.*")):
+        files[f"/usr/lib/{path.name}"] = path
+    for name in ("python3", "python3.10"):
+        files[f"/usr/bin/{name}"] = ROOT / "usr/bin" / name
+    if (ROOT / "usr/bin/python3").exists():
+        packages.stand_in(feed, "python3-light", files)
+        for part in sorted(declared()):
+            packages.stand_in(feed, f"python3-{part}")
+    packages.packer().index(feed)
 
 
 def pyroute2() -> Iterator[tuple[str, Path]]:

@@ -59,8 +59,7 @@ def apk_router(directory: Path, srv: Path) -> Iterator[OpenWrt]:
 def router(tmp_path: Path, apk_feeds: Path) -> Iterator[OpenWrt]:
     """A router with apk, and an interface."""
     with apk_router(tmp_path, apk_feeds) as router:
-        router.sh("ip link add lan0 type veth peer name lan1 && ip link set lan1 up && ip link set lan0 up")
-        router.sh("ip addr add 192.168.1.2/24 dev lan0")
+        router.add_lan()
         yield router
 
 

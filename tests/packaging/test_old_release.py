@@ -13,10 +13,11 @@ import pytest
 from tests.lab.release import OLD
 from tests.lab.wait import wait_until
 from tests.packaging import packages
+from tests.packaging.conftest import on_each_release
 from tests.packaging.router import OpenWrt, needs_router
 from tests.packaging.test_opkg import configure, needs_planner, pid, traces
 
-pytestmark = [needs_router, needs_planner, pytest.mark.slow]
+pytestmark = [needs_router, needs_planner, pytest.mark.slow, on_each_release]
 
 
 @pytest.fixture
@@ -55,8 +56,7 @@ def restarted(router: OpenWrt, before: int) -> int:
 
 
 def test_upgrade_downgrade_removal_and_again(old_feed: Path, router: OpenWrt) -> None:
-    router.sh("ip link add lan0 type veth peer name lan1 && ip link set lan1 up && ip link set lan0 up")
-    router.sh("ip addr add 192.168.1.2/24 dev lan0")
+    router.add_lan()
     [package] = old_feed.glob("tandem_*.ipk")
     old = f"/srv/old/{package.name}"
     router.sh(f"opkg install {old}")

@@ -9,10 +9,11 @@ import re
 import pytest
 
 from tests.lab.wait import stays, wait_until
+from tests.packaging.conftest import on_each_release
 from tests.packaging.router import OpenWrt, needs_router
 from tests.packaging.router_feeds import no_planner
 
-pytestmark = needs_router
+pytestmark = [needs_router, on_each_release]
 needs_planner = pytest.mark.skipif(no_planner() is not None, reason=str(no_planner()))
 
 CONFIG = """config globals 'globals'
@@ -40,8 +41,7 @@ OF_A_RUN = "192.168.1.4|vrrp|tandem"
 def install(router: OpenWrt) -> None:
     """The package, an interface, and nothing that runs."""
     router.sh("opkg install tandem")
-    router.sh("ip link add lan0 type veth peer name lan1 && ip link set lan1 up && ip link set lan0 up")
-    router.sh("ip addr add 192.168.1.2/24 dev lan0")
+    router.add_lan()
 
 
 def configure(router: OpenWrt, text: str = CONFIG.format(priority=150)) -> None:
@@ -145,7 +145,7 @@ def test_install_into_an_image(router: OpenWrt) -> None:
     # The first start.
     router.sh("cp -a /tmp/image/etc/config /tmp/image/etc/init.d /tmp/image/etc/uci-defaults /etc/")
     router.sh(
-        "cp -a /tmp/image/usr/lib/tandem /usr/lib/ && cp -a /tmp/image/usr/sbin /tmp/image/usr/bin /usr/"
+        "cp -a /tmp/image/usr/lib/. /usr/lib/ && cp -a /tmp/image/usr/sbin /tmp/image/usr/bin /usr/"
     )
     router.sh("cd /etc/uci-defaults && . ./tandem")
     assert "uci.cpython-310.pyc" in router.sh("ls /usr/lib/tandem/tandem/config/__pycache__")
@@ -167,8 +167,7 @@ def test_who_is_switched_off_holds_no_dhcp(router: OpenWrt) -> None:
 def test_the_first_steps_after_an_installation(router: OpenWrt) -> None:
     """`tandem init --start` says that tandem runs when it does; the first reload_config is not ignored."""
     assert "Run: tandem init" in router.sh("opkg install tandem")
-    router.sh("ip link add lan0 type veth peer name lan1 && ip link set lan1 up && ip link set lan0 up")
-    router.sh("ip addr add 192.168.1.2/24 dev lan0")
+    router.add_lan()
     assert "not set up" in router.sh("tandem doctor --listen 1", status=1)
 
     # A configuration by hand, and the commands of README.

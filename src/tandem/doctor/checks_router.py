@@ -109,10 +109,12 @@ def realtime(router: RouterFacts) -> Iterator[Finding]:
             "restart tandem, and see in its log why it got none (vrrp_rt_priority 0: it wants none)",
         )
     intervals = [instance.advert_int_cs * 10 for instance in router.instances]
-    if intervals and router.late_ms > min(intervals):
+    # The other router waits for three intervals, of which the next advert takes one.
+    if intervals and router.late_ms > 2 * min(intervals):
         yield Finding(
             "realtime",
-            f"the daemon was once {router.late_ms:.0f} ms late, longer than its shortest advert_int",
+            f"the daemon was once {router.late_ms:.0f} ms late, longer than two of its shortest advert_int:"
+            " an active router is taken for dead then",
             "give the other router more time: a longer advert_int, on both routers",
         )
 

@@ -14,7 +14,9 @@ from tandem.upgrade.job import manager, read_report
 from tandem.upgrade.view import BY_HAND, HERE, THERE, PairView, RouterView
 
 DOCTOR_S = 120.0
-_DIFFERENT = "version"  # the doctor's finding of two releases: an upgrade is the cure
+# Findings of the doctor that stop no upgrade: two releases, which it cures, and what the daemon was late in the
+# past, which it does not change. A slow router is late once more whenever packages are installed.
+_NO_OBSTACLES = {"version", "realtime"}
 
 Json = dict[str, Any]
 
@@ -77,7 +79,7 @@ class Watch:
             return [
                 ": ".join(filter(None, (str(one["router"]), str(one["what"]))))
                 for one in found["findings"]
-                if one["check"] != _DIFFERENT
+                if one["check"] not in _NO_OBSTACLES
             ]
         except subprocess.TimeoutExpired:
             return [f"the doctor took more than {DOCTOR_S:g} s"]
