@@ -63,7 +63,7 @@ _NAMESPACES = ("--mount", "--pid", "--net", "--uts", "--ipc")
 
 
 class OpenWrt:
-    """One router, from `start` to `stop`. `srv` is a directory that it sees as /srv, `root` its file system."""
+    """One router, from `start` to `stop`, with the file system `root`. It sees `srv` as /srv."""
 
     def __init__(self, directory: Path, srv: Path, root: Path = ROOT) -> None:
         self._directory = directory

@@ -25,7 +25,7 @@ def __getattr__(name):
 
 
 def build(feed: Path, srv: Path) -> None:
-    """Make in `srv` the feeds tandem (a copy of `feed`), standin and python, in next/ a later tandem, and test.sh."""
+    """Make in `srv` test.sh and the feeds: tandem (a copy of `feed`), next (a later one), standin, python."""
     shutil.copytree(feed, srv / "tandem")
     shutil.copy(packages.FEED / "tandem/test.sh", srv)
     packages.make_ipk(srv / "next", "PKG_RELEASE=2")
@@ -53,7 +53,7 @@ def _python(feed: Path) -> None:
     files = {
         f"/{path.relative_to(ROOT)}": path
         for path in sorted((ROOT / "usr/lib/python3.10").rglob("*"))
-        if path.is_file() and not path.name.partition(".")[0] in left_out and not left_out & set(path.parts)
+        if path.is_file() and path.name.partition(".")[0] not in left_out and not left_out & set(path.parts)
     }
     for path in (*ROOT.glob("usr/lib/libpython3*.so.*"), *ROOT.glob("usr/lib/libffi.so.*")):
         files[f"/usr/lib/{path.name}"] = path

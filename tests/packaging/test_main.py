@@ -53,7 +53,9 @@ def python(directory: Path) -> Iterator[tuple[str, Path]]:
 def srv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """/srv of the router: this release and a later one, both signed, and what OpenWrt's own feeds have."""
     if shutil.which("python3.14"):
-        pytest.skip("with python3.14 here the packages have its bytecode alone, and the root's Python is 3.11")
+        pytest.skip(
+            "with python3.14 here the packages have its bytecode alone, and the root's Python is 3.11"
+        )
     srv = tmp_path_factory.mktemp("main")
     keys = srv / "keys"
     packages.make_target("feed-key", f"FEED_KEYS={keys}")
@@ -65,7 +67,9 @@ def srv(tmp_path_factory: pytest.TempPathFactory) -> Path:
         packages.stand_in(ipks, name)
     for part in sorted(declared()):
         packages.stand_in(ipks, f"python3-{part}")
-    packages.stand_in(ipks, "python3-light", dict(python(tmp_path_factory.mktemp("armhf"))), version="3.14.0-r1")
+    packages.stand_in(
+        ipks, "python3-light", dict(python(tmp_path_factory.mktemp("armhf"))), version="3.14.0-r1"
+    )
     library = {
         f"/usr/lib/python3/dist-packages/pyroute2/{path.relative_to(PYROUTE2)}": path
         for path in PYROUTE2.rglob("*.py")
@@ -117,7 +121,9 @@ def test_install_upgrade_downgrade_removal_and_again(router: OpenWrt) -> None:
     assert version(router) == "tandem-0.1.0-r2"
     assert "priority '150'" in router.sh("tandem check")
 
-    router.sh(f"sed -i s,/srv/next/,/srv/tandem/, {FEEDS}; apk update && apk add tandem=0.1.0-r1", timeout=300)
+    router.sh(
+        f"sed -i s,/srv/next/,/srv/tandem/, {FEEDS}; apk update && apk add tandem=0.1.0-r1", timeout=300
+    )
     assert version(router) == "tandem-0.1.0-r1"
     assert "priority '150'" in router.sh("tandem check")
 

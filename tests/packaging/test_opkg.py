@@ -144,9 +144,7 @@ def test_install_into_an_image(router: OpenWrt) -> None:
     router.sh("test ! -e /etc/config/tandem && test ! -e /etc/rc.d/S21tandem")
     # The first start.
     router.sh("cp -a /tmp/image/etc/config /tmp/image/etc/init.d /tmp/image/etc/uci-defaults /etc/")
-    router.sh(
-        "cp -a /tmp/image/usr/lib/. /usr/lib/ && cp -a /tmp/image/usr/sbin /tmp/image/usr/bin /usr/"
-    )
+    router.sh("cp -a /tmp/image/usr/lib/. /usr/lib/ && cp -a /tmp/image/usr/sbin /tmp/image/usr/bin /usr/")
     router.sh("cd /etc/uci-defaults && . ./tandem")
     assert "uci.cpython-310.pyc" in router.sh("ls /usr/lib/tandem/tandem/config/__pycache__")
     router.sh("tandemd --check", status=3)

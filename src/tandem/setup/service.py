@@ -14,7 +14,7 @@ from tandem.programs import PATH
 
 INIT_SCRIPT = "/etc/init.d/tandem"
 BOOT_LINKS = "/etc/rc.d/S[0-9][0-9]tandem"  # of enabled services
-APPEARS_S = 40.0  # Python takes ten seconds on the slowest router that was tried
+APPEARS_S = 90.0  # Python takes ten seconds on the slowest router that was tried, and more on a busy one
 _PAUSE_S = 0.2
 _CLEAN = {"PATH": PATH}  # the environment of the programs started here
 _LOG_LINES = 5

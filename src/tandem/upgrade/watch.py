@@ -14,7 +14,7 @@ from tandem.upgrade.job import manager, read_report
 from tandem.upgrade.view import BY_HAND, HERE, THERE, PairView, RouterView
 
 DOCTOR_S = 120.0
-# Findings of the doctor that stop no upgrade: two releases, which it cures, and what the daemon was late in the
+# Findings of the doctor that stop no upgrade: two releases, which it cures, and a daemon that was late in the
 # past, which it does not change. A slow router is late once more whenever packages are installed.
 _NO_OBSTACLES = {"version", "realtime"}
 
