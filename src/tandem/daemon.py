@@ -8,6 +8,7 @@ import signal
 
 from tandem import __version__
 from tandem.bugs import Bugs
+from tandem.checking import Checking
 from tandem.control import DEFAULT_SOCKET
 from tandem.control.history import History, entry, reason, service_entry
 from tandem.control.history_file import HistoryFile
@@ -180,7 +181,15 @@ class Daemon:
         )
         standing = self._file("standby", LASTING_DIR)
         self._standby = Standby(standing, self._log, SavedFile(self._loop, self._log, standing).write)
-        self._serving = Serving(self._loop, self._log, self.router, self._executor, self._service_changed)
+        self._checking = Checking(self._loop, self._log, self.router, self._ailed)
+        self._serving = Serving(
+            self._loop,
+            self._log,
+            self.router,
+            self._executor,
+            self._service_changed,
+            self._checking.serve,
+        )
         self._handlers = Handlers(
             self._loop,
             self._log,
@@ -189,6 +198,7 @@ class Daemon:
             self._history,
             self._standby,
             self._serving,
+            self._checking,
             self._facts,
             self._reload,
             self._caught,
@@ -211,6 +221,7 @@ class Daemon:
         self._fw4.let_in(plan.config, self._interfaces.links.device)
         self._sharing.start(plan)
         self._voting.take(plan)
+        self._checking.follow(plan)
         self._serving.follow(plan, self._sharing.channel)
         self._wire_watch.start()
 
@@ -261,6 +272,7 @@ class Daemon:
         self._interfaces.name_networks(devices)
         self._sharing.follow_devices(self.router.plan)
         self._fw4.let_in(self.router.plan.config, self._interfaces.links.device)
+        self._checking.follow(self.router.plan)
 
     def _states(self) -> dict[str, str]:
         return {name: running.state for name, running in self.router.groups.items()}
@@ -374,6 +386,7 @@ class Daemon:
         self._voting.take(plan)
         self._history_file.keep_in(plan.config.globals.history_file)
         self._sharing.settle(plan)
+        self._checking.follow(plan)
         self._serving.follow(plan, self._sharing.channel)
 
     def _answer(self, response: dict[str, object]) -> None:
@@ -410,6 +423,7 @@ class Daemon:
             "heartbeat_ms": heartbeats.held_ms if heartbeats is not None else None,
             "quorum": self._voting.status(),
             "services": self._serving.status(),
+            "checks": self._checking.status(),
             "history": self._history.entries(self._loop.now()),
             "counters": counters,
         }
@@ -421,6 +435,7 @@ class Daemon:
             self._sharing.health
             | self._voting.health
             | self._serving.health
+            | self._checking.health
             | self._wire_watch.report
             | ({"exceptions": bugs} if bugs else {})
         )
@@ -452,6 +467,10 @@ class Daemon:
 
     def _service_changed(self, name: str, state: str, why: str) -> None:
         self._remember(service_entry(name, state, why))
+
+    def _ailed(self, service: str, check: str, reason: str) -> None:
+        if self._serving.manager is not None:
+            self._serving.manager.ailed(service, check, reason)
 
     # Bugs
 
@@ -485,6 +504,7 @@ class Daemon:
         steps: list[Callable[[], None]] = [
             self.router.stop,
             self._voting.stop,
+            self._checking.close,
             self._serving.close,
             lambda: self._sharing.stop(self._ended),
             self._fw4.close,

@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tandem.checking import Checking
     from tandem.control.history import History
     from tandem.control.server import Reply
     from tandem.control.standby import Standby
@@ -42,6 +43,7 @@ class Handlers:
         history: History,
         standby: Standby,
         serving: Serving,
+        checking: Checking,
         facts: Callable[[], DaemonFacts],
         reload: Callable[[Reply], None],
         caught: Callable[[Exception], None],
@@ -53,6 +55,7 @@ class Handlers:
         self._history = history
         self._standby = standby
         self._serving = serving
+        self._checking = checking
         self._facts = facts
         self._reload = reload
         self._caught = caught
@@ -92,6 +95,10 @@ class Handlers:
     def do_services(self, _request: Request, _reply: Reply) -> object:
         """Show the services."""
         return {"services": self._serving.status()}
+
+    def do_checks(self, _request: Request, _reply: Reply) -> object:
+        """Show the checks."""
+        return {"checks": self._checking.status()}
 
     def do_version(self, _request: Request, _reply: Reply) -> object:
         """Show the daemon's version."""

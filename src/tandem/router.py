@@ -90,7 +90,7 @@ class Router:
         self._hearing = Hearing(
             loop, log, interfaces, self.strangers, self.neighbours, self._group_of, self.dispatch
         )
-        self._services: dict[tuple[str, str], bool] = {}  # the states of trackers that are services
+        self._told: dict[tuple[str, str], TrackerChanged] = {}  # the states of services and checks
 
     @property
     def endpoints(self) -> dict[str, Endpoint]:
@@ -215,13 +215,14 @@ class Router:
         endpoint = self.endpoints[transition.instance]
         return self._group_of[transition.instance].name, endpoint.installed_at, endpoint.announced_at
 
-    def tracker_changed(self, kind: str, name: str, up: bool) -> None:
+    def tracker_changed(self, kind: str, name: str, up: bool, why: str = "") -> None:
         """Tell every group that tracks this object."""
-        if kind in ("service", "running"):
-            self._services[kind, name] = up
+        event = TrackerChanged(kind, name, up, why)
+        if kind not in ("interface", "script"):
+            self._told[kind, name] = event
         for group in self.groups.values():
             if any((track.kind, track.name) == (kind, name) for track in group.tracking.tracks):
-                self.dispatch(group, TrackerChanged(kind, name, up))
+                self.dispatch(group, event)
 
     def restored(self, group: str, connections: int) -> None:
         """The connections that a group waits for are in the kernel; so many were held for other routers."""
@@ -456,21 +457,21 @@ class Router:
                 self.dispatch(group, event)
         self._sources_changed()
 
-    def _state_of(self, track: Track) -> bool | None:
-        """Return whether a tracked object is up; None: not known."""
-        if track.kind == "interface":
-            return self._interfaces.usable(track.name)
-        if track.kind == "script":
-            return self._scripts.state(track.name)
-        return self._services.get((track.kind, track.name))
+    def _state_of(self, track: Track) -> TrackerChanged | None:
+        """Return the state of a tracked object; None: not known."""
+        if track.kind not in ("interface", "script"):
+            return self._told.get((track.kind, track.name))
+        interface = track.kind == "interface"
+        up = self._interfaces.usable(track.name) if interface else self._scripts.state(track.name)
+        return None if up is None else TrackerChanged(track.kind, track.name, up)
 
     def _tracker_news(self, group: SyncGroup) -> list[TrackerChanged]:
         """The states of tracked objects that `group` does not know yet."""
         news = []
         for track in group.tracking.tracks:
-            up = self._state_of(track)
-            if up is not None and up != group.tracking.up(track):
-                news.append(TrackerChanged(track.kind, track.name, up))
+            state = self._state_of(track)
+            if state is not None and state.up != group.tracking.up(track):
+                news.append(state)
         return news
 
 

@@ -24,7 +24,10 @@ SILENT = 3  # intervals without an advert, after which a backup takes the role a
 
 
 class Serving:
-    """The services, when there are any; `noted(name, state, why)` gets what the history remembers."""
+    """The services, when there are any.
+
+    `noted(name, state, why)` gets what the history remembers, `serves(name, runs)` which services run.
+    """
 
     def __init__(
         self,
@@ -33,6 +36,7 @@ class Serving:
         router: Router,
         executor: Executor,
         noted: Callable[[str, str, str], None],
+        serves: Callable[[str, bool], None],
     ) -> None:
         self.manager: Manager | None = None
         self._loop = loop
@@ -40,6 +44,7 @@ class Serving:
         self._router = router
         self._executor = executor
         self._noted = noted
+        self._serves = serves
 
     def follow(self, plan: Plan, channel: Channel | None) -> None:
         """Have the services of `plan`, whose groups run by now or are about to start."""
@@ -59,6 +64,7 @@ class Serving:
                 _lifetime(plan),
                 self._router.tracker_changed,
                 self._noted,
+                self._serves,
             )
             self._executor.take_services(self.manager)
             self.manager.start()

@@ -148,10 +148,10 @@ class Advertiser(TypedDict):
 
 
 class Tracker(TypedDict):
-    """An interface or a script whose state changes the priority, or is a fault."""
+    """An interface, a script or a check whose state changes the priority, or is a fault."""
 
-    kind: Annotated[str, "interface or script"]
-    name: Annotated[str, "of the interface or the script"]
+    kind: Annotated[str, "interface, script, check, or of a service: service, running"]
+    name: Annotated[str, "of the interface, script, check or service"]
     up: Annotated[bool | None, "null: not known yet"]
     weight: Annotated[int, "what the priority gains or loses; 0: down is a fault"]
 
@@ -215,12 +215,32 @@ class ServiceStatus(TypedDict):
     failures: Annotated[int, "that count"]
     failures_expire_s: Annotated[float | None, "seconds until they are forgotten; null: they are not"]
     banned: Annotated[bool, "because of its failures it does not run on this router"]
-    last_operation: Annotated[str, "that has ended: probe, start, monitor or stop; empty: none has"]
+    last_operation: Annotated[
+        str, "that has ended: probe, start, monitor, stop or check NAME; empty: none has"
+    ]
     last_result: Annotated[
         str, "of that operation: done, not running, failed, cannot run here, ended by itself"
     ]
     last_reason: Annotated[str, "what the agent said about a failure"]
     failure: Annotated[str, "the last failure that counts; empty: none does"]
+
+
+class CheckStatus(TypedDict):
+    """A check that is made now."""
+
+    name: Annotated[str, "of the check section"]
+    service: Annotated[str, "the service that it is made for; empty: a group tracks it"]
+    kind: Annotated[str, "tcp, http, https, dns, ping, arp, process, file or script"]
+    target: Annotated[str, "the address with the port, the process, the file or the command"]
+    up: Annotated[bool | None, "null: not known yet"]
+    since_s: Annotated[float | None, "seconds since the last change of up; null: there was none"]
+    since: Annotated[int | None, "when that was, in seconds since the epoch"]
+    last: Annotated[str, "what the last try has seen"]
+    last_ms: Annotated[float | None, "how long the last try took; null: there was none"]
+    successes: Annotated[int, "good tries since the prober was started"]
+    failures: Annotated[int, "bad tries"]
+    timeouts: Annotated[int, "bad tries that had no answer"]
+    skipped: Annotated[int, "tries that fell out because the one before still went on"]
 
 
 class Entry(TypedDict):
@@ -262,6 +282,7 @@ class Status(TypedDict):
     peers: Annotated[list[KnownPeer], "the routers that this one has a channel to"]
     quorum: Annotated[QuorumStatus | None, "null: witness_policy is none"]
     services: Annotated[list[ServiceStatus], "what follows the roles, each behind what it needs"]
+    checks: Annotated[list[CheckStatus], "what is checked now"]
     groups: Annotated[list[Group], "in the order of the configuration"]
     instances: Annotated[list[Instance], "in the order of their groups"]
     history: Annotated[list[Entry], "the last changes, the latest at the end"]
@@ -281,5 +302,6 @@ class DaemonFacts(TypedDict):
     heartbeat_ms: float | None
     quorum: QuorumStatus | None
     services: list[ServiceStatus]
+    checks: list[CheckStatus]
     history: list[Entry]
     counters: dict[str, int]

@@ -13,7 +13,7 @@ from tests.lab.router import ROOT as CHECKOUT
 from tests.openwrt_pieces import OVERLAY, ROOT, UBUSD, needs
 
 FILES = CHECKOUT / "files/usr/share/rpcd/acl.d"
-READING = {"status", "history", "conntrack", "services"}
+READING = {"status", "history", "conntrack", "services", "checks"}
 OPERATING = {"failover", "standby", "resume", "service"}
 
 _USERS = "".join(

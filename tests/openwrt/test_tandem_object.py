@@ -84,7 +84,7 @@ def test_the_methods_and_their_arguments(r1: Router, ubusd: Ubusd) -> None:
     group = {"group": 3}
     forced = {"group": 3, "force": 3}
     assert ubusd.connect().objects("tandem")["tandem"] == {
-        "status": {}, "history": {}, "reload": {}, "conntrack": {}, "services": {},
+        "status": {}, "history": {}, "reload": {}, "conntrack": {}, "services": {}, "checks": {},
         "service": {"action": 3, "name": 3, "by": 3},
         "failover": {**forced, "by": 3},
         "standby": {**forced, "once": 3, "by": 3},

@@ -56,11 +56,13 @@ def _requests() -> str:
         if command.request is not None:
             names = ", ".join(json.dumps(name) for name in command.request)
             lines.append(f'    "{command.method}": ({names}{"," if len(command.request) == 1 else ""}),')
-    methods = ", ".join(f'"{c.method}"' for c in TABLE if c.access and c.plugin is None)
+    methods = [json.dumps(c.method) for c in TABLE if c.access and c.plugin is None]
     lines += [
         "}",
         "# The requests that are methods of the object `tandem` on ubus.",
-        f"METHODS = ({methods})",
+        "METHODS = (",
+        *(f"    {method}," for method in methods),
+        ")",
     ]
     return "\n".join(lines) + "\n"
 

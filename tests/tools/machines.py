@@ -51,6 +51,10 @@ MACHINES = (
         "A service is probed, started, monitored and stopped; a stop that fails blocks it.",
     ),
     Machine(
+        "Check", "core.rise_fall", "TRANSITIONS",
+        "Results of a check or a script that contradict its state change it when enough follow each other.",
+    ),
+    Machine(
         "Session", "channel.handshake", "TABLE",
         "Two routers prove that they know the secret, and one of their connections becomes the session.",
     ),

@@ -133,6 +133,38 @@ STATUS: dict[str, Any] = {
             "connections": "in step",
         }
     ],
+    "checks": [
+        {
+            "name": "web",
+            "service": "nginx",
+            "kind": "http",
+            "target": "192.0.2.80:80",
+            "up": True,
+            "since_s": 15730.25,
+            "since": 1753611202,
+            "last": "status 200",
+            "last_ms": 1.25,
+            "successes": 15730,
+            "failures": 2,
+            "timeouts": 1,
+            "skipped": 0,
+        },
+        {
+            "name": "provider",
+            "service": "",
+            "kind": "ping",
+            "target": "192.0.2.1",
+            "up": None,
+            "since_s": None,
+            "since": None,
+            "last": "",
+            "last_ms": None,
+            "successes": 0,
+            "failures": 0,
+            "timeouts": 0,
+            "skipped": 0,
+        },
+    ],
     "services": [
         {
             "name": "nginx",

@@ -93,7 +93,11 @@ def test_example_without_comment_marks() -> None:
     config = clean(re.sub(r"^#(?=\t|config)", "", text, flags=re.M))
     assert config.globals.enabled
     assert config.instances[0].use_vmac == "vrrp.51"
-    assert config.groups[0].tracks == (Track("script", "internet"), Track("interface", "eth1"))
+    assert config.groups[0].tracks == (
+        Track("script", "internet"), Track("check", "uplink"), Track("interface", "eth1"),
+    )  # fmt: skip
+    [check] = config.checks
+    assert (check.kind, check.host, check.count, check.loss) == ("ping", "192.168.0.1", 5, 40)
     assert config.groups[0].follow == ("wan",)
 
 

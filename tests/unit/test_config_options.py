@@ -17,6 +17,7 @@ from tandem.config import option as rows
 from tandem.config.option import KEEPS, NEXT, ROLE, SESSION, START, Option
 from tandem.config.options import SECTIONS
 from tandem.config.schema import (
+    Check,
     Config,
     ConntrackSync,
     DhcpGateway,
@@ -44,6 +45,7 @@ SETTINGS: dict[str, type[Any]] = {
     "witness": Witness,
     "witness_server": WitnessServer,
     "service": Service,
+    "check": Check,
 }
 PARTS: dict[str, type[Any]] = {"garp": Garp, "notify": Notify}
 # Fields that several options decide together; `shown` makes their options from them.
@@ -52,6 +54,7 @@ TOGETHER = {
     "vrrp_instance": {"initial_master", "preempt", "multicast_group", "track_primary", "tracks"},
     "vrrp_sync_group": {"tracks", "implicit", "services"},
     "vrrp_script": {"user", "group"},
+    "check": {"user", "group"},
     "peer": {"secrets"},
     "conntrack_sync": {"port"},
 }

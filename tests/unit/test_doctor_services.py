@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The doctor about services: what starts them is there, and only Tandem does."""
+"""The doctor about services and checks: what starts them is there, and only Tandem does."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from tandem.config.schema import Config
+from tandem.config.schema import Check, Config
 from tandem.core.settings import Service
 from tandem.doctor import facts, services
 from tandem.doctor.checks_router import examine
-from tandem.doctor.facts import ServiceFacts
+from tandem.doctor.facts import CheckFacts, ServiceFacts
+from tests.unit.status_snapshot import STATUS
 from tests.unit.test_doctor import ACTIVE
 
 WEB = ServiceFacts("web")
@@ -79,3 +80,28 @@ def test_what_starts_by_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
             other == agent for other in links.values()
         ]
     assert collected(command=("/bin/x",)).disable == ""
+
+
+def test_checks_that_are_never_up() -> None:
+    config = Config(
+        checks=(
+            Check("web", "http"),
+            Check("provider", "ping"),
+            Check("own", "script", script=("/no/such/script",)),
+        )
+    )
+    web, provider = STATUS["checks"]
+    tried = provider | {"failures": 5, "last": "no answer"}
+    found = tuple(services.collect_checks(config, [web, tried]))
+    assert found == (
+        CheckFacts("web", "http 192.0.2.80:80"),
+        CheckFacts("provider", "ping 192.0.2.1", never="no answer"),
+        CheckFacts("own", "script", missing="/no/such/script"),
+    )
+    router = facts.decode(facts.encode(replace(ACTIVE, checks=found)))
+    assert [one.what for one in examine(router) if one.check == "check"] == [
+        "check provider (ping 192.0.2.1) was never up since its start: no answer",
+        "check own is always down: there is no /no/such/script",
+    ]
+    young = provider | {"failures": 2, "last": "no answer"}
+    assert not list(services.collect_checks(config, [young]))[1].never, "its state is not decided"

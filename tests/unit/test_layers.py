@@ -40,10 +40,10 @@ ARROWS = {
     "replication": "core base config effects conntrack gate channel",
     "dhcp": "core base config plan effects channel",
     "follow": "core base plan effects channel",
-    "health": "core base config effects",
+    "listen": "core config effects",
+    "health": "core base config effects listen",
     "services": "core base config effects channel",
     "router": "core base config plan effects health",
-    "listen": "core config effects",
     "importer": "base config",
     "control": "core base config plan effects conntrack router listen",
     "openwrt": "base config plan control",
@@ -51,8 +51,8 @@ ARROWS = {
     "upgrade": "core base effects control",
     "doctor": "core base config plan effects channel listen control setup",
     "witness": "lean core base config channel health",
-    "main": "lean core base config plan effects channel replication dhcp follow services router control "
-    "openwrt doctor upgrade witness",
+    "main": "lean core base config plan effects channel replication dhcp follow health services router "
+    "control openwrt doctor upgrade witness",
     "rpcd": "base config plan control setup doctor",
 }
 # Circles between modules of one room: the second makes the first, or is asked by it when it runs.

@@ -39,7 +39,10 @@ PACKAGES: dict[str, dict[str, str]] = {
     "replication": {
         "configured": "the channel", "mirror": LOOP, "replication": LOOP, "survey": LOOP,
     },
-    "health": {"probe": LOOP, "script": PROCESSES},
+    "health": {
+        "arp": SOCKETS, "dns": SOCKETS, "http": SOCKETS, "local": FILES, "ping": SOCKETS, "probe": LOOP,
+        "prober": SOCKETS, "prober_link": PROCESSES, "question": SOCKETS, "script": PROCESSES, "tcp": SOCKETS,
+    },
     "services": {"guardian": PROCESSES, "manager": PROCESSES},
     "importer": {"command": FILES, "sources": FILES},
     "setup": {

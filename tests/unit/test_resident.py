@@ -32,13 +32,14 @@ CAPABILITIES = {
     "follow": ["follow.following"],
     "vrrp_script": ["health.script"],
     "service": ["services.manager"],
+    "check": ["health.prober_link"],
     "witness_policy": ["witness.voter"],
     "ubus": ["openwrt.integration"],
 }  # fmt: skip
 # What functions import in a process that ends with it: tandemd --check and --clear, and other programs.
 ELSEWHERE = {
     "clear", "config.load", "plan.accounts", "plan.requirement", "lean.dataclass", "lean.enumeration",
-    "lean.json_codec",
+    "lean.json_codec", "health.certificate", "health.tls",
 }  # fmt: skip
 SHOW = """
 import sys

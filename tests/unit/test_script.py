@@ -3,40 +3,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from tandem.config.schema import Script
 from tandem.effects.process import MILLISECOND, Exit
-from tandem.health.rise_fall import RiseFall
 from tandem.health.script import script_probe
 from tests.unit.children import Bench
-
-
-def states(counter: RiseFall, results: str) -> str:
-    """The state after each result: results are + and -, states u(p), d(own)."""
-    return "".join("u" if (counter.result(result == "+"), counter.up)[1] else "d" for result in results)
-
-
-@pytest.mark.parametrize(
-    ("rise", "fall", "up", "results", "expected"),
-    [
-        (1, 1, None, "+-+", "udu"),
-        (3, 3, None, "+--+--" + "-" + "++-+++", "uuuuuu" + "d" + "dddddu"),  # the first result decides alone
-        (3, 3, None, "-++-+++", "ddddddu"),
-        (2, 1, False, "+-++-", "dddud"),  # init_fail: `rise` successes from the start
-        (1, 2, True, "-+--", "uuud"),
-    ],
-)
-def test_rise_and_fall(rise: int, fall: int, up: bool | None, results: str, expected: str) -> None:
-    assert states(RiseFall(rise, fall, up), results) == expected
-
-
-def test_only_changes_are_reported() -> None:
-    counter = RiseFall(2, 2)
-    assert [counter.result(ok) for ok in (True, True, False, False, False, True, True, True)] == [
-        True, False, False, True, False, False, True, False,
-    ]  # fmt: skip
-    assert RiseFall(1, 1, False).result(False) is False
 
 
 class FakeLoop:

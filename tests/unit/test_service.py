@@ -20,7 +20,10 @@ ROWS = {
         R.GOOD: S.RUNNING, R.ABSENT: S.FAILED, R.BAD: S.FAILED, R.UNFIT: S.FAILED, R.DIED: S.FAILED,
         O.STOP: S.STOPPING,
     },
-    S.RUNNING: {O.MONITOR: S.CHECKING, O.STOP: S.STOPPING, R.DIED: S.FAILED, R.BLOCKED: S.BLOCKED},
+    S.RUNNING: {
+        O.MONITOR: S.CHECKING, O.STOP: S.STOPPING, R.DIED: S.FAILED, R.BLOCKED: S.BLOCKED,
+        R.BAD: S.FAILED,
+    },
     S.CHECKING: {
         R.GOOD: S.RUNNING, R.ABSENT: S.FAILED, R.BAD: S.FAILED, R.UNFIT: S.FAILED, R.DIED: S.FAILED,
         R.IGNORED: S.RUNNING, R.BLOCKED: S.BLOCKED, O.STOP: S.STOPPING,
@@ -85,6 +88,18 @@ def test_a_process_that_is_gone_cannot_be_ignored() -> None:
     one = service(S.RUNNING, on_fail="ignore")
     assert one.died("exit status 1", 5) and one.state is S.FAILED
     assert str(one.failure) == "monitor ended by itself: exit status 1"
+
+
+@pytest.mark.parametrize("state", [S.RUNNING, S.CHECKING])
+@pytest.mark.parametrize(
+    ("on_fail", "after"), [("restart", S.FAILED), ("ignore", S.RUNNING), ("block", S.BLOCKED)]
+)
+def test_a_check_that_is_down_is_a_failure(state: State, on_fail: str, after: State) -> None:
+    one = service(state, on_fail=on_fail)
+    assert one.ailed("page", "status 503", 5)
+    assert (one.state, one.failures) == (after, 1)
+    assert str(one.failure) == "check page failed: status 503"
+    assert not service(S.STOPPING).ailed("page", "status 503", 5), "it is no longer its service"
 
 
 def test_a_failed_start_bans_at_once_and_failures_do_so_at_the_threshold() -> None:

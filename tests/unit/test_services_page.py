@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`tandem services` for people."""
+"""`tandem services` and `tandem checks` for people."""
 
 from __future__ import annotations
 
+from tandem.control import checks_page
 from tandem.control.services_page import lines
 from tests.unit.status_snapshot import STATUS
 
@@ -17,6 +18,18 @@ def test_services_for_people() -> None:
         "       failures: 1, does not run on this router",
         "       last failure: start failed: exit status 1",
     ]
+
+
+def test_checks_for_people() -> None:
+    assert list(checks_page.lines(STATUS["checks"])) == [
+        "web       up for 4 h 22 min: status 200 (1.2 ms), 2 of 15732 tries bad",
+        "          http 192.0.2.80:80 of service nginx",
+        "provider  not known yet, 0 of 0 tries bad",
+        "          ping 192.0.2.1",
+    ]
+    down = STATUS["checks"][0] | {"up": False, "since_s": 3.0, "last": "status 503"}
+    assert next(checks_page.lines([down])).startswith("web  DOWN for 3.0 s: status 503 (1.2 ms)")
+    assert "nothing is checked" in next(checks_page.lines([]))
 
 
 def test_no_services() -> None:

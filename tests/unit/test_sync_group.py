@@ -407,6 +407,15 @@ def test_every_kind_of_fault_takes_the_group_out(event: Event, why: str) -> None
     assert group.handle(event, 1) == leaves(2, "FAULT", why)
 
 
+def test_a_fault_says_what_a_check_has_seen() -> None:
+    group = active(sync_group(instance("LAN"), tracks=(Track("check", "page"), Track("check", "far", -5))))
+    group.handle(TrackerChanged("check", "far", False, "failed: no answer"), 1)
+    group.handle(TrackerChanged("check", "page", False, "failed: status 503"), 1)
+    assert group.faults == ("check page failed: status 503",)
+    group.handle(TrackerChanged("check", "page", True, ""), 2)
+    assert group.faults == () and group.tracking.changes == (("check far", -5),)
+
+
 def test_the_reason_of_two_faults_names_the_first_and_status_names_both() -> None:
     group = active(pack(2))
     group.handle(TrackerChanged("interface", "wan", False), 1)

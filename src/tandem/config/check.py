@@ -91,7 +91,7 @@ def _addresses(config: Config, parsed: Mapping[str, Parsed]) -> None:
 
 def _weights_without_preemption(section: Parsed, tracks: tuple[Track, ...]) -> None:
     for track in tracks:
-        if track.weight and track.kind in ("interface", "script"):
+        if track.weight and track.kind in ("interface", "script", "check"):
             section.warn(
                 f"the weight of '{track.name}' moves nothing while the other router has nopreempt too;"
                 " with weight 0, down is a fault",

@@ -31,6 +31,7 @@ def _sections(config: Config) -> Iterator[tuple[str, object]]:
     """Yield type and name of each section with the settings that it shows."""
     yield "globals 'globals'", config.globals
     yield from (("vrrp_script", script) for script in config.scripts)
+    yield from (("check", check) for check in config.checks)
     yield from (("vrrp_sync_group", group) for group in config.groups if not group.implicit)
     yield from (("vrrp_instance", instance) for instance in config.instances)
     yield from (("peer", peer) for peer in config.peers)

@@ -13,7 +13,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tandem.config import check, conntrack_sync, dhcp_gateway, instance, read, services, uci, witness
+from tandem.config import (
+    check,
+    check_sections,
+    conntrack_sync,
+    dhcp_gateway,
+    instance,
+    read,
+    services,
+    uci,
+    witness,
+)
 from tandem.config.follow import Follows
 from tandem.config.names import Names
 from tandem.config.peers import Peers
@@ -94,6 +104,7 @@ def _build(document: uci.Document, report: Report) -> Config:
     sync_groups = sections.get("vrrp_sync_group", [])
     groups = _groups(sync_groups, found, instances, names, follows)
     follows.check(sync_groups, found, bool(peers or sections.get("peer")))
+    checks = check_sections.build(sections.get("check", []), names, settings)
     served = services.build(sections.get("service", []), groups, names, bool(peers))
     config = Config(
         globals=_globals(settings),
@@ -110,6 +121,7 @@ def _build(document: uci.Document, report: Report) -> Config:
         witnesses=witness.build(sections.get("witness", []), settings, peers, tuple(instances.values())),
         witness_server=witness.server(sections.get("witness_server", [])),
         services=served,
+        checks=checks,
     )
     check.check(config, sections, report)
     names.warn_of_unused()

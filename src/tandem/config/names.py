@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tandem.config import values
+from tandem.config.options.check import NETWORK
 from tandem.config.options.objects import RULE_WORDS
 from tandem.config.problem import suggestion
 from tandem.config.read import Item, Parsed
@@ -33,6 +34,7 @@ _REFERRED = {  # section type: what refers to it
     "track_script": "track_script",
     "peer": "unicast_peer or conntrack_sync",
     "vrrp_script": "track_script",
+    "check": "track_check, service or real server",
     "follow": "follow of a group",
 }
 
@@ -148,7 +150,7 @@ class Names:
     def tracks(self, parsed: Parsed) -> tuple[Track, ...]:
         """Return what an instance or a group tracks, each thing once, interfaces first."""
         found: dict[tuple[str, str], Track] = {}
-        for kind in ("interface", "script"):
+        for kind in ("interface", "script", "check"):
             option = f"track_{kind}"
             for item in self._track_items(parsed, option):
                 track = self._track(parsed, option, kind, item)
@@ -173,7 +175,7 @@ class Names:
         return items
 
     def _track(self, parsed: Parsed, option: str, kind: str, item: Item) -> Track | None:
-        named = self.interfaces if kind == "interface" else self.scripts
+        named = {"interface": self.interfaces, "script": self.scripts}.get(kind, {})
         if item.text in named:
             self.used.add((option, item.text))
             return named[item.text]
@@ -184,10 +186,12 @@ class Names:
             return None
         if kind == "interface":
             return track
-        default = self._script_default(track.name)
+        default = self._check_default(track.name) if kind == "check" else self._script_default(track.name)
         if default is None:
-            known = {*self.sections["vrrp_script"], *self.sections[option]}
+            known = {*self.sections["vrrp_script"], *self.sections["track_script"]}
             reason = f"there is no track_script or vrrp_script '{track.name}'"
+            if kind == "check":
+                known, reason = {*self.sections["check"]}, f"there is no check '{track.name}'"
             parsed.error(reason + self.hint(track.name, known), option, item)
             return None
         return read_track(kind, item.text, default)
@@ -201,6 +205,38 @@ class Names:
         weight, reverse = script.get("weight")
         direction = script.get("direction")
         return weight, reverse if direction is None else direction == "reverse"
+
+    def _check_default(self, name: str) -> tuple[int, bool] | None:
+        """Return the weight of a check and whether it is reversed; None without such a check."""
+        parsed = self._check_alone(name)
+        if parsed is None:
+            return None
+        weight, reverse = parsed.get("weight")
+        return weight, reverse
+
+    def _check_alone(self, name: str) -> Parsed | None:
+        """Return the section of a check that needs its own host; None: there is none of this name."""
+        parsed = self.sections["check"].get(name)
+        if parsed is None:
+            return None
+        if ("check", name) not in self.used:
+            kind = parsed.get("kind")
+            if kind in NETWORK and not parsed.given("host"):
+                parsed.error(f"is missing: a check of kind {kind} needs it", "host")
+            if kind == "tcp" and not parsed.get("port"):
+                parsed.error("is missing: which port is connected to?", "port")
+            self.used.add(("check", name))
+        return parsed
+
+    def checks(self, parsed: Parsed, option: str) -> tuple[str, ...]:
+        """Return the names of the checks in a list."""
+        known = self.sections["check"]
+        found = self.split(parsed, option)
+        for item in found:
+            if self._check_alone(item.text) is None:
+                reason = "there is no check of this name" + self.hint(item.text, known)
+                parsed.error(reason, option, item)
+        return tuple(dict.fromkeys(item.text for item in found if item.text in known))
 
     def _track_interface(self, section: Parsed) -> Track | None:
         name = section.get("value")

@@ -50,6 +50,40 @@ class Script:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """One `check`: something is tried again and again, see health/prober.py. Empty: not given."""
+
+    name: str
+    kind: str  # tcp, http, https, dns, ping, arp, process, file, script
+    host: str = ""  # empty: that of a real server
+    port: int = 0
+    source: str = ""
+    interface: str = ""  # a network or device; to the prober, the device
+    interval_ms: int = 1000
+    timeout_ms: int = 1000
+    rise: int = 1
+    fall: int = 3
+    delay_before_retry_ms: int = 0  # 0: interval_ms
+    path: str = "/"
+    virtualhost: str = ""
+    status: tuple[tuple[int, int], ...] = ((200, 299),)
+    text: str = ""
+    digest: str = ""  # hexadecimal: 32 digits of MD5 or 64 of SHA-256
+    certificate_days: int = 0
+    query: str = "."
+    record: str = "SOA"
+    answer: str = ""
+    count: int = 1
+    loss: int = 0  # percent
+    latency_ms: int = 0
+    process: str = ""
+    file: str = ""
+    script: tuple[str, ...] = ()
+    user: str | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Globals:
     """Options of the `globals` section."""
 
@@ -192,6 +226,7 @@ class Config:
     witnesses: tuple[Witness, ...] = ()
     witness_server: WitnessServer | None = None
     services: tuple[Service, ...] = ()  # each behind those that it needs
+    checks: tuple[Check, ...] = ()
 
 
 _NESTED: dict[str, type] = {
@@ -199,7 +234,7 @@ _NESTED: dict[str, type] = {
     "Notify": Notify, "Garp": Garp, "Instance": Instance, "Group": Group, "Script": Script,
     "Globals": Globals, "Config": Config, "PeerPath": PeerPath, "Peer": Peer,
     "ConntrackSync": ConntrackSync, "DhcpGateway": DhcpGateway, "Follow": Follow, "Service": Service,
-    "Witness": Witness, "WitnessServer": WitnessServer,
+    "Witness": Witness, "WitnessServer": WitnessServer, "Check": Check,
 }  # fmt: skip
 
 

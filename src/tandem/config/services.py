@@ -63,6 +63,7 @@ def _service(parsed: Parsed, groups: Sequence[Group], names: Names, known: set[s
                 parsed.error(reason, option, item)
             names.used.add(("service", item.text))
         fields[field] = tuple(dict.fromkeys(item.text for item in items if item.text in known))
+    fields["checks"] = names.checks(parsed, "check")
     fields["group"] = _group_of(parsed, groups, names)
     if not parsed.name:
         return None

@@ -14,6 +14,7 @@ REQUESTS: dict[str, tuple[str, ...]] = {
     "resume": ("group", "by"),
     "reload": (),
     "services": (),
+    "checks": (),
     "service": ("action", "name", "by"),
     "conntrack": (),
     "conntrack_list": ("peer", "cursor"),
@@ -22,4 +23,15 @@ REQUESTS: dict[str, tuple[str, ...]] = {
     "version": (),
 }
 # The requests that are methods of the object `tandem` on ubus.
-METHODS = ("status", "history", "failover", "standby", "resume", "reload", "services", "service", "conntrack")
+METHODS = (
+    "status",
+    "history",
+    "failover",
+    "standby",
+    "resume",
+    "reload",
+    "services",
+    "checks",
+    "service",
+    "conntrack",
+)

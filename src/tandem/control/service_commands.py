@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The entries of `command_table` about services."""
+"""The entries of `command_table` about services and checks."""
 
 from __future__ import annotations
 
@@ -20,6 +20,20 @@ what it waits for, and its failures with the reason that the agent gave.""",
   tandem services --json             for scripts""",
             (json,),
             run="tandem.control.services_page:services",
+            request=(),
+            access=see,
+        ),
+        Command(
+            "checks",
+            "show what is checked, and the results",
+            """\
+The checks of this router (config check) that are made now: those that a group
+tracks, and those of the services that run here.""",
+            """\
+  tandem checks
+  tandem checks --json               for scripts""",
+            (json,),
+            run="tandem.control.checks_page:checks",
             request=(),
             access=see,
         ),

@@ -53,6 +53,7 @@ def snapshot(router: Router, loop: Loop, standby: Standby, facts: DaemonFacts) -
         "peers": facts["peers"],
         "quorum": facts["quorum"],
         "services": facts["services"],
+        "checks": facts["checks"],
         "groups": [_group(group, router, standby, now) for group in router.groups.values()],
         "instances": [
             _instance(group, member, router.endpoints[member.name], router, now)

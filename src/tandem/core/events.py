@@ -41,11 +41,12 @@ class AdvertReceived:
 
 @dataclass(frozen=True, slots=True)
 class TrackerChanged:
-    """A tracked object went up or down. `kind` is "interface" or "script"."""
+    """A tracked object went up or down; `kind` as in `settings.Track`. `why`: what was seen, for people."""
 
     kind: str
     name: str
     up: bool
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,7 @@ TRANSITIONS: dict[tuple[State, Operation | Outcome], State] = {
     (_S.RUNNING, _O.MONITOR): _S.CHECKING,
     (_S.RUNNING, _O.STOP): _S.STOPPING,
     (_S.RUNNING, _R.DIED): _S.FAILED,
+    (_S.RUNNING, _R.BAD): _S.FAILED,  # a check is down
     (_S.RUNNING, _R.BLOCKED): _S.BLOCKED,
     (_S.CHECKING, _R.GOOD): _S.RUNNING,
     (_S.CHECKING, _R.ABSENT): _S.FAILED,
@@ -176,11 +177,19 @@ class ServiceState:
         return True
 
     def died(self, reason: str, now: int) -> bool:
-        """The service has ended by itself, or a check of it is down. False: it was not up."""
+        """The service has ended by itself. False: it was not up."""
         if self.state not in (*UP, State.STARTING):
             return False
         self.last = Result("monitor", Outcome.DIED.value, reason, now)
         self._fail(Outcome.DIED, now)
+        return True
+
+    def ailed(self, check: str, reason: str, now: int) -> bool:
+        """A check of the service is down. False: it was not up."""
+        if not self.up:
+            return False
+        self.last = Result(f"check {check}", Outcome.BAD.value, reason, now)
+        self._fail(Outcome.BAD, now)
         return True
 
     def clear(self, now: int) -> None:

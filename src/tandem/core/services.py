@@ -137,9 +137,14 @@ class Services:
         return [*failed, *self._plan(now)]
 
     def died(self, name: str, reason: str, now: int) -> list[Action]:
-        """A service has ended by itself, or what checks it is down."""
+        """A service has ended by itself."""
         one = self.services.get(name)
         return [Failed(name), *self._plan(now)] if one is not None and one.died(reason, now) else []
+
+    def ailed(self, name: str, check: str, reason: str, now: int) -> list[Action]:
+        """A check of a service is down."""
+        one = self.services.get(name)
+        return [Failed(name), *self._plan(now)] if one is not None and one.ailed(check, reason, now) else []
 
     def heard(
         self, peer: str, words: Mapping[str, Word], sequence: int, ack: int, nonce: int, now: int

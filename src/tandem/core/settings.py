@@ -84,7 +84,9 @@ class Track:
     `reverse` swaps up and down (keepalived's `weight N reverse`).
     """
 
-    kind: str  # "interface", "script", or of a service: "service" (it is fit), "running" (stickiness)
+    kind: (
+        str  # "interface", "script", "check", or of a service: "service" (it is fit), "running" (stickiness)
+    )
     name: str
     weight: int = 0
     reverse: bool = False
@@ -192,6 +194,7 @@ class Service:
     where: str = "active"  # active, backup, everywhere
     after: tuple[str, ...] = ()
     together: tuple[str, ...] = ()  # `list with`
+    checks: tuple[str, ...] = ()  # which must be up while it runs
     start_timeout_ms: int = 20_000
     stop_timeout_ms: int = 20_000
     monitor_timeout_ms: int = 20_000

@@ -291,8 +291,8 @@ class SyncGroup:
                 return meets + member.defend(advert, now, announce)
             case Tick():
                 return self._due(now)
-            case TrackerChanged(kind, name, up):
-                self.tracking.update(kind, name, up)
+            case TrackerChanged(kind, name, up, why):
+                self.tracking.update(kind, name, up, why)
                 if kind == "interface" and up:
                     self.forgive()
             case SourceChanged(name, source):

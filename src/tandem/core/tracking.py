@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Trackers: the state of interfaces and scripts, and its worth to a group.
+"""Trackers: the state of interfaces, scripts and checks, and its worth to a group.
 
 A tracker with weight 0 that is down is a fault; a weighted one moves the priority, as
 keepalived.conf(5) has it: a positive weight is added while up, a negative one while down.
@@ -22,6 +22,7 @@ class Tracking:
     def __init__(self, tracks: Iterable[Track]) -> None:
         self._tracks: dict[tuple[str, str], Track] = {}
         self._up: dict[tuple[str, str], bool] = {}
+        self._why: dict[tuple[str, str], str] = {}  # what was seen of those that are down
         self.replace(tracks)
 
     def replace(self, tracks: Iterable[Track]) -> None:
@@ -36,13 +37,14 @@ class Tracking:
     def copy(self) -> Tracking:
         """The same objects in the same states."""
         other = Tracking(self.tracks)
-        other._up = dict(self._up)
+        other._up, other._why = dict(self._up), dict(self._why)
         return other
 
-    def update(self, kind: str, name: str, up: bool) -> None:
-        """Note the state of a tracked object; objects not tracked here are ignored."""
+    def update(self, kind: str, name: str, up: bool, why: str = "") -> None:
+        """Note the state of a tracked object, and why; objects not tracked here are ignored."""
         if (kind, name) in self._tracks:
             self._up[kind, name] = up
+            self._why[kind, name] = "" if up else why
 
     @property
     def tracks(self) -> tuple[Track, ...]:
@@ -70,7 +72,10 @@ class Tracking:
     @property
     def faults(self) -> tuple[str, ...]:
         """A reason for every tracker of weight 0 that is down."""
-        return tuple(f"{track.kind} {track.name} down" for track in self.failed)
+        return tuple(
+            f"{track.kind} {track.name} {self._why.get((track.kind, track.name)) or 'down'}"
+            for track in self.failed
+        )
 
     @property
     def changes(self) -> tuple[tuple[str, int], ...]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Checks of services: they can start, only Tandem starts them, and none has failed. Pure."""
+"""Checks of services, and of `config check`: they can start, and none has failed. Pure."""
 
 from __future__ import annotations
 
@@ -37,4 +37,16 @@ def failed(router: RouterFacts) -> Iterator[Finding]:
             yield Finding("service", f"service {one.name} has failed: {one.failure}", advice)
 
 
-ROUTER = (missing, boot, failed)
+def unreached(router: RouterFacts) -> Iterator[Finding]:
+    """Every check could be good: its program is there, and some try has reached its target."""
+    for one in router.checks:
+        if one.missing:
+            what = f"check {one.name} is always down: there is no {one.missing}"
+            yield Finding("check", what, "correct option script of the check, or install the program")
+        elif one.never:
+            what = f"check {one.name} ({one.what}) was never up since its start: {one.never}"
+            advice = "correct the check, or mend its target; tandem checks shows each result"
+            yield Finding("check", what, advice)
+
+
+ROUTER = (missing, boot, failed, unreached)

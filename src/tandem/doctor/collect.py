@@ -78,6 +78,7 @@ def collect(config_file: str, control: str) -> tuple[RouterFacts, Config]:
         devices=tuple(_devices(devices)),
         follows=tuple(_follows(config, status.get("follow", ()))),
         services=tuple(services.collect(config, status.get("services", ()))),
+        checks=tuple(services.collect_checks(config, status.get("checks", ()))),
         ruleset=ruleset.read(),
         clock=time.time(),
     ), config

@@ -131,6 +131,16 @@ class ServiceFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckFacts:
+    """A check that is made now."""
+
+    name: str = ""
+    what: str = ""  # kind and target
+    missing: str = ""  # the program of a script, if it is not there
+    never: str = ""  # what its tries have seen, when none was ever good
+
+
+@dataclass(frozen=True, slots=True)
 class RulesetFacts:
     """The rules of nftables that matter to a pair of routers."""
 
@@ -180,6 +190,7 @@ class RouterFacts:
     offers6: tuple[ClaimFacts, ...] = ()  # of DHCPv6
     follows: tuple[FollowFacts, ...] = ()
     services: tuple[ServiceFacts, ...] = ()
+    checks: tuple[CheckFacts, ...] = ()
     ruleset: RulesetFacts = field(default_factory=RulesetFacts)
 
     def device(self, name: str) -> DeviceFacts:
@@ -203,6 +214,7 @@ _PARTS: dict[str, type] = {
     "offers6": ClaimFacts,
     "follows": FollowFacts,
     "services": ServiceFacts,
+    "checks": CheckFacts,
 }
 
 

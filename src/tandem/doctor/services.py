@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Facts of services: what starts them is there, and nothing else starts them when the router boots."""
+"""Facts of services and checks: what starts them is there, and nothing else starts services at boot."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from tandem.config.schema import Config
 from tandem.core.settings import Service
-from tandem.doctor.facts import ServiceFacts
+from tandem.doctor.facts import CheckFacts, ServiceFacts
 from tandem.programs import PATH
 
 OCF = "/usr/lib/ocf/resource.d"
@@ -27,6 +27,24 @@ def collect(config: Config, states: Iterable[Mapping[str, Any]]) -> Iterator[Ser
             disable=_disable(service),
             failure=str(state.get("failure", "")),
             blocked=state.get("state") == "blocked",
+        )
+
+
+def collect_checks(config: Config, states: Iterable[Mapping[str, Any]]) -> Iterator[CheckFacts]:
+    """Yield the facts of each check; `states` are those of the running daemon."""
+    known: dict[str, list[Mapping[str, Any]]] = {}
+    for state in states:
+        known.setdefault(str(state["name"]), []).append(state)
+    for check in config.checks:
+        made = known.get(check.name, [])
+        tried = [one for one in made if one["failures"] >= check.fall]
+        never = bool(tried) and not any(one["successes"] for one in made)
+        program = check.script[0] if check.script else ""
+        yield CheckFacts(
+            name=check.name,
+            what=f"{check.kind} {made[0]['target']}" if made else check.kind,
+            missing=program if program and not os.access(program, os.X_OK) else "",
+            never=str(tried[0]["last"]) if never else "",
         )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Probe: something is tried every interval, and its results become a state (rise_fall.py).
+"""Probe: something is tried every interval, and its results become a state (core/rise_fall.py).
 
 Each kind of probe is an Attempt: one try at a time, which must not block the loop.
 """
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
-    from tandem.health.rise_fall import RiseFall
+    from tandem.core.rise_fall import RiseFall
     from tandem.log import Logger
     from tandem.loop import Loop
 
@@ -52,8 +52,11 @@ class Probe:
         loop: Loop,
         log: Logger,
         on_change: Callable[[str, bool], None],
+        retry: int = 0,
     ) -> None:
+        """`retry`: the interval, in ns, while results contradict the state; 0: as always."""
         self.last: Result | None = None
+        self.took = 0  # ns, of the last try
         self.successes = self.failures = self.timeouts = self.skipped = 0
         self._kind = kind
         self._name = name
@@ -63,7 +66,9 @@ class Probe:
         self._loop = loop
         self._log = log
         self._on_change = on_change
+        self._retry = retry
         self._trying = False
+        self._began = 0
         self._next = 0
 
     @property
@@ -89,11 +94,14 @@ class Probe:
         if self._trying:
             self.skipped += 1
             return
+        self._began = now
         self._trying = self._attempt.start(self._ended)
         self.skipped += not self._trying
 
     def _ended(self, result: Result) -> None:
         self._trying = False
+        now = self._loop.now()
+        self.took = now - self._began
         before, self.last = self.last, result
         self.successes += result.ok
         self.failures += not result.ok
@@ -106,3 +114,6 @@ class Probe:
             text = f"{self._kind} {self._name} is {'up' if result.ok else 'down'} ({result})"
             self._log.change((self._kind, self._name), "info", text)
             self._on_change(self._name, result.ok)
+        elif self._state.run and self._retry and now + self._retry < self._next:
+            self._next = now + self._retry
+            self._loop.call_at(("probe", id(self)), self._next, self._tick)

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
+from tandem.core.rise_fall import RiseFall
 from tandem.core.timers import MILLISECOND
 from tandem.health.probe import Probe
-from tandem.health.rise_fall import RiseFall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

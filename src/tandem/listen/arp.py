@@ -25,9 +25,10 @@ def open_arp(device: str) -> socket.socket:
     return sock
 
 
-def probe(mac: bytes, address: str) -> bytes:
+def probe(mac: bytes, address: str, source: str = "0.0.0.0") -> bytes:
     """Return the request for `address` from the card with this MAC address (6 bytes)."""
-    return _ARP.pack(1, _ETH_P_IP, 6, 4, _REQUEST, mac, bytes(4), bytes(6), socket.inet_aton(address))
+    sender, target = socket.inet_aton(source), socket.inet_aton(address)
+    return _ARP.pack(1, _ETH_P_IP, 6, 4, _REQUEST, mac, sender, bytes(6), target)
 
 
 def answer(data: bytes) -> tuple[str, str] | None:

@@ -42,7 +42,8 @@ PLACES = {"MASTER": Place.ACTIVE, "BACKUP": Place.BACKUP}
 class Manager:
     """The services of this router.
 
-    `tracker(kind, name, up)` gets what moves a group's role, `noted(name, state, why)` what to remember.
+    `tracker(kind, name, up)` gets what moves a group's role, `noted(name, state, why)` what to remember,
+    `serves(name, runs)` which services run, for their checks.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Manager:
         lifetime: int,
         tracker: Callable[[str, str, bool], None],
         noted: Callable[[str, str, str], None],
+        serves: Callable[[str, bool], None] = lambda _name, _runs: None,
     ) -> None:
         """`lifetime`: how long, in ns, services outlive a daemon that hangs; 0: until it ends."""
         self._loop = loop
@@ -62,6 +64,8 @@ class Manager:
         self._router = router
         self._tracker = tracker
         self._noted = noted
+        self._serves = serves
+        self._served: set[str] = set()  # the services that run, as told last
         nonce = int.from_bytes(os.urandom(7), "big")
         self._core = Services(settings, peers, nonce)
         self._processes = Processes(loop, log, PROCESSES_MAX)
@@ -246,7 +250,18 @@ class Manager:
                     for then in self._left.pop(group, ()):
                         then()
         self._guardian.guard(self._stops())
+        self._tell_checks()
         self._loop.call_at("services", self._core.next_deadline(), self._due)
+
+    def ailed(self, name: str, check: str, reason: str) -> None:
+        """A check of a service is down."""
+        self._do(self._core.ailed(name, check, reason, self._now()))
+
+    def _tell_checks(self) -> None:
+        up = {name for name, one in self._core.services.items() if one.up}
+        before, self._served = self._served, up
+        for name in up ^ before:
+            self._serves(name, name in up)
 
     def _due(self, now: int) -> None:
         self._do(self._core.due(now))

@@ -3,14 +3,11 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import socket
-from struct import Struct
-
+from tandem.core.rise_fall import RiseFall
 from tandem.core.timers import MILLISECOND, SECOND
+from tandem.health.ping import Ping
 from tandem.health.probe import Probe
-from tandem.health.rise_fall import RiseFall
+from tandem.health.tcp import Reached
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,112 +18,13 @@ if TYPE_CHECKING:
     from tandem.loop import Loop
 
 TIMEOUT = SECOND  # for an answer, or the interval if that is shorter
-_ECHO = Struct("!BBHHH")  # type, code, checksum, identifier, sequence
-_REQUEST, _REPLY = {4: 8, 6: 128}, {4: 0, 6: 129}
-_PROTOCOL = {4: socket.IPPROTO_ICMP, 6: socket.IPPROTO_ICMPV6}
 
 
-class Answer:
-    """The result of one question."""
-
-    __slots__ = ("_text", "ok", "timed_out")
-
-    def __init__(self, text: str, ok: bool = False, timed_out: bool = False) -> None:
-        self.ok = ok
-        self.timed_out = timed_out
-        self._text = text
-
-    def __str__(self) -> str:
-        return self._text
-
-
-class Question:
-    """One ping or one TCP connection at a time; an Attempt of health/probe.py."""
-
-    def __init__(self, settings: Witness, loop: Loop) -> None:
-        self._settings = settings
-        self._loop = loop
-        self._family = 6 if ":" in settings.address else 4
-        self._tcp = settings.kind == "tcp"
-        self._sequence = 0
-        self._identifier = int.from_bytes(os.urandom(2), "big")
-        self._socket: socket.socket | None = None
-        self._tell: Callable[[Answer], None] | None = None
-
-    def start(self, ended: Callable[[Answer], None]) -> bool:
-        """Ask; a question that can't be asked has the answer no."""
-        self._tell = ended
-        timeout = min(TIMEOUT, self._settings.interval_ms * MILLISECOND - 10 * MILLISECOND)
-        try:
-            self._ask()
-        except OSError as error:
-            text = error.strerror or str(error)
-            self._loop.call_at(("ask", id(self)), self._loop.now(), lambda _now: self._end(Answer(text)))
-        else:
-            late = Answer("no answer", timed_out=True)
-            self._loop.call_at(("ask", id(self)), self._loop.now() + timeout, lambda _now: self._end(late))
-        return True
-
-    def stop(self) -> None:
-        """Ask no more."""
-        self._loop.call_at(("ask", id(self)), None)
-        if self._socket is not None:
-            self._loop.remove_reader(self._socket.fileno())
-            self._loop.remove_writer(self._socket.fileno())
-            self._socket.close()
-            self._socket = None
-
-    def _ask(self) -> None:
-        kind = socket.SOCK_STREAM if self._tcp else socket.SOCK_RAW
-        self._socket = sock = socket.socket(
-            socket.AF_INET6 if self._family == 6 else socket.AF_INET,
-            kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC,
-            0 if self._tcp else _PROTOCOL[self._family],
-        )
-        code = sock.connect_ex((self._settings.address, self._settings.port))
-        if code not in (0, errno.EINPROGRESS):
-            self.stop()
-            raise OSError(code, os.strerror(code))
-        if self._tcp:
-            self._loop.add_writer(sock.fileno(), self._connected)
-        else:
-            self._sequence = (self._sequence + 1) & 0xFFFF
-            self._loop.add_reader(sock.fileno(), self._readable)
-            sock.send(self._echo())
-
-    def _end(self, answer: Answer) -> None:
-        self.stop()
-        tell, self._tell = self._tell, None
-        if tell is not None:
-            tell(answer)
-
-    def _connected(self) -> None:
-        assert self._socket is not None  # it is watched
-        code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        # A host that refuses the connection is reached as well.
-        self._end(Answer(os.strerror(code) if code else "connects", code in (0, errno.ECONNREFUSED)))
-
-    def _readable(self) -> None:
-        assert self._socket is not None  # it is watched
-        try:
-            packet = self._socket.recv(2048)
-        except OSError as error:
-            self._end(Answer(error.strerror or str(error)))
-            return
-        start = (packet[0] & 15) * 4 if self._family == 4 and packet else 0
-        if len(packet) < start + _ECHO.size:
-            return
-        kind, _, _, identifier, sequence = _ECHO.unpack_from(packet, start)
-        if (kind, identifier, sequence) == (_REPLY[self._family], self._identifier, self._sequence):
-            self._end(Answer("answers", True))
-
-    def _echo(self) -> bytes:
-        head = _ECHO.pack(_REQUEST[self._family], 0, 0, self._identifier, self._sequence)
-        if self._family == 6:
-            return head  # the kernel fills the checksum in
-        total = sum(int.from_bytes(head[i : i + 2], "big") for i in range(0, len(head), 2))
-        total = (total & 0xFFFF) + (total >> 16)
-        return _ECHO.pack(_REQUEST[4], 0, ~total & 0xFFFF, self._identifier, self._sequence)
+def _question(settings: Witness, loop: Loop) -> Ping | Reached:
+    timeout = min(TIMEOUT, settings.interval_ms * MILLISECOND - 10 * MILLISECOND)
+    if settings.kind == "tcp":
+        return Reached(loop, timeout, settings.address, settings.port)
+    return Ping(loop, timeout, settings.address)
 
 
 class Hosts:
@@ -142,7 +40,7 @@ class Hosts:
                 "witness",
                 one.name,
                 one.interval_ms * MILLISECOND,
-                Question(one, loop),
+                _question(one, loop),
                 RiseFall(1, one.fall, False),
                 loop,
                 log,

@@ -7,6 +7,7 @@ Names are those of OpenWrt's keepalived package and of keepalived.conf.
 from __future__ import annotations
 
 from tandem.config.option import ROLE, Option, Table
+from tandem.config.options.check import CHECK
 from tandem.config.options.common import NO_BFD, NO_FILE
 from tandem.config.options.conntrack_sync import CONNTRACK_SYNC, DHCP_GATEWAY, PEER
 from tandem.config.options.follow import FOLLOW
@@ -42,6 +43,7 @@ SECTIONS: dict[str, Table] = {
     "witness": WITNESS,
     "witness_server": WITNESS_SERVER,
     "service": SERVICE,
+    "check": CHECK,
     **STATIC,
 }
 

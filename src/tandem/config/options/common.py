@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tandem.config.option import NEXT, NoEffect, Option, Refused, Table
+from tandem.config.option import FIRST, NEXT, NoEffect, Option, Refused, Table
 from tandem.config.syntax.track import write_track
 from tandem.config.values import COMMAND, NAME, Kind, seconds, whole
 
@@ -18,7 +18,7 @@ NO = Refused("not supported")
 NO_MAIL = Refused("not supported: Tandem sends no mail; use a notify script")
 NO_LVS = Refused("not supported: Tandem does no load balancing")
 NO_BFD = Refused("not supported: Tandem does no BFD; use a track_script or a short advert_int")
-NO_FILE = Refused("not supported: use a track_script")
+NO_FILE = Refused("not supported: use a check of kind file or process")
 NETLINK = NoEffect("no effect: link state always comes from netlink")
 
 _GARP_SECONDS = seconds("0", "86400")
@@ -101,23 +101,25 @@ NOTIFY: Table = {
 }
 
 
-def _track(kind: str, what: str, example: str) -> Option:
+def _track(kind: str, what: str, sections: str, example: str, since: str = FIRST) -> Option:
     def shown(found: Any) -> list[str]:
         return [write_track(track) for track in found.tracks if track.kind == kind]
 
     return Option(
         REFERENCE,
         None,
-        f"{what} whose state counts: track_{kind} sections, or '{example} [weight N] [reverse]'. Weight 0:"
-        " down is a fault.",
+        f"{what} whose state counts: {sections}, or '{example} [weight N] [reverse]'. Weight 0: down is a"
+        " fault.",
         shown=shown,
         many=True,
+        since=since,
     )
 
 
 TRACKS: Table = {
-    "track_interface": _track("interface", "Interfaces", "eth0"),
-    "track_script": _track("script", "Scripts", "ping"),
+    "track_interface": _track("interface", "Interfaces", "track_interface sections", "eth0"),
+    "track_script": _track("script", "Scripts", "track_script sections", "ping"),
+    "track_check": _track("check", "Checks", "check sections", "web", NEXT),
     "track_file": NO_FILE,
     "track_process": NO_FILE,
     "track_bfd": NO_BFD,

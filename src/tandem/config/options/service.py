@@ -95,6 +95,13 @@ SERVICE: Table = {
         "The agent is asked in this interval whether the service works; 0: never.",
         "monitor_interval_ms",
     ),
+    "check": _new(
+        Kind("the names of check sections", str, type="reference"),
+        None,
+        "These checks are made while the service runs; it has failed when one of them is down.",
+        "checks",
+        many=True,
+    ),
     "migration_threshold": _new(
         whole(0, 1_000_000),
         "0",

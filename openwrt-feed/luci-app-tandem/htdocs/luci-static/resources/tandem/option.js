@@ -9,7 +9,8 @@
 
 const REFERS = {
 	virtual_ipaddress: 'ipaddress', virtual_ipaddress_excluded: 'ipaddress', virtual_routes: 'route',
-	virtual_rules: 'rule', unicast_peer: 'peer', group: 'vrrp_instance', script: 'vrrp_script'
+	virtual_rules: 'rule', unicast_peer: 'peer', group: 'vrrp_instance', script: 'vrrp_script',
+	track_check: 'check'
 };
 const ON = /^(1|on|true|yes|enabled)$/i;
 

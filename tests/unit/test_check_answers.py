@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What checks make of an answer: of a web server, of a DNS server, and of a certificate."""
+
+from __future__ import annotations
+
+import calendar
+import hashlib
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tandem.config.schema import Check
+from tandem.health import certificate, dns, http
+from tests.lab.certificate import self_signed
+
+PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+ENDLESS = b"HTTP/1.1 200 OK\r\n" + b"a" * http.HEAD_MAX
+MD5, SHA256 = hashlib.md5(b"hello").hexdigest(), hashlib.sha256(b"hello").hexdigest()
+
+
+def web(**settings: Any) -> Check:
+    return Check("web", "http", host="192.0.2.1", port=80, **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "data", "ended", "ok", "text"),
+    [
+        ({}, PAGE, False, True, "status 200"),
+        ({}, b"HTTP/1.0 204\r\n", False, True, "status 204"),
+        ({}, b"HTTP/1.1 503 Busy\r\n", False, False, "status 503"),
+        ({"status": ((301, 302), (404, 404))}, b"HTTP/1.1 404 N", False, True, "status 404"),
+        ({"status": ((301, 302), (404, 404))}, PAGE, False, False, "status 200"),
+        ({}, b"HTTP/1.", False, None, ""),
+        ({}, b"HTTP/1.1 20", False, None, ""),
+        ({}, b"HTTP/1.1 20", True, False, "does not speak HTTP"),
+        ({}, b"SSH-2.0-OpenSSH\r\n", False, False, "does not speak HTTP"),
+        ({}, b"", True, False, "closes without an answer"),
+        ({"text": "ell"}, PAGE, False, True, "status 200 with the text"),
+        ({"text": "bye"}, PAGE, False, False, "the text is missing (status 200)"),
+        ({"text": "bye"}, PAGE[:-1], False, None, ""),
+        ({"text": "bye"}, PAGE[:-1], True, False, "the text is missing (status 200)"),
+        ({"digest": MD5}, PAGE, False, True, "status 200 with the digest"),
+        ({"digest": SHA256}, PAGE, False, True, "status 200 with the digest"),
+        ({"digest": MD5}, PAGE[:-1], True, False, "another digest (status 200)"),
+        ({"digest": MD5, "text": "ell"}, PAGE, False, True, "status 200 with the digest"),
+        ({"digest": MD5, "text": "bye"}, PAGE, False, False, "the text is missing (status 200)"),
+        ({"text": "x"}, ENDLESS, False, False, "the head of its answer is too long"),
+    ],
+)  # fmt: skip
+def test_a_web_server(settings: dict[str, Any], data: bytes, ended: bool, ok: bool | None, text: str) -> None:
+    answer = http.judge(web(**settings), data, ended)
+    assert (ok, text) == ((None, "") if answer is None else (answer.ok, str(answer)))
+
+
+def test_the_request_of_a_web_server() -> None:
+    assert http.request(web(path="/a?b", virtualhost="www.example.org")) == (
+        b"GET /a?b HTTP/1.0\r\nHost: www.example.org\r\nUser-Agent: tandem\r\nConnection: close\r\n\r\n"
+    )
+    assert b"\r\nHost: [2001:db8::1]\r\n" in http.request(Check("w", "http", host="2001:db8::1"))
+
+
+@given(st.binary(max_size=200), st.booleans())
+def test_any_bytes_of_a_web_server(data: bytes, ended: bool) -> None:
+    answer = http.judge(web(text="x"), data, ended)
+    assert answer is not None or not ended
+
+
+QUESTION = b"\3www\7example\3org\0\0\1\0\1"
+
+
+def reply(records: bytes, count: int, flags: int = 0x8180, identifier: int = 7) -> bytes:
+    head = b"".join(number.to_bytes(2, "big") for number in (identifier, flags, 1, count, 0, 0))
+    return head + QUESTION + records
+
+
+def record(kind: int, content: bytes) -> bytes:
+    return (
+        b"\xc0\x0c" + kind.to_bytes(2, "big") + b"\0\1\0\0\0\x3c" + len(content).to_bytes(2, "big") + content
+    )
+
+
+ALIAS = record(5, b"\3web\xc0\x10")  # web.example.org
+ADDRESS = record(1, bytes((192, 0, 2, 1)))
+ADDRESS6 = record(28, bytes.fromhex("20010db8" + "0" * 23 + "1"))
+MAIL = record(15, b"\0\x0a\3web\xc0\x10")
+PLACE = record(33, b"\0\1\0\2\1\xbb\3web\xc0\x10")
+
+
+@pytest.mark.parametrize(
+    ("settings", "data", "ok", "text"),
+    [
+        ({}, reply(ADDRESS, 1), True, "answers"),
+        ({"answer": "192.0.2.1"}, reply(ALIAS + ADDRESS, 2), True, "answers"),
+        ({"answer": "192.0.2.2"}, reply(ADDRESS, 1), False, "another answer: 192.0.2.1"),
+        ({}, reply(ALIAS, 1), False, "there is no A of www.example.org"),
+        ({}, reply(b"", 0, 0x8183), False, "NXDOMAIN"),
+        ({}, reply(b"", 0, 0x8185), False, "REFUSED"),
+        ({}, reply(b"", 0, 0x818B), False, "response code 11"),
+        ({}, reply(ADDRESS, 1, identifier=8), None, ""),
+        ({}, reply(ADDRESS, 1, flags=0x0100), None, ""),
+        ({"record": "CNAME", "answer": "WEB.example.org"}, reply(ALIAS, 1), True, "answers"),
+        ({"record": "MX", "answer": "10 web.example.org"}, reply(MAIL, 1), True, "answers"),
+        ({"record": "TXT", "answer": "a b"}, reply(record(16, b"\2a \1b"), 1), True, "answers"),
+        ({"record": "AAAA", "answer": "2001:db8::1"}, reply(ADDRESS6, 1), True, "answers"),
+        ({"record": "SRV", "answer": "1 2 443 web.example.org"}, reply(PLACE, 1), True, "answers"),
+    ],
+)  # fmt: skip
+def test_a_dns_server(settings: dict[str, Any], data: bytes, ok: bool | None, text: str) -> None:
+    check = Check("dns", "dns", query="www.example.org", **{"record": "A"} | settings)
+    answer = dns.judge(check, data, 7)
+    assert (ok, text) == ((None, "") if answer is None else (answer.ok, str(answer)))
+
+
+def test_a_query() -> None:
+    assert dns.query(7, "www.example.org", "A") == b"\0\7\1\0\0\1\0\0\0\0\0\0" + QUESTION
+    assert dns.query(7, ".", "SOA")[12:] == b"\0\0\6\0\1"
+
+
+@given(st.binary(max_size=80), st.sampled_from(sorted(dns.RECORDS)))
+def test_any_bytes_of_a_dns_server(data: bytes, kind: str) -> None:
+    """Also with pointers that lead in a circle."""
+    check = Check("dns", "dns", query="www.example.org", record=kind, answer="x")
+    for packet in (data, reply(data, 3), reply(record(dns.RECORDS[kind], data), 1)):
+        try:
+            answer = dns.judge(check, packet, 7)
+        except (ValueError, IndexError):
+            continue  # what the caller calls malformed
+        assert answer is None or str(answer).isprintable()
+
+
+def test_a_certificate_expires(tmp_path: Path) -> None:
+    for days in (30, 40_000):  # the second one is a GeneralizedTime
+        cert, _ = self_signed(tmp_path, days)
+        der = subprocess.run(
+            ["openssl", "x509", "-in", cert, "-outform", "DER"], check=True, capture_output=True
+        ).stdout
+        expiry = certificate.expiry(der)
+        assert 0 <= time.time() + days * 86_400 - expiry < 60
+    said = subprocess.run(
+        ["openssl", "x509", "-in", cert, "-noout", "-enddate"],
+        check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    assert calendar.timegm(time.strptime(said, "notAfter=%b %d %H:%M:%S %Y GMT\n")) == expiry
+
+
+@given(st.binary(max_size=100))
+def test_any_bytes_of_a_certificate(data: bytes) -> None:
+    try:
+        certificate.expiry(data)
+    except ValueError:
+        pass

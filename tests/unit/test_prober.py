@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The prober: a real process, real servers on the loopback interface, and what the daemon hears of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import ssl
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tandem.config.schema import Check
+from tandem.core.timers import SECOND
+from tandem.health import prober_link
+from tandem.health.prober_link import Known, ProberLink
+from tests.lab.certificate import self_signed
+from tests.unit.children import Bench, gone
+
+HOST = "127.0.0.1"
+
+
+class Pages(BaseHTTPRequestHandler):
+    """Answers with the status that the path names; "/slow" not within the time of a test."""
+
+    def do_GET(self) -> None:
+        if self.path == "/slow":
+            return
+        self.send_response(int(self.path[1:] or 200))
+        self.end_headers()
+        self.wfile.write(f"this is {self.headers['Host']}".encode())
+
+    def log_message(self, *_args: object) -> None:
+        pass
+
+
+class Checked:
+    """A prober, and what it has told."""
+
+    def __init__(self, bench: Bench, argv: Callable[[int], list[str]] | None = None) -> None:
+        self.bench = bench
+        self.told: list[tuple[tuple[str, ...], bool, str]] = []
+        self.link = ProberLink(bench.loop, bench.log, lambda *said: self.told.append(said), argv)
+
+    def want(self, **checks: Check) -> None:
+        self.link.want({("", name): (check, None) for name, check in checks.items()})
+
+    def known(self, name: str) -> Known:
+        return self.link.known["", name]
+
+    def result(self, check: Check) -> tuple[bool | None, str]:
+        """Make one check, alone, and return its first result."""
+        self.told.clear()
+        self.want()
+        self.want(one=check)
+        self.bench.run_until(lambda: self.told)
+        [(key, up, text)] = self.told
+        assert key == ("", "one")
+        return up, text
+
+
+@pytest.fixture
+def checked(bench: Bench) -> Iterator[Checked]:
+    checked = Checked(bench)
+    yield checked
+    checked.link.close()
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., int]]:
+    """Start a web server, and return its port."""
+    servers: list[HTTPServer] = []
+
+    def start(tls: bool = False, days: int = 10, names: list[str | None] | None = None) -> int:
+        server = HTTPServer((HOST, 0), Pages)
+        if tls:
+            server.socket = context(tmp_path, days, [] if names is None else names).wrap_socket(
+                server.socket, server_side=True
+            )
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        servers.append(server)
+        return server.server_address[1]
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def context(path: Path, days: int, names: list[str | None]) -> ssl.SSLContext:
+    found = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    found.load_cert_chain(*self_signed(path, days))
+    found.sni_callback = lambda _socket, name, _context: names.append(name)
+    return found
+
+
+def check(kind: str, **settings: Any) -> Check:
+    return Check("one", kind, **{"interval_ms": 200, "timeout_ms": 3000} | settings)
+
+
+def test_tcp(checked: Checked, serve: Callable[..., int]) -> None:
+    assert checked.result(check("tcp", host=HOST, port=serve())) == (True, "connects")
+    with socket.socket() as closed:
+        closed.bind((HOST, 0))
+        port = closed.getsockname()[1]
+        assert checked.result(check("tcp", host=HOST, port=port)) == (False, "Connection refused")
+    assert checked.result(check("tcp", host=HOST, port=port, source="192.0.2.99"))[1].startswith(
+        "Cannot assign"
+    )
+    assert checked.result(check("tcp", host=HOST, port=port, interface="gone0")) == (False, "No such device")
+
+
+def test_http(checked: Checked, serve: Callable[..., int]) -> None:
+    port = serve()
+
+    def result(**settings: Any) -> tuple[bool | None, str]:
+        return checked.result(check("http", host=HOST, port=port, **settings))
+
+    assert result() == (True, "status 200")
+    assert result(path="/503") == (False, "status 503")
+    assert result(virtualhost="web.example.org", text="this is web") == (True, "status 200 with the text")
+    assert result(path="/slow", timeout_ms=100) == (False, "closes without an answer")
+
+
+def test_a_server_that_says_nothing(checked: Checked) -> None:
+    with socket.create_server((HOST, 0)) as silent:
+        port = silent.getsockname()[1]
+        for kind in ("http", "https"):
+            assert checked.result(check(kind, host=HOST, port=port, timeout_ms=200)) == (False, "no answer")
+        assert checked.known("one").figures[2] == 1, "it has timed out"
+
+
+def test_https(checked: Checked, serve: Callable[..., int]) -> None:
+    names: list[str | None] = []  # that the server was asked for
+    port = serve(tls=True, names=names)
+
+    def result(**settings: Any) -> tuple[bool | None, str]:
+        return checked.result(check("https", host=HOST, port=port, **settings))
+
+    assert result(virtualhost="web.example.org", text="this is web") == (True, "status 200 with the text")
+    assert names == ["web.example.org"]
+    assert result(certificate_days=9) == (True, "status 200")
+    assert result(certificate_days=11) == (False, "the certificate expires in 9 days")
+    assert checked.result(check("https", host=HOST, port=serve())) == (False, "TLS: wrong version number")
+
+
+def test_things_of_this_router(checked: Checked, tmp_path: Path) -> None:
+    assert checked.result(check("ping", host=HOST, count=3)) == (True, "answers")
+    assert checked.result(check("ping", host="::1")) == (True, "answers")
+    assert checked.result(check("process", process=sys.executable)) == (True, "runs")
+    assert checked.result(check("process", process="no such process")) == (False, "no process")
+    file = tmp_path / "file"
+    assert checked.result(check("file", file=str(file))) == (False, "No such file or directory")
+    file.write_text("all is good")
+    assert checked.result(check("file", file=str(file))) == (True, "is there")
+    assert checked.result(check("file", file=str(file), text="bad")) == (False, "the text is missing")
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    assert checked.result(check("file", file=str(fifo), text="bad"))[0] is False
+    assert checked.result(check("script", script=("/bin/sh", "-c", "exit 3"))) == (False, "exit status 3")
+    assert checked.result(check("script", script=("/bin/true",))) == (True, "exit status 0")
+    assert checked.result(check("script", script=("/bin/true",), user="no-such-user"))[0] is False
+
+
+def test_it_falls_after_so_many_tries_and_rises_again(checked: Checked, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    checked.want(
+        one=check("file", file=str(file), interval_ms=60_000, fall=4, rise=2, delay_before_retry_ms=10)
+    )
+    checked.bench.run_until(lambda: checked.told)
+    file.unlink()
+    # The interval is a minute: only an anew wanted check is tried now, and retries follow in 10 ms.
+    checked.want(
+        one=check("file", file=str(file), interval_ms=59_000, fall=4, rise=2, delay_before_retry_ms=10)
+    )
+    checked.bench.run_until(lambda: len(checked.told) == 2)
+    assert [(up, text) for _, up, text in checked.told] == [
+        (True, "is there"),
+        (False, "No such file or directory"),
+    ]
+    checked.bench.run_until(lambda: checked.known("one").figures[1] == 4)
+
+
+def test_a_prober_that_ends_or_hangs_changes_no_state(
+    checked: Checked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prober_link, "SILENCE", 2 * SECOND)
+    file = tmp_path / "file"
+    file.touch()
+    checked.want(one=check("file", file=str(file)))
+    checked.bench.run_until(lambda: checked.told)
+    first = checked.link._pid
+    os.kill(first, signal.SIGKILL)
+    checked.bench.run_until(lambda: checked.link.starts == 2 and not checked.link.trouble)
+    assert checked.known("one").up is True and len(checked.told) == 1
+    assert any("the prober has ended" in line for line in checked.bench.sink.lines)
+    second = checked.link._pid
+    os.kill(second, signal.SIGSTOP)
+    checked.bench.run_until(lambda: checked.link.starts == 3 and not checked.link.trouble, 30)
+    assert any("the prober hangs" in line for line in checked.bench.sink.lines)
+    file.unlink()
+    checked.bench.run_until(lambda: len(checked.told) == 2)
+    assert checked.told[1][1] is False
+    third = checked.link._pid
+    checked.want()
+    checked.bench.run_until(lambda: all(map(gone, (first, second, third))))
+
+
+def test_without_a_prober_an_election_does_not_wait(bench: Bench) -> None:
+    checked = Checked(bench, lambda _fd: ["/bin/false"])
+    checked.want(one=check("ping", host="192.0.2.1"))
+    bench.run_until(lambda: checked.told)
+    assert checked.told == [(("", "one"), True, "nothing checks it")]
+    assert checked.link.trouble == "the prober has ended"
+    checked.link.close()
+
+
+def test_the_prober_ends_with_the_daemon(bench: Bench) -> None:
+    checked = Checked(bench)
+    checked.want(one=check("script", script=("/bin/sleep", "60"), timeout_ms=60_000))
+    bench.run_until(lambda: checked.link._until and not checked.link._queue)
+    pid, sock = checked.link._pid, checked.link._socket
+    assert sock is not None
+    bench.loop.remove_reader(sock.fileno())
+    sock.close()
+    checked.link._socket = None
+    bench.run_until(lambda: gone(pid))
