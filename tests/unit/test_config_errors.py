@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tandem.config.load import Loaded, load_file, load_text
+from tandem.config.load import MOST_INSTANCES, Loaded, load_file, load_text
 from tandem.config.problem import Problem
 
 DATA = pathlib.Path(__file__).parent / "data"
@@ -97,6 +97,71 @@ config vrrp_instance 'I1'
         "f:18: section 'unused' (route): is not used: no virtual_routes names it",
         "f:21: section 'I1' (vrrp_instance): continues the section of the same name at line 1",
     ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "option", "reason"),
+    [
+        (
+            ("priority '255'", "nopreempt '1'"),
+            "nopreempt",
+            "the owner of the addresses (priority 255) always",
+        ),
+        (("auth_type 'PASS'", "auth_pass '***'"), "auth_pass", "is what tandem shows in the place of"),
+        (("v3_checksum_as_v2 '1'",), "v3_checksum_as_v2", "has no effect: it is for version 3 over IPv4"),
+        (
+            ("priority '7'", "priority ''"),
+            None,
+            "option priority is empty, and UCI keeps the value of line 5",
+        ),
+    ],
+)
+def test_a_setting_without_its_effect_is_warned_about(
+    lines: tuple[str, ...], option: str | None, reason: str
+) -> None:
+    loaded = load_text(GOOD + "".join(f"\toption {line}\n" for line in lines), "f")
+    [warning] = loaded.warnings
+    assert loaded.config is not None and warning.option == option and reason in warning.reason
+
+
+def test_an_ipv4_rule_of_an_ipv6_instance_is_warned_about() -> None:
+    """keepalived takes a rule without addresses for an IPv4 one."""
+    six = GOOD.replace("192.168.1.4/24", "fe80::4/64")
+    for rule, warnings in (
+        ("iif lan lookup 7", 1),
+        ("inet6 iif lan lookup 7", 0),
+        ("from 10.0.0.0/8 lookup 7", 0),
+    ):
+        loaded = load_text(six + f"\tlist virtual_rules '{rule}'\n", "f")
+        found = [problem.reason for problem in loaded.warnings]
+        assert found == ["is an IPv4 rule, as in keepalived; for IPv6 add inet6"] * warnings
+
+
+# how much there may be
+
+
+@pytest.mark.parametrize(("version", "most"), [(4, 255), (6, 90)])
+def test_all_addresses_fit_into_one_advert(version: int, most: int) -> None:
+    first = "10.0.{}.{}/16" if version == 4 else "fe80::{}:{}/64"
+    addresses = [first.format(number // 200, number % 200 + 1) for number in range(most + 1)]
+    head = GOOD.partition("\tlist")[0]
+    text = head + "".join(f"\tlist virtual_ipaddress '{address}'\n" for address in addresses)
+    [error] = load_text(text, "f").errors
+    assert error.reason.startswith(f"{most + 1} addresses do not fit into an advert: at most {most};")
+    assert error.value == addresses[most]
+    assert load_text(text.rpartition("\tlist")[0], "f").config is not None
+
+
+def test_instances_are_bounded() -> None:
+    text = "".join(
+        f"config vrrp_instance 'I{number}'\n\toption interface 'lan{number}'\n"
+        "\toption virtual_router_id '51'\n"
+        f"\tlist virtual_ipaddress '10.{number // 250}.{number % 250}.1/24'\n"
+        for number in range(MOST_INSTANCES + 1)
+    )
+    [error] = load_text(text, "f").errors
+    assert error.reason == f"more than {MOST_INSTANCES} instances" and error.section == f"I{MOST_INSTANCES}"
+    assert load_text(text.rpartition("config")[0], "f").config is not None
 
 
 def test_members_that_differ() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from tandem.config.effective import render
 from tandem.config.load import load_text
+from tandem.config.options.service import SERVICES_MAX
 from tandem.config.schema import Config
 from tandem.core.settings import Service, Track
 
@@ -99,11 +100,21 @@ def test_the_effective_configuration_reads_the_same() -> None:
             "restart, failover, ignore or block",
         ),
         (DB.replace("stickiness '5'", "monitor_interval '5'"), "has no effect: Tandem sees itself"),
+        (
+            section("a", "option agent 'procd:x'", "option where 'everywhere'", "option group 'V1'"),
+            "has no effect: a service that runs everywhere follows no group",
+        ),
         (DB + section("x", "option name 'db'", "option agent 'procd:y'"), "the service at line"),
     ],
 )
 def test_problems(text: str, problem: str) -> None:
     assert problem in problems(text)
+
+
+def test_services_are_bounded() -> None:
+    text = "".join(section(f"s{number}", "option agent 'procd:x'") for number in range(SERVICES_MAX + 1))
+    assert problems(text).endswith(f"section 's{SERVICES_MAX}' (service): more than {SERVICES_MAX} services")
+    assert len(config(text.rpartition("config")[0]).services) == SERVICES_MAX
 
 
 def test_without_a_channel_it_may_run_twice() -> None:

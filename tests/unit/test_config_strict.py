@@ -66,6 +66,39 @@ def test_unicast_is_refused() -> None:
     assert [problem.reason for problem in found.errors] == ["strict: the RFC knows multicast only"]
 
 
+@pytest.mark.parametrize(
+    ("lines", "address", "option", "reason"),
+    [
+        (("option use_vmac '1'", "option vmac_xmit_base '1'"), "192.168.1.4/24", "vmac_xmit_base",
+         "strict: the RFC wants adverts from the virtual MAC"),
+        ((), "2001:db8::4/64", "virtual_ipaddress", "strict: the RFC wants a link-local address first"),
+        (("option version '3'", "option down_timer_adverts '2'"), "192.168.1.4/24", "down_timer_adverts",
+         "has no effect in strict mode: the RFC waits for 3"),
+        (("option preempt_delay '9'",), "192.168.1.4/24", "preempt_delay",
+         "has no effect in strict mode: the RFC does not know it"),
+    ],
+)  # fmt: skip
+def test_what_the_rfc_does_not_have_is_said(
+    lines: tuple[str, ...], address: str, option: str, reason: str
+) -> None:
+    found = loaded(*lines, address=address)
+    [warning] = found.warnings
+    assert (warning.option, warning.reason) == (option, reason)
+    assert found.config is not None and found.config.instances[0].down_timer_adverts == 3
+
+
+def test_a_link_local_address_is_first_in_ipv6() -> None:
+    assert loaded(address="fe80::4/64").warnings == ()
+
+
+def test_an_instance_has_an_address() -> None:
+    text = (
+        "config globals\n\toption vrrp_strict '1'\nconfig vrrp_instance 'I1'\n\toption interface 'br-lan'\n"
+    )
+    found = load_text(text + "\toption virtual_router_id '51'\n", "f")
+    assert [problem.reason for problem in found.errors] == ["strict: the RFC wants at least one address"]
+
+
 def test_everything_that_is_changed_is_said() -> None:
     found = loaded(
         "option state 'MASTER'",

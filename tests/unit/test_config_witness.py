@@ -8,6 +8,7 @@ import pytest
 from tandem.config.effective import render
 from tandem.config.load import Loaded, load_text
 from tandem.config.schema import Witness, WitnessServer
+from tandem.config.witness import MOST_WITNESSES
 from tandem.core.quorum import Rules
 from tandem.witness.voter import rules_of
 
@@ -17,6 +18,11 @@ TWO_NODE = "\toption two_node '1'\n"
 THIRD = f"config witness 'third'\n\toption address '192.168.9.9'\n\toption secret '{SECRET}'\n"
 OPEN = THIRD.replace(f"\toption secret '{SECRET}'\n", "")
 PINGED = THIRD + "\toption kind 'ping'\n"
+
+INSTANCE = (
+    "config vrrp_instance 'I1'\n\toption interface 'lan'\n\toption virtual_router_id '51'\n"
+    "\tlist virtual_ipaddress '192.168.9.9/24'\n"
+)
 
 
 def loaded(policy: str, *sections: str, options: str = "") -> Loaded:
@@ -74,11 +80,24 @@ def test_a_server() -> None:
          "is missing: which port"),
         ("required", (PEER, THIRD, "config witness_server\n\toption enabled '1'\n"), "",
          "without a secret it answers nobody"),
+        ("required", (PEER, THIRD, "config witness_server\n" * 2), "",
+         "there is a witness_server section already, at line 9"),
+        ("required", (PEER, PINGED.replace(f"\toption secret '{SECRET}'\n", "") + "\toption port '7'\n"), "",
+         "has no effect: a ping has no port"),
+        ("required", (PEER, THIRD, INSTANCE), "", "is a virtual address of 'I1'"),
+        ("required", (PEER, THIRD + "\toption secret_file '/a'\n"), "", "contradicts secret"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit(policy: str, sections: tuple[str, ...], options: str, reason: str) -> None:
     found = problems(loaded(policy, *sections, options=options))
     assert any(reason in one for one in found), found
+
+
+def test_witnesses_are_bounded() -> None:
+    ping = "config witness 'w{0}'\n\toption kind 'ping'\n\toption address '192.0.2.{0}'\n"
+    text = "".join(ping.format(number) for number in range(1, MOST_WITNESSES + 2))
+    assert problems(loaded("advisory", PEER, text)) == [f"more than {MOST_WITNESSES} witnesses"]
+    assert problems(loaded("advisory", PEER, text.rpartition("config")[0])) == []
 
 
 @pytest.mark.parametrize(
