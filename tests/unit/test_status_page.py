@@ -129,3 +129,94 @@ def test_dhcp_is_told() -> None:
     page = render_status(STATUS | {"dhcp": waiting}, 200)
     assert "no lease, silent, dnsmasq is to read leases, exit status 3, restarts 3" in page
     assert "dhcp" not in render_status(STATUS, 200)
+
+
+QUORUM = {
+    "policy": "required", "expected_votes": 3, "quorum": 2, "witness": "third", "witness_answers": True,
+    "leases": ["G1", "guest"], "hosts": {"gateway": True, "dns": False}, "lacking": {},
+}  # fmt: skip
+
+
+def test_a_quorum_is_told() -> None:
+    page = render_status(STATUS | {"quorum": QUORUM}, 200)
+    assert (
+        "quorum     2 of 3 votes are needed, witness third answers, its vote is ours for G1 and guest,"
+        " witness gateway answers, witness dns does not answer\n"
+    ) in page
+    alone = QUORUM | {"policy": "advisory", "witness_answers": False, "leases": [], "hosts": {}}
+    page = render_status(STATUS | {"quorum": alone}, 200)
+    assert "quorum     2 of 3 votes are needed, only advice, witness third does not answer\n" in page
+    assert "quorum     2 of 3 votes are needed\n" in render_status(
+        STATUS | {"quorum": QUORUM | {"witness": "", "hosts": {}}}, 200
+    )
+
+
+def test_a_network_that_follows_the_role_is_told() -> None:
+    away = {
+        "name": "wan", "group": "G1", "device": "td-wan", "port": "eth1", "state": "away",
+        "address": "203.0.113.7/24", "lease_left_s": 3600.0, "problem": None,
+    }  # fmt: skip
+    down = "wan        down, follows G1, lease 203.0.113.7/24 for 1 h 0 min, device td-wan on eth1\n"
+    assert down in render_status(STATUS | {"follow": [away]}, 200)
+    bound = away | {"state": "bound", "address": None, "device": None, "problem": "no lease"}
+    assert "wan        up, no lease\n" in render_status(STATUS | {"follow": [bound]}, 200)
+
+
+@pytest.mark.parametrize(("lacking", "noted"), [({"G1": "1 of 3 votes"}, True), ({}, False)])
+def test_a_quorum_that_is_lacking_is_in_colour(lacking: dict[str, str], noted: bool) -> None:
+    page = render_status(STATUS | {"quorum": QUORUM | {"lacking": lacking}}, 200, colour=True)
+    assert ("\x1b[33m2 of 3 votes" in page) is noted and "2 of 3 votes" in page
+
+
+def test_a_group_that_has_changed_too_often_says_for_how_long() -> None:
+    status = copy.deepcopy(STATUS)
+    status["groups"][0]["damped_s"] = 90.0
+    row = "    damped     the role has changed too often, does not preempt for 1 min 30 s\n"
+    assert row in render_short(status)
+
+
+def test_a_stranger_is_told_beside_the_peer() -> None:
+    status = copy.deepcopy(STATUS)
+    status["instances"][0]["stranger"] = {
+        "address": "192.168.1.9", "priority": 0, "interval_ms": 1000, "last_advert_s": None,
+    }  # fmt: skip
+    row = "    stranger   ignored, 192.168.1.9, priority 0 (resigned), every 1 s\n"
+    assert row in render_status(status)
+
+
+def test_a_standby_that_ends_with_the_daemon_says_so() -> None:
+    status = copy.deepcopy(STATUS)
+    status["groups"][1] |= {"standby_lasts": False, "standby_by": None}
+    row = "standby    by command, since 2025-07-27 07:06:40, at most until the daemon ends, until:"
+    assert row in render_status(status, 200)
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ({"up": True, "up_s": 60.0, "rtt_ms": 1.26, "lost": 0}, "10.0.0.3 up for 1 min 0 s (1.3 ms)"),
+        ({"up": True, "up_s": 60.0, "rtt_ms": None, "lost": 5}, "10.0.0.3 up for 1 min 0 s (5 lost)"),
+        ({"up": True, "up_s": 60.0, "rtt_ms": None}, "10.0.0.3 up for 1 min 0 s,"),
+        ({"received": 0}, "10.0.0.3 not heard,"),
+    ],
+)
+def test_a_path_of_heartbeats(path: dict[str, Any], text: str) -> None:
+    status = copy.deepcopy(STATUS)
+    status["peers"][0]["heartbeats"]["paths"][1] |= path
+    assert text in render_status(status, 200)
+
+
+def test_a_dead_peer_and_timers_that_are_in_time() -> None:
+    status = copy.deepcopy(STATUS)
+    status["peers"][0]["heartbeats"] |= {"state": "dead", "last_failure": ""}
+    status["scheduling"] |= {"late_count": 0, "turn_count": 0, "memory_locked": False, "heartbeat_ms": None}
+    assert "\x1b[31mr2 dead" in render_status(status, 200, colour=True)
+    page = render_status(status, 200)
+    assert "last silence" not in page
+    assert "scheduling FIFO 50, at most 34.6 ms late, longest turn 21.3 ms\n" in page
+    assert "\n    late " not in page and "\n    turns " not in page
+
+
+def test_a_problem_of_the_daemon_is_an_alarm() -> None:
+    page = render_status(STATUS | {"health": {"netlink": ["refused", "late"]}}, colour=True)
+    assert "\x1b[31mnetlink: refused, netlink: late\x1b[m" in page
