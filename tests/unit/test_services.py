@@ -8,7 +8,19 @@ from collections.abc import Sequence
 from tandem.core.limits import ANSWER_LIMIT, DEPARTURE_LIMIT
 from tandem.core.service import Operation, State
 from tandem.core.service_claims import Hold, Word
-from tandem.core.services import OPERATIONS_MAX, Action, Changed, Fit, Left, Place, Run, Runs, Services, Tell
+from tandem.core.services import (
+    MONITOR_PAUSE,
+    OPERATIONS_MAX,
+    Action,
+    Changed,
+    Fit,
+    Left,
+    Place,
+    Run,
+    Runs,
+    Services,
+    Tell,
+)
 from tandem.core.settings import Service
 from tandem.core.timers import MILLISECOND, SECOND
 
@@ -181,6 +193,42 @@ def test_stickiness_follows_the_service() -> None:
     assert Runs("a", False) in bench.actions
 
 
+def test_a_look_monitors_at_once_what_runs() -> None:
+    """After a move of the firewall or of the network nobody waits for the interval."""
+    bench = Bench(service("a"), service("b", monitor_interval_ms=0))
+    bench.place(Place.ACTIVE)
+    bench.end("a", Operation.START)
+    bench.end("b", Operation.START)
+    bench.runs()
+    bench.done(bench.core.look(bench.now))
+    assert bench.runs() == [("a", "monitor")], "b has no monitor"
+
+
+def test_what_keeps_a_service_from_its_start_is_told() -> None:
+    bench = Bench(service("db"), service("web", "db"))
+    assert bench.core.waits_for("web") == "", "nobody wants it here"
+    bench.place(Place.ACTIVE)
+    assert (bench.core.waits_for("db"), bench.core.waits_for("web")) == ("", "service db")
+    bench.end("db", Operation.START)
+    assert bench.core.waits_for("web") == ""
+    bench.done(bench.core.disable("web", True, bench.now))
+    assert bench.core.waits_for("web") == "an operator: tandem service start web"
+    bench.end("web", Operation.START)
+    bench.end("web", Operation.STOP, 1)
+    bench.done(bench.core.disable("web", False, bench.now))
+    assert bench.core.waits_for("web").startswith("an operator, because it could not be stopped")
+    bench.done(bench.core.died("db", "", bench.now))
+    bench.end("db", Operation.STOP)
+    assert bench.core.waits_for("db") == ""
+
+
+def test_a_banned_service_waits_for_the_end_of_its_failures() -> None:
+    bench = Bench(service("a"))
+    bench.place(Place.ACTIVE)
+    bench.end("a", Operation.START, 5)
+    assert bench.core.waits_for("a") == "an end of its failures: tandem service clear a"
+
+
 # Claims
 
 
@@ -201,6 +249,30 @@ def test_a_start_waits_for_the_peer_to_say_that_it_holds_nothing() -> None:
     bench.heard({"a": FREE}, bench.core.claims.sequence)
     assert Tell() in bench.actions and bench.runs() == [("a", "start")]
     assert bench.core.claims.words["a"].hold is Hold.HELD
+
+
+def test_what_a_claim_waits_for_is_told() -> None:
+    bench = claimed()
+    assert bench.core.waits_for("a") == "r2, which has not stopped it yet"
+    bench.heard({"a": FREE}, bench.core.claims.sequence - 1)
+    assert bench.core.waits_for("a") == "an answer of r2"
+    bench.heard({"a": FREE}, bench.core.claims.sequence)
+    assert bench.core.waits_for("a") == ""
+
+
+def test_a_peer_is_told_which_of_its_messages_is_known() -> None:
+    bench = claimed()
+    assert (bench.core.claims.ack("r2"), bench.core.claims.ack("r9")) == (1, 0)
+
+
+def test_a_peer_of_an_older_release_says_nothing_and_is_waited_for_once() -> None:
+    bench = Bench(service("a"), peers=["r2"])
+    bench.done(bench.core.connected("r2", bench.now))
+    bench.place(Place.ACTIVE, handed_over=True)
+    bench.wait(ANSWER_LIMIT - 1)
+    assert bench.runs() == []
+    bench.wait(1)
+    assert bench.runs() == [("a", "start")]
 
 
 def test_of_two_that_claim_the_greater_nonce_gets_it() -> None:
@@ -320,6 +392,35 @@ def test_operations_are_bounded() -> None:
     assert len(bench.runs()) == OPERATIONS_MAX
     bench.end("s0", Operation.START)
     assert bench.runs() == [("s16", "start")]
+
+
+def test_a_monitor_without_room_is_put_off() -> None:
+    services = [service(f"s{number}") for number in range(OPERATIONS_MAX + 1)]
+    bench = Bench(*services)
+    bench.place(Place.ACTIVE)
+    for one in services:
+        bench.end(one.name, Operation.START)
+    bench.runs()
+    bench.done(bench.core.look(bench.now))
+    assert len(bench.runs()) == OPERATIONS_MAX
+    last = services[-1].name
+    assert bench.core.services[last].monitor_at == bench.now + MONITOR_PAUSE
+    bench.end("s0", Operation.MONITOR)
+    assert bench.runs() == [], "not before the pause is over"
+    bench.wait(MONITOR_PAUSE)
+    assert bench.runs() == [(last, "monitor")]
+
+
+def test_no_monitor_while_a_stop_is_due() -> None:
+    """A service that waits for a later one to stop does not wake the router for its monitor."""
+    bench = Bench(service("a"), service("b", "a"))
+    bench.place(Place.ACTIVE)
+    bench.end("a", Operation.START)
+    bench.end("b", Operation.START)
+    bench.place(Place.NONE)
+    bench.runs()
+    bench.wait(service("a").monitor_interval_ms * MILLISECOND)
+    assert bench.runs() == [] and bench.core.services["a"].monitor_at == bench.now + MONITOR_PAUSE
 
 
 def test_a_hundred_in_a_chain_come_up_and_go() -> None:

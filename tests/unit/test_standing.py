@@ -7,10 +7,23 @@ from itertools import product
 
 import pytest
 
-from tandem.core.events import AdvertReceived, Claimed, Event, Tick, Unheard, Vacancy, Vacated
-from tandem.core.settings import Group
+from tandem.core.events import (
+    AdvertReceived,
+    Claimed,
+    Event,
+    Tick,
+    TrackerChanged,
+    Unheard,
+    Vacancy,
+    Vacated,
+)
+from tandem.core.settings import Group, Track
 from tandem.core.standing import (
+    INITIALIZE,
+    INTERFACE,
+    LINK,
     POSTS,
+    SCRIPT,
     Entry,
     Post,
     Seat,
@@ -149,6 +162,21 @@ def test_names_decide_where_a_vrid_is_on_several_lans() -> None:
     assert matching(own, theirs) == {"LAN": 1, "WAN": 0, "V6": 2}
     assert matching(own[:2], [Entry("x", 51, 4, LOWER)]) == {}
     assert matching(own, [Entry("LAN", 9, 4, LOWER)]) == {}
+
+
+@pytest.mark.parametrize(
+    ("track", "said"),
+    [
+        (Track("interface", "eth9"), INTERFACE),
+        (Track("script", "chk"), SCRIPT),
+        (Track("service", "web"), SCRIPT),
+    ],
+)
+def test_a_standing_says_what_is_wrong(track: Track, said: int) -> None:
+    of = started(sync_group(instance(tracks=(track,))))
+    of.handle(TrackerChanged(track.kind, track.name, False), 0)
+    assert standing_of(of, of.members[0], True) == bytes((INITIALIZE | LINK, 100, said))
+    assert standing_of(of, of.members[0], False)[0] == INITIALIZE
 
 
 def test_a_seat_is_made_of_the_members_standings() -> None:
