@@ -83,6 +83,18 @@ def test_networks_of_netifd_alone_are_left_as_they_are() -> None:
     assert line.firewall(FIREWALL, [Follow("wan")], back=False) == FIREWALL
 
 
+def test_a_file_without_blank_lines_keeps_its_lines() -> None:
+    close = NETWORK.replace("\n\n", "\n") + HOLDER.lstrip("\n")
+    released = line.network(close.replace("'eth1'\t# a port", "'wan0'"), [WAN], back=True)
+    assert released == NETWORK.replace("\n\n", "\n").replace("\t# a port", "")
+
+
+def test_a_last_line_without_its_end_is_not_joined_with_the_next() -> None:
+    bare = "config interface 'lan'\n\toption device 'br-lan'\nconfig interface 'wan'"
+    lines = line.network(bare, [WAN], back=False).splitlines()
+    assert lines[2] == "config interface 'wan'" and "\toption device 'wan0'" in lines
+
+
 @pytest.mark.parametrize(
     ("change", "port"),
     [
@@ -98,7 +110,14 @@ def test_the_port_of_a_line(change: tuple[str, str], port: str | None) -> None:
 
 @pytest.mark.parametrize(("answer", "shared"), [("", False), ("1", False), ("2", True), ("3\n2", True)])
 def test_the_question(answer: str, shared: bool) -> None:
-    assert ask_for_line(Dialogue(io.StringIO(answer + "\n"), io.StringIO()), "wan") is shared
+    screen = io.StringIO()
+    assert ask_for_line(Dialogue(io.StringIO(answer + "\n"), screen), "wan") is shared
+    said = screen.getvalue()
+    assert (
+        said.index("provider of wan?")
+        < said.index("\n  1  each router has")
+        < said.index("\n  2  both share")
+    )
 
 
 class Machine:

@@ -12,7 +12,7 @@ import pytest
 
 from tandem.control import cli
 from tandem.places import DEFAULT_VRID
-from tandem.setup import segment, steps
+from tandem.setup import segment, steps, token
 from tests.unit.test_setup import DHCP_WAN, NETWORK, OTHER
 
 Init = Callable[..., "Done"]
@@ -241,6 +241,67 @@ def test_a_second_router_without_leases_is_told_so(init: Init, tmp_path: Path) -
     assert done.status == 0 and "lan: dnsmasq gives no leases here (/etc/config/dhcp)" in done.err
     (tmp_path / "2/dhcp").write_text(DHCP)
     assert init("--join", "--force", typed=word, network=OTHER, router="2").err == ""
+
+
+def test_the_longest_token_is_read_to_its_end(init: Init, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe may bring more than a token, and lines that end as those of Windows do."""
+    word = init(*LAN).token
+    monkeypatch.setattr(token, "LONGEST", len(word))
+    done = init("--join", typed=f"{word}\r\nmore\n", network=OTHER, router="2")
+    assert (done.status, done.err) == (0, "")
+    monkeypatch.setattr(token, "LONGEST", len(word) - 1)
+    assert init("--join", "--force", typed=word, network=OTHER, router="2").status == 2
+
+
+# Both: the service
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """A router with the package; the list holds each start of the service."""
+    starts: list[tuple[str, str]] = []
+
+    def start(config: str, control: str) -> list[str]:
+        starts.append((config, control))
+        return []
+
+    monkeypatch.setattr("tandem.setup.service.installed", lambda: True)
+    monkeypatch.setattr("tandem.setup.service.start", start)
+    return starts
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answers", "asked", "started"),
+    [
+        (["--start"], "y\n", False, True),
+        ([], "y\ny\n", True, True),
+        ([], "y\nn\n", True, False),
+    ],
+)
+def test_a_person_decides_whether_the_service_starts(
+    init: Init, service: list[tuple[str, str]], arguments: list[str], answers: str, asked: bool, started: bool
+) -> None:
+    done = init(*arguments, typed=ANSWERS + answers, terminal=True)
+    assert done.status == 0 and ("Start tandem on this router now?" in done.out) is asked
+    assert bool(service) is started and ("tandem runs here: tandem status" in done.out) is started
+    assert ("To start it here: /etc/init.d/tandem enable" in done.out) is not started
+
+
+def test_nobody_is_asked_for_the_start_where_options_give_all(
+    init: Init, service: list[tuple[str, str]]
+) -> None:
+    assert "Start tandem" not in init(*LAN).out and service == []
+    assert "tandem runs here" in init(*LAN, "--force", "--start").out
+    [(config, _)] = service
+    assert config.endswith("/1/config")
+
+
+def test_a_service_that_does_not_start_is_a_failure(init: Init, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tandem.setup.service.start", lambda *_: ["tandemd does not run: no license"])
+    done = init(*LAN, "--start")
+    assert (
+        done.status == 1 and "tandemd does not run: no license" in done.err and "runs here:" not in done.out
+    )
 
 
 def test_a_token_is_read_from_a_terminal(init: Init, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -232,10 +232,10 @@ def firewall(router: RouterFacts) -> Iterator[Finding]:
 
 def zone(router: RouterFacts) -> Iterator[Finding]:
     """The virtual device of `use_vmac` is in the zone of its interface."""
-    zones = [tuple(item.split(" ", 1)) for item in router.ruleset.zones]
+    zones = [item.partition(" ") for item in router.ruleset.zones]
     for instance in router.instances:
-        chains = {chain for device, chain in zones if device == instance.interface}
-        if instance.vmac and chains - {chain for device, chain in zones if device == instance.vmac}:
+        chains = {chain for device, _, chain in zones if device == instance.interface}
+        if instance.vmac and chains - {chain for device, _, chain in zones if device == instance.vmac}:
             yield Finding(
                 "zone",
                 f"{instance.name}: packets to the virtual MAC come in by {instance.vmac}, which is not"
