@@ -120,12 +120,24 @@ def test_two_of_three_routers_are_a_quorum() -> None:
 def test_a_lease_ends() -> None:
     quorum = Quorum(WITNESSED)
     quorum.leased("G", NOW + SECOND)
-    assert quorum.ballot("G", True, NOW).hold and quorum.next_deadline() == NOW + SECOND
+    assert quorum.ballot("G", True, NOW).hold and quorum.next_deadline(NOW) == NOW + SECOND
     quorum.ballot("G", True, NOW + SECOND)
     assert not quorum.ballot("G", True, NOW + SECOND + GRACE).hold
     quorum.leased("G", NOW + 9 * SECOND)
     quorum.refused("G")
     assert not quorum.ballot("G", False, NOW).take
+
+
+@pytest.mark.parametrize("policy", [REQUIRED, ADVISORY])
+def test_a_time_that_is_over_is_no_deadline(policy: str) -> None:
+    """The peer is gone with its promise, and a group goes on without its quorum."""
+    quorum = pair(Standing.PROMISED, replace(WITNESSED, policy=policy))
+    quorum.leased("G", NOW + 1)
+    assert quorum.next_deadline(NOW - 1) == NOW + 1, "the promise and the lease"
+    later = NOW + SECOND
+    quorum.ballot("G", True, later)
+    assert quorum.next_deadline(later) == later + GRACE
+    assert quorum.next_deadline(later + GRACE) is None
 
 
 def test_wait_for_all() -> None:

@@ -7,7 +7,8 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,11 +17,13 @@ import pytest
 
 from tandem.config.schema import Config, Globals, Peer, PeerPath, Witness
 from tandem.core.events import Ballot
+from tandem.core.quorum import GRACE
 from tandem.core.state import Role
-from tandem.core.timers import SECOND
+from tandem.core.timers import MILLISECOND, SECOND
 from tandem.loop import Loop
 from tandem.witness.command import PACKAGE_DIR, PROGRAM
-from tandem.witness.voter import Voter
+from tandem.witness.voter import UNANSWERED_MAX, Voter
+from tandem.witness.wire import ANSWER, CHALLENGE, NOBODY, Message, pack, unpack
 
 SECRET = b"x8Tz0o2u9vbbfN4rkLm2"
 
@@ -161,6 +164,223 @@ def test_a_host_that_answers_and_stops() -> None:
         bench.until(lambda: bench.voter.status()["hosts"] == {"h": True})
         bench.until(lambda: bench.group.ballot.take)
         bench.close()
+
+
+class Hand:
+    """A loop whose time is moved by hand."""
+
+    def __init__(self) -> None:
+        self.time = 1000 * SECOND
+        self.timers: dict[Hashable, tuple[int, Callable[[int], None]]] = {}
+        self.readers: dict[int, Callable[[], None]] = {}
+
+    def now(self) -> int:
+        return self.time
+
+    def call_at(self, key: Hashable, when: int | None, callback: Any = None, slack: int = 0) -> None:
+        if when is None:
+            self.timers.pop(key, None)
+        else:
+            self.timers[key] = when, callback
+
+    def add_reader(self, descriptor: int, callback: Callable[[], None]) -> None:
+        self.readers[descriptor] = callback
+
+    def remove_reader(self, descriptor: int) -> None:
+        self.readers.pop(descriptor, None)
+
+    add_writer, remove_writer = add_reader, remove_reader
+
+    def wait(self, ns: int) -> int:
+        """Let time pass, and return how many timers have run."""
+        until, ran = self.time + ns, 0
+        while self.timers and (found := min(self.timers.items(), key=lambda item: item[1][0]))[1][0] <= until:
+            key, (when, callback) = found
+            del self.timers[key]
+            self.time, ran = max(self.time, when), ran + 1
+            callback(self.time)
+        self.time = until
+        return ran
+
+
+class Third:
+    """A witness that answers what the test says."""
+
+    def __init__(self) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self.socket.bind(("127.0.0.1", 0))
+        self.settings = Witness("w", "127.0.0.1", "tandem", self.socket.getsockname()[1], SECRET)
+
+    def requests(self) -> list[Message]:
+        found = []
+        while True:
+            try:
+                data, self.asker = self.socket.recvfrom(2048)
+            except BlockingIOError:
+                return found
+            message = unpack(data, SECRET, request=True)
+            assert message is not None
+            found.append(message)
+
+    def answer(
+        self, to: Message, *granted: bool, kind: int = ANSWER, by: socket.socket | None = None
+    ) -> None:
+        message = Message(kind, to.cluster, to.node, b"n" * 16, to.number, 1000, (), granted)
+        (by or self.socket).sendto(pack(message, SECRET), self.asker)
+
+
+class Pair:
+    """A voter on a loop that is moved by hand, and its witness."""
+
+    def __init__(self, *more: Witness) -> None:
+        self.loop, self.third, self.log = Hand(), Third(), Log()
+        self.group: Any = SimpleNamespace(claims=True, role=Role.BACKUP, ballot=None)
+        self.told: list[Ballot] = []
+        self.presence: tuple[bool, dict[str, str], int] = (False, {}, 0)
+        config = Config(
+            Globals(witness_policy="required"),
+            peers=(Peer("r2", (PeerPath("192.0.2.2"),)),),
+            witnesses=(self.third.settings, *more),
+        )
+        loop, log, presence, groups = self.loop, self.log, lambda _: self.presence, lambda: {"G": self.group}
+        self.voter = Voter(loop, log, config, groups, presence, self._told)  # type: ignore[arg-type]
+        self.voter.start()
+
+    def _told(self, group: Any, ballot: Ballot) -> None:
+        group.ballot = ballot
+        self.told.append(ballot)
+
+    def read(self) -> None:
+        for callback in list(self.loop.readers.values()):
+            callback()
+
+    def close(self) -> None:
+        self.voter.close()
+        self.third.socket.close()
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    made = Pair()
+    yield made
+    made.close()
+
+
+def test_it_looks_ten_times_a_second_and_asks_five_times(pair: Pair) -> None:
+    assert pair.loop.wait(SECOND) == 10 and len(pair.third.requests()) == 6, "the first one at once"
+    pair.group.claims = False
+    pair.loop.wait(SECOND // 5)
+    pair.third.requests()
+    assert pair.loop.wait(5 * SECOND) == 50 and len(pair.third.requests()) == 5
+
+
+def test_what_is_over_wakes_nobody(pair: Pair) -> None:
+    """The promise of a peer that was active, and the lack of a quorum, end; the looks go on as before."""
+    pair.presence = True, {"G": "MASTER"}, SECOND
+    pair.loop.wait(SECOND)
+    pair.presence = False, {}, SECOND
+    pair.group.role = Role.ACTIVE
+    pair.loop.wait(5 * SECOND)
+    assert pair.loop.wait(SECOND) == 10
+
+
+def test_the_vote_ends_before_the_witness_gives_it_to_another(pair: Pair) -> None:
+    """The witness reckons from the moment when it got the request, and this router needs its grace."""
+    asked = pair.loop.now()
+    [request] = pair.third.requests()
+    pair.loop.time += 50 * MILLISECOND
+    pair.third.answer(request, True)
+    pair.read()
+    assert pair.group.ballot.take and pair.voter.status()["leases"] == ["G"]
+    assert pair.voter.quorum.holds("G", asked + SECOND - GRACE - 1)
+    assert not pair.voter.quorum.holds("G", asked + SECOND - GRACE)
+
+
+def test_a_vote_that_is_refused_is_gone(pair: Pair) -> None:
+    [request] = pair.third.requests()
+    pair.third.answer(request, True)
+    pair.read()
+    pair.loop.wait(SECOND // 5)
+    pair.third.answer(pair.third.requests()[-1], False)
+    pair.read()
+    assert not pair.group.ballot.take and pair.voter.status()["leases"] == []
+
+
+def test_a_challenge_is_answered_at_once(pair: Pair) -> None:
+    [request] = pair.third.requests()
+    assert (request.nonce, request.duration_ms) == (NOBODY, 0)
+    pair.third.answer(request, kind=CHALLENGE)
+    pair.read()
+    [request] = pair.third.requests()
+    assert request.nonce == b"n" * 16 and not pair.group.ballot.take
+    pair.third.answer(request, True)
+    pair.read()
+    assert pair.group.ballot.take and pair.third.requests() == [], "the next one has its time"
+
+
+def test_an_answer_counts_once_and_comes_from_the_witness(pair: Pair) -> None:
+    [request] = pair.third.requests()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.bind(("127.0.0.2", 0))
+        pair.third.answer(request, True, by=stranger)
+        pair.read()
+    assert not pair.group.ballot.take and not pair.voter.status()["witness_answers"]
+    pair.third.answer(request, False)
+    pair.read()
+    pair.third.answer(request, True)
+    pair.read()
+    assert not pair.group.ballot.take, "the answer has come already"
+
+
+def test_an_answer_that_is_too_late_counts_no_more(pair: Pair) -> None:
+    first = pair.third.requests()[0]
+    pair.loop.wait((UNANSWERED_MAX - 1) * SECOND // 5)
+    second, *_ = pair.third.requests()
+    pair.loop.wait(SECOND // 5)
+    pair.third.requests()
+    pair.third.answer(first, True)
+    pair.read()
+    assert not pair.voter.status()["witness_answers"], "16 requests are remembered"
+    pair.third.answer(second, True)
+    pair.read()
+    assert pair.voter.status()["witness_answers"]
+
+
+def test_a_witness_is_silent_after_three_seconds(pair: Pair) -> None:
+    pair.third.answer(pair.third.requests()[0], False)
+    pair.read()
+    for seconds, answers in ((2, True), (1, False)):
+        pair.loop.time += seconds * SECOND
+        assert pair.voter.status()["witness_answers"] is answers
+
+
+def test_a_witness_that_cannot_be_reached_is_in_the_log(pair: Pair) -> None:
+    assert pair.voter._witness is not None
+    pair.voter._witness.settings = replace(pair.third.settings, port=0)
+    pair.loop.wait(SECOND)
+    assert pair.log.lines[-1] == "witness w: Invalid argument"
+
+
+def test_the_news_of_a_host_counts_at_once(pair: Pair) -> None:
+    pair.third.answer(pair.third.requests()[0], True)
+    pair.read()
+    pair.voter._reachable(False)
+    assert pair.voter.lacking == {"G": "no witness host answers"} and not pair.group.ballot.take
+
+
+def test_a_ballot_is_told_once(pair: Pair) -> None:
+    pair.loop.wait(5 * SECOND)
+    assert len(pair.told) == 1 and len(pair.log.lines) == 1
+
+
+def test_the_end_gives_the_vote_back_and_leaves_nothing_behind() -> None:
+    found = Pair(Witness("h", "127.0.0.1", "tcp", 9, interval_ms=100))
+    assert found.loop.timers and found.loop.readers
+    found.third.requests()
+    found.voter.close()
+    assert [request.groups for request in found.third.requests()] == [()]
+    assert not found.loop.timers and not found.loop.readers
+    found.third.socket.close()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a ping needs a raw socket, and that needs root")

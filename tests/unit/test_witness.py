@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tandem.channel.frames import MAC_SIZE
 from tandem.core.timers import MILLISECOND, SECOND
 from tandem.witness.grants import NODES_MAX, Grants
 from tandem.witness.wire import (
@@ -85,6 +86,42 @@ def test_a_datagram_is_what_the_page_says() -> None:
     mac = hashlib.blake2b(head + b"\1\0", key=SECRET, person=b"tandem answers", digest_size=16).digest()
     answer = Message(ANSWER, cluster, A, FRESH, 7, 1000, (), (True, False))
     assert pack(answer, SECRET) == head + b"\1\0" + mac
+    assert pack(Message(CHALLENGE, cluster, A, FRESH, 7), SECRET)[5] == 3
+
+
+@pytest.mark.parametrize(
+    ("count", "items", "groups"),
+    [
+        (1, b"\1\1G", ((1, b"G"),)),
+        (0, b"", ()),
+        (1, b"\1\x40" + b"x" * 64, ((1, b"x" * 64),)),
+        (1, b"\1\x41" + b"x" * 65, None),
+        (1, b"\1\0", None),
+        (1, b"\1", None),
+        (1, b"\1\2G", None),
+        (2, b"\1\1G", None),
+        (1, b"\1\1G\1\1H", None),
+        (64, b"\1\1G" * 64, ((1, b"G"),) * 64),
+        (65, b"\1\1G" * 65, None),
+    ],
+)
+def test_a_request_has_as_many_groups_as_it_says(
+    count: int, items: bytes, groups: tuple[tuple[int, bytes], ...] | None
+) -> None:
+    """Who has the secret may still be of another release, or broken."""
+    data = pack(request(A, 7), SECRET)[: -MAC_SIZE - 1] + bytes((count,)) + items
+    mac = hashlib.blake2b(data, key=SECRET, person=b"tandem asks", digest_size=16).digest()
+    found = unpack(data + mac, SECRET, request=True)
+    assert (found and found.groups) == groups
+
+
+@pytest.mark.parametrize(("items", "granted"), [(b"\1\0", (True, False)), (b"\1", None), (b"\1\0\1", None)])
+def test_an_answer_has_as_many_items_as_it_says(items: bytes, granted: tuple[bool, ...] | None) -> None:
+    answer = Message(ANSWER, CLUSTER, A, FRESH, 7, 1000, (), (True, False))
+    data = pack(answer, SECRET)[: -MAC_SIZE - 2] + items
+    mac = hashlib.blake2b(data, key=SECRET, person=b"tandem answers", digest_size=16).digest()
+    found = unpack(data + mac, SECRET, request=False)
+    assert (found and found.granted) == granted
 
 
 @given(st.integers(0, 200), st.integers(0, 255))

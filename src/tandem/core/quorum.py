@@ -153,12 +153,12 @@ class Quorum:
         """Whether at least one of the witness hosts answers."""
         self._isolated = not reachable
 
-    def next_deadline(self) -> int | None:
-        """When a ballot may change by itself."""
+    def next_deadline(self, now: int) -> int | None:
+        """When a ballot may change by itself; what is over changes none."""
         times = [*self._leases.values(), *(since + GRACE for since in self._lacking.values())]
         for peer in self._peers.values():
             times += peer.promised.values()
-        return earliest(*times)
+        return earliest(*(time for time in times if time > now))
 
     def ballot(self, group: str, active: bool, now: int) -> Ballot:
         """Count for a group; `active`: this router has the role now."""

@@ -216,8 +216,8 @@ class Voter:
         for name, group in list(self._groups().items()):
             self._count(name, group, now)
         self._ballots = {name: one for name, one in self._ballots.items() if name in self._groups()}
-        due = earliest(now + LOOK, self.quorum.next_deadline())
-        self._loop.call_at("quorum", max(due or 0, now + MILLISECOND), self._look)
+        due = earliest(now + LOOK, self.quorum.next_deadline(now))
+        self._loop.call_at("quorum", due, self._look)
 
     def _count(self, name: str, group: SyncGroup, now: int) -> None:
         ballot = self.quorum.ballot(name, group.role is Role.ACTIVE, now)
