@@ -138,6 +138,16 @@ def test_the_same_while_its_dead_owner_seems_to_stream() -> None:
     assert [type(action) for action in told] == [Refresh] and scene.sizes() == (5, 0)
 
 
+def test_its_last_digest_may_come_after_that() -> None:
+    """It covers entries that are our own by then. The next digest is of a router that goes on to stream."""
+    scene = Scene()
+    scene.tells(5)
+    scene.promote()
+    held = scene.owns.held("P")
+    assert held.digest() is None
+    assert held.digest() == (0, bytes(8))
+
+
 def test_what_comes_after_is_held_on_when_its_session_is_lost() -> None:
     scene = Scene()
     scene.tells(5)

@@ -434,8 +434,7 @@ class Ownership:
         full = [peer for peer in self.peers.values() if len(peer.held.cache)]
         adopted = len(full) == 1 and not len(self.own.cache) and not full[0].sharing
         if adopted:
-            held = full[0].held
-            self.own.cache, held.cache = held.cache, self.own.cache
+            full[0].held.become_own()
         for peer in self.peers.values():
             if peer.streaming:
                 peer.taken_at = self._now

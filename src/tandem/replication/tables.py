@@ -55,6 +55,7 @@ class Held:
         self._make = make
         self._own = own
         self._may_adopt = may_adopt
+        self._became_own = False  # the peer's next digest may cover entries that are our own now
 
     def apply_all(self, records: list[Record], now: int) -> None:
         """Apply changes of the peer's table, in this order."""
@@ -62,6 +63,7 @@ class Held:
 
     def begin_bulk(self) -> None:
         """Begin a bulk: entries that do not come before `end_bulk` are stale."""
+        self._became_own = False
         self.cache.begin_bulk()
 
     def end_bulk(self) -> None:
@@ -81,11 +83,22 @@ class Held:
         if not self._may_adopt():
             return False
         self.cache = self._own.take()
+        self._became_own = False
         return True
 
     def digest(self) -> Digest | None:
-        """Return the digest of the held table."""
-        return self.cache.digest()
+        """Return the digest to compare with the peer's; None, once, after `become_own`.
+
+        The last digest of a peer that gave its role up may come after that, and covers what is our own now. A
+        peer that goes on to stream sends another one, which does not match, and then a bulk.
+        """
+        became_own, self._became_own = self._became_own, False
+        return None if became_own else self.cache.digest()
+
+    def become_own(self) -> None:
+        """Make the held table our own, which was empty, and go on with an empty one."""
+        self._own.cache, self.cache = self.cache, self._own.cache
+        self._became_own = True
 
     def take(self) -> Cache:
         """Give the table away and begin with an empty one."""
