@@ -15,6 +15,7 @@ from tandem.control.history_file import HistoryFile
 from tandem.control.server import ControlServer
 from tandem.control.standby import Standby
 from tandem.core.actions import Contested, GroupTransition, Transition
+from tandem.core.events import Stop
 from tandem.core.timers import SECOND
 from tandem.effects.announce import Announcer
 from tandem.effects.executor import Executor
@@ -146,7 +147,7 @@ class Daemon:
         firewall = Firewall(plan, self._interfaces.links.device, self._nftables)
         announcer = Announcer()
         self._executor = Executor(
-            rtnl, firewall, announcer, self._interfaces, self._told, self._caught, switch
+            rtnl, firewall, announcer, self._interfaces, self._told, self._caught, switch, self._acted
         )
         self.router = Router(
             self._loop,
@@ -491,11 +492,15 @@ class Daemon:
         self._stopping = True
         self._loop.call_at("stop", self._loop.now() + STOP_LIMIT, lambda _now: self._loop.stop())
         try:
-            self._serving.leave(None, self._hand_over)  # services stop while their addresses are there
+            self._serving.leave(None, self._offer)  # services stop while their addresses are there
         except Exception as error:  # noqa: BLE001 - the role is handed over all the same
             self._caught(error)
             if not self._handed_over:
                 self._hand_over()
+
+    def _offer(self) -> None:
+        """Give everything up when another router serves."""
+        self.router.leave(list(self.router.groups.values()), Stop(), self._hand_over)
 
     def _hand_over(self) -> None:
         """Give everything up, the role first; a step that fails does not prevent the others."""

@@ -34,7 +34,7 @@ from tandem.core.heartbeats import BEGINS, DIES, ENDS, BeatPath, Beats, Life, Pa
 from tandem.core.neighbour import ACTIVE as MASTER
 from tandem.core.neighbour import BACKUP, BEATS
 from tandem.core.neighbour import NEVER as NO_LIMIT
-from tandem.core.standing import STANDINGS_MAX, Entry, Post, Standings, matching, seats, standing_of
+from tandem.core.standing import HOLDERS, STANDINGS_MAX, Entry, Post, Standings, matching, seats, standing_of
 from tandem.core.timers import MILLISECOND, SECOND
 from tandem.effects.endpoint import text
 from tandem.loop import TIMER_SLACK
@@ -437,7 +437,7 @@ class Heartbeats:
             return None
         posts = {group: self._core.seat(name, group).post for group in self._router.groups}
         states = {
-            group: MASTER if post in (Post.ACTIVE, Post.UNLINKED) else BACKUP
+            group: MASTER if post in HOLDERS else BACKUP
             for group, post in posts.items()
             if post is not Post.UNKNOWN
         }

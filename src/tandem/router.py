@@ -33,6 +33,7 @@ from tandem.core.events import (
 from tandem.core.neighbour import Neighbours
 from tandem.core.reload import leave, reconfigure, sibling
 from tandem.core.settings import Group, Instance, Track
+from tandem.core.state import Role
 from tandem.core.strangers import Source, Strangers
 from tandem.core.sync_group import UNCOUNTED, SyncGroup
 from tandem.core.timers import MILLISECOND
@@ -91,6 +92,8 @@ class Router:
             loop, log, interfaces, self.strangers, self.neighbours, self._group_of, self.dispatch
         )
         self._told: dict[tuple[str, str], TrackerChanged] = {}  # the states of services and checks
+        # Who waits until these groups have left their role.
+        self._waits: list[tuple[list[SyncGroup], Callable[[], None]]] = []
 
     @property
     def endpoints(self) -> dict[str, Endpoint]:
@@ -139,6 +142,24 @@ class Router:
         for name in list(self.groups):
             self._end(name)
         self._connect()
+
+    def leave(self, groups: list[SyncGroup], event: Event, then: Callable[[], None]) -> None:
+        """Dispatch an event that takes the role from these groups; call `then` when none is active any more.
+
+        An active router goes on until another one serves (core/offer.py), so that this may be later.
+        """
+        for group in groups:
+            self.dispatch(group, event)
+        self._waits.append((groups, then))
+        self._look_for_leavers()
+
+    def _look_for_leavers(self) -> None:
+        waits, self._waits = self._waits, []
+        for groups, then in waits:
+            if any(group.role is Role.ACTIVE and group.offer.pending for group in groups):
+                self._waits.append((groups, then))
+            else:
+                then()
 
     def reload(self, plan: Plan, replicated: bool) -> None:
         """Go over to `plan`; what it leaves as it is keeps its role and its addresses."""
@@ -195,6 +216,8 @@ class Router:
         except Exception as error:  # noqa: BLE001 - see above
             self._caught(error)
         self._arm(group)
+        if self._waits:
+            self._look_for_leavers()
 
     def note(self, transition: Transition) -> None:
         """Remember when it happened, for status."""
@@ -356,7 +379,7 @@ class Router:
 
     def _end(self, name: str) -> None:
         group = self.groups[name]
-        self.dispatch(group, Stop())
+        self.dispatch(group, Stop(at_once=True))
         self._loop.call_at(("group", name), None)
         del self.groups[name]
         for member in group.members:

@@ -4,18 +4,25 @@
 from __future__ import annotations
 
 import json
+import signal
+import sys
+import time
 from collections.abc import Callable
+from functools import partial
+from socket import AF_NETLINK, NETLINK_ROUTE, SOCK_RAW, inet_aton, socket
 from typing import Any
 
 import pytest
 
-from tests.lab import Router, SeedLab, Tandem, seed_instances, stays, wait_until
+from tests.lab import LAN_GATEWAY, Router, SeedLab, Tandem, netns, seed_instances, stays, wait_until
 from tests.lab.scenario import tandem_uci
 
+from . import live
 from .daemon import status
 
 Open = Callable[[SeedLab], SeedLab]
 SECRET = "between these two routers"
+RTMGRP_IPV4_IFADDR, RTM_NEWADDR, RTM_DELADDR = 0x10, 20, 21  # linux/rtnetlink.h
 SLOW = 3.0  # s between adverts: VRRP's timers would take three times as long
 
 
@@ -86,7 +93,7 @@ def test_adverts_that_are_lost_one_way_make_no_second_active_router(open_lab: Op
     lab.elect()
     r1, r2 = lab.routers
     hear_each_other(lab)
-    assert r1.active
+    wait_until(lambda: lab.active is r1, 15, "r1 is active", explain=lab.logs)
     r2.exec("nft", "-f", "-", stdin=DEAF)
     wait_until(lambda: dropped(r2) > 40, 20, "VRRP's timers have ended on r2")
     stays(lambda: r1.active and r2.all_in("BACKUP"), 0.5)
@@ -114,3 +121,53 @@ def test_a_router_that_stops_heartbeats_is_not_dead(open_lab: Open) -> None:
     Tandem.request(r1, "reload")
     hear_each_other(lab)
     assert r2.log().count("MASTER (") == 0
+
+
+class AddressNews:
+    """The kernel's notifications about one address in a router."""
+
+    def __init__(self, router: Router, address: str) -> None:
+        self._address = inet_aton(address)
+        self._socket = netns.enter(router.namespace, _subscribe)
+
+    def __enter__(self) -> AddressNews:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def wait(self, kind: int, timeout_s: float) -> bool:
+        """Whether a message of this kind comes, or has come and was not read yet."""
+        end = time.monotonic() + timeout_s
+        while True:
+            self._socket.settimeout(max(1e-6, end - time.monotonic()))
+            try:
+                message = self._socket.recv(1 << 16)
+            except (TimeoutError, BlockingIOError):
+                return False
+            if int.from_bytes(message[4:6], sys.byteorder) == kind and self._address in message:
+                return True
+
+
+def _subscribe() -> socket:
+    opened = socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)
+    opened.bind((0, RTMGRP_IPV4_IFADDR))
+    return opened
+
+
+def test_a_router_that_leaves_keeps_its_addresses_until_the_other_one_serves(open_lab: Open) -> None:
+    """The kernels say so: at the removal here, the installation there has been told already."""
+    lab = open_lab(SeedLab(partial(live.synced, preempt=True), "offer"))
+    live.started(lab)
+    r1, r2 = lab.routers
+    wait_until(lambda: lab.active is r1, 20, "r1 is active", explain=lab.logs)
+
+    for way in ("failover", "resume", "standby", "resume", "SIGTERM"):  # after `resume` r1 preempts
+        leaver, taker = (r2, r1) if way == "resume" else (r1, r2)
+        wait_until(lambda: live.in_step(lab), 20, f"{way}: in step", explain=lab.logs)
+        with AddressNews(leaver, LAN_GATEWAY) as here, AddressNews(taker, LAN_GATEWAY) as there:
+            r1.signal(signal.SIGTERM) if way == "SIGTERM" else Tandem.request(r1, way)
+            assert here.wait(RTM_DELADDR, 20), f"{way}: {leaver.name} has left\n{lab.logs()}"
+            assert there.wait(RTM_NEWADDR, 0), f"{way}: {taker.name} was not there before\n{lab.logs()}"
+        wait_until(lambda: lab.active is taker, 20, f"{way}: one has the role", explain=lab.logs)  # noqa: B023
+    assert "hands its role over" in r2.log()

@@ -8,7 +8,11 @@ from dataclasses import dataclass, field
 from tandem.core.heartbeats import DIES, Beats, Life
 from tandem.core.standing import Entry, Standings, matching, seats, standing_of
 from tandem.core.state import Role
-from tests.property.lan import MILLISECOND, Lan, Router
+from tests.property.lan import MILLISECOND, Checked, Lan, Router
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tandem.core.events import Event
 
 CABLE = -1  # as the number of a LAN
 INTERVAL = 50 * MILLISECOND
@@ -41,6 +45,7 @@ class BeatingLan(Lan):
         self.cables = {frozenset((a.number, b.number)) for a in routers for b in routers if a is not b}
         self.lives: dict[int, Daemon] = {}
         self.deaths: list[tuple[int, int, int]] = []  # when, who found, whom
+        self.bare: list[int] = []  # moments when no router had the addresses
 
     def power_on(self, router: Router) -> None:
         if router.groups:
@@ -64,6 +69,19 @@ class BeatingLan(Lan):
         if self.now - due > INTERVAL // 2:
             for beats in mine.beats.values():
                 beats.spare(local + INTERVAL)
+        self.beat_now(router)
+        for number, beats in mine.beats.items():
+            if DIES in beats.due(local):
+                self.deaths.append((self.now, router.number, number))
+                self._happen(router, mine.standings.died(str(number), {"G": group}, local))
+        self._happen(router, mine.standings.lasting({"G": group}, MISS * INTERVAL, local))
+        following = max(due + INTERVAL, self.now)
+        when = following + self.random.randint(0, router.lateness)
+        self.at(when, lambda: self._beat(router, life, following))
+
+    def beat_now(self, router: Router) -> None:
+        """Send a heartbeat by every path."""
+        mine, group = self.lives[router.number], router.groups[0].group
         mine.number += 1
         said = b"".join(
             standing_of(group, member, router.links[lan]) for lan, member in enumerate(group.members)
@@ -77,14 +95,6 @@ class BeatingLan(Lan):
                         delay = self.random.randint(20_000, 200_000)
                         args = (router, other, path, mine.node, mine.number, said, hears, late)
                         self.at(self.now + delay, lambda args=args: self._hear(*args))  # type: ignore[misc]
-        for number, beats in mine.beats.items():
-            if DIES in beats.due(local):
-                self.deaths.append((self.now, router.number, number))
-                self._happen(router, mine.standings.died(str(number), {"G": group}, local))
-        self._happen(router, mine.standings.lasting({"G": group}, MISS * INTERVAL, local))
-        following = max(due + INTERVAL, self.now)
-        when = following + self.random.randint(0, router.lateness)
-        self.at(when, lambda: self._beat(router, life, following))
 
     def _carries(self, sender: Router, receiver: Router, path: int) -> bool:
         if not receiver.groups:
@@ -116,10 +126,19 @@ class BeatingLan(Lan):
         found = seats([group], entries, matching(directory(receiver), entries), said)
         self._happen(receiver, mine.standings.take(str(sender.number), found, hears, {"G": group}, local))
 
-    def _happen(self, router: Router, events: list[tuple[str, object]]) -> None:
+    def _handle(self, router: Router, checked: Checked, event: Event) -> None:
+        """As in `Lan`; a change of the role is told at once."""
+        before = checked.group.role
+        super()._handle(router, checked, event)
+        if checked.group.role is not before and router.number in self.lives:
+            self.beat_now(router)
+        if not any(other.groups[0].kernel for other in self.routers if other.groups):
+            self.bare.append(self.now)
+
+    def _happen(self, router: Router, events: list[tuple[str, Event]]) -> None:
         for _, event in events:
             if router.groups:
-                self._handle(router, router.groups[0], event)  # type: ignore[arg-type]
+                self._handle(router, router.groups[0], event)
 
     @property
     def active(self) -> list[int]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from tandem.core.actions import (
     Action,
     Announce,
+    Beat,
     GroupTransition,
     Install,
     Remove,
@@ -74,11 +75,13 @@ class Checked:
         if patience:
             self.group.handle(Partner(known=True, in_step=False), 0)
         self.kernel: frozenset[str] = frozenset()
+        self.offered = False  # before the present event
         self.told = self.group.state
         self.names = [member.name for member in self.group.members]
 
     def handle(self, event: Event, now: int) -> list[Action]:
         before, slept = self.group.role, self.group.overslept(now)
+        self.offered = self.group.offer.pending
         actions = self._restored(self.group.handle(event, now), now)
         return self._checked(before, slept, actions, now, isinstance(event, Tick))
 
@@ -119,12 +122,14 @@ class Checked:
         assert not (slept and after is Role.ACTIVE), "has slept through its role and goes on with it"
         if installs:
             assert {name for _, name in installs} == set(names)
-            assert {name for i, name in adverts if i < installs[0][0]} == set(names), "adverts come first"
+            agreed = isinstance(actions[0], Beat | Install)  # another router goes on until this one serves
+            first = {name for i, name in adverts if i < installs[0][0]}
+            assert first == (set() if agreed else set(names)), "adverts come first"
         if before is Role.ACTIVE and after is not Role.ACTIVE:
             assert [name for _, name in removes] == names, "every effect removed, once"
             assert [name for _, name in withdrawn] == names, "and what takes long"
             assert all(i < withdrawn[0][0] for i, _ in removes + goodbyes), "which is last"
-            assert goodbyes or after is Role.BACKUP or slept, "left without a goodbye"
+            assert goodbyes or after is Role.BACKUP or slept or self.offered, "left without a goodbye"
             assert not (goodbyes and slept), "a goodbye that is not ours to say"
         else:
             assert not removes and not goodbyes and not withdrawn
@@ -267,9 +272,14 @@ class Lan:
         for action in checked.handle(event, local):
             if isinstance(action, SendAdvert):
                 self._send(router, action)
+            elif isinstance(action, Beat):
+                self.beat_now(router)
             elif isinstance(action, Transition):
                 self.changes.append((self.now, router.number, action.state))
         self._wake(router, checked)
+
+    def beat_now(self, router: Router) -> None:
+        """Send heartbeats, where there are any."""
 
     def _wake(self, router: Router, checked: Checked) -> None:
         deadline = checked.group.next_deadline()

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tandem.core.events import Failover, Resume
+from tandem.core.events import Failover, Resume, Standby
 from tandem.core.settings import Garp, Instance
 from tests.property.beating import INTERVAL, MISS, BeatingLan
 from tests.property.lan import MILLISECOND, SECOND, Router
@@ -123,3 +123,34 @@ def test_the_best_of_those_that_are_left_takes_over_before_vrrp_could(
     lan.run(lan.now + DEAD)
     assert lan.active == [1]
     assert {(number, state) for _, number, state in lan.changes[changes:]} == {(1, "MASTER")}
+
+
+@settings(max_examples=40)
+@given(
+    st.integers(0, 1 << 16),
+    st.integers(2, 3),
+    st.integers(0, SECOND),
+    st.integers(0, 20 * MILLISECOND),
+    st.lists(st.sampled_from(("failover", "standby", "resume")), min_size=1, max_size=4),
+)
+def test_somebody_has_the_addresses_all_the_time_while_roles_are_handed_over(
+    seed: int, routers: int, when: int, lateness: int, orders: list[str]
+) -> None:
+    """Preemption after `resume` is a hand-over, too."""
+    lan = simulation(seed, routers, 2, lateness)
+    for router in lan.routers:
+        lan.power_on(router)
+    lan.run(BOUND + when)
+    assert lan.active == [0]
+    lan.bare.clear()
+    for order in orders:
+        ready = [router for router in lan.routers if not router.groups[0].group.standby]
+        if order == "resume":
+            lan.tell(
+                next((router for router in lan.routers if router not in ready), lan.routers[0]), Resume()
+            )
+        elif len(ready) > 1:
+            lan.tell(lan.routers[lan.active[0]], Failover() if order == "failover" else Standby())
+        lan.run(lan.now + BOUND)
+        assert len(lan.active) == 1
+    assert lan.bare == []

@@ -35,7 +35,7 @@ class Machine:
 
 MACHINES = (
     Machine(
-        "Sync group", "core.sync_group", "TRANSITIONS",
+        "Sync group", "core.role_changes", "TRANSITIONS",
         "Virtual routers are active together or not at all.",
     ),
     Machine(
@@ -61,6 +61,10 @@ MACHINES = (
     Machine(
         "Reunion", "core.reunion", "TABLE",
         "A group meets another active router, and one of the two will yield.",
+    ),
+    Machine(
+        "Offer", "core.offer", "TABLE",
+        "A router that is to leave its role goes on until another one serves.",
     ),
     Machine(
         "Exchange", "replication.reunion", "TABLE",

@@ -51,6 +51,11 @@ class Bench:
     def dispatch(self, group: SyncGroup, event: Event) -> None:
         self.events.append((group.settings.name, type(event)))
 
+    def leave(self, groups: list[SyncGroup], event: Event, then: Callable[[], None]) -> None:
+        for group in groups:
+            self.dispatch(group, event)
+        then()
+
     def begin(self, groups: list[str], who: str, once: bool) -> None:
         self.standby.append(("begin", groups, who, once))
 
@@ -58,7 +63,7 @@ class Bench:
         self.standby.append(("end", groups))
 
     def do(self, command: str, **more: str) -> dict[str, object]:
-        router: Any = SimpleNamespace(groups=self.groups, neighbours=self.neighbours, dispatch=self.dispatch)
+        router: Any = SimpleNamespace(groups=self.groups, neighbours=self.neighbours, leave=self.leave)
         standby: Any = SimpleNamespace(begin=self.begin, end=self.end)
         answers: list[dict[str, object]] = []
 

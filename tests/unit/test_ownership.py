@@ -16,6 +16,7 @@ from tandem.core.limits import (
     FORMER_QUIET_LIMIT,
     LAST_RECORDS_LIMIT,
     LAST_RECORDS_SILENCE,
+    STREAM_LIMIT,
     SURPLUS_LIMIT,
 )
 from tandem.core.timers import MILLISECOND, SECOND
@@ -167,8 +168,31 @@ def test_else_the_kernel_is_looked_through(why: str) -> None:
         scene.owned(2)
     elif why == "it shares":
         scene.peer(PeerHandedOver(), name="P")
-    assert scene.promote() == [Leave(), Stream(False)]
+    promoted = scene.promote() or scene.after(STREAM_LIMIT)
+    assert promoted == [Leave(), Stream(False)]
     assert scene.sizes()[0] == (2 if why == "a table of our own" else 0)
+
+
+def test_an_offered_role_is_adopted_when_the_stream_of_the_former_active_ends() -> None:
+    """It goes on until this router serves: what it tells meanwhile goes to the kernel, and is adopted too."""
+    scene = Scene()
+    scene.tells(5)
+    scene.restore(handed_over=True)
+    scene.peer(PeerHandedOver())
+    assert scene.completed() == [Restored("G")]
+    assert scene.promote() == [] and scene.owns.deadline == scene.now + STREAM_LIMIT
+    scene.hold(2, first=50)
+    assert scene.peer(ENDED) == [Leave(), Stream(True)]
+    assert scene.sizes() == (7, 0) and scene.owns.deadline is None
+    assert scene.demote() == [Silence(), Follow(False)]
+
+
+def test_a_role_that_is_lost_before_that_changes_no_table() -> None:
+    scene = Scene()
+    scene.tells(5)
+    scene.peer(PeerHandedOver())
+    assert scene.promote() == scene.demote() == []
+    assert scene.peer(ENDED) == [] and scene.owns.deadline is None and scene.sizes() == (0, 5)
 
 
 def test_what_a_silent_peer_had_told_is_forgotten_when_we_are_active() -> None:

@@ -9,8 +9,12 @@ import pytest
 
 from tandem.core.events import (
     AdvertReceived,
+    Ballot,
     Claimed,
+    Company,
     Event,
+    Failover,
+    Taken,
     Tick,
     TrackerChanged,
     Unheard,
@@ -18,12 +22,15 @@ from tandem.core.events import (
     Vacated,
 )
 from tandem.core.settings import Group, Track
+from tandem.core.standing import ACTIVE as IS_ACTIVE
 from tandem.core.standing import (
+    BACKUP,
     INITIALIZE,
     INTERFACE,
     LINK,
     POSTS,
     SCRIPT,
+    TAKES,
     Entry,
     Post,
     Seat,
@@ -32,21 +39,27 @@ from tandem.core.standing import (
     seats,
     standing_of,
 )
+from tandem.core.standing import ENTERING as IS_ENTERING
+from tandem.core.standing import OFFERING as IS_OFFERING
 from tandem.core.state import Role
 from tandem.core.sync_group import SyncGroup
 from tandem.core.timers import SECOND
 from tests.unit.scenario import HIGHER, LOWER, OURS, active, feed, heard, instance, started, sync_group
 
-UNKNOWN, ACTIVE, UNLINKED, READY, OUT, DEAD = Post
-LEFT, DIED, NO_LINK = (Vacancy.LEFT,), (Vacancy.DIED,), (Vacancy.UNLINKED,)
+UNKNOWN, ACTIVE, UNLINKED, OFFERING, ENTERING, READY, OUT, DEAD = Post
+LEFT, DIED, NO_LINK, OFFERED = (Vacancy.LEFT,), (Vacancy.DIED,), (Vacancy.UNLINKED,), (Vacancy.OFFERED,)
+SERVES, ENTERS = (Taken(True),), (Taken(False),)
 
-FREES: dict[Post, tuple[tuple[Vacancy, ...], ...]] = {  # to UNKNOWN, ACTIVE, UNLINKED, READY, OUT and DEAD
-    UNKNOWN: ((),) * 6,
-    ACTIVE: ((), (), NO_LINK, LEFT, LEFT, DIED),
-    UNLINKED: ((), (), (), LEFT, LEFT, DIED),
-    READY: ((),) * 6,
-    OUT: ((),) * 6,
-    DEAD: ((),) * 6,
+# To UNKNOWN, ACTIVE, UNLINKED, OFFERING, ENTERING, READY, OUT and DEAD
+NEWS: dict[Post, tuple[tuple[Vacancy | Taken, ...], ...]] = {
+    UNKNOWN: ((), SERVES, SERVES, OFFERED, ENTERS, (), (), ()),
+    ACTIVE: ((), (), NO_LINK, OFFERED, (), LEFT, LEFT, DIED),
+    UNLINKED: ((), (), (), OFFERED, (), LEFT, LEFT, DIED),
+    OFFERING: ((), SERVES, SERVES, (), (), LEFT, LEFT, DIED),
+    ENTERING: ((), SERVES, SERVES, OFFERED, (), LEFT, LEFT, DIED),
+    READY: ((), SERVES, SERVES, OFFERED, ENTERS, (), (), ()),
+    OUT: ((), SERVES, SERVES, OFFERED, ENTERS, (), (), ()),
+    DEAD: ((), SERVES, SERVES, OFFERED, ENTERS, (), (), ()),
 }
 
 
@@ -69,12 +82,66 @@ def test_the_table_has_a_row_for_everything() -> None:
 
 @pytest.mark.parametrize(("before", "after"), POSTS)
 def test_each_row(before: Post, after: Post) -> None:
-    expected = FREES[before][list(Post).index(after)]
+    expected = NEWS[before][list(Post).index(after)]
     assert POSTS[before, after] == (after, expected)
+    sources = (("LAN", HIGHER),)
+    for of in (
+        group(),
+        active(sync_group(instance())),
+    ):  # a backup hears that the role is free, an active one who takes it
+        standings = Standings(holds=False)
+        take(standings, of, "r2", before)
+        told = [event for event in take(standings, of, "r2", after) if not isinstance(event, Company)]
+        vacated = [Vacated(news, sources) for news in expected if isinstance(news, Vacancy)]
+        taken = [news for news in expected if isinstance(news, Taken) and of.role is Role.ACTIVE]
+        assert told == vacated + taken
+
+
+def test_a_lesser_router_that_becomes_active_is_no_successor() -> None:
+    standings, of = Standings(holds=False), active(sync_group(instance()))
+    assert take(standings, of, "r2", ENTERING, 50) == []
+    assert take(standings, of, "r2", ACTIVE, 50) == [Taken(True)]
+
+
+@pytest.mark.parametrize(
+    ("posts", "company"),
+    [
+        ([(READY, 100, True)], Company(takes=True)),
+        ([(READY, 100, False)], Company()),  # an older release
+        ([(READY, 100, True), (READY, 90, False)], Company(takes=True)),
+        ([(READY, 100, False), (READY, 90, True)], Company()),  # the best one would be asked
+        ([(OUT, 100, True)], Company()),
+        ([(DEAD, 100, True)], Company()),
+        ([(ENTERING, 100, True)], Company(takes=True)),
+        ([(ACTIVE, 100, True)], Company(offers=True)),
+        ([(ACTIVE, 100, False)], Company()),
+        ([(OFFERING, 100, True), (READY, 100, True)], Company(takes=True, offers=True)),
+        ([(UNLINKED, 100, True), (READY, 100, True)], Company()),
+    ],
+)
+def test_who_would_take_the_role_and_who_would_offer_it(
+    posts: list[tuple[Post, int, bool]], company: Company
+) -> None:
     standings, of = Standings(holds=False), group()
-    take(standings, of, "r2", before)
-    vacated = [Vacated(vacancy, (("LAN", HIGHER),)) for vacancy in expected]
-    assert take(standings, of, "r2", after) == vacated
+    for number, (post, priority, takes) in enumerate(posts):
+        found = Seat(post, (priority, LOWER), (), takes)
+        standings.take(f"r{number}", {"LAN": found}, True, {"LAN": of}, 0)
+    assert standings.company("LAN") == company
+
+
+def test_a_heartbeat_says_what_a_group_does_with_its_role() -> None:
+    of = group()
+    assert standing_of(of, of.members[0], True)[0] == BACKUP | LINK | TAKES
+    of.handle(Ballot(True, True, False), 0)
+    assert standing_of(of, of.members[0], False)[0] == BACKUP
+    of = active(sync_group(instance()))
+    assert standing_of(of, of.members[0], True)[0] == IS_ACTIVE | LINK | TAKES
+    of.handle(Company(takes=True), 0)
+    of.handle(Failover(), 0)
+    assert standing_of(of, of.members[0], True)[0] == IS_OFFERING | LINK | TAKES
+    of = SyncGroup(Group("LAN", ("LAN",), implicit=True), [instance()], restores=True)
+    active(of)
+    assert standing_of(of, of.members[0], True)[0] == IS_ENTERING | LINK | TAKES
 
 
 def test_the_best_of_those_that_are_left_takes_the_role() -> None:
@@ -126,7 +193,7 @@ def test_who_is_not_heard_yields_and_does_not_preempt() -> None:
     found += standings.take("r2", {"LAN": seat(ACTIVE, 50)}, False, {"LAN": of}, SECOND // 2)
     assert not standings.lasting({"LAN": of}, SECOND, SECOND - 1), "it may have started just now"
     found += standings.lasting({"LAN": of}, SECOND, SECOND)
-    assert [event for _, event in found] == [Claimed(True), Unheard(True)]
+    assert [event for _, event in found] == [Taken(True), Claimed(True), Unheard(True)]
     for _, event in found:
         of.handle(event, SECOND)
     assert of.role is Role.BACKUP
@@ -188,7 +255,7 @@ def test_a_seat_is_made_of_the_members_standings() -> None:
     for links, post in (((True, True), ACTIVE), ((True, False), UNLINKED)):
         said = b"".join(standing_of(theirs, *each) for each in zip(theirs.members, links, strict=True))
         found = seats([ours], entries, matched, said)
-        assert found == {"G": Seat(post, (150, OURS), (("LAN", OURS), ("WAN", OURS)))}
+        assert found == {"G": Seat(post, (150, OURS), (("LAN", OURS), ("WAN", OURS)), takes=True)}
     said = b"".join(standing_of(ours, member, True) for member in ours.members)
     assert seats([ours], entries, matched, said)["G"].post is READY
     assert seats([ours], entries, {}, said) == {}

@@ -26,9 +26,10 @@ from tandem.core.events import (
     Vacated,
 )
 from tandem.core.promotion import Farewell
+from tandem.core.role_changes import TRANSITIONS, Change, Cue
 from tandem.core.settings import Group
 from tandem.core.state import Role, user_state
-from tandem.core.sync_group import TRANSITIONS, Change, Cue, SyncGroup
+from tandem.core.sync_group import SyncGroup
 from tandem.core.timers import MILLISECOND, SECOND
 from tests.unit.scenario import HIGHER, LOWER, OURS, feed, heard, instance, of
 
@@ -77,6 +78,9 @@ ROWS: dict[tuple[Role, Cue], Change] = {
     (BACKUP, Cue.UNLINKED): Change(
         ACTIVE, "a link of the active router is down", seen="heartbeat", lives=True
     ),
+    (BACKUP, Cue.OFFERED): Change(
+        ACTIVE, "the active router hands its role over", handed_over=True, seen="heartbeat"
+    ),
     (BACKUP, Cue.PREEMPTS): Change(ACTIVE, "preempts a router of lower priority", handed_over=True),
     (ACTIVE, Cue.OUT): Change(INITIALIZE),
     (ACTIVE, Cue.BETTER): Change(BACKUP, "a better router is active", Farewell.YIELD),
@@ -99,6 +103,7 @@ CAUSES: dict[tuple[Role, Cue], tuple[Callable[[SyncGroup], list[Action]], Cause 
     (BACKUP, Cue.DIED): (lambda group: group.handle(Vacated(Vacancy.DIED), LATER), None, {}),
     (BACKUP, Cue.LEFT): (lambda group: group.handle(Vacated(Vacancy.LEFT), LATER), None, {}),
     (BACKUP, Cue.UNLINKED): (lambda group: group.handle(Vacated(Vacancy.UNLINKED), LATER), None, {}),
+    (BACKUP, Cue.OFFERED): (lambda group: group.handle(Vacated(Vacancy.OFFERED), LATER), None, {}),
     (BACKUP, Cue.PREEMPTS): (preempts, Cause(LOWER, 50, 100), {}),
     (ACTIVE, Cue.OUT): (lambda group: group.handle(Stop(), LATER), None, {}),
     (ACTIVE, Cue.BETTER): (lambda group: group.handle(heard(200), LATER), Cause(HIGHER, 200, 100), {}),

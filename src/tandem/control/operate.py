@@ -51,12 +51,13 @@ def operate(
     def carry_out() -> None:
         alive = list(router.groups.values())  # a reload may have come
         present = [running for running in groups if running in alive]
-        for running in present:
-            router.dispatch(running, _EVENTS[command])
+        router.leave(present, _EVENTS[command], lambda: answer(present))
         if command == "standby":
             standby.begin(names, who, once="once" in request)
         elif command == "resume":
             standby.end(names)
+
+    def answer(present: list[SyncGroup]) -> None:
         done({"groups": {running.settings.name: running.state for running in present}})
 
     leave(served, carry_out)

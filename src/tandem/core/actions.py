@@ -93,6 +93,13 @@ class HandOver:
 
 
 @dataclass(frozen=True, slots=True)
+class Beat:
+    """Send a heartbeat now: the group offers its role, or begins to take one."""
+
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reunite:
     """Exchange connections with another active router, and answer with `Reunited`."""
 
@@ -172,7 +179,7 @@ class Transition:
     why: str  # for people
     # For people: transitions are equal without these.
     cause: Cause | None = field(default=None, compare=False)
-    seen: str = field(default="", compare=False)  # what saw the cause, see `sync_group.Change`
+    seen: str = field(default="", compare=False)  # what saw the cause, see `role_changes.Change`
     course: Course | None = field(default=None, compare=False)  # of a promotion
 
 
@@ -195,6 +202,7 @@ Action = (
     | Contested
     | Restore
     | HandOver
+    | Beat
     | Reunite
     | Speculate
     | Calm

@@ -113,6 +113,7 @@ class Vacancy(Enum):
     DIED = "its heartbeats have stopped"
     LEFT = "it has given the role up"
     UNLINKED = "its link is down"
+    OFFERED = "it offers the role, and goes on until another router serves"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,21 @@ class Vacated:
 
     vacancy: Vacancy
     sources: tuple[tuple[str, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A neighbour takes the role of this active router: it serves, or it begins and is the better one."""
+
+    serves: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Company:
+    """What the neighbours would do, as they say by heartbeats."""
+
+    takes: bool = False  # one takes the role at once when this router offers it
+    offers: bool = False  # the active one offers the role to a better router that becomes active
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,11 +183,16 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """The daemon ends: give everything up with priority 0 and return to Initialize."""
+    """The daemon ends: give everything up with priority 0 and return to Initialize.
+
+    `at_once`: without waiting until a neighbour serves.
+    """
+
+    at_once: bool = False
 
 
 Event = (
     Tick | Start | AdvertReceived | TrackerChanged | SourceChanged | Moved | Rebound
-    | EffectFailed | Restored | Synchronised | Partner | Reunited | Vacated | Claimed | Unheard | Ballot
-    | Failover | Standby | Resume | Stop
+    | EffectFailed | Restored | Synchronised | Partner | Reunited | Vacated | Taken | Company | Claimed
+    | Unheard | Ballot | Failover | Standby | Resume | Stop
 )  # fmt: skip

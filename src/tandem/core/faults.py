@@ -70,6 +70,7 @@ class Faults:
         self.standby = False
         self.grace_until: int | None = None  # after the start: interfaces may come up until then
         self.reasons: tuple[str, ...] = ()
+        self.sourceless = False  # a member has no address to send from
         self.look(members)
 
     def copy(self) -> Faults:
@@ -81,10 +82,18 @@ class Faults:
 
     def look(self, members: Iterable[VirtualRouter]) -> None:
         """Find every reason again."""
-        reasons = [*self.tracking.faults, *missing_sources(members), *self.effects.reasons()]
+        missing = list(missing_sources(members))
+        self.sourceless = bool(missing)
+        reasons = [*self.tracking.faults, *missing, *self.effects.reasons()]
         if self.standby:
             reasons.append("standby")
         self.reasons = tuple(dict.fromkeys(reasons))
+
+    @property
+    def forwards(self) -> bool:
+        """Whether traffic goes on through this router until another one has the role."""
+        broken = any(track.kind == "interface" for track in self.tracking.failed) or self.effects
+        return not broken and not self.sourceless
 
     def next_deadline(self) -> int | None:
         """When `due` has something to do."""

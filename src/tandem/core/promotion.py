@@ -3,7 +3,9 @@
 
 The order is the product. Other routers must know first that the role is taken. A packet that meets a virtual
 address before its connection is in the kernel ends that connection, so connections come before addresses.
-Hosts are told when the addresses are there. Scripts take long, so they are told last.
+Hosts are told when the addresses are there. Scripts take long, so they are told last. When another router
+goes on until this one serves (`Reason.agreed`), the adverts and the virtual MAC addresses wait for the
+addresses as well: nothing on the wire changes before.
 
 A phase begins with its actions for the whole group, because traffic needs every member. A phase that names an
 event (`ends`) waits for it, and no longer than `limit`. At the deadline the next phase begins, because a
@@ -21,6 +23,7 @@ from enum import Enum
 
 from tandem.core.actions import (
     Action,
+    Beat,
     Cause,
     Course,
     Follow,
@@ -72,6 +75,7 @@ class Reason:
     handed_over: bool = False  # another router gives the role up, and still tells what it knows
     again: bool = False  # it is active already: a reload states everything again
     lives: bool = False  # another router lives, though it has not handed the role over
+    agreed: bool = False  # another router goes on until this one serves, see offer.py
 
 
 class Farewell(Enum):
@@ -79,7 +83,7 @@ class Farewell(Enum):
 
     RESIGN = "priority 0"  # a backup takes over at once
     YIELD = "own priority"  # the better router tells hosts where the addresses are (higher_prio_send_advert)
-    SILENT = "none"  # other members go on, or another router has been active for long
+    SILENT = "none"  # other members go on, or another router is active already
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +103,16 @@ class Demotion:
         return tuple(member.name for member in self.members)
 
 
-def _advertise(group: Promoted, _reason: Reason, now: int) -> list[Action]:
-    with_mac = tuple(member.name for member in group.members if member.settings.use_vmac is not None)
-    actions: list[Action] = [RaiseMacs(with_mac)] if with_mac else []
+def _advertise(group: Promoted, reason: Reason, now: int) -> list[Action]:
+    actions = _raise_macs(group)
     for member in group.members:
         actions += member.advertise_first(now)
-    return actions
+    return [] if reason.agreed else actions
+
+
+def _raise_macs(group: Promoted) -> list[Action]:
+    with_mac = tuple(member.name for member in group.members if member.settings.use_vmac is not None)
+    return [RaiseMacs(with_mac)] if with_mac else []
 
 
 def _say_farewell(demotion: Demotion) -> list[Action]:
@@ -123,7 +131,10 @@ def _say_farewell(demotion: Demotion) -> list[Action]:
 
 
 def _restore(group: Promoted, reason: Reason, _now: int) -> list[Action]:
-    return [Restore(group.name, reason.handed_over)] if group.restores and not reason.again else []
+    if not group.restores or reason.again:
+        return []
+    restore: list[Action] = [Restore(group.name, reason.handed_over)]
+    return [*restore, Beat(group.name)] if reason.agreed else restore
 
 
 def _hand_over(demotion: Demotion) -> list[Action]:
@@ -131,16 +142,20 @@ def _hand_over(demotion: Demotion) -> list[Action]:
     return [HandOver(demotion.group)] if speaks else []
 
 
-def _install(group: Promoted, _reason: Reason, _now: int) -> list[Action]:
-    return [Install(tuple(member.name for member in group.members))]
+def _install(group: Promoted, reason: Reason, _now: int) -> list[Action]:
+    macs = _raise_macs(group) if reason.agreed else []
+    return [*macs, Install(tuple(member.name for member in group.members))]
 
 
 def _remove(demotion: Demotion) -> list[Action]:
     return [Remove(demotion.names)]
 
 
-def _announce(group: Promoted, _reason: Reason, _now: int) -> list[Action]:
-    return [action for member in group.members for action in member.announce()]
+def _announce(group: Promoted, reason: Reason, now: int) -> list[Action]:
+    actions = [action for member in group.members for action in member.announce()]
+    for member in group.members if reason.agreed else ():
+        actions += member.advertise(now)
+    return actions
 
 
 def _follow(group: Promoted, _reason: Reason, _now: int) -> list[Action]:

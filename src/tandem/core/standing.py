@@ -6,6 +6,8 @@ A neighbour has a post in each group that both routers have:
     UNKNOWN    it has said nothing of this group
     ACTIVE     it is active
     UNLINKED   it is active, and one of its own links is down
+    OFFERING   it is active, and leaves when another router serves, see offer.py
+    ENTERING   it becomes active, and its addresses are not there yet
     READY      it is backup, and would take over
     OUT        it takes no part: a fault, an operator's standby, or it has stopped
     DEAD       its heartbeats have stopped on every path
@@ -26,7 +28,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from tandem.core.events import AdvertReceived, Claimed, Unheard, Vacancy, Vacated
+from tandem.core.events import AdvertReceived, Claimed, Company, Taken, Unheard, Vacancy, Vacated
 from tandem.core.packet import Advertisement
 from tandem.core.state import Role
 
@@ -47,28 +49,43 @@ class Post(Enum):
     UNKNOWN = "unknown"
     ACTIVE = "active"
     UNLINKED = "active, and its link is down"
+    OFFERING = "active, and offers the role"
+    ENTERING = "becomes active"
     READY = "ready"
     OUT = "out of service"
     DEAD = "dead"
 
 
-_UNKNOWN, _ACTIVE, _UNLINKED, _READY, _OUT, _DEAD = Post
+_UNKNOWN, _ACTIVE, _UNLINKED, _OFFERING, _ENTERING, _READY, _OUT, _DEAD = Post
+HOLDERS = (_ACTIVE, _UNLINKED, _OFFERING, _ENTERING)
+SERVERS = (_ACTIVE, _UNLINKED)
 
 _LEAVES: dict[Post, Vacancy] = {_READY: Vacancy.LEFT, _OUT: Vacancy.LEFT, _DEAD: Vacancy.DIED}
 
-# A neighbour in a post says, or is found, to be in another one: the post, and whether the role is free.
-POSTS: dict[tuple[Post, Post], tuple[Post, tuple[Vacancy, ...]]] = {
+# A neighbour in a post says, or is found, to be in another one: the post, whether the role is free for a
+# backup, and whether an active router has a successor.
+POSTS: dict[tuple[Post, Post], tuple[Post, tuple[Vacancy | Taken, ...]]] = {
     **{(before, after): (after, ()) for before in Post for after in Post},
+    **{(before, _OFFERING): (_OFFERING, (Vacancy.OFFERED,)) for before in Post if before is not _OFFERING},
+    **{
+        (before, after): (after, (Taken(True),))
+        for before in Post
+        for after in SERVERS
+        if before not in SERVERS
+    },
+    **{(before, _ENTERING): (_ENTERING, (Taken(False),)) for before in Post if before not in HOLDERS},
     (_ACTIVE, _UNLINKED): (_UNLINKED, (Vacancy.UNLINKED,)),
-    **{(_ACTIVE, after): (after, (why,)) for after, why in _LEAVES.items()},
-    **{(_UNLINKED, after): (after, (why,)) for after, why in _LEAVES.items()},
+    **{(before, after): (after, (why,)) for before in HOLDERS for after, why in _LEAVES.items()},
 }
 
 # The byte for the state of a virtual router in a heartbeat: its role, and flags.
 ROLE, LINK = 0x07, 0x08
-INITIALIZE, BACKUP, ACTIVE = range(3)
+TAKES = 0x10  # a backup takes a role that is offered; an active router offers its own to a better one
+INITIALIZE, BACKUP, ACTIVE, OFFERING, ENTERING = range(5)
 # The byte for its faults
 STANDBY, INTERFACE, SCRIPT, ADDRESS, EFFECT = 1, 2, 4, 8, 16
+
+_SAID = {INITIALIZE: _OUT, BACKUP: _READY, OFFERING: _OFFERING, ENTERING: _ENTERING}
 
 FAULTS = {
     STANDBY: "standby",
@@ -96,9 +113,11 @@ class Seat:
     post: Post
     rank: tuple[int, bytes] = (0, b"")  # effective priority, and the primary address that breaks a tie
     sources: tuple[tuple[str, bytes], ...] = ()  # our instances, and where its adverts there come from
+    takes: bool = False  # it knows offers: see TAKES
 
 
 NOBODY = Seat(Post.UNKNOWN)
+_NOTHING = False, False, Company()
 
 
 def matching(own: Iterable[Entry], theirs: Iterable[Entry]) -> dict[str, int]:
@@ -131,13 +150,14 @@ def seats(
         if not numbers:
             continue
         states = [standings[3 * number] for _, number in numbers]
-        post = {INITIALIZE: _OUT, BACKUP: _READY}.get(states[0] & ROLE, _ACTIVE)
+        post = _SAID.get(states[0] & ROLE, _ACTIVE)
         if post is _ACTIVE and not all(state & LINK for state in states):
             post = _UNLINKED
         sources = tuple((name, entries[number].source) for name, number in numbers)
         first = numbers[0][1]
         rank = standings[3 * first + 1], entries[first].source
-        found[group.name] = Seat(post, rank, tuple(one for one in sources if one[1]))
+        takes = bool(states[0] & TAKES)
+        found[group.name] = Seat(post, rank, tuple(one for one in sources if one[1]), takes)
     return found
 
 
@@ -151,7 +171,7 @@ class Standings:
         self.holds = holds
         self._seats: dict[str, dict[str, Seat]] = {}  # by neighbour and group
         self._deaf: dict[str, int] = {}  # neighbours that hear nothing of this router, as they say since then
-        self._told: dict[str, tuple[bool, bool]] = {}  # by group: claimed, unheard
+        self._told: dict[str, tuple[bool, bool, Company]] = {}  # by group
         self._contested: dict[tuple[str, str], int] = {}  # both are active since then, by neighbour and group
 
     def seat(self, neighbour: str, group: str) -> Seat:
@@ -178,9 +198,9 @@ class Standings:
         events: list[tuple[str, Event]] = []
         for name, seat in seats.items():
             old = before.get(name, NOBODY)
-            _, vacancies = POSTS[old.post, seat.post]
-            if vacancies and name in groups and self._is_best(neighbour, groups[name]):
-                events += [(name, Vacated(vacancy, old.sources)) for vacancy in vacancies]
+            for news in POSTS[old.post, seat.post][1] if name in groups else ():
+                event = self._event(news, neighbour, old, seat, groups[name])
+                events += [(name, event)] if event is not None else []
         # The reason comes first: without the claim, a group whose timers have ended takes the role anyway.
         return events + self._claims(groups)
 
@@ -215,37 +235,66 @@ class Standings:
         self._contested = found
         return events
 
+    def _event(
+        self, news: Vacancy | Taken, neighbour: str, old: Seat, seat: Seat, group: SyncGroup
+    ) -> Event | None:
+        """Return what a change of post is for our own group; None: nothing."""
+        if isinstance(news, Taken):
+            concerns = news.serves or seat.rank > _rank(group)
+            return news if group.role is Role.ACTIVE and concerns else None
+        sources = seat.sources if news is Vacancy.OFFERED else old.sources
+        return Vacated(news, sources) if self._is_best(neighbour, group) else None
+
     def _is_best(self, leaver: str, group: SyncGroup) -> bool:
         """Whether this router is the best of those that are left, and none of them is active."""
-        first = group.members[0]
-        own = first.priority, first.source or b""
+        own = _rank(group)
         for neighbour, known in self._seats.items():
             seat = known.get(group.name, NOBODY)
             if neighbour == leaver:
                 continue
-            if seat.post is _ACTIVE or (seat.post is _READY and seat.rank > own):
+            if seat.post in (_ACTIVE, _ENTERING) or (seat.post is _READY and seat.rank > own):
                 return False
         return True
 
+    def company(self, group: str) -> Company:
+        """Return what the neighbours would do with the role of a group."""
+        seats = [known[group] for known in self._seats.values() if group in known]
+        entering = [seat for seat in seats if seat.post is _ENTERING]
+        ready = [seat for seat in seats if seat.post is _READY]
+        best = entering or ([max(ready, key=lambda seat: seat.rank)] if ready else [])
+        rivals = any(seat.post in SERVERS for seat in seats)
+        offers = any(seat.post in (_ACTIVE, _OFFERING) and seat.takes for seat in seats)
+        return Company(not rivals and any(seat.takes for seat in best), offers)
+
     def _claims(self, groups: Mapping[str, SyncGroup], deaf: Collection[str] = ()) -> list[tuple[str, Event]]:
-        """Return what has changed: whether a neighbour claims a group, and does not hear this router.
+        """Return what has changed for our groups: see `Claimed`, `Unheard` and `Company`.
 
         `deaf`: the neighbours that have not heard it for long.
         """
         events: list[tuple[str, Event]] = []
-        told: dict[str, tuple[bool, bool]] = {}
+        told: dict[str, tuple[bool, bool, Company]] = {}
         for name in groups:
-            active = [one for one, known in self._seats.items() if known.get(name, NOBODY).post is _ACTIVE]
-            before = self._told.get(name, (False, False))
+            posts = {one: known.get(name, NOBODY).post for one, known in self._seats.items()}
+            active = [one for one, post in posts.items() if post in (_ACTIVE, _ENTERING)]
+            before = self._told.get(name, _NOTHING)
             claimed = self.holds and bool(active)
             unheard = self.holds and any(one in deaf or (before[1] and one in self._deaf) for one in active)
-            told[name] = claimed, unheard
+            company = self.company(name)
+            told[name] = claimed, unheard, company
             if claimed != before[0]:
                 events.append((name, Claimed(claimed)))
             if unheard != before[1]:
                 events.append((name, Unheard(unheard)))
+            if company != before[2]:
+                events.append((name, company))
         self._told = told
         return events
+
+
+def _rank(group: SyncGroup) -> tuple[int, bytes]:
+    """Our own rank, as `Seat.rank`."""
+    first = group.members[0]
+    return first.priority, first.source or b""
 
 
 def _adverts(seat: Seat, group: SyncGroup) -> Iterator[AdvertReceived]:
@@ -261,7 +310,12 @@ def standing_of(group: SyncGroup, member: VirtualRouter, link: bool) -> bytes:
     """Return the standing of one of our virtual routers; `link`: its own link is up."""
     faults = group.fault_state
     role = {Role.BACKUP: BACKUP, Role.ACTIVE: ACTIVE}.get(group.role, INITIALIZE)
+    if role == ACTIVE and group.offer.pending:
+        role = OFFERING
+    elif role == ACTIVE and group.promotion.waiting:
+        role = ENTERING
+    takes = role != INITIALIZE and group.ballot.succeed
     reasons = STANDBY * faults.standby | EFFECT * bool(faults.effects) | ADDRESS * (member.source is None)
     for track in faults.tracking.failed:
         reasons |= INTERFACE if track.kind == "interface" else SCRIPT
-    return bytes((role | LINK * link, member.priority, reasons))
+    return bytes((role | LINK * link | TAKES * takes, member.priority, reasons))

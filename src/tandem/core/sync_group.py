@@ -2,8 +2,8 @@
 """SyncGroup: virtual routers that are active together or not at all.
 
 Members only say what each would do alone (see `virtual_router`). What they say, and what an operator wants,
-becomes one `Cue` for the group, and `TRANSITIONS` says which role all members enter on it. After every event
-this is done until no cue is left, so that a group never rests in mixed roles.
+becomes one `Cue` for the group, and the table in `role_changes` says which role all members enter on it.
+After every event this is done until no cue is left, so that a group never rests in mixed roles.
 
 Equal priorities whose addresses compare differently on two LANs are settled by the first member in the
 configuration. Otherwise both routers would yield to each other. That member stops deciding when the other
@@ -21,18 +21,20 @@ Two routers that were both active exchange their connections before one of them 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from enum import Enum
 
-from tandem.core import reunion
+from tandem.core import offer, reunion
 from tandem.core.actions import (
     Action,
+    Announce,
+    Beat,
     Calm,
     Cause,
     Contested,
     Course,
     GroupTransition,
+    HandOver,
     Reunite,
+    SendAdvert,
     Speculate,
     Transition,
 )
@@ -41,6 +43,7 @@ from tandem.core.events import (
     AdvertReceived,
     Ballot,
     Claimed,
+    Company,
     EffectFailed,
     Event,
     Failover,
@@ -55,6 +58,7 @@ from tandem.core.events import (
     Start,
     Stop,
     Synchronised,
+    Taken,
     Tick,
     TrackerChanged,
     Unheard,
@@ -62,82 +66,18 @@ from tandem.core.events import (
     Vacated,
 )
 from tandem.core.faults import Faults
+from tandem.core.offer import Offer
 from tandem.core.promotion import Demotion, Farewell, Promotion, Reason
 from tandem.core.reunion import Reunion, Stage
+from tandem.core.role_changes import COMMAND, FAULT, TRANSITIONS, VACANCIES, Cue
 from tandem.core.settings import Group, Instance
 from tandem.core.state import Role, user_state
 from tandem.core.timers import earliest
 from tandem.core.tracking import OWNER, Tracking
 from tandem.core.virtual_router import VirtualRouter, last_heard
 
-
-class Cue(Enum):
-    """A wish of the members, of the faults or of an operator for the whole group."""
-
-    OUT = "stopped, or a fault"
-    READY = "started, and nothing is waited for"
-    OWNER = "started, and all members own their addresses"
-    RESIGNED = "a member heard a resignation: the peer gives up the group as a whole"
-    SILENT = "every member's timer has expired"  # one silent LAN is a broken LAN
-    PREEMPTS = "every member's timer has expired, and lesser routers are active"
-    BETTER = "a member heard a better router, and no earlier member beats its own peer"
-    DIED = "the active router's heartbeats have stopped"
-    LEFT = "the active router has given the role up, by heartbeat"
-    UNLINKED = "a link of the active router is down, by heartbeat"
-    UNHEARD = "another active router does not hear this one"
-    EARLIER = "a router is heard that was active before this one could hear anybody"
-    FAILOVER = "an operator hands the role over"
-    OUTVOTED = "no quorum, see quorum.py"
-    SLEPT = "silent for too long: a backup has taken over"
-
-
-# What saw the cause of a transition, for people.
-ADVERT, HEARTBEAT, FAULT, COMMAND = "advert", "heartbeat", "fault", "command"
-START, QUORUM = "start", "quorum"
 ANYTHING = Ballot(True, True, True)
 UNCOUNTED = Ballot(False, False, False, "not counted yet")
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """The effect of a cue on a group: the role that all members enter, and how."""
-
-    role: Role
-    why: str = ""  # for people; empty: the faults say it
-    farewell: Farewell = Farewell.RESIGN  # of a group that was active
-    handed_over: bool = False  # of a group that becomes active: another router gives the role up
-    seen: str = ADVERT  # what saw the cause; a fault and a command say so themselves
-    lives: bool = False  # of a group that becomes active: the other router lives, and may run its services
-
-
-_INITIALIZE, _BACKUP, _ACTIVE = Role.INITIALIZE, Role.BACKUP, Role.ACTIVE
-TRANSITIONS: dict[tuple[Role, Cue], Change] = {
-    (_INITIALIZE, Cue.READY): Change(_BACKUP, "started", seen=START),
-    (_INITIALIZE, Cue.OWNER): Change(_ACTIVE, "owner of the addresses", seen=START),
-    (_BACKUP, Cue.OUT): Change(_INITIALIZE),
-    (_BACKUP, Cue.RESIGNED): Change(_ACTIVE, "the active router resigned", handed_over=True),
-    (_BACKUP, Cue.SILENT): Change(_ACTIVE, "no advertisement from an active router"),
-    (_BACKUP, Cue.DIED): Change(
-        _ACTIVE, "the active router is dead: its heartbeats have stopped", seen=HEARTBEAT
-    ),
-    (_BACKUP, Cue.LEFT): Change(_ACTIVE, "the active router left its role", handed_over=True, seen=HEARTBEAT),
-    (_BACKUP, Cue.UNLINKED): Change(
-        _ACTIVE, "a link of the active router is down", seen=HEARTBEAT, lives=True
-    ),
-    (_BACKUP, Cue.PREEMPTS): Change(_ACTIVE, "preempts a router of lower priority", handed_over=True),
-    (_ACTIVE, Cue.OUT): Change(_INITIALIZE),
-    (_ACTIVE, Cue.BETTER): Change(_BACKUP, "a better router is active", Farewell.YIELD),
-    (_ACTIVE, Cue.EARLIER): Change(_BACKUP, "another router was active before"),
-    (_ACTIVE, Cue.UNHEARD): Change(
-        _BACKUP, "another router is active and does not hear this one", Farewell.YIELD, seen=HEARTBEAT
-    ),
-    (_ACTIVE, Cue.FAILOVER): Change(_BACKUP, "failover asked for", seen=COMMAND),
-    (_ACTIVE, Cue.OUTVOTED): Change(_BACKUP, "no quorum", seen=QUORUM),
-    (_ACTIVE, Cue.SLEPT): Change(_BACKUP, "silent for too long: it was stopped", Farewell.SILENT, seen=FAULT),
-}
-"""Every cue that is not here leaves the group as it is."""
-
-VACANCIES = {Vacancy.DIED: Cue.DIED, Vacancy.LEFT: Cue.LEFT, Vacancy.UNLINKED: Cue.UNLINKED}
 
 
 class SyncGroup:
@@ -165,6 +105,9 @@ class SyncGroup:
         self._patient_until: int | None = None  # None: there was nobody to preempt
         self._partner = Partner(known=False, in_step=False)
         self.reunion = Reunion()
+        self.offer = Offer()
+        self._leaves_for = Cue.OUT  # why the role is offered
+        self._company = Company()
         self.claimed = False  # a neighbour is active, as its heartbeats say, so that silence is a partition
         self._unheard = False  # and hears nothing of this router
         self.fault_state = Faults(settings, self.members)
@@ -227,8 +170,10 @@ class SyncGroup:
 
     def next_deadline(self) -> int | None:
         """When `handle(Tick())` has something to do."""
-        own = self._start_at, self.promotion.deadline, self.reunion.deadline, self.fault_state.next_deadline()
-        return earliest(*own, *[member.next_deadline() for member in self.members])
+        own = self._start_at, self.promotion.deadline, self.reunion.deadline, self.offer.deadline
+        return earliest(
+            *own, self.fault_state.next_deadline(), *[member.next_deadline() for member in self.members]
+        )
 
     # Input
 
@@ -238,6 +183,8 @@ class SyncGroup:
         actions = self._handle(event, now)
         if self.role is not before and Role.ACTIVE in (self.role, before):
             self.damping.note(now)
+        if self.offer.pending:  # hosts and other routers hear of the new active router last
+            return [action for action in actions if not isinstance(action, (SendAdvert, Announce))]
         return actions
 
     def _handle(self, event: Event, now: int) -> list[Action]:
@@ -271,6 +218,8 @@ class SyncGroup:
         match event:
             case AdvertReceived(name, advert, source):
                 member = self.by_name[name]
+                if self.role is Role.ACTIVE and (self.offer.pending or member.is_leaver(source, now)):
+                    return []  # the two agree by heartbeats
                 self._cause = Cause(source, advert.priority, advert.interval_cs)
                 member.patient = self._is_patient(member, advert.priority, now)
                 member.damped = self.damping.until(now) is not None
@@ -321,7 +270,15 @@ class SyncGroup:
                     return self._meet(reunion.IN_STEP, now)
             case Vacated(vacancy, sources) if self.role is Role.BACKUP and self._may_follow(vacancy):
                 if all(self.by_name[name].follows(source, now) for name, source in sources):
+                    for name, source in sources if vacancy is Vacancy.OFFERED else ():
+                        self.by_name[name].expect_leaving(source, now)
                     return self._change(VACANCIES[vacancy], now)
+            case Taken(serves) if self.role is Role.ACTIVE and not self.promotion.waiting:
+                return self._negotiate(offer.SERVES if serves else offer.ENTERS, now)
+            case Company():
+                self._company = event
+                if not event.takes:
+                    return self._negotiate(offer.REFUSED, now)
             case Claimed(yes):
                 self.claimed = yes
             case Unheard(yes):
@@ -329,10 +286,7 @@ class SyncGroup:
                 for member in self.members:
                     member.unheard = yes
             case Failover() if self.role is Role.ACTIVE:
-                actions = self._change(Cue.FAILOVER, now)
-                for member in self.members:
-                    member.hold = True
-                return actions
+                return self._leave(Cue.FAILOVER, now)
             case Standby():
                 self.fault_state.standby = True
             case Resume():
@@ -345,8 +299,10 @@ class SyncGroup:
                 self._start_at = now + delay
                 self.fault_state.grace_until = self._start_at + grace if grace else None
                 return self._due(now)
-            case Stop():
+            case Stop(at_once):
                 self._stopped = True
+                if at_once:
+                    self._company = Company()
         return []
 
     def _may_follow(self, vacancy: Vacancy) -> bool:
@@ -361,6 +317,8 @@ class SyncGroup:
         for member in self.members:
             actions += member.due(now)
         actions += self.promotion.due(self, now)
+        if self.offer.deadline is not None and self.offer.deadline <= now:
+            actions += self._negotiate(offer.OVERDUE, now)
         return actions + self._end_reunion(now)
 
     def _is_patient(self, member: VirtualRouter, priority: int, now: int) -> bool:
@@ -419,6 +377,38 @@ class SyncGroup:
         self.fault_state.grace_until = None
         self._patient_until = None
         self.reunion.end()
+        self.offer.handle(offer.ENDED, 0)
+
+    # The offer of the role
+
+    def _leave(self, cue: Cue, now: int) -> list[Action]:
+        """Give the role of an active group up: at once, or when a neighbour serves."""
+        if not self._company.takes or not self._can_wait(cue):
+            return self._change(cue, now)
+        self._leaves_for = cue
+        return self._negotiate(offer.LEAVES, now)
+
+    def _can_wait(self, cue: Cue) -> bool:
+        """Whether this router forwards as long as the role is offered, and nothing else goes on."""
+        asked = cue is Cue.FAILOVER or (cue is Cue.OUT and self.fault_state.forwards)
+        busy = self.promotion.waiting or self.reunion.stage is not reunion.Stage.ALONE
+        return asked and not busy and not self.follows
+
+    def _negotiate(self, event: str, now: int) -> list[Action]:
+        """Tell the offer of the role what happens, and do what it wants."""
+        if event == offer.ENTERS and not self.offer.pending:
+            self._leaves_for = Cue.BETTER
+            if self.reunion.stage is not reunion.Stage.ALONE or self.follows:
+                return []
+        actions: list[Action] = []
+        for step in self.offer.handle(event, now):
+            if step == offer.LAST and self.restores:
+                actions.append(HandOver(self.name))
+            elif step == offer.TELL:
+                actions.append(Beat(self.name))
+            elif step == offer.LEAVE:
+                actions += self._change(self._leaves_for, now, served=event == offer.SERVES)
+        return actions
 
     # The joint rules
 
@@ -426,7 +416,11 @@ class SyncGroup:
         """Enter the roles that the cues of now lead to, until none is left, and report the last one."""
         actions: list[Action] = []
         while (cue := self._cue(now)) is not None and (self.role, cue) in TRANSITIONS:
-            actions += self._change(cue, now)
+            actions += self._leave(cue, now) if self.role is Role.ACTIVE else self._change(cue, now)
+            if self.offer.pending:
+                break
+        if self.offer.pending and self._leaves_for is Cue.OUT and cue is not Cue.OUT:
+            actions += self._negotiate(offer.STAYS, now)
         return actions + self._suspicion() + self.report("")
 
     def _cue(self, now: int) -> Cue | None:
@@ -458,15 +452,22 @@ class SyncGroup:
             return None
         return Cue.UNHEARD if self._unheard else None
 
-    def _change(self, cue: Cue, now: int) -> list[Action]:
-        """Enter the role that `cue` leads to."""
+    def _change(self, cue: Cue, now: int, served: bool = False) -> list[Action]:
+        """Enter the role that `cue` leads to; `served`: a neighbour serves already."""
         change = TRANSITIONS[self.role, cue]
         if self.role is Role.BACKUP and change.role is Role.ACTIVE:
             self._cause = last_heard(self.members)
         if change.role is Role.ACTIVE:
             self.reunion.begin(now, self._synchronised)
             self._speculating = False
-            reason = Reason(change.why, self._cause, change.seen, change.handed_over, lives=change.lives)
+            agreed = cue is Cue.OFFERED or (cue is Cue.PREEMPTS and self._company.offers)
+            if cue is Cue.PREEMPTS and agreed:
+                for member in self.members:
+                    if member.peer is not None:
+                        member.expect_leaving(member.peer.source, now)
+            reason = Reason(
+                change.why, self._cause, change.seen, change.handed_over, lives=change.lives, agreed=agreed
+            )
             return self.promotion.begin(self, reason, now)
         before = self.role
         self.part()
@@ -478,8 +479,9 @@ class SyncGroup:
                 actions += member.come_up(now)
             else:
                 member.become_backup(now, member.listening_time() if cue is Cue.SLEPT else None)
+                member.hold = member.hold or cue is Cue.FAILOVER
         if before is Role.ACTIVE:
-            how = change.farewell, self.follows, self.settings.services
+            how = Farewell.SILENT if served else change.farewell, self.follows, self.settings.services
             demotion = Demotion(self.name, self.members, self.restores, *how)
             actions += self.promotion.demote(demotion)
         return actions + self.report(change.why, change.seen if change.why else "")

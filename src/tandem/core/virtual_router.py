@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from tandem.core.actions import Action, Announce, Cause, Contested, Greet, SendAdvert
 from tandem.core.bounds import learned_interval
+from tandem.core.limits import STREAM_LIMIT
 from tandem.core.packet import Advertisement
 from tandem.core.settings import Instance
 from tandem.core.state import Role, user_state
@@ -69,6 +70,8 @@ class VirtualRouter:
         "_contested_at",
         "_farewell_until",
         "_inherited_until",
+        "_leaver",
+        "_leaver_until",
         "_lower_prio_at",
         "_preempt_at",
         "_preempted",
@@ -121,6 +124,8 @@ class VirtualRouter:
         self._asserted_at: int | None = None
         self._preempted: bytes | None = None  # the lesser router that this one has just replaced
         self._farewell_until = 0  # its last adverts come until then
+        self._leaver: bytes | None = None  # the router that has offered its role to this one
+        self._leaver_until = 0  # its adverts count for nothing until then
         self._resigned_by: bytes | None = None  # the router that resigned last
         self._inherited_until = 0  # after its resignation: it should be silent until then
         self._beats_peer_until = 0
@@ -208,6 +213,14 @@ class VirtualRouter:
         A router that advertises for longer does not hear us, and contests the role.
         """
         return source == self._preempted and now < self._farewell_until
+
+    def expect_leaving(self, source: bytes, now: int) -> None:
+        """The router `source` goes on only until this one serves: its adverts count for nothing meanwhile."""
+        self._leaver, self._leaver_until = source, now + STREAM_LIMIT
+
+    def is_leaver(self, source: bytes, now: int) -> bool:
+        """Whether an advert of `source` comes from the router that has offered its role to this one."""
+        return source == self._leaver and now < self._leaver_until
 
     def was_deceived(self, advert: Advertisement, source: bytes, now: int) -> bool:
         """Whether the resignation of `source`, by which this router became active, was forged.

@@ -12,6 +12,7 @@ from time import monotonic_ns
 from tandem.core.actions import (
     Action,
     Announce,
+    Beat,
     Calm,
     Contested,
     Follow,
@@ -84,8 +85,9 @@ class Executor:
         told: Told,
         caught: Callable[[Exception], None],
         switch: Guard,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
-        """`switch` is the guard of addresses with an ordinary lifetime."""
+        """`switch` is the guard of addresses with an ordinary lifetime; `beat` sends a heartbeat now."""
         self.endpoints: dict[str, Endpoint] = {}
         self.guard: Guard | None = None  # set where DHCP follows the role
         self._connections: Connections | None = None
@@ -98,6 +100,7 @@ class Executor:
         self._interfaces = interfaces
         self._told = told
         self._switch = switch
+        self._beat = beat
 
     def execute(self, actions: Sequence[Action]) -> list[EffectFailed]:
         """Do the actions in order; return the failures that an active router cannot live with."""
@@ -122,6 +125,8 @@ class Executor:
                         self._withdraw([self.endpoints[name] for name in names])
                     case Announce(name, repeat):
                         self._announce(self.endpoints[name], repeat)
+                    case Beat():
+                        self._beat()
                     case Greet(name):
                         self._greet(self.endpoints[name])
                     case Follow(group) if self._following is not None:

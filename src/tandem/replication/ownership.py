@@ -47,6 +47,7 @@ from tandem.core.limits import (
     FORMER_QUIET_LIMIT,
     LAST_RECORDS_LIMIT,
     LAST_RECORDS_SILENCE,
+    STREAM_LIMIT,
     SURPLUS_LIMIT,
 )
 from tandem.core.timers import earliest
@@ -243,6 +244,7 @@ class Ownership:
         self._told_at: int | None = None  # when a peer said that it had told the last of a group
         self._wait_until: int | None = None
         self._surplus_at: int | None = None
+        self._adopt_at: int | None = None  # this router serves, and the former active one still streams
         self._merging: list[Callable[[], None]] = []
         self._last = False  # nothing follows what is being merged
         self._now = 0
@@ -262,7 +264,7 @@ class Ownership:
     @property
     def deadline(self) -> int | None:
         """When `timer` is to be called."""
-        return earliest(self._wait_until, self._surplus_at)
+        return earliest(self._wait_until, self._surplus_at, self._adopt_at)
 
     def held(self, name: str) -> Held:
         """Return what is held of a peer, from now on if it was not."""
@@ -310,12 +312,25 @@ class Ownership:
         return self._go(MERGE, now)
 
     def promoted(self, now: int) -> list[Action]:
-        """The first instance is MASTER."""
+        """The first instance is MASTER.
+
+        The router that has offered the role goes on until it knows this. What it tells until its stream ends
+        goes to the kernel as before, and what is held is adopted then.
+        """
+        if any(peer.sharing and peer.streaming for peer in self.peers.values()):
+            self._adopt_at = now + STREAM_LIMIT
+            return []
         return self._go(PROMOTED, now)
 
     def demoted(self, now: int) -> list[Action]:
         """No instance is MASTER any more."""
+        self._adopt_at = None
         return self._go(DEMOTED, now)
+
+    def _adopt(self, now: int) -> list[Action]:
+        """The former active router has told its last: adopt what was to be adopted."""
+        due, self._adopt_at = self._adopt_at is not None, None
+        return self._go(PROMOTED, now) if due else []
 
     # Events of a peer
 
@@ -335,7 +350,7 @@ class Ownership:
             self._change(peer, STOPPED)
             if self.active:
                 self._change(peer, OURS)
-            return self._go(SPOKEN, now)
+            return [*self._go(SPOKEN, now), *self._adopt(now)]
         elif isinstance(event, PeerHandedOver):
             peer.sharing = True
             self._handed_at = None
@@ -346,7 +361,7 @@ class Ownership:
         elif isinstance(event, Closed):
             peer.up = peer.sharing = False
             self._change(peer, LOST)
-            actions = self._go(SPOKEN, now)
+            actions = [*self._go(SPOKEN, now), *self._adopt(now)]
             if self.active and heard < peer.taken_at:  # the peer was dead when we took over from it
                 actions += self._let_go(peer)
             return actions
@@ -361,6 +376,8 @@ class Ownership:
 
     def timer(self, now: int) -> list[Action]:
         """The deadline has come."""
+        if self._adopt_at is not None and now >= self._adopt_at:
+            return self._adopt(now)
         if self._surplus_at is not None and now >= self._surplus_at:
             self._surplus_at = None
             if self._follows():
