@@ -19,24 +19,9 @@ from ipaddress import ip_address, ip_network
 from socket import AF_INET, AF_INET6, AF_UNSPEC
 from typing import Any
 
-from pyroute2.netlink.rtnl import (
-    RTM_DELADDR,
-    RTM_DELLINK,
-    RTM_DELROUTE,
-    RTM_DELRULE,
-    RTM_NEWADDR,
-    RTM_NEWLINK,
-    RTM_NEWROUTE,
-    RTM_NEWRULE,
-    RTM_SETLINK,
-    fibmsg,
-    ifaddrmsg,
-    ifinfmsg,
-    rtmsg,
-)
-
 from tandem.core.settings import Address, Nexthop, Route, Rule
 from tandem.nlmsg import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST
+from tandem.plan.messages import rtnl
 from tandem.plan.result import ALIAS, FOLLOWER, PROTOCOL, Template
 from tandem.plan.template import IndexOf, encode, template
 
@@ -69,11 +54,11 @@ def packed(address: str) -> bytes:
 # --- addresses -----------------------------------------------------------------------
 
 
-class AddressRequest(ifaddrmsg.ifaddrmsg):  # type: ignore[misc]
+class AddressRequest(rtnl.ifaddrmsg.ifaddrmsg):  # type: ignore[misc]
     """pyroute2's struct ifaddrmsg with the attributes that its older releases (0.8) don't have."""
 
     nla_map = (
-        *ifaddrmsg.ifaddrmsg.nla_map[:9],  # up to IFA_FLAGS
+        *rtnl.ifaddrmsg.ifaddrmsg.nla_map[:9],  # up to IFA_FLAGS
         ("IFA_RT_PRIORITY", "uint32"),
         ("IFA_TARGET_NETNSID", "uint32"),
         ("IFA_PROTO", "uint8"),
@@ -110,12 +95,12 @@ def add_address(
             attributes.append(("IFA_BROADCAST", address.broadcast))
         if address.label:
             attributes.append(("IFA_LABEL", address.label))
-    return _address(address, device, RTM_NEWADDR, _ADD | NLM_F_REPLACE, attributes)
+    return _address(address, device, rtnl.RTM_NEWADDR, _ADD | NLM_F_REPLACE, attributes)
 
 
 def delete_address(address: Address, device: str) -> Template:
     """RTM_DELADDR of what `add_address` added."""
-    return _address(address, device, RTM_DELADDR, NLM_F_REQUEST, _address_attributes(address))
+    return _address(address, device, rtnl.RTM_DELADDR, NLM_F_REQUEST, _address_attributes(address))
 
 
 def _address_attributes(address: Address) -> list[tuple[str, Any]]:
@@ -150,19 +135,19 @@ def metric(route: Route) -> int:
 
 def add_route(route: Route) -> Template:
     """RTM_NEWROUTE that never replaces; EEXIST means that it is there already."""
-    return _route(route, RTM_NEWROUTE, _ADD)
+    return _route(route, rtnl.RTM_NEWROUTE, _ADD)
 
 
 def delete_route(route: Route) -> Template:
     """RTM_DELROUTE that matches only what `add_route` added."""
-    return _route(route, RTM_DELROUTE, NLM_F_REQUEST)
+    return _route(route, rtnl.RTM_DELROUTE, NLM_F_REQUEST)
 
 
 def _route(route: Route, kind: int, flags: int) -> Template:
     destination = ip_network(route.destination)
 
     def build(index_of: IndexOf) -> bytes:
-        message = rtmsg.rtmsg()
+        message = rtnl.rtmsg.rtmsg()
         message["family"] = af(route.family)
         message["dst_len"] = destination.prefixlen
         message["src_len"] = 0
@@ -239,12 +224,12 @@ def _route_label(route: Route) -> str:
 
 def add_rule(rule: Rule, priority: int) -> Template:
     """RTM_NEWRULE with NLM_F_EXCL: without this flag the kernel would add another copy each time."""
-    return _rule(rule, priority, RTM_NEWRULE, _ADD | NLM_F_EXCL)
+    return _rule(rule, priority, rtnl.RTM_NEWRULE, _ADD | NLM_F_EXCL)
 
 
 def delete_rule(rule: Rule, priority: int) -> Template:
     """RTM_DELRULE of what `add_rule` added."""
-    return _rule(rule, priority, RTM_DELRULE, NLM_F_REQUEST)
+    return _rule(rule, priority, rtnl.RTM_DELRULE, NLM_F_REQUEST)
 
 
 def rule_table(rule: Rule) -> int:
@@ -278,7 +263,7 @@ def _rule(rule: Rule, priority: int, kind: int, flags: int) -> Template:
             attributes.append((name, value))
 
     def build(_: IndexOf) -> bytes:
-        message = fibmsg.fibmsg()
+        message = rtnl.fibmsg.fibmsg()
         message["family"] = af(rule.family)
         message["src_len"] = source.prefixlen if source else 0
         message["dst_len"] = destination.prefixlen if destination else 0
@@ -349,7 +334,7 @@ def _macvlan(name: str, base: str, mac: bytes, mode: str, settings: list[tuple[s
                 },
             ),
         ]
-        return _link(RTM_NEWLINK, _ADD | NLM_F_EXCL, attributes)
+        return _link(rtnl.RTM_NEWLINK, _ADD | NLM_F_EXCL, attributes)
 
     named = [("IFLA_IFNAME", name)]
     return {
@@ -357,15 +342,15 @@ def _macvlan(name: str, base: str, mac: bytes, mode: str, settings: list[tuple[s
         "base": base,
         "mac": mac,
         "create": template(f"macvlan {name} on {base}", create),
-        "configure": (f"settings of {name}", _link(RTM_SETLINK, NLM_F_REQUEST, [*named, *settings]), ()),
-        "up": (f"link {name} up", _link(RTM_SETLINK, NLM_F_REQUEST, named, _IFF_UP), ()),
-        "down": (f"link {name} down", _link(RTM_SETLINK, NLM_F_REQUEST, named, 0), ()),
-        "delete": (f"macvlan {name}", _link(RTM_DELLINK, NLM_F_REQUEST, named), ()),
+        "configure": (f"settings of {name}", _link(rtnl.RTM_SETLINK, NLM_F_REQUEST, [*named, *settings]), ()),
+        "up": (f"link {name} up", _link(rtnl.RTM_SETLINK, NLM_F_REQUEST, named, _IFF_UP), ()),
+        "down": (f"link {name} down", _link(rtnl.RTM_SETLINK, NLM_F_REQUEST, named, 0), ()),
+        "delete": (f"macvlan {name}", _link(rtnl.RTM_DELLINK, NLM_F_REQUEST, named), ()),
     }
 
 
 def _link(kind: int, flags: int, attributes: list[tuple[str, Any]], up: int | None = None) -> bytes:
-    message = ifinfmsg.ifinfmsg()
+    message = rtnl.ifinfmsg.ifinfmsg()
     message["family"] = AF_UNSPEC
     message["index"] = 0
     message["flags"] = up or 0

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The planner loads the messages of pyroute2 and leaves the rest of it alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[2] / "src"
+ASK = """
+import json, sys
+sys.path[:0] = sys.argv[1:]
+from tandem.plan.messages import rtnl
+loaded = [name for name in sys.modules if name.startswith("pyroute2")]
+{then}
+print(json.dumps([loaded, rtnl.RTM_NEWADDR, rtnl.ifaddrmsg.ifaddrmsg.__name__]))
+"""
+
+
+def ask(then: str = "", *places: Path) -> list[object]:
+    argv = [sys.executable, "-c", ASK.format(then=then), *map(str, [*places, SRC])]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    return list(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_the_planner_loads_few_modules_of_pyroute2() -> None:
+    loaded, number, name = ask()
+    assert isinstance(loaded, list) and 4 < len(loaded) < 40 and "pyroute2" not in loaded
+    assert (number, name) == (20, "ifaddrmsg")
+
+
+def test_who_imports_pyroute2_later_gets_all_of_it() -> None:
+    ask("from pyroute2 import IPRoute; import pyroute2; assert pyroute2.IPRoute is IPRoute")
+
+
+@pytest.mark.parametrize("error", ["from pyroute2 import everything", "import pyroute2; pyroute2.everything"])
+def test_a_release_that_needs_its_whole_package_gets_it(tmp_path: Path, error: str) -> None:
+    rtnl = tmp_path / "pyroute2/netlink/rtnl"
+    rtnl.mkdir(parents=True)
+    (tmp_path / "pyroute2/__init__.py").write_text("everything = 1\n")
+    (tmp_path / "pyroute2/netlink/__init__.py").write_text(f"{error}\n")
+    (rtnl / "__init__.py").write_text("RTM_NEWADDR = 21\n")
+    for name in ("fibmsg", "ifaddrmsg", "ifinfmsg", "rtmsg"):
+        (rtnl / f"{name}.py").write_text(f"class {name}: pass\n")
+    loaded, number, _ = ask("", tmp_path)
+    assert isinstance(loaded, list) and "pyroute2" in loaded and number == 21
