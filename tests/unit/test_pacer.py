@@ -13,8 +13,11 @@ from tandem.replication.journal import Journal
 from tandem.replication.pacer import (
     CREATE,
     DELETE,
+    ENOUGH,
+    FEW,
     ROUND,
     TOUCH,
+    WAIT,
     Pacer,
     Round,
 )
@@ -124,11 +127,15 @@ def test_all_entries_are_touched_once_a_round_and_what_is_lost_comes_back() -> N
 
 def test_a_step_touches_some_shards_only() -> None:
     scene = Scene()
-    scene.hold(1)
-    scene.kernel.update([flow(1)])
+    scene.hold(*range(FEW + 1))
+    scene.kernel.update(map(flow, range(FEW + 1)))
     scene.pacer.follow(whole=True)
     scene.pacer.second(scene.size(), True)
     assert len(scene.write()) == 64
+    scene.hold(0, op=DESTROY)
+    scene.pacer.follow(whole=True)  # this forgets the end
+    scene.pacer.second(scene.size(), True)
+    assert [one.what for one in scene.write()] == [TOUCH], "a few are touched at once"
     scene.pacer.second(scene.size(), True)
     assert len(scene.write()) == 1  # a ROUNDth of them is due
 
@@ -479,3 +486,40 @@ def test_too_many_changes_are_one_walk_and_too_many_ends_are_left_to_their_timeo
     for number in range(10, 13):
         journal.remove(b"%d" % number)
     assert len(journal.gone) == 2 and journal.forgotten == 1
+
+
+def test_few_changes_wait_for_others() -> None:
+    """Each write is some wakes of the loop, whether there is one entry or a hundred."""
+    scene = Scene()
+    scene.hold(*range(10))
+    assert scene.pacer.due(), "the kernel was never equal"
+    scene.second()
+    scene.hold(20)
+    assert [scene.pacer.due() for _ in range(WAIT)] == [False] * (WAIT - 1) + [True]
+    scene.second()
+    assert scene.equal()
+    scene.hold(*range(100, 100 + ENOUGH))
+    assert scene.pacer.due(), "a takeover would take long"
+    scene.second()
+    scene.hold(21)
+    scene.pacer.catch_up()
+    assert scene.pacer.due(), "who wants to preempt waits for it"
+    scene.second()
+    scene.hold(22)
+    [table] = scene.tables
+    scene.pacer.retire(table)
+    assert scene.pacer.due()
+
+
+def test_all_is_touched_in_a_round_however_seldom_the_pacer_works() -> None:
+    scene = Scene()
+    scene.hold(*range(1000))
+    scene.second()
+    touched: set[bytes] = set()
+    for _ in range(ROUND + WAIT):
+        if scene.pacer.due():
+            scene.pacer.second(scene.size(), True)
+            while (found := scene.pacer.next_round(scene.size(), True)) is not None:
+                touched.update(key for key, _ in found.entries)
+                scene.pacer.ended(())
+    assert touched == scene.kernel.keys()

@@ -84,8 +84,13 @@ class Mirror:
         self._round = self._done = None
         self._loop.call_at(_TIMER, None)
 
+    def second(self) -> None:
+        """Work if it is worth a wake-up. To be called every second."""
+        if self.pacer.due():
+            self.work()
+
     def work(self) -> None:
-        """Begin what has become due, unless something is under way. To be called every second."""
+        """Begin what waits, unless something is under way."""
         if self.pacer.following and self._round is None and not self.pacer.hurried:
             self.pacer.second(_size() if self.pacer.asks_size else None, self._surveyed)
             if not self.pacer.rests:

@@ -7,13 +7,14 @@ The kernel is kept equal to what is held, so that little is left for a takeover:
 for do no harm there, and a table of 100,000 is not written between two advertisements. Ends matter as much:
 an entry that stays would be found and told again when this router is active (conntrack/kernel_table.py).
 
-At rest the pacer looks into the journal every second, so that many short flows never reach the kernel, and
-takes a fifth of the time. When the active may be dead, or is, there is a step in every turn of the loop.
+At rest changes wait until there are ENOUGH of them, or WAIT seconds, so that many short flows never reach the
+kernel and few wakes do the rest. The pacer takes a fifth of the time then. When the active may be dead, or
+is, there is a step in every turn of the loop.
 
 No packet refreshes the entries, so their timeouts run down. They get LEAST at least, and all are touched once
 a ROUND; what the kernel has lost meanwhile comes back by that. After a takeover a dead entry stays LEAST at
-most. A table that somebody has flushed (`conntrack -F`) is noticed sooner, by its size: every second, and
-before a takeover ends.
+most. A table that somebody has flushed (`conntrack -F`) is noticed sooner, by its size: when changes are
+written, and before a takeover ends.
 
 Nothing is written at rest while the kernel's table is fuller than SHARE of its limit: the kernel makes room
 by dropping entries of its own.
@@ -41,10 +42,12 @@ if TYPE_CHECKING:
 HELPER_PAUSE = 2 * MILLISECOND  # between two questions whether a helper was found
 REST = 4  # the pause after a step is so many times as long as the step
 LEAST, ROUND = 300, 120  # s
+WAIT, ENOUGH = 5, 512  # s, entries
 SHARE = 3 / 4
 LACKING, LACKING_SHARE = 4, 8  # the kernel may lack 4 entries, or an eighth; then all are written
 SHARDS_A_STEP = SHARDS // 64
 KEYS_A_STEP = 256
+FEW = 256  # entries of tables that are touched in one step
 
 DELETE, CREATE, TOUCH = "delete", "create", "touch"
 
@@ -83,6 +86,7 @@ class Pacer:
         self._own: Lookup | None = None  # while the kernel has flows of its own
         self._touched = 0  # the shard that is touched next
         self._untouched = 0  # shards that are due to be touched
+        self._waited = 0  # seconds since the last plan
         self._planned = False  # there was a plan since `catch_up`
         self._lacked = 0  # entries that the kernel lacked when they were counted last
         self._counted = True  # the kernel's entries were counted for this takeover
@@ -148,13 +152,20 @@ class Pacer:
 
     # Every second, and every step
 
+    def due(self) -> bool:
+        """Count one second, and return whether `second` is to be called: it is worth a wake-up."""
+        self._waited += 1
+        behind = not (self._planned and self.journal.whole) or bool(self._retired)
+        return behind or self._waited >= WAIT or self.journal.waiting >= ENOUGH
+
     def second(self, size: Size | None, ready: bool) -> None:
         """Plan what has become due, while nothing is under way and nobody waits.
 
         `size`: of the kernel's table, None: not known. `ready`: the survey knows the router's own traffic.
         """
+        waited, self._waited = max(1, self._waited), 0
         if any(map(len, self._tables())):
-            self._untouched = max(self._untouched, -(-SHARDS // ROUND))
+            self._untouched = max(self._untouched, min(-(-SHARDS * waited // ROUND), SHARDS))
         before = self._lacked
         if self.journal.whole and self._lacks(size) and self._lacked > before:
             self.journal.whole = False  # once, not every second: the kernel may refuse entries
@@ -296,7 +307,8 @@ class Pacer:
             yield entries
 
     def _touch(self) -> Round:
-        count = min(SHARDS_A_STEP, self._untouched)
+        few = sum(map(len, self._tables())) <= FEW
+        count = self._untouched if few else min(SHARDS_A_STEP, self._untouched)
         self._untouched -= count
         start, self._touched = self._touched, (self._touched + count) % SHARDS
         return Round(TOUCH, _flat(table.shards(start, count) for table in self._tables()))

@@ -427,7 +427,7 @@ class Replication:
         self._check_rules()
         self._kernel.work(now)
         self._obey(self._ownership.second(now))
-        self._mirror.work()
+        self._mirror.second()
         self._tell_synchronised()
         received = self._kernel.events.received
         self._rate, self._received = received - self._received, received
