@@ -4,9 +4,9 @@
 The loop's contract: no turn is longer than TURN_LIMIT, nothing blocks, and everything is bounded. `turn_max`
 is the longest turn so far, and `turn_by` names the callback that had the greatest part in it.
 
-epoll.poll() rounds its timeout up to whole milliseconds; select() takes microseconds, so one
-select() on the epoll descriptor waits and epoll.poll(0) then says who is ready. That costs one
-system call less a turn than a timerfd, and needs no ctypes (KERNEL-FACTS.md, Timers).
+epoll.poll() rounds its timeout up to whole milliseconds, which a timer that is COARSE or more away may be
+late. A nearer one waits in select() on the epoll descriptor, which takes microseconds; epoll.poll(0) then
+says who is ready.
 
 A turn runs every ready reader before any timer: an advertisement that has arrived counts
 before a timer that says it has not. Many timers that are due at once are spread over several turns.
@@ -30,6 +30,7 @@ from tandem.core.timers import MILLISECOND, SECOND
 
 TURN_LIMIT = 20 * MILLISECOND  # a turn that is longer is counted
 SHARE = 10 * MILLISECOND  # of a turn for timers: those that are left wait for the next one
+COARSE = 50 * MILLISECOND  # who waits so long, as for the next advert at 100 ms, need not be exact
 LATE = 10 * MILLISECOND  # a timer that runs later than this is counted
 BUSY = 50 * MILLISECOND  # perhaps without a sleep; then there is one
 ASLEEP = MILLISECOND  # who waited so long for something to be ready has slept
@@ -138,11 +139,16 @@ class Loop:
 
     def _turn(self, asked: int, limit: int | None) -> int:
         """Run one turn, which waits from `asked` on, and return the time of its end."""
-        timeout = self._timeout(asked, limit)
-        ready, _, _ = select.select(self._waits, [], [], timeout)
+        wait = self._wait(asked, limit)
+        if wait is None or wait >= COARSE:
+            ready = self._epoll.poll(None if wait is None else wait / SECOND, READY_MAX)
+        elif select.select(self._waits, (), (), wait / SECOND)[0]:
+            ready = self._epoll.poll(0, READY_MAX)
+        else:
+            ready = []
         began = now = self.now()
         self._longest = 0
-        for fd, event in self._epoll.poll(0, READY_MAX) if ready else ():
+        for fd, event in ready:
             callback: Callable[..., None] | None = None
             try:
                 if event & ~select.EPOLLOUT and (callback := self._readers.get(fd)):
@@ -161,7 +167,7 @@ class Loop:
             now = self._run_timers(now)
         if now - began > self.turn_max or now - began > TURN_LIMIT:
             self._note_turn(now - began)
-        if began - asked > ASLEEP if ready else timeout != 0:
+        if began - asked > ASLEEP if ready else wait != 0:
             self._rested = now
         elif now - self._rested >= BUSY:  # it did not sleep, or something was ready before it could
             time.sleep(NAP)
@@ -193,7 +199,8 @@ class Loop:
             late = now - timer[1]
             if late > self.late_max:
                 self.late_max = late
-            self.late_count += late > LATE
+            if late > LATE:
+                self.late_count += 1
             try:
                 timer[2](now)
             except Exception as error:
@@ -209,13 +216,17 @@ class Loop:
 
     def _due(self, now: int) -> list[tuple[Hashable, _Timer]]:
         """Take out of the heaps what may run at `now`; a timer with slack may be named twice."""
-        due = []
-        for heap, place in ((self._heap, 1), (self._slack, 0)):
-            while heap and heap[0][0] <= now:
-                when, _, key = heapq.heappop(heap)
-                timer = self._timers.get(key)
-                if timer is not None and timer[place] == when:
-                    due.append((key, timer))
+        due, timers, heap, slack = [], self._timers, self._heap, self._slack
+        while heap and heap[0][0] <= now:
+            when, _, key = heapq.heappop(heap)
+            timer = timers.get(key)
+            if timer is not None and timer[1] == when:
+                due.append((key, timer))
+        while slack and slack[0][0] <= now:
+            when, _, key = heapq.heappop(slack)
+            timer = timers.get(key)
+            if timer is not None and timer[0] == when:
+                due.append((key, timer))
         return due
 
     def _enter(self, key: Hashable, timer: _Timer) -> None:
@@ -232,15 +243,16 @@ class Loop:
             heapq.heapify(self._heap)
             heapq.heapify(self._slack)
 
-    def _timeout(self, now: int, limit: int | None) -> float | None:
+    def _wait(self, now: int, limit: int | None) -> int | None:
+        """Return how long to wait for a reader or writer, ns; None: for ever."""
         while self._heap:
             latest, _, key = self._heap[0]
             timer = self._timers.get(key)
             if timer is not None and timer[1] == latest:
                 wait = max(0, latest - now)
-                return (wait if limit is None else min(wait, limit)) / 1e9
+                return wait if limit is None else min(wait, limit)
             heapq.heappop(self._heap)
-        return None if limit is None else limit / 1e9
+        return limit
 
     def _watch(self, fd: int, once: int = 0) -> None:
         events = (select.EPOLLIN if fd in self._readers else 0) | (

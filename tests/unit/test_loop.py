@@ -172,12 +172,12 @@ def test_a_timer_with_slack_runs_with_what_the_loop_wakes_for() -> None:
     clock.loop.call_at("patient", begin + 10, clock.work("patient"), slack=50)
     clock.loop.call_at("other", begin + 30, clock.work("other"))
     clock.time += 20
-    assert clock.loop._timeout(clock.time, None) == 10 / 1e9, "it wakes nobody"
+    assert clock.loop._wait(clock.time, None) == 10, "it wakes nobody"
     clock.time += 10
     clock.loop.turn()
     assert clock.called == ["other", "patient"]
     clock.loop.call_at("patient", clock.time + 10, clock.work("again"), slack=50)
-    assert clock.loop._timeout(clock.time, None) == 60 / 1e9, "alone it waits to the end of its slack"
+    assert clock.loop._wait(clock.time, None) == 60, "alone it waits to the end of its slack"
     clock.time += 60
     clock.loop.turn()
     assert clock.called[2:] == ["again"] and clock.loop.late_max == 0
