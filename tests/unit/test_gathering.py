@@ -5,7 +5,17 @@ from __future__ import annotations
 
 import pytest
 
-from tandem.conntrack.gathering import BUSY, GATHER, PAUSE, PAUSE_MAX, PROMPT_BUSY, REST, VAIN, Gathering
+from tandem.conntrack.gathering import (
+    ALONE,
+    BUSY,
+    GATHER,
+    PAUSE,
+    PAUSE_MAX,
+    PROMPT_BUSY,
+    REST,
+    VAIN,
+    Gathering,
+)
 from tandem.core.timers import MILLISECOND, SECOND
 
 AT = 1_000 * SECOND
@@ -48,10 +58,19 @@ def test_events_of_one_moment_are_read_together() -> None:
     assert (kernel.woken, kernel.looked, kernel.waits[0]) == (1, 1, GATHER)
 
 
+def test_after_events_that_came_alone_a_handshake_is_told_in_two_parts_once() -> None:
+    handshake = AT + 60 * SECOND
+    parts = [handshake, handshake + MILLISECOND, handshake + 3 * MILLISECOND]
+    kernel = Kernel([*every(SECOND // 20), *parts, *(at + SECOND for at in parts)])
+    waits = [wait // MILLISECOND for wait in kernel.waits[200:]]
+    assert waits == [0, 8, 6, 9, 8, 6] and kernel.woken == 200 + 3
+
+
 @pytest.mark.parametrize("rate", [20, 50])
 def test_a_quiet_router_is_woken_and_reads_once_for_an_event(rate: int) -> None:
     kernel = Kernel(every(SECOND // rate))
-    assert kernel.turns <= 2 * 200 and not kernel.vain
+    assert kernel.woken == 200 and kernel.looked <= 200 + VAIN
+    assert kernel.waits == [GATHER] * ALONE + [0] * (200 - ALONE), "what comes alone is told at once"
 
 
 @pytest.mark.parametrize(("rate", "most"), [(100, 1.3), (300, 0.45), (1000, 0.14), (10_000, 0.02)])

@@ -3,7 +3,8 @@
 
 To be woken, and to send, costs ten times as much as an event, on both routers. So events wait for each other:
 
-    quiet     the first event wakes the router, which reads GATHER later (a handshake is several events)
+    quiet     the first event wakes the router, which reads GATHER later (a handshake is several events), or
+              at once when the last ALONE events came alone
     busy      events come within BUSY of each other: nothing wakes the router, which looks every GATHER
     flood     what takes long to tell is read sooner, so that no event is older than GATHER at the peer
 
@@ -18,6 +19,7 @@ from tandem.core.timers import MILLISECOND
 
 GATHER = 9 * MILLISECOND  # the peer knows an event within 10 ms
 BUSY = 2 * GATHER
+ALONE = 8
 VAIN = 2  # so many looks in vain end that: from there on, to be woken costs less
 PAUSE, PAUSE_MAX = 3 * MILLISECOND // 10, MILLISECOND
 PROMPT_BUSY = MILLISECOND
@@ -32,12 +34,15 @@ class Gathering:
         self._looks = False  # the router looks by itself: no event wakes it
         self._began: int | None = None  # when the reads began that have not drained the queue yet
         self._found_at = -BUSY  # when events were found last
+        self._alone = 0  # so many events in a row have come alone
         self._vain = 0  # looks since then
         self._took = 0  # how long a read takes, on average
 
     def woken(self, now: int) -> int:
         """An event has come: return when to read it."""
-        return now if self.prompt else now + GATHER
+        if self.prompt:
+            return now
+        return max(now, self._found_at + GATHER) if self._alone >= ALONE else now + GATHER
 
     def read(self, began: int, ended: int, count: int, drained: bool) -> int | None:
         """Events were read: return when to look for more, or None to be woken by the next event.
@@ -51,6 +56,7 @@ class Gathering:
         began, self._began = self._began, None
         since, took = began - self._found_at, ended - began
         if count:
+            self._alone = self._alone + 1 if count == 1 and since >= GATHER else 0
             self._found_at, self._vain = began, 0
         else:
             self._vain += 1

@@ -180,29 +180,35 @@ class KernelTable:
     # Events
 
     def _woken(self) -> None:
-        self._loop.call_at("conntrack events", self._gathering.woken(self._loop.now()), self._fetch)
+        now = self._loop.now()
+        when = self._gathering.woken(now)
+        if when > now:
+            self._loop.call_at("conntrack events", when, self._fetch)
+        else:
+            self._fetch(now)
 
     def _fetch(self, now: int) -> None:
-        events = self.events
+        events, loop = self.events, self._loop
         received = events.received
         self.read()
-        when = self._gathering.read(now, self._loop.now(), events.received - received, events.drained)
+        when = self._gathering.read(now, loop.now(), events.received - received, events.drained)
         if when is None:
-            self._loop.wake_again(events.fileno())
+            loop.wake_again(events.fileno())
         else:
-            self._loop.call_at("conntrack events", when, self._fetch)
+            loop.call_at("conntrack events", when, self._fetch)
 
     def read(self) -> None:
         """Read some events, apply them to our own table and push them."""
-        expectations = self._parser.expectations
-        records = self._parse(self.events.read(EVENTS_A_TURN))
-        if self._parser.expectations != expectations:
+        events, parser = self.events, self._parser
+        expectations = parser.expectations
+        records = self._parse(events.read(EVENTS_A_TURN))
+        if parser.expectations != expectations:
             records += self._masters(records)
         if records:
             self._take_in(records)
             self._push(records)
-        if self.events.overruns != self._overruns:
-            self._overruns = self.events.overruns
+        if events.overruns != self._overruns:
+            self._overruns = events.overruns
             lost = (
                 "events were lost: the whole table is read again (if it happens often, raise receive_buffer)"
             )
