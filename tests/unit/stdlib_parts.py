@@ -73,7 +73,8 @@ def every() -> int:
 
 def foreign(name: str) -> bool:
     """Modules of Tandem that need what the package tandem-tools or a planner has."""
-    return name in ("tandem.listen.capture", "tandem.plan.encode_rtnl", "tandem.plan.process")
+    planner = ("encode_rtnl", "messages", "process")
+    return name in ("tandem.listen.capture", *(f"tandem.plan.{part}" for part in planner))
 
 
 def imports(node: ast.AST) -> set[str]:

@@ -17,7 +17,6 @@ options of the running dnsmasq, otherwise /etc/config/dhcp, otherwise OpenWrt's 
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_network
@@ -198,6 +197,8 @@ def _knows_dhcpv6(program: str) -> bool:
     """Return whether dnsmasq accepts `option6`, which it may refuse to start with; True: unknown."""
     if not os.path.exists(program):
         return True
+    import subprocess  # only a router with `dhcp` needs it
+
     try:
         done = subprocess.run(
             [program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=VERSION_S, env={}

@@ -2,8 +2,8 @@
 """`rtnl`: the rtnetlink messages of pyroute2, without the rest of pyroute2.
 
 `import pyroute2` loads all of it, which takes longer than everything else that the planner does. The messages
-need few of its modules, and these are loaded while an empty module stands for the package. The whole package is
-loaded where a release does not work like that.
+need few of its modules, and these are loaded while an empty module stands for the package. The whole package
+is loaded where a release does not work like that.
 """
 
 from __future__ import annotations

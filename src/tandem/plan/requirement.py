@@ -7,7 +7,6 @@ pyroute2, which takes longer than everything else that `tandemd --check` does.
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from importlib.machinery import PathFinder
 from importlib.util import module_from_spec
@@ -37,6 +36,8 @@ def problem() -> str | None:
 
 def ask(package_dir: str) -> str | None:
     """Call `problem` in the planner's interpreter: the daemon's own knows no site-packages (-S)."""
+    import subprocess  # the planner, which imports this module, does without
+
     flags = "-IB" if sys.dont_write_bytecode else "-I"
     argv = [sys.executable, flags, "-c", _ASK, package_dir]
     done = subprocess.run(
