@@ -105,6 +105,7 @@ class Cache:
         self._tick = 1
         self._confirmed = 0
         self._hand, self._hand_at = 0, 0
+        self._filled_at = 0  # when `work` found entries last
         self._since = 0  # the tick when the first entry came
         self._oldest = [0] * SHARDS  # no entry of the shard has a lower stamp
         self._to_sweep = 0  # shards that may still have stale entries
@@ -307,15 +308,22 @@ class Cache:
                 self._discarded.pop()
             if self._to_sweep:
                 self._sweep_next()
+        if self._entries:
+            self._filled_at = now
+        elif now - self._filled_at > 2 * _ROUND:
+            return  # all shards have been looked at since they are empty
         due = (now - self._hand_at) * SHARDS // _ROUND
         self._hand_at = now if due > SHARDS else self._hand_at + due * _ROUND // SHARDS
+        tick, hand, shards = now // _TICK, self._hand, self._shards
         for _ in range(min(due, _SHARDS_AT_ONCE)):
-            shard = self._shards[self._hand]
-            if shard:
-                self._expire(self._hand, now // _TICK)
-            if sys.getsizeof(shard) > _SPARE + _SLOT * len(shard):
-                self._shards[self._hand] = dict(shard) if shard else _EMPTY
-            self._hand = (self._hand + 1) % SHARDS
+            shard = shards[hand]
+            if shard is not _EMPTY:
+                if shard:
+                    self._expire(hand, tick)
+                if sys.getsizeof(shard) > _SPARE + _SLOT * len(shard):
+                    shards[hand] = dict(shard) if shard else _EMPTY
+            hand = (hand + 1) % SHARDS
+        self._hand = hand
 
     def _sweep_next(self) -> None:
         self._to_sweep -= 1
