@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import queue
 import socket
+import termios
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import count
 from typing import Any, TypeVar
 
 import pytest
@@ -17,6 +20,7 @@ import pytest
 from tandem.channel import connector, listeners, peer_link
 from tandem.channel.channel import Channel, Peer
 from tandem.channel.events import Acked, Closed, Event, Opened
+from tandem.channel.patience import ENOUGH
 from tandem.channel.peer_socket import Path
 from tandem.channel.settings import Settings
 from tandem.log import Logger
@@ -227,10 +231,10 @@ def up(*routers: Router, path: str = "") -> None:
 def connections(*routers: Router) -> list[int]:
     """How many each has: of two that crossed one is given up."""
 
-    def count(router: Router) -> int:
+    def of(router: Router) -> int:
         return router.do(lambda: len(router.channel.links["peer"].connections))
 
-    return [count(router) for router in routers]
+    return [of(router) for router in routers]
 
 
 def in_step(sender: Router, receiver: Router) -> None:
@@ -267,6 +271,47 @@ def test_connects_and_streams(cables: Cables) -> None:
     stays(lambda: [router.peer["sessions"] for router in (left, right)] == counted, 0.7)
     assert [router.peer["state"] for router in (left, right)] == ["up", "up"]
     assert connections(left, right) == [1, 1]
+
+
+def test_a_patient_backup_lets_records_wait_and_reads_them_before_it_takes_over(cables: Cables) -> None:
+    left, right = cables.pair()
+    left.do(left.channel.stream_on)
+    up(left, right)
+    left.change([new(1)])
+    in_step(left, right)
+    numbers = count(2)
+
+    def bytes_that_wake() -> int:
+        current = right.channel.links["peer"].current
+        assert current is not None
+        return current._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT)
+
+    def sent(least: int) -> bool:
+        left.change([new(next(numbers))])
+        return right.do(bytes_that_wake) == least
+
+    def comes(then: Callable[[], None]) -> bool:
+        """Whether right knows a record that has come while its loop stood still, after `then`."""
+        current = right.channel.links["peer"].current
+        assert current is not None
+        left.change([new(next(numbers))])
+        wait_until(lambda: fcntl.ioctl(current._sock, termios.FIONREAD, bytes(4)) != bytes(4), 10)
+        then()
+        return right.held.entries == left.own.entries
+
+    right.do(lambda: right.channel.be_patient(True))
+    wait_until(lambda: sent(ENOUGH), 10, "records that come one after the other wait", every=0.01)
+    assert right.do(lambda: comes(right.channel.look)), "who asks for the table gets all of it"
+    wait_until(lambda: sent(ENOUGH), 10, every=0.01)
+    left.do(lambda: left.channel.be_awaited(True))
+    wait_until(lambda: sent(1), 10, "somebody waits for acknowledgements", every=0.01)
+    left.do(lambda: left.channel.be_awaited(False))
+    wait_until(lambda: sent(ENOUGH), 10, every=0.01)
+    assert right.do(lambda: comes(lambda: right.channel.be_patient(False))), "it takes over"
+    assert right.do(bytes_that_wake) == 1
+    right.do(lambda: right.channel.be_patient(True))
+    wait_until(lambda: sent(ENOUGH), 10, every=0.01)
+    in_step(left, right)  # by itself
 
 
 def test_what_was_made_with_a_removed_key_ends(cables: Cables) -> None:

@@ -96,6 +96,8 @@ class Channel:
         self.node = node or os.urandom(NODE_SIZE)
         self.position = 0  # of the last record that was pushed to any peer
         self.streaming = False
+        self.patient = False  # what peers stream may wait a little until it is read
+        self._awaited = False  # somebody waits for acknowledgements
         self.counters: dict[str, int] = {}
         self._connections: Connections | None = None
         self._subscribers: dict[str, Subscriber] = {}  # by topic
@@ -192,10 +194,27 @@ class Channel:
         for link in self.links.values():
             connection = link.current
             if connection is not None and (session := connection.session).replicates:
-                if events := session.push(records, self.position, now, urgent):
+                if events := session.push(records, self.position, now, urgent, not self._awaited):
                     connection.take(events)
-                connection.service(now)
+                connection.service(now, session.deltas_at)
         return self.position
+
+    def be_awaited(self, yes: bool) -> None:
+        """Whether somebody waits for the acknowledgement of our stream: then peers read it at once."""
+        self._awaited = yes
+
+    def be_patient(self, yes: bool) -> None:
+        """Whether what peers stream may wait a little (patience.py); otherwise it is read now and at once."""
+        if yes != self.patient:
+            self.patient = yes
+            if not yes:
+                self.look()
+
+    def look(self) -> None:
+        """Read what has come from the peers and waits to be read."""
+        now = self.loop.now()
+        for connection in self._sessions():
+            connection.look(now)
 
     def hand_over(self) -> None:
         """Tell every peer, behind what was pushed, that a group was given up; see `Session.hand_over`."""

@@ -54,6 +54,7 @@ AUTH, OPEN, HEARTBEAT, ACK, STREAM, RECORDS = range(1, 7)
 BULK_BEGIN, BULK_END, DIGEST, RESYNC, GOODBYE, TOPIC = range(7, 13)
 # Flags of RECORDS
 BULK, ACK_NOW = 1, 2
+LATER = 4  # nobody waits for the acknowledgement of these, nor of those that follow: read them later
 # Flag of DIGEST
 HANDED_OVER = 1  # the peer has given a group up, and has told the last of it
 # Capabilities in a hello
@@ -193,6 +194,10 @@ def pack_records(records: Sequence[Record]) -> list[bytes]:
 
     No key may come twice; ValueError for a record beyond KEY_MAX and BODY_MAX.
     """
+    if len(records) == 1:  # as mostly
+        [(op, key, body)] = records
+        if 1 <= len(key) <= KEY_MAX and len(body) <= BODY_MAX:
+            return [_RUN.pack(len(key), len(body), 1) + _OP[op] + key + body]
     shapes: dict[int, list[bytes]] = {}
     for op, key, body in records:
         shape = len(key) << 16 | len(body)

@@ -19,6 +19,8 @@ from tandem.channel.connector import BACKOFF, BACKOFF_MAX, Connector
 from tandem.channel.events import Authenticated, Closed, Opened
 from tandem.channel.frames import NONCE_SIZE
 from tandem.channel.handshake import State
+from tandem.channel.patience import SLACK as PATIENCE
+from tandem.channel.patience import Patience
 from tandem.channel.peer_socket import Path, pack
 from tandem.channel.session import Session
 from tandem.core.timers import MILLISECOND, SECOND
@@ -282,7 +284,9 @@ class Connection:
         self._fd = sock.fileno()
         self._unsent = memoryview(b"")  # what the socket did not take; it is then blocked
         self._ended = False
-        self._key = "conntrack_sync", id(self)
+        self._key, self._look_key = ("conntrack_sync", id(self)), ("conntrack_sync look", id(self))
+        self._patience = Patience()
+        self._least = 1  # bytes that wake us
         self._slack = link.settings.heartbeat // SLACK
         self.session = Session(
             initiator,
@@ -323,13 +327,15 @@ class Connection:
             if isinstance(event, Opened):
                 self.take(self.session.receive_data(b"", self._loop.now()))
 
-    def service(self, now: int) -> None:
-        """Send what is due, and set the timer."""
+    def service(self, now: int, due: int | None = None) -> None:
+        """Send what is due, and set the timer; `due`: when deltas are that were just pushed."""
         if self._ended:
             return
         session = self.session
-        # While the socket is blocked, being writable is what counts.
-        due = None if self._unsent else session.output_at
+        if self._unsent:
+            due = None  # while the socket is blocked, being writable is what counts
+        elif due is None or due > now:
+            due = session.output_at
         if due is not None and due <= now:
             soonest = now
             if data := session.data_to_send(now):
@@ -353,18 +359,40 @@ class Connection:
         """Say why, and end."""
         self.take(self.session.close(reason))
 
+    def look(self, now: int) -> None:
+        """Read what waits to be read, if there is something."""
+        if self._least > 1:
+            self._readable()
+
     def _readable(self) -> None:
-        now = self._loop.now()
+        now, session = self._loop.now(), self.session
+        records = session.incoming.records
         try:
-            data = self._sock.recv(self.session.read_size)
+            data = self._sock.recv(session.read_size)
         except BlockingIOError:
+            self._rest(False, now)
             return
         except OSError as error:
             self._broken(error)
             return
-        if events := self.session.receive_data(data, now) if data else self.session.receive_eof():
+        if events := session.receive_data(data, now) if data else session.receive_eof():
             self.take(events)
         self.service(now)
+        self._rest(session.incoming.records != records, now)
+
+    def _rest(self, found: bool, now: int) -> None:
+        """Say when to read again, after records were `found` or not."""
+        may_wait = self._channel.patient and self.session.may_wait
+        if self._ended or not (may_wait or self._least > 1):
+            return
+        when, least = self._patience.read(found, may_wait, now), self._patience.least
+        self._loop.call_at(self._look_key, when, self.look, PATIENCE)
+        if least != self._least:
+            self._least = least
+            try:
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, least)
+            except OSError:
+                pass  # what the socket has to say, it says to `recv` as well
 
     def _writable(self) -> None:
         self._loop.remove_writer(self._fd)
@@ -373,6 +401,7 @@ class Connection:
         self.service(self._loop.now())
 
     def _timer(self, now: int) -> None:
+        self.look(now)
         self.take(self.session.handle_timer(now))
         self.service(now)
 
@@ -404,6 +433,7 @@ class Connection:
             except OSError:
                 pass  # it will find out by itself
         self._loop.call_at(self._key, None)
+        self._loop.call_at(self._look_key, None)
         self._loop.remove_reader(self._fd)
         self._loop.remove_writer(self._fd)
         self._sock.close()

@@ -43,6 +43,7 @@ from tandem.channel.frames import (
     ACK,
     ACK_NOW,
     AUTH,
+    BULK,
     BULK_BEGIN,
     BULK_END,
     DIGEST,
@@ -52,6 +53,7 @@ from tandem.channel.frames import (
     HEARTBEAT,
     HEARTBEATS,
     HELLO_MAX,
+    LATER,
     MAC_SIZE,
     NO_CONNECTIONS,
     NONCE_SIZE,
@@ -177,11 +179,18 @@ class Session:
         self._buffer = bytearray()
         self._need = 1  # bytes that the next frame takes, as far as is known
         self._started = now
+        self._later = False  # the peer has said so of its records
         self._ack_at: int | None = None
-        self._output_at: int | None = None  # when deltas have waited long enough
+        self.deltas_at: int | None = None  # when deltas have waited long enough
         self._sent_at = now  # when deltas were last sent
 
     # Requests of the caller
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether what comes next may be read later: nobody waits for the acknowledgement."""
+        incoming = self.incoming
+        return self._later and incoming.on and incoming.in_step and not incoming.in_bulk
 
     @property
     def read_size(self) -> int:
@@ -215,23 +224,27 @@ class Session:
         """Stream no more; what was pushed still goes out. Our table must stay as it is for an adoption."""
         self.outgoing.stop()
 
-    def push(self, records: Sequence[Record], position: int, now: int, urgent: bool = False) -> list[Event]:
+    def push(
+        self, records: Sequence[Record], position: int, now: int, urgent: bool = False, later: bool = False
+    ) -> list[Event]:
         """Send changes of our table, made before this call; `position` is that of the last record.
 
-        `urgent`: somebody waits for the acknowledgement. While we do not stream, nothing happens.
+        `urgent`: somebody waits for the acknowledgement; `later`: nobody does, nor will for what follows.
+        While we do not stream, nothing happens.
         """
         outgoing = self.outgoing
         if not outgoing.wanted or not records:
             return []
+        outgoing.later = later
         was = outgoing.in_step
         if not outgoing.push(records, position, urgent):
             self._count("overflow")
             self.lag.lost()
             return [PeerOutOfStep("overflow")] if was else []
-        if self._output_at is None:
-            self._output_at = max(now, self._sent_at + BATCH_DELAY)
+        if self.deltas_at is None:
+            self.deltas_at = max(now, self._sent_at + BATCH_DELAY)
         if urgent or outgoing.queued >= BATCH_BYTES:
-            self._output_at = now
+            self.deltas_at = now
         if was:
             self.lag.pushed(position, now)
         return []
@@ -303,15 +316,16 @@ class Session:
 
     def data_to_send(self, now: int, limit: int = TURN_BYTES) -> bytes:
         """Up to about `limit` bytes for the socket; b"" when there is nothing to send now."""
-        parts = [self._raw]
-        self._raw = b""
+        data, self._raw = self._raw, b""
         if (seal := self._seal) is not None:
             frames, self._control = self._control, []
             if self.state is OPENED:
                 frames += self._frames(limit, now)
-            parts += [seal.make(*frame) for frame in frames]
+            if len(frames) == 1 and not data:  # as mostly
+                data = seal.make(*frames[0])
+            else:
+                data = b"".join([data, *(seal.make(*frame) for frame in frames)])
             self.frames_out = seal.sequence
-        data = b"".join(parts)
         self.bytes_out += len(data)
         return data
 
@@ -324,14 +338,14 @@ class Session:
             return 0
         if self.state is not OPENED:
             return None
-        if self.pulse.due or self.outbox:
+        if self.pulse.due or self.outbox.waiting:
             return 0
-        outgoing = self.outgoing
+        outgoing, acknowledge, deltas = self.outgoing, self._ack_at, self.deltas_at
         due = outgoing.deadline() if outgoing.on or outgoing.wanted else None
-        for one in (self._ack_at, self._output_at):  # not `earliest`: this runs for every segment
-            if one is not None and (due is None or one < due):
-                due = one
-        return due
+        # Not `earliest`: this runs for every segment.
+        if acknowledge is not None and (due is None or acknowledge < due):
+            due = acknowledge
+        return deltas if deltas is not None and (due is None or deltas < due) else due
 
     def next_deadline(self) -> int | None:
         """When `handle_timer` must be called; None: never."""
@@ -366,15 +380,16 @@ class Session:
             incoming = self.incoming
             held = incoming.generation if incoming.in_step else 0
             frames.append((ACK, 0, _ACK.pack(incoming.position, held, pulse.seen)))
-        if self.outbox:  # one a turn: connections come first
+        if self.outbox.waiting:  # one a turn: connections come first
             frames.append((TOPIC, 0, self.outbox.take()))
-        if self._output_at is not None:
+        if self.deltas_at is not None:
             self._sent_at = now
         frames += self.outgoing.frames(limit, now)
         if not self.outgoing.waiting:
-            self._output_at = None
-            if self.lag.measures and frames and frames[-1][:2] == (RECORDS, 0):
-                frames[-1] = RECORDS, ACK_NOW, frames[-1][2]  # measured without the peer's delay
+            self.deltas_at = None
+            if self.lag.measures and frames and frames[-1][0] == RECORDS and not frames[-1][1] & BULK:
+                kind, flags, payload = frames[-1]
+                frames[-1] = kind, flags | ACK_NOW, payload  # measured without the peer's delay
         return frames
 
     # Receiving
@@ -437,6 +452,7 @@ class Session:
         incoming = self.incoming
         if kind == RECORDS:
             incoming.apply(flags, payload, now)
+            self._later = bool(flags & LATER)
             self._ack_by(now if flags & ACK_NOW else now + ACK_DELAY)
         elif kind == ACK:
             self._acknowledged(payload, now, events)
@@ -538,7 +554,7 @@ class Session:
         self.closed = Closed(reason, detail)
         self._control = [frame for frame in self._control if frame[0] == AUTH]  # a goodbye comes after it
         self._buffer.clear()
-        self._ack_at = self._output_at = None
+        self._ack_at = self.deltas_at = None
         self._go(ENDS if tell and reason in GOODBYES else FAILS, self.pulse.heard, reason)
         return [self.closed]
 

@@ -31,6 +31,7 @@ from tandem.channel.frames import (
     DIGEST,
     HANDED_OVER,
     KEY_MAX,
+    LATER,
     RECORDS,
     STREAM,
     ProtocolError,
@@ -114,6 +115,7 @@ class Outgoing:
         self._basis: int | None = None  # of a stream that is about to begin
         self._announce = False  # the stream, to the peer
         self._urgent = False  # somebody waits for the acknowledgement of what is pending
+        self.later = False  # nobody does, nor will for what follows
         self._generation = 0
         self._acked_generation = 0
         self._needs_bulk = False
@@ -172,16 +174,21 @@ class Outgoing:
         if self._lost:
             self.dropped += len(records)
             return True
-        pending = self._pending
-        before = len(pending)
-        size = 0
-        for record in records:
-            key = record[1]
-            pending[key] = record if key not in pending else coalesce(pending[key], record)
-            size += len(record[2])
-        self.coalesced += before + len(records) - len(pending)
-        self.queued += size + len(records) * RECORD_COST
-        self._urgent |= urgent
+        pending, count = self._pending, len(records)
+        if pending or count > 1:
+            before, size = len(pending), 0
+            for record in records:
+                key = record[1]
+                pending[key] = record if key not in pending else coalesce(pending[key], record)
+                size += len(record[2])
+            self.coalesced += before + count - len(pending)
+        else:  # as mostly
+            [record] = records
+            pending[record[1]] = record
+            size = len(record[2])
+        self.queued += size + count * RECORD_COST
+        if urgent:
+            self._urgent = True
         if self.queued > self._queue_limit:
             self.overflows += 1
             self.dropped += len(pending)
@@ -221,7 +228,7 @@ class Outgoing:
             return self._bulk_after
         if self._needs_bulk and self.wanted:
             return self._bulk_after
-        if self.in_step:
+        if self.on and self._acked_generation == self._generation and not self._needs_bulk:
             return 0 if self._handed_over else self._digest_at
         return None
 
@@ -285,14 +292,16 @@ class Outgoing:
         else:
             records = [pending.pop(key) for key in list(islice(pending, BATCH))]
             self.queued -= sum(len(body) for _, _, body in records) + RECORD_COST * len(records)
-        flags = 0
+        flags = LATER if self.later else 0
         before = self.sent
         if not pending:
             self.sent = self.position
             if self._urgent:
-                self._urgent, flags = False, ACK_NOW
+                self._urgent, flags = False, flags | ACK_NOW
         *first, last = self._pack(records)
-        return [(RECORDS, 0, POSITION.pack(before) + packed) for packed in first] + [
+        if not first:
+            return [(RECORDS, flags, POSITION.pack(self.sent) + last)]
+        return [(RECORDS, flags & LATER, POSITION.pack(before) + packed) for packed in first] + [
             (RECORDS, flags, POSITION.pack(self.sent) + last)
         ]
 

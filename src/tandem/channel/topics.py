@@ -41,15 +41,12 @@ _TOPIC_MAX = 32
 class Outbox:
     """Messages to one peer that wait for the socket, the oldest first."""
 
-    __slots__ = ("_size", "_waiting", "refused")
+    __slots__ = ("_size", "refused", "waiting")
 
     def __init__(self) -> None:
         self.refused = 0
-        self._waiting: list[bytes] = []
+        self.waiting: list[bytes] = []
         self._size = 0
-
-    def __len__(self) -> int:
-        return len(self._waiting)
 
     def add(self, topic: str, data: bytes) -> bool:
         """Take a message; False, and counted, when there is no room. ValueError: beyond the limits."""
@@ -61,12 +58,12 @@ class Outbox:
             self.refused += 1
             return False
         self._size += len(payload) + _COST
-        self._waiting.append(payload)
+        self.waiting.append(payload)
         return True
 
     def take(self) -> bytes:
         """The payload of the next frame. IndexError when nothing waits."""
-        payload = self._waiting.pop(0)
+        payload = self.waiting.pop(0)
         self._size -= len(payload) + _COST
         return payload
 

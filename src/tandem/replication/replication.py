@@ -46,6 +46,7 @@ from tandem.replication.health import Health, lacking, peer_health
 from tandem.replication.journal import Journal
 from tandem.replication.mirror import Mirror
 from tandem.replication.ownership import (
+    FOLLOWING,
     CatchUp,
     Complete,
     Follow,
@@ -144,6 +145,7 @@ class Replication:
 
     def _make_gate(self) -> GateLink | None:
         self._kernel.be_prompt(bool(self.settings.guarantee))
+        self._channel.be_awaited(bool(self.settings.guarantee))
         if not self.settings.guarantee:
             return None
         from tandem.gate.link import GateLink
@@ -338,14 +340,21 @@ class Replication:
         self._loop.call_at(
             _OWNERSHIP, self._ownership.deadline, lambda now: self._obey(self._ownership.timer(now))
         )
+        self._settle_patience()
+
+    def _settle_patience(self) -> None:
+        """While this router is a backup that nobody needs, what peers stream may wait."""
+        self._channel.be_patient(self._ownership.state == FOLLOWING and not self._mirror.pacer.hurried)
 
     def speculate(self, group: str) -> None:
         """The active may be dead: get ready."""
         self._mirror.hurry(True)
+        self._settle_patience()
 
     def calm(self, group: str) -> None:
         """The active is alive. What is in the kernel already stays there and does no harm."""
         self._mirror.hurry(False)
+        self._settle_patience()
 
     # Peers
 
@@ -469,6 +478,7 @@ class Replication:
             raise ValueError(f"no peer {peer!r}; known: {', '.join(peers)}")
         if not cursor.isdecimal() or len(cursor) > 4:
             raise ValueError(f"no cursor {cursor[:40]!r}")
+        self._channel.look()
         cache = self._own.cache if peer is None else peers[peer].held.cache
         found, rest = cache.page(int(cursor), LISTED)
         return {
@@ -478,6 +488,7 @@ class Replication:
 
     def status(self) -> dict[str, Any]:
         """Everything `tandem conntrack` shows; `at_ns` is this moment on the monotonic clock."""
+        self._channel.look()
         count, _ = self._own.digest() or (0, b"")
         events, steps = self._kernel.events, self._mirror.steps
         held = {name: peer.held.cache for name, peer in self._ownership.peers.items()}
