@@ -87,6 +87,7 @@ if TYPE_CHECKING:
 
 WORK = SECOND
 GOODBYE_LOOK = 5 * MILLISECOND
+SHORT_LAG_MS = 500  # a peer that may lag for less must not be patient (channel/patience.py)
 EVENTS_BEFORE_COMMIT = 4096
 LISTED = 250  # entries of a table in one answer, or a shard more: well under 1 ms of the loop
 _OWNERSHIP = "conntrack ownership"
@@ -142,10 +143,14 @@ class Replication:
         self._surplus = Surplus()
         self._received = self._rate = 0  # events: in all at the last `work`, and in the second before
         self._gate: GateLink | None = self._make_gate()
+        self._settle_awaited()
+
+    def _settle_awaited(self) -> None:
+        settings = self.settings
+        self._channel.be_awaited(bool(settings.guarantee) or 0 < settings.stale_lag_ms < SHORT_LAG_MS)
 
     def _make_gate(self) -> GateLink | None:
         self._kernel.be_prompt(bool(self.settings.guarantee))
-        self._channel.be_awaited(bool(self.settings.guarantee))
         if not self.settings.guarantee:
             return None
         from tandem.gate.link import GateLink
@@ -201,6 +206,7 @@ class Replication:
             cache.hold = settings.hold_s
         self._health.lag_limit = settings.stale_lag_ms * MILLISECOND
         self._health.loss_limit = settings.stale_loss
+        self._settle_awaited()
         if settings.receive_buffer != before.receive_buffer:
             self._kernel.events.set_receive_buffer(settings.receive_buffer)
         names = set(settings.peers)
