@@ -35,6 +35,8 @@ def test_orders() -> None:
 def test_reports_travel() -> None:
     report = Report("0123abcd", DONE, "why", {"tandem": ("1", "2")})
     assert decode(encode(report)) == report
+    written = b'[1, "0123abcd", "done", "why", {"tandem": ["1", "2"]}]\n'
+    assert encode(report) == written, "other releases read it"
     later = [*json.loads(encode(report)), "of a later release"]
     assert decode(json.dumps(later).encode()) == report
     assert len(decode(encode(Report("1", FAILED, "x" * 10_000))).why) == 600

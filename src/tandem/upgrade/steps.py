@@ -293,9 +293,7 @@ class Upgrade:
             return Turn.NOTHING, ""
         if where in self._handed_over and (why := self._failed(pair, where)):
             return Turn.WRONG, why
-        if pair.active(where) or pair.active(other(where)) < len(pair.of(other(where)).states):
-            return None
-        return None if pair.trouble else (Turn.DONE, "")
+        return None if pair.active(where) or pair.trouble else (Turn.DONE, "")
 
     def _done_install(self, pair: PairView) -> Judgement | None:
         where = self._subject(self.step)
