@@ -60,6 +60,24 @@ def test_a_status_without_a_lease(change: dict[str, Any]) -> None:
     assert from_netifd("wan", MAC, STATUS | change, 0, fresh=True) is None
 
 
+def test_what_a_status_does_not_say() -> None:
+    bare = {name: value for name, value in STATUS.items() if name not in ("route", "dns-server")}
+    found = from_netifd("wan", MAC, bare | {"data": {"leasetime": 120}}, 0, fresh=True)
+    assert found is not None and (found.routes, found.metric, found.server, found.dns) == ((), 0, "", ())
+
+
+def test_what_a_status_says_is_bounded() -> None:
+    route, table = STATUS["route"][1], {"table": 7, **STATUS["route"][1]}
+    long = STATUS | {
+        "data": {"leasetime": 120, "dhcpserver": "x" * 65},
+        "route": [table, route | {"metric": 9}, *[route] * 80],
+        "dns-server": ["203.0.113.1"] * 9,
+    }  # fmt: skip
+    found = from_netifd("wan", MAC, long, 0, fresh=True)
+    assert found is not None and (len(found.server), len(found.routes), len(found.dns)) == (64, 64, 8)
+    assert found.metric == 9, "a route of another table is none of the lease"
+
+
 def test_a_lease_without_end_is_bounded() -> None:
     found = from_netifd("wan", MAC, STATUS | {"data": {"leasetime": 0xFFFFFFFF}}, 0, fresh=True)
     assert found is not None and found.left_s(0) == 365 * 86400
@@ -90,6 +108,27 @@ def test_a_malformed_field(name: str, value: Any) -> None:
         return
     lease = found["wan"]
     assert lease is not None and lease.left_s(0) <= 365 * 86400
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fits"),
+    [
+        ("prefixlen", 0, True), ("prefixlen", 32, True), ("prefixlen", -1, False), ("prefixlen", 33, False),
+        ("left", 0, True), ("left", -1, False), ("left", 365 * 86400, True), ("left", 365 * 86400 + 1, False),
+        ("metric", 0, True), ("metric", (1 << 32) - 1, True),
+        ("metric", -1, False), ("metric", 1 << 32, False),
+        ("routes", [["10.0.0.0/0", ""]], True), ("routes", [["10.0.0.0/32", "0.0.0.0"]], True),
+        ("routes", [["10.0.0.0/33", ""]], False), ("routes", [["10.0.0.0/-1", ""]], False),
+        ("routes", [["10.0.0.0", ""]], False), ("routes", [["10.0.0.0/8", "x"]], False),
+    ],
+)  # fmt: skip
+def test_a_field_at_its_bounds(name: str, value: Any, fits: bool) -> None:
+    data = json.dumps([1, {"wan": _VALID | {name: value}}]).encode()
+    if fits:
+        assert unpack(data, 0)["wan"] is not None
+    else:
+        with pytest.raises(ValueError):
+            unpack(data, 0)
 
 
 @given(st.binary(max_size=200) | st.recursive(st.none() | st.integers() | st.text(max_size=9), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)).map(lambda plain: json.dumps([1, plain]).encode()))  # fmt: skip  # noqa: E501

@@ -13,6 +13,8 @@ from tandem.config.schema import Follow, Globals
 from tandem.core.follow import Lease
 from tandem.core.settings import Group
 from tandem.core.timers import MILLISECOND, SECOND
+from tandem.effects.netlink import Unbound
+from tandem.effects.process import Exit
 from tandem.effects.rtmessages import AddressMessage, LinkMessage
 from tandem.follow import following as module
 from tandem.follow.following import DELETE_AFTER, RESTORES_MAX, Following
@@ -32,7 +34,10 @@ class Stage:
         self.readers: dict[int, Any] = {}
         self.messages: list[Any] = []
         self.index: int | None = None
-        self.refuses: tuple[str, ...] = ()
+        self.ended: Any = None
+        self.refuses: Any = ()
+        self.fails: tuple[str, ...] = ()  # how place, renew and prepare end
+        self.lines: list[str] = []  # of the log
 
     def now(self) -> int:
         return self.time
@@ -100,7 +105,7 @@ class FakeDevice:
         def act(lease: Lease | None = None, *_more: Any) -> tuple[str, ...]:
             if name != "prepare":
                 STAGE.said.append(f"{name} {lease.address}" if lease else name)
-            return ()
+            return STAGE.fails
 
         return act
 
@@ -123,18 +128,32 @@ class FakeMonitor:
         os.close(self._fd)
 
 
+class FakeProcesses:
+    """Programs that end when the test says so."""
+
+    def __init__(self, *_parts: Any, limit: int) -> None:
+        STAGE.said.append(f"at most {limit} programs")
+
+    def start(self, argv: list[str], limit: int, ended: Any) -> None:
+        STAGE.said.append(" ".join(os.path.basename(word) for word in argv[1:]))
+        STAGE.ended = ended
+
+    def close(self) -> None:
+        STAGE.said.append("end programs")
+
+
 class Log:
     def __getattr__(self, _name: str) -> Any:
-        return lambda *_words: None
+        return lambda *words: STAGE.lines.append(words[-1])
 
 
-def plan(*follow: str) -> Any:
+def plan(*follow: str, device: str = "wan0") -> Any:
     config = SimpleNamespace(
         globals=Globals(), groups=(Group("G", ("lan",), follow=follow),),
         follows=tuple(Follow(name, "eth1", "wan0", MAC) for name in follow),
     )  # fmt: skip
-    vmac = SimpleNamespace(name="wan0", base="eth1")
-    return SimpleNamespace(config=config, followers=dict.fromkeys(follow, vmac))
+    vmac = SimpleNamespace(name=device, base="eth1")
+    return SimpleNamespace(config=config, followers=dict.fromkeys(follow, vmac) if device else {})
 
 
 @pytest.fixture
@@ -143,13 +162,14 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     STAGE = Stage()
     monkeypatch.setattr(module, "Device", FakeDevice)
     monkeypatch.setattr(module, "Monitor", FakeMonitor)
+    monkeypatch.setattr(module, "Processes", FakeProcesses)
     return STAGE
 
 
 @pytest.fixture
 def found(stage: Stage) -> Following:
     anything: Any = stage
-    rtnl: Any = SimpleNamespace(close=lambda: None)
+    rtnl: Any = SimpleNamespace(close=lambda: stage.said.append("close"))
     made = Following(
         anything, Log(), anything, rtnl, anything,  # type: ignore[arg-type]
         lambda method, name: stage.said.append(f"{method} {name}"),
@@ -240,4 +260,140 @@ def test_a_reload_without_the_network_and_the_end(stage: Stage, found: Following
     found.take_plan(plan("wan"), ("G",))
     assert stage.take() == ["create", "up wan"]
     found.stop()
-    assert stage.take()[-1] == "delete" and not stage.readers
+    assert stage.take() == ["delete", "close"] and not stage.readers
+
+
+def bound(stage: Stage, found: Following, status: dict[str, Any] = STATUS) -> None:
+    found.begin("G")
+    found.status("wan", status, fresh=True)
+    stage.take()
+    stage.lines.clear()
+
+
+def test_a_peer_that_comes_is_told_the_lease(stage: Stage, found: Following) -> None:
+    found.peer_opened("r3")
+    assert stage.take() == [], "a backup has none of its own"
+    bound(stage, found)
+    found.peer_closed("r3")
+    found.peer_opened("r4")
+    assert stage.take() == ["tell r4 203.0.113.7"]
+    found.status("wan", STATUS, fresh=True)
+    assert sorted(stage.take()[1:]) == ["tell r2 203.0.113.7", "tell r4 203.0.113.7"]
+
+
+def test_a_network_that_is_lost_is_told_and_its_connections_end_when_the_address_changes(
+    stage: Stage, found: Following
+) -> None:
+    bound(stage, found)
+    found.status("wan", {"up": False}, fresh=True)
+    assert stage.take() == ["remove 203.0.113.7", "tell r2 nothing"]
+    found.status("wan", STATUS, fresh=True)
+    stage.take()
+    other = STATUS | {"ipv4-address": [{"address": "203.0.113.8", "mask": 24}]}
+    found.status("wan", other, fresh=True)
+    flush = "-IS flush.py 203.0.113.7"
+    told = ["renew 203.0.113.8", "tell r2 203.0.113.8"]
+    assert stage.take() == ["remove 203.0.113.7", "at most 4 programs", flush, *told]
+    stage.ended(Exit(0, 0))
+    stage.lines.clear()
+    found.status("wan", STATUS, fresh=True)
+    assert stage.take()[1] == flush.replace("113.7", "113.8"), "by the programs that are there"
+    stage.ended(Exit(1, 0))
+    assert stage.lines == [
+        "wan: 203.0.113.8 is lost: its connections end",
+        "wan: 203.0.113.7/24, for 120 s,",
+        "wan: the connections of 203.0.113.8 are not ended: exit status 1",
+    ]
+    found.stop()
+    assert stage.take()[-2:] == ["end programs", "close"]
+
+
+def test_the_lifetime_of_the_address_is_renewed(stage: Stage, found: Following) -> None:
+    found.refresh()
+    assert stage.take() == [], "nothing is in place on a backup"
+    bound(stage, found)
+    stage.fails = ("address 203.0.113.7: Permission denied",)
+    found.refresh()
+    assert stage.take() == ["renew 203.0.113.7"]
+    assert found.trouble == ["wan: address 203.0.113.7: Permission denied"]
+    assert "wan: address 203.0.113.7: Permission denied" in stage.lines
+    stage.fails = ()
+    found.refresh()
+    assert found.trouble == []
+
+
+def test_a_device_that_somebody_deletes_is_made_again_with_its_address(
+    stage: Stage, found: Following
+) -> None:
+    bound(stage, found)
+    stage.index = None
+    found.refresh()
+    assert stage.take() == ["create", "place 203.0.113.7"]
+    stage.index, stage.time = None, 120 * SECOND
+    found.refresh()
+    assert stage.take() == ["create"], "the lease has expired"
+
+
+def test_a_port_that_is_missing_is_told(stage: Stage, found: Following) -> None:
+    stage.refuses = Unbound(("eth1",))
+    found.begin("G")
+    assert found.trouble == ["wan: there is no interface eth1"]
+
+
+def test_a_port_that_is_not_silent_is_told(stage: Stage, found: Following) -> None:
+    stage.fails = ("no IPv6",)
+    found.take_plan(plan("wan"), ())
+    assert stage.lines == ["wan: no IPv6"]
+
+
+def test_a_reload_keeps_a_network_and_makes_a_changed_one_anew(stage: Stage, found: Following) -> None:
+    bound(stage, found)
+    found.take_plan(plan("wan"), ("G",))
+    assert stage.take() == [] and found.networks()[0]["state"] == "bound"
+    found.take_plan(plan("wan", device="wan1"), ("G",))
+    assert stage.take() == ["remove 203.0.113.7", "delete", "create", "up wan"]
+    found.take_plan(plan("wan", device="wan1"), ())
+    assert found.networks()[0]["state"] == "away"
+
+
+def test_a_network_that_is_gone_has_no_trouble(stage: Stage, found: Following) -> None:
+    other = Lease("wan", "02:00:00:00:00:09", "203.0.113.7", 24, 100 * SECOND)
+    found.received("r2", pack({"wan": other}, 0))
+    found.take_plan(plan(), ())
+    assert found.trouble == []
+    found.take_plan(plan("wan"), ())
+    assert found.trouble == []
+
+
+def test_a_network_of_netifd_alone_is_only_asked_for(stage: Stage, found: Following) -> None:
+    for _ in range(2):  # a reload changes nothing
+        found.take_plan(plan("wan", device=""), ())
+    stage.take()
+    found.begin("G")
+    found.status("wan", STATUS, fresh=True)
+    assert stage.take() == ["up wan", "tell r2 203.0.113.7"]
+    assert (found.networks()[0]["device"], found.networks()[0]["port"]) == (None, None)
+    found.end("G")
+    assert stage.take() == ["down wan"]
+
+
+def test_the_status_of_a_network(stage: Stage, found: Following) -> None:
+    away: dict[str, Any] = {
+        "name": "wan", "group": "G", "state": "away", "device": "wan0", "port": "eth1", "mac": MAC,
+        "address": None, "lease_left_s": None, "server": None, "problem": None,
+    }  # fmt: skip
+    assert found.networks() == [away]
+    bound(stage, found)
+    leased = {"state": "bound", "address": "203.0.113.7/24", "lease_left_s": 120, "server": "203.0.113.1"}
+    assert found.networks() == [away | leased]
+    stage.time = 120 * SECOND
+    assert found.networks() == [away | {"state": "bound"}], "the lease has expired"
+
+
+def test_an_older_word_of_netifd_does_not_shorten_a_lease(stage: Stage, found: Following) -> None:
+    """netifd does not say when it got the lease: it counts half, unless this router knows better."""
+    bound(stage, found)
+    found.status("wan", STATUS, fresh=False)
+    assert found.networks()[0]["lease_left_s"] == 120
+    found.status("wan", STATUS | {"ipv4-address": [{"address": "203.0.113.8", "mask": 24}]}, fresh=False)
+    assert found.networks()[0]["lease_left_s"] == 60

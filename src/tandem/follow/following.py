@@ -71,7 +71,6 @@ class Following:
         self._networks: dict[str, Followed] = {}
         self._devices: dict[str, Device] = {}
         self._groups: dict[str, str] = {}  # network: its group
-        self._active: set[str] = set()  # groups
         self._lifetime_s = 0
         self._channel: Channel | None = None
         self._peers: set[str] = set()
@@ -86,7 +85,7 @@ class Following:
     def take_plan(self, plan: Plan, active: Iterable[str]) -> None:
         """Follow the networks of this plan; `active` are the groups that are active."""
         self._lifetime_s = plan.config.globals.address_lifetime_s
-        before, self._active = self._groups, set(active)
+        before, roles = self._groups, set(active)
         self._groups = {name: group.name for group in plan.config.groups for name in group.follow}
         macs = {follow.name: follow.mac for follow in plan.config.follows}
         for name in before:
@@ -98,7 +97,7 @@ class Following:
                 self._networks[name] = Followed(name, macs[name])
                 if (vmac := plan.followers.get(name)) is not None:
                     self._devices[name] = Device(vmac, self._rtnl, self._interfaces, self._announcer)
-            if group in self._active:
+            if group in roles:
                 self._do(name, self._networks[name].active(self._loop.now()))
             else:
                 self._do(name, self._networks[name].backup())
@@ -144,13 +143,11 @@ class Following:
 
     def begin(self, group: str) -> None:
         """The group is active; saying so again changes nothing."""
-        self._active.add(group)
         for name in self._of(group):
             self._do(name, self._networks[name].active(self._loop.now()))
 
     def end(self, group: str) -> None:
         """The group is no longer active: the addresses are gone when this returns, and the devices soon."""
-        self._active.discard(group)
         for name in self._of(group):
             self._do(name, self._networks[name].backup())
 
