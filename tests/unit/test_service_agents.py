@@ -8,7 +8,7 @@ import pytest
 from tandem.core.service import Operation
 from tandem.core.service_claims import Hold, Word
 from tandem.core.settings import Service
-from tandem.services.agents import AGENTS, environment, line, reason_of, status_of
+from tandem.services.agents import AGENTS, environment, line, reason_of, status_of, timeout_ms
 from tandem.services.messages import pack, unpack
 
 PROBE, START, MONITOR, STOP = Operation.PROBE, Operation.START, Operation.MONITOR, Operation.STOP
@@ -50,11 +50,17 @@ def test_the_environment_of_an_ocf_agent() -> None:
     assert environment(Service("s", "procd:x"), START, "r1") == {}
 
 
+def test_each_operation_has_its_time() -> None:
+    service = Service("s", "procd:x", start_timeout_ms=1, stop_timeout_ms=2, monitor_timeout_ms=3)
+    assert [timeout_ms(service, one) for one in (START, STOP, MONITOR, PROBE)] == [1, 2, 3, 3]
+
+
 @pytest.mark.parametrize(
     ("agent", "status", "output", "means"),
     [
         ("ocf:a:b", 5, b"", 5), ("systemd:x", 0, b"", 0), ("systemd:x", 3, b"", 7), ("systemd:x", 4, b"", 5),
-        ("lsb:x", 3, b"", 7), ("lsb:x", 1, b"", 7), ("lsb:x", 4, b"", 4), ("procd:x", 1, b"", 7),
+        ("lsb:x", 3, b"", 7), ("lsb:x", 1, b"", 7), ("lsb:x", 2, b"", 7), ("lsb:x", 4, b"", 4),
+        ("procd:x", 1, b"", 7),
         ("docker:x", 0, b"true\n", 0), ("docker:x", 0, b"false\n", 7), ("docker:x", 1, b"no daemon", 1),
     ],
 )  # fmt: skip
@@ -85,7 +91,16 @@ def test_messages() -> None:
         b'[1,1,1,1,{"a":[9,1]}]',
         b"[1,-1,1,1,{}]",
         b"[1,1,true,1,{}]",
+        b"[1,0,0,%d,{}]" % (1 << 63),
         b"[" * 9999,
     ):
         assert unpack(wrong) is None
-    assert unpack(b"[1,1,1,1,{" + b",".join(b'"%d":[0,1]' % n for n in range(600)) + b"}]") is None
+    assert unpack(b"[1,0,0,%d,{}]" % ((1 << 63) - 1)) == ({}, 0, 0, (1 << 63) - 1)
+    assert pack(words, 3, 2, 1) == b'[1,3,2,1,{"a":[2,1],"b":[0,0]}]', "other releases read it"
+
+
+def test_messages_are_bounded() -> None:
+    many = {f"{number:064}x": Word(Hold.FREE, True) for number in range(512)}
+    found = unpack(pack(many, 1, 1, 1))
+    assert found is not None and list(found[0]) == [name[:64] for name in many]
+    assert unpack(pack({**many, "one": Word(Hold.FREE, True)}, 1, 1, 1)) is None
