@@ -21,7 +21,10 @@ from tandem.conntrack.record import (
     NEW,
     SNAT,
     T_HELPER,
+    T_LABELS,
+    T_MASTER,
     T_SCTP,
+    T_ZONE,
     TAIL,
     TCP,
     ZONED,
@@ -103,6 +106,19 @@ FLOWS = [
         "unknown  2 600 src=192.168.1.10 dst=203.0.113.1 [UNREPLIED] src=203.0.113.1 dst=192.168.1.10 mark=0 "
         "helper=x\x1b",
     ),
+    *(
+        (
+            key(6, PORTS),
+            head(TCP | TAIL, 0x0E, 60)
+            + bytes((3, 7, 7, 1, 1))
+            + pack_tail({T_ZONE: bytes((side, 0, 7)), T_LABELS: b"\1" * 16, T_MASTER: key(17, PORTS)}),
+            "tcp      6 60 ESTABLISHED src=192.168.1.10 dst=203.0.113.1 sport=40000 dport=80 "
+            f"src=203.0.113.1 dst=192.168.1.10 sport=80 dport=40000 [ASSURED] mark=0 zone-{name}=7 "
+            f"labels={'01' * 16} master-src=192.168.1.10 master-dst=203.0.113.1 master-sport=40000 "
+            "master-dport=80",
+        )
+        for side, name in ((1, "original"), (2, "reply"))
+    ),
     (
         bytes((0, 0, 6, 58)) + SIX + OTHER_SIX + bytes((128, 0)) + number(3),
         head(IPV6 | ICMP, 0x0A, 30),
@@ -122,6 +138,19 @@ FLOWS = [
 def test_a_line_for_each_kind_of_flow(key_: bytes, body: bytes, expected: str) -> None:
     assert line(decode(key_, body)) == expected
     json.dumps(decode(key_, body))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "question", "answer"),
+    [(1, 8, 0), (1, 13, 14), (1, 15, 16), (1, 17, 18), (1, 3, 3), (58, 128, 129), (58, 139, 140), (58, 1, 1)],
+)
+def test_the_reply_to_an_icmp_question_is_its_answer(protocol: int, question: int, answer: int) -> None:
+    rest = bytes((question, 0)) + number(3)
+    if protocol == 1:
+        flow = decode(key(1, rest), head(ICMP, 0x0A, 30))
+    else:
+        flow = decode(bytes((0, 0, 6, 58)) + SIX + OTHER_SIX + rest, head(IPV6 | ICMP, 0x0A, 30))
+    assert (flow["original"]["type"], flow["reply"]["type"]) == (question, answer)
 
 
 def test_what_the_kernel_says_reads_the_same() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tandem.control import history as module
 from tandem.control.history import LENGTH, SIZE_MAX, History, entry
-from tandem.core.actions import Course, GroupTransition, Transition
+from tandem.core.actions import Cause, Course, GroupTransition, Transition
 
 SECOND = 1_000_000_000
 MS = 1_000_000
@@ -49,6 +49,12 @@ def test_times_are_reckoned_from_the_clock_of_now(clock: list[float]) -> None:
         **NO_TIMES,
     }
     assert (second["kind"], second["name"], second["priority"], second["why"]) == ("group", "G1", 0, "")
+
+
+def test_the_router_that_was_the_cause_is_named() -> None:
+    cause = Cause(bytes((192, 168, 1, 3)), 101, 150)
+    better = Transition("I1", "BACKUP", 100, "a better router is active", cause)
+    assert module.reason(better) == "a better router is active: 192.168.1.3, priority 101, interval 1.5 s"
 
 
 def test_a_restart_keeps_it(clock: list[float]) -> None:

@@ -3,8 +3,13 @@
 
 from __future__ import annotations
 
-from tandem.control import checks_page
+import json
+
+import pytest
+
+from tandem.control import checks_page, cli
 from tandem.control.services_page import lines
+from tests.unit.fake_daemon import FakeDaemon
 from tests.unit.status_snapshot import STATUS
 
 
@@ -30,6 +35,23 @@ def test_checks_for_people() -> None:
     down = STATUS["checks"][0] | {"up": False, "since_s": 3.0, "last": "status 503"}
     assert next(checks_page.lines([down])).startswith("web  DOWN for 3.0 s: status 503 (1.2 ms)")
     assert "nothing is checked" in next(checks_page.lines([]))
+
+
+def test_the_command_that_shows_them(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
+    daemon.answers["services"] = {"services": STATUS["services"]}
+    assert cli.main(["--control", daemon.path, "services"]) == 0
+    assert capsys.readouterr().out.splitlines() == list(lines(STATUS["services"]))
+    assert cli.main(["--control", daemon.path, "services", "--json"]) == 0
+    out = capsys.readouterr().out
+    assert json.loads(out) == daemon.answers["services"] and out.endswith("}\n")
+
+
+def test_the_command_that_acts_on_one(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
+    daemon.answers["service"] = "nginx is stopped"
+    assert cli.main(["--control", daemon.path, "service", "stop", "nginx"]) == 0
+    [request] = daemon.requests
+    assert (request["action"], request["name"]) == ("stop", "nginx") and request["by"]
+    assert "nginx is stopped" in capsys.readouterr().out
 
 
 def test_no_services() -> None:
