@@ -120,6 +120,35 @@ FLOWS = [
         for side, name in ((1, "original"), (2, "reply"))
     ),
     (
+        key(17, PORTS),
+        head(SNAT | DNAT | TAIL, 0x0E, 1 << 25)
+        + WAN
+        + number(1024)
+        + bytes((10, 0, 0, 9))
+        + number(8080)
+        + pack_tail({T_HELPER: b"sip"}),
+        "udp      17 33554432 src=192.168.1.10 dst=203.0.113.1 sport=40000 dport=80 "
+        "src=10.0.0.9 dst=192.168.0.4 sport=8080 dport=1024 [ASSURED] mark=0 helper=sip",
+    ),
+    (
+        key(1, bytes((8, 5)) + number(99)),
+        head(ICMP | DNAT, 0x0A, 30) + bytes((10, 0, 0, 9)) + number(7),
+        "icmp     1 30 src=192.168.1.10 dst=203.0.113.1 type=8 code=5 id=99 "
+        "src=10.0.0.9 dst=192.168.1.10 type=0 code=5 id=99 mark=0",
+    ),
+    (
+        bytes((0, 0, 6, 17)) + SIX + OTHER_SIX + PORTS,
+        head(IPV6 | SNAT | MARK, 0x0A, 30) + number(9, 4) + OTHER_SIX + number(1024),
+        "udp      17 30 src=fd00:1::10 dst=fd00:f::1 sport=40000 dport=80 "
+        "src=fd00:f::1 dst=fd00:f::1 sport=80 dport=1024 mark=9",
+    ),
+    (
+        bytes((0, 7, 6 | EXPECTED, 17)) + SIX + OTHER_SIX + PORTS + OTHER_SIX + SIX + PORTS + b"\6",
+        bytes((EXPECTATION,)) + number(1 << 25, 4) + bytes(8) + b"\xff" * 36 + bytes(40) + b"sip\0\0",
+        "expect udp      17 33554432 src=fd00:1::10 dst=fd00:f::1 sport=40000 dport=80 master-src=fd00:f::1 "
+        "master-dst=fd00:1::10 master-sport=40000 master-dport=80 zone=7 helper=sip",
+    ),
+    (
         bytes((0, 0, 6, 58)) + SIX + OTHER_SIX + bytes((128, 0)) + number(3),
         head(IPV6 | ICMP, 0x0A, 30),
         "icmpv6   58 30 src=fd00:1::10 dst=fd00:f::1 type=128 code=0 id=3 "
