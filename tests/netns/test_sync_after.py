@@ -11,6 +11,7 @@ import pytest
 from tandem.conntrack.filter import Filter
 from tandem.conntrack.kernel_table import UNSETTLED_AGAIN, KernelTable
 from tandem.conntrack.record import DESTROY, NEW, Record
+from tandem.effects.nftables import has_flow_tables
 from tandem.log import Logger, StderrSink
 from tandem.loop import Loop
 from tandem.replication.cache import Cache
@@ -121,6 +122,11 @@ def udp(count: int, first: int = 0) -> list[tuple[bytes, bytes]]:
     return [
         (key + number.to_bytes(2, "big") + b"\0\x35", body) for number in range(first + 1, first + count + 1)
     ]
+
+
+def test_a_firewall_without_flow_tables_says_so(where: str) -> None:
+    netns.run(["ip", "netns", "exec", where, "nft", "-f", "-"], stdin=FORWARD)
+    assert not netns.enter(where, has_flow_tables)
 
 
 @pytest.mark.parametrize("settled", [True, False])

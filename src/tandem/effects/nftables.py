@@ -25,13 +25,14 @@ from tandem.nlmsg import NFGENMSG, NLM_F_DUMP, NLMSG_DONE, NLMSG_ERROR, attribut
 # Bytes. A transaction has to be one send: room for 255 instances with 8 refused IPv6 addresses each.
 _SEND_BUFFER = 4 << 20
 _ANSWER_SIZE = 1 << 16
-_INET = 1  # NFPROTO_INET
+_ANY, _INET = 0, 1  # NFPROTO_*
 
 # NFNL_SUBSYS_NFTABLES, then enum nf_tables_msg_types
 _NEWTABLE, _GETTABLE, _NEWCHAIN, _NEWRULE, _GETRULE, _NEWSET = 0xA00, 0xA01, 0xA03, 0xA06, 0xA07, 0xA09
 _TABLE_NAME, _TABLE_FLAGS, _TABLE_USE = 1, 2, 3  # NFTA_TABLE_*
 _RULE_TABLE, _RULE_CHAIN, _RULE_HANDLE = 1, 2, 3  # NFTA_RULE_*
 _NEWOBJ, _GETOBJ = 0xA12, 0xA13
+_NEWFLOWTABLE, _GETFLOWTABLE = 0xA16, 0xA17
 _OBJ_TABLE, _OBJ_NAME, _OBJ_TYPE, _OBJ_DATA = 1, 2, 3, 4  # NFTA_OBJ_*
 _COUNTER = struct.pack("!I", 1)  # NFT_OBJECT_COUNTER
 _COUNTER_PACKETS = 2  # NFTA_COUNTER_PACKETS
@@ -131,9 +132,14 @@ def packets_counted(table: str, counter: str) -> int:
     return 0
 
 
-def _ask(kind: int, wanted: dict[int, bytes], flags: int = 0) -> list[tuple[int, bytes]]:
+def has_flow_tables() -> bool:
+    """Whether some table has a flow table, which takes established flows out of conntrack. OSError."""
+    return any(kind == _NEWFLOWTABLE for kind, _ in _ask(_GETFLOWTABLE, {}, NLM_F_DUMP, _ANY))
+
+
+def _ask(kind: int, wanted: dict[int, bytes], flags: int = 0, family: int = _INET) -> list[tuple[int, bytes]]:
     """Return (type, body) of the answers; the kernel sends them during the request and each read."""
-    body = NFGENMSG.pack(_INET, 0, 0)
+    body = NFGENMSG.pack(family, 0, 0)
     body += b"".join(attribute(number, value) for number, value in wanted.items())
     found: list[tuple[int, bytes]] = []
     with open_netlink(NETLINK_NETFILTER) as asked:
