@@ -10,7 +10,7 @@ DEMO_PACKAGES := iproute2 nftables
 # NetfilterQueue is built from source.
 GATE_PACKAGES := libnetfilter-queue-dev libnfnetlink-dev gcc python3-dev
 TEST_PACKAGES := $(DEMO_PACKAGES) nginx-light resource-agents curl iputils-ping iputils-arping keepalived frr tshark tcpdump \
-	conntrack dnsmasq-base udhcpc isc-dhcp-client procps iptables shellcheck openssl signify-openbsd $(GATE_PACKAGES)
+	conntrack dnsmasq-base udhcpc isc-dhcp-client isc-dhcp-server procps iptables shellcheck openssl signify-openbsd $(GATE_PACKAGES)
 
 # Virtual machines; where these can't be had their tests are skipped, and say so.
 QEMU_PACKAGES := qemu-system-x86 qemu-system-arm qemu-utils e2fsprogs util-linux iproute2

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import tandem
-from tandem.core.follow import Lease
+from tandem.core.lease import Lease, Lease6, Lent, Route6
 from tandem.core.timers import SECOND
 from tandem.effects.announce import Announcer
 from tandem.effects.leftovers import leftovers
@@ -27,11 +27,23 @@ from tandem.plan.result import Vmac
 from tests.lab import netns
 from tests.lab.capture import Capture
 from tests.lab.lab import Host, Lab, Port
+from tests.lab.wait import wait_until
 
 MAC = "02:1a:2b:3c:4d:5e"
 LEASE = Lease(
     "wan", MAC, "192.168.0.50", 24, 1000 * SECOND,
     (("0.0.0.0/0", "192.168.0.1"), ("198.51.100.0/24", "192.168.9.1"), ("192.168.9.1/32", "")), metric=7,
+)  # fmt: skip
+LINE_LOCAL = "fe80::1a:2bff:fe3c:4d5e"
+END = 1000 * SECOND
+LEASE6 = Lease6(
+    "wan6", MAC,
+    (Lent("2001:db8:ff::5", 64, END // 2, END),), (Lent("2001:db8:1::", 56, END // 2, END),), END,
+    (
+        Route6("::/0", "fe80::1", "2001:db8:1::/56", 512, END), Route6("2001:db8:ff::/64", "", "", 256, END),
+        Route6("2001:db8:f::/48", "2001:db8:ff::9", "", 0, END),
+    ),
+    (("lan0", Lent("2001:db8:1::1", 60, END // 2, END)), ("gone", Lent("2001:db8:1:10::1", 60, END, END))),
 )  # fmt: skip
 PACKAGE = Path(tandem.__path__[0])
 
@@ -46,6 +58,9 @@ class Links:
     def device(self, name: str) -> str:
         return name
 
+    def mac(self, name: str) -> bytes | None:
+        return next((link.mac for link in dump_links() if link.name == name), None)
+
     def index(self, name: str) -> int | None:
         return next((link.ifindex for link in dump_links() if link.name == name), None)
 
@@ -54,7 +69,7 @@ class Links:
 def lab(open_lab: Callable[[Any], Any]) -> Lab:
     lab = Lab("device")
     wan = lab.switch("wan")
-    lab.add(Host("router", [Port("eth1", wan)]))
+    lab.add(Host("router", [Port("eth1", wan), Port("lan0", lab.switch("lan"))]))
     lab.add(Host("provider", [Port("eth0", wan, "192.168.0.1/24")]))
     opened: Lab = open_lab(lab)
     return opened
@@ -94,7 +109,7 @@ def test_its_life(lab: Lab, device: Device) -> None:
         assert provider.exec("ping", "-c1", "-W3", "192.168.0.50")
     assert capture.fields("arp.opcode == 1 && arp.src.proto_ipv4 == 192.168.0.50", "eth.src")[0] == [MAC]
     assert capture.count(f"eth.src == {own}") == 0
-    (address,) = show(router, "addr", "show", "wan0")[0]["addr_info"][:1]
+    (address,) = show(router, "-4", "addr", "show", "wan0")[0]["addr_info"]
     assert (address["local"], address["prefixlen"]) == ("192.168.0.50", 24)
     assert address["valid_life_time"] <= 3
     routes = {
@@ -106,7 +121,7 @@ def test_its_life(lab: Lab, device: Device) -> None:
         "198.51.100.0/24": ("192.168.9.1", 7, "192.168.0.50"),
         "192.168.9.1": (None, 7, "192.168.0.50"),
     }
-    router.enter(lambda: device.remove(LEASE))
+    router.enter(lambda: device.remove(LEASE, None, False, 0))
     assert not show(router, "route", "show")
     router.enter(device.release)
     assert "wan0" not in router.exec("ip", "link")
@@ -117,9 +132,9 @@ def test_the_lease_bounds_the_address(lab: Lab, device: Device) -> None:
     router = lab["router"]
     router.enter(device.create)
     router.enter(lambda: device.place(replace(LEASE, until=2 * SECOND), 60, 0))
-    assert show(router, "addr", "show", "wan0")[0]["addr_info"][0]["valid_life_time"] <= 2
+    assert show(router, "-4", "addr", "show", "wan0")[0]["addr_info"][0]["valid_life_time"] <= 2
     router.enter(lambda: device.renew(LEASE, 0, 0))  # no dead man's switch: as long as the lease
-    assert show(router, "addr", "show", "wan0")[0]["addr_info"][0]["valid_life_time"] > 900
+    assert show(router, "-4", "addr", "show", "wan0")[0]["addr_info"][0]["valid_life_time"] > 900
 
 
 def test_another_lease_stays_when_the_former_one_goes(lab: Lab, device: Device) -> None:
@@ -128,10 +143,63 @@ def test_another_lease_stays_when_the_former_one_goes(lab: Lab, device: Device) 
     router.enter(lambda: device.place(LEASE, 0, 0))
     router.ip("address add 192.168.0.70/24 dev wan0")
     router.ip("route replace default via 192.168.0.1 metric 7 src 192.168.0.70")
-    router.enter(lambda: device.remove(LEASE))
+    router.enter(lambda: device.remove(LEASE, None, False, 0))
     (address,) = show(router, "-4", "addr", "show", "wan0")[0]["addr_info"]
     assert address["local"] == "192.168.0.70"
     assert [route["prefsrc"] for route in show(router, "route", "show", "default")] == ["192.168.0.70"]
+
+
+def lifetimes(host: Host, device: str) -> dict[str, tuple[int, int]]:
+    """The global and link-local addresses of a device: preferred and valid lifetimes in seconds."""
+    return {
+        item["local"]: (item["preferred_life_time"], item["valid_life_time"])
+        for entry in show(host, "-6", "addr", "show", "dev", device)
+        for item in entry["addr_info"]
+        if not item.get("tentative")
+    }
+
+
+def test_an_ipv6_lease(lab: Lab, device: Device) -> None:
+    router = lab["router"]
+    with Capture(lab, router.cable("eth1"), filter="icmp6") as capture:
+        assert router.enter(device.create) == ()
+        assert router.enter(lambda: device.place(LEASE6, 60, 0)) == ()
+        assert router.enter(lambda: device.place(LEASE6, 60, 0)) == ()  # again: nothing is refused
+        found = lifetimes(router, "wan0")  # at once: nobody asks whether an address is taken
+        assert found.keys() == {LINE_LOCAL, "2001:db8:ff::5"} and max(found.values()) <= (60, 60)
+        wait_until(lambda: capture.count("icmpv6.type == 136") >= 4, 5, "it is announced")
+    said = capture.fields("icmpv6.type == 136", "icmpv6.nd.na.target_address", "eth.src")
+    assert set(map(tuple, said)) == {
+        (LINE_LOCAL, MAC), ("2001:db8:ff::5", MAC)
+    }  # fmt: skip
+    assert capture.count(f"icmpv6.type == 135 && ipv6.src == :: && eth.src == {MAC}") == 0
+    preferred, valid = lifetimes(router, "lan0")["2001:db8:1::1"]
+    assert 100 < preferred <= 500 < valid <= 1000
+    routes = {
+        (route["dst"], route.get("gateway"), route.get("from"), route["metric"])
+        for route in show(router, "-6", "route", "show", "proto", "112")
+    }
+    assert routes == {
+        ("default", "fe80::1", "2001:db8:1::/56", 512), ("2001:db8:ff::/64", None, None, 256),
+        ("2001:db8:f::/48", "2001:db8:ff::9", None, 1024),
+    }  # fmt: skip
+    # The provider has delegated another prefix: hosts hear that the former one is no longer to be used.
+    other = replace(LEASE6, prefixes=(), lans=(), routes=LEASE6.routes[1:])
+    router.enter(lambda: device.remove(LEASE6, other, True, 0))
+    preferred, valid = lifetimes(router, "lan0")["2001:db8:1::1"]
+    assert preferred == 0 and valid > 500
+    assert "2001:db8:ff::5" in lifetimes(router, "wan0")
+    left = {route["dst"] for route in show(router, "-6", "route", "show", "proto", "112")}
+    assert left == {"2001:db8:ff::/64", "2001:db8:f::/48"}
+    router.enter(lambda: device.remove(LEASE6, None, False, 0))  # the role has gone
+    assert "2001:db8:1::1" not in lifetimes(router, "lan0")
+    assert "2001:db8:ff::5" not in lifetimes(router, "wan0")
+    router.enter(device.begin_delete)
+    assert router.enter(device.create) == ()  # it has waited for the end of the former one
+    assert "wan0" in router.exec("ip", "link")
+    router.enter(device.begin_delete)
+    wait_until(lambda: "wan0" not in router.exec("ip", "link"), 5, "a child process deletes it")
+    router.enter(device.deleted)
 
 
 def test_what_a_killed_daemon_left(lab: Lab, device: Device) -> None:

@@ -57,7 +57,7 @@ table inet fw4 {
     }
     chain srcnat {
         type nat hook postrouting priority srcnat; policy accept
-        oifname "wan0" masquerade
+        meta nfproto ipv4 oifname "wan0" masquerade
     }
 }
 """
@@ -186,3 +186,13 @@ def network(router: Router) -> dict[str, Any]:
 def has_device(router: Host) -> bool:
     """Whether the device of the WAN exists."""
     return "wan0" in router.exec("ip", "-br", "link")
+
+
+def failover(active: Router) -> None:
+    """Hand the role over."""
+    Tandem.request(active, "failover")
+
+
+def power_loss(active: Router) -> None:
+    """Pull the plug."""
+    active.power_off()

@@ -13,7 +13,7 @@ from tests.lab import FAR, Pings, Router, Service, Tandem, stays, wait_until
 from tests.netns.live import connections, sync
 from tests.openwrt_pieces import needs_root, needs_ubus
 
-from .one_line import MAC, NETWORK, LineTandem, OneLine, Spoken, has_device, network
+from .one_line import MAC, NETWORK, LineTandem, OneLine, Spoken, failover, has_device, network, power_loss
 
 pytestmark = [needs_ubus, needs_root]
 
@@ -38,14 +38,6 @@ def both(lab: OneLine) -> tuple[Router, Router]:
     active = lab.active
     assert active is not None
     return active, lab.other(active)
-
-
-def failover(active: Router) -> None:
-    Tandem.request(active, "failover")
-
-
-def power_loss(active: Router) -> None:
-    active.power_off()
 
 
 def term(active: Router) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from tandem.conntrack import aside
-from tandem.conntrack.aside import Aside
 from tandem.conntrack.encode import Builder
 from tandem.conntrack.record import T_HELPER, TAIL, pack_tail
 from tandem.conntrack.writer import Restorer
+from tandem.effects import aside
+from tandem.effects.aside import Aside
 from tests.lab.wait import wait_until
 from tests.unit.test_conntrack_cli import FLOWS
 

@@ -41,7 +41,17 @@ def test_a_group() -> None:
     assert config.follows[1] == Follow("wg0")  # netifd alone brings it up and down
 
 
-@pytest.mark.parametrize("text", [LISTED + LINE, INSTANCE + GROUP + LINE, LISTED])
+IPV6 = LISTED + "\tlist follow 'wan6'\n" + LINE + "config follow 'wan6'\n\toption interface '@wan'\n"
+
+
+def test_a_network_on_the_device_of_another() -> None:
+    config = load(IPV6).config
+    assert config is not None and config.follows[1] == Follow("wan6", "@wan")
+    assert (config.follows[1].parent, config.follows[1].port) == ("wan", "")
+    assert config.groups[0].tracks == (Track("interface", "eth1"),)
+
+
+@pytest.mark.parametrize("text", [LISTED + LINE, INSTANCE + GROUP + LINE, LISTED, IPV6])
 def test_the_effective_configuration_says_the_same(text: str) -> None:
     config = load(text).config
     assert config is not None and load(render(config)).config == config
@@ -68,6 +78,10 @@ def test_the_weight_of_a_port_is_the_users() -> None:
         (LISTED + LISTED.replace("'lan'", "'b'").replace("51", "52").replace("1.4", "2.4") + LINE, "follow",
          "follows the group 'lan' already"),
         (LISTED.replace("'wan'", "'my wan'"), "follow", "must be the name of a network"),
+        (IPV6.replace("@wan", "@lan"), "interface", "names no network with a port"),
+        (IPV6.replace("list follow 'wan'\n", "list follow 'wg0'\n").replace(LINE, ""), "interface",
+         "names no network with a port"),
+        (IPV6 + "\toption mac '02:00:00:00:00:01'\n", "mac", "needs option interface"),
     ],
 )  # fmt: skip
 def test_errors(text: str, option: str, reason: str) -> None:

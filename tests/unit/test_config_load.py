@@ -98,7 +98,7 @@ def test_example_without_comment_marks() -> None:
     )  # fmt: skip
     [check] = config.checks
     assert (check.kind, check.host, check.count, check.loss) == ("ping", "192.168.0.1", 5, 40)
-    assert config.groups[0].follow == ("wan",)
+    assert config.groups[0].follow == ("wan", "wan6")
 
 
 def test_every_default_is_readable() -> None:

@@ -86,6 +86,8 @@ ONE = [
     (follow(device="", mac=""), [("follow", "network wan comes up at boot, before the role is known")]),
     (follow(device="", mac="", auto=False), []),
     (follow(same_mac=("eth1",)), [("follow", "eth1 has the MAC address of network wan (02:1a:2b:3c:4d:5e) as well")]),
+    (follow(device="wan0", parent="wan", placed="@wan", mac=""), []),
+    (follow(unfollowed=("wan6",)), [("follow", "the other router does not know the IPv6 lease of wan6: after a takeover its hosts have no IPv6 until the provider has answered")]),
     (follow(problem="no room"), [("follow", "network wan: no room")]),
     (replace(follow(), ruleset=rules(fw4=True, included=True, zones=("br-lan input_lan", "wan0 input_wan"))), []),
     (replace(follow(), ruleset=rules(fw4=True, included=True, zones=("br-lan input_lan",))), [("follow", "no zone of the firewall names wan0: after a takeover the firewall lets nothing out by it until it has been reloaded")]),
@@ -486,6 +488,12 @@ def test_a_router_that_says_nothing() -> None:
             ["wan0 exists on both routers: two hosts speak with one MAC address on the line"],
         ),
         ({"name": "lte"}, ["network wan follows the role on r1 and not on r2"]),
+        (
+            {"shares": ("lan ip6assign 60",)},
+            [
+                "the routers divide the prefix of wan in different ways (lan ip6assign 60): hosts get other addresses after a takeover"
+            ],
+        ),
     ],
 )
 def test_the_provider_sees_one_host(changes: dict[str, Any], told: list[str]) -> None:

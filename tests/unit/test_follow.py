@@ -8,7 +8,8 @@ from itertools import product
 
 import pytest
 
-from tandem.core.follow import TRANSITIONS, Cue, Followed, Lease, State, Step
+from tandem.core.follow import TRANSITIONS, Cue, Followed, State, Step
+from tandem.core.lease import Lease, Lease6, Lent
 from tandem.core.timers import SECOND
 
 AWAY, LENT, ASKING, BOUND = State
@@ -39,6 +40,7 @@ ROWS = {
     (AWAY, "active"): (ASKING, [Step.CREATE, Step.ASK]),
     (AWAY, "up"): (AWAY, [Step.DELETE, Step.RELEASE]),
     (AWAY, "other"): (AWAY, [Step.DELETE, Step.RELEASE]),
+    (AWAY, "down"): (AWAY, [Step.REMOVE]),
     (LENT, "backup"): (AWAY, [Step.REMOVE, Step.DELETE]),
     (LENT, "up"): (BOUND, [Step.TELL]),
     (LENT, "other"): (BOUND, [Step.REMOVE, Step.FLUSH, Step.TELL]),
@@ -74,7 +76,7 @@ def test_every_event_in_every_state(state: State, event: str) -> None:
 def test_every_row_of_the_table_is_reached() -> None:
     """Those that the rows above do not reach begin with a lease that was told, or lost."""
     reached = {
-        (AWAY, Cue.ACTIVE): (AWAY, "active"), (AWAY, Cue.UP): (AWAY, "up"),
+        (AWAY, Cue.ACTIVE): (AWAY, "active"), (AWAY, Cue.UP): (AWAY, "up"), (AWAY, Cue.DOWN): (AWAY, "down"),
         (LENT, Cue.UP): (LENT, "up"), (LENT, Cue.OTHER): (LENT, "other"),
         (LENT, Cue.EXPIRED): (LENT, "expired"), (LENT, Cue.BACKUP): (LENT, "backup"),
         (ASKING, Cue.UP): (ASKING, "up"), (ASKING, Cue.TOLD): (ASKING, "told"),
@@ -145,3 +147,53 @@ def test_the_lease_survives_the_role() -> None:
     network = in_state(BOUND)
     network.backup()
     assert (Step.PLACE, LEASE) in network.active(0)
+
+
+# IPv6: a lease of several parts, which come one after the other
+
+ADDRESS = Lent("2001:db8:ff::5", 64, 50 * SECOND, 100 * SECOND)
+PREFIX = Lent("2001:db8:1::", 56, 50 * SECOND, 100 * SECOND)
+LEASE6 = Lease6("wan6", MAC, (ADDRESS,), (PREFIX,), 100 * SECOND)
+
+
+def lent6() -> Followed:
+    network = Followed("wan6", MAC)
+    network.told(LEASE6, 0)
+    assert [step for step, _ in network.active(0)] == [Step.CREATE, Step.PLACE, Step.ASK]
+    return network
+
+
+def test_a_lent_prefix_stays_until_dhcpv6_answers() -> None:
+    """The client has heard an advert, and made its address of it; the server has not answered yet."""
+    network = lent6()
+    assert network.up(replace(LEASE6, prefixes=())) == []
+    assert network.state is LENT and network.placed == LEASE6
+    renewed = replace(LEASE6, until=200 * SECOND)
+    assert network.up(renewed) == [(Step.TELL, renewed)] and network.state is BOUND
+
+
+def test_a_provider_that_delegates_another_prefix() -> None:
+    network = lent6()
+    other = replace(LEASE6, prefixes=(replace(PREFIX, address="2001:db8:2::"),))
+    assert network.up(other) == [(Step.REMOVE, LEASE6), (Step.FLUSH, LEASE6), (Step.TELL, other)]
+
+
+def test_a_prefix_more_ends_nothing() -> None:
+    network = lent6()
+    more = replace(LEASE6, prefixes=(PREFIX, replace(PREFIX, address="2001:db8:2::")))
+    assert network.up(more) == [(Step.TELL, more)]
+
+
+def test_a_part_of_the_lease_that_the_provider_takes_back() -> None:
+    network = lent6()
+    network.up(LEASE6)
+    less = replace(LEASE6, addresses=())
+    assert network.up(less) == [(Step.REMOVE, LEASE6), (Step.FLUSH, LEASE6), (Step.TELL, less)]
+
+
+def test_a_former_active_router_removes_the_prefix_that_netifd_keeps() -> None:
+    """netifd keeps the addresses of a lost prefix, deprecated (RFC 7084, L-14); only an active may say so."""
+    network = lent6()
+    network.up(LEASE6)
+    assert network.backup() == [(Step.REMOVE, LEASE6), (Step.DELETE, LEASE6)]
+    assert network.down() == [(Step.REMOVE, LEASE6)]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem.core.follow import Lease
+from tandem.core.lease import Lease
 from tandem.core.timers import SECOND
 from tandem.follow.lease import from_netifd, pack, unpack
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tandem.config.schema import Follow, Globals
-from tandem.core.follow import Lease
+from tandem.core.lease import AnyLease, Lease, Lease6
 from tandem.core.settings import Group
 from tandem.core.timers import MILLISECOND, SECOND
 from tandem.effects.netlink import Unbound
@@ -20,6 +20,7 @@ from tandem.follow import following as module
 from tandem.follow.following import DELETE_AFTER, RESTORES_MAX, Following
 from tandem.follow.lease import TOPIC, pack, unpack
 from tests.unit.test_follow_lease import MAC, STATUS
+from tests.unit.test_follow_lease6 import LAN, STATUS6, WHOLE
 
 LEASE = Lease("wan", MAC, "203.0.113.7", 24, 100 * SECOND, (("0.0.0.0/0", "203.0.113.1"),))
 
@@ -67,14 +68,21 @@ class Stage:
 
     def send(self, peer: str, topic: str, data: bytes) -> bool:
         assert topic == TOPIC
-        lease = unpack(data, self.time)["wan"]
-        self.said.append(f"tell {peer} {lease.address if lease else 'nothing'}")
+        [lease] = unpack(data, self.time).values()
+        self.said.append(f"tell {peer} {_text(lease)}")
         return True
 
     def take(self) -> list[Any]:
         """What was said since the last time."""
         said, self.said = self.said, []
         return said
+
+
+def _text(lease: AnyLease | None) -> str:
+    """The address; of IPv6 the prefixes, and the addresses that networks of the router have of them."""
+    if isinstance(lease, Lease6):
+        return " ".join((*(one.address for one in lease.prefixes), *(one.address for _, one in lease.lans)))
+    return lease.address if lease else "nothing"
 
 
 STAGE: Stage
@@ -99,12 +107,14 @@ class FakeDevice:
         STAGE.said.append("delete")
         STAGE.index = None
 
-    release = delete
+    release = begin_delete = delete
 
     def __getattr__(self, name: str) -> Any:
-        def act(lease: Lease | None = None, *_more: Any) -> tuple[str, ...]:
+        def act(lease: AnyLease | int | None = None, *_more: Any) -> tuple[str, ...]:
             if name != "prepare":
-                STAGE.said.append(f"{name} {lease.address}" if lease else name)
+                about = _text(lease) if isinstance(lease, Lease | Lease6) else ""
+                active = " (active)" if name == "remove" and _more[1] else ""
+                STAGE.said.append(f"{name} {about}{active}".rstrip())
             return STAGE.fails
 
         return act
@@ -150,10 +160,13 @@ class Log:
 def plan(*follow: str, device: str = "wan0") -> Any:
     config = SimpleNamespace(
         globals=Globals(), groups=(Group("G", ("lan",), follow=follow),),
-        follows=tuple(Follow(name, "eth1", "wan0", MAC) for name in follow),
+        follows=tuple(
+            Follow(name, "eth1", "wan0", MAC) if name == "wan" else Follow(name, "@wan") for name in follow
+        ),
     )  # fmt: skip
     vmac = SimpleNamespace(name=device, base="eth1")
-    return SimpleNamespace(config=config, followers=dict.fromkeys(follow, vmac) if device else {})
+    followers = {name: vmac for name in follow if name == "wan"} if device else {}
+    return SimpleNamespace(config=config, followers=followers)
 
 
 @pytest.fixture
@@ -194,7 +207,7 @@ def test_a_takeover_with_the_lease_of_the_peer(stage: Stage, found: Following) -
     stage.run(DELETE_AFTER)
     assert stage.take() == ["delete"]
     stage.run(5 * SECOND)
-    assert set(stage.take()) == {"raise_port"}  # netifd may have set the port down
+    assert set(stage.take()) == {"deleted"}  # netifd may have set the port down
 
 
 def test_a_lent_lease_that_netifd_clears_is_back_at_once(stage: Stage, found: Following) -> None:
@@ -286,14 +299,14 @@ def test_a_network_that_is_lost_is_told_and_its_connections_end_when_the_address
 ) -> None:
     bound(stage, found)
     found.status("wan", {"up": False}, fresh=True)
-    assert stage.take() == ["remove 203.0.113.7", "tell r2 nothing"]
+    assert stage.take() == ["remove 203.0.113.7 (active)", "tell r2 nothing"]
     found.status("wan", STATUS, fresh=True)
     stage.take()
     other = STATUS | {"ipv4-address": [{"address": "203.0.113.8", "mask": 24}]}
     found.status("wan", other, fresh=True)
     flush = "-IS flush.py 203.0.113.7"
     told = ["renew 203.0.113.8", "tell r2 203.0.113.8"]
-    assert stage.take() == ["remove 203.0.113.7", "at most 4 programs", flush, *told]
+    assert stage.take() == ["remove 203.0.113.7 (active)", "at most 8 programs", flush, *told]
     stage.ended(Exit(0, 0))
     stage.lines.clear()
     found.status("wan", STATUS, fresh=True)
@@ -380,7 +393,7 @@ def test_a_network_of_netifd_alone_is_only_asked_for(stage: Stage, found: Follow
 def test_the_status_of_a_network(stage: Stage, found: Following) -> None:
     away: dict[str, Any] = {
         "name": "wan", "group": "G", "state": "away", "device": "wan0", "port": "eth1", "mac": MAC,
-        "address": None, "lease_left_s": None, "server": None, "problem": None,
+        "address": None, "prefixes": [], "lease_left_s": None, "server": None, "problem": None,
     }  # fmt: skip
     assert found.networks() == [away]
     bound(stage, found)
@@ -397,3 +410,91 @@ def test_an_older_word_of_netifd_does_not_shorten_a_lease(stage: Stage, found: F
     assert found.networks()[0]["lease_left_s"] == 120
     found.status("wan", STATUS | {"ipv4-address": [{"address": "203.0.113.8", "mask": 24}]}, fresh=False)
     assert found.networks()[0]["lease_left_s"] == 60
+
+
+# IPv6: a network on the device of another one
+
+
+@pytest.fixture
+def both(stage: Stage, found: Following) -> Following:
+    found.take_plan(plan("wan6", "wan"), ())  # the order of the list does not matter
+    stage.take()
+    return found
+
+
+PREFIX, OWN = "2001:db8:1::", "2001:db8:1::1"
+
+
+def test_a_takeover_with_address_and_prefix(stage: Stage, both: Following) -> None:
+    both.received("r2", pack({"wan": LEASE, "wan6": WHOLE}, 0))
+    assert stage.take() == ["status lan"]  # whose device must be known
+    both.begin("G")
+    first = ["create", "place 203.0.113.7", "up wan"]
+    assert stage.take() == [*first, "keep_link_local", f"place {PREFIX} {OWN}", "up wan6"]
+    both.status("wan6", STATUS6 | {"ipv6-prefix": []}, fresh=True)  # an advert, and no answer of DHCPv6
+    assert stage.take() == []
+    both.status("wan6", STATUS6, fresh=True)
+    assert stage.take() == [f"renew {PREFIX} {OWN}", f"tell r2 {PREFIX} {OWN}"]
+    both.refresh()
+    assert stage.take() == ["renew 203.0.113.7", f"renew {PREFIX} {OWN}"]
+    both.end("G")
+    assert stage.take() == ["remove 203.0.113.7", f"remove {PREFIX} {OWN}"]
+    both.status("wan6", {"up": False}, fresh=True)
+    assert stage.take() == [f"remove {PREFIX} {OWN}"]  # netifd has left it deprecated
+    stage.run(DELETE_AFTER)
+    assert stage.take() == ["delete"]
+    stage.run(2 * SECOND)
+    assert stage.take().count(f"remove {PREFIX} {OWN}") == 3  # netifd is slow, at times
+    both.begin("G")
+    stage.take()
+    stage.run(5 * SECOND)
+    assert f"remove {PREFIX} {OWN}" not in stage.take()
+
+
+def test_the_first_prefix_and_the_address_that_netifd_makes_of_it(stage: Stage, both: Following) -> None:
+    both.begin("G")
+    assert stage.take() == ["create", "up wan", "keep_link_local", "up wan6"]
+    both.refresh()
+    assert "keep_link_local" in stage.take()
+    both.status("wan6", STATUS6, fresh=True)
+    assert stage.take() == ["status lan", f"renew {PREFIX}", f"tell r2 {PREFIX}"]
+    both.status("lan", LAN, fresh=True)
+    assert stage.take() == [f"renew {PREFIX} {OWN}", f"tell r2 {PREFIX} {OWN}"]
+    both.status("lan", LAN, fresh=True)
+    assert stage.take() == []
+    shown = both.networks()[1]
+    assert (shown["name"], shown["state"], shown["device"]) == ("wan6", "bound", "wan0")
+    assert (shown["address"], shown["prefixes"]) == ("2001:db8:ff::5/128", ["2001:db8:1::/56"])
+    both.status("wan6", {"up": False}, fresh=True)
+    assert stage.take() == [f"remove {PREFIX} {OWN} (active)", "tell r2 nothing"]
+
+
+def test_a_device_that_somebody_has_deleted_gets_both_leases(stage: Stage, both: Following) -> None:
+    both.received("r2", pack({"wan": LEASE, "wan6": WHOLE}, 0))
+    both.begin("G")
+    stage.take()
+    stage.index = None
+    both.refresh()
+    assert stage.take() == ["create", "place 203.0.113.7", "keep_link_local", f"place {PREFIX} {OWN}"]
+
+
+def test_an_ipv6_address_that_netifd_clears(stage: Stage, both: Following) -> None:
+    both.received("r2", pack({"wan": LEASE, "wan6": WHOLE}, 0))
+    both.begin("G")
+    stage.take()
+    (changed,) = stage.readers.values()
+    stage.messages = [AddressMessage(False, 7, 6, bytes(16), 64, 0, 0, 0, 0)]
+    changed()
+    assert stage.take() == ["raise_device", f"place {PREFIX} {OWN}"]
+
+
+def test_another_mac_address_ends_both_networks(stage: Stage, both: Following) -> None:
+    both.received("r2", pack({"wan": LEASE, "wan6": WHOLE}, 0))
+    both.begin("G")
+    stage.take()
+    changed = plan("wan6", "wan")
+    changed.config.follows = (changed.config.follows[0], Follow("wan", "eth1", "wan0", "02:00:00:00:00:09"))
+    both.take_plan(changed, ("G",))
+    said = stage.take()
+    assert said[:2] == [f"remove {PREFIX} {OWN}", "remove 203.0.113.7"]
+    assert said[2:] == ["delete", "create", "up wan", "keep_link_local", "up wan6"]

@@ -32,7 +32,7 @@ PACKAGES: dict[str, dict[str, str]] = {
         "peer_link": SOCKETS, "peer_socket": SOCKETS,
     },
     "conntrack": {
-        "aside": PROCESSES, "ctnetlink": SOCKETS, "filter": "effects.bpf, which attaches programs to sockets",
+        "ctnetlink": SOCKETS, "filter": "effects.bpf, which attaches programs to sockets",
         "kernel_table": SOCKETS, "writer": SOCKETS,
     },
     "gate": {"link": PROCESSES, "process": SOCKETS, "rules": PROCESSES},

@@ -63,6 +63,21 @@ def test_the_networks_of_the_line_move_to_the_device_and_back() -> None:
     assert line.network(again, [WAN], back=True) == again
 
 
+def test_an_alias_of_the_network_gets_the_identity_alone() -> None:
+    alias = NETWORK.replace("'wan6'\n\toption device 'eth1'", "'wan6'\n\toption device '@wan'")
+    there = line.network(alias, [WAN], back=False)
+    assert "\toption clientid '00030001020000000001'\n\toption device '@wan'\n" in there
+    assert line.network(there, [WAN], back=True) == alias.replace("	# a port", "")
+
+
+@pytest.mark.parametrize("device", ["eth1", "@wan"])
+def test_networks_with_dhcpv6_on_the_line(device: str) -> None:
+    text = NETWORK.replace("'wan6'\n\toption device 'eth1'", f"'wan6'\n\toption device '{device}'")
+    assert line.also_on(text, "wan", "eth1") == ("wan6",)
+    assert line.also_on(text.replace("dhcpv6", "6rd"), "wan", "eth1") == ()
+    assert line.also_on(text, "guest", "br-guest") == ()
+
+
 def test_another_network_may_hold_the_port() -> None:
     modem = NETWORK + "config interface 'modem'\n\toption device 'eth1'\n\toption proto 'static'\n"
     there = line.network(modem, [WAN], back=False)
@@ -152,9 +167,10 @@ def test_init_on_both_routers_and_the_way_back(
     configs = [load_text(machine.read("tandem"), "f").config for machine in (first, second)]
     assert configs[0] is not None and configs[1] is not None
     one, other = configs[0].follows[0], configs[1].follows[0]
+    assert configs[0].follows[1:] == configs[1].follows[1:] == (Follow("wan6", "@wan"),)
     assert (one.name, one.interface, one.device) == ("wan", "eth1", "wan0")
     assert (other.interface, other.mac) == ("eth2", one.mac) and one.mac.startswith("02:")
-    assert [config.groups[0].follow for config in configs if config] == [("wan",), ("wan",)]
+    assert [config.groups[0].follow for config in configs if config] == [("wan", "wan6")] * 2
     names = [
         section.split("'")[1]
         for machine in (first, second)

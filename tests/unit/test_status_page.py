@@ -154,8 +154,10 @@ def test_a_quorum_is_told() -> None:
 def test_a_network_that_follows_the_role_is_told() -> None:
     away = {
         "name": "wan", "group": "G1", "device": "td-wan", "port": "eth1", "state": "away",
-        "address": "203.0.113.7/24", "lease_left_s": 3600.0, "problem": None,
+        "address": "203.0.113.7/24", "prefixes": [], "lease_left_s": 3600.0, "problem": None,
     }  # fmt: skip
+    prefix = away | {"address": None, "prefixes": ["2001:db8:1::/56"]}
+    assert ", lease 2001:db8:1::/56 for 1 h 0 min, " in render_status(STATUS | {"follow": [prefix]}, 200)
     down = "wan        down, follows G1, lease 203.0.113.7/24 for 1 h 0 min, device td-wan on eth1\n"
     assert down in render_status(STATUS | {"follow": [away]}, 200)
     bound = away | {"state": "bound", "address": None, "device": None, "problem": "no lease"}

@@ -31,8 +31,12 @@ class Follows:
                 self._owners[network] = group.name
                 self.found[network] = self._details(network)
         follow = tuple(name for name, owner in self._owners.items() if owner == group.name)
+        for name in follow:
+            if (line := self.found[name].parent) and (line not in follow or not self.found[line].port):
+                section = self._names.sections["follow"][name]
+                section.error("names no network with a port that the same group follows", "interface")
         tracked = {track.name for track in group.tracks if track.kind == "interface"}
-        ports = dict.fromkeys(port for name in follow if (port := self.found[name].interface))
+        ports = dict.fromkeys(port for name in follow if (port := self.found[name].port))
         tracks = tuple(Track("interface", port) for port in ports if port not in tracked)
         return replace(group, follow=follow, tracks=(*group.tracks, *tracks))
 
@@ -63,11 +67,11 @@ class Follows:
             return Follow(network)
         self._names.used.add(("follow", network))
         port, device, mac = (section.get(option) for option in ("interface", "device", "mac"))
-        if not port:
+        if not port or port.startswith("@"):
             for option in ("device", "mac"):
                 if section.given(option):
                     section.error("needs option interface, the port of the line", option)
-            return Follow(network)
+            return Follow(network, port or "")
         device = device or f"{network}0"
         if not mac and not section.given("mac"):
             section.error("is missing: the MAC address that the provider sees", "mac")

@@ -179,9 +179,19 @@ class Follow:
     """A network that follows the role of a group, see core/follow.py."""
 
     name: str
-    interface: str = ""  # the port of the line; "": netifd brings the network up and down
+    interface: str = ""  # the port of the line, or @ and the network that has it; "": none
     device: str = ""  # made on the port while the group is active
     mac: str = ""
+
+    @property
+    def port(self) -> str:
+        """The port of the line, if this network is the one that has it."""
+        return "" if self.parent else self.interface
+
+    @property
+    def parent(self) -> str:
+        """The network on whose device this one is, as `@wan` says it."""
+        return self.interface[1:] if self.interface.startswith("@") else ""
 
 
 @dataclass(frozen=True, slots=True)

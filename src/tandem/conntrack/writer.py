@@ -32,8 +32,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from tandem.conntrack.aside import Aside
 from tandem.conntrack.encode import Chunk
+from tandem.effects.aside import Aside
 from tandem.effects.netlink import NETLINK_NETFILTER, Commands, attributes
 from tandem.nlmsg import NLATTR, NLMSGHDR, attribute, request
 

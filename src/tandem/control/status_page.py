@@ -146,8 +146,8 @@ def _followed(network: Snapshot) -> Iterator[str]:
         "bound": "up",
     }
     yield meaning[network["state"]]
-    if network["address"] is not None:
-        yield f"lease {network['address']} for {duration(network['lease_left_s'])}"
+    if leased := [*filter(None, (network["address"], *network["prefixes"]))]:
+        yield f"lease {' and '.join(leased)} for {duration(network['lease_left_s'])}"
     yield f"device {network['device']} on {network['port']}" if network["device"] else ""
     yield network["problem"] or ""
 

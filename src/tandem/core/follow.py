@@ -17,40 +17,9 @@ wanted, so that doing it twice changes nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
-from tandem.core.timers import SECOND
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """The address that a provider's DHCP server has lent, with what belongs to it.
-
-    Addresses are text; `routes` are destination and gateway, "" for a destination on the link.
-    """
-
-    network: str
-    mac: str  # the MAC address that it was lent to
-    address: str
-    prefixlen: int
-    until: int  # monotonic ns of this router; it is not used from then on
-    routes: tuple[tuple[str, str], ...] = ()
-    metric: int = 0  # of the routes
-    server: str = ""
-    dns: tuple[str, ...] = ()
-
-    def valid(self, now: int) -> bool:
-        """Whether the lease may be used; in its last second a lease may not."""
-        return self.until - now >= SECOND
-
-    def left_s(self, now: int) -> int:
-        """The whole seconds until it expires."""
-        return max(0, (self.until - now) // SECOND)
-
-    def same_address(self, other: Lease | None) -> bool:
-        """Whether `other` has the same address in the same subnet."""
-        return other is not None and (self.address, self.prefixlen) == (other.address, other.prefixlen)
+from tandem.core.lease import AnyLease
 
 
 class State(Enum):
@@ -80,7 +49,7 @@ class Step(Enum):
 
     CREATE = "make the device"
     PLACE = "put the lease's address and routes in place, and announce the address"
-    REMOVE = "take the lease's address and routes away"
+    REMOVE = "take away what the lease gave and the present one does not give"
     DELETE = "delete the device"
     ASK = "ask for the network to be up"
     RELEASE = "ask for the network to be down"
@@ -88,13 +57,14 @@ class Step(Enum):
     FLUSH = "end the connections that were translated to the lease's address"
 
 
-Action = tuple[Step, Lease | None]
+Action = tuple[Step, AnyLease | None]
 
 _AWAY, _LENT, _ASKING, _BOUND = State
 TRANSITIONS: dict[tuple[State, Cue], tuple[State, tuple[Step, ...]]] = {
     (_AWAY, Cue.ACTIVE): (_ASKING, (Step.CREATE, Step.ASK)),
     (_AWAY, Cue.ACTIVE_LEASE): (_LENT, (Step.CREATE, Step.PLACE, Step.ASK)),
     (_AWAY, Cue.UP): (_AWAY, (Step.DELETE, Step.RELEASE)),  # somebody has brought it up on a backup
+    (_AWAY, Cue.DOWN): (_AWAY, (Step.REMOVE,)),  # netifd keeps IPv6 addresses of a lost prefix
     (_LENT, Cue.UP): (_BOUND, (Step.TELL,)),
     (_LENT, Cue.OTHER): (_BOUND, (Step.REMOVE, Step.FLUSH, Step.TELL)),
     (_LENT, Cue.EXPIRED): (_ASKING, (Step.REMOVE, Step.FLUSH)),
@@ -121,8 +91,8 @@ class Followed:
         self.name = name
         self.mac = mac
         self.state = State.AWAY
-        self.lease: Lease | None = None  # the last one that this router or a peer had
-        self.placed: Lease | None = None  # the one that is in place now
+        self.lease: AnyLease | None = None  # the last one that this router or a peer had
+        self.placed: AnyLease | None = None  # the one that is in place now
         self.refused = 0  # leases of a peer that belong to another MAC address
 
     def next_deadline(self) -> int | None:
@@ -138,22 +108,28 @@ class Followed:
         """The group is no longer active."""
         return self._move(Cue.BACKUP)
 
-    def up(self, lease: Lease | None) -> list[Action]:
-        """The network is up; None: its address is no lease."""
+    def up(self, lease: AnyLease | None) -> list[Action]:
+        """The network is up; None: its address is no lease.
+
+        A client of IPv6 hears an advert before DHCPv6 answers: a lent lease stays while a part is missing.
+        """
         if self.state is State.AWAY:
             return self._move(Cue.UP)
         before = self.placed if self.placed is not None else self.lease
+        had, parts = (one.parts if one is not None else frozenset() for one in (before, lease))
+        if self.state is State.LENT and lease is not None and parts < had:
+            return []
         self.lease = lease
-        other = before is not None and (lease is None or not lease.same_address(before))
-        return self._move(Cue.OTHER if other else Cue.UP, before)
+        return self._move(Cue.UP if parts >= had else Cue.OTHER, before)
 
     def down(self) -> list[Action]:
         """The network is down. A network that is coming up says so too."""
+        lost = self.lease if self.state is State.AWAY else None
         if self.state is State.BOUND:
             self.lease = None
-        return self._move(Cue.DOWN)
+        return self._move(Cue.DOWN, lost)
 
-    def told(self, lease: Lease | None, now: int) -> list[Action]:
+    def told(self, lease: AnyLease | None, now: int) -> list[Action]:
         """A peer that is active tells its lease; None: it has none."""
         if lease is not None and lease.mac != self.mac:
             self.refused += 1
@@ -168,7 +144,7 @@ class Followed:
         deadline = self.next_deadline()
         return self._move(Cue.EXPIRED) if deadline is not None and deadline <= now else []
 
-    def _move(self, cue: Cue, before: Lease | None = None) -> list[Action]:
+    def _move(self, cue: Cue, before: AnyLease | None = None) -> list[Action]:
         """Return the steps. REMOVE and FLUSH are about `before`, by default the lease that is in place."""
         found = TRANSITIONS.get((self.state, cue))
         if found is None:

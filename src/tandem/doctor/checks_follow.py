@@ -16,7 +16,7 @@ _IDENTITY = (("clientid", "clientid"), ("hostname", "hostname"), ("proto", "prot
 def device(router: RouterFacts) -> Iterator[Finding]:
     """The network is on the device that exists on the MASTER only: otherwise a backup speaks on the line."""
     for one in router.follows:
-        if one.device and one.placed and one.placed != one.device:
+        if one.device and one.placed and one.placed not in (one.device, f"@{one.parent}"):
             yield Finding(
                 "follow",
                 f"network {one.name} is on {one.placed}, so that a backup speaks on the line too",
@@ -38,6 +38,19 @@ def device(router: RouterFacts) -> Iterator[Finding]:
                 "follow",
                 f"network {one.name} comes up at boot, before the role is known",
                 f"option auto '0' in the interface {one.name} of {_NETWORK}",
+            )
+
+
+def prefix(router: RouterFacts) -> Iterator[Finding]:
+    """A network with DHCPv6 on the line follows too: otherwise the other router does not know the prefix."""
+    for one in router.follows:
+        for name in one.unfollowed if one.device else ():
+            yield Finding(
+                "follow",
+                f"the other router does not know the IPv6 lease of {name}: after a takeover its hosts have no"
+                " IPv6 until the provider has answered",
+                f"list follow '{name}' in the group, and config follow '{name}' with option interface"
+                f" '@{one.name}'",
             )
 
 
@@ -64,7 +77,7 @@ def zone(router: RouterFacts) -> Iterator[Finding]:
     """The firewall knows the device also while the network is down."""
     named = {text.partition(" ")[0] for text in router.ruleset.zones}
     for one in router.follows if router.ruleset.fw4 else ():
-        if one.device and one.state == "away" and one.device not in named:
+        if one.device and not one.parent and one.state == "away" and one.device not in named:
             yield Finding(
                 "follow",
                 f"no zone of the firewall names {one.device}: after a takeover the firewall lets nothing out"
@@ -99,7 +112,15 @@ def one_face(one: RouterFacts, other: RouterFacts) -> Iterator[Finding]:
                     f" {values[1] or 'not set'} on {other.name}: the provider sees two clients",
                     f"the same option {option} in the interface {here.name} of {_NETWORK} on both routers",
                 )
-        if here.present and there.present:
+        if here.shares != there.shares:
+            differ = sorted({*here.shares} ^ {*there.shares})
+            yield Finding(
+                "follow",
+                f"the routers divide the prefix of {here.name} in different ways ({', '.join(differ)}):"
+                " hosts get other addresses after a takeover",
+                f"the same ip6assign, ip6hint, ip6ifaceid and ip6class in {_NETWORK} on both routers",
+            )
+        if here.present and there.present and not here.parent:
             yield Finding(
                 "follow",
                 f"{here.device} exists on both routers: two hosts speak with one MAC address on the line",
@@ -107,5 +128,5 @@ def one_face(one: RouterFacts, other: RouterFacts) -> Iterator[Finding]:
             )
 
 
-ROUTER = (device, address, problem, zone)
+ROUTER = (device, prefix, address, problem, zone)
 PAIR = (one_face,)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
@@ -94,15 +94,18 @@ def _follows(config: Config, states: Iterable[Json]) -> Iterator[FollowFacts]:
     except OSError:
         sections = ()
     duid = next((_text(one, "dhcp_default_duid") for one in sections if one.type == "globals"), "")
-    written = {section.name: section for section in sections if section.type == "interface"}
+    written = {one.name: one for one in sections if one.type == "interface" and one.name}
     daemon = {str(state["name"]): state for state in states}
     links = {link.name: link.mac.hex(":") for link in dump_links() if link.mac}
+    devices = {follow.name: follow.device for follow in config.follows}
+    shares = tuple(sorted(_shares(written)))
     for follow in config.follows:
         section, state = written.get(follow.name), daemon.get(follow.name, {})
         own = {} if section is None else {n: one.values[-1].text for n, one in section.options.items()}
         yield FollowFacts(
             name=follow.name,
-            device=follow.device,
+            device=devices.get(follow.parent, follow.device),
+            parent=follow.parent,
             mac=follow.mac,
             state=str(state.get("state", "")),
             problem=str(state.get("problem") or ""),
@@ -115,10 +118,29 @@ def _follows(config: Config, states: Iterable[Json]) -> Iterator[FollowFacts]:
             proto=own.get("proto", ""),
             clientid=own.get("clientid") or duid,
             hostname=own.get("hostname") or socket.gethostname(),
-            held=not follow.interface
-            or any(_text(other, "device", "ifname") == follow.interface for other in written.values()),
+            held=not follow.port
+            or any(_text(other, "device", "ifname") == follow.port for other in written.values()),
             auto=section is not None and own.get("auto", "1") not in FALSE,
+            unfollowed=tuple(
+                name
+                for name, other in written.items()
+                if name not in devices
+                and _text(other, "proto") == "dhcpv6"
+                and _text(other, "device", "ifname") in (follow.device, f"@{follow.name}")
+            ),
+            shares=shares if follow.parent else (),
         )
+
+
+def _shares(written: Mapping[str, uci.Section]) -> Iterator[str]:
+    """Yield, for each network, the options that decide which part of a prefix and which address it gets."""
+    for name, section in written.items():
+        if assign := _text(section, "ip6assign"):
+            more = [f"{option} {_text(section, option)}" for option in _IP6 if option in section.options]
+            yield " ".join((name, f"ip6assign {assign}", *more))
+
+
+_IP6 = ("ip6hint", "ip6ifaceid", "ip6class")
 
 
 def _text(section: uci.Section, *options: str) -> str:

@@ -117,6 +117,9 @@ class FollowFacts:
     hostname: str = ""
     held: bool = True  # another network holds the port
     auto: bool = False  # netifd brings it up at boot
+    parent: str = ""  # the network whose device it is; "": its own
+    unfollowed: tuple[str, ...] = ()  # networks with DHCPv6 on the device that do not follow
+    shares: tuple[str, ...] = ()  # what networks of the router get of a delegated prefix
 
 
 @dataclass(frozen=True, slots=True)

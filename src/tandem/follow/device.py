@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Device: the hands of one followed network, in the kernel.
+"""Device: the hands of the followed networks of one line, in the kernel.
 
 The device is a macvlan on the port of the line, so that the port keeps its carrier on every router, while the
-MAC address that the provider knows exists on the active router only. Making it takes 2 ms, deleting it 15 ms.
+MAC address that the provider knows exists on the active router only. Making it takes 2 ms. Deleting it takes
+15 ms and more, for which a child process waits.
 
 The address has the lifetime of virtual addresses, also when netifd has put it there: a daemon that hangs or
 dies loses it by the kernel's own hand, and its router is silent.
@@ -13,23 +14,25 @@ from __future__ import annotations
 import socket
 import struct
 
+from tandem.core.lease import Lease, Lease6
 from tandem.core.timers import SECOND
-from tandem.effects.announce import garp_frame, request_frame
+from tandem.effects.announce import garp_frame, na_frame, request_frame
+from tandem.effects.aside import Aside
 from tandem.effects.netlink import Unbound, bind
 from tandem.effects.rtmessages import FOREVER, IFADDRMSG, RTM_NEWADDR, RTM_NEWROUTE, RTMSG
-from tandem.effects.rtnl import PROTOCOL
+from tandem.effects.rtnl import PROTOCOL, Rtnl
 from tandem.effects.sysctl import ipv6
+from tandem.follow import line6
 from tandem.nlmsg import NLM_F_CREATE, NLM_F_REPLACE, attribute, request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from tandem.core.follow import Lease
+    from tandem.core.lease import AnyLease
     from tandem.effects.announce import Announcer
     from tandem.effects.interfaces import Interfaces
     from tandem.effects.netlink import Failure
-    from tandem.effects.rtnl import Rtnl
     from tandem.plan.result import Template, Vmac
 
 _DEL = 1  # RTM_DEL* stand behind RTM_NEW*
@@ -40,7 +43,7 @@ _ROUNDS = 2  # of announcements at once; the provider hears from the client soon
 
 
 class Device:
-    """The device of one network; `plan` has the messages of its life."""
+    """The device of a line; `plan` has the messages of its life."""
 
     def __init__(self, plan: Vmac, rtnl: Rtnl, interfaces: Interfaces, announcer: Announcer) -> None:
         self.plan = plan
@@ -48,6 +51,7 @@ class Device:
         self._interfaces = interfaces
         self._announcer = announcer
         self._prepared: int | None = None  # the index of the port that is silent
+        self._aside = Aside()  # deletes the device
 
     @property
     def index(self) -> int | None:
@@ -79,39 +83,66 @@ class Device:
 
     def create(self) -> tuple[Failure, ...] | Unbound:
         """Make the device, and set it up; one that can't be up goes again (a port has its MAC address)."""
+        self._aside.wait()
         if self.index is not None:
             return ()
         batch = bind([self.plan.create], self._interfaces.index)
         if isinstance(batch, Unbound):
             return batch
-        failures = self._rtnl.send(batch) or self._send([self.plan.configure, self.plan.up])
+        failures = self._rtnl.send(batch)
+        if not failures:
+            # The address of a new lease stays when the former one of its subnet is removed.
+            self._set("ipv4", "promote_secondaries", "1")
+            # Nobody else has the addresses of this device: IPv6 need not ask for a second (DAD).
+            self._set("ipv6", "accept_dad", "0")
+            failures = self._send([self.plan.configure, self.plan.up])
         if failures:
             self.delete()
-        self._keep_secondaries()
         return failures
 
-    def _keep_secondaries(self) -> None:
-        """Let the address of a new lease stay when the former one of its subnet is removed."""
-        name = self.plan.name
+    def _set(self, family: str, name: str, value: str) -> None:
         try:
-            with open(f"/proc/sys/net/ipv4/conf/{name}/promote_secondaries", "w", encoding="ascii") as file:
-                file.write("1")
+            path = f"/proc/sys/net/{family}/conf/{self.plan.name}/{name}"
+            with open(path, "w", encoding="ascii") as file:
+                file.write(value)
         except OSError:
-            pass  # the device is not there
+            pass  # the device is not there, or the kernel has no IPv6
 
     def raise_device(self) -> None:
         """Set the device up."""
         self._send([self.plan.up])
 
     def delete(self) -> None:
-        """Delete the device with all that is on it."""
+        """Delete the device with all that is on it, and wait for that."""
+        self._aside.wait()
         self._send([self.plan.delete])
 
-    def place(self, lease: Lease, lifetime_s: int, now: int) -> tuple[Failure, ...]:
-        """Put the address and the routes of the lease in place, and tell the provider's router."""
+    def begin_delete(self) -> None:
+        """Delete the device without waiting for it; making it anew would wait."""
+        self._aside.wait()
+        try:
+            self._aside.begin(self._delete_there)
+        except OSError:  # no child process: the loop has to wait
+            self.delete()
+
+    def deleted(self) -> None:
+        """See to what a deletion leaves: the child process, and the port, which netifd may have set down."""
+        if self._aside.busy:
+            self._aside.answer()
+        self.raise_port()
+
+    def _delete_there(self) -> bytes:
+        rtnl = Rtnl()  # the daemon goes on to use its own
+        batch = bind([self.plan.delete], lambda _name: None)
+        return b"" if isinstance(batch, Unbound) or rtnl.send(batch) else b"deleted"
+
+    def place(self, lease: AnyLease, lifetime_s: int, now: int) -> tuple[Failure, ...]:
+        """Put the addresses and the routes of the lease in place, and tell the provider's router."""
         index = self.index
         if index is None:
             return ()
+        if isinstance(lease, Lease6):
+            return self._place6(lease, index, lifetime_s, now)
         failures = self._send([*_address(lease, index, lifetime_s, now), *_routes(lease, index)])
         address = socket.inet_aton(lease.address)
         frames = [garp_frame(self.plan.mac, address)]
@@ -120,14 +151,41 @@ class Device:
         self._announcer.send(index, frames, _ROUNDS)
         return failures
 
-    def renew(self, lease: Lease, lifetime_s: int, now: int) -> tuple[Failure, ...]:
-        """Give the address another lifetime."""
-        index = self.index
-        return self._send(_address(lease, index, lifetime_s, now)) if index is not None else ()
+    def _place6(self, lease: Lease6, index: int, lifetime_s: int, now: int) -> tuple[Failure, ...]:
+        lan_index = self._interfaces.index
+        failures = self._send(line6.place(lease, self.plan.mac, index, lan_index, lifetime_s, now))
+        self._announcer.send(index, line6.frames(lease, self.plan.mac), _ROUNDS)
+        for name, one in lease.lans:
+            mac, lan = self._interfaces.links.mac(name), lan_index(name)
+            if mac and lan is not None:
+                frame = na_frame(mac, socket.inet_pton(socket.AF_INET6, one.address))
+                self._announcer.send(lan, [frame], _ROUNDS)
+        return failures
 
-    def remove(self, lease: Lease) -> None:
-        """Take the address away, and with it all routes that have it as their source."""
-        if (index := self.index) is not None:
+    def renew(self, lease: AnyLease, lifetime_s: int, now: int) -> tuple[Failure, ...]:
+        """Give the addresses another lifetime."""
+        index = self.index
+        if index is None:
+            return ()
+        if isinstance(lease, Lease6):
+            return self._send(line6.renew(lease, self.plan.mac, index, lifetime_s, now))
+        return self._send(_address(lease, index, lifetime_s, now))
+
+    def keep_link_local(self, lifetime_s: int) -> tuple[Failure, ...]:
+        """Give the link-local address another lifetime, with or without a lease."""
+        index = self.index
+        return self._send([line6.keep_link_local(self.plan.mac, index, lifetime_s)]) if index else ()
+
+    def remove(self, lease: AnyLease, present: AnyLease | None, active: bool, now: int) -> None:
+        """Take away what the lease gave and `present` does not, on a router that is active or not.
+
+        With an IPv4 address go all routes that have it as their source.
+        """
+        index = self.index
+        if isinstance(lease, Lease6):
+            now6 = present if isinstance(present, Lease6) else None
+            self._send(line6.remove(lease, now6, index, self._interfaces.index, active, now))
+        elif index is not None:
             address = attribute(_IFA_LOCAL, socket.inet_aton(lease.address))
             body = IFADDRMSG.pack(socket.AF_INET, lease.prefixlen, 0, 0, index) + address
             self._send([(f"address {lease.address}", request(RTM_NEWADDR + _DEL, body), ())])
@@ -135,6 +193,7 @@ class Device:
     def release(self) -> None:
         """Delete the device, and let the port be as it was: the network no longer follows."""
         self.delete()
+        self._aside.close()
         self._interfaces.sysctls.release(f"follow {self.plan.name}")
 
     def _send(self, templates: Iterable[Template]) -> tuple[Failure, ...]:

@@ -5,6 +5,8 @@
     netifd's word of a network      > Followed (core/follow.py) -> the kernel, netifd, the peers
     a peer's lease                /
 
+A network on the device of another one, as wan6 on that of wan, is a `Followed` too, with a lease of its own.
+
 netifd does the rest: when the device appears, it brings the network up with the user's own configuration, and
 when the device goes, it takes the network down. The client is not told to release the lease: there is no
 device left that could say so.
@@ -14,14 +16,18 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 
 from tandem.core.follow import Followed, State, Step
+from tandem.core.lease import Lease, Lease6
 from tandem.core.timers import MILLISECOND, SECOND
 from tandem.effects.netlink import Unbound
 from tandem.effects.process import Processes
 from tandem.effects.rtnl import AddressMessage, LinkMessage, Monitor
+from tandem.follow import lease6
 from tandem.follow.device import Device
 from tandem.follow.lease import TOPIC, from_netifd, pack, unpack
+from tandem.follow.tunnels import PROTO, Tunnels
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,12 +35,14 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tandem.channel.channel import Channel
-    from tandem.core.follow import Action, Lease
+    from tandem.core.follow import Action
+    from tandem.core.lease import AnyLease
     from tandem.effects.announce import Announcer
     from tandem.effects.interfaces import Interfaces
     from tandem.effects.process import Exit
     from tandem.effects.rtmessages import Message
     from tandem.effects.rtnl import Rtnl
+    from tandem.follow.lease6 import Lan
     from tandem.log import Logger
     from tandem.loop import Loop
     from tandem.plan.result import Plan
@@ -42,8 +50,9 @@ if TYPE_CHECKING:
 
 # The kernel takes 15 ms to delete a device, and the peer waits for our last records first.
 DELETE_AFTER = 20 * MILLISECOND
-# netifd sets the port down when it has let go of the device, some time after the device has gone.
-PORT_UP = tuple(ms * MILLISECOND for ms in (100, 300, 1000, 3000))
+# netifd sets the port down when it has let go of the device, and puts the addresses of a lost prefix back to
+# deprecate them, some time after the device has gone.
+AFTERWARDS = tuple(ms * MILLISECOND for ms in (100, 300, 1000, 3000))
 RESTORES_MAX = 20  # of one lent lease that netifd has cleared
 FLUSH_LIMIT = 30 * SECOND
 _IFF_UP = 0x1  # include/uapi/linux/if.h
@@ -51,7 +60,10 @@ _FLUSH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "flush.py")
 
 
 class Following:
-    """The followed networks of one plan. `ask(method, network)` asks netifd for "up" or "down"."""
+    """The followed networks of one plan.
+
+    `ask(method, network)` asks netifd for "up" or "down", or for each "status" of a further network.
+    """
 
     def __init__(
         self,
@@ -69,7 +81,9 @@ class Following:
         self._announcer = announcer
         self._ask = ask
         self._networks: dict[str, Followed] = {}
-        self._devices: dict[str, Device] = {}
+        self._devices: dict[str, Device] = {}  # by the network that has the port
+        self._parents: dict[str, str] = {}  # network: the one on whose device it is
+        self._lans: dict[str, tuple[Lan, ...]] = {}  # addresses of delegated prefixes, by network
         self._groups: dict[str, str] = {}  # network: its group
         self._lifetime_s = 0
         self._channel: Channel | None = None
@@ -77,6 +91,7 @@ class Following:
         self._problems: dict[str, str] = {}  # of the kernel, by network
         self._strange: dict[str, str] = {}  # of what peers tell, likewise
         self._processes: Processes | None = None
+        self._tunnels = Tunnels(loop, log, self._children)
         self._monitor: Monitor | None = None  # while a lease is lent
         self._restores = 0
 
@@ -87,11 +102,20 @@ class Following:
         self._lifetime_s = plan.config.globals.address_lifetime_s
         before, roles = self._groups, set(active)
         self._groups = {name: group.name for group in plan.config.groups for name in group.follow}
-        macs = {follow.name: follow.mac for follow in plan.config.follows}
+        follows = {follow.name: follow for follow in plan.config.follows}
+        parents = {name: follow.parent for name, follow in follows.items() if follow.parent}
+        macs = {name: follows[parents.get(name, name)].mac for name in follows}
+        ending: list[str] = []
         for name in before:
             gone = name not in self._groups or macs[name] != self._networks[name].mac
-            if gone or self._plan_of(name) != plan.followers.get(name):
-                self._let_go(name)
+            moved = self._parents.get(name) != parents.get(name) or parents.get(name) in ending
+            if gone or moved or self._plan_of(name) != plan.followers.get(name):
+                ending.append(name)
+        for name in reversed(ending):
+            self._let_go(name)
+        self._parents = parents
+        # The network that has the port comes first: it makes the device.
+        self._groups = dict(sorted(self._groups.items(), key=lambda item: item[0] in parents))
         for name, group in self._groups.items():
             if name not in self._networks:
                 self._networks[name] = Followed(name, macs[name])
@@ -101,11 +125,16 @@ class Following:
                 self._do(name, self._networks[name].active(self._loop.now()))
             else:
                 self._do(name, self._networks[name].backup())
+        self._tunnels.take(frozenset(self._groups.keys() - self._devices.keys() - self._parents.keys()))
         self.settle_ports()
 
     def _plan_of(self, name: str) -> object:
         device = self._devices.get(name)
         return device and device.plan
+
+    def _line(self, name: str) -> Device | None:
+        """The device that the network is on, if Tandem makes it."""
+        return self._devices.get(self._parents.get(name, name))
 
     def _let_go(self, name: str) -> None:
         """End one network: as on a backup."""
@@ -126,13 +155,14 @@ class Following:
         """Tell leases on this channel, and hear those of the peers."""
         self._channel = channel
         channel.subscribe(TOPIC, self)
+        self._tunnels.join(channel)
 
     def stop(self) -> None:
         """Delete the devices, because the daemon ends. The groups have been demoted before.
 
         The socket `rtnl` is this object's own, because others are closed by then.
         """
-        for name in list(self._networks):
+        for name in reversed(list(self._networks)):
             self._let_go(name)
         self._groups.clear()
         if self._processes is not None:
@@ -149,22 +179,27 @@ class Following:
     def end(self, group: str) -> None:
         """The group is no longer active: the addresses are gone when this returns, and the devices soon."""
         for name in self._of(group):
+            self._tunnels.down(name)
             self._do(name, self._networks[name].backup())
 
     def refresh(self) -> None:
         """Renew the lifetimes of the addresses, and make a device anew that somebody has deleted."""
         now = self._loop.now()
         self.settle_ports()
-        for name, device in self._devices.items():
-            network = self._networks[name]
-            if network.state is State.AWAY:
+        anew = {name for name, device in self._devices.items() if device.index is None}
+        for name, network in self._networks.items():
+            device = self._line(name)
+            if device is None or network.state is State.AWAY:
                 continue
-            if device.index is None:
+            lease = network.placed
+            if anew & {name, self._parents.get(name)}:
                 self._create(name)
-                if network.placed is not None and network.placed.valid(now):
-                    self._report(name, device.place(network.placed, self._lifetime_s, now))
-            elif network.placed is not None:
-                self._report(name, device.renew(network.placed, self._lifetime_s, now))
+                if lease is not None and lease.valid(now):
+                    self._report(name, device.place(lease, self._lifetime_s, now))
+            elif lease is not None:
+                self._report(name, device.renew(lease, self._lifetime_s, now))
+            elif name in self._parents:
+                self._report(name, device.keep_link_local(self._lifetime_s))
 
     def _of(self, group: str) -> list[str]:
         return [name for name, owner in self._groups.items() if owner == group]
@@ -173,18 +208,54 @@ class Following:
 
     def status(self, name: str, status: Mapping[str, Any], fresh: bool) -> None:
         """Take netifd's word of a network; `fresh`: something has just happened."""
+        now = self._loop.now()
         network = self._networks.get(name)
         if network is None:
+            self._lan_changed(name, lease6.lan_addresses(name, status))
             return
-        now = self._loop.now()
-        if status.get("up") is True:
-            lease = from_netifd(name, network.mac, status, now, fresh)
-            known = network.lease
-            if lease is not None and known is not None and not fresh and lease.same_address(known):
-                lease = max(lease, known, key=lambda one: one.until)
-            self._do(name, network.up(lease))
-        else:
+        if status.get("up") is not True:
+            self._tunnels.down(name)
             self._do(name, network.down())
+            return
+        lease = from_netifd(name, network.mac, status, now, fresh)
+        known = network.lease
+        if isinstance(lease, Lease6):
+            self._learn_lans(lease6.lan_names(status))
+            lease = self._with_lans(lease, known)
+        elif lease is not None and known is not None and not fresh and lease.parts == known.parts:
+            lease = max(lease, known, key=lambda one: one.until)
+        self._do(name, network.up(lease))
+        if status.get("proto") == PROTO and network.state is State.BOUND:
+            self._tunnels.up(name, str(status.get("l3_device")))
+
+    # The router's own networks, which have parts of the delegated prefixes
+
+    def _learn_lans(self, names: Iterable[str]) -> None:
+        """Let netifd tell the devices of these networks, and their addresses."""
+        for name in sorted(set(names) - self._lans.keys() - self._networks.keys()):
+            self._lans[name] = ()
+            self._ask("status", name)
+
+    def _with_lans(self, lease: Lease6, known: AnyLease | None) -> Lease6:
+        """Return the lease with the addresses that netifd has made of it, and those that were known before.
+
+        netifd makes them a moment later than it tells of the prefix.
+        """
+        made = lease6.with_lans(lease, [lan for lans in self._lans.values() for lan in lans])
+        names = {name for name, _ in made.lans}
+        before = known.lans if isinstance(known, Lease6) else ()
+        missing = [(name, one.address, one.length) for name, one in before if name not in names]
+        return replace(made, lans=(*made.lans, *lease6.with_lans(lease, missing).lans))
+
+    def _lan_changed(self, name: str, addresses: tuple[Lan, ...]) -> None:
+        """Tell the peers the addresses that a network of this router has now."""
+        if name not in self._lans or self._lans[name] == addresses:
+            return
+        self._lans[name] = addresses
+        for followed, network in self._networks.items():
+            lease = network.lease
+            if network.state is State.BOUND and isinstance(lease, Lease6):
+                self._do(followed, network.up(self._with_lans(lease, lease)))
 
     # Peers
 
@@ -211,6 +282,8 @@ class Following:
             if (network := self._networks.get(name)) is None:
                 continue
             refused = network.refused
+            if isinstance(lease, Lease6):
+                self._learn_lans(lan for lan, _ in lease.lans)
             self._do(name, network.told(lease, now))
             if lease is not None and network.refused != refused:
                 self._strange[name] = f"{peer} has the MAC address {lease.mac}, and this router {network.mac}"
@@ -225,7 +298,7 @@ class Following:
 
     def _do(self, name: str, actions: Sequence[Action]) -> None:
         now = self._loop.now()
-        network, device = self._networks.get(name), self._devices.get(name)
+        network, device = self._networks.get(name), self._line(name)
         for step, lease in actions:
             match step:
                 case Step.CREATE if device is not None:
@@ -234,7 +307,9 @@ class Following:
                     self._report(name, device.place(lease, self._lifetime_s, now))
                     self._log.info(f"{name}: {_text(lease, now)} of the peer is in place")
                 case Step.REMOVE if device is not None and lease is not None:
-                    device.remove(lease)
+                    self._remove(name, device, lease)
+                case Step.DELETE | Step.RELEASE if name in self._parents:
+                    pass  # the network goes with the device
                 case Step.DELETE if device is not None:
                     when = now + DELETE_AFTER
                     self._loop.call_at(("follow delete", name), when, lambda _now: self._delete(name, device))
@@ -249,7 +324,7 @@ class Following:
                         self._log.change(("follow", name), "info", f"{name}: {_text(lease, now)}")
                     for peer in self._peers:
                         self._send(peer, name)
-                case Step.FLUSH if lease is not None:
+                case Step.FLUSH if isinstance(lease, Lease):
                     self._flush(name, lease)
         if network is not None:
             self._loop.call_at(("follow", name), network.next_deadline(), lambda now: self._due(name, now))
@@ -260,7 +335,7 @@ class Following:
     def _watch(self) -> None:
         """Listen to the kernel while a lease is lent, and no longer."""
         lent = any(
-            network.state is State.LENT and name in self._devices for name, network in self._networks.items()
+            network.state is State.LENT and self._line(name) for name, network in self._networks.items()
         )
         if lent and self._monitor is None:
             self._monitor, self._restores = Monitor(routes=False), 0
@@ -273,19 +348,25 @@ class Following:
     def _changed(self) -> None:
         """Put a lent lease back into place at once if it was removed, or the device set down."""
         assert self._monitor is not None  # its reader calls this
-        lost = {_takes_away(message) for message in self._monitor.read()} - {None}
-        for name, device in self._devices.items() if lost else ():
-            network = self._networks[name]
-            mine = network.state is State.LENT and device.index in lost and self._restores < RESTORES_MAX
-            if mine and network.placed is not None:
+        lost = {one for message in self._monitor.read() for one in _taken_away(message)}
+        for name, network in self._networks.items() if lost else ():
+            device, lease = self._line(name), network.placed
+            if device is None or lease is None or network.state is not State.LENT:
+                continue
+            if (device.index, type(lease)) in lost and self._restores < RESTORES_MAX:
                 self._restores += 1
                 device.raise_device()
-                self._report(name, device.place(network.placed, self._lifetime_s, self._loop.now()))
+                self._report(name, device.place(lease, self._lifetime_s, self._loop.now()))
 
     def _due(self, name: str, now: int) -> None:
         self._do(name, self._networks[name].due(now))
 
     def _create(self, name: str) -> None:
+        """Make the device of a network that has the port, or give its link-local address to one on it."""
+        if name in self._parents:
+            if (line := self._line(name)) is not None:
+                self._report(name, line.keep_link_local(self._lifetime_s))
+            return
         self._loop.call_at(("follow delete", name), None)
         found = self._devices[name].create()
         if isinstance(found, Unbound):
@@ -294,22 +375,41 @@ class Following:
             self._report(name, found)
 
     def _delete(self, name: str, device: Device) -> None:
-        """Delete the device, which is silent already as far as IPv4 goes."""
-        device.delete()
+        """Delete the device, whose addresses are gone already."""
+        device.begin_delete()
         now = self._loop.now()
-        for number, pause in enumerate(PORT_UP):
-            self._loop.call_at(("follow port", name, number), now + pause, lambda _now: device.raise_port())
+        for number, pause in enumerate(AFTERWARDS):
+            self._loop.call_at(("follow port", name, number), now + pause, lambda _now: device.deleted())
+
+    def _remove(self, name: str, device: Device, lease: AnyLease) -> None:
+        """Take the lease away; on a backup, its addresses in the router's networks again and again."""
+        now = self._loop.now()
+        network = self._networks.get(name)
+        active = network is not None and network.state is not State.AWAY
+        device.remove(lease, network.placed if active and network is not None else None, active, now)
+        if active or network is None or not (isinstance(lease, Lease6) and lease.lans):
+            return
+
+        def again(now: int) -> None:
+            if network.state is State.AWAY:
+                device.remove(lease, None, False, now)
+
+        for number, pause in enumerate(AFTERWARDS):
+            self._loop.call_at(("follow remove", name, number), now + pause, again)
+
+    def _children(self) -> Processes:
+        if self._processes is None:
+            self._processes = Processes(self._loop, self._log, limit=8)
+        return self._processes
 
     def _flush(self, name: str, lease: Lease) -> None:
-        if self._processes is None:
-            self._processes = Processes(self._loop, self._log, limit=4)
         self._log.info(f"{name}: {lease.address} is lost: its connections end")
 
         def ended(result: Exit) -> None:
             if not result.ok:
                 self._log.warning(f"{name}: the connections of {lease.address} are not ended: {result}")
 
-        self._processes.start([sys.executable, "-IS", _FLUSH, lease.address], FLUSH_LIMIT, ended)
+        self._children().start([sys.executable, "-IS", _FLUSH, lease.address], FLUSH_LIMIT, ended)
 
     # For people
 
@@ -324,8 +424,9 @@ class Following:
         now = self._loop.now()
         found: list[FollowedNetwork] = []
         for name, network in self._networks.items():
-            lease, device = network.lease, self._devices.get(name)
-            valid = lease is not None and lease.valid(now)
+            device = self._line(name)
+            lease = network.lease if network.lease is not None and network.lease.valid(now) else None
+            addresses, prefixes = _held(lease)
             found.append(
                 {
                     "name": name,
@@ -334,9 +435,10 @@ class Following:
                     "device": device.plan.name if device is not None else None,
                     "port": device.plan.base if device is not None else None,
                     "mac": network.mac or None,
-                    "address": f"{lease.address}/{lease.prefixlen}" if lease is not None and valid else None,
-                    "lease_left_s": lease.left_s(now) if lease is not None and valid else None,
-                    "server": lease.server or None if lease is not None and valid else None,
+                    "address": addresses[0] if addresses else None,
+                    "prefixes": prefixes,
+                    "lease_left_s": lease.left_s(now) if lease is not None else None,
+                    "server": lease.server or None if isinstance(lease, Lease) else None,
                     "problem": self._problems.get(name) or self._strange.get(name),
                 }
             )
@@ -353,17 +455,32 @@ class Following:
         self._log.limited(("follow", name), "error", f"{name}: {text}")
 
 
-def _takes_away(message: Message) -> int | None:
-    """Return the index of a device that was set down, or has lost an IPv4 address; None: anything else.
+def _taken_away(message: Message) -> set[tuple[int, type]]:
+    """Return the device that was set down, or has lost an address, with the kinds of leases that matters to.
 
-    Setting a device down takes its routes away.
+    Setting a device down takes its routes away, and its IPv6 addresses.
     """
     if isinstance(message, LinkMessage) and message.is_new and not message.flags & _IFF_UP:
-        return message.ifindex
-    if isinstance(message, AddressMessage) and not message.is_new and message.family == 4:
-        return message.ifindex
-    return None
+        return {(message.ifindex, Lease), (message.ifindex, Lease6)}
+    if isinstance(message, AddressMessage) and not message.is_new:
+        return {(message.ifindex, Lease if message.family == 4 else Lease6)}
+    return set()
 
 
-def _text(lease: Lease, now: int) -> str:
-    return f"{lease.address}/{lease.prefixlen}, for {lease.left_s(now)} s,"
+def _held(lease: AnyLease | None) -> tuple[list[str], list[str]]:
+    """The addresses and the prefixes of a lease, as texts."""
+    if isinstance(lease, Lease):
+        return [f"{lease.address}/{lease.prefixlen}"], []
+    if lease is None:
+        return [], []
+    addresses, prefixes = (
+        [f"{one.address}/{one.length}" for one in which] for which in (lease.addresses, lease.prefixes)
+    )
+    return addresses, prefixes
+
+
+def _text(lease: AnyLease, now: int) -> str:
+    """The lease for the log. Lifetimes of IPv6 are told anew with each router advertisement."""
+    if isinstance(lease, Lease):
+        return f"{lease.address}/{lease.prefixlen}, for {lease.left_s(now)} s,"
+    return " and ".join(text for texts in _held(lease) for text in texts) or "no address"

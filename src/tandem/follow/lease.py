@@ -2,8 +2,8 @@
 """Leases as netifd shows them, and as routers tell them to each other.
 
 A message of the topic is one line of JSON: [1, {network: lease}]. A lease has the fields of
-`core.follow.Lease` without the network, and instead of its end the seconds that are left; null: the sender is
-active and has no lease. Only a router that is active for the network tells it.
+`core.lease.Lease` without the network, and instead of its end the seconds that are left; null: the sender is
+active and has no lease. An IPv6 lease is in lease6.py. Only a router that is active for the network tells it.
 """
 
 from __future__ import annotations
@@ -11,13 +11,17 @@ from __future__ import annotations
 import json
 from socket import AF_INET, inet_ntop, inet_pton
 
-from tandem.core.follow import Lease
+from tandem.core.lease import Lease, Lease6
 from tandem.core.timers import SECOND
+from tandem.follow import lease6
+from tandem.follow.lease6 import bounded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
+
+    from tandem.core.lease import AnyLease
 
 TOPIC = "wan leases"
 VERSION = 1
@@ -26,13 +30,15 @@ _FOREVER = 0xFFFFFFFF  # s; RFC 2131 section 3.3
 _SECONDS_MAX = 365 * 86400  # longer ones need no more: the provider is asked after every takeover
 
 
-def from_netifd(network: str, mac: str, status: Mapping[str, Any], now: int, fresh: bool) -> Lease | None:
-    """Return the lease in a status of `network.interface`; None: its address is no lease of DHCP.
+def from_netifd(network: str, mac: str, status: Mapping[str, Any], now: int, fresh: bool) -> AnyLease | None:
+    """Return the lease in a status of `network.interface`; None: its address is no lease.
 
     netifd does not tell when the lease was granted. A status that netifd sends by itself is `fresh`: the
     client has just got the lease, or renewed it. Otherwise the lease is halfway over at most, when clients
-    renew it (RFC 2131 section 4.4.5).
+    renew it (RFC 2131 section 4.4.5). Lifetimes of IPv6 are those that are left.
     """
+    if status.get("proto") == lease6.PROTO:
+        return lease6.from_netifd(network, mac, status, now)
     try:
         if status.get("proto") != "dhcp":
             return None
@@ -46,13 +52,13 @@ def from_netifd(network: str, mac: str, status: Mapping[str, Any], now: int, fre
             network=network,
             mac=mac,
             address=_address(found["address"]),
-            prefixlen=_bounded(found["mask"], 0, 32),
+            prefixlen=bounded(found["mask"], 0, 32),
             until=now + min(seconds, _SECONDS_MAX) * SECOND // (1 if fresh else 2),
             routes=tuple(
                 (_network(f"{route['target']}/{route['mask']}"), _gateway(route["nexthop"]))
                 for route in routes
             ),
-            metric=_bounded(routes[0].get("metric", 0) if routes else 0, 0, 0xFFFFFFFF),
+            metric=bounded(routes[0].get("metric", 0) if routes else 0, 0, 0xFFFFFFFF),
             server=str(status["data"].get("dhcpserver", ""))[:64],
             dns=tuple(_address(one) for one in status.get("dns-server", []) if "." in one)[:_DNS_MAX],
         )
@@ -60,14 +66,14 @@ def from_netifd(network: str, mac: str, status: Mapping[str, Any], now: int, fre
         return None
 
 
-def pack(leases: Mapping[str, Lease | None], now: int) -> bytes:
+def pack(leases: Mapping[str, AnyLease | None], now: int) -> bytes:
     """Return the message."""
     return json.dumps(
         [VERSION, {name: lease and _plain(lease, now) for name, lease in leases.items()}]
     ).encode()
 
 
-def unpack(data: bytes, now: int) -> dict[str, Lease | None]:
+def unpack(data: bytes, now: int) -> dict[str, AnyLease | None]:
     """Return the leases in a message. ValueError: it is malformed."""
     try:
         version, found = json.loads(data)
@@ -80,7 +86,9 @@ def unpack(data: bytes, now: int) -> dict[str, Lease | None]:
         raise ValueError(str(error)) from None
 
 
-def _plain(lease: Lease, now: int) -> dict[str, object]:
+def _plain(lease: AnyLease, now: int) -> dict[str, object]:
+    if isinstance(lease, Lease6):
+        return lease6.plain(lease, now)
     return {
         "mac": lease.mac,
         "address": lease.address,
@@ -93,15 +101,17 @@ def _plain(lease: Lease, now: int) -> dict[str, object]:
     }
 
 
-def _lease(network: str, found: Mapping[str, Any], now: int) -> Lease:
+def _lease(network: str, found: Mapping[str, Any], now: int) -> AnyLease:
+    if "prefixes" in found:
+        return lease6.parsed(network, found, now)
     return Lease(
         network=network,
         mac=str(found["mac"])[:17],
         address=_address(found["address"]),
-        prefixlen=_bounded(found["prefixlen"], 0, 32),
-        until=now + _bounded(found["left"], 0, _SECONDS_MAX) * SECOND,
+        prefixlen=bounded(found["prefixlen"], 0, 32),
+        until=now + bounded(found["left"], 0, _SECONDS_MAX) * SECOND,
         routes=tuple((_network(to), _gateway(via)) for to, via in found["routes"][:_ROUTES_MAX]),
-        metric=_bounded(found["metric"], 0, 0xFFFFFFFF),
+        metric=bounded(found["metric"], 0, 0xFFFFFFFF),
         server=str(found["server"])[:64],
         dns=tuple(_address(one) for one in found["dns"][:_DNS_MAX]),
     )
@@ -118,11 +128,4 @@ def _gateway(text: object) -> str:
 
 def _network(text: str) -> str:
     address, _, length = text.partition("/")
-    return f"{_address(address)}/{_bounded(length, 0, 32)}"
-
-
-def _bounded(value: object, low: int, high: int) -> int:
-    number = int(value)  # type: ignore[call-overload]
-    if not low <= number <= high:
-        raise ValueError(f"{number} is not within {low} to {high}")
-    return int(number)
+    return f"{_address(address)}/{bounded(length, 0, 32)}"

@@ -56,7 +56,7 @@ class OpenWrt:
         self._networks.follow(names_in(plan.config), plan.leases.resolvers if plan.leases else {}, followed)
 
     def ask(self, method: str, network: str) -> None:
-        """Ask netifd for a followed network to be "up" or "down", now or when netifd is there."""
+        """Ask netifd for a followed network to be "up" or "down", or for a "status", see `Networks.ask`."""
         self._networks.ask(method, network)
 
     def told(self, transition: Entry) -> None:

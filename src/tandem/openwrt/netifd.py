@@ -39,7 +39,10 @@ OBJECT = "network.interface"
 PROGRAM = "/sbin/netifd"
 HOLD_NS = 10_000_000_000
 ANSWER_NS = 5_000_000_000  # netifd must answer within this time; then the daemon asks again
-FIELDS = ("interface", "up", "l3_device", "device", "data", "proto", "ipv4-address", "route", "dns-server")
+FIELDS = (
+    "interface", "up", "l3_device", "device", "data", "proto", "ipv4-address", "route", "dns-server",
+    "ipv6-address", "ipv6-prefix", "ipv6-prefix-assignment",
+)  # fmt: skip
 
 
 def names_in(config: Config) -> frozenset[str]:
@@ -61,7 +64,7 @@ def names_in(config: Config) -> frozenset[str]:
         names.update(text.partition("%")[2] for text in (path.address, path.source or ""))
     for route in routes:
         names.update((route.device, *(hop.device for hop in route.nexthops)))
-    names.update(follow.interface for follow in config.follows)
+    names.update(follow.port for follow in config.follows)
     names.update(track.name for track in tracks if track.kind == "interface")
     return frozenset(name for name in names if name and name.isascii() and name.replace("_", "0").isalnum())
 
@@ -85,6 +88,7 @@ class Networks:
         self._on_change = on_change
         self._on_followed = on_followed
         self._followed: frozenset[str] = frozenset()
+        self._heard: frozenset[str] = frozenset()  # further networks of which `on_followed` hears
         self._wanted: dict[str, str] = {}  # what was last asked for, by followed network: "up" or "down"
         self._names: frozenset[str] = frozenset()
         self._known: dict[str, str | None] = {}  # networks that netifd has told of
@@ -104,7 +108,7 @@ class Networks:
 
         `followed`: networks that follow the role, of which `on_followed` hears.
         """
-        self._names = frozenset(names)
+        self._names = frozenset(names) | self._heard
         self._followed = followed
         self._resolvers.take(resolvers or {})
         self._publish()
@@ -116,7 +120,16 @@ class Networks:
             self._loop.call_at("netifd hold", self._loop.now() + HOLD_NS, lambda _now: self._let_go())
 
     def ask(self, method: str, name: str) -> None:
-        """Call the method "up" or "down" of a network, now, or when netifd is there."""
+        """Call the method "up" or "down" of a network, now, or when netifd is there.
+
+        "status": `on_followed` hears of this network too, and its device becomes known.
+        """
+        if method == "status":
+            self._heard |= {name}
+            self._names |= {name}
+            self._publish()
+            self._ask_for({name})
+            return
         self._wanted[name] = method
         self._connection.soon(lambda: self._call(name))
 
@@ -129,7 +142,7 @@ class Networks:
     @property
     def _others(self) -> frozenset[str]:
         """Networks whose status is wanted for something else than their devices."""
-        return self._resolvers.names | self._followed
+        return self._resolvers.names | self._followed | self._heard
 
     # A part of the connection
 
@@ -179,7 +192,7 @@ class Networks:
         name = data.get("interface")
         if name in self._names or name in self._resolvers.names:
             self._learn(str(name), data)
-        if name in self._followed:
+        if name in self._followed or name in self._heard:
             self._on_followed(str(name), data, True)
 
     def _ask_for(self, names: Iterable[str]) -> None:
@@ -206,7 +219,7 @@ class Networks:
         self._asked.pop(name, None)
         if status == lib.OK and replies:
             self._learn(name, replies[0])
-            if name in self._followed:
+            if name in self._followed or name in self._heard:
                 self._on_followed(name, replies[0], False)
         elif status == lib.NOT_FOUND:
             if name in self._known:

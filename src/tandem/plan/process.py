@@ -60,7 +60,7 @@ def build_plan(config: Config, warnings: Sequence[str]) -> dict[str, Any]:
         "followers": {
             follow.name: rtnl.follower(follow.device, follow.interface, follow.mac)
             for follow in config.follows
-            if follow.interface
+            if follow.port
         },
         "leases": dnsmasq.lease_plan(config, router),
     }

@@ -42,6 +42,8 @@ def compose(setup: Setup) -> str:
         lines += ["", "# Both routers share this line; the provider sees one host.", "config follow"]
         lines += [_option("name", setup.line.name), _option("interface", setup.line.interface)]
         lines += [_option("device", setup.line.device), _option("mac", setup.line.mac)]
+        for name in setup.also:
+            lines += ["", "config follow", _option("name", name), _option("interface", f"@{setup.line.name}")]
     if setup.peer:
         lines += [
             "",
@@ -89,7 +91,8 @@ def _instance(setup: Setup, name: str, one: Shared, family: int, addresses: Iter
 
 def _follow(setup: Setup) -> Lines:
     """The way out of the active router; the group has it, or the only instance."""
-    return [] if setup.line is None else [_list("follow", setup.line.name)]
+    names = () if setup.line is None else (setup.line.name, *setup.also)
+    return [_list("follow", name) for name in names]
 
 
 def _steady(priority: int) -> Lines:

@@ -30,7 +30,7 @@ def network(text: str, follows: Iterable[Follow], back: bool, hostname: str = ""
         for section in reversed(uci.read(text, "network").sections):  # a new line moves those below
             if _belongs(section, follow, back):
                 text = _set(text, section, "device", follow.interface if back else follow.device)
-            elif not _belongs(section, follow, not back):
+            elif not _belongs(section, follow, not back) and not _aliased(section, follow.name):
                 continue
             identity = _identity(section, follow)
             if back:
@@ -92,6 +92,16 @@ def port_of(text: str, name: str) -> str | None:
     return None
 
 
+def also_on(text: str, name: str, port: str) -> tuple[str, ...]:
+    """Return the networks with DHCPv6 on the line of a network: on its port, or on `@` and its name."""
+    line = Follow(name, port, f"{name}0")
+    return tuple(
+        one.name
+        for one in uci.read(text, "network").sections
+        if one.name and one.name != name and (_belongs(one, line, back=False) or _aliased(one, name))
+    )
+
+
 def _with_holder(text: str, follow: Follow) -> str:
     """Let a network without an address hold the port, if no other network is on it but those that move."""
     for section in uci.read(text, "network").sections:
@@ -119,8 +129,17 @@ def _belongs(section: uci.Section, follow: Follow, back: bool) -> bool:
     device = _words(section, "device") or _words(section, "ifname")
     if section.name == follow.name:
         return device != [follow.interface if back else follow.device]
-    on_line = device == [follow.device if back else follow.interface]
-    return on_line and _words(section, "proto")[:1] in ([one] for one in _SAME_LINE)
+    return device == [follow.device if back else follow.interface] and _on_same_line(section)
+
+
+def _aliased(section: uci.Section, name: str) -> bool:
+    """Whether the network is on the device of the network `name`, whichever that is."""
+    device = _words(section, "device") or _words(section, "ifname")
+    return section.type == "interface" and device == [f"@{name}"] and _on_same_line(section)
+
+
+def _on_same_line(section: uci.Section) -> bool:
+    return _words(section, "proto")[:1] in ([one] for one in _SAME_LINE)
 
 
 def _set(text: str, section: uci.Section, option: str, value: str) -> str:

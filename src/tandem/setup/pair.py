@@ -47,6 +47,7 @@ class Setup:
     advert_int: str = DEFAULT_ADVERT_INT  # seconds
     secret_file: str = SECRET_FILE
     line: Follow | None = None  # the way out that both routers share, and that follows the role
+    also: tuple[str, ...] = ()  # further networks on the device of that line: wan6
     hostname: str = ""  # what the provider of the line is told
     uplinks: tuple[str, ...] | None = None  # a router hands over without them; None: never for that reason
 

@@ -23,7 +23,7 @@ from tandem.setup.dialogue import (
     provided,
     taken,
 )
-from tandem.setup.line import port_of
+from tandem.setup.line import also_on, port_of
 from tandem.setup.networks import Networks, advertised_networks, read_networks, served_networks
 from tandem.setup.pair import (
     Setup,
@@ -188,7 +188,15 @@ def _with_line(
     line = shared_line(name, _port(arguments, name), mac)
     if setup.peer is None:
         raise SetupError("a shared line needs the channel to the other router, which knows the lease")
-    return replace(setup, line=line, hostname=socket.gethostname())
+    return _with_ipv6(arguments, replace(setup, line=line, hostname=socket.gethostname()))
+
+
+def _with_ipv6(arguments: argparse.Namespace, setup: Setup) -> Setup:
+    """Let the networks with DHCPv6 on the line follow as well: those of this router's own configuration."""
+    if setup.line is None:
+        return setup
+    with open(arguments.network_config, encoding="utf-8", errors="replace") as file:
+        return replace(setup, also=also_on(file.read(), setup.line.name, setup.line.interface))
 
 
 def _port(arguments: argparse.Namespace, name: str) -> str | None:
@@ -238,7 +246,7 @@ def _join(arguments: argparse.Namespace, networks: Networks) -> int:
         text = sys.stdin.readline(token.LONGEST + 2)
     invited = token.decode(text)
     port = _port(arguments, invited.line[0]) if invited.line[0] else None
-    setup = token.accept(invited, networks, arguments.secret_file, port)
+    setup = _with_ipv6(arguments, token.accept(invited, networks, arguments.secret_file, port))
     config = files.verify(setup, invited.secret)
     if arguments.dry_run:
         sys.stdout.write(config)

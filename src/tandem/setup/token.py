@@ -149,7 +149,9 @@ def accept(invited: Invitation, networks: Networks, secret_file: str, port: str 
         raise SetupError(*problems)
     tracked = uplinks(shared, networks) if invited.track else None
     identity = invited.virtual_router_id, invited.advert_int
-    return Setup(tuple(shared), peer, SECOND, *identity, secret_file, line, hostname, tracked)
+    return Setup(
+        tuple(shared), peer, SECOND, *identity, secret_file, line, hostname=hostname, uplinks=tracked
+    )
 
 
 def _place(networks: Networks, name: str, addresses: tuple[str, ...]) -> Shared:

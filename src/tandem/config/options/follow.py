@@ -42,8 +42,8 @@ FOLLOW: Table = {
     "interface": Option(
         DEVICE,
         None,
-        "The port that the provider's line is plugged into. Without a port, netifd only brings the network up"
-        " and down.",
+        "The port that the provider's line is plugged into, or @ and the name of a followed network for"
+        " one on the same device (wan6: @wan). Without either, netifd only brings the network up and down.",
         "interface",
         since=NEXT,
     ),

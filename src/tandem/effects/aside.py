@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A child process for work that may block: the kernel starts modprobe for a helper that it lacks, and waits.
+"""A child process for work that may block: the kernel deletes a device, or starts modprobe for a helper.
 
 The child is a fork of the daemon, which takes 0.3 ms. The child shares the daemon's sockets: the daemon must
 not use a socket that the child uses before the answer has come.
@@ -8,6 +8,7 @@ not use a socket that the child uses before the answer has come.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import time
 
@@ -69,6 +70,13 @@ class Aside:
             os.kill(self._pid, signal.SIGKILL)
         self._end()
         return found
+
+    def wait(self) -> bytes:
+        """Wait for the result of the work, as `answer` returns it, and return it; b"" if there is no work."""
+        found: bytes | None = b""
+        while self.busy and (found := self.answer()) is None:
+            select.select([self._pipe], [], [], 1)
+        return found or b""
 
     def close(self) -> None:
         """End the child, and collect all children."""

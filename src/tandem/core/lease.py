@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Leases of a provider: of an IPv4 address by DHCP, and of IPv6 addresses and prefixes by DHCPv6 and adverts.
+
+All times are monotonic ns of this router. Addresses are text; `parts` of a lease say what a router has by it,
+so that two leases can be compared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tandem.core.timers import SECOND
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Parts = frozenset[tuple[str, int]]  # addresses and prefixes, each with its length
+
+
+class _Expires:
+    """Something that must not be used from the time `until` on."""
+
+    __slots__ = ()
+    until: int
+
+    def valid(self, now: int) -> bool:
+        """Whether the lease may be used; in its last second a lease may not."""
+        return self.until - now >= SECOND
+
+    def left_s(self, now: int) -> int:
+        """The whole seconds until it expires."""
+        return max(0, (self.until - now) // SECOND)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease(_Expires):
+    """The address that a provider's DHCP server has lent, with what belongs to it.
+
+    `routes` are destination and gateway, "" for a destination on the link.
+    """
+
+    network: str
+    mac: str  # the MAC address that it was lent to
+    address: str
+    prefixlen: int
+    until: int
+    routes: tuple[tuple[str, str], ...] = ()
+    metric: int = 0  # of the routes
+    server: str = ""
+    dns: tuple[str, ...] = ()
+
+    @property
+    def parts(self) -> Parts:
+        """The address."""
+        return frozenset({(self.address, self.prefixlen)})
+
+
+@dataclass(frozen=True, slots=True)
+class Lent(_Expires):
+    """An IPv6 address or prefix, with its preferred lifetime and its valid one (RFC 4862 section 5.5.4)."""
+
+    address: str
+    length: int
+    preferred: int
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class Route6(_Expires):
+    """A route of the provider. `gateway` "": on the link; `source`: the prefix that it is for, "" for all."""
+
+    destination: str
+    gateway: str
+    source: str
+    metric: int  # 0: the kernel's default
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lease6(_Expires):
+    """What a provider has lent to a router by DHCPv6 and router advertisements.
+
+    `lans` are addresses of the router in its own networks, made of the delegated prefixes: the network, and
+    the address with the lifetimes of its prefix.
+    """
+
+    network: str
+    mac: str  # the MAC address of the device
+    addresses: tuple[Lent, ...]
+    prefixes: tuple[Lent, ...]
+    until: int  # the end of the last address or prefix
+    routes: tuple[Route6, ...] = ()
+    lans: tuple[tuple[str, Lent], ...] = ()
+
+    @property
+    def parts(self) -> Parts:
+        """The addresses and prefixes."""
+        return frozenset((one.address, one.length) for one in (*self.addresses, *self.prefixes))
+
+
+AnyLease = Lease | Lease6

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""IPv6 leases in netifd's status, and in the messages of routers to each other."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tandem.core.lease import Lease6, Lent, Route6
+from tandem.core.timers import SECOND
+from tandem.follow.lease import from_netifd, pack, unpack
+from tandem.follow.lease6 import lan_addresses, lan_names, with_lans
+
+MAC = "02:1a:2b:3c:4d:5e"
+# As netifd of OpenWrt 22.03 shows it.
+STATUS6: dict[str, Any] = {
+    "up": True,
+    "l3_device": "wan0",
+    "proto": "dhcpv6",
+    "ipv6-address": [{"address": "2001:db8:ff::5", "mask": 128, "preferred": 50, "valid": 100}],
+    "ipv6-prefix": [
+        {
+            "address": "2001:db8:1::", "mask": 56, "preferred": 60, "valid": 120, "class": "wan6",
+            "assigned": {"lan": {"address": "2001:db8:1::", "mask": 60}},
+        }
+    ],
+    "route": [
+        {"target": "::", "mask": 0, "nexthop": "fe80::1", "metric": 512, "valid": 90,
+         "source": "2001:db8:1::/56"},
+        {"target": "2001:db8:ff::", "mask": 64, "nexthop": "::", "metric": 256, "valid": 90,
+         "source": "::/0"},
+        {"target": "10.0.0.0", "mask": 8, "nexthop": "0.0.0.0"},
+        {"target": "2001:db8:1::", "mask": 56, "nexthop": "::", "type": 7},
+        {"target": "::", "mask": 0, "nexthop": "fe80::1", "table": 7},
+    ],
+}  # fmt: skip
+LAN: dict[str, Any] = {
+    "ipv6-prefix-assignment": [
+        {"address": "2001:db8:1::", "mask": 60, "local-address": {"address": "2001:db8:1::1", "mask": 60}},
+        {"address": "fd00:9::", "mask": 60, "local-address": {"address": "fd00:9::1", "mask": 60}},
+        {"address": "2001:db8:7::", "mask": 60, "local-address": {}},
+    ]
+}
+NOW = 5 * SECOND
+LEASE6 = Lease6(
+    "wan6", MAC, (Lent("2001:db8:ff::5", 128, 55 * SECOND, 105 * SECOND),),
+    (Lent("2001:db8:1::", 56, 65 * SECOND, 125 * SECOND),), 125 * SECOND,
+    (
+        Route6("::/0", "fe80::1", "2001:db8:1::/56", 512, 95 * SECOND),
+        Route6("2001:db8:ff::/64", "", "", 256, 95 * SECOND),
+    ),
+)  # fmt: skip
+WHOLE = replace(LEASE6, lans=(("lan", Lent("2001:db8:1::1", 60, 65 * SECOND, 125 * SECOND)),))
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_status_of_netifd(fresh: bool) -> None:
+    assert from_netifd("wan6", MAC, STATUS6, NOW, fresh) == LEASE6
+
+
+def test_addresses_in_networks_of_the_router_have_the_lifetimes_of_their_prefix() -> None:
+    assert lan_names(STATUS6) == {"lan"}
+    assert with_lans(LEASE6, lan_addresses("lan", LAN)) == WHOLE
+
+
+def test_a_status_without_dhcpv6_has_the_address_of_the_advert() -> None:
+    found = from_netifd("wan6", MAC, STATUS6 | {"ipv6-prefix": []}, NOW, fresh=True)
+    assert isinstance(found, Lease6) and found.prefixes == () and found.until == 105 * SECOND
+    empty = from_netifd("wan6", MAC, {"proto": "dhcpv6"}, NOW, fresh=True)
+    assert isinstance(empty, Lease6) and not empty.parts and not empty.valid(NOW)
+
+
+def test_lifetimes_without_end_are_bounded() -> None:
+    prefix = {"address": "2001:db8:1::", "mask": 56}
+    found = from_netifd("wan6", MAC, STATUS6 | {"ipv6-prefix": [prefix]}, 0, fresh=True)
+    assert isinstance(found, Lease6) and found.left_s(0) == 365 * 86400
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ipv6-address": [{"address": "10.0.0.1", "mask": 24}]},
+        {"ipv6-address": [{"address": "2001:db8::1", "mask": 129}]},
+        {"ipv6-address": "nonsense"},
+        {"ipv6-prefix": [{"mask": 56}]},
+        {"ipv6-prefix": [{"address": "2001:db8::", "mask": 56, "valid": -1}]},
+        {"route": [{"target": "::", "mask": "all", "nexthop": "fe80::1"}]},
+    ],
+)
+def test_a_malformed_status(change: dict[str, Any]) -> None:
+    assert from_netifd("wan6", MAC, STATUS6 | change, NOW, fresh=True) is None
+
+
+@pytest.mark.parametrize("assigned", [{"assigned": 5}, 7])
+def test_malformed_networks(assigned: Any) -> None:
+    assert lan_names({"ipv6-prefix": [assigned]}) == frozenset()
+    assert lan_addresses("lan", {"ipv6-prefix-assignment": [assigned]}) == ()
+
+
+def test_a_message_carries_what_is_left() -> None:
+    later = 1000 * SECOND
+    moved = unpack(pack({"wan6": WHOLE}, 25 * SECOND), later)["wan6"]
+    assert isinstance(moved, Lease6)
+    assert moved.parts == WHOLE.parts and moved.left_s(later) == 100
+    assert moved.prefixes[0].preferred == later + 40 * SECOND
+    assert moved.routes == tuple(replace(route, until=later + 70 * SECOND) for route in WHOLE.routes)
+    assert moved.lans == (("lan", Lent("2001:db8:1::1", 60, later + 40 * SECOND, later + 100 * SECOND)),)
+
+
+def test_an_address_outside_of_the_prefix_is_not_taken() -> None:
+    plain = json.loads(pack({"wan6": WHOLE}, NOW))
+    plain[1]["wan6"]["lans"].append(["lan", "2001:db8:2::1", 60])
+    found = unpack(json.dumps(plain).encode(), NOW)["wan6"]
+    assert isinstance(found, Lease6) and [one.address for _, one in found.lans] == ["2001:db8:1::1"]
+
+
+_VALID = json.loads(pack({"wan6": WHOLE}, NOW))[1]["wan6"]
+
+
+@pytest.mark.parametrize("name", [name for name in _VALID if name != "prefixes"])
+@pytest.mark.parametrize(
+    "value", [None, "x", -1, [1], {}, [["lan/../x", "2001:db8:1::1", 60]], [[1] * 9], 1 << 40]
+)
+def test_a_malformed_field(name: str, value: Any) -> None:
+    """A message is refused, or read as something harmless; it never raises anything else."""
+    try:
+        found = unpack(json.dumps([1, {"wan6": _VALID | {name: value}}]).encode(), 0)
+    except ValueError:
+        return
+    lease = found["wan6"]
+    assert isinstance(lease, Lease6) and all(network == "lan" for network, _ in lease.lans)

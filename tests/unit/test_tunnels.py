@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Tunnels that follow the role: where the peers are is told, and the next router shakes hands at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tandem.effects.process import Exit
+from tandem.follow.endpoints import PEERS_MAX, endpoints, intervals, pack, shake_hands, unpack
+from tandem.follow.tunnels import LOOK_EVERY, TOPIC, WG, Tunnels
+
+A, B, C = ("A" * 43 + "=", "B" * 43 + "=", "C" * 43 + "=")
+SHOWN = f"{A}\t198.51.100.7:51820\n{B}\t(none)\n{C}\t[2001:db8::7%wan0]:51820\n".encode()
+INTERVALS = f"{A}\toff\n{B}\t25\n".encode()
+KNOWN = {A: "198.51.100.7:51820", C: "[2001:db8::7%wan0]:51820"}
+
+
+def test_what_wg_prints() -> None:
+    assert endpoints(SHOWN) == KNOWN
+    assert intervals(INTERVALS) == {A: "off", B: "25"}
+    assert endpoints(b"Unable to access interface: No such device\n\xff\t\n") == {}
+    assert len(endpoints(b"".join(b"%043d=\t192.0.2.1:1\n" % number for number in range(500)))) == PEERS_MAX
+
+
+def test_a_handshake_with_each_peer_that_is_here() -> None:
+    """C is no peer of this router's tunnel: `wg set` would add it."""
+    assert shake_hands("wg0", KNOWN, intervals(INTERVALS)) == [
+        "set", "wg0",
+        "peer", A, "endpoint", "198.51.100.7:51820", "persistent-keepalive", "off",
+        "peer", A, "persistent-keepalive", "1", "peer", A, "persistent-keepalive", "off",
+        "peer", B, "persistent-keepalive", "off",
+        "peer", B, "persistent-keepalive", "1", "peer", B, "persistent-keepalive", "25",
+    ]  # fmt: skip
+    assert shake_hands("wg0", KNOWN, {}) == []
+
+
+@pytest.mark.parametrize(
+    "peers",
+    [{"x": "192.0.2.1:1"}, {A: "-h"}, {A: "192.0.2.1:1 peer"}, {A: None}, {A: "example.org:51820"}, {A: 7}],
+)
+def test_a_malformed_endpoint_is_left_out(peers: Any) -> None:
+    assert unpack(pack({"wg0": peers | {B: "192.0.2.1:1"}})) == {"wg0": {B: "192.0.2.1:1"}}
+
+
+@pytest.mark.parametrize("data", [b"", b"[1]", b"[1, 5]", b'[1, {"wg0": 5}]', b"\xff", b"[" * 9000])
+def test_a_message_that_is_none(data: bytes) -> None:
+    with pytest.raises(ValueError):
+        unpack(data)
+
+
+def test_a_later_version_says_nothing() -> None:
+    assert unpack(b'[2, {"wg0": {}}]') == {}
+
+
+class Router:
+    """The loop, wg and the channel of one router."""
+
+    def __init__(self) -> None:
+        self.ran: list[list[str]] = []
+        self.ended: list[Any] = []
+        self.timers: dict[Any, Any] = {}
+        self.told: list[Any] = []
+        anything: Any = self
+        self.tunnels = Tunnels(anything, anything, lambda: anything)
+        self.tunnels.join(anything)
+        self.tunnels.take(frozenset({"wg0"}))
+
+    def now(self) -> int:
+        return 0
+
+    def call_at(self, key: Any, when: int | None, callback: Any = None) -> None:
+        self.timers.pop(key, None)
+        if when is not None:
+            assert when == LOOK_EVERY
+            self.timers[key] = callback
+
+    def start(self, argv: list[str], _timeout: int, on_exit: Any, output: bool) -> None:
+        assert argv[0] == WG and output
+        self.ran.append(argv[1:])
+        self.ended.append(on_exit)
+
+    def answer(self, printed: bytes, status: int = 0) -> None:
+        self.ended.pop(0)(Exit(status, 0, output=printed))
+
+    def subscribe(self, _topic: str, _subscriber: Any) -> None:
+        pass
+
+    def send(self, peer: str, topic: str, data: bytes) -> bool:
+        assert topic == TOPIC
+        self.told.append((peer, unpack(data)))
+        return True
+
+    def __getattr__(self, _name: str) -> Any:  # the log
+        return lambda *_words: None
+
+
+def test_the_active_router_tells_where_its_peers_are() -> None:
+    router = Router()
+    router.tunnels.peer_opened("r2")
+    router.tunnels.up("wg0", "wg0")
+    router.answer(b"")
+    assert router.ran == [["show", "wg0", "persistent-keepalive"]] and router.told == []
+    for _ in range(2):  # nothing has changed the second time
+        router.timers["tunnel", "wg0"](0)
+        router.answer(SHOWN)
+    assert router.told == [("r2", {"wg0": KNOWN})]
+    router.tunnels.peer_opened("r3")
+    assert router.told[1:] == [("r3", {"wg0": KNOWN})]
+    router.tunnels.received("r2", pack({"wg0": {}}))  # what a backup says of a tunnel that is up here
+    router.tunnels.peer_opened("r4")
+    assert router.told[2:] == [("r4", {"wg0": KNOWN})]
+    router.tunnels.down("wg0")
+    assert not router.timers
+
+
+def test_the_next_one_shakes_hands_at_once() -> None:
+    router = Router()
+    router.tunnels.received("r1", pack({"wg0": KNOWN, "other": KNOWN}))
+    router.tunnels.received("r1", b"nonsense")
+    assert router.ran == []
+    router.tunnels.up("wg0", "wg0")
+    router.tunnels.up("wg0", "wg0")
+    router.answer(INTERVALS)
+    assert router.ran[1:] == [shake_hands("wg0", KNOWN, intervals(INTERVALS))]
+    router.answer(b"", status=1)  # wg has failed: it is logged
+
+
+def test_a_role_that_is_lost_before_wg_has_answered() -> None:
+    router = Router()
+    router.tunnels.up("wg0", "wg0")
+    router.tunnels.down("wg0")
+    router.answer(INTERVALS)
+    assert len(router.ran) == 1
+    router.tunnels.up("wg0", "wg0")
+    router.tunnels.take(frozenset())
+    assert not router.timers
