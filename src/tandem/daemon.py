@@ -14,7 +14,7 @@ from tandem.control.history import History, entry, reason, service_entry
 from tandem.control.history_file import HistoryFile
 from tandem.control.server import ControlServer
 from tandem.control.standby import Standby
-from tandem.core.actions import Contested, GroupTransition, Transition
+from tandem.core.actions import Contested, Degraded, GroupTransition, Transition
 from tandem.core.events import Stop
 from tandem.core.timers import SECOND
 from tandem.effects.announce import Announcer
@@ -438,6 +438,7 @@ class Daemon:
             | self._serving.health
             | self._checking.health
             | self._wire_watch.report
+            | self.router.health
             | ({"exceptions": bugs} if bugs else {})
         )
 
@@ -448,7 +449,11 @@ class Daemon:
         if self._openwrt is not None:
             self._openwrt.told(found)
 
-    def _told(self, transition: Transition | GroupTransition | Contested) -> None:
+    def _told(self, transition: Transition | GroupTransition | Contested | Degraded) -> None:
+        if isinstance(transition, Degraded):
+            text = f"{transition.group}: {transition.why}, and no other router is better: it takes part"
+            self._log.limited(("degraded", transition.group), "warning", text)
+            return
         if isinstance(transition, Contested):
             why = "a router of lower priority was active too: the addresses are announced again"
             text = f"{transition.instance}: {why}"

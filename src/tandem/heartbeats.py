@@ -30,6 +30,7 @@ from tandem.channel.heartbeat import (
     unseal,
 )
 from tandem.channel.peer_socket import local_address
+from tandem.core.events import Company
 from tandem.core.heartbeats import BEGINS, DIES, ENDS, BeatPath, Beats, Life, Pace, next_wake
 from tandem.core.neighbour import ACTIVE as MASTER
 from tandem.core.neighbour import BACKUP, BEATS
@@ -105,12 +106,20 @@ class Heartbeats:
         self._standings = b""
         self._wake_at = 0
         self._timer_key, self._refresh_key = ("heartbeat", id(self)), ("heartbeat paths", id(self))
+        self._core = Standings(False)
         self._take(settings)
 
     def _take(self, settings: Globals) -> None:
+        self._core.holds = settings.partition_policy == "hold"
+        self._core.compares = settings.fault_policy == "compare"
+        self._settings = (
+            settings.heartbeat_interval_ms,
+            settings.heartbeat_miss,
+            self._core.holds,
+            self._core.compares,
+        )
         self._interval_ms, self._miss = settings.heartbeat_interval_ms, settings.heartbeat_miss
         self._pace = Pace(self._interval_ms * MILLISECOND, self._loop.now())
-        self._core = Standings(settings.partition_policy == "hold")
 
     # Life
 
@@ -121,13 +130,9 @@ class Heartbeats:
 
     def reload(self, settings: Globals) -> None:
         """Take the settings of a reload, and its groups."""
-        before = self._interval_ms, self._miss, self._core.holds
-        if before != (
-            settings.heartbeat_interval_ms,
-            settings.heartbeat_miss,
-            settings.partition_policy == "hold",
-        ):
-            self._take(settings)
+        before = self._settings
+        self._take(settings)
+        if self._settings != before:
             for peer in self._peers.values():
                 peer.beats.miss, peer.said = self._miss, None
         self.changed()
@@ -140,6 +145,7 @@ class Heartbeats:
         self._loop.call_at(self._refresh_key, None)
         for name in list(self._peers):
             self._forget(name)
+        self._dispatch((name, Company()) for name in list(self._router.groups))
 
     # The session
 

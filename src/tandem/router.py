@@ -106,6 +106,16 @@ class Router:
         return self._hearing.drops
 
     @property
+    def health(self) -> dict[str, list[str]]:
+        """The groups that take part in elections in spite of their faults."""
+        found = [
+            f"{name}: {', '.join(group.faults)}; no other router is better"
+            for name, group in self.groups.items()
+            if group.degraded
+        ]
+        return {"degraded": found} if found else {}
+
+    @property
     def trouble(self) -> Trouble:
         """What adverts say of the state of the segments."""
         return self._hearing.trouble

@@ -15,7 +15,7 @@ from tests.lab.clock import LIBRARY, build, preload, set_clock
 from tests.netns.live import FAR6, SyncedTandem, synced, udp_flows
 
 TINY = {"receive_buffer": "16K", "queue_limit": "64K"}
-NEW_OPTIONS = ("sync_after", *TINY)  # that the earlier release does not know
+NEW_OPTIONS = ("sync_after", "fault_policy", *TINY)  # that the earlier release does not know
 FLOOD = 3000  # flows; the kernel's table is made too small for them
 YEAR = 365 * 86400
 OFFSETS = (-20 * YEAR, -3600, -1, 0, 1, 3600, 10 * YEAR)  # of the time of day, seconds
@@ -34,7 +34,9 @@ class ChaosTandem(SyncedTandem):
     """tandemd whose time of day can be set, with the configuration and the release that the walk says."""
 
     def __init__(self, number: int, release: Path | None = None, tiny: bool = False) -> None:
-        made = synced(number, ipv6=True, **(TINY if tiny else {}))
+        # The model knows who is able, and not who is the least unable.
+        policy = {"fault_policy": "strict"}
+        made = synced(number, ipv6=True, options_of_globals=policy, **(TINY if tiny else {}))
         super().__init__(made.instances, number, "")
         self.text, self.release = made.text, release
         if release is not None and self.text is not None:

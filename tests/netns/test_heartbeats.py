@@ -171,3 +171,21 @@ def test_a_router_that_leaves_keeps_its_addresses_until_the_other_one_serves(ope
             assert there.wait(RTM_NEWADDR, 0), f"{way}: {taker.name} was not there before\n{lab.logs()}"
         wait_until(lambda: lab.active is taker, 20, f"{way}: one has the role", explain=lab.logs)  # noqa: B023
     assert "hands its role over" in r2.log()
+
+
+def test_a_provider_that_both_have_lost_moves_no_role(lab: SeedLab) -> None:
+    """The LAN keeps its gateway. The role moves to the router that has the provider back first."""
+    r1, r2 = lab.routers
+    lab.cut(r2, "eth0.2")
+    wait_until(lambda: r2.all_in("FAULT"), 15, "r2 is in fault: r1 is better", explain=lab.logs)
+    lab.cut(r1, "eth0.2")
+    wait_until(lambda: "degraded" in status(r1)["health"], 15, "r1 stays", explain=lab.logs)
+    wait_until(lambda: r2.all_in("BACKUP"), 15, "r2 would replace it", explain=lab.logs)
+    stays(lambda: r1.all_in("MASTER") and r1.has(LAN_GATEWAY) and not r2.has(LAN_GATEWAY), 0.5)
+    lab.client.exec("ping", "-c1", "-W5", LAN_GATEWAY)
+    lab.plug(r2, "eth0.2")
+    wait_until(lambda: r2.active and r1.all_in("FAULT"), 15, "r2 is better", explain=lab.logs)
+    assert "left its role" in str(status(r2)["history"])
+    lab.plug(r1, "eth0.2")
+    wait_until(lambda: lab.active is r1, 30, "r1 is preferred", explain=lab.logs)
+    assert "no other router is better" in r1.log()

@@ -53,7 +53,7 @@ class BeatingLan(Lan):
         super().power_on(router)
         others = [other.number for other in self.routers if other is not router]
         beats = {number: Beats(MISS) for number in others}
-        self.lives[router.number] = Daemon(Standings(self.holds), beats, router.life)
+        self.lives[router.number] = Daemon(Standings(self.holds, compares=True), beats, router.life)
         self._beat(router, router.life, self.now)
 
     def power_off(self, router: Router) -> None:

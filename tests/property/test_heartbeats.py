@@ -154,3 +154,31 @@ def test_somebody_has_the_addresses_all_the_time_while_roles_are_handed_over(
         lan.run(lan.now + BOUND)
         assert len(lan.active) == 1
     assert lan.bare == []
+
+
+@settings(max_examples=40)
+@given(
+    st.integers(0, 1 << 16),
+    st.integers(2, 3),
+    st.integers(0, 20 * MILLISECOND),
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1), st.integers(0, SECOND)), min_size=1, max_size=6),
+)
+def test_the_router_with_the_fewest_faults_is_active(
+    seed: int, routers: int, lateness: int, links: list[tuple[int, int, int]]
+) -> None:
+    """Links of two LANs go down and up. A router with neither can't be active; the others compare."""
+    lan = simulation(seed, routers, 2, lateness)
+    for router in lan.routers:
+        lan.power_on(router)
+    lan.run(BOUND)
+    for number, place, after in links:
+        lan.run(lan.now + after)
+        router = lan.routers[number % routers]
+        lan.set_link(router, place, not router.links[place])
+    lan.run(lan.now + BOUND)
+    faults = {router.number: router.links.count(False) for router in lan.routers if any(router.links)}
+    assert len(lan.active) == bool(faults)
+    assert all(faults[number] == min(faults.values()) for number in lan.active)
+    changes = len(lan.changes)
+    lan.run(lan.now + BOUND)
+    assert len(lan.changes) == changes, "nobody moves any more"

@@ -25,6 +25,7 @@ from tandem.core.settings import Group, Track
 from tandem.core.standing import ACTIVE as IS_ACTIVE
 from tandem.core.standing import (
     BACKUP,
+    COUNT_SHIFT,
     INITIALIZE,
     INTERFACE,
     LINK,
@@ -242,7 +243,7 @@ def test_names_decide_where_a_vrid_is_on_several_lans() -> None:
 def test_a_standing_says_what_is_wrong(track: Track, said: int) -> None:
     of = started(sync_group(instance(tracks=(track,))))
     of.handle(TrackerChanged(track.kind, track.name, False), 0)
-    assert standing_of(of, of.members[0], True) == bytes((INITIALIZE | LINK, 100, said))
+    assert standing_of(of, of.members[0], True) == bytes((INITIALIZE | LINK, 100, 1 << COUNT_SHIFT | said))
     assert standing_of(of, of.members[0], False)[0] == INITIALIZE
 
 

@@ -100,6 +100,7 @@ class Globals:
     history_file: str = ""  # on the disk; empty: a reboot ends the history
     heartbeat_interval_ms: int = 50  # between heartbeats to peers; 0: none
     heartbeat_miss: int = 3  # heartbeats that a peer may miss before it is dead
+    fault_policy: str = "compare"  # or "strict", see core/sync_group.py
     partition_policy: str = "hold"  # or "split", see core/standing.py
     witness_policy: str = "none"  # advisory, required: see core/quorum.py
     two_node: bool = False

@@ -42,8 +42,15 @@ def _active(status: Status, group: Status, members: list[Status]) -> Iterator[st
     priority = max(member["priority"]["effective"] for member in members)
     if priority < OWNER:
         yield f"A router that preempts takes the role from it with a priority of more than {priority}."
+    yield from _degraded(group)
     yield from _trackers(members)
     yield f"`tandem failover {group['name']}` hands the role over; so do a stop and `tandem standby`."
+
+
+def _degraded(group: Status) -> Iterator[str]:
+    """Say why a group in fault takes part."""
+    for fault in group["faults"] if group["state"] != "FAULT" else ():
+        yield f"It has a fault, and takes part because no other router is better: {fault}."
 
 
 def _trackers(members: list[Status]) -> Iterator[str]:
@@ -71,6 +78,7 @@ def _backup(status: Status, group: Status, members: list[Status]) -> Iterator[st
         yield "this router is BACKUP, and has heard no active router; it becomes MASTER when nobody speaks."
         return
     yield f"{active} is MASTER, this router is BACKUP{_cause(status, members)}."
+    yield from _degraded(group)
     heard = [member for member in members if member["peer"] is not None]
     if not heard:
         return

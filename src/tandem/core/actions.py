@@ -184,6 +184,14 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True)
+class Degraded:
+    """A group in fault takes part in elections, because no other router is better."""
+
+    group: str
+    why: str  # its faults, for people
+
+
+@dataclass(frozen=True, slots=True)
 class GroupTransition:
     """All members of a configured sync group have changed state."""
 
@@ -210,6 +218,7 @@ Action = (
     | Unfollow
     | Serve
     | Retire
+    | Degraded
     | Transition
     | GroupTransition
 )

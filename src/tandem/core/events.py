@@ -140,6 +140,8 @@ class Company:
 
     takes: bool = False  # one takes the role at once when this router offers it
     offers: bool = False  # the active one offers the role to a better router that becomes active
+    least: int | None = None  # the faults of the one with the fewest; None: none can have the role
+    compares: bool = False  # a fault here counts only while a neighbour has fewer (option fault_policy)
 
 
 @dataclass(frozen=True, slots=True)

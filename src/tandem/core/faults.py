@@ -3,6 +3,9 @@
 
 A tracked object is down, an address to send from is missing, the kernel has refused an effect, or an operator
 wants it so. A refused effect is tried again after a pause, or as soon as what it needs has changed.
+
+The first two kinds can be compared with those of another router: `count` is their number. A router with them
+is still of use while one of its segments works.
 """
 
 from __future__ import annotations
@@ -71,6 +74,8 @@ class Faults:
         self.grace_until: int | None = None  # after the start: interfaces may come up until then
         self.reasons: tuple[str, ...] = ()
         self.sourceless = False  # a member has no address to send from
+        self.count = 0  # of the faults that can be compared
+        self.useful = True  # there are no others, and a segment works
         self.look(members)
 
     def copy(self) -> Faults:
@@ -82,12 +87,15 @@ class Faults:
 
     def look(self, members: Iterable[VirtualRouter]) -> None:
         """Find every reason again."""
+        members = tuple(members)
         missing = list(missing_sources(members))
         self.sourceless = bool(missing)
         reasons = [*self.tracking.faults, *missing, *self.effects.reasons()]
         if self.standby:
             reasons.append("standby")
         self.reasons = tuple(dict.fromkeys(reasons))
+        self.count = len({*self.tracking.faults, *missing})
+        self.useful = not self.standby and not self.effects and self._serves(members)
 
     @property
     def forwards(self) -> bool:
@@ -110,6 +118,11 @@ class Faults:
         """Drop what the kernel refused: it is tried again."""
         self.effects.clear()
         self.look(members)
+
+    def _serves(self, members: Iterable[VirtualRouter]) -> bool:
+        """Whether one of the segments works."""
+        down = {track.name for track in self.tracking.failed if track.kind == "interface"}
+        return any(one.source is not None and one.settings.interface not in down for one in members)
 
     def comes_up(self) -> bool:
         """Whether the daemon has just started, and only interfaces or their addresses are missing.

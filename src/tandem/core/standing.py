@@ -59,6 +59,7 @@ class Post(Enum):
 _UNKNOWN, _ACTIVE, _UNLINKED, _OFFERING, _ENTERING, _READY, _OUT, _DEAD = Post
 HOLDERS = (_ACTIVE, _UNLINKED, _OFFERING, _ENTERING)
 SERVERS = (_ACTIVE, _UNLINKED)
+_GONE = (_UNKNOWN, _DEAD)
 
 _LEAVES: dict[Post, Vacancy] = {_READY: Vacancy.LEFT, _OUT: Vacancy.LEFT, _DEAD: Vacancy.DIED}
 
@@ -84,6 +85,8 @@ TAKES = 0x10  # a backup takes a role that is offered; an active router offers i
 INITIALIZE, BACKUP, ACTIVE, OFFERING, ENTERING = range(5)
 # The byte for its faults
 STANDBY, INTERFACE, SCRIPT, ADDRESS, EFFECT = 1, 2, 4, 8, 16
+
+COUNT_SHIFT, COUNT_MAX = 5, 7  # the number of faults that can be compared, in the upper bits
 
 _SAID = {INITIALIZE: _OUT, BACKUP: _READY, OFFERING: _OFFERING, ENTERING: _ENTERING}
 
@@ -114,10 +117,11 @@ class Seat:
     rank: tuple[int, bytes] = (0, b"")  # effective priority, and the primary address that breaks a tie
     sources: tuple[tuple[str, bytes], ...] = ()  # our instances, and where its adverts there come from
     takes: bool = False  # it knows offers: see TAKES
+    faults: int | None = 0  # so many that can be compared, see faults.py; None: others
 
 
 NOBODY = Seat(Post.UNKNOWN)
-_NOTHING = False, False, Company()
+_ALONE = Company()
 
 
 def matching(own: Iterable[Entry], theirs: Iterable[Entry]) -> dict[str, int]:
@@ -156,22 +160,35 @@ def seats(
         sources = tuple((name, entries[number].source) for name, number in numbers)
         first = numbers[0][1]
         rank = standings[3 * first + 1], entries[first].source
-        takes = bool(states[0] & TAKES)
-        found[group.name] = Seat(post, rank, tuple(one for one in sources if one[1]), takes)
+        takes, faults = bool(states[0] & TAKES), _count([standings[3 * number + 2] for _, number in numbers])
+        found[group.name] = Seat(post, rank, tuple(one for one in sources if one[1]), takes, faults)
     return found
+
+
+def _count(members: Iterable[int]) -> int | None:
+    """Return the number of faults in the bytes of a group's members; None: some can't be compared."""
+    most = 0
+    for faults in members:
+        if faults & (STANDBY | EFFECT):
+            return None
+        most = max(most, faults >> COUNT_SHIFT or int(faults != 0))  # an older release says no number
+    return most
 
 
 class Standings:
     """The seats of all neighbours; each change returns events for the groups, by name.
 
-    `holds`: the partition policy is `hold`.
+    `holds`: the partition policy is `hold`. `compares`: the fault policy is `compare`.
     """
 
-    def __init__(self, holds: bool) -> None:
+    def __init__(self, holds: bool, compares: bool = False) -> None:
         self.holds = holds
+        self.compares = compares
+        self._met: set[str] = set()  # groups in which a neighbour has been known
         self._seats: dict[str, dict[str, Seat]] = {}  # by neighbour and group
         self._deaf: dict[str, int] = {}  # neighbours that hear nothing of this router, as they say since then
-        self._told: dict[str, tuple[bool, bool, Company]] = {}  # by group
+        self._told: dict[str, tuple[bool, bool]] = {}  # by group: claimed, unheard
+        self._company: dict[str, Company] = {}  # by group, as it was told
         self._contested: dict[tuple[str, str], int] = {}  # both are active since then, by neighbour and group
 
     def seat(self, neighbour: str, group: str) -> Seat:
@@ -195,14 +212,19 @@ class Standings:
             self._deaf.pop(neighbour, None)
         else:
             self._deaf.setdefault(neighbour, now)
-        events: list[tuple[str, Event]] = []
+        self._met.update(seats)
+        taken: list[tuple[str, Event]] = []
+        vacated: list[tuple[str, Event]] = []
         for name, seat in seats.items():
             old = before.get(name, NOBODY)
             for news in POSTS[old.post, seat.post][1] if name in groups else ():
                 event = self._event(news, neighbour, old, seat, groups[name])
-                events += [(name, event)] if event is not None else []
-        # The reason comes first: without the claim, a group whose timers have ended takes the role anyway.
-        return events + self._claims(groups)
+                if event is not None:
+                    (taken if isinstance(event, Taken) else vacated).append((name, event))
+        # An offer ends by its success, and not because nobody takes the role any more. A router in fault
+        # must know that no other one is better before it can take the role. The reason of a takeover comes
+        # before the end of the claim: a group whose timers have ended takes the role then anyway.
+        return taken + self._companies(groups) + vacated + self._claims(groups)
 
     def died(self, neighbour: str, groups: Mapping[str, SyncGroup], now: int) -> list[tuple[str, Event]]:
         """The heartbeats of a neighbour have stopped on every path."""
@@ -214,7 +236,7 @@ class Standings:
         """A neighbour sends no more heartbeats, and is not dead."""
         self._seats.pop(neighbour, None)
         self._deaf.pop(neighbour, None)
-        return self._claims(groups)
+        return self._companies(groups) + self._claims(groups)
 
     def lasting(self, groups: Mapping[str, SyncGroup], patience: int, now: int) -> list[tuple[str, Event]]:
         """Return events for what has lasted for `patience` ns.
@@ -242,6 +264,8 @@ class Standings:
         if isinstance(news, Taken):
             concerns = news.serves or seat.rank > _rank(group)
             return news if group.role is Role.ACTIVE and concerns else None
+        if news is Vacancy.UNLINKED and _claims(seat, group.fault_state.count):
+            return None
         sources = seat.sources if news is Vacancy.OFFERED else old.sources
         return Vacated(news, sources) if self._is_best(neighbour, group) else None
 
@@ -264,31 +288,55 @@ class Standings:
         best = entering or ([max(ready, key=lambda seat: seat.rank)] if ready else [])
         rivals = any(seat.post in SERVERS for seat in seats)
         offers = any(seat.post in (_ACTIVE, _OFFERING) and seat.takes for seat in seats)
-        return Company(not rivals and any(seat.takes for seat in best), offers)
+        takes = not rivals and any(seat.takes for seat in best)
+        if not self.compares or group not in self._met:
+            return Company(takes, offers)
+        return Company(takes, offers, min(_usable(seats), default=None), True)
+
+    def _companies(self, groups: Mapping[str, SyncGroup]) -> list[tuple[str, Event]]:
+        """Return what has changed of the company of our groups."""
+        found = {name: self.company(name) for name in groups}
+        before, self._company = self._company, found
+        return [(name, company) for name, company in found.items() if company != before.get(name, _ALONE)]
 
     def _claims(self, groups: Mapping[str, SyncGroup], deaf: Collection[str] = ()) -> list[tuple[str, Event]]:
-        """Return what has changed for our groups: see `Claimed`, `Unheard` and `Company`.
+        """Return what has changed: whether a neighbour claims a group, and does not hear this router.
 
         `deaf`: the neighbours that have not heard it for long.
         """
         events: list[tuple[str, Event]] = []
-        told: dict[str, tuple[bool, bool, Company]] = {}
+        told: dict[str, tuple[bool, bool]] = {}
         for name in groups:
-            posts = {one: known.get(name, NOBODY).post for one, known in self._seats.items()}
-            active = [one for one, post in posts.items() if post in (_ACTIVE, _ENTERING)]
-            before = self._told.get(name, _NOTHING)
+            faults = groups[name].fault_state.count
+            active = [
+                one for one, known in self._seats.items() if name in known and _claims(known[name], faults)
+            ]
+            before = self._told.get(name, (False, False))
             claimed = self.holds and bool(active)
             unheard = self.holds and any(one in deaf or (before[1] and one in self._deaf) for one in active)
-            company = self.company(name)
-            told[name] = claimed, unheard, company
+            told[name] = claimed, unheard
             if claimed != before[0]:
                 events.append((name, Claimed(claimed)))
             if unheard != before[1]:
                 events.append((name, Unheard(unheard)))
-            if company != before[2]:
-                events.append((name, company))
         self._told = told
         return events
+
+
+def _claims(seat: Seat, faults: int) -> bool:
+    """Whether a neighbour in this seat claims the role, so that a router with so many faults stays backup."""
+    as_good = bool(seat.faults) and faults >= (seat.faults or 0)
+    return seat.post in (_ACTIVE, _ENTERING) or (seat.post is _UNLINKED and as_good)
+
+
+def _usable(seats: Iterable[Seat]) -> Iterator[int]:
+    """Yield the number of faults of each neighbour that could have the role if it had the fewest.
+
+    Who is out of the elections without a fault that can be compared has another reason.
+    """
+    for seat in seats:
+        if seat.faults is not None and seat.post not in _GONE and (seat.post, seat.faults) != (_OUT, 0):
+            yield seat.faults
 
 
 def _rank(group: SyncGroup) -> tuple[int, bytes]:
@@ -318,4 +366,5 @@ def standing_of(group: SyncGroup, member: VirtualRouter, link: bool) -> bytes:
     reasons = STANDBY * faults.standby | EFFECT * bool(faults.effects) | ADDRESS * (member.source is None)
     for track in faults.tracking.failed:
         reasons |= INTERFACE if track.kind == "interface" else SCRIPT
+    reasons |= min(faults.count, COUNT_MAX) << COUNT_SHIFT
     return bytes((role | LINK * link | TAKES * takes, member.priority, reasons))

@@ -31,6 +31,7 @@ from tandem.core.actions import (
     Cause,
     Contested,
     Course,
+    Degraded,
     GroupTransition,
     HandOver,
     Reunite,
@@ -108,6 +109,7 @@ class SyncGroup:
         self.offer = Offer()
         self._leaves_for = Cue.OUT  # why the role is offered
         self._company = Company()
+        self._degraded_by = ""  # the faults that were reported last, while the group was degraded
         self.claimed = False  # a neighbour is active, as its heartbeats say, so that silence is a partition
         self._unheard = False  # and hears nothing of this router
         self.fault_state = Faults(settings, self.members)
@@ -142,6 +144,16 @@ class SyncGroup:
     def faults(self) -> tuple[str, ...]:
         """The reasons for which the group takes no part in elections; empty: it takes part."""
         return self.fault_state.reasons
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the group takes part in elections in spite of its faults: no neighbour has fewer.
+
+        A failed promotion would be repeated for ever, so that it ends this.
+        """
+        faults, least = self.fault_state, self._company.least
+        comparable = self._company.compares and faults.useful and not self.probation
+        return bool(faults.count) and comparable and (least is None or least >= faults.count)
 
     @property
     def standby(self) -> bool:
@@ -421,12 +433,21 @@ class SyncGroup:
                 break
         if self.offer.pending and self._leaves_for is Cue.OUT and cue is not Cue.OUT:
             actions += self._negotiate(offer.STAYS, now)
-        return actions + self._suspicion() + self.report("")
+        return actions + self._suspicion() + self.report("") + self._compare()
+
+    def _compare(self) -> list[Action]:
+        """Say when the group takes part in spite of its faults; it does not preempt then."""
+        degraded = self.degraded
+        for member in self.members:
+            member.degraded = degraded
+        before, self._degraded_by = self._degraded_by, ", ".join(self.faults) if degraded else ""
+        changed = self._degraded_by not in ("", before)
+        return [Degraded(self.name, self._degraded_by)] if changed else []
 
     def _cue(self, now: int) -> Cue | None:
         """Return the cue of the members and the faults; packets and operators have cues of their own."""
         role = self.role
-        if self._stopped or self.faults:
+        if self._stopped or (self.faults and not self.degraded):
             return Cue.OUT
         if role is Role.INITIALIZE:
             if not self._started or self.tracking.pending:

@@ -81,6 +81,7 @@ class VirtualRouter:
         "_takeover_at",
         "active_adver_interval_cs",
         "damped",
+        "degraded",
         "expired",
         "hold",
         "on_probation",
@@ -110,6 +111,7 @@ class VirtualRouter:
         self.on_probation = False  # no preemption until what failed when it was active has changed
         self.patient = False  # no preemption yet: the peer's connections are not all known here
         self.damped = False  # its group has changed its role too often
+        self.degraded = False  # in fault, and no other router is better
         self.unheard = False  # another router is active and hears nothing of this one
         self.suspects = False  # backup, and an advertisement of the active is overdue
         self.expired = False
@@ -470,7 +472,7 @@ class VirtualRouter:
             self._preempt_at = None
             return True
         reluctant = self.hold or self.patient or self.damped or self.on_probation or self.unheard
-        if reluctant or not self.settings.preempt:
+        if reluctant or self.degraded or not self.settings.preempt:
             return True
         if not self.settings.preempt_delay_ms:
             return False

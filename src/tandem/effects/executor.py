@@ -15,6 +15,7 @@ from tandem.core.actions import (
     Beat,
     Calm,
     Contested,
+    Degraded,
     Follow,
     Greet,
     GroupTransition,
@@ -70,7 +71,7 @@ if TYPE_CHECKING:
 
 SILENT = 3  # unsent adverts in a row after which a backup takes over
 
-Told = Callable[[Transition | GroupTransition | Contested], None]
+Told = Callable[[Transition | GroupTransition | Contested | Degraded], None]
 
 
 class Executor:
@@ -139,7 +140,7 @@ class Executor:
                     case Retire(group):
                         if self._services is not None:
                             self._services.retire(group)
-                    case Transition() | GroupTransition() | Contested():
+                    case Transition() | GroupTransition() | Contested() | Degraded():
                         self._told(action)
                     case _:
                         if self._connections is not None:

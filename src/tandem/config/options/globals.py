@@ -118,6 +118,15 @@ GLOBALS: Table = {
         "heartbeat_miss",
         since=NEXT,
     ),
+    "fault_policy": Option(
+        choice("compare", "strict"),
+        "compare",
+        "A tracked interface or script is down, and the peer, as its heartbeats say, is no better. compare:"
+        " this router keeps the role, and takes it when nobody else does; strict: it is in FAULT, as with"
+        " keepalived.",
+        "fault_policy",
+        since=NEXT,
+    ),
     "partition_policy": Option(
         choice("hold", "split"),
         "hold",
