@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Checking: which checks are made now, and who hears of them. Only `config check` loads the prober's modules.
 
-A check that a group tracks is always made. A check of a service is made while the service runs here: it
-begins as up, so that a service has `fall` tries of time until it answers.
+A check that a group tracks is always made, and so is that of a real server. A check of a service is made
+while the service runs here: it begins as up, so that a service has `fall` tries of time until it answers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tandem.config.schema import Check
+    from tandem.config.schema import Check, RealServer
     from tandem.health.prober_link import Key, Known, ProberLink
     from tandem.log import Logger
     from tandem.loop import Loop
@@ -24,19 +24,32 @@ if TYPE_CHECKING:
     from tandem.router import Router
     from tandem.status_schema import CheckStatus
 
-TRACKED = ""  # stands in the place of the service in the key of a check that groups track
+TRACKED = (
+    ""  # the first part of the key of a check is who uses it: groups, "service NAME", "real_server NAME"
+)
+PORTS = {"http": 80, "https": 443, "dns": 53}
 
 
 class Checking:
-    """The checks, when there are any; `failed(service, check, reason)` hears of a service that fails one."""
+    """The checks, when there are any.
+
+    `failed(service, check, reason)` hears of a service that fails one, `checked(server, check, up)` of the
+    checks of real servers.
+    """
 
     def __init__(
-        self, loop: Loop, log: Logger, router: Router, failed: Callable[[str, str, str], None]
+        self,
+        loop: Loop,
+        log: Logger,
+        router: Router,
+        failed: Callable[[str, str, str], None],
+        checked: Callable[[str, str, bool], None],
     ) -> None:
         self._loop = loop
         self._log = log
         self._router = router
         self._failed = failed
+        self._checked = checked
         self._prober: ProberLink | None = None
         self._plan: Plan | None = None
         self._serving: set[str] = set()  # the services that run here
@@ -70,7 +83,13 @@ class Checking:
         }
         for service in config.services:
             if service.name in self._serving:
-                found |= {(service.name, name): (checks[name], True) for name in service.checks}
+                of = f"service {service.name}"
+                found |= {(of, name): (checks[name], True) for name in service.checks}
+        ports = {name: virtual.port for virtual in config.virtual_servers for name in virtual.servers}
+        for server in config.real_servers:
+            of = f"real_server {server.name}"
+            for name in server.checks:
+                found[of, name] = _aimed(checks[name], server, ports[server.name]), None
         return found
 
     def _placed(self, check: Check) -> Check:
@@ -79,11 +98,14 @@ class Checking:
         return replace(check, interface=device) if device != check.interface else check
 
     def _changed(self, key: Key, up: bool, text: str) -> None:
-        owner, name = key
-        of = f" of {owner}" if owner else ""
-        self._log.change(("check", *key), "info", f"check {name}{of} is {'up' if up else 'down'} ({text})")
-        if owner == TRACKED:
+        of, name = key
+        user, _, owner = of.partition(" ")
+        whose = f" of {of}" if of else ""
+        self._log.change(("check", *key), "info", f"check {name}{whose} is {'up' if up else 'down'} ({text})")
+        if of == TRACKED:
             self._router.tracker_changed("check", name, up, "" if up else f"failed: {text}")
+        elif user == "real_server":
+            self._checked(owner, name, up)
         elif not up:
             self._failed(owner, name, text)
 
@@ -105,6 +127,14 @@ class Checking:
             self._prober.close()
 
 
+def _aimed(check: Check, server: RealServer, port: int) -> Check:
+    """Return a check of a real server, with its address and port where it names none."""
+    port = check.port or (
+        0 if check.kind in ("ping", "arp") else server.port or port or PORTS.get(check.kind, 0)
+    )
+    return replace(check, host=check.host or server.address, port=port)
+
+
 def _status(key: Key, known: Known, now: int) -> CheckStatus:
     age = None if known.since is None else round((now - known.since) / SECOND, 3)
     check = known.check
@@ -113,7 +143,7 @@ def _status(key: Key, known: Known, now: int) -> CheckStatus:
     port = f":{check.port}" if check.port else ""
     return {
         "name": check.name,
-        "service": key[0],
+        "used_by": key[0],
         "kind": check.kind,
         "target": f"{host}{port}" if host else check.process or check.file or " ".join(check.script),
         "up": known.up,

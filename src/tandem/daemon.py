@@ -7,6 +7,7 @@ import os
 import signal
 
 from tandem import __version__
+from tandem.balancing import Balancing
 from tandem.bugs import Bugs
 from tandem.checking import Checking
 from tandem.control import DEFAULT_SOCKET
@@ -182,7 +183,8 @@ class Daemon:
         )
         standing = self._file("standby", LASTING_DIR)
         self._standby = Standby(standing, self._log, SavedFile(self._loop, self._log, standing).write)
-        self._checking = Checking(self._loop, self._log, self.router, self._ailed)
+        self._balancing = Balancing(self._loop, self._log)
+        self._checking = Checking(self._loop, self._log, self.router, self._ailed, self._balancing.checked)
         self._serving = Serving(
             self._loop,
             self._log,
@@ -200,6 +202,7 @@ class Daemon:
             self._standby,
             self._serving,
             self._checking,
+            self._balancing,
             self._facts,
             self._reload,
             self._caught,
@@ -222,6 +225,7 @@ class Daemon:
         self._fw4.let_in(plan.config, self._interfaces.links.device)
         self._sharing.start(plan)
         self._voting.take(plan)
+        self._balancing.follow(plan)
         self._checking.follow(plan)
         self._serving.follow(plan, self._sharing.channel)
         self._wire_watch.start()
@@ -293,7 +297,7 @@ class Daemon:
         """Put back the tables that another program has changed, and return their names."""
         self._sharing.check_gate()
         self._fw4.changed()
-        return self.router.restore_tables()
+        return self.router.restore_tables() + self._balancing.restore()
 
     def _schedule(self, plan: Plan) -> None:
         settings = plan.config.globals
@@ -387,6 +391,7 @@ class Daemon:
         self._voting.take(plan)
         self._history_file.keep_in(plan.config.globals.history_file)
         self._sharing.settle(plan)
+        self._balancing.follow(plan)
         self._checking.follow(plan)
         self._serving.follow(plan, self._sharing.channel)
 
@@ -425,6 +430,7 @@ class Daemon:
             "quorum": self._voting.status(),
             "services": self._serving.status(),
             "checks": self._checking.status(),
+            "virtual_servers": self._balancing.status(),
             "history": self._history.entries(self._loop.now()),
             "counters": counters,
         }
@@ -437,6 +443,7 @@ class Daemon:
             | self._voting.health
             | self._serving.health
             | self._checking.health
+            | self._balancing.health
             | self._wire_watch.report
             | self.router.health
             | ({"exceptions": bugs} if bugs else {})
@@ -515,6 +522,7 @@ class Daemon:
             self.router.stop,
             self._voting.stop,
             self._checking.close,
+            self._balancing.close,
             self._serving.close,
             lambda: self._sharing.stop(self._ended),
             self._fw4.close,

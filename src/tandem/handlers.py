@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tandem.balancing import Balancing
     from tandem.checking import Checking
     from tandem.control.history import History
     from tandem.control.server import Reply
@@ -44,6 +45,7 @@ class Handlers:
         standby: Standby,
         serving: Serving,
         checking: Checking,
+        balancing: Balancing,
         facts: Callable[[], DaemonFacts],
         reload: Callable[[Reply], None],
         caught: Callable[[Exception], None],
@@ -56,6 +58,7 @@ class Handlers:
         self._standby = standby
         self._serving = serving
         self._checking = checking
+        self._balancing = balancing
         self._facts = facts
         self._reload = reload
         self._caught = caught
@@ -98,7 +101,7 @@ class Handlers:
 
     def do_checks(self, _request: Request, _reply: Reply) -> object:
         """Show the checks."""
-        return {"checks": self._checking.status()}
+        return {"checks": self._checking.status(), "virtual_servers": self._balancing.status()}
 
     def do_version(self, _request: Request, _reply: Reply) -> object:
         """Show the daemon's version."""

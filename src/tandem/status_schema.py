@@ -230,7 +230,7 @@ class CheckStatus(TypedDict):
     """A check that is made now."""
 
     name: Annotated[str, "of the check section"]
-    service: Annotated[str, "the service that it is made for; empty: a group tracks it"]
+    used_by: Annotated[str, "service NAME or real_server NAME; empty: a group tracks it"]
     kind: Annotated[str, "tcp, http, https, dns, ping, arp, process, file or script"]
     target: Annotated[str, "the address with the port, the process, the file or the command"]
     up: Annotated[bool | None, "null: not known yet"]
@@ -242,6 +242,28 @@ class CheckStatus(TypedDict):
     failures: Annotated[int, "bad tries"]
     timeouts: Annotated[int, "bad tries that had no answer"]
     skipped: Annotated[int, "tries that fell out because the one before still went on"]
+
+
+class RealServerStatus(TypedDict):
+    """A server that gets connections of a virtual server."""
+
+    name: Annotated[str, "of the real_server section"]
+    address: Annotated[str, "its address"]
+    port: Annotated[int, "its port"]
+    weight: Annotated[int, "as configured"]
+    up: Annotated[bool, "none of its checks is down"]
+    share: Annotated[float, "of new connections, from 0 to 1"]
+
+
+class VirtualServerStatus(TypedDict):
+    """An address and port whose connections go to real servers."""
+
+    name: Annotated[str, "of the virtual_server section"]
+    address: Annotated[str, "the address with the port"]
+    protocol: Annotated[str, "tcp or udp"]
+    algorithm: Annotated[str, "sh, rr or wrr"]
+    sorry: Annotated[bool, "the sorry server gets the connections, because no real server is up"]
+    servers: Annotated[list[RealServerStatus], "in the order of the configuration"]
 
 
 class Entry(TypedDict):
@@ -284,6 +306,7 @@ class Status(TypedDict):
     quorum: Annotated[QuorumStatus | None, "null: witness_policy is none"]
     services: Annotated[list[ServiceStatus], "what follows the roles, each behind what it needs"]
     checks: Annotated[list[CheckStatus], "what is checked now"]
+    virtual_servers: Annotated[list[VirtualServerStatus], "what is balanced"]
     groups: Annotated[list[Group], "in the order of the configuration"]
     instances: Annotated[list[Instance], "in the order of their groups"]
     history: Annotated[list[Entry], "the last changes, the latest at the end"]
@@ -304,5 +327,6 @@ class DaemonFacts(TypedDict):
     quorum: QuorumStatus | None
     services: list[ServiceStatus]
     checks: list[CheckStatus]
+    virtual_servers: list[VirtualServerStatus]
     history: list[Entry]
     counters: dict[str, int]

@@ -121,7 +121,9 @@ def test_a_service_that_hangs_fails_by_its_check(open_lab: Open) -> None:
     r1, r2 = lab.routers
     wait_until(lambda: answer(lab) == "r1", 15, "r1 serves", explain=lab.logs)
     wait_until(lambda: checks(r1)["page"]["successes"] > 1, 10, "the check is made")
-    assert checks(r1)["page"]["service"] == "web" and not checks(r2), "and only where the service runs"
+    assert checks(r1)["page"]["used_by"] == "service web" and not checks(r2), (
+        "and only where the service runs"
+    )
     process.send_signal([int(r1.file("run.pid").read_text())], signal.SIGSTOP)
     wait_until(lambda: r2.has(VIP) and answer(lab) == "r2", 15, "the address has left r1", explain=lab.logs)
     [one] = status(r1)["services"]

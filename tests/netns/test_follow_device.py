@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 import tandem
+from tandem.conntrack import flush
 from tandem.core.lease import Lease, Lease6, Lent, Route6
 from tandem.core.timers import SECOND
 from tandem.effects.announce import Announcer
 from tandem.effects.leftovers import leftovers
 from tandem.effects.rtnl import Rtnl, dump_links
 from tandem.effects.sysctl import Sysctls
-from tandem.follow import flush
 from tandem.follow.device import Device
 from tandem.plan.encode_rtnl import follower
 from tandem.plan.result import Vmac
@@ -216,7 +216,7 @@ def test_connections_of_a_lost_address_end(where: str) -> None:
             ["ip", "netns", "exec", where, "conntrack", "-I", "-p", "udp", "-s", source, "-d", "198.51.100.1",
              "--sport", "1", "--dport", "2", "--src-nat", nat, "-t", "60"]
         )  # fmt: skip
-    argv = [sys.executable, "-IS", str(PACKAGE / "follow/flush.py"), "192.0.2.1"]
+    argv = [sys.executable, "-IS", str(PACKAGE / "conntrack/flush.py"), "192.0.2.1"]
     subprocess.run(["ip", "netns", "exec", where, *argv], check=True, timeout=30)
     left = netns.run(["ip", "netns", "exec", where, "conntrack", "-L"])
     assert "dst=192.0.2.1 " not in left and "dst=192.0.2.2 " in left and "dst=192.0.2.3 " in left

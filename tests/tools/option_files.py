@@ -28,6 +28,9 @@ ABOUT = {
     "witness_server": "This host is the witness of other routers; `tandem witness` answers them.",
     "service": "A program that follows the role of a group, see [services](services.md).",
     "check": "A test of a host, a service or a process, see [checks](checks.md).",
+    "virtual_server": "An address and port whose connections go to real servers, see"
+    " [virtual servers](virtual-servers.md).",
+    "real_server": "A server that gets connections of virtual servers.",
     "static_ipaddress": "Addresses that do not depend on a role.",
     "static_routes": "Routes that do not depend on a role.",
     "static_rules": "Policy routing rules that do not depend on a role.",

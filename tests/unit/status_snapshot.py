@@ -136,7 +136,7 @@ STATUS: dict[str, Any] = {
     "checks": [
         {
             "name": "web",
-            "service": "nginx",
+            "used_by": "service nginx",
             "kind": "http",
             "target": "192.0.2.80:80",
             "up": True,
@@ -151,7 +151,7 @@ STATUS: dict[str, Any] = {
         },
         {
             "name": "provider",
-            "service": "",
+            "used_by": "",
             "kind": "ping",
             "target": "192.0.2.1",
             "up": None,
@@ -164,6 +164,33 @@ STATUS: dict[str, Any] = {
             "timeouts": 0,
             "skipped": 0,
         },
+    ],
+    "virtual_servers": [
+        {
+            "name": "www",
+            "address": "192.0.2.4:80",
+            "protocol": "tcp",
+            "algorithm": "sh",
+            "sorry": False,
+            "servers": [
+                {
+                    "name": "s1",
+                    "address": "10.0.0.1",
+                    "port": 8080,
+                    "weight": 1,
+                    "up": True,
+                    "share": 1.0,
+                },
+                {
+                    "name": "s2",
+                    "address": "10.0.0.2",
+                    "port": 8080,
+                    "weight": 1,
+                    "up": False,
+                    "share": 0.0,
+                },
+            ],
+        }
     ],
     "services": [
         {

@@ -96,7 +96,8 @@ def test_example_without_comment_marks() -> None:
     assert config.groups[0].tracks == (
         Track("script", "internet"), Track("check", "uplink"), Track("interface", "eth1"),
     )  # fmt: skip
-    [check] = config.checks
+    check, alive = config.checks
+    assert (alive.kind, config.virtual_servers[0].servers) == ("tcp", ("s1",))
     assert (check.kind, check.host, check.count, check.loss) == ("ping", "192.168.0.1", 5, 40)
     assert config.groups[0].follow == ("wan", "wan6")
 

@@ -25,7 +25,9 @@ from tandem.config.schema import (
     Globals,
     Peer,
     PeerPath,
+    RealServer,
     Script,
+    VirtualServer,
     Witness,
     WitnessServer,
 )
@@ -46,6 +48,8 @@ SETTINGS: dict[str, type[Any]] = {
     "witness_server": WitnessServer,
     "service": Service,
     "check": Check,
+    "real_server": RealServer,
+    "virtual_server": VirtualServer,
 }
 PARTS: dict[str, type[Any]] = {"garp": Garp, "notify": Notify}
 # Fields that several options decide together; `shown` makes their options from them.

@@ -96,7 +96,7 @@ def run_tandem(words: list[str], daemon: FakeDaemon, tmp_path: Path) -> int:
     """Run a command against the daemon's stand-in; `check` gets the configuration of README."""
     daemon.answers |= {name: {"groups": {"G1": "BACKUP"}} for name in ("failover", "standby", "resume")}
     daemon.answers |= {"services": {"services": STATUS["services"]}, "service": "asked for"}
-    daemon.answers["checks"] = {"checks": STATUS["checks"]}
+    daemon.answers["checks"] = {key: STATUS[key] for key in ("checks", "virtual_servers")}
     daemon.answers |= {"reload": "reloaded", "conntrack": REPLICATION}
     daemon.answers["conntrack_list"] = {"entries": [], "next": None}
     if words[0] == "check":

@@ -113,10 +113,8 @@ class TestMessages:
         ("text", "expected"),
         [
             (
-                instance(
-                    head="virtual_server 10.0.0.1 80 {\n real_server 10.0.0.2 80 {\n  weight 1\n }\n}\n"
-                ),
-                "k.conf:1: 'virtual_server 10.0.0.1 80': not supported: Tandem does no load balancing",
+                instance(head="virtual_server 10.0.0.1 80 {\n lb_kind DR\n}\n"),
+                "k.conf:1: 'virtual_server 10.0.0.1 80': lb_kind DR: not supported: Tandem balances with NAT",
             ),
             (
                 instance("vmac_xmit_bse"),

@@ -33,6 +33,7 @@ PACKAGES: dict[str, dict[str, str]] = {
     },
     "conntrack": {
         "ctnetlink": SOCKETS, "filter": "effects.bpf, which attaches programs to sockets",
+        "flush": SOCKETS,
         "kernel_table": SOCKETS, "writer": SOCKETS,
     },
     "gate": {"link": PROCESSES, "process": SOCKETS, "rules": PROCESSES},

@@ -33,6 +33,7 @@ CAPABILITIES = {
     "vrrp_script": ["health.script"],
     "service": ["services.manager"],
     "check": ["health.prober_link"],
+    "virtual_server": ["effects.balancer", "core.balance"],
     "witness_policy": ["witness.voter"],
     "ubus": ["openwrt.integration"],
 }  # fmt: skip

@@ -32,6 +32,16 @@ def test_checks_for_people() -> None:
         "provider  not known yet, 0 of 0 tries bad",
         "          ping 192.0.2.1",
     ]
+    www = STATUS["virtual_servers"][0]
+    assert list(checks_page.virtual_servers([www])) == [
+        "www  tcp 192.0.2.4:80 (sh)",
+        "    s1  10.0.0.1 port 8080: 100% of new connections",
+        "    s2  10.0.0.2 port 8080: DOWN",
+    ]
+    idle = www | {"servers": [www["servers"][1]], "sorry": True}
+    assert next(checks_page.virtual_servers([idle])).endswith(
+        "no real server is up, the sorry server answers"
+    )
     down = STATUS["checks"][0] | {"up": False, "since_s": 3.0, "last": "status 503"}
     assert next(checks_page.lines([down])).startswith("web  DOWN for 3.0 s: status 503 (1.2 ms)")
     assert "nothing is checked" in next(checks_page.lines([]))

@@ -24,8 +24,8 @@ NOW = 5_000 * SECOND
 WALL = 1_700_000_000
 FACTS: dict[str, Any] = {
     "started": NOW - 90 * SECOND, "config_file": "/etc/config/tandem", "memory_locked": True, "health": {},
-    "dhcp": None, "follow": [], "peers": [], "services": [], "checks": [], "quorum": None,
-    "heartbeat_ms": None, "history": [], "counters": {"adverts": 3},
+    "dhcp": None, "follow": [], "peers": [], "services": [], "checks": [], "virtual_servers": [],
+    "quorum": None,    "heartbeat_ms": None, "history": [], "counters": {"adverts": 3},
 }  # fmt: skip
 
 

@@ -32,6 +32,8 @@ def _sections(config: Config) -> Iterator[tuple[str, object]]:
     yield "globals 'globals'", config.globals
     yield from (("vrrp_script", script) for script in config.scripts)
     yield from (("check", check) for check in config.checks)
+    yield from (("real_server", server) for server in config.real_servers)
+    yield from (("virtual_server", server) for server in config.virtual_servers)
     yield from (("vrrp_sync_group", group) for group in config.groups if not group.implicit)
     yield from (("vrrp_instance", instance) for instance in config.instances)
     yield from (("peer", peer) for peer in config.peers)

@@ -22,6 +22,7 @@ from tandem.config import (
     read,
     services,
     uci,
+    virtual_servers,
     witness,
 )
 from tandem.config.follow import Follows
@@ -105,6 +106,7 @@ def _build(document: uci.Document, report: Report) -> Config:
     groups = _groups(sync_groups, found, instances, names, follows)
     follows.check(sync_groups, found, bool(peers or sections.get("peer")))
     checks = check_sections.build(sections.get("check", []), names, settings)
+    virtual, real = virtual_servers.build(sections.get("virtual_server", []), names, checks)
     served = services.build(sections.get("service", []), groups, names, bool(peers))
     config = Config(
         globals=_globals(settings),
@@ -122,6 +124,8 @@ def _build(document: uci.Document, report: Report) -> Config:
         witness_server=witness.server(sections.get("witness_server", [])),
         services=served,
         checks=checks,
+        virtual_servers=virtual,
+        real_servers=real,
     )
     check.check(config, sections, report)
     names.warn_of_unused()

@@ -36,6 +36,7 @@ _REFERRED = {  # section type: what refers to it
     "vrrp_script": "track_script",
     "check": "track_check, service or real server",
     "follow": "follow of a group",
+    "real_server": "virtual_server",
 }
 
 
@@ -219,21 +220,22 @@ class Names:
         parsed = self.sections["check"].get(name)
         if parsed is None:
             return None
-        if ("check", name) not in self.used:
+        if ("check alone", name) not in self.used:
             kind = parsed.get("kind")
             if kind in NETWORK and not parsed.given("host"):
                 parsed.error(f"is missing: a check of kind {kind} needs it", "host")
             if kind == "tcp" and not parsed.get("port"):
                 parsed.error("is missing: which port is connected to?", "port")
-            self.used.add(("check", name))
+            self.used |= {("check alone", name), ("check", name)}
         return parsed
 
-    def checks(self, parsed: Parsed, option: str) -> tuple[str, ...]:
-        """Return the names of the checks in a list."""
+    def checks(self, parsed: Parsed, option: str, alone: bool = True) -> tuple[str, ...]:
+        """Return the names of the checks in a list; not `alone`: the section has an address for them."""
         known = self.sections["check"]
         found = self.split(parsed, option)
         for item in found:
-            if self._check_alone(item.text) is None:
+            self.used |= set() if alone else {("check", item.text)}
+            if item.text not in known or (alone and self._check_alone(item.text) is None):
                 reason = "there is no check of this name" + self.hint(item.text, known)
                 parsed.error(reason, option, item)
         return tuple(dict.fromkeys(item.text for item in found if item.text in known))

@@ -84,6 +84,32 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
+class RealServer:
+    """One `real_server`: it gets connections of virtual servers."""
+
+    name: str
+    address: str
+    port: int = 0  # 0: that of the virtual server
+    weight: int = 1  # 0: it gets none
+    checks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualServer:
+    """One `virtual_server`: connections to its address and port go to real servers, see core/balance.py."""
+
+    name: str
+    address: str
+    port: int
+    protocol: str = "tcp"  # udp
+    algorithm: str = "sh"  # rr, wrr
+    servers: tuple[str, ...] = ()  # names of real servers
+    sorry_address: str = ""  # empty: connections are rejected when no server is up
+    sorry_port: int = 0  # 0: the same port
+    masquerade: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Globals:
     """Options of the `globals` section."""
 
@@ -238,6 +264,8 @@ class Config:
     witness_server: WitnessServer | None = None
     services: tuple[Service, ...] = ()  # each behind those that it needs
     checks: tuple[Check, ...] = ()
+    virtual_servers: tuple[VirtualServer, ...] = ()
+    real_servers: tuple[RealServer, ...] = ()  # those of the virtual servers
 
 
 _NESTED: dict[str, type] = {
@@ -246,6 +274,7 @@ _NESTED: dict[str, type] = {
     "Globals": Globals, "Config": Config, "PeerPath": PeerPath, "Peer": Peer,
     "ConntrackSync": ConntrackSync, "DhcpGateway": DhcpGateway, "Follow": Follow, "Service": Service,
     "Witness": Witness, "WitnessServer": WitnessServer, "Check": Check,
+    "VirtualServer": VirtualServer, "RealServer": RealServer,
 }  # fmt: skip
 
 

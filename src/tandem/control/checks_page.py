@@ -23,8 +23,24 @@ def checks(arguments: argparse.Namespace) -> int:
     if arguments.json:
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
     else:
-        print_lines(sys.stdout, understood(lambda answer: list(lines(answer["checks"])), found))
+        print_lines(
+            sys.stdout,
+            understood(
+                lambda answer: [*virtual_servers(answer["virtual_servers"]), *lines(answer["checks"])], found
+            ),
+        )
     return DONE
+
+
+def virtual_servers(found: list[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a line for each virtual server and each of its real servers. KeyError, TypeError: as `lines`."""
+    for one in found:
+        sorry = ": no real server is up" + (", the sorry server answers" if one["sorry"] else "")
+        none = not any(server["share"] for server in one["servers"])
+        yield f"{one['name']}  {one['protocol']} {one['address']} ({one['algorithm']}){sorry if none else ''}"
+        for server in one["servers"]:
+            state = f"{server['share']:.0%} of new connections" if server["up"] else "DOWN"
+            yield f"    {server['name']}  {server['address']} port {server['port']}: {state}"
 
 
 def lines(found: list[Mapping[str, Any]]) -> Iterator[str]:
@@ -32,7 +48,7 @@ def lines(found: list[Mapping[str, Any]]) -> Iterator[str]:
     width = max((len(one["name"]) for one in found), default=0)
     for one in found:
         since = f" for {duration(one['since_s'])}" if one["since_s"] is not None else ""
-        of = f" of service {one['service']}" if one["service"] else ""
+        of = f" of {one['used_by']}" if one["used_by"] else ""
         last = f": {one['last']}" if one["last"] else ""
         took = f" ({one['last_ms']:.1f} ms)" if one["last_ms"] is not None else ""
         tries = f", {one['failures']} of {one['successes'] + one['failures']} tries bad"

@@ -28,7 +28,8 @@ what it waits for, and its failures with the reason that the agent gave.""",
             "show what is checked, and the results",
             """\
 The checks of this router (config check) that are made now: those that a group
-tracks, and those of the services that run here.""",
+tracks, those of the services that run here, and those of real servers. Before
+them the virtual servers, with the share of each real server.""",
             """\
   tandem checks
   tandem checks --json               for scripts""",

@@ -54,6 +54,7 @@ def snapshot(router: Router, loop: Loop, standby: Standby, facts: DaemonFacts) -
         "quorum": facts["quorum"],
         "services": facts["services"],
         "checks": facts["checks"],
+        "virtual_servers": facts["virtual_servers"],
         "groups": [_group(group, router, standby, now) for group in router.groups.values()],
         "instances": [
             _instance(group, member, router.endpoints[member.name], router, now)

@@ -14,7 +14,6 @@ device left that could say so.
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import replace
 
@@ -28,6 +27,7 @@ from tandem.follow import lease6
 from tandem.follow.device import Device
 from tandem.follow.lease import TOPIC, from_netifd, pack, unpack
 from tandem.follow.tunnels import PROTO, Tunnels
+from tandem.programs import PACKAGE_DIR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ AFTERWARDS = tuple(ms * MILLISECOND for ms in (100, 300, 1000, 3000))
 RESTORES_MAX = 20  # of one lent lease that netifd has cleared
 FLUSH_LIMIT = 30 * SECOND
 _IFF_UP = 0x1  # include/uapi/linux/if.h
-_FLUSH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "flush.py")
+_FLUSH = f"{PACKAGE_DIR}/tandem/conntrack/flush.py"
 
 
 class Following:

@@ -16,6 +16,7 @@ from tandem.config import options, values
 from tandem.config.option import Option
 from tandem.config.problem import suggestion
 from tandem.importer import items, reading
+from tandem.importer.balance import Servers
 from tandem.importer.complete import FLOATING, complete, set_interval, set_state
 from tandem.importer.draft import Draft, Origin, Section, masked
 from tandem.importer.keepalived import Statement, Tree, split_command
@@ -65,6 +66,7 @@ class _Converter:
             "vrrp_sync_group": self._group,
             "vrrp_script": self._script,
             "vrrp_track_process": self._process,
+            "virtual_server": Servers(draft).add,
             **dict.fromkeys(_STATIC, self._static),
             **dict.fromkeys(_TOP_LEVEL, self._top_option),
         }

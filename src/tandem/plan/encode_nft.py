@@ -42,7 +42,7 @@ from tandem.core.packet import PROTOCOL
 from tandem.core.settings import Instance
 from tandem.plan import nft
 from tandem.plan.nft import Expressions
-from tandem.plan.result import ADDRESS_TABLE, GATE_TABLE, NOTRACK_TABLE, TABLE
+from tandem.plan.result import ADDRESS_TABLE, BALANCE_TABLE, GATE_TABLE, NOTRACK_TABLE, TABLE
 
 POSTROUTING, INPUT = "postrouting", "input"
 
@@ -68,7 +68,7 @@ def frame(instances: Sequence[Instance]) -> dict[str, bytes]:
         chains += nft.chain(TABLE, INPUT, "filter", nft.HOOK_INPUT, _PRIORITY_FILTER - 1)
     gone = nft.no_table(TABLE)
     begin, end = nft.batch(nft.BATCH_BEGIN), nft.batch(nft.BATCH_END)
-    former = TABLE, GATE_TABLE, ADDRESS_TABLE, NOTRACK_TABLE
+    former = TABLE, GATE_TABLE, ADDRESS_TABLE, NOTRACK_TABLE, BALANCE_TABLE
     return {
         "head": begin + gone + nft.new_table(TABLE) + chains if chains else b"",
         "tail": end if chains else b"",

@@ -25,7 +25,10 @@ _SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
 _REGISTER, _VERDICT_REGISTER = 1, 0  # NFT_REG_1, NFT_REG_VERDICT
 _PSEUDO_HEADER = 1  # NFT_PAYLOAD_L4CSUM_PSEUDOHDR
 _SET_INVERTED = 1  # NFT_LOOKUP_F_INV
-_SNAT = 0  # NFT_NAT_SNAT
+_SNAT, _DNAT = 0, 1  # NFT_NAT_*
+_ORIGINAL = 0  # IP_CT_DIR_ORIGINAL
+_WORDS = 8  # NFT_REG32_00: the registers of 4 bytes, of which NFT_REG_1 has the first four
+_TCP_RESET, _UNREACHABLE, _PORT = 1, 2, 1  # NFT_REJECT_TCP_RST, NFT_REJECT_ICMPX_UNREACH, _PORT_UNREACH
 
 Expressions = list[bytes]
 
@@ -99,6 +102,41 @@ def snat(family: int) -> bytes:
     """Translate the source address to the one in the register."""
     addresses = number(3, _REGISTER), number(4, _REGISTER)
     return expression("nat", number(1, _SNAT), number(2, family), *addresses)
+
+
+def dnat(family: int) -> bytes:
+    """Translate the destination to the address and the port that follow each other from the register on."""
+    port = number(5, _WORDS + (4 if family == IPV6 else 1))
+    return expression("nat", number(1, _DNAT), number(2, family), number(3, _REGISTER), port)
+
+
+def hash_of(length: int, modulus: int, seed: int) -> bytes:
+    """Put Jenkins' hash of the register into the register, below the modulus."""
+    registers = number(1, _REGISTER), number(2, _REGISTER)
+    return expression("hash", *registers, number(3, length), number(4, modulus), number(5, seed))
+
+
+def next_number(modulus: int) -> bytes:
+    """Count from 0 to below the modulus, again and again, into the register."""
+    return expression("numgen", number(1, _REGISTER), number(2, modulus), number(3, 0))
+
+
+def look_up(map_name: str, set_id: int) -> bytes:
+    """Replace the register by what the map has for it; the rule ends when that is nothing."""
+    registers = number(2, _REGISTER), number(3, _REGISTER)
+    return expression("lookup", text(1, map_name), *registers, number(4, set_id))
+
+
+def conntrack(key: int) -> bytes:
+    """Load a field of the connection's original direction (NFT_CT_*)."""
+    return expression("ct", number(1, _REGISTER), number(2, key), attribute(3, bytes((_ORIGINAL,))))
+
+
+def reject(tcp: bool) -> bytes:
+    """Answer with a reset, or that the port is unreachable."""
+    if tcp:
+        return expression("reject", number(1, _TCP_RESET), attribute(2, b"\0"))
+    return expression("reject", number(1, _UNREACHABLE), attribute(2, bytes((_PORT,))))
 
 
 def verdict(code: int) -> bytes:

@@ -21,7 +21,7 @@ from tandem.config.load import load_file
 from tandem.config.options import identity
 from tandem.config.schema import Config, plain
 from tandem.core.settings import Address, Instance, Route, Rule
-from tandem.plan import dnsmasq, encode_guard, encode_nft, encode_switch
+from tandem.plan import dnsmasq, encode_balance, encode_guard, encode_nft, encode_switch
 from tandem.plan import encode_rtnl as rtnl
 from tandem.plan.accounts import unknown_accounts
 from tandem.plan.inputs import Inputs
@@ -62,6 +62,7 @@ def build_plan(config: Config, warnings: Sequence[str]) -> dict[str, Any]:
             for follow in config.follows
             if follow.port
         },
+        "balance": encode_balance.balance(config),
         "leases": dnsmasq.lease_plan(config, router),
     }
 

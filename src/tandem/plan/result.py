@@ -31,6 +31,7 @@ FOLLOWER = "tandem: follows the role"  # likewise of the devices of followed net
 # Tables of nftables, all of the family inet; the gate's name stands in gate/rules.py as well.
 TABLE, GATE_TABLE, DHCP_TABLE = "tandem", "tandem_gate", "tandem_dhcp"
 ADDRESS_TABLE, NOTRACK_TABLE = "tandem_addresses", "tandem_notrack"
+BALANCE_TABLE = "tandem_balance"
 
 _START = """\
 import sys
@@ -99,6 +100,17 @@ class GuardPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class BalancePlan:
+    """Parts of transactions on the table of virtual servers: see `plan.encode_balance`."""
+
+    hold: bytes  # without `tail`
+    tail: bytes
+    clear: bytes
+    maps: dict[str, str]  # names, by virtual server
+    values: dict[str, dict[str, bytes]]  # by virtual server and real server ("": the sorry server)
+
+
+@dataclass(frozen=True, slots=True)
 class LeasePlan:
     """The files of dnsmasq that `dhcp_gateway` reads and writes, see `plan.dnsmasq`."""
 
@@ -130,6 +142,7 @@ class Plan:
     switch: GuardPlan  # of addresses with an ordinary lifetime
     followers: dict[str, Vmac]  # the devices of followed networks, by network
     leases: LeasePlan | None  # None: no instance has `dhcp`
+    balance: BalancePlan | None  # None: there is no virtual server
 
     @property
     def route_protocols(self) -> frozenset[int]:
@@ -188,5 +201,6 @@ def _plan(plain: dict) -> Plan:  # type: ignore[type-arg]
         guard=GuardPlan(**plain["guard"]),
         switch=GuardPlan(**plain["switch"]),
         followers={name: Vmac(**found) for name, found in plain["followers"].items()},
+        balance=None if plain["balance"] is None else BalancePlan(**plain["balance"]),
         leases=None if plain["leases"] is None else LeasePlan(**plain["leases"]),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tandem.config.option import ROLE, Option, Table
 from tandem.config.options.check import CHECK
-from tandem.config.options.common import NO_BFD, NO_FILE
+from tandem.config.options.common import NO_BFD, NO_FILE, NO_LVS
 from tandem.config.options.conntrack_sync import CONNTRACK_SYNC, DHCP_GATEWAY, PEER
 from tandem.config.options.follow import FOLLOW
 from tandem.config.options.globals import GLOBALS
@@ -23,6 +23,7 @@ from tandem.config.options.objects import (
     TRACK_SCRIPT,
 )
 from tandem.config.options.service import SERVICE
+from tandem.config.options.virtual_server import REAL_SERVER, VIRTUAL_SERVER
 from tandem.config.options.witness import WITNESS, WITNESS_SERVER
 
 SECTIONS: dict[str, Table] = {
@@ -44,14 +45,14 @@ SECTIONS: dict[str, Table] = {
     "witness_server": WITNESS_SERVER,
     "service": SERVICE,
     "check": CHECK,
+    "virtual_server": VIRTUAL_SERVER,
+    "real_server": REAL_SERVER,
     **STATIC,
 }
 
 REFUSED_SECTIONS: dict[str, str] = {
-    **dict.fromkeys(
-        ("virtual_server", "virtual_server_group", "real_server", "url", "SSL", "lvs"),
-        "not supported: Tandem does no load balancing",
-    ),
+    **dict.fromkeys(("virtual_server_group", "lvs"), NO_LVS.reason),
+    **dict.fromkeys(("url", "SSL"), "not supported: write a config check"),
     **dict.fromkeys(("bfd_instance", "track_bfd"), NO_BFD.reason),
     **dict.fromkeys(("track_file", "vrrp_track_file", "track_process", "vrrp_track_process"), NO_FILE.reason),
     "track_group": "not supported: static addresses, routes and rules are always kept in place",

@@ -16,7 +16,7 @@ VERSION = Kind(
 
 NO = Refused("not supported")
 NO_MAIL = Refused("not supported: Tandem sends no mail; use a notify script")
-NO_LVS = Refused("not supported: Tandem does no load balancing")
+NO_LVS = Refused("not supported: Tandem balances with nftables, not with LVS")
 NO_BFD = Refused("not supported: Tandem does no BFD; use a track_script or a short advert_int")
 NO_FILE = Refused("not supported: use a check of kind file or process")
 NETLINK = NoEffect("no effect: link state always comes from netlink")
