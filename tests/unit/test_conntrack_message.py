@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tandem.conntrack.expectation import parse_expectation
-from tandem.conntrack.message import AT_ONCE, Malformed, attributes, parse, split, value
+from tandem.conntrack.message import AT_ONCE, Malformed, attributes, parse, split, tuple_attribute, value
 from tandem.conntrack.parser import Parser
 from tandem.conntrack.record import DESTROY, MARK, NEW, SNAT, T_HELPER, T_MASTER, T_ZONE, UPDATE, tail, valid
 from tandem.nlmsg import NLATTR, NLMSGHDR
@@ -55,6 +55,22 @@ def test_what_a_message_is_about(type_: int, flags: int, op: int | None) -> None
         assert found is None or (found[2] == b"") is (op == DESTROY)
     expected = parse_expectation(typed(EXPECTATION, type_ ^ 0x300, flags))
     assert (expected and expected[0]) == op
+
+
+@pytest.mark.parametrize(
+    ("protocol", "v6", "numbers"),
+    [(1, False, (4, 5, 6)), (58, True, (7, 8, 9)), (58, False, (2, 3)), (17, True, (2, 3))],
+)
+def test_the_tuple_of_a_key_has_the_kernels_numbers(
+    protocol: int, v6: bool, numbers: tuple[int, ...]
+) -> None:
+    """CTA_PROTO_* of linux/netfilter/nfnetlink_conntrack.h: ports, or id, type and code."""
+    source, destination = (CLIENT6, SERVER6) if v6 else (CLIENT, SERVER)
+    key = bytes((0, 0, 6 if v6 else 4, protocol)) + source + destination + b"\x08\x05\0\x07"
+    values = (b"\0\x07", b"\x08", b"\x05") if len(numbers) == 3 else (b"\x08\x05", b"\0\x07")
+    proto = {1: bytes((protocol,)), **dict(zip(numbers, values, strict=True))}
+    ip = dict(zip((3, 4) if v6 else (1, 2), (source, destination), strict=True))
+    assert tree(tuple_attribute(1, key)) == {1: {1: ip, 2: proto}}
 
 
 def test_a_message_has_the_length_that_it_says() -> None:

@@ -47,12 +47,14 @@ def _ipv6(header: int = 6, extension: bytes = b"") -> bytes:
     return b"\x60" + bytes(5) + bytes((header, 64)) + SERVER6 + CLIENT6 + extension + PORTS + bytes(16)
 
 
-@pytest.mark.parametrize("packet", [_ipv4(), _ipv4(options=bytes(8)), _ipv4(fragment=0x4000)])
+@pytest.mark.parametrize(
+    "packet", [_ipv4(), _ipv4(options=bytes(8)), _ipv4(fragment=0x4000), _ipv4(fragment=0x2000)]
+)
 def test_tuple_of_ipv4(packet: bytes) -> None:
     assert reply_tuple(packet) == b"\0\0\4\6" + SERVER4 + CLIENT4 + PORTS
 
 
-@pytest.mark.parametrize("packet", [_ipv6(), _ipv6(60, b"\6\1" + bytes(14))])
+@pytest.mark.parametrize("packet", [_ipv6(), _ipv6(60, b"\6\1" + bytes(14)), _ipv6(43, b"\6\0" + bytes(6))])
 def test_tuple_of_ipv6(packet: bytes) -> None:
     assert reply_tuple(packet) == b"\0\0\6\6" + SERVER6 + CLIENT6 + PORTS
 
@@ -68,7 +70,8 @@ def test_tuple_of_udp_and_icmp() -> None:
 
 @pytest.mark.parametrize(
     "packet",
-    [b"", bytes(60), _ipv4(protocol=132), _ipv4(protocol=58), _ipv4(fragment=1), _ipv4()[:22],
+    [b"", bytes(60), _ipv4(protocol=132), _ipv4(protocol=58), _ipv4(fragment=1), _ipv4(fragment=0x1F00),
+     _ipv4()[:22],
      b"\x44" + _ipv4()[1:], _ipv6(1), _ipv6()[:42], _ipv6(0, b"\0\0"), _ipv6(44)],
 )  # fmt: skip
 def test_other_packets_have_none(packet: bytes) -> None:
@@ -165,6 +168,25 @@ def test_a_stall_lasts_until_something_that_waited_is_acknowledged() -> None:
     assert not waiting.stalled(200 * MS)
     assert waiting.acked(999) == b""
     assert not waiting.stalled(10_000 * MS)
+
+
+def test_what_waited_before_a_stall_still_has_its_turn() -> None:
+    waiting = Waiting(100 * MS)
+    waiting.add(10, b"aaaa", 0)
+    waiting.add(12, b"bbbb", 50 * MS)
+    for position in range(13, 99):
+        waiting.add(position, b"cccc", 150 * MS)
+    assert waiting.acked(12) == b"aaaabbbb"
+    assert waiting.acked(99) == b""
+
+
+def test_a_stall_is_remembered_in_two_places() -> None:
+    """A peer that does not answer for days costs no memory."""
+    waiting = Waiting(100 * MS)
+    waiting.add(10, b"aaaa", 0)
+    for position in range(11, 99):
+        waiting.add(position, b"bbbb", 150 * MS)
+        assert len(waiting._batches) == 2
 
 
 def test_what_nft_and_iptables_are_told() -> None:

@@ -130,7 +130,7 @@ def expectation_message(key: bytes, body: bytes, sequence: int = 0) -> bytes:
     return NFNL_HEADER.pack(20 + len(data), type_, NLM_F_REQUEST | NLM_F_CREATE, sequence, 0, af, 0, 0) + data
 
 
-def expectation_deletion(key: bytes, sequence: int = 0) -> bytes:
+def expectation_deletion(key: bytes, sequence: int) -> bytes:
     """Return the message that deletes the expectation of a key. The kernel says ENOENT: there is none."""
     size = (len(key) - 5) // 2
     family = bytes((key[2] & ~EXPECTED,))
