@@ -128,6 +128,15 @@ def test_a_lease_ends() -> None:
     assert not quorum.ballot("G", False, NOW).take
 
 
+def test_a_promise_ends_although_the_peer_stays_away() -> None:
+    """Each look says again that the peer is away."""
+    quorum = pair(Standing.PROMISED, WITNESSED)
+    quorum.leased("G", NOW + 9 * SECOND)
+    for now, takes in ((NOW, False), (NOW + 1, True)):
+        quorum.peer("r2", (False, {}, SECOND), now)
+        assert quorum.ballot("G", False, now).take is takes
+
+
 @pytest.mark.parametrize("policy", [REQUIRED, ADVISORY])
 def test_a_time_that_is_over_is_no_deadline(policy: str) -> None:
     """The peer is gone with its promise, and a group goes on without its quorum."""

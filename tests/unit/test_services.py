@@ -13,6 +13,7 @@ from tandem.core.services import (
     OPERATIONS_MAX,
     Action,
     Changed,
+    Failed,
     Fit,
     Left,
     Place,
@@ -184,6 +185,49 @@ def test_a_role_that_nobody_could_serve_better_stays() -> None:
     assert Fit("a", False) in bench.actions, "the other one can run it now"
 
 
+def test_a_failure_is_told_once() -> None:
+    bench = Bench(service("a"))
+    bench.place(Place.ACTIVE)
+    bench.end("a", Operation.START, 1)
+    assert bench.actions.count(Failed("a")) == 1
+    bench.actions.clear()
+    bench.end("a", Operation.STOP)
+    assert Failed("a") not in bench.actions
+    bench.done(bench.core.died("a", "", bench.now))
+    assert Failed("a") not in bench.actions, "it was not up"
+
+
+def test_what_is_said_of_a_service_that_is_not_there_changes_nothing() -> None:
+    bench = Bench(service("a"))
+    for actions in (
+        bench.core.died("b", "", bench.now),
+        bench.core.ailed("b", "ping", "", bench.now),
+        bench.core.ended("b", Operation.STOP, 1, "", bench.now),
+    ):
+        assert actions == []
+
+
+def test_a_ban_ends_with_its_failures() -> None:
+    bench = Bench(service("a", failure_timeout_ms=5000))
+    bench.place(Place.ACTIVE)
+    bench.end("a", Operation.START, 1)
+    bench.end("a", Operation.STOP)
+    assert bench.core.services["a"].banned
+    bench.actions.clear()
+    bench.wait(5 * SECOND)
+    assert Fit("a", True) in bench.actions and bench.runs() == [("a", "start")]
+
+
+def test_a_reload_says_everything_again() -> None:
+    """The groups of the new configuration begin without news."""
+    bench = Bench(service("a", stickiness=10))
+    bench.place(Place.ACTIVE)
+    bench.end("a", Operation.START)
+    bench.actions.clear()
+    bench.done(bench.core.reload([service("a", stickiness=10)], (), bench.now))
+    assert bench.actions == [Fit("a", True), Runs("a", True), Changed("a")]
+
+
 def test_stickiness_follows_the_service() -> None:
     bench = Bench(service("a", stickiness=10))
     bench.place(Place.ACTIVE)
@@ -263,6 +307,7 @@ def test_what_a_claim_waits_for_is_told() -> None:
 def test_a_peer_is_told_which_of_its_messages_is_known() -> None:
     bench = claimed()
     assert (bench.core.claims.ack("r2"), bench.core.claims.ack("r9")) == (1, 0)
+    assert Bench(service("a"), peers=["r2"]).core.claims.ack("r2") == 0, "it has said nothing"
 
 
 def test_a_peer_of_an_older_release_says_nothing_and_is_waited_for_once() -> None:

@@ -12,8 +12,11 @@ from tandem.core.events import (
     Ballot,
     Claimed,
     Company,
+    EffectFailed,
     Event,
     Failover,
+    SourceChanged,
+    Standby,
     Taken,
     Tick,
     TrackerChanged,
@@ -245,6 +248,42 @@ def test_a_standing_says_what_is_wrong(track: Track, said: int) -> None:
     of.handle(TrackerChanged(track.kind, track.name, False), 0)
     assert standing_of(of, of.members[0], True) == bytes((INITIALIZE | LINK, 100, 1 << COUNT_SHIFT | said))
     assert standing_of(of, of.members[0], False)[0] == INITIALIZE
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        (Standby(), 1),
+        (TrackerChanged("interface", "eth9", False), 2),
+        (TrackerChanged("script", "chk", False), 4),
+        (SourceChanged("LAN", None), 8),
+        (EffectFailed("LAN", "route: refused"), 16),
+    ],
+)
+def test_the_faults_of_a_standing_have_these_bits(event: Event, said: int) -> None:
+    """Routers of different releases read them."""
+    of = started(sync_group(instance(tracks=(Track("interface", "eth9"), Track("script", "chk")))))
+    of.handle(event, 0)
+    assert standing_of(of, of.members[0], True)[2] & 0x1F == said
+
+
+def test_a_seat_in_a_group_of_one() -> None:
+    ours = started(sync_group(instance("LAN")))
+    entries = [Entry("other", 9, 4, LOWER), Entry("LAN", 51, 4, HIGHER)]
+    said = bytes((1, 1, 0)) + standing_of(active(sync_group(instance("LAN"))), ours.members[0], True)
+    found = seats([ours], entries, matching([Entry("LAN", 51, 4, OURS)], entries), said)
+    assert found["LAN"].post is ACTIVE and found["LAN"].rank == (100, HIGHER)
+
+
+def test_a_neighbour_that_came_back_is_deaf_anew() -> None:
+    """It has just started, and hears nothing yet: nobody yields for that."""
+    standings, of = Standings(holds=True), active(sync_group(instance(priority=200)))
+    groups = {"LAN": of}
+    standings.take("r2", {"LAN": seat(ACTIVE, 50)}, False, groups, 0)
+    standings.forget("r2", groups)
+    standings.take("r2", {"LAN": seat(ACTIVE, 50)}, False, groups, 5 * SECOND)
+    assert ("LAN", Unheard(True)) not in standings.lasting(groups, SECOND, 5 * SECOND)
+    assert ("LAN", Unheard(True)) in standings.lasting(groups, SECOND, 6 * SECOND)
 
 
 def test_a_seat_is_made_of_the_members_standings() -> None:
