@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from tandem.core.timers import MILLISECOND
 
-LOOK = 25 * MILLISECOND
-SLACK = 80 * MILLISECOND  # adverts of 100 ms wake the router in time
+LOOK = 100 * MILLISECOND
+SLACK = 100 * MILLISECOND  # adverts of 100 ms, and heartbeats, wake the router in time
 BUSY = LOOK + SLACK  # records that come within this of each other wait for each other
 ENOUGH = 2048  # bytes: about 50 records
 
