@@ -449,3 +449,18 @@ def test_a_million_entries() -> None:
         text=True,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_entries_of_keys_are_those_that_are_there_then() -> None:
+    cache = Cache(100, 1 << 20)
+    flows = [flow(number) for number in range(6)]
+    cache.apply_all([(NEW, *one) for one in flows[:5]], 0)
+    cache.begin_bulk()
+    cache.apply_all([(NEW, *one) for one in flows[2:5]], 0)
+    keys = [key for key, _ in flows]
+    assert list(cache.found(keys)) == flows[:5]
+    cache.end_bulk()
+    found = cache.found(keys)
+    assert next(found) == flows[2]
+    cache.apply_all([(DESTROY, keys[3], b""), (NEW, *flows[5])], 0)
+    assert list(found) == flows[4:6] == [(key, cache.get(key)) for key in keys[4:]]

@@ -150,6 +150,15 @@ class Cache:
             return None
         return _body(value)
 
+    def found(self, keys: Iterable[bytes]) -> Iterator[Entry]:
+        """Yield the entries of these keys that are there when their turn comes; `get` takes twice as long."""
+        for key in keys:
+            short = key[2:] if key[:2] == _NO_ZONE else key
+            value = self._shards[hash(short) >> 20 & (SHARDS - 1)].get(short)
+            if value is not None and (value & _STAMP_BITS >= self._floor or self.in_bulk):
+                size = value.bit_length() + 7 >> 3  # as in `_body`
+                yield key, value.to_bytes(size if size > _LEAST else _LEAST, "big")[:-_STAMP]
+
     def slices(self) -> Iterator[list[Entry]]:
         """Yield all entries, a thousandth at a time, while the table may change between two slices.
 
