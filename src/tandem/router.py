@@ -13,7 +13,7 @@ from collections.abc import Callable, Container, Iterable
 
 from tandem.config.diff import Succession, succession
 from tandem.config.schema import Peer
-from tandem.core.actions import GroupTransition, Transition
+from tandem.core.actions import GroupTransition, SendAdvert, Transition
 from tandem.core.damping import Damping
 from tandem.core.events import (
     EffectFailed,
@@ -221,8 +221,10 @@ class Router:
                 for failure in failures:
                     self._log_failure(failure)
                 events += failures[:1]  # one reason is enough to give up
-                if len(actions) > 1:  # a single one is an advert, or an announcement
-                    self._acted()
+                for action in actions:
+                    if type(action) is not SendAdvert:  # these come all the time, and change nothing
+                        self._acted()
+                        break
         except Exception as error:  # noqa: BLE001 - see above
             self._caught(error)
         self._arm(group)
