@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import marshal
 import os
 import stat
 import subprocess
@@ -104,6 +105,20 @@ def test_the_plan_of_a_reload_is_kept(bench: Bench) -> None:
     plan = bench.kept.load()
     assert plan is not None and plan.config.instances[0].virtual_router_id == 52
     loop.close()
+
+
+def test_a_planner_returns_the_kept_plan_until_something_has_changed(bench: Bench) -> None:
+    """A reload that changes nothing takes a quarter of the time."""
+    argv = planner_argv(PACKAGE_DIR, str(bench.config), str(bench.file))
+    marked = marshal.dumps(marshal.loads(OUTPUT[0]) | {"warnings": ("from the file",)})
+    bench.kept.save(marked)
+    assert subprocess.run(argv, stdout=subprocess.PIPE, check=True).stdout == marked
+    bench.config.write_text(bench.config.read_text().replace("'51'", "'52'"))
+    anew = marshal.loads(subprocess.run(argv, stdout=subprocess.PIPE, check=True).stdout)
+    assert anew["warnings"] == () and "inputs" in anew
+    bench.file.write_bytes(bench.file.read_bytes()[:-1])
+    done = subprocess.run(argv, capture_output=True, check=True)
+    assert marshal.loads(done.stdout)["warnings"] == () and b"damaged" in done.stderr
 
 
 @pytest.fixture

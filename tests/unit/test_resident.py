@@ -39,8 +39,8 @@ CAPABILITIES = {
 }  # fmt: skip
 # What functions import in a process that ends with it: tandemd --check and --clear, and other programs.
 ELSEWHERE = {
-    "clear", "config.load", "plan.accounts", "plan.requirement", "lean.dataclass", "lean.enumeration",
-    "lean.json_codec", "health.certificate", "health.tls",
+    "clear", "config.load", "plan.accounts", "plan.requirement", "plan.result", "lean.dataclass",
+    "lean.enumeration", "lean.json_codec", "health.certificate", "health.tls",
 }  # fmt: skip
 SHOW = """
 import sys

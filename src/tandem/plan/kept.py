@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The plan that is kept for the next start, with what it was made of.
 
-The planner takes two thirds of a start, and most starts find what the last one found: procd starts a daemon
-again that was killed. A plan is therefore kept beside the control socket, with the signature of everything
-that the planner read. A start compares the signatures, and needs no planner when all are the same.
+The planner takes half of a start, and most starts find what the last one found: procd starts a daemon again
+that was killed. Most reloads find the same, too. A plan is therefore kept beside the control socket, with the
+signature of everything that the planner read. A start compares the signatures, and needs no planner when all
+are the same. At a reload the planner compares them itself, before it loads its modules: a file may be on a
+disk that hangs.
 
     first line    version of Tandem and of Python, and the configuration file
     16 bytes      digest of the rest
@@ -21,7 +23,6 @@ import sys
 from _blake2 import blake2b
 
 from tandem import __version__, files
-from tandem.plan.result import PlanError, load_plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,14 +63,25 @@ class Kept:
     """The file at `path` with the plan of `config_file`; `tell` gets a line about a file that is ignored."""
 
     def __init__(self, path: str, config_file: str, tell: Callable[[str], None]) -> None:
-        self._path = path
+        self.path = path
         self._head = f"tandem {__version__}, {sys.version!a}, {config_file!a}\n".encode()
         self._tell = tell
 
     def load(self) -> Plan | None:
         """Return the plan, if it is still that of this router."""
+        from tandem.plan.result import PlanError, load_plan  # a planner that keeps its plan does without
+
+        output = self.output()
         try:
-            fd = files.opened(self._path)
+            return None if output is None else load_plan(output)
+        except PlanError as error:
+            self._ignored(f"it holds no plan: {error!r}")
+            return None
+
+    def output(self) -> bytes | None:
+        """Return the planner's output, if nothing has changed since that it was made of."""
+        try:
+            fd = files.opened(self.path)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -90,21 +102,20 @@ class Kept:
             return None
         try:
             inputs = marshal.loads(body)["inputs"]
-            if any(found is None or sign(path) != found for path, found in inputs):
-                return None
-            return load_plan(body)
-        except (ValueError, EOFError, TypeError, KeyError, PlanError) as error:
+            same = all(found is not None and sign(path) == found for path, found in inputs)
+        except (ValueError, EOFError, TypeError, KeyError) as error:
             self._ignored(f"it holds no plan: {error!r}")
             return None
+        return body if same else None
 
     def save(self, body: bytes) -> None:
         """Keep the planner's output, which is a plan. A plan that cannot be kept is made again."""
         try:
-            if os.path.lexists(self._path):
-                os.unlink(self._path)  # `replace` would keep its owner and its mode
-            files.replace(self._path, self._head + blake2b(body, digest_size=_DIGEST).digest() + body, 0o600)
+            if os.path.lexists(self.path):
+                os.unlink(self.path)  # `replace` would keep its owner and its mode
+            files.replace(self.path, self._head + blake2b(body, digest_size=_DIGEST).digest() + body, 0o600)
         except OSError as error:
-            self._tell(f"the plan is not kept for the next start: {self._path}: {error.strerror}")
+            self._tell(f"the plan is not kept for the next start: {self.path}: {error.strerror}")
 
     def _ignored(self, why: str) -> None:
-        self._tell(f"{self._path} is ignored, and the configuration planned anew: {why}")
+        self._tell(f"{self.path} is ignored, and the configuration planned anew: {why}")

@@ -153,10 +153,13 @@ class Plan:
         return frozenset({PROTOCOL, *stated})
 
 
-def planner_argv(package_dir: str, config_file: str) -> list[str]:
-    """The command that plans `config_file`; `package_dir` is the directory that holds `tandem/`."""
+def planner_argv(package_dir: str, config_file: str, kept: str = "") -> list[str]:
+    """The command that plans `config_file`; `package_dir` is the directory that holds `tandem/`.
+
+    The planner returns the plan that is `kept` in this file while nothing has changed that it was made of.
+    """
     flags = "-IB" if sys.dont_write_bytecode else "-I"
-    return [sys.executable, flags, "-c", _START, package_dir, "-c", config_file]
+    return [sys.executable, flags, "-c", _START, package_dir, "-c", config_file, *([kept] if kept else ())]
 
 
 def load_plan(data: bytes) -> Plan:

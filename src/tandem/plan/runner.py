@@ -53,7 +53,7 @@ class Planning:
         """Wait for the plan. PlanError when there is none in time, OSError when no planner can be started."""
         if self._kept is not None and (plan := self._kept.load()) is not None:
             return plan
-        pid, pipe = self._start()
+        pid, pipe = self._start("")
         chunks: list[bytes] = []
         poll = select.poll()
         poll.register(pipe, select.POLLIN)
@@ -81,7 +81,7 @@ class Planning:
             self._stale = True
             return
         try:
-            pid, pipe = self._start()
+            pid, pipe = self._start(self._kept.path if self._kept is not None else "")
         except OSError as error:
             self._planned(PlanError((f"cannot start the planner: {error.strerror}",)))
             return
@@ -90,9 +90,9 @@ class Planning:
         self._loop.add_reader(pipe, self._read)
         self._loop.call_at("planner", self._until, lambda _now: self._give_up())
 
-    def _start(self) -> tuple[int, int]:
+    def _start(self, kept: str) -> tuple[int, int]:
         reading, writing = os.pipe2(os.O_CLOEXEC)
-        argv = planner_argv(self._package_dir, self._config_file)
+        argv = planner_argv(self._package_dir, self._config_file, kept)
         actions = [(os.POSIX_SPAWN_DUP2, writing, 1), (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
         try:
             pid = os.posix_spawn(argv[0], argv, {"PATH": PATH}, file_actions=actions)

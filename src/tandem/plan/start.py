@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The start of the planner process: without a usable pyroute2 the plan holds one line that says so."""
+"""The start of the planner process: the kept plan is its output while that is still right.
+
+Without a usable pyroute2 the plan holds one line that says so.
+"""
 
 from __future__ import annotations
 
 import marshal
+import sys
 
+from tandem.plan.kept import Kept
 from tandem.plan.requirement import problem
 
 TYPE_CHECKING = False
@@ -13,7 +18,13 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run `tandem.plan.process.main` if it can be loaded."""
+    """Run `tandem.plan.process.main` with `-c FILE` if it can be loaded; a third word is the kept plan."""
+    if len(argv) == 3:
+        *argv, kept = argv
+        if (output := Kept(kept, argv[1], lambda text: print(text, file=sys.stderr)).output()) is not None:
+            with open(1, "wb", closefd=False) as pipe:
+                pipe.write(output)
+            return 0
     why = problem()
     if why is None:
         try:
