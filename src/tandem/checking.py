@@ -3,6 +3,7 @@
 
 A check that a group tracks is always made, and so is that of a real server. A check of a service is made
 while the service runs here: it begins as up, so that a service has `fall` tries of time until it answers.
+The targets of a way out are tried while this router uses it, see core/internet.py.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tandem.config.schema import Check, RealServer
+    from tandem.config.schema import Check, Config, RealServer
+    from tandem.core.internet import Internet
     from tandem.health.prober_link import Key, Known, ProberLink
     from tandem.log import Logger
     from tandem.loop import Loop
@@ -24,9 +26,9 @@ if TYPE_CHECKING:
     from tandem.router import Router
     from tandem.status_schema import CheckStatus
 
-TRACKED = (
-    ""  # the first part of the key of a check is who uses it: groups, "service NAME", "real_server NAME"
-)
+# The first part of the key of a check is who uses it: groups, or "internet NAME", and likewise service and
+# real_server.
+TRACKED = ""
 PORTS = {"http": 80, "https": 443, "dns": 53}
 
 
@@ -53,6 +55,8 @@ class Checking:
         self._prober: ProberLink | None = None
         self._plan: Plan | None = None
         self._serving: set[str] = set()  # the services that run here
+        self._internets: dict[str, Internet] = {}
+        self._of: dict[str, object] = {}  # the settings of each
 
     def follow(self, plan: Plan) -> None:
         """Make the checks of `plan`, on the devices of now."""
@@ -61,12 +65,56 @@ class Checking:
             from tandem.health.prober_link import ProberLink
 
             self._prober = ProberLink(self._loop, self._log, self._changed)
-        self._update()
+        self._take_ways_out(plan.config)
+        self.roles()
 
     def serve(self, service: str, runs: bool) -> None:
         """A service runs here now, or no more."""
         (self._serving.add if runs else self._serving.discard)(service)
         self._update()
+
+    def roles(self) -> None:
+        """The role of a group may have changed: judge the ways out that this router uses."""
+        if self._plan is None:
+            return
+        config, now = self._plan.config, self._loop.now()
+        for internet in config.internets:
+            one = self._internets[internet.name]
+            groups = [group.name for group in config.groups if internet.network in group.follow]
+            if all(self._router.groups[name].state == "MASTER" for name in groups):
+                one.begin(now)
+            else:
+                one.end(now)
+            self._judged(internet.name)
+        self._update()
+
+    def _take_ways_out(self, config: Config) -> None:
+        """Have a machine for each way out; one whose settings stay the same goes on."""
+        wanted = {internet.name: internet for internet in config.internets}
+        for name in [name for name in self._internets if self._of[name] != wanted.get(name)]:
+            self._loop.call_at(("internet", name), None)
+            del self._internets[name]
+        self._of = dict(wanted)
+        if not wanted:
+            return
+        from tandem.core.internet import Internet
+
+        for name, internet in wanted.items():
+            if name not in self._internets:
+                settle, memory = internet.settle_ms * MILLISECOND, internet.memory_ms * MILLISECOND
+                every = internet.policy == "all"
+                self._internets[name] = Internet(internet.checks, every, settle, memory)
+
+    def _judged(self, name: str) -> None:
+        """Tell the groups whether a way out works, and wait for its next deadline."""
+        one = self._internets[name]
+        why = f"{' and '.join(one.missed)} not reached" if one.missed else ""
+        self._router.tracker_changed("internet", name, one.up, why)
+        self._loop.call_at(("internet", name), one.next_deadline(), lambda now: self._due(name, now))
+
+    def _due(self, name: str, now: int) -> None:
+        self._internets[name].due(now)
+        self._judged(name)
 
     def _update(self) -> None:
         if self._prober is not None and self._plan is not None:
@@ -81,6 +129,12 @@ class Checking:
         found: dict[Key, tuple[Check, bool | None]] = {
             (TRACKED, track.name): (checks[track.name], None) for track in tracks if track.kind == "check"
         }
+        for internet in config.internets:
+            if self._internets[internet.name].judged:
+                found |= {
+                    (f"internet {internet.name}", name): (self._placed(checks[name], internet.network), None)
+                    for name in internet.checks
+                }
         for service in config.services:
             if service.name in self._serving:
                 of = f"service {service.name}"
@@ -92,9 +146,10 @@ class Checking:
                 found[of, name] = _aimed(checks[name], server, ports[server.name]), None
         return found
 
-    def _placed(self, check: Check) -> Check:
-        """Return the check with the device of its network."""
-        device = self._router.links.device(check.interface) or check.interface
+    def _placed(self, check: Check, network: str = "") -> Check:
+        """Return the check with the device of its network, by default of `network`."""
+        name = check.interface or network
+        device = self._router.links.device(name) or name
         return replace(check, interface=device) if device != check.interface else check
 
     def _changed(self, key: Key, up: bool, text: str) -> None:
@@ -106,6 +161,10 @@ class Checking:
             self._router.tracker_changed("check", name, up, "" if up else f"failed: {text}")
         elif user == "real_server":
             self._checked(owner, name, up)
+        elif user == "internet":
+            if owner in self._internets:
+                self._internets[owner].target(name, up, self._loop.now())
+                self._judged(owner)
         elif not up:
             self._failed(owner, name, text)
 

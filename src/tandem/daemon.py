@@ -477,6 +477,7 @@ class Daemon:
         self._sharing.told(transition)
         self._serving.told(transition)
         self._scripts.notify(transition)
+        self._checking.roles()
 
     def _service_changed(self, name: str, state: str, why: str) -> None:
         self._remember(service_entry(name, state, why))

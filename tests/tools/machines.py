@@ -55,6 +55,10 @@ MACHINES = (
         "Results of a check or a script that contradict its state change it when enough follow each other.",
     ),
     Machine(
+        "Way out", "core.internet", "TRANSITIONS",
+        "Targets behind a way out are tried while this router uses it.",
+    ),
+    Machine(
         "Session", "channel.handshake", "TABLE",
         "Two routers prove that they know the secret, and one of their connections becomes the session.",
     ),

@@ -27,6 +27,7 @@ ABOUT = {
     " [witness](witness.md).",
     "witness_server": "This host is the witness of other routers; `tandem witness` answers them.",
     "service": "A program that follows the role of a group, see [services](services.md).",
+    "internet": "Targets behind a way out of this router, see [checks](checks.md#targets-of-a-way-out).",
     "check": "A test of a host, a service or a process, see [checks](checks.md).",
     "virtual_server": "An address and port whose connections go to real servers, see"
     " [virtual servers](virtual-servers.md).",

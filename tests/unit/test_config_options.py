@@ -23,6 +23,7 @@ from tandem.config.schema import (
     DhcpGateway,
     Follow,
     Globals,
+    Internet,
     Peer,
     PeerPath,
     RealServer,
@@ -50,6 +51,7 @@ SETTINGS: dict[str, type[Any]] = {
     "check": Check,
     "real_server": RealServer,
     "virtual_server": VirtualServer,
+    "internet": Internet,
 }
 PARTS: dict[str, type[Any]] = {"garp": Garp, "notify": Notify}
 # Fields that several options decide together; `shown` makes their options from them.

@@ -34,6 +34,7 @@ CAPABILITIES = {
     "service": ["services.manager"],
     "check": ["health.prober_link"],
     "virtual_server": ["effects.balancer", "core.balance"],
+    "internet": ["core.internet"],
     "witness_policy": ["witness.voter"],
     "ubus": ["openwrt.integration"],
 }  # fmt: skip

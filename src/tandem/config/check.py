@@ -91,12 +91,10 @@ def _addresses(config: Config, parsed: Mapping[str, Parsed]) -> None:
 
 def _weights_without_preemption(section: Parsed, tracks: tuple[Track, ...]) -> None:
     for track in tracks:
-        if track.weight and track.kind in ("interface", "script", "check"):
-            section.warn(
-                f"the weight of '{track.name}' moves nothing while the other router has nopreempt too;"
-                " with weight 0, down is a fault",
-                f"track_{track.kind}",
-            )
+        if track.weight and track.kind in ("interface", "script", "check", "internet"):
+            why = f"the weight of '{track.name}' moves nothing while the other router has nopreempt too"
+            instead = "" if track.kind == "internet" else "; with weight 0, down is a fault"
+            section.warn(why + instead, f"track_{track.kind}")
 
 
 def _group(group: Group, section: Parsed, instances: Mapping[str, Instance]) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The `check` sections: which options each kind has and needs."""
+"""The `check` sections: which options each kind has and needs. The `internet` sections, which name checks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from tandem.config.names import Names
 from tandem.config.options.check import CHECKS_MAX, NETWORK
 from tandem.config.read import Parsed
-from tandem.config.schema import Check
+from tandem.config.schema import Check, Internet
 
 SCRIPT_MAX = 1000  # characters
 WEB = ("http", "https")
@@ -34,6 +34,15 @@ def build(found: Sequence[Parsed], names: Names, settings: Parsed) -> tuple[Chec
         _check(parsed, settings)
         for parsed in found
         if names.sections["check"].get(parsed.name) is parsed and parsed.get("kind") is not None
+    )
+
+
+def ways_out(found: Sequence[Parsed], names: Names) -> tuple[Internet, ...]:
+    """Return the ways out of the `internet` sections."""
+    return tuple(
+        Internet(**{"name": parsed.name} | parsed.fields() | {"checks": names.checks(parsed, "check")})
+        for parsed in found[:CHECKS_MAX]
+        if names.sections["internet"].get(parsed.name) is parsed
     )
 
 

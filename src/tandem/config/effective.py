@@ -34,6 +34,7 @@ def _sections(config: Config) -> Iterator[tuple[str, object]]:
     yield from (("check", check) for check in config.checks)
     yield from (("real_server", server) for server in config.real_servers)
     yield from (("virtual_server", server) for server in config.virtual_servers)
+    yield from (("internet", internet) for internet in config.internets)
     yield from (("vrrp_sync_group", group) for group in config.groups if not group.implicit)
     yield from (("vrrp_instance", instance) for instance in config.instances)
     yield from (("peer", peer) for peer in config.peers)

@@ -126,6 +126,7 @@ def _build(document: uci.Document, report: Report) -> Config:
         checks=checks,
         virtual_servers=virtual,
         real_servers=real,
+        internets=check_sections.ways_out(sections.get("internet", []), names),
     )
     check.check(config, sections, report)
     names.warn_of_unused()

@@ -34,7 +34,8 @@ _REFERRED = {  # section type: what refers to it
     "track_script": "track_script",
     "peer": "unicast_peer or conntrack_sync",
     "vrrp_script": "track_script",
-    "check": "track_check, service or real server",
+    "check": "track_check, internet, service or real server",
+    "internet": "track_internet",
     "follow": "follow of a group",
     "real_server": "virtual_server",
 }
@@ -151,7 +152,7 @@ class Names:
     def tracks(self, parsed: Parsed) -> tuple[Track, ...]:
         """Return what an instance or a group tracks, each thing once, interfaces first."""
         found: dict[tuple[str, str], Track] = {}
-        for kind in ("interface", "script", "check"):
+        for kind in ("interface", "script", "check", "internet"):
             option = f"track_{kind}"
             for item in self._track_items(parsed, option):
                 track = self._track(parsed, option, kind, item)
@@ -187,15 +188,21 @@ class Names:
             return None
         if kind == "interface":
             return track
-        default = self._check_default(track.name) if kind == "check" else self._script_default(track.name)
+        defaults = {"check": self._check_default, "internet": self._internet_default}
+        default = defaults.get(kind, self._script_default)(track.name)
         if default is None:
             known = {*self.sections["vrrp_script"], *self.sections["track_script"]}
             reason = f"there is no track_script or vrrp_script '{track.name}'"
             if kind == "check":
                 known, reason = {*self.sections["check"]}, f"there is no check '{track.name}'"
+            if kind == "internet":
+                known, reason = {*self.sections["internet"]}, f"there is no internet section '{track.name}'"
             parsed.error(reason + self.hint(track.name, known), option, item)
             return None
-        return read_track(kind, item.text, default)
+        track = read_track(kind, item.text, default)
+        if kind == "internet" and track.weight == 0:
+            parsed.error("has weight 0: no router would stay MASTER when the provider fails", option, item)
+        return track
 
     def _script_default(self, name: str) -> tuple[int, bool] | None:
         """Return the weight of a vrrp_script and whether it is reversed; None without such a script."""
@@ -206,6 +213,15 @@ class Names:
         weight, reverse = script.get("weight")
         direction = script.get("direction")
         return weight, reverse if direction is None else direction == "reverse"
+
+    def _internet_default(self, name: str) -> tuple[int, bool] | None:
+        """Return the weight of a way out and whether it is reversed; None without such a section."""
+        parsed = self.sections["internet"].get(name)
+        if parsed is None:
+            return None
+        self.used.add(("internet", name))
+        weight, reverse = parsed.get("weight")
+        return weight, reverse
 
     def _check_default(self, name: str) -> tuple[int, bool] | None:
         """Return the weight of a check and whether it is reversed; None without such a check."""

@@ -222,6 +222,18 @@ class Follow:
 
 
 @dataclass(frozen=True, slots=True)
+class Internet:
+    """An `internet` section: targets behind a way out, see core/internet.py."""
+
+    name: str
+    checks: tuple[str, ...] = ()
+    policy: str = "any"  # or all
+    network: str = ""  # that leads to the targets; "": no matter which
+    settle_ms: int = 15000
+    memory_ms: int = 300000
+
+
+@dataclass(frozen=True, slots=True)
 class Witness:
     """A `witness` section: a third party that helps to find out which router may be active."""
 
@@ -266,6 +278,7 @@ class Config:
     checks: tuple[Check, ...] = ()
     virtual_servers: tuple[VirtualServer, ...] = ()
     real_servers: tuple[RealServer, ...] = ()  # those of the virtual servers
+    internets: tuple[Internet, ...] = ()
 
 
 _NESTED: dict[str, type] = {
@@ -275,6 +288,7 @@ _NESTED: dict[str, type] = {
     "ConntrackSync": ConntrackSync, "DhcpGateway": DhcpGateway, "Follow": Follow, "Service": Service,
     "Witness": Witness, "WitnessServer": WitnessServer, "Check": Check,
     "VirtualServer": VirtualServer, "RealServer": RealServer,
+    "Internet": Internet,
 }  # fmt: skip
 
 

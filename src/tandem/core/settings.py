@@ -85,7 +85,7 @@ class Track:
     """
 
     kind: (
-        str  # "interface", "script", "check", or of a service: "service" (it is fit), "running" (stickiness)
+        str  # interface, script, check, internet, or of a service: "service" (it is fit), "running" (sticky)
     )
     name: str
     weight: int = 0

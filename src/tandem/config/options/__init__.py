@@ -13,6 +13,7 @@ from tandem.config.options.conntrack_sync import CONNTRACK_SYNC, DHCP_GATEWAY, P
 from tandem.config.options.follow import FOLLOW
 from tandem.config.options.globals import GLOBALS
 from tandem.config.options.instance import INSTANCE, SYNC_GROUP
+from tandem.config.options.internet import INTERNET
 from tandem.config.options.objects import (
     IPADDRESS,
     ROUTE,
@@ -47,6 +48,7 @@ SECTIONS: dict[str, Table] = {
     "check": CHECK,
     "virtual_server": VIRTUAL_SERVER,
     "real_server": REAL_SERVER,
+    "internet": INTERNET,
     **STATIC,
 }
 

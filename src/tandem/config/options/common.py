@@ -120,6 +120,7 @@ TRACKS: Table = {
     "track_interface": _track("interface", "Interfaces", "track_interface sections", "eth0"),
     "track_script": _track("script", "Scripts", "track_script sections", "ping"),
     "track_check": _track("check", "Checks", "check sections", "web", NEXT),
+    "track_internet": _track("internet", "Ways out", "internet sections", "uplink", NEXT),
     "track_file": NO_FILE,
     "track_process": NO_FILE,
     "track_bfd": NO_BFD,
