@@ -104,6 +104,13 @@ def test_a_file_without_blank_lines_keeps_its_lines() -> None:
     assert released == NETWORK.replace("\n\n", "\n").replace("\t# a port", "")
 
 
+def test_sections_behind_the_holder_stay() -> None:
+    there = line.network(NETWORK, [WAN], back=False)
+    more = "\nconfig interface 'modem'\n\toption device 'eth9'\n\toption proto 'static'\n"
+    more += "\nconfig interface 'vpn'\n\toption proto 'wireguard'\n"
+    assert line.network(there + more, [WAN], back=True) == NETWORK.replace("\t# a port", "") + more
+
+
 def test_a_last_line_without_its_end_is_not_joined_with_the_next() -> None:
     bare = "config interface 'lan'\n\toption device 'br-lan'\nconfig interface 'wan'"
     lines = line.network(bare, [WAN], back=False).splitlines()
