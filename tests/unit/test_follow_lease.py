@@ -53,11 +53,19 @@ def test_an_old_status_counts_half() -> None:
         {"ipv4-address": []},
         {"ipv4-address": [{"address": "no", "mask": 24}]},
         {"ipv4-address": [{"address": "203.0.113.7", "mask": 33}]},
+        {"ipv4-address": [{"address": "203.0.113.7", "mask": -1}]},
         {"route": [{"target": "0.0.0.0"}]},
     ],
 )
 def test_a_status_without_a_lease(change: dict[str, Any]) -> None:
     assert from_netifd("wan", MAC, STATUS | change, 0, fresh=True) is None
+
+
+@pytest.mark.parametrize("mask", [0, 32])
+def test_the_mask_of_a_status(mask: int) -> None:
+    status = STATUS | {"ipv4-address": [{"address": "203.0.113.7", "mask": mask}]}
+    found = from_netifd("wan", MAC, status, 0, fresh=True)
+    assert found is not None and found.prefixlen == mask
 
 
 def test_what_a_status_does_not_say() -> None:

@@ -256,6 +256,7 @@ def test_a_peer_with_another_mac_address_is_told_of(stage: Stage, found: Followi
     found.received("r2", pack({"wan": LEASE}, 0))
     assert found.trouble == []
     found.received("r2", b"nonsense")
+    assert stage.lines[-1] == "follow: r2 sent something that is no lease"
 
 
 def test_a_backup_that_somebody_has_brought_up_is_taken_down(stage: Stage, found: Following) -> None:
@@ -401,6 +402,24 @@ def test_the_status_of_a_network(stage: Stage, found: Following) -> None:
     assert found.networks() == [away | leased]
     stage.time = 120 * SECOND
     assert found.networks() == [away | {"state": "bound"}], "the lease has expired"
+
+
+def test_a_lent_lease_that_expires_is_taken_away(stage: Stage, found: Following) -> None:
+    """The provider has not answered in all its time, and may give the address to somebody else."""
+    found.received("r2", pack({"wan": LEASE}, 0))
+    found.begin("G")
+    stage.take()
+    stage.run(LEASE.until - 1)
+    assert stage.take() == []
+    stage.run(LEASE.until)
+    assert stage.take()[0] == "remove 203.0.113.7 (active)" and found.networks()[0]["state"] == "asking"
+
+
+def test_a_port_that_has_appeared_is_silenced(stage: Stage, found: Following) -> None:
+    stage.lines.clear()
+    stage.fails = ("no IPv6",)
+    found.refresh()
+    assert stage.lines == ["wan: no IPv6"]
 
 
 def test_an_older_word_of_netifd_does_not_shorten_a_lease(stage: Stage, found: Following) -> None:

@@ -180,6 +180,14 @@ def test_after_a_start_only_the_holder_gets_the_vote(group: tuple[int, bytes], g
     assert got(grants.handle(request(A, 3, G), b"", START + LEASE)) == (True,)
 
 
+def test_another_router_takes_no_vote_away() -> None:
+    grants = settled()
+    grants.handle(request(A, 2, G), b"", START)
+    grants.handle(request(b"C" * 8, 1, nonce=NOBODY), FRESH, START)
+    assert got(grants.handle(request(B, 2, G), b"", START)) == (False,)
+    assert grants.held(START) == {(CLUSTER, b"G1"): A}
+
+
 def test_it_is_bounded() -> None:
     grants = Grants(LEASE, START)
     for number in range(NODES_MAX + 10):
