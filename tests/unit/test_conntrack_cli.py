@@ -20,6 +20,7 @@ from tandem.conntrack.record import (
     MARK,
     NEW,
     SNAT,
+    T_DCCP,
     T_HELPER,
     T_LABELS,
     T_MASTER,
@@ -105,6 +106,15 @@ FLOWS = [
         head(TAIL, 0x08, 600) + pack_tail({T_HELPER: b"x\x1b"}),
         "unknown  2 600 src=192.168.1.10 dst=203.0.113.1 [UNREPLIED] src=203.0.113.1 dst=192.168.1.10 mark=0 "
         "helper=x\x1b",
+    ),
+    *(
+        (
+            key(33, PORTS),
+            head(TAIL, 0x0E, 210) + pack_tail({T_DCCP: bytes((state,)) + bytes(9)}),
+            f"dccp     33 210 {name} src=192.168.1.10 dst=203.0.113.1 sport=40000 dport=80 "
+            "src=203.0.113.1 dst=192.168.1.10 sport=80 dport=40000 [ASSURED] mark=0",
+        )
+        for state, name in ((4, "OPEN"), (9, "INVALID"))
     ),
     *(
         (

@@ -69,5 +69,11 @@ def test_entries_of_an_earlier_release() -> None:
     assert "I1  MASTER\n    cause      no adv" in text and "E1  MASTER\n" in text and "took" not in text
 
 
+@pytest.mark.parametrize(("ms", "shown"), [(99.94, "99.9 ms"), (100.0, "100 ms"), (1500.0, "1.5 s")])
+def test_a_step_that_took_long(ms: float, shown: str) -> None:
+    takeover = one("I1", "MASTER", 0, connections=1, restore_ms=ms)
+    assert f"took       {shown} until 1 connection was restored\n" in render_history([takeover])
+
+
 def test_nothing_yet() -> None:
     assert render_history([]) == "nothing has happened yet\n"

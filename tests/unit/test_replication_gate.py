@@ -78,6 +78,11 @@ def test_other_packets_have_none(packet: bytes) -> None:
     assert reply_tuple(packet) is None
 
 
+def test_a_packet_may_end_behind_its_ports() -> None:
+    assert reply_tuple(_ipv4()[:24]) == reply_tuple(_ipv4()) and reply_tuple(_ipv4()[:23]) is None
+    assert reply_tuple(_ipv6()[:44]) == reply_tuple(_ipv6()) and reply_tuple(_ipv6()[:43]) is None
+
+
 def test_every_beginning_of_a_packet_is_harmless() -> None:
     for packet in (_ipv4(options=bytes(8)), _ipv6(60, b"\6\1" + bytes(14))):
         for size in range(len(packet)):

@@ -198,6 +198,20 @@ def test_why_backup_without_an_active_router() -> None:
     assert explain(status) == ["G1: r2 is MASTER, this router is BACKUP: a better router is active."]
 
 
+@pytest.mark.parametrize(
+    ("policy", "lacking", "said"),
+    [
+        ("required", {"G1": "1 of 3 votes"}, "takes no role without a quorum: 1 of 3 votes."),
+        ("required", {"other": "1 of 3 votes"}, "r2 is MASTER, this router is BACKUP"),
+        ("advisory", {"G1": "1 of 3 votes"}, "r2 is MASTER, this router is BACKUP"),
+    ],
+)
+def test_why_a_backup_without_a_quorum_stays_one(policy: str, lacking: dict[str, str], said: str) -> None:
+    status = one_group("BACKUP", peers=[peer(roles={"G1": "MASTER"})])
+    status["quorum"] = {"policy": policy, "lacking": lacking}
+    assert said in explain(status)[0]
+
+
 def test_why_fault() -> None:
     status = copy.deepcopy(STATUS)
     del status["groups"][0]
