@@ -5,6 +5,7 @@ TANDEM_OPENWRT_USR   a prefix with libubus, ubusd, ubus, uci built for this mach
 TANDEM_OPENWRT_ROOT  an unpacked OpenWrt root file system for this architecture (/opt/openwrt/root)
 TANDEM_OPENWRT_ROOT23  the same of 23.05, where Python may be missing (/opt/openwrt/root23)
 TANDEM_OPENWRT_MAIN  the same of OpenWrt's main branch, for any processor (/opt/openwrt/main)
+TANDEM_OPENWRT_LUCI  a directory with checkouts of LuCI's sources: 24.10, 25.12, main (/opt/openwrt/luci)
 TANDEM_I386_ROOT     a 32-bit root file system with Python, pyroute2, pytest, pytest-timeout, hypothesis and,
                      under the path that TANDEM_OPENWRT_USR names, the same as there (/opt/i386)
 TANDEM_OPENWRT_APK   what makes it a router with apk: `apk`, and the lib/functions.sh of such a release
@@ -44,6 +45,7 @@ USR = Path(os.environ.get("TANDEM_OPENWRT_USR", "/opt/openwrt/usr"))
 ROOT = Path(os.environ.get("TANDEM_OPENWRT_ROOT", "/opt/openwrt/root"))
 ROOT23 = Path(os.environ.get("TANDEM_OPENWRT_ROOT23", "/opt/openwrt/root23"))
 MAIN = Path(os.environ.get("TANDEM_OPENWRT_MAIN", "/opt/openwrt/main"))
+LUCI = Path(os.environ.get("TANDEM_OPENWRT_LUCI", "/opt/openwrt/luci"))
 I386_ROOT = Path(os.environ.get("TANDEM_I386_ROOT", "/opt/i386"))
 APK = Path(os.environ.get("TANDEM_OPENWRT_APK", "/opt/openwrt/apk"))
 ODHCPD = Path(os.environ.get("TANDEM_ODHCPD", "/opt/openwrt-odhcpd/sbin/odhcpd"))

@@ -28,7 +28,7 @@ export default [
 	},
 	{
 		files: [ '**/*.mjs' ],
-		languageOptions: { ecmaVersion: 2022, sourceType: 'module', globals: { ...browser, ...globals('process console URL L getComputedStyle performance setTimeout') } },
+		languageOptions: { ecmaVersion: 2022, sourceType: 'module', globals: { ...browser, ...globals('process console URL Image L getComputedStyle performance setTimeout') } },
 		rules: { ...rules, 'no-restricted-syntax': 'off' }
 	}
 ];

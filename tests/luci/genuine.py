@@ -2,7 +2,8 @@
 """A router of the lab made of a genuine root file system with LuCI, in a throw-away overlay.
 
 Its ubusd, logd, procd, rpcd, uhttpd and LuCI run there; Python comes from another root, where this one has
-none. The packages are those of `make ipk`, unpacked.
+none. The packages are those of `make ipk`, unpacked. A checkout of LuCI's sources may take the place of the
+root's LuCI: all of LuCI but the parts in C.
 """
 
 from __future__ import annotations
@@ -21,9 +22,29 @@ from tests.packaging.router_feeds import SQLITE3, pyroute2, stdlib
 
 from .rig import DHCP, NETWORK, Pair
 
+# The module `log` of ucode, which came after 23.05 and which newer LuCI imports.
+_LOG = """
+export const LOG_INFO = 6, LOG_NOTICE = 5, LOG_WARNING = 4, LOG_AUTHPRIV = 80, LOG_LOCAL0 = 128;
+export function openlog() {};
+export function syslog(priority, ...text) { warn(sprintf(...text), "\\n"); };
+export function closelog() {};
+"""
+# What LuCI's luci.mk installs, in the place of what the root has. $LUCI: the sources.
+_NEWER = """
+rm -rf www/luci-static usr/share/ucode/luci usr/share/luci/menu.d/* usr/share/rpcd/acl.d/luci-*
+for part in "$LUCI"/modules/luci-base "$LUCI"/modules/luci-mod-* "$LUCI"/libs/luci-lib-uqr \\
+    "$LUCI"/themes/luci-theme-bootstrap; do
+    for pair in htdocs:www ucode:usr/share/ucode/luci root:.; do
+        [ ! -d "$part/${pair%:*}" ] || { mkdir -p "${pair#*:}"; cp -a "$part/${pair%:*}/." "${pair#*:}/"; }
+    done
+done
+echo "export const revision = 'git', branch = 'git';" >usr/share/ucode/luci/version.uc
+[ -e usr/lib/ucode/log.so ] || printf %s "$LOG" >usr/share/ucode/log.uc
+"""
 # $PYTHON: the root that has Python, $DATA: the packages' files, $USERS: for rpcd.
 _SETUP = f"""{ROOT_OVERLAY}
 mkdir -p tmp/luci-sessions
+[ -z "$LUCI" ] || {{ {_NEWER} }}
 if [ ! -e usr/bin/python3 ]; then
     cp -a "$PYTHON"/usr/bin/python3* usr/bin/
     cp -a "$PYTHON/usr/lib/python3.10" usr/lib/
@@ -80,13 +101,17 @@ def _plain() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
 
 
-def boot(router: Host, number: int, data: Path) -> None:
-    """Start the router with its addresses 192.168.*.NUMBER, and wait until it serves pages."""
+def boot(router: Host, number: int, data: Path, luci: Path | None = None) -> None:
+    """Start the router with its addresses 192.168.*.NUMBER, and wait until it serves pages.
+
+    `luci`: LuCI's sources; None: the root's own.
+    """
     work = router.file("work")
     work.mkdir()
     values = {
         "WORK": work, "LOWER": ROOT23, "PYTHON": ROOT, "DATA": data,
         "NETWORK": NETWORK.format(number=number), "DHCP": DHCP, "USERS": _USERS,
+        "LUCI": luci or "", "LOG": _LOG,
     }  # fmt: skip
     with router.file("log").open("ab") as log:
         boot = router.popen(

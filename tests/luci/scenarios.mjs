@@ -7,7 +7,9 @@ import assert from 'node:assert/strict';
 import { WAIT } from './desk.mjs';
 import { sample } from './samples.mjs';
 
-const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+const library = (name) => readFileSync(createRequire(import.meta.url).resolve(name), 'utf8');
+const axe = library('axe-core/axe.min.js');
+const jsqr = library('jsqr/dist/jsQR.js');
 const PAGES = [ 'overview', 'setup', 'settings', 'doctor', 'connections', 'log' ];
 const FIRST_RENDER_MS = 300, TRANSFERRED = 60000;
 
@@ -36,6 +38,24 @@ async function violations(page) {
 		const found = await window.axe.run('.tandem', { runOnly: [ 'wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa' ] });
 		return found.violations.map((one) => one.id + ': ' + one.nodes.map((node) => node.html.slice(0, 160) + ' ' + (node.any[0] ? node.any[0].message : '')).join('\n   '));
 	});
+}
+
+// What a camera reads from the token's QR code, or null where there is none.
+async function scanned(page) {
+	const code = page.getByRole('img', { name: 'The token as a QR code' });
+	if (!await code.count())
+		return null;
+	const picture = 'data:image/png;base64,' + (await code.screenshot()).toString('base64');
+	await page.evaluate(jsqr);
+	return page.evaluate(async (source) => {
+		const image = new Image();
+		image.src = source;
+		await image.decode();
+		const pen = Object.assign(document.createElement('canvas'), { width: image.width, height: image.height }).getContext('2d');
+		pen.drawImage(image, 0, 0);
+		const found = window.jsQR(pen.getImageData(0, 0, image.width, image.height).data, image.width, image.height);
+		return found && found.data;
+	}, picture);
 }
 
 export const scenarios = {
@@ -75,6 +95,8 @@ export const scenarios = {
 		assert.match(token, /^[\w-]{60,}$/);
 		await page.getByText('Tandem runs here.').waitFor({ timeout: 60000 });
 		await desk.shot('setup-token');
+		const drawn = (await page.request.get('/luci-static/resources/uqr.js')).ok();
+		assert.equal(await scanned(page), drawn ? token : null);
 		const second = await desk.open('r2', 'setup');
 		await second.getByText('The second router: it has the token').click();
 		await second.locator('#td-f-token').fill(token.slice(0, -7));
@@ -209,18 +231,21 @@ export const scenarios = {
 
 	async 'settings: every option is written and read back'(desk) {
 		const page = await desk.open('r1', 'settings');
-		const plan = await page.evaluate(async () => (await (await L.require('tandem.api')).options()).sections);
+		const plan = await page.evaluate(async () => {
+			const table = await (await L.require('tandem.api')).options();
+			return table.sections.map((section) => ({ name: section.name, options: section.rows.map((row) => Object.fromEntries(table.columns.map((column, at) => [ column, row[at] ]))) }));
+		});
 		assert.ok(plan.length >= 15);
 		await page.evaluate(() => L.dom.findClassInstance(document.querySelector('.cbi-map')).save(null, true));
 		const untouched = await page.evaluate(async () => (await L.require('uci')).sections('tandem'));
 		const wanted = plan.map((section) => ({ type: section.name, values: Object.fromEntries(section.options.map((row) => [ row.name, sample(row) ])) }));
-		// A new section of each type, with a value in each of its inputs.
+		// A new section of each type, as the button makes it, with a value in each of its inputs.
 		const shown = await page.evaluate(async (sections) => {
-			const uci = await L.require('uci');
 			const map = L.dom.findClassInstance(document.querySelector('.cbi-map'));
-			for (const section of sections)
-				section.id = uci.add('tandem', section.type, 'all_' + section.type);
-			await map.save(null, true);
+			for (const section of sections) {
+				section.id = 'all_' + section.type;
+				await map.children.find((one) => one.sectiontype === section.type).handleAdd(null, section.id);
+			}
 			let inputs = 0;
 			for (const section of sections)
 				for (const [ name, value ] of Object.entries(section.values)) {

@@ -2,8 +2,8 @@
 """Tandem's pages in LuCI, used by a browser: two tandemd behind them, and the real plugin of rpcd.
 
 In front of them is LuCI itself, with the rpcd and the uhttpd of its root file system (`genuine`), where there
-is one; and everywhere a small stand-in for LuCI (`standin`), which serves the same views. scenarios.mjs says
-what a person does, for both.
+is one: that root's own LuCI, and each newer one whose sources are there. And everywhere a small stand-in for
+LuCI (`standin`), which serves the same views. scenarios.mjs says what a person does, for all of them.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
+from tests.openwrt_pieces import LUCI, ROOT23, needs
 from tests.openwrt_pieces import ROOT as PYTHON_ROOT
-from tests.openwrt_pieces import ROOT23, needs
 from tests.packaging.router_feeds import no_planner
 
 from . import genuine
@@ -52,20 +52,32 @@ def standin() -> Iterator[Results]:
 
 
 @pytest.fixture(scope="module")
-def luci(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Results]:
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of our packages."""
+    return genuine.unpacked(tmp_path_factory.mktemp("packages"))
+
+
+def _sources(release: str) -> Any:
+    sources = LUCI / release
+    return pytest.param(sources, id=release, marks=needs(sources / "modules/luci-base"))
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(None, id="23.05"), *map(_sources, ("24.10", "25.12", "main"))]
+)
+def luci(request: pytest.FixtureRequest, packages: Path) -> Iterator[Results]:
     """The results of all scenarios with LuCI."""
-    data = genuine.unpacked(tmp_path_factory.mktemp("packages"))
     with Pair() as pair:
         pair.up().accept()
         for number, router in zip((2, 3), pair.routers, strict=True):
-            genuine.boot(router, number, data)
+            genuine.boot(router, number, packages, request.param)
         genuine.services(pair)
-        yield run(pair, "genuine")
+        yield run(pair, "genuine", request.param.name if request.param else "23.05")
 
 
-def run(pair: Pair, backend: str) -> Results:
+def run(pair: Pair, backend: str, release: str = "") -> Results:
     """Run the scenarios at the pair's desk."""
-    shots = str(SHOTS / backend) if os.environ.get("TANDEM_SHOTS") else ""
+    shots = str(SHOTS / (release or backend)) if os.environ.get("TANDEM_SHOTS") else ""
     browser = pair.browse(backend, shots, os.environ.get("TANDEM_ONLY", ""))
     log = pair.directory / "browser.log"
     with log.open("w") as errors:

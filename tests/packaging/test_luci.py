@@ -32,6 +32,7 @@ def test_a_package_for_the_pages_and_one_for_each_language(made: dict[str, packa
         assert set(files) == {
             f"/etc/uci-defaults/luci-i18n-tandem-{language}",
             f"/usr/lib/lua/luci/i18n/tandem.{language}.lmo",
+            f"/usr/lib/lua/luci/i18n/tandem-options.{language}.lmo",
         }
 
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The template of the translations of luci-app-tandem, made from the messages in its views and its menu."""
+"""The translations of luci-app-tandem: the template of the messages in its views and its menu, the template of the
+texts of the option table, and the translations of the latter, which lose what is gone and gain what is new.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +9,52 @@ import json
 import re
 from pathlib import Path
 
+from tandem.control.options_command import metadata
+
 APP = Path(__file__).parents[2] / "openwrt-feed/luci-app-tandem"
 _TEXT = r"'((?:[^'\\]|\\.)*)'"
 _ONE = re.compile(rf"\b_\({_TEXT}\)")
 _MANY = re.compile(rf"\bN_\([^,]+, {_TEXT}, {_TEXT}\)")
 
 
-def texts() -> dict[str, str]:
-    """Path and text of the template."""
-    return {"openwrt-feed/luci-app-tandem/po/templates/tandem.pot": template()}
+LANGUAGES = ("de", "it")
 
+
+def texts() -> dict[str, str]:
+    """Path and text of each file."""
+    directory = "openwrt-feed/luci-app-tandem/po"
+    return {
+        f"{directory}/templates/tandem.pot": template(),
+        f"{directory}/templates/tandem-options.pot": option_texts(),
+        **{f"{directory}/{language}/tandem-options.po": option_texts(language) for language in LANGUAGES},
+    }
+
+
+def option_messages() -> dict[str, str]:
+    """Each text of the option table as the settings show it, with the place where it is first."""
+    found: dict[str, str] = {}
+    for section in metadata():
+        for row in section["options"]:
+            place = f"{section['name']}.{row['name']}"
+            found.setdefault(row["help"], place)
+            if row["type"] in ("integer", "decimal", "size"):
+                found.setdefault(re.sub(r"\d+(\.\d+)?", "%s", row["allowed"]), place)
+            elif row["type"] != "boolean" and "choices" not in row:
+                found.setdefault(row["allowed"], place)
+    return {text: place for text, place in found.items() if text not in messages()}
+
+
+def option_texts(language: str = "") -> str:
+    """The template, or the file of a language with the translations that there are."""
+    path = APP / f"po/{language}/tandem-options.po"
+    old = path.read_text(encoding="utf-8") if language and path.exists() else ""
+    found = dict(re.findall(r'^msgid (".+")\nmsgstr (".+")$', old, re.MULTILINE))
+    head = (APP / f"po/{language}/tandem.po").read_text(encoding="utf-8") if language else template()
+    parts = [head[: head.index("\n\n") + 1]]
+    for text, place in option_messages().items():
+        name = quoted(text)
+        parts.append(f"#: {place}\nmsgid {name}\nmsgstr {found.get(name, quoted(''))}\n")
+    return "\n".join(parts)
 
 def messages() -> dict[str, tuple[str | None, list[str]]]:
     """Each message with its plural, or None, and the files that have it."""

@@ -330,7 +330,7 @@ all its options, and without a name the names of all. Needs no daemon.""",
         ),
         run="tandem.control.options_command:run",
         access=SEE,
-        plugin={},
+        plugin={"sections": []},
     ),
     Command(
         "import",

@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import textwrap
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tandem import __version__
 from tandem.config.option import KEEPS, ROLE, SESSION, START, Option, Table
 from tandem.config.options import SECTIONS
 from tandem.config.problem import suggestion
+
+if TYPE_CHECKING:
+    import argparse
 
 FORMAT = 1  # the version of the JSON; it changes when readers must change
 ALIASES = {"global_defs": "globals"}

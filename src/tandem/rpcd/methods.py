@@ -12,13 +12,12 @@ from dataclasses import asdict
 from itertools import count, islice
 from typing import Any
 
-from tandem import __version__, files
+from tandem import files
 from tandem.config.load import Loaded, load_file, load_text
 from tandem.config.problem import Problem
 from tandem.config.uci import LARGEST_FILE
 from tandem.control.commands import flows, running_config
 from tandem.control.flows import line
-from tandem.control.options_command import FORMAT, metadata
 from tandem.programs import PATH
 from tandem.rpcd.request import Request
 
@@ -29,17 +28,6 @@ LISTEN_S = 4
 DOCTOR_LOCK, DOCTOR_FILE = "doctor.lock", "doctor.json"
 _LOG_BYTES = 4 << 20
 _OWN_LINES = "^tandem[^ ]*: "  # what logread compares begins after the time and the facility
-
-
-def options(_request: Request) -> dict[str, Any]:
-    """Return the option table; what is false, empty or the same in all versions is left out."""
-    sections = metadata()
-    for section in sections:
-        section["options"] = [
-            {key: value for key, value in row.items() if value is not False and key != "since"}
-            for row in section["options"]
-        ]
-    return {"format": FORMAT, "version": __version__, "sections": sections}
 
 
 def check(request: Request) -> dict[str, Any]:

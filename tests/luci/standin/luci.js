@@ -273,6 +273,10 @@ const TypedSection = Base.extend({
 		return made;
 	},
 	cfgsections: function() { return uci.sections(this.map.config, this.sectiontype).map((one) => one['.name']); },
+	handleAdd: function(_event, name) {
+		uci.add(this.map.config, this.sectiontype, name);
+		return this.map.save();
+	},
 	parse: async function() {
 		for (const id of this.cfgsections())
 			for (const child of this.children)
@@ -286,7 +290,7 @@ const TypedSection = Base.extend({
 		for (const id of this.cfgsections())
 			node.append(E('button', { 'type': 'button', 'class': 'btn cbi-button-remove', 'click': () => { uci.remove(this.map.config, id); return this.map.draw(); } }, [ 'Delete' ]),
 				E('div', { 'class': 'cbi-section-node', 'data-section-id': id }, [ await this.renderUCISection(id) ]));
-		node.append(E('button', { 'type': 'button', 'class': 'btn cbi-button-add', 'click': () => { uci.add(this.map.config, this.sectiontype); return this.map.draw(); } }, [ 'Add' ]));
+		node.append(E('button', { 'type': 'button', 'class': 'btn cbi-button-add', 'click': (event) => this.handleAdd(event) }, [ 'Add' ]));
 		return node;
 	}
 });

@@ -9,12 +9,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tandem.rpcd import methods, plugin
+from tandem.rpcd import methods, plugin, setup
 from tandem.rpcd.request import Files
 from tandem.setup import service
 
+from .server import UQR
+
 
 def main(directory: Path, method: str) -> int:
+    setup.UQR = str(UQR)
     service.INIT_SCRIPT = str(directory / "init")
     methods.PATH = f"{directory}/bin:{methods.PATH}"
     names = {"config": "tandem", "control": "control.sock", "state": "state", "secret": "secret"}

@@ -36,6 +36,18 @@ USERS = {
     "viewer": {"tandem-status"},
     "operator": {"tandem-status", "tandem-operate"},
 }
+# LuCI's module `uqr` is this package of npm, and its drawing has a size instead of a viewBox.
+UQR = ROOT / "tests/luci/node_modules/uqr/dist/index.cjs"
+UQR_MODULE = """\
+'use strict';
+'require baseclass';
+const exports = {};
+%s
+return baseclass.extend({
+	renderSVG: (data, options) => exports.renderSVG(data, options)
+		.replace(/viewBox="0 0 (\\d+) (\\d+)"/, 'width="$1" height="$2"')
+});
+"""
 TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 PAGE = """\
@@ -175,6 +187,9 @@ class Handler(BaseHTTPRequestHandler):
         values = dict(item.split("=", 1) for item in query.split("&") if "=" in item)
         if path.startswith("/cgi-bin/luci/"):
             self._page(path.removeprefix("/cgi-bin/luci/"), values)
+            return
+        if path == "/luci-static/resources/uqr.js":
+            self._answer((UQR_MODULE % UQR.read_text()).encode(), TYPES[".js"])
             return
         for file in (HTDOCS / path[1:], Path(__file__).with_name(path.rpartition("/")[2])):
             if file.is_file() and ".." not in path:

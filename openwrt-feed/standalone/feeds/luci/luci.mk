@@ -67,7 +67,7 @@ endef
 define Package/luci-i18n-$(LUCI_BASENAME)-$(1)/install
 	$(INSTALL_DIR) $$(1)/etc/uci-defaults $$(1)/usr/lib/lua/luci/i18n
 	echo "uci set luci.languages.$(1)='$(LUCI_LANG.$(1))'; uci commit luci" >$$(1)/etc/uci-defaults/luci-i18n-$(LUCI_BASENAME)-$(1)
-	$(PO2LMO) po/$(1)/$(LUCI_BASENAME).po $$(1)/usr/lib/lua/luci/i18n/$(LUCI_BASENAME).$(1).lmo
+	$(foreach po,$(wildcard po/$(1)/*.po),$(PO2LMO) $(po) $$(1)/usr/lib/lua/luci/i18n/$(basename $(notdir $(po))).$(1).lmo &&) true
 endef
 
 Package/luci-i18n-$(LUCI_BASENAME)-$(1)/postinst = $$(Luci/postinst)

@@ -47,7 +47,7 @@ return baseclass.extend({
 	failover: declare('tandem', 'failover', [ 'force' ]),
 	standby: declare('tandem', 'standby', [ 'force' ]),
 	resume: declare('tandem', 'resume'),
-	options: declare('tandem.commands', 'options'),
+	options: declare('tandem.commands', 'options', [ 'sections' ]),
 	check: declare('tandem.commands', 'check', [ 'text' ]),
 	flows: declare('tandem.commands', 'conntrack_list', [ 'peer', 'search', 'limit' ]),
 	doctor: declare('tandem.commands', 'doctor', [ 'start' ]),

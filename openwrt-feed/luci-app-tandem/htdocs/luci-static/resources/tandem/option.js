@@ -4,14 +4,16 @@
 'require form';
 'require uci';
 
-// A row of `tandem options --json` becomes an input of LuCI's forms. Nothing is known here about any one option,
+// A row of the option table becomes an input of LuCI's forms. Nothing is known here about any one option,
 // except which sections a reference may name where their type has another name than the option.
+// The template of the translations has the texts of the table as well (po/templates/tandem-options.pot).
 
 const REFERS = {
 	virtual_ipaddress: 'ipaddress', virtual_ipaddress_excluded: 'ipaddress', virtual_routes: 'route',
 	virtual_rules: 'rule', unicast_peer: 'peer', group: 'vrrp_instance', script: 'vrrp_script',
 	track_check: 'check'
 };
+const NUMBER = /\d+(\.\d+)?/g;
 const ON = /^(1|on|true|yes|enabled)$/i;
 
 function number(text) {
@@ -28,7 +30,7 @@ function validate(row, text) {
 		const pattern = whole ? /^-?(0x[0-9a-f]+|[0-9]+)$/i : /^[0-9]+(\.[0-9]*)?$/;
 		const value = Number(text);
 		if (!pattern.test(text) || (low != null && value < low) || (high != null && value > high))
-			return _('Must be %s.').format(row.allowed);
+			return limits(row);
 	}
 	return true;
 }
@@ -42,9 +44,22 @@ function normal(row, value) {
 	return Array.isArray(value) ? value.join(' ') : value;
 }
 
+// The name itself, which the file, the reasons of a refusal and the documentation use: no language has another one.
 function title(name) {
 	const words = name.replace(/_/g, ' ');
 	return words.charAt(0).toUpperCase() + words.slice(1);
+}
+
+// Which values are allowed, in a sentence. A translation is for all numbers.
+function limits(row) {
+	const isNumber = [ 'integer', 'decimal', 'size' ].includes(row.type);
+	const numbers = isNumber ? row.allowed.match(NUMBER) || [] : [];
+	const sentence = numbers.length ? _(row.allowed.replace(NUMBER, '%s')) : _(row.allowed);
+	return _('Must be %s.').format(sentence.format.apply(sentence, numbers));
+}
+
+function described(row) {
+	return '%h'.format(_(row.help) + (row.allowed ? ' ' + limits(row) : ''));
 }
 
 return baseclass.extend({
@@ -56,8 +71,7 @@ return baseclass.extend({
 		const choices = row.type === 'boolean' ? [ [ '1', _('on') ], [ '0', _('off') ] ]
 			: (row.choices || []).map(function(word) { return [ word, word ]; });
 		const widget = row.list ? form.DynamicList : choices.length ? form.ListValue : form.Value;
-		const help = row.help + (row.type === 'boolean' || choices.length ? '' : ' ' + _('Must be %s.').format(row.allowed));
-		const option = section.option(widget, row.name, '%h'.format(title(row.name)), '%h'.format(help));
+		const option = section.option(widget, row.name, '%h'.format(title(row.name)), described(row));
 		const standard = row.default == null ? '' : row.type === 'boolean' ? (ON.test(row.default) ? _('on') : _('off')) : row.default;
 		option.rmempty = true;
 		option.load = function(section_id) {

@@ -9,6 +9,7 @@
 
 // All of /etc/config/tandem. Sections and options come from the router's own table, so that a new option appears
 // by itself. Options that have no value stand below "More". What the table does not know stays in the file.
+// The options of a section's type are asked for when there is such a section.
 
 // In this order; sections that are not named here follow.
 const ORDER = [ 'vrrp_instance', 'vrrp_sync_group', 'peer', 'conntrack_sync', 'dhcp_gateway', 'track_interface', 'track_script', 'vrrp_script' ];
@@ -50,7 +51,44 @@ function written() {
 	return { text: lines.join('\n') + '\n', owners: owners };
 }
 
+// The options of the sections in a part of the table, by the section's type.
+function optionsOf(table) {
+	const found = {};
+	(table.sections || []).forEach(function(section) {
+		found[section.name] = (section.rows || []).map(function(row) {
+			const one = {};
+			table.columns.forEach(function(column, index) { one[column] = row[index]; });
+			return one;
+		});
+	});
+	return found;
+}
+
 const Section = form.TypedSection.extend({
+	// Add the inputs of these options.
+	fill: function(options) {
+		this.rows = {};
+		options.forEach(L.bind(function(row) {
+			this.rows[row.name] = row;
+			option.add(this, this.sectiontype, row, this.known);
+		}, this));
+	},
+
+	// Ask for the options, unless they are there.
+	learn: function() {
+		if (this.rows)
+			return Promise.resolve();
+		return api.options([ this.sectiontype ]).then(L.bind(function(table) {
+			this.fill(optionsOf(table)[this.sectiontype] || []);
+		}, this));
+	},
+
+	handleAdd: function(ev, name) {
+		return this.learn().then(L.bind(function() {
+			return form.TypedSection.prototype.handleAdd.call(this, ev, name);
+		}, this));
+	},
+
 	renderUCISection: function(section_id) {
 		const rows = this.rows, type = this.sectiontype;
 		return this.renderOptions(null, section_id).then(function(nodes) {
@@ -72,11 +110,14 @@ const Section = form.TypedSection.extend({
 
 return view.extend({
 	load: function() {
-		return Promise.all([ L.resolveDefault(api.options(), {}), uci.load('tandem'), L.resolveDefault(api.status(), {}) ]);
+		return Promise.all([ L.resolveDefault(api.status(), {}), uci.load('tandem').then(function() {
+			const types = uci.sections('tandem').map(function(section) { return section['.type']; });
+			return L.resolveDefault(api.options(Array.from(new Set(types.concat('globals')))), {});
+		}) ]);
 	},
 
 	render: function(loaded) {
-		const table = loaded[0];
+		const table = loaded[1], options = optionsOf(table);
 		this.said = E('div', { 'role': 'status', 'tabindex': '-1' });
 		if (!table.sections)
 			return api.page([ E('h2', {}, [ _('Settings') ]), api.note('bad', [ table.error || _('No answer') ]) ]);
@@ -84,7 +125,7 @@ return view.extend({
 			const at = ORDER.indexOf(section.name);
 			return at < 0 ? ORDER.length : at;
 		};
-		const known = { networks: Object.keys(loaded[2].networks || {}), sections: {} };
+		const known = { networks: Object.keys(loaded[0].networks || {}), sections: {} };
 		uci.sections('tandem').forEach(function(section) {
 			const names = known.sections[section['.type']] = known.sections[section['.type']] || [];
 			if (section.name || !section['.anonymous'])
@@ -96,11 +137,9 @@ return view.extend({
 			const section = map.section(Section, one.name, '%h'.format(TITLES[one.name] || option.title(one.name)));
 			section.anonymous = true;
 			section.addremove = true;
-			section.rows = {};
-			one.options.forEach(function(row) {
-				section.rows[row.name] = row;
-				option.add(section, one.name, row, known);
-			});
+			section.known = known;
+			if (one.rows)
+				section.fill(options[one.name]);
 		});
 		return map.render().then(L.bind(function(nodes) {
 			return api.page([

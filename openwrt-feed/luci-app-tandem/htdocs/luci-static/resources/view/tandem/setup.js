@@ -259,8 +259,10 @@ return view.extend({
 		const copied = E('span', { 'role': 'status' });
 		const code = E('div', { 'role': 'img', 'aria-label': _('The token as a QR code') });
 		if (this.uqr) {
-			const drawing = this.uqr.renderSVG(token, { pixelSize: 4 });
+			// A code has four modules of white around it. The drawing has a fixed size: this makes it scale.
+			const drawing = this.uqr.renderSVG(token, { border: 4 });
 			const svg = new DOMParser().parseFromString(drawing, 'image/svg+xml').documentElement;
+			svg.setAttribute('viewBox', '0 0 ' + svg.getAttribute('width') + ' ' + svg.getAttribute('height'));
 			svg.removeAttribute('width');
 			svg.removeAttribute('height');
 			code.appendChild(document.importNode(svg, true));
