@@ -295,7 +295,7 @@ class Status(TypedDict):
     version: Annotated[str, "of the running daemon"]
     pid: Annotated[int, "its process"]
     uptime_s: Annotated[float, "seconds since its start"]
-    router_id: Annotated[str, "the name of this router; may be empty"]
+    router_id: Annotated[str, "the name of this router: option router_id, otherwise the host name"]
     config_file: Annotated[str, "the configuration that it has read"]
     scheduling: Annotated[Scheduling, "how well it keeps its times"]
     health: Annotated[dict[str, list[str]], "what is wrong though the roles are fine: details by reason"]

@@ -42,7 +42,8 @@ echo "export const revision = 'git', branch = 'git';" >usr/share/ucode/luci/vers
 [ -e usr/lib/ucode/log.so ] || printf %s "$LOG" >usr/share/ucode/log.uc
 """
 # $PYTHON: the root that has Python, $DATA: the packages' files, $USERS: for rpcd.
-_SETUP = f"""{ROOT_OVERLAY}
+_SETUP = f"""hostname "$NAME"
+{ROOT_OVERLAY}
 mkdir -p tmp/luci-sessions
 [ -z "$LUCI" ] || {{ {_NEWER} }}
 if [ ! -e usr/bin/python3 ]; then
@@ -111,7 +112,7 @@ def boot(router: Host, number: int, data: Path, luci: Path | None = None) -> Non
     values = {
         "WORK": work, "LOWER": ROOT23, "PYTHON": ROOT, "DATA": data,
         "NETWORK": NETWORK.format(number=number), "DHCP": DHCP, "USERS": _USERS,
-        "LUCI": luci or "", "LOG": _LOG,
+        "LUCI": luci or "", "LOG": _LOG, "NAME": router.name,
     }  # fmt: skip
     with router.file("log").open("ab") as log:
         boot = router.popen(

@@ -37,7 +37,8 @@ esac
 [ ! -e {w}/pid ] || kill "$(cat {w}/pid)"
 rm -f {w}/pid
 [ "$1" != stop ] || exit 0
-setsid {python} -IS {tandemd} -c {w}/tandem --control {w}/control.sock --ubus "" >>{w}/log 2>&1 </dev/null &
+setsid unshare --uts sh -c 'hostname {name}; exec {python} -IS {tandemd} \\
+    -c {w}/tandem --control {w}/control.sock --ubus ""' >>{w}/log 2>&1 </dev/null &
 echo $! >{w}/pid
 """
 # Port 7 of the provider's router.
@@ -88,7 +89,9 @@ class Pair(Lab):
             (where / "network").write_text(NETWORK.format(number=number))
             (where / "dhcp").write_text(DHCP)
             (where / "tandem").write_text("config globals 'globals'\n\toption enabled '0'\n")
-            (where / "init").write_text(INIT.format(w=where, python=sys.executable, tandemd=TANDEMD))
+            (where / "init").write_text(
+                INIT.format(w=where, name=router.name, python=sys.executable, tandemd=TANDEMD)
+            )
             (where / "init").chmod(0o755)
             argv = [sys.executable, "-m", "tests.luci.standin.server", str(where), f"192.168.1.{number}"]
             programs = where / "bin"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The translations of luci-app-tandem: the template of the messages in its views and its menu, the template of the
-texts of the option table, and the translations of the latter, which lose what is gone and gain what is new.
+"""The translations of luci-app-tandem: the template of the messages in its views and its menu, and the
+template and the translations of the option table's texts. These lose what is gone and gain what is new.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ def option_texts(language: str = "") -> str:
         name = quoted(text)
         parts.append(f"#: {place}\nmsgid {name}\nmsgstr {found.get(name, quoted(''))}\n")
     return "\n".join(parts)
+
 
 def messages() -> dict[str, tuple[str | None, list[str]]]:
     """Each message with its plural, or None, and the files that have it."""

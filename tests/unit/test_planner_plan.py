@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import tandem
-from tandem.config.schema import Config, Globals
+from tandem.config.schema import Config, Globals, from_plain
 from tandem.control import cli
 from tandem.core.settings import Address, Group, Instance, Route, Rule
 from tandem.plan import process as planner_module
@@ -189,6 +189,13 @@ def test_unknown_users_are_errors_before_the_daemon_meets_them(tmp_path: Path) -
     assert plan_file(str(file)) == {
         "errors": (f"{file}: script_user: {reason}", f"{file}: user of the vrrp_script c: {reason}")
     }
+
+
+def test_a_router_without_a_name_has_that_of_the_host(tmp_path: Path) -> None:
+    file = tmp_path / "tandem"
+    for option, name in (("", os.uname().nodename), ("\toption router_id 'mine'\n", "mine")):
+        file.write_text(f"config globals\n{option}")
+        assert from_plain(plan_file(str(file))["config"]).globals.router_id == name
 
 
 def test_the_check_knows_what_the_planner_finds(

@@ -172,9 +172,15 @@ def plan_file(path: str) -> dict[str, Any]:
     if loaded.config is None:
         return {"errors": tuple(str(problem) for problem in loaded.errors)}
     try:
-        return _plan(loaded.config, [str(problem) for problem in loaded.warnings])
+        return _plan(_named(loaded.config), [str(problem) for problem in loaded.warnings])
     except EncodeError as error:
         return {"errors": tuple(f"{path}: {text}" for text in error.args)}
+
+
+def _named(config: Config) -> Config:
+    """Return the configuration with the host's name, as keepalived does, where it gives the router none."""
+    name = config.globals.router_id or os.uname().nodename
+    return replace(config, globals=replace(config.globals, router_id=name))
 
 
 def problems(config: Config) -> tuple[str, ...]:

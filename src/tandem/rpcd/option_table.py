@@ -11,7 +11,8 @@ from tandem.rpcd.request import Request
 
 # What a page shows of an option; what most options have comes first.
 COLUMNS = (
-    "name", "type", "help", "default", "allowed", "list", "required", "min", "max", "unit", "choices", "secret"
+    "name", "type", "help", "default", "allowed", "list", "required", "min", "max", "unit", "choices",
+    "secret",
 )  # fmt: skip
 
 

@@ -38,7 +38,9 @@ def _user(found: Any) -> tuple[str | None, str | None] | None:
 
 GLOBALS: Table = {
     "enabled": replace(switch("1", "The service starts the daemon.", "enabled"), reload=START),
-    "router_id": Option(TEXT, "", "Logs, status and peers call this router by this name.", "router_id"),
+    "router_id": Option(
+        TEXT, "", "Logs, status and peers call this router by this name. Default: the host name.", "router_id"
+    ),
     "vrrp_startup_delay": Option(
         seconds("0", "3600"),
         "0",

@@ -146,15 +146,17 @@ function there(status, peer, link) {
 	const word = peer.connected ? role(roles.length ? roles : [ 'BACKUP' ]) : WORDS.UNKNOWN;
 	const why = peer.connected ? [] : [ named(link).last_error || _('No answer on any path to it') ];
 	const beats = named(peer.heartbeats);
+	const own = named(link).router_id;
+	const name = own && own !== status.router_id ? own : peer.name; // two fresh routers have the same host name
 	return {
 		here: false,
-		name: named(link).router_id || peer.name,
+		name: name,
 		title: _('The other router'),
 		active: active,
 		word: word[0], tone: word[1], since: '',
 		reasons: why,
 		facts: [
-			[ _('Known as'), named(link).router_id ? peer.name : '' ],
+			[ _('Known as'), name !== peer.name ? peer.name : '' ],
 			[ _('Heartbeats'), peer.connected && beats.state ? _('%s, dead after %s').format(BEATS[beats.state] || beats.state, api.ms(beats.limit_ms)) : '' ],
 			[ _('Last advert'), active && last != null ? _('%s ago').format(api.ms(last * 1000)) : '' ]
 		].filter(function(fact) { return fact[1]; }),
