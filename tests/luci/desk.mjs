@@ -6,6 +6,8 @@ import { mkdirSync } from 'node:fs';
 const PAGES = '/cgi-bin/luci/admin/services/tandem/';
 // LuCI's own: what a page asks while it is left, and a protocol that is not installed.
 const NOT_OURS = /net::ERR_ABORTED|protocol\/\w+\.js|favicon/;
+// What serves a call of a page. rpcd's plugin is none of them: it runs once a page.
+const POLLED = [ 'python3', 'uhttpd', 'ubusd', 'rpcd' ];
 export const WAIT = { timeout: 20000 };
 
 export class Desk {
@@ -65,6 +67,22 @@ export class Desk {
 	// What `service tandem VERB` does on a router.
 	service(router, verb) {
 		execFileSync(this.program, [ router, verb ], { stdio: 'ignore' });
+	}
+
+	// Milliseconds of a core that each program of a router has used in so many seconds; the test waits for them.
+	async cost(router, seconds) {
+		const read = () => {
+			const used = {};
+			for (const line of execFileSync(this.program, [ router, 'cost' ], { encoding: 'utf8' }).split('\n')) {
+				const [ name, ns ] = line.split(' ');
+				used[name] = (used[name] || 0) + Number(ns || 0) / 1e6;
+			}
+			return used;
+		};
+		const before = read();
+		await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+		const after = read();
+		return Object.fromEntries(POLLED.map((name) => [ name, (after[name] || 0) - (before[name] || 0) ]));
 	}
 
 	// Poll until a condition holds in the page.

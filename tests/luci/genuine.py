@@ -9,6 +9,7 @@ root's LuCI: all of LuCI but the parts in C.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -132,15 +133,25 @@ def boot(router: Host, number: int, data: Path, luci: Path | None = None) -> Non
     wait_until(serves, 60, f"{router.name} serves pages", explain=lambda: router.file("log").read_text())
 
 
+# For each process its name and the nanoseconds of a core that it has used.
+_COST = "cd /proc && for p in [0-9]*; do echo $(cat $p/comm) $(cut -d\\  -f1 $p/schedstat); done 2>/dev/null"
+
+
 def services(pair: Pair) -> None:
-    """Write the program that does what `service tandem VERB` does on a router: its arguments are both."""
+    """Write the program that does what `service tandem VERB` does on a router: its arguments are both.
+
+    The verb `cost` prints what the router's processes have used.
+    """
     lines = ["#!/bin/sh", "case $1 in"]
     for router in pair.routers:
         inside = next(
             pid for pid in tree(router.children[-1].pid) if Path(f"/proc/{pid}/root/tmp/ready").exists()
         )
         enter = f"nsenter --target={inside} --mount --pid --net --uts --ipc --root --wd=/"
-        lines.append(f'{router.name}) exec {enter} /etc/init.d/tandem "$2" ;;')
+        lines.append(
+            f'{router.name}) if [ "$2" = cost ]; then exec {enter} /bin/sh -c {shlex.quote(_COST)}; fi'
+        )
+        lines.append(f'exec {enter} /etc/init.d/tandem "$2" ;;')
     program = pair.directory / "service"
     program.write_text("\n".join([*lines, "esac", ""]))
     program.chmod(0o755)

@@ -63,9 +63,13 @@ return baseclass.extend({
 		return L.resolveDefault(callAccess('access-group', group, 'write'), false);
 	},
 
-	// Call `step` every `seconds` while the page is open, never twice at once.
+	// Call `step` every `seconds` while somebody may see the page, never twice at once.
 	every: function(seconds, step) {
-		poll.add(step, seconds);
+		const look = function() {
+			return document.hidden ? null : step();
+		};
+		poll.add(look, seconds);
+		document.addEventListener('visibilitychange', look);
 	},
 
 	style: function() {

@@ -27,6 +27,17 @@ const STEPS = {
 
 const BEATS = { 'alive': _('alive'), 'dead': _('dead'), 'not heard yet': _('not heard yet') };
 
+// States of services and of networks that follow the role.
+const RUNS = {
+	running: [ _('running'), 'ok' ], stopped: [ _('stopped'), 'idle' ], starting: [ _('starting'), 'warn' ],
+	stopping: [ _('stopping'), 'warn' ], probing: [ _('being examined'), 'warn' ], unknown: [ _('not known'), 'warn' ],
+	failed: [ _('failed'), 'bad' ], blocked: [ _('failed to stop: nothing more is done'), 'bad' ]
+};
+const FOLLOWS = {
+	away: [ _('follows the role, which is elsewhere'), 'idle' ], lent: [ _('up with the lease of the other router'), 'warn' ],
+	asking: [ _('asks for a lease'), 'warn' ], bound: [ _('up'), 'ok' ]
+};
+
 const HEALTH = {
 	replication_missing: _('Connections are not replicated'),
 	replication_stale: _('Replication is behind')
@@ -103,6 +114,9 @@ function reasons(status) {
 		if (group.damped_s != null)
 			found.push(_('The role changed too often: waits %s').format(api.duration(group.damped_s)));
 	});
+	Object.entries(named(named(status.quorum).lacking)).forEach(function(pair) {
+		found.push(_('%s has no quorum: %s').format(pair[0], pair[1]));
+	});
 	Object.entries(named(status.health)).forEach(function(pair) {
 		const detail = list(pair[1]).join(', ');
 		found.push((HEALTH[pair[0]] || pair[0].replace(/_/g, ' ')) + (detail ? ': ' + detail : ''));
@@ -132,6 +146,37 @@ function here(status) {
 		],
 		trackers: trackers(instances)
 	};
+}
+
+// What this router runs, checks and asks beside its networks: [ tone, name, what it is, state ].
+function things(status) {
+	const found = [];
+	const add = function(tone, name, kind, words) {
+		found.push([ tone, name, kind, words.filter(Boolean).join(', ') ]);
+	};
+	list(status.services).forEach(function(one) {
+		const word = RUNS[one.state] || [ one.state, 'warn' ];
+		const kept = one.wanted && one.state === 'stopped';
+		add(one.banned || one.failure ? 'bad' : kept ? 'warn' : word[1], one.name, _('service'), [
+			word[0], one.since_s != null ? _('for %s').format(api.duration(one.since_s)) : '',
+			one.waits_for ? _('waits for %s').format(one.waits_for) : '',
+			one.banned ? _('does not run here after %d failures').format(one.failures) : '', one.failure
+		]);
+	});
+	list(status.follow).forEach(function(one) {
+		const word = FOLLOWS[one.state] || [ one.state, 'warn' ];
+		add(one.problem ? 'bad' : word[1], one.name, _('network'), [ word[0], one.address, one.problem ]);
+	});
+	list(status.checks).forEach(function(one) {
+		add(one.up == null ? 'idle' : one.up ? 'ok' : 'bad', one.name, _('check'), [ one.target, one.last, api.ms(one.last_ms) ]);
+	});
+	const quorum = named(status.quorum);
+	if (quorum.witness)
+		add(quorum.witness_answers ? 'ok' : 'bad', quorum.witness, _('witness'), [ quorum.witness_answers ? _('answers') : _('does not answer') ]);
+	Object.entries(named(quorum.hosts)).forEach(function(host) {
+		add(host[1] ? 'ok' : 'bad', host[0], _('witness'), [ host[1] ? _('answers') : _('does not answer') ]);
+	});
+	return found;
 }
 
 function heard(status) {
@@ -250,6 +295,7 @@ return baseclass.extend({
 			routers: routers,
 			channels: channels,
 			networks: networks(status),
+			things: things(status),
 			answers: answers(status, routers, channels),
 			history: this.history(status)
 		};

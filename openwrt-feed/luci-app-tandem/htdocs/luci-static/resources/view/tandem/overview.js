@@ -120,6 +120,22 @@ function picture(model) {
 	return E('section', { 'class': 'td-picture', 'aria-label': _('The pair') }, [ side(true), E('div', { 'class': 'td-cards' }, cards), side(false) ]);
 }
 
+// Names, kinds and states of services, checks and the like.
+function things(found) {
+	const sign = { ok: '\u2713', bad: '\u2717', warn: '!', idle: '\u2013' };
+	return E('section', { 'class': 'td-things', 'aria-label': _('On this router') }, [
+		E('h3', {}, [ _('On this router') ]),
+		E('ul', {}, found.map(function(one) {
+			return E('li', { 'class': 'td-thing td-' + one[0] }, [
+				E('span', { 'class': 'td-sign', 'aria-hidden': 'true' }, [ sign[one[0]] ]),
+				E('span', { 'class': 'td-names' }, [ one[1] ]),
+				E('span', { 'class': 'td-device' }, [ one[2] ]),
+				E('span', { 'class': 'td-state' }, [ one[3] ])
+			]);
+		}))
+	]);
+}
+
 function happened(one) {
 	const when = new Date(one.time * 1000);
 	return E('li', { 'class': 'td-event' }, [
@@ -282,6 +298,8 @@ return view.extend({
 			const model = pair.model(this.status, this.conntrack);
 			next.appendChild(E('div', { 'class': 'td-answers' }, model.answers.map(answer)));
 			next.appendChild(picture(model));
+			if (model.things.length)
+				below.appendChild(things(model.things));
 			below.appendChild(charts(this.samples));
 			below.appendChild(E('section', { 'class': 'td-history', 'aria-label': _('What happened') }, [
 				E('h3', {}, [ _('What happened') ]),
