@@ -79,9 +79,11 @@ class Handlers:
 
     # For people to see
 
-    def do_status(self, _request: Request, _reply: Reply) -> object:
-        """Show everything that is known now."""
-        return snapshot(self._router, self._loop, self._standby, self._facts())
+    def do_status(self, request: Request, _reply: Reply) -> object:
+        """Show everything that is known now, or only what the words of "only" name."""
+        found = snapshot(self._router, self._loop, self._standby, self._facts())
+        words = request.get("only", "").split()
+        return {name: value for name, value in found.items() if name in words} if words else found
 
     def do_history(self, _request: Request, _reply: Reply) -> object:
         """Show the last transitions."""

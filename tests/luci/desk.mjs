@@ -6,8 +6,6 @@ import { mkdirSync } from 'node:fs';
 const PAGES = '/cgi-bin/luci/admin/services/tandem/';
 // LuCI's own: what a page asks while it is left, and a protocol that is not installed.
 const NOT_OURS = /net::ERR_ABORTED|protocol\/\w+\.js|favicon/;
-// What serves a call of a page. rpcd's plugin is none of them: it runs once a page.
-const POLLED = [ 'python3', 'uhttpd', 'ubusd', 'rpcd' ];
 export const WAIT = { timeout: 20000 };
 
 export class Desk {
@@ -75,14 +73,15 @@ export class Desk {
 			const used = {};
 			for (const line of execFileSync(this.program, [ router, 'cost' ], { encoding: 'utf8' }).split('\n')) {
 				const [ name, ns ] = line.split(' ');
-				used[name] = (used[name] || 0) + Number(ns || 0) / 1e6;
+				if (name)
+					used[name] = (used[name] || 0) + Number(ns || 0) / 1e6;
 			}
 			return used;
 		};
 		const before = read();
 		await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 		const after = read();
-		return Object.fromEntries(POLLED.map((name) => [ name, (after[name] || 0) - (before[name] || 0) ]));
+		return Object.fromEntries(Object.keys(after).map((name) => [ name, after[name] - (before[name] || 0) ]));
 	}
 
 	// Poll until a condition holds in the page.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from tandem.control.options_command import metadata
 
@@ -18,6 +19,12 @@ _MANY = re.compile(rf"\bN_\([^,]+, {_TEXT}, {_TEXT}\)")
 
 
 LANGUAGES = ("de", "it")
+TABLE = "openwrt-feed/luci-app-tandem/htdocs/luci-static/resources/tandem/options"
+# What a page shows of an option; what most options have comes first.
+_COLUMNS = (
+    "name", "type", "help", "default", "allowed", "list", "required", "min", "max", "unit", "choices",
+    "secret",
+)  # fmt: skip
 
 
 def texts() -> dict[str, str]:
@@ -27,7 +34,30 @@ def texts() -> dict[str, str]:
         f"{directory}/templates/tandem.pot": template(),
         f"{directory}/templates/tandem-options.pot": option_texts(),
         **{f"{directory}/{language}/tandem-options.po": option_texts(language) for language in LANGUAGES},
+        **option_tables(),
     }
+
+
+def option_tables() -> dict[str, str]:
+    """The option table as the settings page loads it: an index, and the rows of each type of section."""
+    sections = metadata()
+    index = {"columns": _COLUMNS, "sections": [section["name"] for section in sections]}
+    return {
+        f"{TABLE}/index.json": json.dumps(index, separators=(",", ":")) + "\n",
+        **{f"{TABLE}/{section['name']}.json": _rows(section["options"]) for section in sections},
+    }
+
+
+def _rows(options: list[dict[str, Any]]) -> str:
+    """The values of `columns` of each option, one row a line; what is missing at the end is null or false."""
+    rows = []
+    for option in options:
+        chosen = option["type"] == "boolean" or "choices" in option  # a page shows the choice instead
+        row = [None if name == "allowed" and chosen else option.get(name) or None for name in _COLUMNS]
+        while row[-1] is None:
+            row.pop()
+        rows.append(json.dumps(row, separators=(",", ":"), ensure_ascii=False))
+    return "[\n" + ",\n".join(rows) + "\n]\n"
 
 
 def option_messages() -> dict[str, str]:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from tandem.control.command_table import TABLE
-from tandem.control.options_command import sections
 from tandem.doctor import visit
 from tandem.doctor.finding import Finding
 from tandem.doctor.visit import Visit
@@ -85,20 +84,6 @@ def test_what_is_no_object_or_too_long_is_refused(router: Files) -> None:
     for text in (b"[]", b"{", b"[" * 100_000, b"\xff"):
         assert "one object in JSON" in plugin.answer("log", text, router)["error"]
     assert "longer than" in plugin.answer("check", b" " * (plugin.LARGEST + 1), router)["error"]
-
-
-def test_options_come_from_the_table(router: Files) -> None:
-    found = call(router, "options")
-    rows = {section["name"]: section["rows"] for section in found["sections"]}
-    assert set(rows) == {name for name, _ in sections()}
-    options = [dict(zip(found["columns"], row, strict=False)) for row in rows["vrrp_instance"]]
-    priority = next(option for option in options if option["name"] == "priority")
-    assert priority["default"] == "100" and priority["max"] == "255" and not priority["list"]
-    few = call(router, "options", sections=["peer", "nothing"])
-    assert [section["name"] for section in few["sections"]] == list(rows)
-    assert [section for section in few["sections"] if "rows" in section] == [
-        {"name": "peer", "rows": rows["peer"]}
-    ]
 
 
 def test_errors_have_their_place(router: Files) -> None:

@@ -7,7 +7,7 @@ Made from src/tandem/control/command_table.py by `make generated`.
 from __future__ import annotations
 
 REQUESTS: dict[str, tuple[str, ...]] = {
-    "status": (),
+    "status": ("only",),
     "history": (),
     "failover": ("group", "force", "by"),
     "standby": ("group", "force", "once", "by"),

@@ -41,6 +41,7 @@ _EXTENDED = 0x80000000
 _LENGTH = 0x00FFFFFF
 _WORD = struct.Struct(">I")
 _ATTRIBUTE = struct.Struct(">IH")  # word, length of the name
+_ZEROS = (b"", b"\0", b"\0\0", b"\0\0\0", b"\0\0\0\0")
 _FIXED = {
     INT64: struct.Struct(">q"), INT32: struct.Struct(">i"), INT16: struct.Struct(">h"),
     INT8: struct.Struct(">?"), DOUBLE: struct.Struct(">d"),
@@ -53,9 +54,7 @@ def encode(values: dict[str, Any]) -> bytes:
     Raises ValueError when a value has no form in blobmsg, or the message is longer than MESSAGE_MAX;
     TypeError for types that blobmsg does not have.
     """
-    body = bytearray()
-    for name, value in values.items():
-        _put(body, _name(name), value, 1)
+    body = b"".join([_attribute(_name(name), value, 1) for name, value in values.items()])
     if len(body) + _WORD.size > MESSAGE_MAX:
         raise ValueError(f"a message of {len(body)} bytes is longer than ubus accepts")
     return _WORD.pack(len(body) + _WORD.size) + body
@@ -89,35 +88,31 @@ def _text(text: str) -> bytes:
     return data
 
 
-def _put(out: bytearray, name: bytes, value: Any, depth: int) -> None:
+def _attribute(name: bytes, value: Any, depth: int) -> bytes:
+    """Return the attribute, padded. A page of LuCI asks for hundreds of them each second."""
     if depth > DEPTH_MAX:
         raise ValueError(f"nested more than {DEPTH_MAX} levels deep")
-    start = len(out)
-    out += bytes(_ATTRIBUTE.size) + name
-    out += bytes(4 - len(out) % 4)  # the NUL after the name, and padding
-    kind = _put_value(out, value, depth)
-    length = len(out) - start
+    kind, data = _value_of(value, depth)
+    size = len(name)
+    head = 4 - (_ATTRIBUTE.size + size) % 4  # the NUL after the name, and padding
+    length = _ATTRIBUTE.size + size + head + len(data)
     if length > MESSAGE_MAX:
         raise ValueError("a value is longer than ubus accepts")
-    _ATTRIBUTE.pack_into(out, start, _EXTENDED | kind << 24 | length, len(name))
-    out += bytes(-len(out) % 4)
+    word = _ATTRIBUTE.pack(_EXTENDED | kind << 24 | length, size)
+    return b"".join((word, name, _ZEROS[head], data, _ZEROS[-length % 4]))
 
 
-def _put_value(out: bytearray, value: Any, depth: int) -> int:
-    """Append the data of `value` to `out` and return its blobmsg type."""
+def _value_of(value: Any, depth: int) -> tuple[int, bytes]:
+    """Return the blobmsg type of `value`, and its data."""
     if isinstance(value, str):
-        out += _text(value) + b"\0"
-        return STRING
+        return STRING, _text(value) + b"\0"
     if value is None:
-        return UNSPEC
+        return UNSPEC, b""
     if isinstance(value, dict):
-        for name, item in value.items():
-            _put(out, _name(name), item, depth + 1)
-        return TABLE
+        inside = [_attribute(_name(name), item, depth + 1) for name, item in value.items()]
+        return TABLE, b"".join(inside)
     if isinstance(value, list | tuple):
-        for item in value:
-            _put(out, b"", item, depth + 1)
-        return ARRAY
+        return ARRAY, b"".join([_attribute(b"", item, depth + 1) for item in value])
     if isinstance(value, bool):
         kind = INT8
     elif isinstance(value, int):
@@ -129,10 +124,9 @@ def _put_value(out: bytearray, value: Any, depth: int) -> int:
     else:
         raise TypeError(f"blobmsg has no form for {type(value).__name__}")
     try:
-        out += _FIXED[kind].pack(value)
+        return kind, _FIXED[kind].pack(value)
     except struct.error:
         raise ValueError(f"{value} does not fit into 64 bits") from None
-    return kind
 
 
 def _members(

@@ -23,7 +23,6 @@ MOST_AT_ONCE = 4  # calls; each is a process with a Python of its own
 
 # The module and the function of each method: no call loads the modules of another one.
 METHODS = {
-    "options": "option_table:options",
     "check": "methods:check",
     "conntrack_list": "methods:conntrack_list",
     "doctor": "methods:doctor",

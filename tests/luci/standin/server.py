@@ -231,7 +231,7 @@ class Handler(BaseHTTPRequestHandler):
             f'<li{" class=active" if name == path else ""}><a href="/cgi-bin/luci/{name}">{title}</a></li>'
             for name, title in tabs
         )
-        environment = json.dumps({"sessionid": user, "view": view})
+        environment = json.dumps({"sessionid": user, "view": view, "resource_version": "0"})
         page = PAGE.format(dark=str(dark).lower(), environment=environment, links=links)
         cookie = f"user={user}; Path=/", f"dark={int(dark)}; Path=/"
         self._answer(page.encode(), "text/html; charset=utf-8", cookies=cookie)

@@ -42,12 +42,11 @@ function morph(node, next) {
 }
 
 return baseclass.extend({
-	status: declare('tandem', 'status'),
+	status: declare('tandem', 'status', [ 'only' ]),
 	conntrack: declare('tandem', 'conntrack'),
 	failover: declare('tandem', 'failover', [ 'force' ]),
 	standby: declare('tandem', 'standby', [ 'force' ]),
 	resume: declare('tandem', 'resume'),
-	options: declare('tandem.commands', 'options', [ 'sections' ]),
 	check: declare('tandem.commands', 'check', [ 'text' ]),
 	flows: declare('tandem.commands', 'conntrack_list', [ 'peer', 'search', 'limit' ]),
 	doctor: declare('tandem.commands', 'doctor', [ 'start' ]),
@@ -57,6 +56,15 @@ return baseclass.extend({
 	setupWrite: declare('tandem.commands', 'setup_write', answers),
 	setupJoin: declare('tandem.commands', 'setup_join', [ 'token', 'write', 'force' ]),
 	morph: morph,
+
+	// A file of the option table; the option table is the same for everybody.
+	table: function(name) {
+		return fetch(L.resource('tandem/options/' + name + '.json') + '?v=' + L.env.resource_version).then(function(answer) {
+			if (!answer.ok)
+				throw new Error(_('No answer'));
+			return answer.json();
+		});
+	},
 
 	// Whether this session may do what an ACL group allows.
 	may: function(group) {

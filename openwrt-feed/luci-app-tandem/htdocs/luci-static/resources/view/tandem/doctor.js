@@ -13,17 +13,13 @@ function finding(one) {
 }
 
 return view.extend({
-	load: function() {
-		return L.resolveDefault(api.doctor(false), {});
-	},
-
-	render: function(answer) {
+	render: function() {
 		this.said = E('div', { 'role': 'status' });
 		this.findings = E('div', {});
 		this.button = E('button', {
 			'class': 'btn cbi-button cbi-button-action', 'type': 'button', 'click': L.bind(this.start, this)
 		}, [ _('Examine both routers') ]);
-		this.show(answer);
+		L.resolveDefault(api.doctor(false), {}).then(L.bind(this.show, this));
 		api.every(1, L.bind(function() {
 			if (this.running)
 				return L.resolveDefault(api.doctor(false), {}).then(L.bind(this.show, this));

@@ -8,19 +8,16 @@
 const LINES = 400;
 
 return view.extend({
-	load: function() {
-		return L.resolveDefault(api.log(LINES), {});
-	},
-
-	render: function(answer) {
+	render: function() {
 		this.lines = [];
 		this.said = E('div', { 'role': 'status' });
 		this.text = E('pre', { 'class': 'td-text', 'tabindex': '0', 'role': 'log', 'aria-label': _('Log'), 'aria-live': 'off' });
 		this.filter = E('input', { 'type': 'search', 'class': 'cbi-input-text td-search', 'id': 'td-filter', 'input': L.bind(this.show, this) });
-		this.take(answer);
-		api.every(5, L.bind(function() {
+		const ask = L.bind(function() {
 			return L.resolveDefault(api.log(LINES), {}).then(L.bind(this.take, this));
-		}, this));
+		}, this);
+		ask();
+		api.every(10, ask); // each answer costs the router a process
 		return api.page([
 			E('h2', {}, [ _('Log') ]),
 			E('div', { 'class': 'td-row' }, [ E('label', { 'for': 'td-filter' }, [ _('Only lines with') ]), this.filter ]),

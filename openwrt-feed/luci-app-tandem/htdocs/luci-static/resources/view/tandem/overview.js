@@ -8,6 +8,8 @@
 // The pair as a picture, redrawn each second. The status each second, and every other second conntrack in the same request.
 
 const STALE_S = 3; // a picture that is older says so
+// Asked for each second; the rest, with the history, when a role has changed.
+const LIVE = 'router_id uptime_s health peers quorum groups instances services checks follow';
 const SPARK_S = 600; // the sparklines show ten minutes
 
 const ACTIONS = {
@@ -27,6 +29,11 @@ const ACTIONS = {
 		done: _('This router is in service.')
 	}
 };
+
+// How often each virtual router has changed its role.
+function changes(status) {
+	return JSON.stringify(status.instances.map(function(instance) { return [ instance.name, instance.transitions ]; }));
+}
 
 function pills(addresses) {
 	return E('ul', { 'class': 'td-pills', 'aria-label': _('Virtual addresses') }, addresses.map(function(address) {
@@ -231,7 +238,11 @@ return view.extend({
 	refresh: function() {
 		this.turn = !this.turn;
 		const conntrack = this.turn ? null : L.resolveDefault(api.conntrack(), {});
-		return Promise.all([ L.resolveDefault(api.status(), {}), conntrack ]).then(L.bind(function(found) {
+		const told = this.told;
+		const status = L.resolveDefault(api.status(told ? LIVE : undefined), {}).then(function(found) {
+			return told && found.groups && changes(found) !== told ? L.resolveDefault(api.status(), {}) : found;
+		});
+		return Promise.all([ status, conntrack ]).then(L.bind(function(found) {
 			this.take(found[0], found[1]);
 		}, this));
 	},
@@ -242,7 +253,9 @@ return view.extend({
 			this.mark();
 			return;
 		}
-		this.status = status;
+		if (status.history)
+			this.told = changes(status);
+		this.status = Object.assign({}, this.status, status);
 		this.at = Date.now();
 		if (conntrack) {
 			this.conntrack = conntrack.channel ? conntrack : {};

@@ -7,9 +7,9 @@
 'require tandem.api as api';
 'require tandem.option as option';
 
-// All of /etc/config/tandem. Sections and options come from the router's own table, so that a new option appears
+// All of /etc/config/tandem. Sections and options come from the option table, so that a new option appears
 // by itself. Options that have no value stand below "More". What the table does not know stays in the file.
-// The options of a section's type are asked for when there is such a section.
+// The options of a type are loaded with the first section of it.
 
 // In this order; sections that are not named here follow.
 const ORDER = [ 'vrrp_instance', 'vrrp_sync_group', 'peer', 'conntrack_sync', 'dhcp_gateway', 'follow', 'service', 'check', 'track_interface', 'track_script', 'vrrp_script' ];
@@ -52,17 +52,15 @@ function written() {
 	return { text: lines.join('\n') + '\n', owners: owners };
 }
 
-// The options of the sections in a part of the table, by the section's type.
-function optionsOf(table) {
-	const found = {};
-	(table.sections || []).forEach(function(section) {
-		found[section.name] = (section.rows || []).map(function(row) {
+// The options of a type of section.
+function optionsOf(columns, type) {
+	return api.table(type).then(function(rows) {
+		return rows.map(function(row) {
 			const one = {};
-			table.columns.forEach(function(column, index) { one[column] = row[index]; });
+			columns.forEach(function(column, index) { one[column] = row[index]; });
 			return one;
 		});
 	});
-	return found;
 }
 
 const Section = form.TypedSection.extend({
@@ -75,13 +73,11 @@ const Section = form.TypedSection.extend({
 		}, this));
 	},
 
-	// Ask for the options, unless they are there.
+	// Load the options, unless they are there.
 	learn: function() {
 		if (this.rows)
 			return Promise.resolve();
-		return api.options([ this.sectiontype ]).then(L.bind(function(table) {
-			this.fill(optionsOf(table)[this.sectiontype] || []);
-		}, this));
+		return optionsOf(this.columns, this.sectiontype).then(L.bind(this.fill, this));
 	},
 
 	handleAdd: function(ev, name) {
@@ -111,19 +107,20 @@ const Section = form.TypedSection.extend({
 
 return view.extend({
 	load: function() {
-		return Promise.all([ L.resolveDefault(api.status(), {}), uci.load('tandem').then(function() {
-			const types = uci.sections('tandem').map(function(section) { return section['.type']; });
-			return L.resolveDefault(api.options(Array.from(new Set(types.concat('globals')))), {});
-		}) ]);
+		return Promise.all([ L.resolveDefault(api.status('networks'), {}), api.table('index'), uci.load('tandem') ]).then(function(loaded) {
+			const index = loaded[1], options = {};
+			const present = index.sections.filter(function(type) { return uci.sections('tandem', type).length > 0; });
+			return Promise.all(present.map(function(type) {
+				return optionsOf(index.columns, type).then(function(rows) { options[type] = rows; });
+			})).then(function() { return [ loaded[0], index, options ]; });
+		});
 	},
 
 	render: function(loaded) {
-		const table = loaded[1], options = optionsOf(table);
+		const index = loaded[1], options = loaded[2];
 		this.said = E('div', { 'role': 'status', 'tabindex': '-1' });
-		if (!table.sections)
-			return api.page([ E('h2', {}, [ _('Settings') ]), api.note('bad', [ table.error || _('No answer') ]) ]);
-		const rank = function(section) {
-			const at = ORDER.indexOf(section.name);
+		const rank = function(type) {
+			const at = ORDER.indexOf(type);
 			return at < 0 ? ORDER.length : at;
 		};
 		const known = { networks: Object.keys(loaded[0].networks || {}), sections: {} };
@@ -134,13 +131,14 @@ return view.extend({
 		});
 		const map = this.map = new form.Map('tandem');
 		map.tabbed = true;
-		table.sections.slice().sort(function(a, b) { return rank(a) - rank(b); }).forEach(function(one) {
-			const section = map.section(Section, one.name, '%h'.format(TITLES[one.name] || option.title(one.name)));
+		index.sections.slice().sort(function(a, b) { return rank(a) - rank(b); }).forEach(function(type) {
+			const section = map.section(Section, type, '%h'.format(TITLES[type] || option.title(type)));
 			section.anonymous = true;
 			section.addremove = true;
 			section.known = known;
-			if (one.rows)
-				section.fill(options[one.name]);
+			section.columns = index.columns;
+			if (options[type])
+				section.fill(options[type]);
 		});
 		return map.render().then(L.bind(function(nodes) {
 			return api.page([

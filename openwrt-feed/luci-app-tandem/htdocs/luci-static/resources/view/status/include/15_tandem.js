@@ -10,7 +10,7 @@ return baseclass.extend({
 	title: 'Tandem',
 
 	load: function() {
-		return L.resolveDefault(api.status(), {});
+		return L.resolveDefault(api.status('router_id peers groups instances health quorum'), {});
 	},
 
 	render: function(status) {
