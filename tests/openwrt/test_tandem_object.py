@@ -54,6 +54,11 @@ def test_status_is_the_same_as_on_the_control_socket(r1: Router, ubusd: Ubusd) -
     assert still(said) == still(known)
 
 
+def test_a_status_of_some_parts_has_no_others(r1: Router, ubusd: Ubusd) -> None:
+    found = ubusd.call("tandem", "status", only="groups  router_id nothing")
+    assert set(found) == {"groups", "router_id"} and found["groups"][0]["state"] == "MASTER"
+
+
 MOVING = {"uptime_s", "since_s", "since", "last_advert_s", "late_max_ms", "late_count", "counters", "time"}
 
 
@@ -84,7 +89,7 @@ def test_the_methods_and_their_arguments(r1: Router, ubusd: Ubusd) -> None:
     group = {"group": 3}
     forced = {"group": 3, "force": 3}
     assert ubusd.connect().objects("tandem")["tandem"] == {
-        "status": {}, "history": {}, "reload": {}, "conntrack": {}, "services": {}, "checks": {},
+        "status": {"only": 3}, "history": {}, "reload": {}, "conntrack": {}, "services": {}, "checks": {},
         "service": {"action": 3, "name": 3, "by": 3},
         "failover": {**forced, "by": 3},
         "standby": {**forced, "once": 3, "by": 3},
