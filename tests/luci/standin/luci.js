@@ -340,6 +340,7 @@ const Map_ = Base.extend({
 // Loading and running a view
 
 const view = Base.extend({
+	load: async function() { },
 	run: async function() {
 		const loaded = await this.load();
 		const place = document.getElementById('view');
