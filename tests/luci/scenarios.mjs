@@ -417,7 +417,7 @@ export const scenarios = {
 			for (const width of [ 1200, 390 ])
 				for (const name of Object.keys(PAGES)) {
 					await desk.open('r1', name, { dark, width });
-					await desk.page.waitForTimeout(name === 'overview' ? 2500 : 500);
+					await desk.page.waitForTimeout(name === 'overview' ? 2500 : 1500);
 					await desk.shot(name + (dark ? '-dark' : '-light') + (width < 500 ? '-phone' : ''));
 				}
 	}

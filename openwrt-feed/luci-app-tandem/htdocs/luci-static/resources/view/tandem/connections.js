@@ -11,18 +11,19 @@ function verdict(conntrack) {
 	if (!conntrack.channel)
 		return api.note('warn', [ _('Connections are not replicated: after a takeover they begin anew.') ]);
 	const notes = conntrack.channel.peers.map(function(peer) {
+		const name = peer.router_id || peer.name;
 		if (peer.state !== 'up')
-			return api.note('bad', [ _('%s is not connected: connections of this router would not survive.').format(peer.name) ]);
+			return api.note('bad', [ _('%s is not connected: connections of this router would not survive.').format(name) ]);
 		if (peer.streaming && peer.in_step)
-			return api.note('ok', [ _('%s has all %s connections of this router: they survive.').format(peer.name, api.count(conntrack.own)) ]);
+			return api.note('ok', [ _('%s has all %s connections of this router: they survive.').format(name, api.count(conntrack.own)) ]);
 		if (peer.streaming)
-			return api.note('warn', [ _('%s is %d records behind.').format(peer.name, peer.lag_records) ]);
+			return api.note('warn', [ _('%s is %d records behind.').format(name, peer.lag_records) ]);
 		if (peer.peer_streaming)
 			return api.note(peer.held_in_step ? 'ok' : 'warn', [ (peer.held_in_step
 				? _('This router has all %s connections of %s: they survive.')
 				: _('This router has %s connections of %s, and not all yet.'))
-				.format(api.count((conntrack.held || {})[peer.name] || 0), peer.name) ]);
-		return api.note('idle', [ _('%s is connected; no router is active.').format(peer.name) ]);
+				.format(api.count((conntrack.held || {})[peer.name] || 0), name) ]);
+		return api.note('idle', [ _('%s is connected; no router is active.').format(name) ]);
 	});
 	return E('div', {}, notes);
 }

@@ -10,7 +10,7 @@ const LINES = 400;
 return view.extend({
 	render: function() {
 		this.lines = [];
-		this.said = E('div', { 'role': 'status' });
+		this.said = E('div', { 'role': 'status' }, [ _('Working\u2026') ]);
 		this.text = E('pre', { 'class': 'td-text', 'tabindex': '0', 'role': 'log', 'aria-label': _('Log'), 'aria-live': 'off' });
 		this.filter = E('input', { 'type': 'search', 'class': 'cbi-input-text td-search', 'id': 'td-filter', 'input': L.bind(this.show, this) });
 		const ask = L.bind(function() {
