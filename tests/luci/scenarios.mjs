@@ -383,6 +383,7 @@ export const scenarios = {
 		desk.service('r2', 'stop');
 		await page.locator('.td-router.td-bad').getByText('Not reachable').waitFor(WAIT);
 		assert.deepEqual((await text(page, '.td-word'))[1], 'no');
+		assert.deepEqual(await text(page, '.td-router h3'), [ 'r1', 'r2' ]);
 		await desk.shot('other-down');
 		desk.service('r2', 'start');
 		await desk.until(page, () => document.querySelectorAll('.td-word')[2].textContent === 'yes', null, 40000);

@@ -222,6 +222,7 @@ return view.extend({
 	render: function(loaded) {
 		this.samples = remembered();
 		this.conntrack = {};
+		this.names = {}; // of the other routers, also when they are gone
 		this.live = E('div', { 'class': 'td-live' });
 		this.below = E('div', { 'class': 'td-live' });
 		this.result = E('div', { 'class': 'td-result', 'role': 'status' });
@@ -259,6 +260,9 @@ return view.extend({
 		this.at = Date.now();
 		if (conntrack) {
 			this.conntrack = conntrack.channel ? conntrack : {};
+			((conntrack.channel || {}).peers || []).forEach(L.bind(function(peer) {
+				peer.router_id = this.names[peer.name] = peer.router_id || this.names[peer.name];
+			}, this));
 			this.note();
 		}
 		this.draw();
