@@ -150,6 +150,7 @@ export const scenarios = {
 			[ { groups: [ group('MASTER') ], services: [ service({}), service({ state: 'stopped', wanted: true, waits_for: 'db' }), service({ state: 'stopped', banned: true, failures: 3, failure: 'start: exit status 1' }), service({ state: 'paused' }) ],
 				follow: [ { name: 'wan', state: 'bound', address: '203.0.113.7/24', problem: null }, { name: 'lte', state: 'asking', address: null, problem: 'no such port' } ],
 				checks: [ { name: 'web', up: true, target: '10.0.0.9:80', last: '200 OK', last_ms: 3 }, { name: 'new', up: null, target: '10.0.0.9:81', last: '', last_ms: null } ],
+				virtual_servers: [ { name: 'shop', address: '10.0.0.1:443', protocol: 'tcp', sorry: false, servers: [ { name: 'a', up: true }, { name: 'b', up: false } ] } ],
 				quorum: { witness: 'w', witness_answers: false, hosts: { '192.0.2.1': true }, lacking: { g: 'one of three votes' } } }, 'This router', 'not known', 'no' ]
 		];
 		const found = await page.evaluate(async (statuses) => {
@@ -168,6 +169,7 @@ export const scenarios = {
 			'bad | s | service | stopped, for 5 s, does not run here after 3 failures, start: exit status 1', 'warn | s | service | paused, for 5 s',
 			'ok | wan | network | up, 203.0.113.7/24', 'bad | lte | network | asks for a lease, no such port',
 			'ok | web | check | 10.0.0.9:80, 200 OK, 3 ms', 'idle | new | check | 10.0.0.9:81',
+			'warn | shop | virtual server | 10.0.0.1:443/tcp, 1 of 2 servers are up, down: b',
 			'bad | w | witness | does not answer', 'ok | 192.0.2.1 | witness | answers'
 		]);
 		assert.deepEqual(found[10][2], [ { name: 'lan', up: true, rtt: 0.2, loss: 1 } ]);

@@ -165,10 +165,18 @@ function things(status) {
 	});
 	list(status.follow).forEach(function(one) {
 		const word = FOLLOWS[one.state] || [ one.state, 'warn' ];
-		add(one.problem ? 'bad' : word[1], one.name, _('network'), [ word[0], one.address, one.problem ]);
+		add(one.problem ? 'bad' : word[1], one.name, _('network'), [ word[0], one.address ].concat(list(one.prefixes), one.problem));
 	});
 	list(status.checks).forEach(function(one) {
 		add(one.up == null ? 'idle' : one.up ? 'ok' : 'bad', one.name, _('check'), [ one.target, one.last, api.ms(one.last_ms) ]);
+	});
+	list(status.virtual_servers).forEach(function(one) {
+		const servers = list(one.servers), down = servers.filter(function(server) { return !server.up; });
+		add(down.length === servers.length ? 'bad' : down.length ? 'warn' : 'ok', one.name, _('virtual server'), [
+			one.address + '/' + one.protocol, _('%d of %d servers are up').format(servers.length - down.length, servers.length),
+			down.length ? _('down: %s').format(down.map(function(server) { return server.name; }).join(' ')) : '',
+			one.sorry ? _('the sorry server answers') : ''
+		]);
 	});
 	const quorum = named(status.quorum);
 	if (quorum.witness)

@@ -9,7 +9,7 @@
 
 const STALE_S = 3; // a picture that is older says so
 // Asked for each second; the rest, with the history, when a role has changed.
-const LIVE = 'router_id uptime_s health peers quorum groups instances services checks follow';
+const LIVE = 'router_id uptime_s health peers quorum groups instances services checks virtual_servers follow';
 const SPARK_S = 600; // the sparklines show ten minutes
 
 const ACTIONS = {
