@@ -45,7 +45,7 @@ def test_the_pages_are_all_there_and_small(made: dict[str, packages.Package]) ->
             assert f"/www/luci-static/resources/view/{row['action']['path']}.js" in files
     table = [path for path in files if "/tandem/options/" in path]
     assert sum(len(data) for path, data in files.items() if path not in table) < 80_000
-    assert max(len(files[path]) for path in table) < 16_000  # the page loads those of the sections that there are
+    assert max(len(files[path]) for path in table) < 16_000  # a page loads some
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="no node")
