@@ -59,7 +59,7 @@ def _page() -> str:
         f"`tandem status --json` and `ubus call tandem status` give the same. This is `schema_version`"
         f" {status.SCHEMA_VERSION}; [status.schema.json](status.schema.json) is the JSON schema of it."
         " A call on ubus may name the fields that it wants:"
-        " `ubus call tandem status '{\"only\": \"groups peers\"}'`.\n",
+        ' `ubus call tandem status \'{"only": "groups peers"}\'`.\n',
         "A field keeps its name and meaning. The version grows when a field goes or changes its meaning,\n"
         "not when a new one comes.\n",
         *_sections(),
