@@ -12,14 +12,14 @@
 // The options of a type are loaded with the first section of it.
 
 // In this order; sections that are not named here follow.
-const ORDER = [ 'vrrp_instance', 'vrrp_sync_group', 'peer', 'conntrack_sync', 'dhcp_gateway', 'follow', 'service', 'check', 'virtual_server', 'real_server', 'track_interface', 'track_script', 'vrrp_script' ];
+const ORDER = [ 'vrrp_instance', 'vrrp_sync_group', 'peer', 'conntrack_sync', 'dhcp_gateway', 'follow', 'service', 'check', 'internet', 'virtual_server', 'real_server', 'track_interface', 'track_script', 'vrrp_script' ];
 const TITLES = {
 	vrrp_instance: _('Virtual routers'), vrrp_sync_group: _('Groups'), peer: _('Other routers'),
 	conntrack_sync: _('Connections'), dhcp_gateway: _('DHCP'), track_interface: _('Tracked interfaces'),
 	track_script: _('Tracked scripts'), vrrp_script: _('Scripts'), globals: _('General'), ipaddress: _('Addresses'),
 	route: _('Routes'), rule: _('Rules'), static_ipaddress: _('Static addresses'), static_routes: _('Static routes'),
 	static_rules: _('Static rules'), follow: _('Networks that follow'), service: _('Services'), witness: _('Witnesses'),
-	witness_server: _('Witness on this host'), check: _('Checks'), virtual_server: _('Virtual servers'), real_server: _('Real servers')
+	witness_server: _('Witness on this host'), check: _('Checks'), internet: _('Ways out'), virtual_server: _('Virtual servers'), real_server: _('Real servers')
 };
 // Shown also without a value: what a person looks for first.
 const FIRST = [ 'enabled', 'agent', 'command', 'kind', 'router_id', 'name', 'interface', 'virtual_router_id', 'priority', 'virtual_ipaddress', 'group', 'address', 'secret_file', 'script', 'weight' ];
