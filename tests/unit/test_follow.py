@@ -118,6 +118,13 @@ def test_a_provider_that_gives_another_address() -> None:
     assert network.placed == OTHER
 
 
+def test_the_connections_of_a_lease_that_has_expired_end_when_another_one_comes() -> None:
+    network = away(LEASE)
+    network.active(LEASE.until)
+    assert network.state is ASKING and network.placed is None
+    assert network.up(OTHER) == [(Step.FLUSH, LEASE), (Step.TELL, OTHER)]
+
+
 def test_a_lost_address_ends_connections_also_when_it_comes_back_later() -> None:
     network = in_state(BOUND)
     assert network.down() == [(Step.REMOVE, LEASE), (Step.TELL, None)]

@@ -83,6 +83,7 @@ def test_nothing_that_was_sent_before_a_goodbye_revives_the_neighbour() -> None:
     assert beats.goodbye() == (h.ENDS,)
     for number, path in ((4, "wan"), (5, "wan"), (5, "cable")):
         assert beats.heard(path, number, INTERVAL, 0, 0) is None
+    assert beats.refused == 3
     assert beats.due(SECOND) == () and beats.next_deadline() is None
     assert beats.heard("wan", 6, INTERVAL, 0, 0) == (h.BEGINS,)
 

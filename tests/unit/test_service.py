@@ -141,6 +141,16 @@ def test_a_monitor_follows_the_last_one_after_the_interval() -> None:
     assert one.monitor_at == 10 * SECOND and one.since == 5 * SECOND, "it was up all the time"
 
 
+def test_the_pause_before_a_start_ends_at_its_time() -> None:
+    one = service(S.STOPPED)
+    one.begin(O.START, 5)
+    assert one.start_at == 5 + SECOND
+    one.due(5 + SECOND - 1)
+    assert one.start_at == 5 + SECOND
+    one.due(5 + SECOND)
+    assert one.start_at is None, "a time that is over would wake the router for ever"
+
+
 def test_clear_looks_anew() -> None:
     one = service(S.BLOCKED)
     one.failures, one.banned = 3, True

@@ -99,6 +99,11 @@ def test_messages() -> None:
     assert pack(words, 3, 2, 1) == b'[1,3,2,1,{"a":[2,1],"b":[0,0]}]', "other releases read it"
 
 
+@pytest.mark.parametrize(("hold", "byte"), [("FREE", 0), ("CLAIMED", 1), ("HELD", 2), ("BLOCKED", 3)])
+def test_a_hold_has_its_number(hold: str, byte: int) -> None:
+    assert pack({"a": Word(Hold[hold], False)}, 0, 0, 0) == b'[1,0,0,0,{"a":[%d,0]}]' % byte
+
+
 def test_messages_are_bounded() -> None:
     many = {f"{number:064}x": Word(Hold.FREE, True) for number in range(512)}
     found = unpack(pack(many, 1, 1, 1))

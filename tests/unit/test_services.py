@@ -181,8 +181,10 @@ def test_a_role_that_nobody_could_serve_better_stays() -> None:
     bench.actions.clear()
     bench.end("a", Operation.START, 5)
     assert bench.core.services["a"].banned and Fit("a", False) not in bench.actions
+    bench.actions.clear()
     bench.heard({"a": FREE}, 9)
     assert Fit("a", False) in bench.actions, "the other one can run it now"
+    assert Changed("a") not in bench.actions
 
 
 def test_a_failure_is_told_once() -> None:
@@ -274,6 +276,21 @@ def test_a_banned_service_waits_for_the_end_of_its_failures() -> None:
 
 
 # Claims
+
+
+def test_a_router_says_whether_it_is_able_to_run_a_service() -> None:
+    bench = Bench(service("a"), service("e", where="everywhere", group=""))
+    word = bench.core.claims.words
+    assert word == {"a": FREE}, "nobody asks about a service that runs everywhere"
+    bench.done(bench.core.disable("a", True, bench.now))
+    assert bench.core.claims.words == {"a": Word(Hold.FREE, False)}
+    bench.done(bench.core.disable("a", False, bench.now))
+    bench.place(Place.ACTIVE)
+    assert bench.core.claims.words == {"a": HELD}
+    bench.end("a", Operation.START, 1)
+    assert bench.core.claims.words == {"a": Word(Hold.HELD, False)}, "banned"
+    bench.end("a", Operation.STOP, 1)
+    assert bench.core.claims.words == {"a": Word(Hold.BLOCKED, False)}
 
 
 def claimed(handed_over: bool = False) -> Bench:

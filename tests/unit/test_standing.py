@@ -80,6 +80,12 @@ def take(standings: Standings, of: SyncGroup, name: str, post: Post, priority: i
     return [event for _, event in found]
 
 
+def test_an_offer_says_where_its_adverts_come_from() -> None:
+    """Also of a neighbour that has said nothing before."""
+    offered = take(Standings(holds=False), group(), "r2", OFFERING)
+    assert offered == [Vacated(Vacancy.OFFERED, (("LAN", HIGHER),))]
+
+
 def test_the_table_has_a_row_for_everything() -> None:
     assert set(POSTS) == set(product(Post, Post))
 
