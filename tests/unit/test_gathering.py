@@ -52,6 +52,15 @@ def every(pause: int, count: int = 200) -> list[int]:
     return [AT + number * pause for number in range(count)]
 
 
+def test_after_a_burst_as_many_events_as_before_have_to_come_alone() -> None:
+    gathering, now = Gathering(), AT
+    for count in (5, *(1 for _ in range(ALONE))):
+        assert gathering.woken(now) == now + GATHER, "it may have company"
+        gathering.read(now + GATHER, now + GATHER, count, True)
+        now += SECOND
+    assert gathering.woken(now) == now
+
+
 def test_events_of_one_moment_are_read_together() -> None:
     """A handshake is several events, which come within milliseconds."""
     kernel = Kernel([AT, AT + MILLISECOND, AT + 3 * MILLISECOND])

@@ -22,7 +22,6 @@ OPTIONS = {
     "connect_ip": "host", "connect_port": "port", "bindto": "source", "bind_if": "interface",
     "connect_timeout": "timeout", "misc_timeout": "timeout", "delay_loop": "interval",
     "delay_before_retry": "delay_before_retry", "virtualhost": "virtualhost", "type": "record",
-    "user": "user",
 }  # fmt: skip
 URL = {"path": "path", "digest": "digest", "virtualhost": "virtualhost", "status_code": "status"}
 READ = (
