@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 
     Request = dict[str, str]
 
+
+def _tried(name: str, found: str) -> dict[str, object]:
+    if found:
+        return {"ok": False, "error": f"service {name}: {found}"}
+    return {"ok": True, "result": f"service {name}: its agent can be started twice and stopped twice"}
+
+
 LATER = object()  # the result of a method that calls `reply` itself
 
 
@@ -151,8 +158,11 @@ class Handlers:
             manager.clear(name)
         elif action in ("start", "stop"):
             manager.disable(name, action == "stop")
+        elif action == "trial":
+            manager.trial(name, lambda found: reply(_tried(name, found)))
+            return LATER
         else:
-            raise ValueError(f"no action {action!r}; known: move, clear, start, stop")
+            raise ValueError(f"no action {action!r}; known: move, clear, start, stop, trial")
         return f"service {name}: {action} asked for"
 
     def do_reload(self, _request: Request, reply: Reply) -> object:

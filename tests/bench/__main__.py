@@ -4,7 +4,7 @@
     --runs N            runs of each daemon (5)
     --only A,B          of: power, term, wan, idle, strangers, many, full;
                         restore, stream, lag, burst, crowd, takeover, gate,
-                        everyday, small, handover
+                        everyday, small, handover, services, checks
                         (of these keepalived's column is conntrackd: connections.py, replication.py)
     --advert A,B        intervals in s for power, term and wan (1,0.1,0.02; version 3 below 1 s)
     --daemon A,B        of: keepalived, tandemd
@@ -38,13 +38,14 @@ from tests.bench.handover import handover
 from tests.bench.lag import lag
 from tests.bench.measure import Figures, failover, full, idle, many, strangers
 from tests.bench.replication import burst, crowd, gate, stream
+from tests.bench.services import checks, services
 from tests.bench.small import small
 from tests.bench.takeover import takeover
 
 KINDS = ["keepalived", "tandemd"]
 PARTS = [
     "power", "term", "wan", "idle", "strangers", "many", "full", "restore", "stream", "lag", "burst", "crowd",
-    "takeover", "gate", "everyday", "small", "handover",
+    "takeover", "gate", "everyday", "small", "handover", "services", "checks",
 ]  # fmt: skip
 Values = dict[str, dict[str, list[float]]]  # figure -> daemon -> one value for each run
 
@@ -112,6 +113,7 @@ def main() -> int:
         "idle": idle, "strangers": strangers, "many": many, "full": full,
         "restore": restore, "stream": stream, "lag": lag, "burst": burst, "crowd": crowd,
         "takeover": takeover, "gate": gate, "everyday": everyday, "small": small, "handover": handover,
+        "services": services, "checks": checks,
     }  # fmt: skip
     jobs += [(name, job) for name, job in others.items() if name in chosen]
 

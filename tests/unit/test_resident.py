@@ -32,6 +32,7 @@ CAPABILITIES = {
     "follow": ["follow.following"],
     "vrrp_script": ["health.script"],
     "service": ["services.manager"],
+    "a trial of a service": ["services.trial"],
     "check": ["health.prober_link"],
     "virtual_server": ["effects.balancer", "core.balance"],
     "internet": ["core.internet"],

@@ -107,3 +107,71 @@ def test_unknown_services(make: Make) -> None:
     for ask in (manager.clear, manager.group_of, lambda name: manager.disable(name, True)):
         with pytest.raises(ValueError, match="no service 'two'; known: one"):
             ask("two")
+
+
+AGENT = """#!/bin/sh
+echo $1 >> {told}
+case $1 in
+start) {start} touch {runs} ;;
+stop) {stop} rm -f {runs} ;;
+monitor) [ -e {runs} ] || exit 7 ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "found"),
+    [
+        ("", "", ""),
+        ("[ ! -e {runs} ] || exit 1;", "", "a start of what runs fails: exit status 1"),
+        ("", "[ -e {runs} ] || exit 1;", "a stop of what is stopped fails: exit status 1"),
+        (
+            "[ ! -e {runs} ] || {{ rm {runs}; exit 0; }};",
+            "",
+            "it does not run any more after a second start: exit status 7",
+        ),
+    ],
+)
+def test_a_trial_of_an_agent(
+    make: Make, loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str, stop: str, found: str
+) -> None:
+    monkeypatch.setattr(agents, "OCF_ROOT", str(tmp_path))
+    told, runs, agent = tmp_path / "told", tmp_path / "runs", tmp_path / "resource.d/own/web"
+    agent.parent.mkdir(parents=True)
+    part = {"start": start.format(runs=runs), "stop": stop.format(runs=runs)}
+    agent.write_text(AGENT.format(told=told, runs=runs, **part))
+    agent.chmod(0o755)
+    manager = make(Service("web", "ocf:own:web", group="G"))
+    answers: list[str] = []
+    with pytest.raises(ValueError, match="does not run here undisturbed now"):
+        manager.trial("web", answers.append)
+    manager.serve("G", False)
+    until(loop, lambda: states(manager) == {"web": "running"})
+    told.write_text("")
+    manager.trial("web", answers.append)
+    with pytest.raises(ValueError, match="does not run here undisturbed now"):
+        manager.trial("web", answers.append)
+    until(loop, lambda: bool(answers))
+    assert answers == [found]
+    assert told.read_text().split() == ["start", "monitor", "stop", "stop", "monitor", "start"]
+    assert states(manager) == {"web": "running"} and runs.exists()
+
+
+def test_a_trial_ends_with_the_role(
+    make: Make, loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agents, "OCF_ROOT", str(tmp_path))
+    told, runs, agent = tmp_path / "told", tmp_path / "runs", tmp_path / "resource.d/own/web"
+    agent.parent.mkdir(parents=True)
+    hangs = f"[ ! -e {runs} ] || sleep 60;"
+    agent.write_text(AGENT.format(told=told, runs=runs, start=hangs, stop=""))
+    agent.chmod(0o755)
+    manager = make(Service("web", "ocf:own:web", group="G"))
+    manager.serve("G", False)
+    until(loop, lambda: states(manager) == {"web": "running"})
+    answers: list[str] = []
+    manager.trial("web", answers.append)
+    manager.retire("G")
+    until(loop, lambda: states(manager) == {"web": "stopped"} and bool(answers))
+    assert answers == ["the trial was cut short: the role has changed"]
+    assert not runs.exists()

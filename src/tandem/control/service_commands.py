@@ -40,18 +40,21 @@ them the virtual servers, with the share of each real server.""",
         ),
         Command(
             "service",
-            "move, clear, start or stop a service",
+            "move, clear, start, stop or try a service",
             """\
 move: hand the role of its group over, and with it all that follows the role.
 clear: its failures are over; if it could not be stopped, here or on a router
 that is gone, it does not run there any more. Look first.
-stop: on this router until `start`, or until the daemon ends.""",
+stop: on this router until `start`, or until the daemon ends.
+trial: start the agent of a running service twice, stop it twice and start it
+again. It must not fail at what is done already; the service is down meanwhile.""",
             """\
   tandem service move nginx
   tandem service clear nginx
-  tandem service stop nginx""",
+  tandem service stop nginx
+  tandem service trial nginx""",
             (
-                arg("action", choices=("move", "clear", "start", "stop"), help="what to do"),
+                arg("action", choices=("move", "clear", "start", "stop", "trial"), help="what to do"),
                 arg("name", metavar="NAME", help="the service"),
             ),
             run="tandem.control.services_page:service",

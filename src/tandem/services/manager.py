@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tandem.log import Logger
     from tandem.loop import Loop
     from tandem.services.guardian import Stop
+    from tandem.services.trial import Running
     from tandem.status_schema import ServiceStatus
 
 PROCESSES_MAX = 64  # operations at one time, also those that are ended
@@ -66,6 +67,7 @@ class Manager:
         self._noted = noted
         self._serves = serves
         self._served: set[str] = set()  # the services that run, as told last
+        self._trials: dict[str, Running] = {}
         nonce = int.from_bytes(os.urandom(7), "big")
         self._core = Services(settings, peers, nonce)
         self._processes = Processes(loop, log, PROCESSES_MAX)
@@ -144,6 +146,34 @@ class Manager:
         """Stop a service on this router, or let it start again. ValueError: there is none of this name."""
         self._known(name)
         self._do(self._core.disable(name, disabled, self._now()))
+
+    def trial(self, name: str, answer: Callable[[str], None]) -> None:
+        """Start the agent of a running service twice and stop it twice; `answer` gets what is wrong with it.
+
+        ValueError: the service does not run here, or has no agent.
+        """
+        one = self._known(name)
+        if not one.settings.agent:
+            raise ValueError(f"service {name} is a command, which has no agent to try")
+        if not one.up or name in self._running or name in self._trials:
+            raise ValueError(f"service {name} does not run here undisturbed now: it is {one.state.value}")
+        from tandem.services.trial import Running
+
+        def run(operation: Operation, ended: Callable[[int | None, str], None]) -> None:
+            self._run_agent(one.settings, operation, ended)
+
+        def disable(off: bool) -> None:
+            if name in self._core.services:  # no reload has come meanwhile
+                self.disable(name, off)
+
+        self._trials[name] = trial = Running(
+            self._loop, run, disable, lambda text: self._tried(name, text, answer)
+        )
+        trial.go()
+
+    def _tried(self, name: str, found: str, answer: Callable[[str], None]) -> None:
+        self._trials.pop(name, None)
+        answer(found)
 
     def group_of(self, name: str) -> str:
         """Return the group that a service follows; empty: none. ValueError: there is no such service."""
@@ -268,6 +298,8 @@ class Manager:
 
     def _changed(self, name: str) -> None:
         one = self._core.services[name]
+        if name in self._trials:
+            self._trials[name].changed(one.state)
         state = "running" if one.up else one.state.value
         probed = one.last is None or one.last.operation == "probe"
         if state in SILENT or (state == "stopped" and probed):
@@ -283,36 +315,59 @@ class Manager:
 
     def _run(self, name: str, operation: Operation) -> None:
         """Begin an operation; one that is under way is ended first."""
+        if name in self._trials and operation is Operation.MONITOR:
+            self._report(name, operation, 0, "")  # a trial has just asked, or will
+            return
         if name in self._running:
             self._next[name] = operation
             self._processes.expire(self._running[name][1], self._now())
             return
         service = self._core.services[name].settings
         if service.agent:
-            self._run_agent(service, operation)
+            self._run_agent(
+                service, operation, lambda status, reason: self._take(name, operation, status, reason)
+            )
         else:
             self._run_command(service, operation)
 
-    def _run_agent(self, service: Service, operation: Operation) -> None:
+    def _run_agent(
+        self, service: Service, operation: Operation, ended: Callable[[int | None, str], None]
+    ) -> None:
+        """Run an operation of an agent; `ended` gets its exit status, or None: another one has to follow."""
         argv = agents.line(service, operation)
         argv = (argv[0] if argv[0].startswith("/") else find_program(argv[0]), *argv[1:])
         pid = self._processes.start(
             argv,
             agents.timeout_ms(service, operation) * MILLISECOND,
-            lambda result: self._ended(service, operation, result),
+            lambda result: self._ended(service, operation, result, ended),
             agents.environment(service, operation, self._router),
             outlives=operation is Operation.STOP,
             output=True,
         )
         if pid is None:
-            self._report(service.name, operation, -1, "the process cannot be started")
+            self._loop.call_at(
+                ("service", service.name),
+                self._now(),
+                lambda _now: ended(-1, "the process cannot be started"),
+            )
         else:
             self._running[service.name] = operation, pid
 
-    def _ended(self, service: Service, operation: Operation, result: Exit) -> None:
+    def _take(self, name: str, operation: Operation, status: int | None, reason: str) -> None:
+        if status is not None:
+            self._do(self._core.ended(name, operation, status, reason, self._now()))
+
+    def _ended(
+        self,
+        service: Service,
+        operation: Operation,
+        result: Exit,
+        ended: Callable[[int | None, str], None],
+    ) -> None:
         name = service.name
         self._running.pop(name, None)
         if (following := self._next.pop(name, None)) is not None:
+            ended(None, "")
             self._run(name, following)
             return
         status = agents.status_of(service, operation, result.status, result.output)
@@ -321,7 +376,7 @@ class Manager:
             status, reason = agents.NOT_INSTALLED, f"{agents.line(service, operation)[0]} {result.error}"
         elif result.timed_out:
             status, reason = -1, f"timed out after {agents.timeout_ms(service, operation) / 1000:g} s"
-        self._do(self._core.ended(name, operation, status, reason, self._now()))
+        ended(status, reason)
 
     def _run_command(self, service: Service, operation: Operation) -> None:
         """Start or stop the process of a command: it is up while the process lives."""
