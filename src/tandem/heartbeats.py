@@ -13,11 +13,12 @@ from __future__ import annotations
 from tandem.channel.beat_socket import BeatSocket, Route
 from tandem.channel.frames import HEARTBEATS, MAC_SIZE
 from tandem.channel.heartbeat import (
+    BACK,
+    FRONT,
     GOODBYE,
     HEAD,
     HEARS,
     IN_STEP,
-    NEVER,
     STALE,
     TOPIC,
     VERSION,
@@ -31,7 +32,7 @@ from tandem.channel.heartbeat import (
 )
 from tandem.channel.peer_socket import local_address
 from tandem.core.events import Company
-from tandem.core.heartbeats import BEGINS, DIES, ENDS, BeatPath, Beats, Life, Pace, next_wake
+from tandem.core.heartbeats import BEGINS, DIES, ENDS, NEVER, BeatPath, Beats, Life, Pace, next_wake
 from tandem.core.neighbour import ACTIVE as MASTER
 from tandem.core.neighbour import BACKUP, BEATS
 from tandem.core.neighbour import NEVER as NO_LIMIT
@@ -172,7 +173,7 @@ class Heartbeats:
         peer.key_out, peer.key_in = keys
         self._open_paths(peer)
         self._channel.send(name, TOPIC, pack_directory(self._directory, self._entries))
-        self._set_timer()
+        self._set_timer(self._loop.now())
 
     def peer_closed(self, name: str) -> None:
         """Heartbeats go on without a session."""
@@ -214,7 +215,7 @@ class Heartbeats:
             else:
                 self._forget(name)
         self.acted()
-        self._set_timer()
+        self._set_timer(self._loop.now())
 
     def _refresh(self, now: int) -> None:
         self.changed()
@@ -309,28 +310,28 @@ class Heartbeats:
             current = link.current if link is not None else None
             ours = flags | HEARS * (peer.beats.life is Life.ALIVE)
             ours |= IN_STEP * (current is not None and current.session.outgoing.in_step)
+            back = BACK.pack(
+                self._interval_ms, late, ours, self._channel.position, self._directory, count
+            ) + self._standings  # fmt: skip
             for path, sock in peer.sockets.items():
-                heard = peer.beats.paths.get(path)
-                known = heard is not None and heard.speaks
-                head = HEAD.pack(
-                    VERSION, self._channel.node, self._number, clock,
-                    heard.clock if heard is not None else 0,
-                    min((now - heard.heard) // 1000, NEVER - 1) if heard is not None and known else NEVER,
-                    self._interval_ms, late, ours, self._channel.position, self._directory, count,
-                )  # fmt: skip
-                ready.append((sock, seal(peer.key_out, sock.outward, head + self._standings)))
+                echo, age = 0, NEVER
+                if (heard := peer.beats.paths.get(path)) is not None:
+                    echo = heard.clock
+                    if heard.speaks:
+                        age = min((now - heard.heard) // 1000, NEVER - 1)
+                front = FRONT.pack(VERSION, self._channel.node, self._number, clock, echo, age)
+                ready.append((sock, seal(peer.key_out, sock.outward, front + back)))
         for sock, datagram in ready:  # one behind the other, so that they wake the peer once
             try:
                 sock.send(datagram)
             except OSError:
                 sock.errors += 1  # the path does not work now, which its silence says at the other end
 
-    def _set_timer(self) -> None:
+    def _set_timer(self, now: int) -> None:
         if not self._peers:
             self._loop.call_at(self._timer_key, None)
             return
-        beats = [peer.beats for peer in self._peers.values()]
-        self._wake_at = max(self._loop.now(), next_wake(self._pace, beats))
+        self._wake_at = max(now, next_wake(self._pace, [peer.beats for peer in self._peers.values()]))
         self._loop.call_at(self._timer_key, self._wake_at, self._timer)
 
     def _timer(self, now: int) -> None:
@@ -341,12 +342,12 @@ class Heartbeats:
                 peer.beats.spare(now + pace.interval)
         if now >= pace.due:
             pace.beat(now)
-            self._standings = self._own_standings()
             self._send(now)
         for peer in list(self._peers.values()):
-            self._act(peer, peer.beats.due(now), now)
+            if actions := peer.beats.due(now):
+                self._act(peer, actions, now)
         self._dispatch(self._core.lasting(self._router.groups, self._miss * pace.interval, now))
-        self._set_timer()
+        self._set_timer(now)
 
     # Receiving
 
@@ -360,15 +361,16 @@ class Heartbeats:
             return
         now = self._loop.now()
         beats = peer.beats
+        fresh = head[2] > beats.newest
         actions = beats.heard(name, head[2], head[6] * MILLISECOND, head[7] * MILLISECOND, now)
         if actions is None:
             return
         path = beats.paths[name]
-        path.clock = head[3]
-        path.rtt = round_trip(head, now)
-        self._act(peer, actions, now)
-        if head[2] < beats.newest:
-            return  # another path was faster, and has told this and more
+        path.clock, path.round_trip = head[3], head[4:6]
+        if actions:
+            self._act(peer, actions, now)
+        if not fresh:
+            return  # another path was faster, and has told this
         said = head[8] & _SAID, head[10], datagram[HEAD.size : -MAC_SIZE]
         peer.position, peer.stale = head[9], bool(head[8] & STALE)
         if said != peer.said:
@@ -379,7 +381,7 @@ class Heartbeats:
         if self._pace.answers(now):
             self._pace.beat(now, answer=True)
             self._send(now)
-            self._set_timer()
+            self._set_timer(now)
 
     def _act(self, peer: _Peer, actions: Iterable[str], now: int) -> None:
         neighbour = self._router.neighbours.get(peer.name)
@@ -447,7 +449,8 @@ class Heartbeats:
             for group, post in posts.items()
             if post is not Post.UNKNOWN
         }
-        return peer.beats.life is Life.ALIVE, states, peer.beats.limit
+        hears = peer.said is not None and bool(peer.said[0] & HEARS)
+        return peer.beats.life is Life.ALIVE, states, peer.beats.limit, hears
 
     @property
     def held_ms(self) -> float:
@@ -462,11 +465,12 @@ class Heartbeats:
 
 def _path(name: str, errors: int, path: BeatPath | None, now: int) -> HeartbeatPath:
     path = path or BeatPath()
+    rtt = round_trip(*path.round_trip, path.heard)
     return {
         "name": name,
         "up": path.speaks,
         "up_s": None if path.since is None else round((now - path.since) / SECOND, 3),
-        "rtt_ms": None if path.rtt is None else path.rtt / MILLISECOND,
+        "rtt_ms": None if rtt is None else rtt / MILLISECOND,
         "received": path.received,
         "lost": path.lost,
         "failures": path.failures,

@@ -16,6 +16,7 @@ from tandem.config.schema import Peer
 from tandem.core.actions import GroupTransition, SendAdvert, Transition
 from tandem.core.damping import Damping
 from tandem.core.events import (
+    AdvertReceived,
     EffectFailed,
     Event,
     Moved,
@@ -214,17 +215,17 @@ class Router:
         events = [event]
         try:
             while events:
-                actions = group.handle(events.pop(0), self._loop.now())
-                if not actions:
-                    continue
-                failures = self._executor.execute(actions)
-                for failure in failures:
-                    self._log_failure(failure)
-                events += failures[:1]  # one reason is enough to give up
-                for action in actions:
-                    if type(action) is not SendAdvert:  # these come all the time, and change nothing
-                        self._acted()
-                        break
+                event = events.pop(0)
+                actions = group.handle(event, self._loop.now())
+                if actions:
+                    failures = self._executor.execute(actions)
+                    for failure in failures:
+                        self._log_failure(failure)
+                    events += failures[:1]  # one reason is enough to give up
+                # Adverts and timers come all the time, and so do the adverts that they cause.
+                rare = not isinstance(event, (AdvertReceived, Tick))
+                if rare or any(type(action) is not SendAdvert for action in actions):
+                    self._acted()
         except Exception as error:  # noqa: BLE001 - see above
             self._caught(error)
         self._arm(group)

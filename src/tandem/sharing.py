@@ -270,8 +270,8 @@ class Sharing:
         neighbour = self._router.neighbours.get(name)
         link = self.channel.links.get(name) if self.channel is not None else None
         if neighbour is None or link is None:
-            return False, {}, 0
-        return neighbour.connected, neighbour.states or {}, link.settings.heartbeat
+            return False, {}, 0, False
+        return neighbour.connected, neighbour.states or {}, link.settings.heartbeat, neighbour.connected
 
     def peers(self) -> list[KnownPeer]:
         """Return what is known of each peer."""

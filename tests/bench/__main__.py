@@ -4,7 +4,8 @@
     --runs N            runs of each daemon (5)
     --only A,B          of: power, term, wan, idle, strangers, many, full;
                         restore, stream, lag, burst, crowd, takeover, gate,
-                        everyday, small, handover, services, checks
+                        everyday, small, handover, saturated, loss,
+                        services, checks
                         (of these keepalived's column is conntrackd: connections.py, replication.py)
     --advert A,B        intervals in s for power, term and wan (1,0.1,0.02; version 3 below 1 s)
     --daemon A,B        of: keepalived, tandemd
@@ -36,8 +37,10 @@ from tests.bench.connections import restore
 from tests.bench.everyday import everyday
 from tests.bench.handover import handover
 from tests.bench.lag import lag
+from tests.bench.loss import loss
 from tests.bench.measure import Figures, failover, full, idle, many, strangers
 from tests.bench.replication import burst, crowd, gate, stream
+from tests.bench.saturated import saturated
 from tests.bench.services import checks, services
 from tests.bench.small import small
 from tests.bench.takeover import takeover
@@ -45,7 +48,7 @@ from tests.bench.takeover import takeover
 KINDS = ["keepalived", "tandemd"]
 PARTS = [
     "power", "term", "wan", "idle", "strangers", "many", "full", "restore", "stream", "lag", "burst", "crowd",
-    "takeover", "gate", "everyday", "small", "handover", "services", "checks",
+    "takeover", "gate", "everyday", "small", "handover", "saturated", "loss", "services", "checks",
 ]  # fmt: skip
 Values = dict[str, dict[str, list[float]]]  # figure -> daemon -> one value for each run
 
@@ -113,7 +116,7 @@ def main() -> int:
         "idle": idle, "strangers": strangers, "many": many, "full": full,
         "restore": restore, "stream": stream, "lag": lag, "burst": burst, "crowd": crowd,
         "takeover": takeover, "gate": gate, "everyday": everyday, "small": small, "handover": handover,
-        "services": services, "checks": checks,
+        "saturated": saturated, "loss": loss, "services": services, "checks": checks,
     }  # fmt: skip
     jobs += [(name, job) for name, job in others.items() if name in chosen]
 

@@ -11,10 +11,8 @@ import signal
 import time
 from collections.abc import Callable
 
-from tandem.conntrack.encode import Builder
-from tandem.conntrack.writer import Restorer
-from tests.bench.replication import CROWD, entries_of, known, mirrored
-from tests.bench.takeover import CHUNKS_A_S
+from tests.bench.replication import CROWD
+from tests.bench.takeover import crowded
 from tests.lab import (
     FAR,
     Daemon,
@@ -54,7 +52,7 @@ def _rounds(kind: str, flows: int) -> Figures:
             router.wait_started()
         _settle(lab, kind, better)
         if flows:
-            _fill(better, other, kind, flows)
+            crowded(lab, kind, better, other, flows)
         pings = Pings(lab.client, FAR)
 
         def event(name: str, action: Callable[[], object], successor: Router) -> None:
@@ -98,13 +96,3 @@ def _settle(lab: SeedLab, kind: str, active: Router) -> None:
         wait_until(lambda: live.in_step(lab), PATIENCE, "in step", explain=lab.logs)
     else:
         wait_until(lambda: lab.other(active).all_in("BACKUP"), PATIENCE, "a backup", explain=lab.logs)
-
-
-def _fill(active: Router, backup: Router, kind: str, flows: int) -> None:
-    restorer = active.enter(Restorer)
-    restorer.restore(Builder(16_384).chunks(entries_of(flows)))
-    while not restorer.step():
-        time.sleep(1 / CHUNKS_A_S)
-    restorer.close()
-    wait_until(lambda: known(backup, kind) >= flows, PATIENCE, "the backup has all", every=0.2)
-    wait_until(lambda: mirrored(backup), PATIENCE, "and its kernel", every=0.2)

@@ -17,6 +17,7 @@ from tests.interop import attacks
 from tests.lab import (
     FAR,
     Daemon,
+    Host,
     Instance,
     Keepalived,
     LanLab,
@@ -143,7 +144,7 @@ def strangers(kind: str) -> Figures:
         lab.start()
         active, backup = lab.routers
         wait_until(lambda: active.active and backup.all_in("BACKUP"), 15, "a pair", explain=lab.logs)
-        with lab.client.enter(_packet_socket) as sock, _strangers(sock):
+        with flooding(lab.client):
             time.sleep(1.0)  # the first burst is over
             costs = _costs([active, backup])
         label = f"{STRANGERS} adverts/s of strangers"
@@ -160,8 +161,14 @@ def _packet_socket() -> socket.socket:
 
 
 @contextmanager
+def flooding(host: Host) -> Iterator[None]:
+    """Send adverts of strangers from a host by a thread meanwhile, STRANGERS a second."""
+    with host.enter(_packet_socket) as sock, _strangers(sock):
+        yield
+
+
+@contextmanager
 def _strangers(sock: socket.socket) -> Iterator[None]:
-    """Send adverts of strangers by a thread meanwhile, STRANGERS a second."""
     frames = [bytes(attacks.ip4() / attacks.v3(priority=1)) for _ in range(STRANGERS // 20)]
     over = threading.Event()
 

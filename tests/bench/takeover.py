@@ -23,7 +23,7 @@ from tandem.conntrack.encode import Builder
 from tandem.conntrack.writer import Restorer
 from tests.bench.conntrackd import fill
 from tests.bench.replication import CROWD, Figures, daemon, entries_of, known, mirrored, started
-from tests.lab import SeedLab, Tandem, netns, wait_until
+from tests.lab import Router, SeedLab, Tandem, netns, wait_until
 from tests.netns import live
 
 SHARE = 0.7  # of the kernel's limit: above, the backup's kernel gets nothing ahead of a takeover
@@ -53,7 +53,7 @@ def busy_cores() -> Iterator[None]:
 
 def takeover(kind: str) -> Figures:
     """Milliseconds from the last advert of the active to the ARP of its successor."""
-    with _room_for(3 * CROWD) as most:
+    with room_for(3 * CROWD) as most:
         return {
             f"power loss, cores busy, {count // 1000}k flows: last advert to ARP, ms": _takeover(kind, count)
             for count in (0, CROWD, most)
@@ -61,7 +61,7 @@ def takeover(kind: str) -> Figures:
 
 
 @contextmanager
-def _room_for(count: int) -> Iterator[int]:
+def room_for(count: int) -> Iterator[int]:
     """Raise the kernel's limit for a while, which all namespaces share; yield how many there is room for."""
     before = int(LIMIT.read_text())
     wanted = max(before, math.ceil(count / SHARE) + CROWD // 10)
@@ -72,6 +72,21 @@ def _room_for(count: int) -> Iterator[int]:
     finally:
         if int(LIMIT.read_text()) != before:
             LIMIT.write_text(str(before))
+
+
+def crowded(lab: SeedLab, kind: str, active: Router, backup: Router, count: int) -> None:
+    """Put so many flows into the active's kernel; wait until the backup has them as well."""
+    restorer = active.enter(Restorer)
+    restorer.restore(Builder(16_384).chunks(entries_of(count)))
+    while not restorer.step():
+        time.sleep(1 / CHUNKS_A_S)
+    restorer.close()
+    if kind == Tandem.name:
+        wait_until(lambda: known(backup, kind) >= count, 60, "the backup has all", every=0.2)
+        live.told(lab)
+        wait_until(lambda: mirrored(backup), 120, "and its kernel", every=0.2)
+    elif count:
+        fill(active, backup, count)
 
 
 def _packets(device: str) -> socket.socket:
@@ -96,17 +111,7 @@ def _next(wire: socket.socket, kind: bytes, sender: bytes) -> float:
 def _takeover(kind: str, count: int) -> float:
     with SeedLab(daemon(kind), tag="bench") as lab:
         active, backup = started(lab, kind)
-        restorer = active.enter(Restorer)
-        restorer.restore(Builder(16_384).chunks(entries_of(count)))
-        while not restorer.step():
-            time.sleep(1 / CHUNKS_A_S)
-        restorer.close()
-        if kind == Tandem.name:
-            wait_until(lambda: known(backup, kind) >= count, 60, "the backup has all", every=0.2)
-            live.told(lab)
-            wait_until(lambda: mirrored(backup), 120, "and its kernel", every=0.2)
-        elif count:
-            fill(active, backup, count)
+        crowded(lab, kind, active, backup, count)
         with busy_cores(), netns.enter(lab.switch_namespace, lambda: _packets("lan")) as wire:
             time.sleep(1)
             source = socket.inet_aton(f"192.168.1.{1 + lab.routers.index(active) + 1}")

@@ -112,6 +112,8 @@ def test_a_router_that_stops_heartbeats_is_not_dead(open_lab: Open) -> None:
     lab.elect()
     r1, r2 = lab.routers
     hear_each_other(lab)
+    wait_until(lambda: lab.active is r1 and r2.all_in("BACKUP"), 15, "r1 is active", explain=lab.logs)
+    before = r2.log().count("MASTER (")  # r2 may have been elected first
     text = r1.file("conf").read_text()
     r1.file("conf").write_text(text + "\nconfig globals 'globals'\n\toption heartbeat_interval '0'\n")
     Tandem.request(r1, "reload")
@@ -120,7 +122,7 @@ def test_a_router_that_stops_heartbeats_is_not_dead(open_lab: Open) -> None:
     r1.file("conf").write_text(text)
     Tandem.request(r1, "reload")
     hear_each_other(lab)
-    assert r2.log().count("MASTER (") == 0
+    assert r2.log().count("MASTER (") == before
 
 
 class AddressNews:

@@ -155,3 +155,45 @@ def test_a_takeover_a_handover_and_a_restart_of_the_witness(lab: WitnessLab) -> 
     other = lab.other(active)
     wait_until(lambda: other.active, 10, "the other one takes over", explain=lab.logs)
     assert other.stop() == 0
+
+
+def one_of_three(number: int) -> Tandem:
+    """r1 is preferred to r2, and r2 to r3; nobody preempts, and there is no witness."""
+    addresses = {1: "192.168.1.2", 2: "192.168.1.3", 3: "192.168.1.5"}
+    instances = seed_instances(0.1, priority=200 - 20 * number)
+    peers = [
+        f"\nconfig peer 'r{other}'\n\tlist address '{address}'\n\toption secret '{SECRET}'\n"
+        for other, address in addresses.items()
+        if other != number
+    ]
+    return Tandem(
+        instances, GROUPS, text=tandem_uci(instances, GROUPS, {"witness_policy": "required"}) + "".join(peers)
+    )
+
+
+def test_two_of_three_routers_are_a_quorum_and_one_is_none(
+    open_lab: Callable[[SeedLab], SeedLab],
+) -> None:
+    lab = SeedLab(one_of_three, "three", count=3)
+    for switch in ("lan2", "wan2"):
+        lab.switch(switch)
+    lab = open_lab(lab)
+    lab.start()
+    first = wait_until(lambda: lab.active, 30, "one is active", explain=lab.logs)
+    others = [router for router in lab.routers if router is not first]
+    for router in others:
+        wait_until(lambda: router.all_in("BACKUP"), 15, "two follow", explain=lab.logs)  # noqa: B023
+    wait_until(lambda: status(first)["quorum"]["lacking"] == {}, 15, "it is quorate", explain=lab.logs)
+    for device, switch in (("br-lan", "lan2"), ("eth0.2", "wan2")):
+        lab.partition(first, device, switch)
+    wait_until(lambda: first.passive, 15, "who is alone gives up", explain=lab.logs)
+    second = wait_until(
+        lambda: next((router for router in others if router.active), None), 15, "one of two", explain=lab.logs
+    )
+    [third] = [router for router in others if router is not second]
+    stays(lambda: first.passive and second.active and third.passive, 0.5)
+    second.power_off()
+    stays(lambda: first.passive and third.passive, 2.0)
+    for device, switch in (("br-lan", "lan"), ("eth0.2", "wan")):
+        lab.partition(first, device, switch)
+    wait_until(lambda: first.active != third.active, 30, "two of three again", explain=lab.logs)

@@ -25,7 +25,7 @@ from tests.unit.scenario import instance
 STEP = 10 * MILLISECOND
 LIMIT = 150 * MILLISECOND  # without a heartbeat a peer is dead
 LOOK, ASK, LEASE = 100 * MILLISECOND, 200 * MILLISECOND, SECOND
-LINKS = ("ab", "aw", "bw")
+LINKS = ("ab", "ba", "aw", "bw")  # between the routers one for each direction
 
 
 class Router:
@@ -40,14 +40,17 @@ class Router:
         self.offset = offset  # it looks and beats at other moments than the other
         self.heard: int | None = None
         self.state = ""  # of the other, as it said last
+        self.is_heard = False  # by the other, as it said last
         self.nonce, self.number = NOBODY, 0
 
     def handle(self, event: object, now: int) -> list[Action]:
         return self.group.handle(event, now)  # type: ignore[arg-type]
 
+    def hears(self, now: int) -> bool:
+        return self.heard is not None and now - self.heard < LIMIT
+
     def look(self, now: int) -> list[Action]:
-        alive = self.heard is not None and now - self.heard < LIMIT
-        self.quorum.peer("other", (alive, {"G": self.state}, LIMIT), now)
+        self.quorum.peer("other", (self.hears(now), {"G": self.state}, LIMIT, self.is_heard), now)
         ballot = self.quorum.ballot("G", self.group.role is Role.ACTIVE, now)
         return self.handle(ballot, now) if ballot != self.group.ballot else []
 
@@ -89,8 +92,10 @@ class World:
 
     def _step(self, router: Router, other: Router) -> None:
         phase, actions = self.now + router.offset, []
-        if phase % (50 * MILLISECOND) == 0 and self.links["ab"]:
+        carries = self.links[router.name + other.name]
+        if phase % (50 * MILLISECOND) == 0 and carries:
             other.heard, other.state = self.now, "MASTER" if router.group.role is Role.ACTIVE else "BACKUP"
+            other.is_heard = router.hears(self.now)
         if phase % ASK == 0 and self.links[f"{router.name}w"]:
             router.ask(self.witness, self.now)
         if phase % LOOK == 0:
@@ -98,7 +103,7 @@ class World:
         while (due := router.group.next_deadline()) is not None and due <= self.now:
             actions += router.handle(Tick(), self.now)
         for action in actions:
-            if isinstance(action, SendAdvert) and self.links["ab"]:
+            if isinstance(action, SendAdvert) and carries:
                 advert = Advertisement(3, 51, action.priority, 10, ())
                 other.handle(AdvertReceived("I", advert, router.source), self.now)
 
@@ -120,7 +125,7 @@ def test_never_two_active_and_one_in_the_end(cuts: list[tuple[int, str, str]]) -
         world.run(pause * MILLISECOND)
         world.links[link] = what == "plug"
     world.run(4 * SECOND)
-    whole = sum(world.links.values())
+    whole = (world.links["ab"] and world.links["ba"]) + world.links["aw"] + world.links["bw"]
     assert len(world.serving()) == 1 or whole < 2, "two links make a majority"
     world.links = dict.fromkeys(LINKS, True)
     world.run(4 * SECOND)
@@ -131,7 +136,7 @@ def test_a_split_leaves_the_active_one_and_then_follows_it() -> None:
     world = World()
     world.run(3 * SECOND)
     [first] = world.serving()
-    world.links["ab"] = False
+    world.links["ab"] = world.links["ba"] = False
     world.run(10 * SECOND)
     assert world.serving() == [first]
     world.links[f"{first}w"] = False
@@ -149,6 +154,18 @@ def test_who_holds_on_by_the_vote_of_the_peer_ends_before_the_peer_begins() -> N
     world.links[f"{first}w"] = False
     world.run(3 * SECOND)
     assert world.serving() == [first], "the peer's vote is enough"
-    world.links["ab"] = False
+    world.links["ab"] = world.links["ba"] = False
     world.run(5 * SECOND)  # and never are both active
     assert world.serving() and world.serving() != [first]
+
+
+def test_the_vote_of_a_peer_that_does_not_hear_the_active_router_does_not_count_twice() -> None:
+    world = World()
+    world.links = {link: link == "bw" for link in LINKS}
+    world.run(3 * SECOND)
+    world.links = dict.fromkeys(LINKS, True) | {"bw": False}
+    world.run(3 * SECOND)
+    assert world.serving() == ["b"], "by the vote of a, which has the lower address"
+    world.links["ba"] = False
+    world.run(5 * SECOND)  # and never are both active
+    assert world.serving() == ["a"]

@@ -36,6 +36,7 @@ PROMISE = SECOND + GRACE + MARGIN
 
 ROWS = {  # HOLD, TAKE, SUCCEED
     Standing.PASSIVE: (YES, YES, YES),
+    Standing.DEAF: (NO, NO, NO),
     Standing.ACTIVE: (NO, VETO, YES),
     Standing.PROMISED: (NO, VETO, VETO),
     Standing.AWAY: (NO, NO, NO),
@@ -56,15 +57,17 @@ def pair(standing: Standing, rules: Rules = PAIR) -> Quorum:
     active = {"G": "MASTER"}
     match standing:
         case Standing.PASSIVE:
-            quorum.peer("r2", (True, {"G": "BACKUP"}, SECOND), NOW)
+            quorum.peer("r2", (True, {"G": "BACKUP"}, SECOND, True), NOW)
+        case Standing.DEAF:
+            quorum.peer("r2", (True, {"G": "BACKUP"}, SECOND, False), NOW)
         case Standing.ACTIVE:
-            quorum.peer("r2", (True, active, SECOND), NOW)
+            quorum.peer("r2", (True, active, SECOND, True), NOW)
         case Standing.PROMISED:
-            quorum.peer("r2", (True, active, SECOND), NOW - SECOND)
-            quorum.peer("r2", (False, {}, SECOND), NOW - PROMISE + 1)
+            quorum.peer("r2", (True, active, SECOND, True), NOW - SECOND)
+            quorum.peer("r2", (False, {}, SECOND, False), NOW - PROMISE + 1)
         case Standing.AWAY:
-            quorum.peer("r2", (True, active, SECOND), NOW - 10 * SECOND)
-            quorum.peer("r2", (False, {}, SECOND), NOW - PROMISE)
+            quorum.peer("r2", (True, active, SECOND, True), NOW - 10 * SECOND)
+            quorum.peer("r2", (False, {}, SECOND, False), NOW - PROMISE)
     return quorum
 
 
@@ -111,9 +114,9 @@ def test_an_isolated_router_takes_nothing() -> None:
 
 def test_two_of_three_routers_are_a_quorum() -> None:
     quorum = Quorum(THREE)
-    quorum.peer("r2", (True, {"G": "BACKUP"}, SECOND), NOW)
+    quorum.peer("r2", (True, {"G": "BACKUP"}, SECOND, True), NOW)
     assert quorum.ballot("G", False, NOW).take
-    quorum.peer("r2", (False, {}, SECOND), NOW)
+    quorum.peer("r2", (False, {}, SECOND, False), NOW)
     assert not quorum.ballot("G", False, NOW).take
 
 
@@ -133,7 +136,7 @@ def test_a_promise_ends_although_the_peer_stays_away() -> None:
     quorum = pair(Standing.PROMISED, WITNESSED)
     quorum.leased("G", NOW + 9 * SECOND)
     for now, takes in ((NOW, False), (NOW + 1, True)):
-        quorum.peer("r2", (False, {}, SECOND), now)
+        quorum.peer("r2", (False, {}, SECOND, False), now)
         assert quorum.ballot("G", False, now).take is takes
 
 
@@ -153,8 +156,8 @@ def test_wait_for_all() -> None:
     quorum = Quorum(replace(WITNESSED, wait_for_all=True))
     quorum.leased("G", NOW + 100 * SECOND)
     assert quorum.ballot("G", False, NOW).why == "wait_for_all: r2 not seen since the start"
-    quorum.peer("r2", (True, {}, SECOND), NOW)
-    quorum.peer("r2", (False, {}, SECOND), NOW)
+    quorum.peer("r2", (True, {}, SECOND, True), NOW)
+    quorum.peer("r2", (False, {}, SECOND, False), NOW)
     assert quorum.ballot("G", False, NOW).take
 
 

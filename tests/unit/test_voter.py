@@ -47,7 +47,7 @@ class Bench:
         self.loop = Loop(pytest.fail)
         self.log = Log()
         self.group: Any = SimpleNamespace(claims=True, role=Role.BACKUP, ballot=None)
-        self.away = False, {}, 0
+        self.away = False, {}, 0, False
         peer = Peer("r2", (PeerPath("192.0.2.2"),))
         config = Config(Globals(witness_policy=policy), peers=(peer,), witnesses=witnesses)
         presence: Any = lambda _name: self.away  # noqa: E731
@@ -160,7 +160,7 @@ def test_a_host_that_answers_and_stops() -> None:
         port = listener.getsockname()[1]
         host = Witness("h", "127.0.0.1", "tcp", port, interval_ms=100, fall=2)
         bench = Bench(host)
-        bench.away = True, {"G": "BACKUP"}, 0
+        bench.away = True, {"G": "BACKUP"}, 0, True
         bench.until(lambda: bench.voter.status()["hosts"] == {"h": True})
         bench.until(lambda: bench.group.ballot.take)
         bench.close()
@@ -236,7 +236,7 @@ class Pair:
         self.loop, self.third, self.log = Hand(), Third(), Log()
         self.group: Any = SimpleNamespace(claims=True, role=Role.BACKUP, ballot=None)
         self.told: list[Ballot] = []
-        self.presence: tuple[bool, dict[str, str], int] = (False, {}, 0)
+        self.presence: tuple[bool, dict[str, str], int, bool] = (False, {}, 0, False)
         config = Config(
             Globals(witness_policy="required"),
             peers=(Peer("r2", (PeerPath("192.0.2.2"),)),),
@@ -276,9 +276,9 @@ def test_it_looks_ten_times_a_second_and_asks_five_times(pair: Pair) -> None:
 
 def test_what_is_over_wakes_nobody(pair: Pair) -> None:
     """The promise of a peer that was active, and the lack of a quorum, end; the looks go on as before."""
-    pair.presence = True, {"G": "MASTER"}, SECOND
+    pair.presence = True, {"G": "MASTER"}, SECOND, True
     pair.loop.wait(SECOND)
-    pair.presence = False, {}, SECOND
+    pair.presence = False, {}, SECOND, False
     pair.group.role = Role.ACTIVE
     pair.loop.wait(5 * SECOND)
     assert pair.loop.wait(SECOND) == 10
@@ -396,7 +396,7 @@ def test_a_host_that_answers_pings(address: str) -> None:
 def test_a_host_that_is_not_there() -> None:
     host = Witness("h", "192.0.2.9", "tcp", 9, interval_ms=100, fall=2)
     bench = Bench(host)
-    bench.away = True, {"G": "BACKUP"}, 0
+    bench.away = True, {"G": "BACKUP"}, 0, True
     bench.until(lambda: bench.voter.lacking)
     assert bench.voter.lacking == {"G": "no witness host answers"}
     bench.close()

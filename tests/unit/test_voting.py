@@ -24,7 +24,7 @@ class Bench:
         self.loop = Loop(pytest.fail)
         self.group: Any = SimpleNamespace(claims=True, role=Role.ACTIVE, ballot=ANYTHING)
         router: Any = SimpleNamespace(groups={"G": self.group}, dispatch=self._dispatch)
-        self.voting = Voting(self.loop, Log(), router, lambda _peer: (False, {}, 0))  # type: ignore[arg-type]
+        self.voting = Voting(self.loop, Log(), router, lambda _peer: (False, {}, 0, False))  # type: ignore[arg-type]
 
     def _dispatch(self, group: Any, ballot: Any) -> None:
         group.ballot = ballot

@@ -21,6 +21,7 @@ from _operator import _compare_digest as same  # what hmac.compare_digest is; hm
 from struct import Struct
 
 from tandem.channel.frames import MAC_SIZE
+from tandem.core.heartbeats import NEVER
 from tandem.core.standing import STANDINGS_MAX, Entry
 
 try:  # as in frames.py
@@ -35,8 +36,11 @@ if TYPE_CHECKING:
 TOPIC = "heartbeat"
 VERSION = 1
 # Version, node, number, clock, echo, age, interval, lateness, flags, position, directory, standings.
+# The first six differ from path to path.
+FRONT, BACK = Struct("!B8sQIII"), Struct("!HHBQIB")
 HEAD = Struct("!B8sQIIIHHBQIB")
 STANDING = 3  # bytes: state and flags, effective priority, faults
+_SIZE_MIN = HEAD.size + MAC_SIZE
 DATAGRAM_MAX = HEAD.size + STANDING * STANDINGS_MAX + MAC_SIZE
 
 # Flags of the head
@@ -45,7 +49,6 @@ HEARS = 2  # the sender hears the receiver's heartbeats by some path
 IN_STEP = 4  # the receiver holds all connections of the sender
 STALE = 8  # the sender's replication is stale
 
-NEVER = 0xFFFFFFFF  # as age: nothing was heard by this path
 _WRAP = 0xFFFFFFFF  # the clock is in µs and wraps
 _DIRECTORY = Struct("!BI")  # version, number of the directory
 _ENTRY = Struct("!BBBB")  # length of the name, VRID, 4 or 6, length of the address
@@ -67,15 +70,13 @@ def seal(key: bytes, addresses: bytes, data: bytes) -> bytes:
 
 def unseal(key: bytes, addresses: bytes, datagram: bytes, node: bytes) -> Head | None:
     """Return the head of a datagram that `node` has sent; None: it is not one of its heartbeats."""
-    size = len(datagram) - MAC_SIZE
-    if size < HEAD.size or datagram[0] != VERSION or datagram[1:9] != node:
+    if len(datagram) < _SIZE_MIN:
         return None
-    data = datagram[:size]
-    mac = blake2b(addresses + data, key=key, digest_size=MAC_SIZE).digest()
-    if not same(datagram[size:], mac) or size != HEAD.size + STANDING * data[HEAD.size - 1]:
+    head: Head = HEAD.unpack_from(datagram)
+    if head[0] != VERSION or head[1] != node or len(datagram) != _SIZE_MIN + STANDING * head[11]:
         return None
-    head: Head = HEAD.unpack_from(data)
-    return head
+    mac = blake2b(addresses + datagram[:-MAC_SIZE], key=key, digest_size=MAC_SIZE).digest()
+    return head if same(datagram[-MAC_SIZE:], mac) else None
 
 
 def microseconds(now: int) -> int:
@@ -83,9 +84,11 @@ def microseconds(now: int) -> int:
     return now // 1000 & _WRAP
 
 
-def round_trip(head: Head, now: int) -> int | None:
-    """Return how long a datagram and its echo took, ns; None when nothing of ours was heard."""
-    echo, age = head[4], head[5]
+def round_trip(echo: int, age: int, now: int) -> int | None:
+    """Return how long a datagram and its echo took, ns; None when nothing of ours was heard.
+
+    `echo` and `age` are those of the head, which came at `now`.
+    """
     if age == NEVER:
         return None
     return (microseconds(now) - echo - age & _WRAP) * 1000

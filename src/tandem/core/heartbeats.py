@@ -21,7 +21,9 @@ from __future__ import annotations
 
 from enum import Enum
 
-from tandem.core.timers import earliest
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class Life(Enum):
@@ -56,13 +58,14 @@ LIVES: dict[tuple[Life, str], tuple[Life, tuple[str, ...]]] = {
     (_DEAD, GOODBYE): (_UNHEARD, (ENDS,)),
 }
 
+NEVER = 0xFFFFFFFF  # as age: nothing was heard by this path
 LATENESS_MAX = 1_000_000_000  # that a neighbour may claim
 
 
 class BeatPath:
     """One path by which heartbeats come."""
 
-    __slots__ = ("clock", "failures", "heard", "lost", "number", "received", "rtt", "since", "speaks")
+    __slots__ = ("clock", "failures", "heard", "lost", "number", "received", "round_trip", "since", "speaks")
 
     def __init__(self) -> None:
         self.speaks = False
@@ -71,7 +74,7 @@ class BeatPath:
         self.clock = 0  # of the neighbour, when it sent the last one
         self.number = 0  # of the last one
         self.received = self.lost = self.failures = 0
-        self.rtt: int | None = None
+        self.round_trip = 0, NEVER  # what the last one said: our clock as it had come there, and its age, µs
 
 
 class Beats:
@@ -85,6 +88,8 @@ class Beats:
         self.refused = 0  # heartbeats that came a second time, or too late
         self.last_failure: tuple[str, int] | None = None  # the path that fell silent last, and when
         self._limit = 0  # so long after the last heartbeat a path is silent
+        self._last: int | None = None  # when the last one came by a path that speaks
+        self._look_at = 0  # no path is silent before
         self._ended = 0  # the number of its goodbye
         self._spared = 0  # no path is silent before
 
@@ -110,7 +115,11 @@ class Beats:
         path.received += 1
         if not path.speaks:
             path.speaks, path.since = True, now
-        self._limit = self.miss * interval + min(late, LATENESS_MAX)
+            self._look_at = 0
+        self._last = now
+        limit = self.miss * interval + (late if late < LATENESS_MAX else LATENESS_MAX)
+        if limit != self._limit:
+            self._limit, self._look_at = limit, 0
         if number > self.newest:
             self.newest = number
         return self._move(HEARD) if self.life is not _ALIVE else ()
@@ -124,33 +133,38 @@ class Beats:
         self._ended = self.newest
         for path in self.paths.values():
             path.speaks, path.since = False, None
+        self._last = None
         return self._move(GOODBYE)
 
     def lose(self, name: str) -> None:
         """This router uses the path no more."""
         self.paths.pop(name, None)
+        self._last = max((path.heard for path in self.paths.values() if path.speaks), default=None)
 
     def next_deadline(self) -> int | None:
         """When `due` finds the neighbour dead, unless a heartbeat comes."""
-        last = None
-        for path in self.paths.values():
-            if path.speaks and (last is None or path.heard > last):
-                last = path.heard
-        return None if last is None else last + self._patience(last)
+        return None if self._last is None else self._last + self._patience(self._last)
 
     def due(self, now: int) -> tuple[str, ...]:
         """Judge what is silent."""
+        if now < self._look_at:
+            return ()
         silent = speaks = False
+        self._look_at = now + self._limit
         for name, path in self.paths.items():
             if not path.speaks:
                 continue
-            if path.heard + self._patience(path.heard) <= now:
+            until = path.heard + self._patience(path.heard)
+            if until <= now:
                 path.speaks, path.since = False, None
                 path.failures += 1
                 self.last_failure = name, now
                 silent = True
             else:
                 speaks = True
+                self._look_at = min(self._look_at, until)
+        if not speaks:
+            self._last = None
         return self._move(SILENT) if silent and not speaks else ()
 
     def _patience(self, heard: int) -> int:
@@ -202,8 +216,11 @@ class Pace:
         return max(self._late, self._late_before)
 
 
-def next_wake(pace: Pace, all_beats: list[Beats]) -> int:
+def next_wake(pace: Pace, all_beats: Iterable[Beats]) -> int:
     """Return when a heartbeat is due or a neighbour may be found dead."""
-    found = earliest(pace.due, *(beats.next_deadline() for beats in all_beats))
-    assert found is not None  # the pace has a time
+    found = pace.due
+    for beats in all_beats:
+        deadline = beats.next_deadline()
+        if deadline is not None and deadline < found:
+            found = deadline
     return found

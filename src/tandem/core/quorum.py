@@ -28,8 +28,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    Presence = tuple[bool, Mapping[str, str], int]
-    """A peer is there, the states of its groups as it says, and how much later than we it may notice, ns."""
+    Presence = tuple[bool, Mapping[str, str], int, bool]
+    """A peer is there, the states of its groups as it says, how much later than we it may notice, ns, and
+    whether it hears this router."""
 
 NONE, ADVISORY, REQUIRED = "none", "advisory", "required"  # option witness_policy
 GRACE = 300 * MILLISECOND  # an active router gives up so long after it has lost its quorum
@@ -48,6 +49,7 @@ class Standing(Enum):
     """A peer, as seen for one group."""
 
     PASSIVE = "connected, and not active"
+    DEAF = "not active, and does not hear this router"
     ACTIVE = "connected, and active"
     PROMISED = "silent since a moment ago, and active then"
     AWAY = "not connected"
@@ -65,6 +67,10 @@ VOTES: dict[tuple[Standing, Question], Vote] = {
     (Standing.PASSIVE, Question.HOLD): Vote.YES,
     (Standing.PASSIVE, Question.TAKE): Vote.YES,
     (Standing.PASSIVE, Question.SUCCEED): Vote.YES,
+    # It may take the role itself: its vote must not count twice.
+    (Standing.DEAF, Question.HOLD): Vote.NO,
+    (Standing.DEAF, Question.TAKE): Vote.NO,
+    (Standing.DEAF, Question.SUCCEED): Vote.NO,
     (Standing.ACTIVE, Question.HOLD): Vote.NO,
     (Standing.ACTIVE, Question.TAKE): Vote.VETO,  # a partition, not a death
     (Standing.ACTIVE, Question.SUCCEED): Vote.YES,
@@ -101,12 +107,12 @@ class Rules:
 class _Peer:
     """A peer of the quorum."""
 
-    __slots__ = ("connected", "promised", "states")
+    __slots__ = ("connected", "hears", "promised", "states")
 
     states: Mapping[str, str]
 
     def __init__(self) -> None:
-        self.connected = False
+        self.connected = self.hears = False
         self.states = {}
         self.promised: dict[str, int] = {}  # by group, until when
 
@@ -126,7 +132,8 @@ class Quorum:
 
     def peer(self, name: str, presence: Presence, now: int) -> None:
         """Take what is known of a peer now."""
-        peer, (connected, states, notices) = self._peers[name], presence
+        peer, (connected, states, notices, hears) = self._peers[name], presence
+        peer.hears = hears
         if peer.connected and not connected:
             until = now + notices + GRACE + MARGIN
             peer.promised = {
@@ -202,5 +209,7 @@ class Quorum:
 
     def _standing(self, peer: _Peer, group: str, now: int) -> Standing:
         if peer.connected:
-            return Standing.ACTIVE if peer.states.get(group) == self.ACTIVE_STATE else Standing.PASSIVE
+            if peer.states.get(group) == self.ACTIVE_STATE:
+                return Standing.ACTIVE
+            return Standing.PASSIVE if peer.hears else Standing.DEAF
         return Standing.PROMISED if peer.promised.get(group, now) > now else Standing.AWAY
