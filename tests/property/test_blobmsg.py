@@ -86,6 +86,12 @@ def test_depth_is_bounded_on_both_sides() -> None:
     assert decode(encode({"name": value})) == {"name": value}
     with pytest.raises(ValueError, match="deep"):
         encode({"name": [value]})
+    table: Any = {}
+    for _ in range(DEPTH_MAX - 1):
+        table = {"a": table}
+    assert decode(encode(table)) == table
+    with pytest.raises(ValueError, match="deep"):
+        encode({"a": {"a": table}})
     message = b""
     for _ in range(10_000):  # arrays within arrays, as nobody honest sends them
         message = (0x81000000 | len(message) + 8).to_bytes(4, "big") + bytes(4) + message

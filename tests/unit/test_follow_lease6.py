@@ -73,6 +73,13 @@ def test_a_status_without_dhcpv6_has_the_address_of_the_advert() -> None:
     assert isinstance(empty, Lease6) and not empty.parts and not empty.valid(NOW)
 
 
+@pytest.mark.parametrize(("mask", "fits"), [(0, True), (128, True), (-1, False), (129, False)])
+@pytest.mark.parametrize("part", ["ipv6-address", "ipv6-prefix", "route"])
+def test_the_masks_of_a_status(part: str, mask: int, fits: bool) -> None:
+    status = STATUS6 | {part: [STATUS6[part][0] | {"mask": mask}]}
+    assert (from_netifd("wan6", MAC, status, NOW, fresh=True) is not None) is fits
+
+
 def test_lifetimes_without_end_are_bounded() -> None:
     prefix = {"address": "2001:db8:1::", "mask": 56}
     found = from_netifd("wan6", MAC, STATUS6 | {"ipv6-prefix": [prefix]}, 0, fresh=True)
