@@ -7,9 +7,10 @@ tests/netns/data/rules. tests/unit/test_rule_batches.py holds their bytes, witho
 
 from __future__ import annotations
 
-from tandem.config.schema import Config, Peer, PeerPath
+from tandem.config.schema import Config, Peer, PeerPath, RealServer, VirtualServer
 from tandem.core.settings import Address, Instance
-from tandem.plan import encode_guard, encode_nft, encode_switch
+from tandem.plan import encode_balance, encode_guard, encode_nft, encode_switch, nft_set
+from tandem.plan.result import BALANCE_TABLE, BalancePlan
 
 V4, V6 = Address("192.168.0.4", 24, 4), Address("2001:db8::4", 64, 6)
 LINK_LOCAL, SECOND = Address("fe80::4", 64, 6), Address("2001:db8::5", 64, 6)
@@ -45,6 +46,25 @@ SIX = instance(family=6, version=3, virtual_addresses=(LINK_LOCAL, V6, HOST), ex
 VMAC = instance("vmac", family=6, version=3, virtual_addresses=(V6, ELSEWHERE), use_vmac="vrrp7")
 FOUR = instance("four", virtual_addresses=(V4,))
 SWITCH = encode_switch.switch([SIX, VMAC, FOUR], 3600)
+# Both ways to choose a server and both families; the maps have two of their slots.
+BALANCE = encode_balance.balance(
+    Config(
+        virtual_servers=(
+            VirtualServer("web", "192.168.9.4", 443, "tcp", "sh", ("a",), "10.0.0.9", 80, masquerade=True),
+            VirtualServer("dns", "2001:db8::4", 53, "udp", "rr", ("b",)),
+            VirtualServer("six", "2001:db8::4", 443, "tcp", "sh", ("b",), masquerade=True),
+        ),
+        real_servers=(RealServer("a", "10.0.0.1", 8443), RealServer("b", "2001:db8:1::1")),
+    )
+)
+
+
+def balanced() -> bytes:
+    """The whole table, with values in the maps."""
+    assert BALANCE is not None
+    plan = BalancePlan(**BALANCE)  # type: ignore[arg-type]
+    filled = (nft_set.fill(BALANCE_TABLE, plan.maps[name], plan.values[name].values()) for name in plan.maps)
+    return plan.hold + b"".join(filled) + plan.tail
 
 
 def switch(name: str, of: str = "") -> bytes:
@@ -69,5 +89,6 @@ BATCHES = {
     "answering for a while": GUARD["empty"] + encode_guard.answer(["v0"], 4, 3600) + GUARD["tail"],
     "boot": encode_guard.boot_hold([("lan", 4), ("lan", 6)]),
     "switch": switch("hold"),
+    "balanced": balanced(),
     "switched on": switch("empty") + switch("answer", "wan") + switch("tail"),
 }

@@ -16,6 +16,7 @@ from tandem.plan import encode_guard, encode_switch
 from tests.lab import netns
 from tests.rule_cases import (
     ANSWERING,
+    BALANCE,
     BATCHES,
     ELSEWHERE,
     FOUR,
@@ -74,6 +75,13 @@ def test_translated_and_refused(where: str) -> None:
     holds(where, "translated_and_refused")
     assert load(where, FRAME["clear"]) == load(where, FRAME["clear"]) == load(where, FRAME["former"]) == 0
     assert shown(where) == ""
+
+
+def test_balanced(where: str) -> None:
+    assert load(where, BATCHES["balanced"]) == load(where, BATCHES["balanced"]) == 0
+    holds(where, "balanced")
+    assert BALANCE is not None and isinstance(BALANCE["clear"], bytes)
+    assert load(where, BALANCE["clear"]) == 0 and shown(where) == ""
 
 
 def test_not_tracked(where: str) -> None:
