@@ -7,6 +7,7 @@ BIN    := $(VENV)/bin
 
 # What the programs of each target come from. Python's packages: src/pyproject.toml.
 DEMO_PACKAGES := iproute2 nftables
+NGINX_PACKAGES := nginx-light curl keepalived
 # NetfilterQueue is built from source.
 GATE_PACKAGES := libnetfilter-queue-dev libnfnetlink-dev gcc python3-dev
 TEST_PACKAGES := $(DEMO_PACKAGES) nginx-light resource-agents curl iputils-ping iputils-arping keepalived frr tshark tcpdump \
@@ -38,7 +39,7 @@ LUCI := tests/luci/node_modules
 
 .PHONY: help demo test chaos coverage test-pythons qemu qemu-full qemu-shell qemu-figures qemu-pin lint luci luci-shots generated diagrams bench build ipk apk feed-key feed release clean
 help:
-	@echo 'make demo    two routers, one gateway, one of them dies (ARGS="--advert 0.1")'
+	@echo 'make demo    two routers, one gateway, one of them dies (ARGS="--advert 0.1" or "--example nginx")'
 	@echo 'make test    all tests (TESTS=tests/unit ARGS="-k name -x")'
 	@echo 'make coverage  what of src the unit and property tests run (TESTS=tests/unit)'
 	@echo 'make test-pythons  the unit tests under each Python that OpenWrt has had since 22.03'
@@ -55,7 +56,7 @@ help:
 	@echo 'make clean   removes what these made'
 
 demo: $(VENV)/.demo
-	@tests/tools/debian-install $(DEMO_PACKAGES)
+	@tests/tools/debian-install $(DEMO_PACKAGES) $(if $(findstring nginx,$(ARGS)),$(NGINX_PACKAGES))
 	@$(BIN)/python -m tests.demo $(ARGS)
 
 test: $(VENV)/.test

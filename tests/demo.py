@@ -2,6 +2,7 @@
 """The main job on the screen: two routers share a gateway, one of them dies, and no download breaks.
 
     python -m tests.demo [--daemon tandemd|keepalived] [--advert SECONDS]
+    python -m tests.demo --example nginx        real servers behind one address, see tests/examples
 
 Exit status: 0 the gateway came back every time and every download goes on, 1 not so, 2 usage,
 130 Ctrl-C. keepalived alone does not replicate connections: its downloads break. On a terminal one line
@@ -21,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType, TracebackType
 
+from tests.examples import nginx
 from tests.lab import (
     FAR,
     LAN_GATEWAY,
@@ -39,6 +41,7 @@ from tests.lab import (
     synced_daemon,
 )
 
+EXAMPLES = {"nginx": nginx.main}
 DOWNLOADS = 20
 FRAME = 0.1  # seconds between two pictures, and of one bar of the chart
 BARS = 20
@@ -335,9 +338,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.demo", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--daemon", choices=["tandemd", "keepalived"], default="tandemd")
     parser.add_argument("--advert", type=float, default=1.0, metavar="SECONDS", help="advertisement interval")
+    parser.add_argument("--example", choices=EXAMPLES, help="real servers behind one address instead")
     options = parser.parse_args()
     if os.geteuid() != 0:
         parser.error("network namespaces need root")
+    if options.example:
+        return EXAMPLES[options.example]()
     if not shutil.which(options.daemon) and options.daemon == "keepalived":
         parser.error("keepalived is not installed")
     for number in (signal.SIGTERM, signal.SIGHUP):
