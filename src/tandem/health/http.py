@@ -159,12 +159,6 @@ def judge(check: Check, data: bytes, ended: bool) -> Answer | None:
 
 def digest(body: bytes, length: int) -> str:
     """Return the digest with so many digits: 32 are MD5, as genhash of keepalived prints it, 64 SHA-256."""
-    if length == 32:
-        from _md5 import md5  # type: ignore[import-not-found]
+    import hashlib  # takes memory that other checks do not need
 
-        return str(md5(body).hexdigest())
-    try:
-        from _sha2 import sha256  # type: ignore[import-not-found]
-    except ImportError:  # before Python 3.12
-        from _sha256 import sha256  # type: ignore[import-not-found]
-    return str(sha256(body).hexdigest())
+    return (hashlib.md5 if length == 32 else hashlib.sha256)(body).hexdigest()

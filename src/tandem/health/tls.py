@@ -1,37 +1,32 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The client's side of TLS, without a socket. OpenSSL does everything that is cryptography.
 
-The module `_ssl` is the part of `ssl` that is written in C: `ssl` itself needs 2 MiB more. The certificate is
-not verified, as by keepalived's SSL_GET: a check finds out whether a server answers.
+The certificate is not verified, as by keepalived's SSL_GET: a check finds out whether a server answers.
 """
 
 from __future__ import annotations
 
-import _ssl
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
+import ssl
 
 PART = 1 << 16
 
 
-def context() -> Any:
+def context() -> ssl.SSLContext:
     """Return what all sessions with a server share; making it takes longer than a handshake."""
-    found: Any = _ssl._SSLContext(_ssl.PROTOCOL_TLS_CLIENT)
+    found = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     found.check_hostname = False
-    found.verify_mode = _ssl.CERT_NONE
+    found.verify_mode = ssl.CERT_NONE
     return found
 
 
 class Tls:
     """One session. `ready` after the handshake; then `certificate` is that of the server, in DER."""
 
-    def __init__(self, context: Any, name: str) -> None:
+    def __init__(self, context: ssl.SSLContext, name: str) -> None:
         """`name`: of the server, for SNI; empty: none. OSError."""
-        self._incoming = _ssl.MemoryBIO()
-        self._outgoing = _ssl.MemoryBIO()
-        self._session = context._wrap_bio(self._incoming, self._outgoing, False, name or None)
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._session = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name or None)
         self.ready = False
 
     @property
@@ -47,9 +42,9 @@ class Tls:
             try:
                 self._session.do_handshake()
                 self.ready = True
-            except _ssl.SSLWantReadError:
+            except ssl.SSLWantReadError:
                 pass
-            except _ssl.SSLError as error:
+            except ssl.SSLError as error:
                 raise OSError(f"TLS: {_reason(error)}") from None
         return self._outgoing.read() if self._outgoing.pending else b""
 
@@ -66,11 +61,11 @@ class Tls:
         try:
             while part := self._session.read(PART):
                 found.append(part)
-        except _ssl.SSLWantReadError:
+        except ssl.SSLWantReadError:
             return b"".join(found), False
-        except _ssl.SSLZeroReturnError:
+        except ssl.SSLZeroReturnError:
             return b"".join(found), True
-        except _ssl.SSLError as error:
+        except ssl.SSLError as error:
             raise OSError(f"TLS: {_reason(error)}") from None
         return b"".join(found), True
 
