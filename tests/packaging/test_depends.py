@@ -29,7 +29,7 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
                 yield from ((name.name.split(".")[0], optional) for name in names)
             case ast.ImportFrom(module=str(module), level=0):
                 yield module.split(".")[0], optional
-            case ast.Assign(targets=[ast.Name(id="_PACKAGE")], value=ast.Constant(value=str(name))):
+            case ast.Assign(value=ast.Constant(value=str(name))) if name in FOREIGN:
                 yield name, optional  # it is loaded in parts, by name
             case ast.Try(handlers=handlers):
                 optional = optional or any("ImportError" in ast.unparse(h.type or h) for h in handlers)
