@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Balancing: the real servers that are up get the connections to virtual servers.
 
-Only `config virtual_server` loads the modules. A server is up as long as none of its checks is known to be
+Only `config virtual_server` loads this module. A server is up as long as none of its checks is known to be
 down. When it goes down, its connections end at once, so that clients try again: nobody would answer them.
 """
 

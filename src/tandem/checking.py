@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Checking: which checks are made now, and who hears of them. Only `config check` loads the prober's modules.
+"""Checking: which checks are made now, and who hears of them. Only `config check` loads this module.
 
 A check that a group tracks is always made, and so is that of a real server. A check of a service is made
 while the service runs here: it begins as up, so that a service has `fall` tries of time until it answers.
@@ -15,7 +15,7 @@ from tandem.core.timers import MILLISECOND, SECOND
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from tandem.config.schema import Check, Config, RealServer
     from tandem.core.internet import Internet
@@ -46,7 +46,9 @@ class Checking:
         router: Router,
         failed: Callable[[str, str, str], None],
         checked: Callable[[str, str, bool], None],
+        running: Callable[[], Collection[str]],
     ) -> None:
+        """`running()` names the services that run here."""
         self._loop = loop
         self._log = log
         self._router = router
@@ -54,7 +56,7 @@ class Checking:
         self._checked = checked
         self._prober: ProberLink | None = None
         self._plan: Plan | None = None
-        self._serving: set[str] = set()  # the services that run here
+        self._services = running
         self._internets: dict[str, Internet] = {}
         self._of: dict[str, object] = {}  # the settings of each
 
@@ -67,11 +69,6 @@ class Checking:
             self._prober = ProberLink(self._loop, self._log, self._changed)
         self._take_ways_out(plan.config)
         self.roles()
-
-    def serve(self, service: str, runs: bool) -> None:
-        """A service runs here now, or no more."""
-        (self._serving.add if runs else self._serving.discard)(service)
-        self._update()
 
     def roles(self) -> None:
         """The role of a group may have changed: judge the ways out that this router uses."""
@@ -86,7 +83,7 @@ class Checking:
             else:
                 one.end(now)
             self._judged(internet.name)
-        self._update()
+        self.update()
 
     def _take_ways_out(self, config: Config) -> None:
         """Have a machine for each way out; one whose settings stay the same goes on."""
@@ -116,7 +113,8 @@ class Checking:
         self._internets[name].due(now)
         self._judged(name)
 
-    def _update(self) -> None:
+    def update(self) -> None:
+        """Make the checks that are wanted now: a service has started or ended."""
         if self._prober is not None and self._plan is not None:
             self._prober.want(self._wanted(self._plan))
 
@@ -135,8 +133,9 @@ class Checking:
                     (f"internet {internet.name}", name): (self._placed(checks[name], internet.network), None)
                     for name in internet.checks
                 }
+        running = self._services()
         for service in config.services:
-            if service.name in self._serving:
+            if service.name in running:
                 of = f"service {service.name}"
                 found |= {(of, name): (checks[name], True) for name in service.checks}
         ports = {name: virtual.port for virtual in config.virtual_servers for name in virtual.servers}

@@ -7,9 +7,7 @@ import os
 import signal
 
 from tandem import __version__
-from tandem.balancing import Balancing
 from tandem.bugs import Bugs
-from tandem.checking import Checking
 from tandem.control import DEFAULT_SOCKET
 from tandem.control.history import History, entry, reason, service_entry
 from tandem.control.history_file import HistoryFile
@@ -48,6 +46,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tandem.balancing import Balancing
+    from tandem.checking import Checking
     from tandem.control.server import Reply
     from tandem.doctor.exchange import Exchange
     from tandem.log import Logger
@@ -90,6 +90,8 @@ class Daemon:
         self._history = History()
         self._control: ControlServer | None = None
         self._openwrt: OpenWrt | None = None
+        self._checking: Checking | None = None
+        self._balancing: Balancing | None = None
 
     def run(self) -> int:
         """Start, run until stopped, clean up. The exit status."""
@@ -183,15 +185,13 @@ class Daemon:
         )
         standing = self._file("standby", LASTING_DIR)
         self._standby = Standby(standing, self._log, SavedFile(self._loop, self._log, standing).write)
-        self._balancing = Balancing(self._loop, self._log)
-        self._checking = Checking(self._loop, self._log, self.router, self._ailed, self._balancing.checked)
         self._serving = Serving(
             self._loop,
             self._log,
             self.router,
             self._executor,
             self._service_changed,
-            self._checking.serve,
+            self._served,
         )
         self._handlers = Handlers(
             self._loop,
@@ -201,8 +201,6 @@ class Daemon:
             self._history,
             self._standby,
             self._serving,
-            self._checking,
-            self._balancing,
             self._facts,
             self._reload,
             self._caught,
@@ -225,8 +223,7 @@ class Daemon:
         self._fw4.let_in(plan.config, self._interfaces.links.device)
         self._sharing.start(plan)
         self._voting.take(plan)
-        self._balancing.follow(plan)
-        self._checking.follow(plan)
+        self._follow_checks(plan)
         self._serving.follow(plan, self._sharing.channel)
         self._wire_watch.start()
 
@@ -277,7 +274,7 @@ class Daemon:
         self._interfaces.name_networks(devices)
         self._sharing.follow_devices(self.router.plan)
         self._fw4.let_in(self.router.plan.config, self._interfaces.links.device)
-        self._checking.follow(self.router.plan)
+        self._follow_checks(self.router.plan)
 
     def _states(self) -> dict[str, str]:
         return {name: running.state for name, running in self.router.groups.items()}
@@ -297,7 +294,9 @@ class Daemon:
         """Put back the tables that another program has changed, and return their names."""
         self._sharing.check_gate()
         self._fw4.changed()
-        return self.router.restore_tables() + self._balancing.restore()
+        return self.router.restore_tables() + (
+            self._balancing.restore() if self._balancing is not None else []
+        )
 
     def _schedule(self, plan: Plan) -> None:
         settings = plan.config.globals
@@ -391,8 +390,7 @@ class Daemon:
         self._voting.take(plan)
         self._history_file.keep_in(plan.config.globals.history_file)
         self._sharing.settle(plan)
-        self._balancing.follow(plan)
-        self._checking.follow(plan)
+        self._follow_checks(plan)
         self._serving.follow(plan, self._sharing.channel)
 
     def _answer(self, response: dict[str, object]) -> None:
@@ -429,8 +427,8 @@ class Daemon:
             "heartbeat_ms": heartbeats.held_ms if heartbeats is not None else None,
             "quorum": self._voting.status(),
             "services": self._serving.status(),
-            "checks": self._checking.status(),
-            "virtual_servers": self._balancing.status(),
+            "checks": self._checking.status() if self._checking is not None else [],
+            "virtual_servers": self._balancing.status() if self._balancing is not None else [],
             "history": self._history.entries(self._loop.now()),
             "counters": counters,
         }
@@ -442,8 +440,8 @@ class Daemon:
             self._sharing.health
             | self._voting.health
             | self._serving.health
-            | self._checking.health
-            | self._balancing.health
+            | (self._checking.health if self._checking is not None else {})
+            | (self._balancing.health if self._balancing is not None else {})
             | self._wire_watch.report
             | self.router.health
             | ({"exceptions": bugs} if bugs else {})
@@ -477,10 +475,49 @@ class Daemon:
         self._sharing.told(transition)
         self._serving.told(transition)
         self._scripts.notify(transition)
-        self._checking.roles()
+        if self._checking is not None:
+            self._checking.roles()
 
     def _service_changed(self, name: str, state: str, why: str) -> None:
         self._remember(service_entry(name, state, why))
+
+    # Checks
+
+    def _follow_checks(self, plan: Plan) -> None:
+        """Have the checks and the virtual servers of `plan`; their modules are loaded when there are any."""
+        if plan.config.virtual_servers and self._balancing is None:
+            from tandem.balancing import Balancing
+
+            self._balancing = Balancing(self._loop, self._log)
+        if (plan.config.checks or plan.config.internets) and self._checking is None:
+            from tandem.checking import Checking
+
+            self._checking = Checking(
+                self._loop,
+                self._log,
+                self.router,
+                self._ailed,
+                self._server_checked,
+                lambda: self._serving.running,
+            )
+        if self._balancing is not None:
+            self._balancing.follow(plan)
+        if self._checking is not None:
+            self._checking.follow(plan)
+
+    def _served(self) -> None:
+        if self._checking is not None:
+            self._checking.update()
+
+    def _server_checked(self, server: str, check: str, up: bool) -> None:
+        if self._balancing is not None:
+            self._balancing.checked(server, check, up)
+
+    def _close_checks(self) -> None:
+        if self._checking is not None:
+            self._checking.close()
+        if self._balancing is not None:
+            self._balancing.close()
 
     def _ailed(self, service: str, check: str, reason: str) -> None:
         if self._serving.manager is not None:
@@ -522,8 +559,7 @@ class Daemon:
         steps: list[Callable[[], None]] = [
             self.router.stop,
             self._voting.stop,
-            self._checking.close,
-            self._balancing.close,
+            self._close_checks,
             self._serving.close,
             lambda: self._sharing.stop(self._ended),
             self._fw4.close,

@@ -11,8 +11,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tandem.balancing import Balancing
-    from tandem.checking import Checking
     from tandem.control.history import History
     from tandem.control.server import Reply
     from tandem.control.standby import Standby
@@ -51,8 +49,6 @@ class Handlers:
         history: History,
         standby: Standby,
         serving: Serving,
-        checking: Checking,
-        balancing: Balancing,
         facts: Callable[[], DaemonFacts],
         reload: Callable[[Reply], None],
         caught: Callable[[Exception], None],
@@ -64,8 +60,6 @@ class Handlers:
         self._history = history
         self._standby = standby
         self._serving = serving
-        self._checking = checking
-        self._balancing = balancing
         self._facts = facts
         self._reload = reload
         self._caught = caught
@@ -110,7 +104,8 @@ class Handlers:
 
     def do_checks(self, _request: Request, _reply: Reply) -> object:
         """Show the checks."""
-        return {"checks": self._checking.status(), "virtual_servers": self._balancing.status()}
+        facts = self._facts()
+        return {"checks": facts["checks"], "virtual_servers": facts["virtual_servers"]}
 
     def do_version(self, _request: Request, _reply: Reply) -> object:
         """Show the daemon's version."""

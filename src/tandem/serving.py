@@ -26,7 +26,7 @@ SILENT = 3  # intervals without an advert, after which a backup takes the role a
 class Serving:
     """The services, when there are any.
 
-    `noted(name, state, why)` gets what the history remembers, `serves(name, runs)` which services run.
+    `noted(name, state, why)` gets what the history remembers; `served()`: other services run.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Serving:
         router: Router,
         executor: Executor,
         noted: Callable[[str, str, str], None],
-        serves: Callable[[str, bool], None],
+        served: Callable[[], None],
     ) -> None:
         self.manager: Manager | None = None
         self._loop = loop
@@ -44,7 +44,7 @@ class Serving:
         self._router = router
         self._executor = executor
         self._noted = noted
-        self._serves = serves
+        self._served = served
 
     def follow(self, plan: Plan, channel: Channel | None) -> None:
         """Have the services of `plan`, whose groups run by now or are about to start."""
@@ -64,7 +64,7 @@ class Serving:
                 _lifetime(plan),
                 self._router.tracker_changed,
                 self._noted,
-                self._serves,
+                self._served,
             )
             self._executor.take_services(self.manager)
             self.manager.start()
@@ -119,6 +119,11 @@ class Serving:
     def status(self) -> list[ServiceStatus]:
         """Return the state of each service, for people."""
         return [] if self.manager is None else self.manager.status()
+
+    @property
+    def running(self) -> set[str]:
+        """The services that run here."""
+        return set() if self.manager is None else self.manager.running
 
     @property
     def health(self) -> dict[str, list[str]]:

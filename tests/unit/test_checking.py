@@ -63,7 +63,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 def checking(world: World, text: str) -> Checking:
     anything: Any = world
-    made = Checking(anything, anything, anything, lambda *_words: None, lambda *_words: None)
+    made = Checking(anything, anything, anything, lambda *_words: None, lambda *_words: None, set)
     plan: Any = SimpleNamespace(config=load_text(text, "f").config)
     made.follow(plan)
     return made

@@ -44,7 +44,7 @@ class Manager:
     """The services of this router.
 
     `tracker(kind, name, up)` gets what moves a group's role, `noted(name, state, why)` what to remember,
-    `serves(name, runs)` which services run, for their checks.
+    `served()` that other services run, for their checks.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Manager:
         lifetime: int,
         tracker: Callable[[str, str, bool], None],
         noted: Callable[[str, str, str], None],
-        serves: Callable[[str, bool], None] = lambda _name, _runs: None,
+        served: Callable[[], None] = lambda: None,
     ) -> None:
         """`lifetime`: how long, in ns, services outlive a daemon that hangs; 0: until it ends."""
         self._loop = loop
@@ -65,8 +65,8 @@ class Manager:
         self._router = router
         self._tracker = tracker
         self._noted = noted
-        self._serves = serves
-        self._served: set[str] = set()  # the services that run, as told last
+        self._served = served
+        self.running: set[str] = set()  # the services that run, as told last
         self._trials: dict[str, Running] = {}
         nonce = int.from_bytes(os.urandom(7), "big")
         self._core = Services(settings, peers, nonce)
@@ -289,9 +289,9 @@ class Manager:
 
     def _tell_checks(self) -> None:
         up = {name for name, one in self._core.services.items() if one.up}
-        before, self._served = self._served, up
-        for name in up ^ before:
-            self._serves(name, name in up)
+        if up != self.running:
+            self.running = up
+            self._served()
 
     def _due(self, now: int) -> None:
         self._do(self._core.due(now))
