@@ -13,6 +13,7 @@ const jsqr = library('jsqr/dist/jsQR.js');
 // What a page shows when it is there.
 const PAGES = { overview: '.td-picture', setup: '.td-field', settings: '.cbi-map', doctor: '.tandem button', connections: '.tandem form', log: '.tandem pre' };
 const TRANSFERRED = 60000, MEASURE_S = Number(process.env.TANDEM_MEASURE_S || 10);
+const WATCHERS = 5; // pages at once, because what one costs is little beside what the daemon does anyway
 
 const text = (page, selector) => page.locator(selector).allInnerTexts();
 
@@ -212,11 +213,12 @@ export const scenarios = {
 		const page = await desk.open('r1', 'log'); // which asks for nothing
 		await page.waitForTimeout(1000);
 		const idle = await desk.cost('r1', MEASURE_S);
-		await desk.open('r1', 'overview');
 		await page.close();
+		for (let number = 0; number < WATCHERS; number++)
+			await desk.open('r1', 'overview');
 		await desk.page.waitForTimeout(1000);
 		const busy = await desk.cost('r1', MEASURE_S);
-		const percent = Object.fromEntries(Object.keys(busy).map((name) => [ name, Math.round((busy[name] - (idle[name] || 0)) / MEASURE_S * 10) / 100 ]).filter((one) => one[1]));
+		const percent = Object.fromEntries(Object.keys(busy).map((name) => [ name, Math.round((busy[name] - (idle[name] || 0)) / MEASURE_S / WATCHERS * 10) / 100 ]).filter((one) => one[1]));
 		desk.figures.percent_of_a_core = { ...percent, all: Math.round(Object.values(percent).reduce((sum, one) => sum + one, 0) * 100) / 100 };
 	},
 
@@ -367,7 +369,7 @@ export const scenarios = {
 
 	async 'log'(desk) {
 		const page = await desk.open('r1', 'log');
-		await desk.until(page, () => document.querySelector('.tandem pre').textContent.includes('tandemd'));
+		await desk.until(page, () => document.querySelector('.tandem pre').textContent.includes('tandemd'), null, 40000);
 	},
 
 	async 'in German'(desk) {

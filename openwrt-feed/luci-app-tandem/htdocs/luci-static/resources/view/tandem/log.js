@@ -13,8 +13,15 @@ return view.extend({
 		this.said = E('div', { 'role': 'status' }, [ _('Working\u2026') ]);
 		this.text = E('pre', { 'class': 'td-text', 'tabindex': '0', 'role': 'log', 'aria-label': _('Log'), 'aria-live': 'off' });
 		this.filter = E('input', { 'type': 'search', 'class': 'cbi-input-text td-search', 'id': 'td-filter', 'input': L.bind(this.show, this) });
+		let asking = false; // LuCI's poll may ask at once, or only after its interval
 		const ask = L.bind(function() {
-			return L.resolveDefault(api.log(LINES), {}).then(L.bind(this.take, this));
+			if (asking)
+				return null;
+			asking = true;
+			return L.resolveDefault(api.log(LINES), {}).then(L.bind(function(answer) {
+				asking = false;
+				this.take(answer);
+			}, this));
 		}, this);
 		ask();
 		api.every(10, ask); // each answer costs the router a process
