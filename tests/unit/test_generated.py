@@ -10,9 +10,12 @@ import pytest
 from tests.tools import command_files, generate
 
 
-@pytest.mark.parametrize("name", sorted(generate.texts()))
+TEXTS = generate.texts()
+
+
+@pytest.mark.parametrize("name", sorted(TEXTS))
 def test_file_is_current(name: str) -> None:
-    assert (generate.ROOT / name).read_text(encoding="utf-8") == generate.texts()[name], "make generated"
+    assert (generate.ROOT / name).read_text(encoding="utf-8") == TEXTS[name], "make generated"
 
 
 def test_links_are_current() -> None:
