@@ -9,7 +9,6 @@ import pytest
 
 from tests.tools import command_files, generate
 
-
 TEXTS = generate.texts()
 
 
