@@ -66,6 +66,15 @@ def test_a_heartbeat_counts_once_on_each_path() -> None:
     assert (beats.paths["lan"].lost, beats.newest) == (2, 8)
 
 
+def test_a_goodbye_that_comes_first_refuses_nothing() -> None:
+    """The neighbour said goodbye to somebody else, or before it had sent anything."""
+    beats = Beats(3)
+    assert beats.goodbye() == ()
+    assert beats.heard("lan", 1, INTERVAL, 0, 0) == (h.BEGINS,)
+    beats.heard("lan", 2, INTERVAL, 0, 1)
+    assert (beats.paths["lan"].received, beats.newest) == (2, 2)
+
+
 def test_a_repetition_does_not_revive_the_dead() -> None:
     beats = Beats(3)
     beats.heard("lan", 5, INTERVAL, 0, 0)

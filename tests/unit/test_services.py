@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tandem.core.limits import ANSWER_LIMIT, DEPARTURE_LIMIT
 from tandem.core.service import Operation, State
-from tandem.core.service_claims import Hold, Word
+from tandem.core.service_claims import Claims, Hold, Word
 from tandem.core.services import (
     MONITOR_PAUSE,
     OPERATIONS_MAX,
@@ -334,6 +334,24 @@ def test_a_peer_of_an_older_release_says_nothing_and_is_waited_for_once() -> Non
     bench.wait(ANSWER_LIMIT - 1)
     assert bench.runs() == []
     bench.wait(1)
+    assert bench.runs() == [("a", "start")]
+
+
+def test_a_peer_that_knows_all_words_is_not_waited_for() -> None:
+    claims = Claims(["r2"], 5)
+    claims.connected("r2", 0)
+    assert claims.waits_for("a", False, 0) == "", "it may be of an older release"
+    claims.heard("r2", {"a": FREE}, 1, 0, 1, 0)
+    assert claims.waits_for("a", False, 0) == ""
+    claims.tell({"a": FREE}, 0)
+    assert claims.waits_for("a", False, 0) == "an answer of r2"
+
+
+def test_a_peer_that_is_not_configured_any_more_is_not_waited_for() -> None:
+    bench = claimed(handed_over=True)
+    bench.done(bench.core.reload([service("a")], ["r3"], bench.now))
+    assert bench.runs() == [] and bench.core.waits_for("a").startswith("r3, which is gone")
+    bench.done(bench.core.reload([service("a")], [], bench.now))
     assert bench.runs() == [("a", "start")]
 
 

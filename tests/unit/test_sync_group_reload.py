@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tandem.core.actions import GroupTransition, Install, Remove, Restore, SendAdvert, Transition, Withdraw
-from tandem.core.events import Restored, Tick, TrackerChanged
+from tandem.core.events import EffectFailed, Restored, Tick, TrackerChanged
 from tandem.core.reload import leave, reconfigure, sibling
 from tandem.core.settings import Group, Track
 from tandem.core.state import Role
@@ -53,6 +53,15 @@ def test_a_new_member_of_a_backup_listens() -> None:
     sources = {NAMES[1]: OURS}
     reconfigure(group, Group("G", NAMES[:2]), [instance(name) for name in NAMES[:2]], 1, sources=sources)
     assert [member.role for member in group.members] == [BACKUP, BACKUP]
+
+
+def test_the_fault_of_a_member_leaves_with_it() -> None:
+    group = active(pack(2))
+    group.handle(EffectFailed(NAMES[1], "route: refused"), 0)
+    assert group.faults and group.role is not ACTIVE
+    leave(group, NAMES[1:2])
+    reconfigure(group, Group("G", NAMES[:1]), [instance(NAMES[0])], 1)
+    assert not group.fault_state.effects
 
 
 def test_a_member_that_leaves_takes_only_itself_away_and_does_not_resign() -> None:
