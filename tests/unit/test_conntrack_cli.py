@@ -198,7 +198,12 @@ def test_what_the_kernel_says_reads_the_same() -> None:
     assert record is not None
     flow = decode(record[1], record[2])
     assert flow["reply"] == {"src": "203.0.113.1", "dst": "192.168.0.4", "sport": 443, "dport": 40000}
-    assert flow["nat"] == ["snat"]
+    assert flow["nat"] == ["snat"] and flow["family"] == "ipv4"
+
+
+def test_an_expectation_has_the_family_of_its_flow() -> None:
+    families = [decode(key_, body)["family"] for key_, body, line_ in FLOWS if line_.startswith("expect")]
+    assert sorted(families) == ["ipv4", "ipv6"]
 
 
 @pytest.mark.parametrize(("key_", "body"), [(b"", b""), (key(6, PORTS), b""), (b"x" * 16, FLOWS[0][1])])

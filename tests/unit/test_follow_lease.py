@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -97,6 +98,12 @@ def test_a_message_carries_what_is_left() -> None:
         "wan": Lease(**{name: getattr(LEASE, name) for name in Lease.__slots__} | {"until": 1100 * SECOND}),
         "lte": None,
     }
+
+
+def test_the_text_of_a_peer_is_bounded() -> None:
+    lease = replace(LEASE, server="s" * 65, mac="m" * 18)
+    found = unpack(pack({"wan": lease}, 0), 0)["wan"]
+    assert isinstance(found, Lease) and (found.server, found.mac) == ("s" * 64, "m" * 17)
 
 
 def test_a_later_version_says_nothing() -> None:

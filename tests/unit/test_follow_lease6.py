@@ -80,6 +80,12 @@ def test_the_masks_of_a_status(part: str, mask: int, fits: bool) -> None:
     assert (from_netifd("wan6", MAC, status, NOW, fresh=True) is not None) is fits
 
 
+@pytest.mark.parametrize(("mask", "fits"), [(0, True), (128, True), (-1, False), (129, False)])
+def test_the_mask_of_an_address_in_a_network_of_the_router(mask: int, fits: bool) -> None:
+    lan = {"ipv6-prefix-assignment": [{"local-address": {"address": "2001:db8:1::1", "mask": mask}}]}
+    assert lan_addresses("lan", lan) == ((("lan", "2001:db8:1::1", mask),) if fits else ())
+
+
 def test_lifetimes_without_end_are_bounded() -> None:
     prefix = {"address": "2001:db8:1::", "mask": 56}
     found = from_netifd("wan6", MAC, STATUS6 | {"ipv6-prefix": [prefix]}, 0, fresh=True)

@@ -219,6 +219,7 @@ def test_a_lent_lease_that_netifd_clears_is_back_at_once(stage: Stage, found: Fo
     gone = AddressMessage(False, 7, 4, b"\xcb\x00\x71\x07", 24, 0, 0, 0, 0)
     for message, restored in (
         (down, True), (gone, True), (LinkMessage(True, 7, "wan0", 1, True, 6, b"", 1500), False),
+        (AddressMessage(True, 7, 4, b"\xcb\x00\x71\x07", 24, 0, 0, 0, 0), False),
         (AddressMessage(False, 8, 4, b"\0\0\0\0", 24, 0, 0, 0, 0), False),
     ):  # fmt: skip
         stage.messages = [message]
@@ -352,6 +353,7 @@ def test_a_port_that_is_missing_is_told(stage: Stage, found: Following) -> None:
     stage.refuses = Unbound(("eth1",))
     found.begin("G")
     assert found.trouble == ["wan: there is no interface eth1"]
+    assert found.networks()[0]["problem"] == "there is no interface eth1"
 
 
 def test_a_port_that_is_not_silent_is_told(stage: Stage, found: Following) -> None:

@@ -89,6 +89,12 @@ def test_every_beginning_of_a_packet_is_harmless() -> None:
             reply_tuple(packet[:size])
 
 
+def test_a_gate_that_has_held_nothing_says_so() -> None:
+    figures = read_figures(Hold(100 * MS).figures(False, 0))
+    assert figures.pop("latency_us") == {"p50": 0, "p99": 0, "max": 0}
+    assert set(figures.values()) == {0}
+
+
 def test_packets_are_held_until_the_timeout() -> None:
     hold = Hold(100 * MS)
     out: list[int] = []
