@@ -148,6 +148,36 @@ class OneLine(SeedEnds):
         return self.routers[0] if router is self.routers[1] else self.routers[1]
 
 
+class IscLine(OneLine):
+    """The same with ISC's dhcpd as the provider, which has one address: a second client would get none."""
+
+    def serve(self, first: int = 50, lease: str = "120") -> None:
+        """Start the provider's DHCP server; `lease` in seconds."""
+        server, address = self.server, f"192.168.0.{first}"
+        server.file("dhcpd.conf").write_text(f"""
+authoritative;
+ping-check false;
+default-lease-time {lease};
+max-lease-time {lease};
+subnet 192.168.0.0 netmask 255.255.255.0 {{
+    range {address} {address};
+    option routers 192.168.0.1;
+    option broadcast-address 192.168.0.255;
+}}
+""")
+        server.file("leases").touch()
+        argv = ["dhcpd", "-4", "-f", "--no-pid", "-cf", str(server.file("dhcpd.conf"))]
+        with server.file("dhcpd.log").open("ab") as log:
+            self.provider = server.popen(*argv, "-lf", str(server.file("leases")), "eth0", stderr=log)
+
+    def leases(self) -> list[str]:
+        """The clients in the provider's lease file, in the form of dnsmasq's lines."""
+        found = re.findall(
+            r"^lease (\S+) {[^}]*hardware ethernet (\S+);", self.server.file("leases").read_text(), re.M
+        )
+        return sorted({f"- {mac} {address}" for address, mac in found})
+
+
 class Spoken:
     """Counts what a router sends on the line, by counters where its cable enters the switch."""
 

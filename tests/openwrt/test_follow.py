@@ -3,26 +3,41 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.lab import FAR, Pings, Router, Service, Tandem, stays, wait_until
+from tests.lab import FAR, Capture, Pings, Router, Service, Tandem, stays, wait_until
+from tests.lab.capture import MARKER
 from tests.netns.live import connections, sync
 from tests.openwrt_pieces import needs_root, needs_ubus
 
-from .one_line import MAC, NETWORK, LineTandem, OneLine, Spoken, failover, has_device, network, power_loss
+from .one_line import (
+    LINE,
+    MAC,
+    NETWORK,
+    IscLine,
+    LineTandem,
+    OneLine,
+    Spoken,
+    failover,
+    has_device,
+    network,
+    power_loss,
+)
 
 pytestmark = [needs_ubus, needs_root]
+needs_isc = pytest.mark.skipif(not shutil.which("dhcpd"), reason="no dhcpd of ISC")
 
 Open = Callable[[Any], Any]
 
 
 @pytest.fixture
-def lab(open_lab: Open) -> OneLine:
-    found: OneLine = open_lab(OneLine())
+def lab(open_lab: Open, request: pytest.FixtureRequest) -> OneLine:
+    found: OneLine = open_lab(getattr(request, "param", OneLine)())
     found.start()
     return found
 
@@ -50,12 +65,17 @@ def test_the_backup_says_nothing_and_knows_the_lease(lab: OneLine) -> None:
     assert network(backup)["address"] == network(active)["address"] == "192.168.0.50/24"
     assert [line.split()[1] for line in lab.leases()] == [MAC]
     silent, spoken = Spoken(lab, backup), Spoken(lab, active)
-    lab.client.exec("ping", "-c3", "-W3", FAR)
-    stays(lambda: lab.active is active, 3)
+    cables = [Capture(lab, router.cable(LINE), filter="inbound") for router in (backup, active)]
+    with cables[0], cables[1]:  # what comes from these routers, by tshark
+        lab.client.exec("ping", "-c3", "-W3", FAR)
+        stays(lambda: lab.active is active, 3)
+    assert [capture.count(f"eth.src == {MAC}") > 0 for capture in cables] == [False, True]
+    assert cables[0].count(f"!(eth.type == {MARKER:#x})") == 0
     assert spoken.frames[0] >= 3 and spoken.frames[1] == 0
     assert silent.frames == (0, 0)
 
 
+@pytest.mark.parametrize("lab", [OneLine, pytest.param(IscLine, marks=needs_isc)], indirect=True)
 @pytest.mark.parametrize("fault", [failover, power_loss, term])
 def test_connections_go_on_at_the_other_router(lab: OneLine, fault: Callable[[Router], None]) -> None:
     active, backup = both(lab)

@@ -26,6 +26,7 @@ from tandem.effects.rtnl import AddressMessage, LinkMessage, Monitor
 from tandem.follow import lease6
 from tandem.follow.device import Device
 from tandem.follow.lease import TOPIC, from_netifd, pack, unpack
+from tandem.follow.shown import shown, text
 from tandem.follow.tunnels import PROTO, Tunnels
 from tandem.programs import PACKAGE_DIR
 
@@ -305,7 +306,7 @@ class Following:
                     self._create(name)
                 case Step.PLACE if device is not None and lease is not None:
                     self._report(name, device.place(lease, self._lifetime_s, now))
-                    self._log.info(f"{name}: {_text(lease, now)} of the peer is in place")
+                    self._log.info(f"{name}: {text(lease, now)} of the peer is in place")
                 case Step.REMOVE if device is not None and lease is not None:
                     self._remove(name, device, lease)
                 case Step.DELETE | Step.RELEASE if name in self._parents:
@@ -321,7 +322,7 @@ class Following:
                     if device is not None and network.placed is not None:  # netifd's has no lifetime
                         self._report(name, device.renew(network.placed, self._lifetime_s, now))
                     if lease is not None:
-                        self._log.change(("follow", name), "info", f"{name}: {_text(lease, now)}")
+                        self._log.change(("follow", name), "info", f"{name}: {text(lease, now)}")
                     for peer in self._peers:
                         self._send(peer, name)
                 case Step.FLUSH if isinstance(lease, Lease):
@@ -422,27 +423,16 @@ class Following:
     def networks(self) -> list[FollowedNetwork]:
         """Return the status of each network."""
         now = self._loop.now()
-        found: list[FollowedNetwork] = []
-        for name, network in self._networks.items():
-            device = self._line(name)
-            lease = network.lease if network.lease is not None and network.lease.valid(now) else None
-            addresses, prefixes = _held(lease)
-            found.append(
-                {
-                    "name": name,
-                    "group": self._groups[name],
-                    "state": network.state.value,
-                    "device": device.plan.name if device is not None else None,
-                    "port": device.plan.base if device is not None else None,
-                    "mac": network.mac or None,
-                    "address": addresses[0] if addresses else None,
-                    "prefixes": prefixes,
-                    "lease_left_s": lease.left_s(now) if lease is not None else None,
-                    "server": lease.server or None if isinstance(lease, Lease) else None,
-                    "problem": self._problems.get(name) or self._strange.get(name),
-                }
+        return [
+            shown(
+                network,
+                self._groups[name],
+                device.plan if (device := self._line(name)) is not None else None,
+                self._problems.get(name) or self._strange.get(name),
+                now,
             )
-        return found
+            for name, network in self._networks.items()
+        ]
 
     def _report(self, name: str, failures: Sequence[object]) -> None:
         if failures:
@@ -465,22 +455,3 @@ def _taken_away(message: Message) -> set[tuple[int, type]]:
     if isinstance(message, AddressMessage) and not message.is_new:
         return {(message.ifindex, Lease if message.family == 4 else Lease6)}
     return set()
-
-
-def _held(lease: AnyLease | None) -> tuple[list[str], list[str]]:
-    """The addresses and the prefixes of a lease, as texts."""
-    if isinstance(lease, Lease):
-        return [f"{lease.address}/{lease.prefixlen}"], []
-    if lease is None:
-        return [], []
-    addresses, prefixes = (
-        [f"{one.address}/{one.length}" for one in which] for which in (lease.addresses, lease.prefixes)
-    )
-    return addresses, prefixes
-
-
-def _text(lease: AnyLease, now: int) -> str:
-    """The lease for the log. Lifetimes of IPv6 are told anew with each router advertisement."""
-    if isinstance(lease, Lease):
-        return f"{lease.address}/{lease.prefixlen}, for {lease.left_s(now)} s,"
-    return " and ".join(text for texts in _held(lease) for text in texts) or "no address"
