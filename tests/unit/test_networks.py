@@ -263,10 +263,19 @@ config conntrack_sync
 	option secret 'at least sixteen bytes'
 	list peer '192.168.1.3 dev sync'
 	list peer 'fe80::2%scope'
+config check 'ping'
+	option kind 'ping'
+	option host '192.0.2.1'
+	option interface 'checked'
+config internet 'targets'
+	option network 'line'
+	list check 'ping'
 """
     loaded = load_text(text, "test")
     assert loaded.config is not None, loaded
-    assert names_in(loaded.config) == {"lan", "guest", "dmz", "hop_1", "wan", "static1", "sync", "scope"}
+    assert names_in(loaded.config) == {
+        "lan", "guest", "dmz", "hop_1", "wan", "static1", "sync", "scope", "checked", "line"
+    }  # fmt: skip
 
 
 def test_odhcpd_gets_the_virtual_resolver_by_netifd() -> None:

@@ -65,6 +65,8 @@ def names_in(config: Config) -> frozenset[str]:
     for route in routes:
         names.update((route.device, *(hop.device for hop in route.nexthops)))
     names.update(follow.port for follow in config.follows)
+    names.update(check.interface for check in config.checks)
+    names.update(internet.network for internet in config.internets)
     names.update(track.name for track in tracks if track.kind == "interface")
     return frozenset(name for name in names if name and name.isascii() and name.replace("_", "0").isalnum())
 
