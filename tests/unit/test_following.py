@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +18,7 @@ from tandem.effects.netlink import Unbound
 from tandem.effects.process import Exit
 from tandem.effects.rtmessages import AddressMessage, LinkMessage
 from tandem.follow import following as module
-from tandem.follow.following import DELETE_AFTER, RESTORES_MAX, Following
+from tandem.follow.following import DELETE_AFTER, LANS_MAX, RESTORES_MAX, Following
 from tandem.follow.lease import TOPIC, pack, unpack
 from tests.unit.test_follow_lease import MAC, STATUS
 from tests.unit.test_follow_lease6 import LAN, STATUS6, WHOLE
@@ -497,6 +498,13 @@ def test_a_device_that_somebody_has_deleted_gets_both_leases(stage: Stage, both:
     stage.index = None
     both.refresh()
     assert stage.take() == ["create", "place 203.0.113.7", "keep_link_local", f"place {PREFIX} {OWN}"]
+
+
+def test_a_peer_cannot_name_networks_without_end(stage: Stage, both: Following) -> None:
+    for number in range(10):
+        lans = tuple((f"lan{number}_{one}", WHOLE.lans[0][1]) for one in range(32))
+        both.received("r2", pack({"wan6": replace(WHOLE, lans=lans)}, 0))
+    assert len(stage.take()) == LANS_MAX
 
 
 def test_an_ipv6_address_that_netifd_clears(stage: Stage, both: Following) -> None:

@@ -55,6 +55,7 @@ DELETE_AFTER = 20 * MILLISECOND
 # deprecate them, some time after the device has gone.
 AFTERWARDS = tuple(ms * MILLISECOND for ms in (100, 300, 1000, 3000))
 RESTORES_MAX = 20  # of one lent lease that netifd has cleared
+LANS_MAX = 64  # networks of the router that have parts of delegated prefixes
 FLUSH_LIMIT = 30 * SECOND
 _IFF_UP = 0x1  # include/uapi/linux/if.h
 _FLUSH = f"{PACKAGE_DIR}/tandem/conntrack/flush.py"
@@ -233,7 +234,8 @@ class Following:
 
     def _learn_lans(self, names: Iterable[str]) -> None:
         """Let netifd tell the devices of these networks, and their addresses."""
-        for name in sorted(set(names) - self._lans.keys() - self._networks.keys()):
+        new = sorted(set(names) - self._lans.keys() - self._networks.keys())
+        for name in new[: LANS_MAX - len(self._lans)]:
             self._lans[name] = ()
             self._ask("status", name)
 
