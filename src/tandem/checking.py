@@ -78,7 +78,8 @@ class Checking:
         for internet in config.internets:
             one = self._internets[internet.name]
             groups = [group.name for group in config.groups if internet.network in group.follow]
-            if all(self._router.groups[name].state == "MASTER" for name in groups):
+            running = [self._router.groups.get(name) for name in groups]  # None: it has not started yet
+            if all(group is not None and group.state == "MASTER" for group in running):
                 one.begin(now)
             else:
                 one.end(now)

@@ -17,7 +17,7 @@ from .wait import wait_until
 # The dissectors' own checks that are off by default.
 _CHECKS = ("ip.check_checksum:TRUE", "udp.check_checksum:TRUE", "tcp.check_checksum:TRUE")
 
-MARKER = 0x88B5  # EtherType for local experiments (IEEE 802)
+_MARKER = 0x88B5  # EtherType for local experiments (IEEE 802)
 
 
 class Capture:
@@ -36,7 +36,7 @@ class Capture:
 
     def __enter__(self) -> Capture:
         argv = ["dumpcap", "-q", "-n", "-i", self._device, "-w", str(self.path)]
-        argv += ["-f", f"({self._filter}) or ether proto {MARKER}"] if self._filter else []
+        argv += ["-f", f"({self._filter}) or ether proto {_MARKER}"] if self._filter else []
         with self._log.open("wb") as log:
             command = ["ip", "netns", "exec", self._namespace, *argv]
             self._process = subprocess.Popen(command, stderr=log, stdout=log, start_new_session=True)
@@ -50,7 +50,7 @@ class Capture:
         assert self._process
         # dumpcap drops what it has not read yet when it is told to end: wait for a last frame of our own.
         token = os.urandom(48)
-        frame = bytes(12) + MARKER.to_bytes(2, "big") + token
+        frame = bytes(12) + _MARKER.to_bytes(2, "big") + token
         netns.enter(self._namespace, lambda: self._transmit(frame))
         if kind is None:
             wait_until(lambda: token in self.path.read_bytes(), 10, "the end of the capture", every=0.05)

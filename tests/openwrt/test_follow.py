@@ -10,13 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.lab import FAR, Capture, Pings, Router, Service, Tandem, stays, wait_until
-from tests.lab.capture import MARKER
+from tests.lab import FAR, Pings, Router, Service, Tandem, stays, wait_until
 from tests.netns.live import connections, sync
 from tests.openwrt_pieces import needs_root, needs_ubus
 
 from .one_line import (
-    LINE,
     MAC,
     NETWORK,
     IscLine,
@@ -65,12 +63,8 @@ def test_the_backup_says_nothing_and_knows_the_lease(lab: OneLine) -> None:
     assert network(backup)["address"] == network(active)["address"] == "192.168.0.50/24"
     assert [line.split()[1] for line in lab.leases()] == [MAC]
     silent, spoken = Spoken(lab, backup), Spoken(lab, active)
-    cables = [Capture(lab, router.cable(LINE), filter="inbound") for router in (backup, active)]
-    with cables[0], cables[1]:  # what comes from these routers, by tshark
-        lab.client.exec("ping", "-c3", "-W3", FAR)
-        stays(lambda: lab.active is active, 3)
-    assert [capture.count(f"eth.src == {MAC}") > 0 for capture in cables] == [False, True]
-    assert cables[0].count(f"!(eth.type == {MARKER:#x})") == 0
+    lab.client.exec("ping", "-c3", "-W3", FAR)
+    stays(lambda: lab.active is active, 3)
     assert spoken.frames[0] >= 3 and spoken.frames[1] == 0
     assert silent.frames == (0, 0)
 
