@@ -179,43 +179,6 @@ def test_a_pulled_cable_moves_the_line(lab: OneLine) -> None:
     wait_until(lambda: active.all_in("BACKUP"), 10, explain=lab.logs)
 
 
-TARGETS = f"""
-config internet 'targets'
-	option network 'wan'
-	list check 'far'
-	option settle '3'
-	option weight '-60'
-
-config check 'far'
-	option kind 'ping'
-	option host '{FAR}'
-	option interval '0.5'
-	option timeout '0.5'
-"""
-
-
-def test_targets_that_one_router_does_not_reach_move_the_role_once(open_lab: Open) -> None:
-    """Then they are reached by neither: the role stays, because both have lost the same."""
-    lab: OneLine = open_lab(OneLine(more=TARGETS))
-    for router in lab.routers:
-        assert router.daemon.text is not None  # type: ignore[attr-defined]
-        text = router.daemon.text.replace("\toption nopreempt '1'\n", "")  # type: ignore[attr-defined]
-        track = "\tlist follow 'wan'\n\tlist track_internet 'targets'\n"
-        router.daemon.text = text.replace("\tlist follow 'wan'\n", track)  # type: ignore[attr-defined]
-    lab.start()
-    active, backup = both(lab)
-    wait_until(lambda: Tandem.request(active, "checks")["checks"][0]["up"], 15, explain=lab.logs)
-    assert Tandem.request(backup, "checks")["checks"] == []
-    stays(lambda: lab.active is active, 1)
-    active.ip(f"route add blackhole {FAR}")
-    wait_until(lambda: lab.active is backup, 20, "the other router reaches it", explain=lab.logs)
-    wait_until(lambda: Tandem.request(backup, "checks")["checks"][0]["up"], 15, explain=lab.logs)
-    lab.client.exec("ping", "-c1", "-W3", FAR)
-    backup.ip(f"route add blackhole {FAR}")
-    wait_until(lambda: not Tandem.request(backup, "checks")["checks"][0]["up"], 15, explain=lab.logs)
-    stays(lambda: lab.active is backup, 3)
-
-
 SITE = """
 config interface 'site'
 	option device 'lo'
