@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 
 # A check of kind https needs python3-openssl, and says so; the module of SHA-256 has another name since 3.12.
-OPTIONAL = ("_ssl", "tandem.health.tls", "_sha2", "_sha256")
+OPTIONAL = ("ssl", "tandem.health.tls")
 SRC = Path(__file__).parents[2] / "src"
 
 

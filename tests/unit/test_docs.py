@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,6 +117,8 @@ def test_a_command_works(command: str, daemon: FakeDaemon, tmp_path: Path) -> No
         if words[0] not in TANDEM_ELSEWHERE and " ".join(words[:2]) not in TANDEM_ELSEWHERE:
             assert run_tandem(words, daemon, tmp_path) == 0
     elif program == "make":
+        if shutil.which("make") is None:
+            pytest.skip("no make here")
         done = subprocess.run(["make", "-n", *words], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     elif program == "head":

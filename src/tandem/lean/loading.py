@@ -34,6 +34,7 @@ def _smaller(code: CodeType) -> CodeType:
 
     A module's or function's docstring is its first constant; a class's is the first text after its name. The
     annotations of a function are one tuple of names and texts; all functions of Tandem end with "return".
+    Python 3.14 has a function that makes them, which stays.
     """
     kind, known = type(code), code.co_consts
     constants: list[Any] = [_smaller(one) if type(one) is kind else one for one in known]
