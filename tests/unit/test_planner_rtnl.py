@@ -160,7 +160,8 @@ def test_multipath_relocates_every_leg() -> None:
     legs = (Nexthop("10.0.0.1", "v0", weight=3), Nexthop("10.0.0.2", "v0", onlink=True), Nexthop(None, "v1"))
     found = rtnl.add_route(Route("10.9.0.0/16", 4, nexthops=legs))
     assert [name for _, name in found[2]] == ["v0", "v0", "v1"]
-    hops = decode(rtmsg.rtmsg, found, 11, 12, 13).get_attr("RTA_MULTIPATH")
+    message = decode(rtmsg.rtmsg, found, 11, 12, 13)  # pyroute2 reads the family of a hop in it, later
+    hops = message.get_attr("RTA_MULTIPATH")
     assert [(hop["oif"], hop["hops"], hop["flags"], hop.get_attr("RTA_GATEWAY")) for hop in hops] == [
         (11, 2, 0, "10.0.0.1"),
         (12, 0, 4, "10.0.0.2"),
