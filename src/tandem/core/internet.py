@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class State(Enum):
-    """What is known of the way out."""
+    """The state of a way out, as its targets have it."""
 
     IDLE = "idle"
     SETTLING = "settling"

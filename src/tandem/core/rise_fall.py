@@ -11,7 +11,7 @@ from enum import Enum
 
 
 class Level(Enum):
-    """What is known, and whether the last results contradict it."""
+    """The state of a thing that is tried, and whether the last results contradict it."""
 
     UNKNOWN = "unknown"
     UP = "up"

@@ -41,7 +41,7 @@ from tandem.health.prober import main; sys.exit(main(sys.argv[1:]))"
 
 
 class Known:
-    """What is known of one check."""
+    """One check: its state, and what the prober said of it last."""
 
     __slots__ = ("check", "figures", "since", "text", "up")
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+from abc import ABC, abstractmethod
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Answer:
         return self._text
 
 
-class Question:
+class Question(ABC):
     """One question at a time to a host; a kind of question has `_ask`, and calls `_end` with its answer."""
 
     def __init__(
@@ -65,9 +66,9 @@ class Question:
             self._socket.close()
             self._socket = None
 
+    @abstractmethod
     def _ask(self) -> None:
         """Ask. OSError: that is not possible."""
-        raise NotImplementedError
 
     def _open(self, kind: int, protocol: int = 0) -> socket.socket:
         """Return a socket, which `stop` closes, from the source and on the device. OSError."""
