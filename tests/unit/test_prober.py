@@ -196,19 +196,19 @@ def test_a_prober_that_ends_or_hangs_changes_no_state(
     file.touch()
     checked.want(one=check("file", file=str(file)))
     checked.bench.run_until(lambda: checked.told)
-    first = checked.link._pid
+    first = checked.link.process.pid
     os.kill(first, signal.SIGKILL)
-    checked.bench.run_until(lambda: checked.link.starts == 2 and not checked.link.trouble)
+    checked.bench.run_until(lambda: checked.link.process.starts == 2 and not checked.link.trouble)
     assert checked.known("one").up is True and len(checked.told) == 1
     assert any("the prober has ended" in line for line in checked.bench.sink.lines)
-    second = checked.link._pid
+    second = checked.link.process.pid
     os.kill(second, signal.SIGSTOP)
-    checked.bench.run_until(lambda: checked.link.starts == 3 and not checked.link.trouble, 30)
+    checked.bench.run_until(lambda: checked.link.process.starts == 3 and not checked.link.trouble, 30)
     assert any("the prober hangs" in line for line in checked.bench.sink.lines)
     file.unlink()
     checked.bench.run_until(lambda: len(checked.told) == 2)
     assert checked.told[1][1] is False
-    third = checked.link._pid
+    third = checked.link.process.pid
     checked.want()
     checked.bench.run_until(lambda: all(map(gone, (first, second, third))))
 
@@ -226,9 +226,9 @@ def test_the_prober_ends_with_the_daemon(bench: Bench) -> None:
     checked = Checked(bench)
     checked.want(one=check("script", script=("/bin/sleep", "60"), timeout_ms=60_000))
     bench.run_until(lambda: checked.link._until and not checked.link._queue)
-    pid, sock = checked.link._pid, checked.link._socket
+    pid, sock = checked.link.process.pid, checked.link.process._socket
     assert sock is not None
     bench.loop.remove_reader(sock.fileno())
     sock.close()
-    checked.link._socket = None
+    checked.link.process._socket = None
     bench.run_until(lambda: gone(pid))

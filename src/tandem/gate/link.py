@@ -7,17 +7,15 @@ packets.
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
 import struct
 import sys
 from array import array
 
 from tandem.core.timers import MILLISECOND, SECOND
+from tandem.effects.companion import Companion
 from tandem.gate.hold import FIGURES as _LAYOUT
 from tandem.gate.hold import Unkept, Waiting, read_figures, unkept
-from tandem.programs import PACKAGE_DIR, PATH
+from tandem.programs import PACKAGE_DIR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,11 +26,9 @@ if TYPE_CHECKING:
     from tandem.loop import Loop
 
 QUEUE = 3780  # of NFQUEUE; one namespace has 65536
-MESSAGE_MAX = 1 << 16
 MESSAGES_A_TURN = 4  # of 64 flows each: some 10 ms of the loop
 IDS_A_MESSAGE = 4096
 RESTART, RESTART_MAX = SECOND, 64 * SECOND
-REAP_PAUSE = SECOND // 10
 SILENCE = 3 * SECOND  # the gate speaks every second while it is on
 _BUFFER = 256 << 10  # bytes of the socket: messages that wait in it get old
 _START = "import sys; sys.path.insert(0, sys.argv.pop(1)); import tandem.lean; \
@@ -64,10 +60,9 @@ class GateLink:
         self._waiting = Waiting(timeout)
         milliseconds = str(max(1, timeout // MILLISECOND))
         numbers = [str(QUEUE), str(channel_port), milliseconds]
-        self._argv = argv or (lambda fd: [sys.executable, "-I", "-c", _START, PACKAGE_DIR, str(fd), *numbers])
+        command = argv or (lambda fd: [sys.executable, "-I", "-c", _START, PACKAGE_DIR, str(fd), *numbers])
+        self._process = Companion(loop, command, self._received, self._ended, MESSAGES_A_TURN, _BUFFER)
         self._on = False
-        self._socket: socket.socket | None = None
-        self._pid = 0
         self._heard_at = 0
         self._ready = False
         self._pause = RESTART
@@ -75,36 +70,22 @@ class GateLink:
         self._before = self._figures  # counts of processes that ended
         self._unkept = Unkept()
         self.error = ""  # why the gate cannot work
-        self.starts = 0
 
     # Life
 
     def start(self) -> None:
         """Start the process; when that fails, try again later."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
-        for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
         try:
-            argv = self._argv(theirs.fileno())
-            os.set_inheritable(theirs.fileno(), True)
-            self._pid = os.posix_spawn(argv[0], argv, {"PATH": PATH}, setsigmask=[])
+            self._process.start()
         except OSError as error:
-            ours.close()
             self._log.error(f"conntrack_sync: gate: {error.strerror}")
             self._loop.call_at(_TIMER, self._loop.now() + RESTART_MAX, lambda _now: self.start())
-            return
-        finally:
-            theirs.close()
-        self.starts += 1
-        self._socket = ours
-        self._loop.add_reader(ours.fileno(), self._readable)
 
     def stop(self) -> None:
         """Let the process end: it releases what it holds and removes its rules, which takes some ms."""
         self._loop.call_at(_TIMER, None)
-        self._close()
-        self._reap(self._pid)
+        self._process.close()
+        self._forget()
 
     def switch(self, on: bool) -> None:
         """Hold packets from now on, or no more; what is held leaves."""
@@ -131,7 +112,7 @@ class GateLink:
             self._log.error(
                 "conntrack_sync: gate: the process hangs: it is killed, and another one is started"
             )
-            os.kill(self._pid, signal.SIGKILL)
+            self._process.kill()
 
     def check(self) -> None:
         """Let the process check its rules, because another program has changed the firewall."""
@@ -147,21 +128,9 @@ class GateLink:
 
     # The process
 
-    def _readable(self) -> None:
+    def _received(self, message: bytes) -> None:
         self._heard_at = self._loop.now()
-        for _ in range(MESSAGES_A_TURN):
-            if self._socket is None:
-                return
-            try:
-                message = self._socket.recv(MESSAGE_MAX)
-            except BlockingIOError:
-                return
-            except OSError:
-                message = b""
-            if not message:
-                self._ended()
-                return
-            self._heard(message[:1], message[1:])
+        self._heard(message[:1], message[1:])
 
     def _heard(self, what: bytes, rest: bytes) -> None:
         if what == b"F":
@@ -210,41 +179,25 @@ class GateLink:
             self._send(how + ids[start : start + 4 * IDS_A_MESSAGE])
 
     def _send(self, message: bytes) -> None:
-        if self._socket is not None:
-            try:
-                self._socket.send(message)
-            except OSError:
-                pass  # it hangs, then its queue fails open; or it is gone, which is read soon
+        try:
+            self._process.send(message)
+        except OSError:
+            pass  # it hangs, then its queue fails open; or it is gone, which is read soon
 
     def _ended(self) -> None:
-        self._close()
+        self._forget()
         if not self.error:
             ended = "the process has ended: no answer waits for a peer until the next one is ready"
             self._log.limited("gate", "error", f"conntrack_sync: gate: {ended}")
-        self._reap(self._pid)
-        if not self.error:
             self._loop.call_at(_TIMER, self._loop.now() + self._pause, lambda _now: self.start())
             self._pause = min(2 * self._pause, RESTART_MAX)
 
-    def _close(self) -> None:
-        if self._socket is not None:
-            self._loop.remove_reader(self._socket.fileno())
-            self._socket.close()
-        self._socket = None
+    def _forget(self) -> None:
         self._ready = False
         self._loop.call_at(_WATCH, None)
         self._waiting.clear()
         self._before = _sum(self._before, self._figures)
         self._figures = read_figures(bytes(_LAYOUT.size))
-
-    def _reap(self, pid: int) -> None:
-        """Collect a process that is about to end."""
-        try:
-            if not pid or os.waitpid(pid, os.WNOHANG)[0]:
-                return
-        except ChildProcessError:
-            return
-        self._loop.call_at((_TIMER, pid), self._loop.now() + REAP_PAUSE, lambda _now: self._reap(pid))
 
     # For people
 
@@ -272,7 +225,7 @@ class GateLink:
         return {
             "state": state,
             "error": self.error,
-            "starts": self.starts,
+            "starts": self._process.starts,
             "unkept": unkept(figures),
             "unkept_lately": self._unkept.lately(self._loop.now()),
             "trouble": self.trouble(),

@@ -8,14 +8,12 @@ because an election must not wait for it.
 from __future__ import annotations
 
 import marshal
-import os
-import signal
-import socket
 import sys
 
 from tandem.config.schema import plain
 from tandem.core.timers import SECOND
-from tandem.programs import PACKAGE_DIR, PATH
+from tandem.effects.companion import Companion
+from tandem.programs import PACKAGE_DIR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,11 +26,9 @@ if TYPE_CHECKING:
 
     Key = tuple[str, ...]
 
-MESSAGE_MAX = 1 << 16  # bytes
 MESSAGES_A_TURN = 8
 CHECKS_A_MESSAGE = 8  # of a few KiB each
 RESTART, RESTART_MAX = SECOND, 64 * SECOND
-REAP_PAUSE = SECOND // 10
 START_LIMIT = 30 * SECOND  # a slow router loads modules
 SILENCE = 5 * SECOND  # the prober speaks every second
 UNCHECKED = "nothing checks it"
@@ -66,14 +62,12 @@ class ProberLink:
         """`argv(fd)`: another command, for tests."""
         self.known: dict[Key, Known] = {}
         self.trouble = ""  # why nothing is checked
-        self.starts = 0
         self._loop = loop
         self._log = log
         self._changed = changed
-        self._argv = argv or (lambda fd: [sys.executable, "-I", "-c", _START, PACKAGE_DIR, str(fd)])
-        self._socket: socket.socket | None = None
+        command = argv or (lambda fd: [sys.executable, "-I", "-c", _START, PACKAGE_DIR, str(fd)])
+        self.process = Companion(loop, command, self._received, self._ended, MESSAGES_A_TURN)
         self._queue: list[bytes] = []  # of messages that the socket had no room for
-        self._pid = 0
         self._until = 0  # when its silence is over
         self._pause = RESTART
 
@@ -89,11 +83,11 @@ class ProberLink:
             self.known[key] = Known(check, up if known is None else known.up)
         if not checks:
             self.close()
-        elif self._socket is not None:
+        elif self.process.runs:
             if gone:
                 self._send(("end", tuple(gone)))
             self._begin(news)
-        elif not self._pid and not self.trouble:
+        elif not self.trouble:
             self._start(self._loop.now())
 
     def _is_new(self, key: Key, check: Check) -> bool:
@@ -105,27 +99,15 @@ class ProberLink:
         self.trouble, self._pause = "", RESTART
         self._loop.call_at("prober", None)
         self._close()
-        self._reap(self._pid)
-        self._pid = 0
 
     # The process
 
     def _start(self, now: int) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
         try:
-            argv = self._argv(theirs.fileno())
-            os.set_inheritable(theirs.fileno(), True)
-            self._pid = os.posix_spawn(argv[0], argv, {"PATH": PATH}, setsigmask=[])
+            self.process.start()
         except OSError as error:
-            ours.close()
             self._lost(f"the prober cannot be started: {error.strerror}")
             return
-        finally:
-            theirs.close()
-        self.starts += 1
-        self._socket = ours
-        self._loop.add_reader(ours.fileno(), self._readable)
         self._until = now + START_LIMIT
         self._loop.call_at("prober", now + SILENCE, self._watch, SECOND)
         self._begin(list(self.known))
@@ -140,34 +122,24 @@ class ProberLink:
         self._flush()
 
     def _flush(self) -> None:
-        assert self._socket is not None  # it is what has room
         try:
             while self._queue:
-                self._socket.send(self._queue[0])
+                self.process.send(self._queue[0])
                 del self._queue[0]
-            self._loop.remove_writer(self._socket.fileno())
+            self.process.when_writable(None)
         except BlockingIOError:
-            self._loop.add_writer(self._socket.fileno(), self._flush)
+            self.process.when_writable(self._flush)
         except OSError:
-            self._loop.remove_writer(self._socket.fileno())  # it is gone, which is read soon
+            self.process.when_writable(None)  # it is gone, which is read soon
 
-    def _readable(self) -> None:
-        for _ in range(MESSAGES_A_TURN):
-            if self._socket is None:
-                return
-            try:
-                message = self._socket.recv(MESSAGE_MAX)
-            except BlockingIOError:
-                return
-            except OSError:
-                message = b""
-            if not message:
-                self._lost("the prober has ended")
-                return
-            self._until = self._loop.now() + SILENCE
-            self._pause, self.trouble = RESTART, ""
-            for key, up, text, *figures in marshal.loads(message):
-                self._heard(key, up, text, (*figures,))
+    def _received(self, message: bytes) -> None:
+        self._until = self._loop.now() + SILENCE
+        self._pause, self.trouble = RESTART, ""
+        for key, up, text, *figures in marshal.loads(message):
+            self._heard(key, up, text, (*figures,))
+
+    def _ended(self) -> None:
+        self._lost("the prober has ended")
 
     def _heard(self, key: Key, up: bool | None, text: str, figures: tuple[int, int, int, int, int]) -> None:
         known = self.known.get(key)
@@ -190,7 +162,7 @@ class ProberLink:
         if now < self._until:
             self._loop.call_at("prober", now + SILENCE, self._watch, SECOND)
             return
-        os.kill(self._pid, signal.SIGKILL)
+        self.process.kill()
         self._lost("the prober hangs, and is killed")
 
     def _lost(self, why: str) -> None:
@@ -198,8 +170,6 @@ class ProberLink:
         self.trouble = why
         self._log.limited(("prober", why), "error", f"checks: {why}: another one is started")
         self._close()
-        self._reap(self._pid)
-        self._pid = 0
         self._loop.call_at("prober", self._loop.now() + self._pause, self._start)
         self._pause = min(2 * self._pause, RESTART_MAX)
         for key, known in list(self.known.items()):
@@ -209,17 +179,4 @@ class ProberLink:
 
     def _close(self) -> None:
         self._queue.clear()
-        if self._socket is not None:
-            self._loop.remove_reader(self._socket.fileno())
-            self._loop.remove_writer(self._socket.fileno())
-            self._socket.close()
-            self._socket = None
-
-    def _reap(self, pid: int) -> None:
-        """Collect a process that is about to end."""
-        try:
-            if not pid or os.waitpid(pid, os.WNOHANG)[0]:
-                return
-        except ChildProcessError:
-            return
-        self._loop.call_at(("prober", pid), self._loop.now() + REAP_PAUSE, lambda _now: self._reap(pid))
+        self.process.close()
