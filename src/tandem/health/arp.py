@@ -12,15 +12,11 @@ class Arp(Question):
 
     def _ask(self) -> None:
         self._socket = sock = open_arp(self._device)
-        try:
-            sock.setblocking(False)
-            mac = sock.getsockname()[4]
-            self._loop.add_reader(sock.fileno(), self._readable)
-            request = probe(mac, self._host, self._source or "0.0.0.0")
-            sock.sendto(request, (self._device, ETH_P_ARP, 0, 1, BROADCAST))
-        except OSError:
-            self.stop()
-            raise
+        sock.setblocking(False)
+        mac = sock.getsockname()[4]
+        self._loop.add_reader(sock.fileno(), self._readable)
+        request = probe(mac, self._host, self._source or "0.0.0.0")
+        sock.sendto(request, (self._device, ETH_P_ARP, 0, 1, BROADCAST))
 
     def _readable(self) -> None:
         assert self._socket is not None  # it is watched

@@ -33,13 +33,9 @@ class Query(Question):
     def _ask(self) -> None:
         sock = self._open(socket.SOCK_DGRAM)
         self._identifier = int.from_bytes(os.urandom(2), "big")
-        try:
-            sock.connect((self._host, self._port))
-            self._loop.add_reader(sock.fileno(), self._readable)
-            sock.send(query(self._identifier, self._check.query, self._check.record))
-        except OSError:
-            self.stop()
-            raise
+        sock.connect((self._host, self._port))
+        self._loop.add_reader(sock.fileno(), self._readable)
+        sock.send(query(self._identifier, self._check.query, self._check.record))
 
     def _readable(self) -> None:
         assert self._socket is not None  # it is watched

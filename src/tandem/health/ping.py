@@ -51,19 +51,14 @@ class Ping(Question):
         sock = self._open(socket.SOCK_RAW, _PROTOCOL[self._version])
         code = sock.connect_ex((self._host, 0))
         if code:
-            self.stop()
             raise OSError(code, os.strerror(code))
         self._trips.clear()
         self._waiting.clear()
         self._loop.add_reader(sock.fileno(), self._readable)
-        try:
-            for _ in range(self._count):
-                self._sequence = (self._sequence + 1) & 0xFFFF
-                self._waiting[self._sequence] = self._loop.now()
-                sock.send(self._echo())
-        except OSError:
-            self.stop()
-            raise
+        for _ in range(self._count):
+            self._sequence = (self._sequence + 1) & 0xFFFF
+            self._waiting[self._sequence] = self._loop.now()
+            sock.send(self._echo())
 
     def _readable(self) -> None:
         assert self._socket is not None  # it is watched

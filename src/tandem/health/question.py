@@ -51,6 +51,7 @@ class Question(ABC):
         try:
             self._ask()
         except OSError as error:
+            self.stop()
             answer = Answer(error.strerror or str(error))
             self._loop.call_at(self._key, self._loop.now(), lambda _now: self._end(answer))
         else:
@@ -74,14 +75,10 @@ class Question(ABC):
         """Return a socket, which `stop` closes, from the source and on the device. OSError."""
         sock = socket.socket(self._family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
         self._socket = sock
-        try:
-            if self._device:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self._device.encode())
-            if self._source:
-                sock.bind((self._source, 0))
-        except OSError:
-            self.stop()
-            raise
+        if self._device:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self._device.encode())
+        if self._source:
+            sock.bind((self._source, 0))
         return sock
 
     def _late(self, _now: int) -> None:

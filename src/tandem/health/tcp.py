@@ -19,7 +19,6 @@ class Connection(Question):
         sock = self._open(socket.SOCK_STREAM)
         code = sock.connect_ex((self._host, self._port))
         if code not in (0, errno.EINPROGRESS):
-            self.stop()
             raise OSError(code, os.strerror(code))
         self._loop.add_writer(sock.fileno(), self._writable)
 
