@@ -134,14 +134,12 @@ class Pair:
         Tandem.request(active, "resume")
 
     def _dies(self, router: Router) -> None:
-        name = self._random.choice(SERVICES)
-        process.send_signal([self._pid(name)], signal.SIGKILL)
-        wait_until(lambda: not self._lives(name), 10, "it has ended")
+        pid = self._pid(self._random.choice(SERVICES))
+        process.send_signal([pid], signal.SIGKILL)
+        wait_until(lambda: not self._lives(pid), 10, "it has ended")  # another one may run at once
 
-    def _lives(self, name: str) -> bool:
-        active = self.lab.active
-        pid = self._pid(name)
-        return active is not None and pid in active.family()
+    def _lives(self, pid: int) -> bool:
+        return any(pid in router.family() for router in self.lab.routers)
 
     def _stopped(self, router: Router) -> None:
         router.stop(20)

@@ -52,11 +52,13 @@ def with_cable(**options: str) -> SeedLab:
 def test_the_lan_takes_over_from_a_dead_cable(open_lab: Open) -> None:
     """One bulk more, no role changes, and nothing is lost when the router dies after that."""
     lab = open_lab(with_cable())
-    for router in lab.routers:  # one by one: otherwise the LAN may be the first to answer, for a while
+    for router in lab.routers:
         router.start()
         router.wait_started()
     active, backup = settle(lab)
-    assert peer(active)["preferred"] and "10.0.0." in peer(active)["path"]
+    wait_until(lambda: peer(active).get("preferred"), 40, "in step by the cable")  # the LAN may answer first
+    assert "10.0.0." in peer(active)["path"]
+    wait_until(lambda: equal(lab), 20, "in step")
     with connections() as flows, no_resets(lab):
         flows.add(lab.client, lab.server, FAR, 50, server_speaks=True)
         udp_flows(lab.client, 2000)
