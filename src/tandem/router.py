@@ -339,10 +339,14 @@ class Router:
 
     def restore(self, name: str) -> None:
         """Put back what somebody has deleted from under an instance, if it is active."""
-        endpoint = self.endpoints.get(name)
-        if endpoint is not None and endpoint.installed:
-            endpoint.count("restored")
+        if self.is_installed(name):
+            self.endpoints[name].count("restored")
             self.reinstall(name)
+
+    def is_installed(self, name: str) -> bool:
+        """Whether the kernel has the addresses, routes and rules of an instance, for all that we know."""
+        endpoint = self.endpoints.get(name)
+        return endpoint is not None and endpoint.installed
 
     def restore_tables(self) -> list[str]:
         """Put back the tables that another program has changed; return their names. OSError: not readable."""

@@ -50,6 +50,7 @@ class Variant:
     vmac: bool = False
     auth_pass: str | None = None
     virtual_router_id: int = 51
+    advert_s: float = ADVERT_S  # VRRPv2 has whole seconds
     addresses: tuple[str, ...] = ()
     options: dict[str, str] = field(default_factory=dict)  # of tandemd
     keepalived: tuple[str, ...] = ()  # the same for keepalived
@@ -66,7 +67,7 @@ class Variant:
             self.addresses or default,
             priority=priority,
             version=self.version,
-            advert_s=1 if self.version == 2 else ADVERT_S,
+            advert_s=1 if self.version == 2 else self.advert_s,
             preempt=preempt,
             auth_pass=self.auth_pass,
             unicast_src=source if self.unicast else None,

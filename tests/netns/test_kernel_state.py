@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import signal
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from tandem.core.packet import Advertisement
 from tests.lab import Capture, LanLab, Router, wait_until
+from tests.lab.frames import advertise
 
 from .daemon import V1, VIP, instance, ip_json, pair, peer, state, tandem
 
@@ -58,6 +61,25 @@ def test_a_deleted_route_and_rule_come_back(lab: LanLab) -> None:
     r1 = lab.routers[0]
     r1.ip("route delete 203.0.113.0/24", "rule delete priority 1000")
     wait_until(lambda: has_route(r1) and has_rule(r1), 10, "restored")
+
+
+def test_a_role_that_comes_back_at_once_is_no_loss(open_lab: Open) -> None:
+    """The daemon's own deletions are read late: by then it may have the addresses again."""
+    many = tuple(f"192.168.1.{number}/24" for number in range(100, 240))
+    lab = open_lab(LanLab([tandem(replace(V1, priority=250, addresses=many)), tandem(V1)]))
+    r1, other = lab.routers
+    r1.start()
+    wait_until(lambda: r1.active, 10, "r1 is active")
+    packed = tuple(socket.inet_aton(address.partition("/")[0]) for address in many)
+    better, farewell = (Advertisement(3, V1.virtual_router_id, priority, 10, packed) for priority in (254, 0))
+    for times in range(1, 16):
+        advertise(other, "192.168.1.3", better, farewell)
+        wait_until(
+            lambda times=times: instance(r1)["transitions"] > 2 * times and r1.active, 10, "it is back"
+        )
+    sent = instance(r1)["counters"]["adverts_sent"]
+    wait_until(lambda: instance(r1)["counters"]["adverts_sent"] > sent + 3, 10, "some time has passed")
+    assert not instance(r1)["counters"].get("restored")
 
 
 def test_the_kernel_takes_the_addresses_from_a_stopped_daemon(lab: LanLab) -> None:

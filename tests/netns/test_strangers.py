@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import socket
-import struct
 from collections.abc import Callable
 from typing import Any
 
-from tandem.core.packet import GROUP4, Advertisement, encode
+from tandem.core.packet import Advertisement
 from tests.lab import Router, SeedLab, Tandem, stays, wait_until
+from tests.lab.frames import advertise
 
 from .live import CLIENT, started, synced
 
@@ -20,24 +20,9 @@ def forged(lab: SeedLab, priority: int) -> None:
     """An advert of the LAN's virtual router from the client, right in everything."""
     item = lan(lab.r1)
     addresses = tuple(socket.inet_aton(text.partition("/")[0]) for text in item["addresses"][:1])
-    source = socket.inet_aton(CLIENT)
-    advert = Advertisement(
-        item["version"], item["virtual_router_id"], priority, item["advert_int_ms"] // 10, addresses
-    )
-    payload = encode(advert, source, GROUP4)
-
-    def send() -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_RAW, 112) as sock:
-            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 255)
-            sock.setsockopt(
-                socket.IPPROTO_IP,
-                socket.IP_MULTICAST_IF,
-                struct.pack("=4s4si", bytes(4), bytes(4), socket.if_nametoindex("eth0")),
-            )
-            sock.bind((CLIENT, 0))
-            sock.sendto(payload, ("224.0.0.18", 0))
-
-    lab.client.enter(send)
+    interval = item["advert_int_ms"] // 10
+    advert = Advertisement(item["version"], item["virtual_router_id"], priority, interval, addresses)
+    advertise(lab.client, CLIENT, advert)
 
 
 def lan(router: Router) -> dict[str, Any]:

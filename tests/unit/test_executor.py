@@ -31,7 +31,7 @@ class Kernel:
             SimpleNamespace(send=self.send),
             SimpleNamespace(set_active=self.firewall),
             SimpleNamespace(),
-            SimpleNamespace(index=lambda _name: 1),
+            SimpleNamespace(index=lambda _name: 1, take_news=lambda: self.done.append("news")),
         ]
         self.caught: list[Exception] = []
         told: Any = lambda one: self.done.append(one.state)  # noqa: E731
@@ -89,7 +89,7 @@ def test_the_rules_and_the_mac_addresses_go_after_the_goodbye(kernel: Kernel) ->
     kernel.does(RaiseMacs(WAN), Install(BOTH))
     after = kernel.does(Remove(BOTH), SendAdvert("LAN", 0), Withdraw(BOTH), GONE)
     assert after == [
-        "LAN down", "WAN down", 0, ("rules",), "WAN mac down", "BACKUP", ("switch",), ("guard",)
+        "LAN down", "WAN down", 0, ("rules",), "WAN mac down", "BACKUP", ("switch",), ("guard",), "news"
     ]  # fmt: skip
     assert kernel.does(Withdraw(BOTH)) == [("rules",), ("switch",), ("guard",)], "it is down"
 
@@ -97,7 +97,7 @@ def test_the_rules_and_the_mac_addresses_go_after_the_goodbye(kernel: Kernel) ->
 def test_a_member_that_leaves_takes_only_its_own_away(kernel: Kernel) -> None:
     kernel.does(Install(BOTH))
     done = kernel.does(Remove(LAN), Withdraw(LAN))
-    assert done == ["LAN down", ("rules", *WAN), ("switch", *WAN), ("guard", *WAN)]
+    assert done == ["LAN down", ("rules", *WAN), ("switch", *WAN), ("guard", *WAN), "news"]
 
 
 def test_adverts_touch_nothing_else(kernel: Kernel) -> None:

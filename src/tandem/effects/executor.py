@@ -106,7 +106,7 @@ class Executor:
     def execute(self, actions: Sequence[Action]) -> list[EffectFailed]:
         """Do the actions in order; return the failures that an active router cannot live with."""
         failed: list[EffectFailed] = []
-        moved = False  # whether an instance was installed or withdrawn
+        moved = removed = False  # whether an instance was installed or withdrawn, and whether one was removed
         for action in actions:
             try:
                 match action:
@@ -116,6 +116,7 @@ class Executor:
                         moved = True
                         failed += self._install([self.endpoints[name] for name in names])
                     case Remove(names):
+                        removed = True
                         for name in names:
                             self._remove(self.endpoints[name])
                     case RaiseMacs(names):
@@ -152,6 +153,8 @@ class Executor:
                     failed += [EffectFailed(name, reason) for name in action.instances]
         for guard in self._guards() if moved else ():  # after the transitions: DHCP may stay silent longer
             guard.set_active(self._installed())
+        if removed:
+            self._interfaces.take_news()
         return failed
 
     def _tell_connections(self, connections: Connections, action: Action) -> None:

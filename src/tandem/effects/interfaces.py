@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         def reinstall(self, name: str) -> None: ...
         def moved(self, name: str) -> None: ...
         def rebound(self, name: str) -> None: ...
+        def is_installed(self, name: str) -> bool: ...
         def restore(self, name: str) -> None: ...
 
 
@@ -218,6 +219,20 @@ class Interfaces:
     # The kernel's news
 
     def _readable(self) -> None:
+        if self._take_news():
+            self._listener.interfaces_changed()
+
+    def take_news(self) -> None:
+        """Read the kernel's news of now, before an instance that was removed may be installed again.
+
+        The news of its own removal would look like a loss then. The listener hears the rest in the next turn.
+        """
+        if self._take_news():
+            changed = self._listener.interfaces_changed
+            self._loop.call_at("interfaces", self._loop.now(), lambda _now: changed())
+
+    def _take_news(self) -> bool:
+        """Read what the kernel says; return whether an interface has come, gone or changed."""
         restore: set[str] = set()
         changed = False
         for message in self._monitor.read():
@@ -237,10 +252,9 @@ class Interfaces:
                     restore.add(owner)
             elif (owner := self._watches.owner_of(message)) is not None:
                 restore.add(owner)
-        if changed:
-            self._listener.interfaces_changed()
-        for name in restore:
+        for name in filter(self._listener.is_installed, restore):  # the others were removed by the daemon
             self._restore_soon(name)
+        return changed
 
     def _restore_soon(self, name: str) -> None:
         now = self._loop.now()
