@@ -32,7 +32,7 @@ def clear(package_dir: str, config_file: str, control: str, log: Logger) -> int:
         log.error(f"not cleared: {error}")
         return 1
     try:
-        plan = Planning(loop, package_dir, config_file, lambda _outcome: None).first()
+        plan = Planning(loop, package_dir, config_file).first()
         rtnl = Rtnl()
         Interfaces(loop, rtnl, plan, os.path.dirname(control), log).clear()
         rtnl.close()

@@ -28,12 +28,14 @@ from tandem.effects.rtnl import Rtnl
 from tandem.effects.saved import SavedFile
 from tandem.effects.table_watch import TableWatch
 from tandem.handlers import Handlers
+from tandem.health_checks import HealthChecks
 from tandem.loop import Loop
 from tandem.openwrt import find_libubus
 from tandem.plan.kept import Kept
 from tandem.plan.result import Plan, PlanError
 from tandem.plan.runner import Planning
 from tandem.programs import PACKAGE_DIR
+from tandem.reloading import Reloading
 from tandem.router import Router
 from tandem.scheduling import lock_memory, set_realtime, settle_memory
 from tandem.scripts import Scripts
@@ -46,8 +48,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tandem.balancing import Balancing
-    from tandem.checking import Checking
     from tandem.control.server import Reply
     from tandem.doctor.exchange import Exchange
     from tandem.log import Logger
@@ -57,11 +57,9 @@ if TYPE_CHECKING:
     from tandem.status_schema import DaemonFacts, Entry
     from tandem.upgrade.exchange import Exchange as Upgrades
 
-SETTLE_AFTER = 3_000_000_000  # ns from a reload: what it ended has said goodbye to its peers then
 STOP_LIMIT = SCRIPTS_TIMEOUT + 5 * SECOND  # then the end comes, whatever is missing; procd waits longer
 CLEAN_UP_LIMIT = 5 * SECOND  # for an end that nobody asked for
 GAVE_UP = 4
-STOPPING: dict[str, object] = {"ok": False, "error": "tandemd is stopping"}
 LASTING_DIR = "/etc/tandem"
 
 
@@ -83,15 +81,12 @@ class Daemon:
         self._stopping = False
         self._handed_over = False
         self._ending = 0  # what the end still waits for
-        self._replies: list[Reply] = []
         kept = Kept(f"{os.path.dirname(control)}/plan", config_file, log.info)
-        self._planning = Planning(self._loop, PACKAGE_DIR, config_file, self._planned, kept)
+        self._planning = Planning(self._loop, PACKAGE_DIR, config_file, kept)
         self._memory_locked = False
         self._history = History()
         self._control: ControlServer | None = None
         self._openwrt: OpenWrt | None = None
-        self._checking: Checking | None = None
-        self._balancing: Balancing | None = None
 
     def run(self) -> int:
         """Start, run until stopped, clean up. The exit status."""
@@ -191,7 +186,18 @@ class Daemon:
             self.router,
             self._executor,
             self._service_changed,
-            self._served,
+            lambda: self._checks.served(),  # made after the services, which they follow
+        )
+        self._checks = HealthChecks(self._loop, self._log, self.router, self._serving)
+        self._reloading = Reloading(
+            self._loop,
+            self._log,
+            self._config_file,
+            self._planning,
+            self.router,
+            self._scripts,
+            self._go_over,
+            self._caught,
         )
         self._handlers = Handlers(
             self._loop,
@@ -202,7 +208,7 @@ class Daemon:
             self._standby,
             self._serving,
             self._facts,
-            self._reload,
+            self._reloading.reload,
             self._caught,
         )
         self._openwrt = self._integrate(plan)
@@ -223,7 +229,7 @@ class Daemon:
         self._fw4.let_in(plan.config, self._interfaces.links.device)
         self._sharing.start(plan)
         self._voting.take(plan)
-        self._follow_checks(plan)
+        self._checks.follow(plan)
         self._serving.follow(plan, self._sharing.channel)
         self._wire_watch.start()
 
@@ -274,7 +280,7 @@ class Daemon:
         self._interfaces.name_networks(devices)
         self._sharing.follow_devices(self.router.plan)
         self._fw4.let_in(self.router.plan.config, self._interfaces.links.device)
-        self._follow_checks(self.router.plan)
+        self._checks.follow(self.router.plan)
 
     def _states(self) -> dict[str, str]:
         return {name: running.state for name, running in self.router.groups.items()}
@@ -294,9 +300,7 @@ class Daemon:
         """Put back the tables that another program has changed, and return their names."""
         self._sharing.check_gate()
         self._fw4.changed()
-        return self.router.restore_tables() + (
-            self._balancing.restore() if self._balancing is not None else []
-        )
+        return self.router.restore_tables() + self._checks.restore()
 
     def _schedule(self, plan: Plan) -> None:
         settings = plan.config.globals
@@ -326,58 +330,7 @@ class Daemon:
         if signal.SIGTERM in numbers or signal.SIGINT in numbers:
             self._stop()
         elif signal.SIGHUP in numbers:
-            self._reload()
-
-    # The plan
-
-    def _reload(self, reply: Reply | None = None) -> None:
-        """Plan the configuration anew, off the loop; a bad one leaves everything as it is."""
-        if reply is not None:
-            self._replies.append(reply)
-        if self._stopping:
-            self._answer(STOPPING)
-            return
-        self._planning.again()
-
-    def _planned(self, outcome: Plan | PlanError) -> None:
-        if isinstance(outcome, PlanError):
-            self._refuse_plan(outcome)
-        elif not outcome.config.globals.enabled:
-            # Ended by itself it would be started again: only who started it can stop it.
-            self._refuse_plan(PlanError((f"{self._config_file}: option enabled is 0: stop the service",)))
-        elif self._stopping:
-            self._answer(STOPPING)
-        elif self._take_plan(outcome):
-            self._answer({"ok": True, "result": "reloaded"})
-
-    def _refuse_plan(self, error: PlanError) -> None:
-        for line in error.errors:
-            self._log.error(line)
-        refused = "the configuration is not usable: the old one stays"
-        self._log.error(f"reload: {refused}")
-        self._answer({"ok": False, "error": refused, "errors": list(error.errors)})
-
-    def _take_plan(self, plan: Plan) -> bool:
-        """Go over to `plan`, or back to the old one when that fails on the way; whether it was taken."""
-        before = self.router.plan
-        try:
-            # Steps that may be refused come before anything has changed.
-            runners = self._scripts.prepare(plan.config)
-        except OSError as error:
-            self._refuse_plan(PlanError((str(error),)))
-            return False
-        old_runners = self._scripts.runners
-        try:
-            self._go_over(plan, runners)
-        except Exception as error:  # noqa: BLE001 - half a reload would be worse
-            if not isinstance(error, OSError):
-                self._caught(error)
-            self._go_over(before, old_runners)
-            self._refuse_plan(PlanError((f"reload failed: {error}",)))
-            return False
-        self._log.info(f"{self._config_file} reloaded")
-        self._loop.call_at("memory", self._loop.now() + SETTLE_AFTER, lambda _now: settle_memory())
-        return True
+            self._reloading.reload()
 
     def _go_over(self, plan: Plan, runners: Runners) -> None:
         self._set_level(plan)
@@ -390,13 +343,8 @@ class Daemon:
         self._voting.take(plan)
         self._history_file.keep_in(plan.config.globals.history_file)
         self._sharing.settle(plan)
-        self._follow_checks(plan)
+        self._checks.follow(plan)
         self._serving.follow(plan, self._sharing.channel)
-
-    def _answer(self, response: dict[str, object]) -> None:
-        replies, self._replies = self._replies, []
-        for reply in replies:
-            reply(response)
 
     # Commands and reports
 
@@ -427,8 +375,8 @@ class Daemon:
             "heartbeat_ms": heartbeats.held_ms if heartbeats is not None else None,
             "quorum": self._voting.status(),
             "services": self._serving.status(),
-            "checks": self._checking.status() if self._checking is not None else [],
-            "virtual_servers": self._balancing.status() if self._balancing is not None else [],
+            "checks": self._checks.status(),
+            "virtual_servers": self._checks.virtual_servers(),
             "history": self._history.entries(self._loop.now()),
             "counters": counters,
         }
@@ -440,8 +388,7 @@ class Daemon:
             self._sharing.health
             | self._voting.health
             | self._serving.health
-            | (self._checking.health if self._checking is not None else {})
-            | (self._balancing.health if self._balancing is not None else {})
+            | self._checks.health
             | self._wire_watch.report
             | self.router.health
             | ({"exceptions": bugs} if bugs else {})
@@ -475,53 +422,10 @@ class Daemon:
         self._sharing.told(transition)
         self._serving.told(transition)
         self._scripts.notify(transition)
-        if self._checking is not None:
-            self._checking.roles()
+        self._checks.roles()
 
     def _service_changed(self, name: str, state: str, why: str) -> None:
         self._remember(service_entry(name, state, why))
-
-    # Checks
-
-    def _follow_checks(self, plan: Plan) -> None:
-        """Have the checks and the virtual servers of `plan`; their modules are loaded when there are any."""
-        if plan.config.virtual_servers and self._balancing is None:
-            from tandem.balancing import Balancing
-
-            self._balancing = Balancing(self._loop, self._log)
-        if (plan.config.checks or plan.config.internets) and self._checking is None:
-            from tandem.checking import Checking
-
-            self._checking = Checking(
-                self._loop,
-                self._log,
-                self.router,
-                self._ailed,
-                self._server_checked,
-                lambda: self._serving.running,
-            )
-        if self._balancing is not None:
-            self._balancing.follow(plan)
-        if self._checking is not None:
-            self._checking.follow(plan)
-
-    def _served(self) -> None:
-        if self._checking is not None:
-            self._checking.update()
-
-    def _server_checked(self, server: str, check: str, up: bool) -> None:
-        if self._balancing is not None:
-            self._balancing.checked(server, check, up)
-
-    def _close_checks(self) -> None:
-        if self._checking is not None:
-            self._checking.close()
-        if self._balancing is not None:
-            self._balancing.close()
-
-    def _ailed(self, service: str, check: str, reason: str) -> None:
-        if self._serving.manager is not None:
-            self._serving.manager.ailed(service, check, reason)
 
     # Bugs
 
@@ -540,6 +444,7 @@ class Daemon:
             return
         self._log.info("stopping: handing over")
         self._stopping = True
+        self._reloading.stop()
         self._loop.call_at("stop", self._loop.now() + STOP_LIMIT, lambda _now: self._loop.stop())
         try:
             self._serving.leave(None, self._offer)  # services stop while their addresses are there
@@ -555,11 +460,12 @@ class Daemon:
     def _hand_over(self) -> None:
         """Give everything up, the role first; a step that fails does not prevent the others."""
         self._handed_over = self._stopping = True
+        self._reloading.stop()
         self._ending = 2  # `_sharing` and the scripts
         steps: list[Callable[[], None]] = [
             self.router.stop,
             self._voting.stop,
-            self._close_checks,
+            self._checks.close,
             self._serving.close,
             lambda: self._sharing.stop(self._ended),
             self._fw4.close,

@@ -76,7 +76,7 @@ def test_a_start_that_finds_everything_the_same_needs_no_planner(
 ) -> None:
     monkeypatch.setattr("tandem.plan.runner.planner_argv", lambda *_: pytest.fail("the planner runs"))
     loop = Loop()
-    plan = Planning(loop, PACKAGE_DIR, str(bench.config), lambda _: None, bench.kept).first()
+    plan = Planning(loop, PACKAGE_DIR, str(bench.config), bench.kept).first()
     assert [instance.name for instance in plan.config.instances] == ["V1"] and plan.instances["V1"].up
     assert stat.S_IMODE(bench.file.stat().st_mode) == 0o600 and not bench.said
     loop.close()
@@ -85,7 +85,7 @@ def test_a_start_that_finds_everything_the_same_needs_no_planner(
 def test_the_first_plan_is_kept_when_there_is_a_directory(bench: Bench) -> None:
     bench.file.unlink()
     loop = Loop()
-    planning = Planning(loop, PACKAGE_DIR, str(bench.config), lambda _: None, bench.kept)
+    planning = Planning(loop, PACKAGE_DIR, str(bench.config), bench.kept)
     planning.first()
     assert not bench.file.exists()
     planning.keep()
@@ -96,10 +96,10 @@ def test_the_first_plan_is_kept_when_there_is_a_directory(bench: Bench) -> None:
 def test_the_plan_of_a_reload_is_kept(bench: Bench) -> None:
     loop = Loop()
     told: list[object] = []
-    planning = Planning(loop, PACKAGE_DIR, str(bench.config), told.append, bench.kept)
+    planning = Planning(loop, PACKAGE_DIR, str(bench.config), bench.kept)
     bench.config.write_text(bench.config.read_text().replace("'51'", "'52'"))
     assert bench.kept.load() is None
-    planning.again()
+    planning.again(told.append)
     while not told:
         loop.turn(limit=10**9)
     plan = bench.kept.load()
@@ -138,9 +138,9 @@ def test_a_planner_that_hangs_is_killed_and_does_not_stop_the_loop(bench: Bench,
         loop.call_at("beat", now + 1_000_000, beat)
 
     beat(loop.now())
-    planning = Planning(loop, PACKAGE_DIR, str(bench.config), told.append, bench.kept)
-    planning.again()
-    planning.again()  # this reload is planned after the one that hangs
+    planning = Planning(loop, PACKAGE_DIR, str(bench.config), bench.kept)
+    planning.again(told.append)
+    planning.again(told.append)  # this reload is planned after the one that hangs
     while not told:
         loop.turn(limit=10**9)
     assert isinstance(told[0], PlanError) and told[0].errors == (LATE,) and len(beats) > 3
@@ -153,7 +153,7 @@ def test_a_planner_that_hangs_is_killed_and_does_not_stop_the_loop(bench: Bench,
 def test_a_planner_that_hangs_at_the_start_is_an_error(bench: Bench, hangs: None) -> None:
     loop = Loop()
     with pytest.raises(PlanError, match="killed"):
-        Planning(loop, PACKAGE_DIR, str(bench.config), lambda _: None).first()
+        Planning(loop, PACKAGE_DIR, str(bench.config)).first()
     loop.close()
 
 

@@ -28,14 +28,13 @@ LATE = f"the planner has not ended within {PATIENCE // SECOND} s: it was killed;
 
 
 class Planning:
-    """Plans `config_file`; `package_dir` holds `tandem/`; `planned` gets what came of `again`."""
+    """Plans `config_file`; `package_dir` holds `tandem/`."""
 
     def __init__(
         self,
         loop: Loop,
         package_dir: str,
         config_file: str,
-        planned: Callable[[Plan | PlanError], None],
         kept: Kept | None = None,
     ) -> None:
         """`kept` is the plan of the last life; None: plan at every start."""
@@ -44,8 +43,8 @@ class Planning:
         self._loop = loop
         self._package_dir = package_dir
         self._config_file = config_file
-        self._planned = planned
         self._running: tuple[int, int, list[bytes]] | None = None  # pid, pipe, output so far
+        self._planned: Callable[[Plan | PlanError], None]  # of the last `again`
         self._until = 0  # when it is killed
         self._stale = False  # it may have read the file before it was changed
 
@@ -75,8 +74,9 @@ class Planning:
             self._kept.save(self._output)
         self._output = b""
 
-    def again(self) -> None:
-        """Plan anew, off the loop. What is asked for meanwhile is planned once more, and told once."""
+    def again(self, planned: Callable[[Plan | PlanError], None]) -> None:
+        """Plan anew, off the loop, and tell `planned`. Asked again meanwhile, plan once more, tell once."""
+        self._planned = planned
         if self._running is not None:
             self._stale = True
             return
@@ -138,7 +138,7 @@ class Planning:
         self._loop.call_at(("planner", pid), self._loop.now(), lambda now: self._reap(pid, now))
         stale, self._stale = self._stale, False
         if stale:
-            self.again()
+            self.again(self._planned)
         return stale
 
     def _reap(self, pid: int, now: int) -> None:
