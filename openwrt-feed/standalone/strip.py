@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Takes docstrings, comments and deep indentation out of sources that a package installs: flash is scarce.
+"""Takes what only people and type checkers read out of sources that a package installs: flash is scarce.
 
 strip.py DIRECTORY
 
-The lines stay, empty, so that a traceback names the line of the repository. The first line, with the licence,
-stays as it is.
+Docstrings, comments, types and deep indentation go. The lines stay, empty, so that a traceback names the line
+of the repository. The first line, with the licence, stays as it is. So do the types of a class, because
+dataclasses read them. Functions without types also need less memory.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ import ast
 import io
 import sys
 import tokenize
+from collections.abc import Iterator
 from pathlib import Path
 
 INDENT = 4  # spaces, which become one
+
+Span = tuple[int, int, int]  # index of a line, and from where to where, in bytes of UTF-8
 
 
 def main(argv: list[str]) -> int:
@@ -28,18 +32,23 @@ def main(argv: list[str]) -> int:
 
 
 def stripped(source: str) -> str:
-    """Return the source without docstrings and comments. ValueError: it would mean something else."""
+    """Return the source without docstrings, comments and types. ValueError: it would mean something else."""
     lines = source.splitlines()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         row, column = token.start
         if token.type == tokenize.COMMENT and row > 1:
             lines[row - 1] = lines[row - 1][:column].rstrip()
     tree = ast.parse(source)
+    for row, start, end in sorted(types(tree, lines), reverse=True):
+        line = lines[row].encode()
+        lines[row] = (line[:start] + line[end:]).decode()
     for body in bodies(tree):
         for node in filter(is_text, body):
             lines[node.lineno - 1 : node.end_lineno] = [""] * (node.end_lineno - node.lineno + 1)
             if len(body) == 1:
                 lines[node.lineno - 1] = " " * node.col_offset + "..."
+    for node in for_types(tree):
+        lines[node.lineno - 1 : node.end_lineno] = [""] * (node.end_lineno - node.lineno + 1)
     kept = {
         row
         for node in ast.walk(tree)
@@ -51,9 +60,53 @@ def stripped(source: str) -> str:
         if row not in kept:
             lines[row] = " " * -(-(len(line) - len(text)) // INDENT) + text
     result = "".join(line + "\n" for line in lines)
-    if ast.dump(without_texts(result)) != ast.dump(without_texts(source)):
-        raise ValueError("the source means something else without its comments")
+    if ast.dump(meaning(result)) != ast.dump(meaning(source)):
+        raise ValueError("the source means something else without its comments and types")
     return result
+
+
+def types(tree: ast.AST, lines: list[str]) -> Iterator[Span]:
+    """Yield where the types of arguments, results and variables stand, as far as each is on one line."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg) and node.annotation is not None:
+            if node.lineno == node.end_lineno:
+                yield node.lineno - 1, node.col_offset + len(node.arg.encode()), node.end_col_offset
+        elif (
+            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (result := node.returns) is not None
+        ):
+            before = lines[result.lineno - 1].encode()[: result.col_offset].rstrip()
+            if result.lineno == result.end_lineno and before.endswith(b"->"):
+                yield result.lineno - 1, len(before[:-2].rstrip()), result.end_col_offset
+    for node in typed_variables(tree):
+        if node.lineno == node.annotation.end_lineno:
+            yield node.lineno - 1, node.target.end_col_offset, node.annotation.end_col_offset
+
+
+def typed_variables(tree: ast.AST) -> list[ast.AnnAssign]:
+    """Return the assignments with a type, except for the fields of classes."""
+    fields = {id(node) for found in ast.walk(tree) if isinstance(found, ast.ClassDef) for node in found.body}
+    return [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.AnnAssign) and node.value is not None and id(node) not in fields
+    ]
+
+
+def for_types(tree: ast.Module) -> list[ast.stmt]:
+    """Return what only a type checker executes: `if TYPE_CHECKING:`, and the flag if this is its only use."""
+    flag = "TYPE_CHECKING"
+    found = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.If)
+        and not node.orelse
+        and isinstance(node.test, ast.Name)
+        and node.test.id == flag
+    ]
+    uses = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == flag]
+    if len(uses) == len(found) + 1:
+        found += [node for node in tree.body if isinstance(node, ast.Assign) and node.targets[0] in uses]
+    return found
 
 
 def bodies(tree: ast.AST) -> list[list[ast.stmt]]:
@@ -72,12 +125,30 @@ def is_text(node: ast.stmt) -> bool:
     )
 
 
-def without_texts(source: str) -> ast.AST:
-    """Return the tree of the source, with `...` where a body is nothing but a text."""
+def meaning(source: str) -> ast.AST:
+    """Return the tree of the source without types, with `...` where a body is nothing but a text."""
     tree = ast.parse(source)
+    unwanted = for_types(tree)
+    tree.body = [node for node in tree.body if node not in unwanted]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg):
+            node.annotation = None
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            node.returns = None
+    variables = typed_variables(tree)
     for body in bodies(tree):
         body[:] = [node for node in body if not is_text(node)] or ast.parse("...").body
-    return tree
+    return Untyped(variables).visit(tree)
+
+
+class Untyped(ast.NodeTransformer):
+    """Makes assignments of assignments with a type."""
+
+    def __init__(self, variables: list[ast.AnnAssign]) -> None:
+        self._variables = variables
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        return ast.Assign([node.target], node.value) if node in self._variables else node
 
 
 if __name__ == "__main__":

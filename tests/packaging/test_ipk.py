@@ -64,7 +64,7 @@ def test_every_file_is_in_exactly_one_package(built: dict[str, Package]) -> None
                 assert content == (REPOSITORY / source).read_bytes(), path
 
 
-def test_sources_lose_words_and_keep_meaning_and_lines() -> None:
+def test_sources_lose_words_and_types_and_keep_meaning_and_lines() -> None:
     source = (
         "# SPDX-License-Identifier: GPL-2.0-or-later\n"
         '"""What the module is."""\n\nfrom __future__ import annotations\n\n\n'
@@ -72,14 +72,33 @@ def test_sources_lose_words_and_keep_meaning_and_lines() -> None:
         "def text(x: int) -> str:  # a comment\n"
         '    "Return it."\n    # another\n    if x:\n        return """a # no comment\n        b"""\n'
         "    return '#'\n"
+        "class Pair:\n    one: int = 1\n    two: str\n\n"
+        '    def __init__(self, *more: int, name: str = ": é", **rest: object) -> None:\n'
+        "        self.more: tuple[int, ...] = more\n        é: int = 3; self.rest: list[int]\n"
+        "if TYPE_CHECKING:\n    import os\n\n    class P(Protocol):\n        def f(self) -> int:\n"
+        '            "Return it."\n'
+        "async def wait(a: dict[\n    str, int], b: int, /) -> dict[\n    str, int\n]:\n"
+        "    x: int\n    return a\n"
     )
     assert strip.stripped(source) == (
         "# SPDX-License-Identifier: GPL-2.0-or-later\n\n\nfrom __future__ import annotations\n\n\n"
         "class Error(Exception):\n ...\n\n\n\n"
-        "def text(x: int) -> str:\n\n\n"
+        "def text(x):\n\n\n"
         ' if x:\n  return """a # no comment\n        b"""\n'
         " return '#'\n"
+        "class Pair:\n one: int = 1\n two: str\n\n"
+        ' def __init__(self, *more, name = ": é", **rest):\n'
+        "  self.more = more\n  é = 3; self.rest: list[int]\n"
+        "\n\n\n\n\n\n"
+        "async def wait(a: dict[\n str, int], b, /) -> dict[\n str, int\n]:\n x: int\n return a\n"
     )
+
+
+def test_the_flag_of_a_type_checker_stays_where_it_is_read() -> None:
+    flag, imports = "TYPE_CHECKING = False\n", "if TYPE_CHECKING:\n    import os\n"
+    assert strip.stripped(f"x = 1\n{flag}{imports}y = 2\n") == "x = 1\n\n\n\ny = 2\n"
+    for more in ("if not TYPE_CHECKING:\n y = 2\n", "if TYPE_CHECKING:\n x = 1\nelse:\n x = 2\n"):
+        assert strip.stripped(f"x = 1\n{flag}{imports}{more}") == f"x = 1\n{flag}\n\n{more}"
 
 
 def test_owners_modes_and_times(built: dict[str, Package]) -> None:
