@@ -148,6 +148,60 @@ def test_a_certificate_expires(tmp_path: Path) -> None:
     assert calendar.timegm(time.strptime(said, "notAfter=%b %d %H:%M:%S %Y GMT\n")) == expiry
 
 
+def element(tag: int, content: bytes, size: int = 0) -> bytes:
+    """An element in DER; `size`: bytes of its length, 0: the short form."""
+    length = bytes((0x80 | size,)) + len(content).to_bytes(size, "big") if size else bytes((len(content),))
+    return bytes((tag,)) + length + content
+
+
+def der(kind: int, time_: bytes, versioned: bool = True, size: int = 0) -> bytes:
+    """A certificate that is over at this time, RFC 5280 section 4.1, with nothing behind its validity."""
+    fields = element(0xA0, element(2, b"\2")) if versioned else b""
+    fields += element(2, b"\1") + element(0x30, b"ecdsa") + element(0x30, b"issuer")
+    validity = element(0x30, element(0x17, b"240101000000Z") + element(kind, time_, size), size)
+    return element(0x30, element(0x30, fields + validity, size), size)
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+@pytest.mark.parametrize("size", range(5))
+@pytest.mark.parametrize(
+    ("kind", "text", "moment"),
+    [
+        (0x17, b"491231235958Z", "2049-12-31 23:59:58"),
+        (0x17, b"500102030405Z", "1950-01-02 03:04:05"),
+        (0x18, b"20501231235958Z", "2050-12-31 23:59:58"),
+    ],
+)
+def test_when_a_certificate_is_over(kind: int, text: bytes, moment: str, size: int, versioned: bool) -> None:
+    expected = calendar.timegm(time.strptime(moment, "%Y-%m-%d %H:%M:%S"))
+    assert certificate.expiry(der(kind, text, versioned, size)) == expected
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        der(0x16, b"491231235958Z"),
+        der(0x17, b"4912312359Z"),
+        der(0x17, b"49123123595xZ"),
+        der(0x18, b"491231235958Z"),
+        der(0x17, b"491231235958Z").replace(b"\x30\x1e\x17", b"\x31\x1e\x17"),  # validity is no sequence
+    ],
+)
+def test_a_certificate_of_another_shape(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"^$"):
+        certificate.expiry(data)
+
+
+@pytest.mark.parametrize("size", [0, 1, 4, 5, 0x7F])
+def test_a_certificate_that_is_cut_or_says_more_than_it_has(size: int) -> None:
+    whole = der(0x17, b"491231235958Z", size=size % 5)
+    for end in range(len(whole)):
+        with pytest.raises(ValueError, match=r"^$"):
+            certificate.expiry(whole[:end])
+    with pytest.raises(ValueError, match=r"^$"):
+        certificate.expiry(bytes((0x30, 0x80 | size)) + bytes(200))
+
+
 @given(st.binary(max_size=100))
 def test_any_bytes_of_a_certificate(data: bytes) -> None:
     try:

@@ -9,10 +9,23 @@ from typing import Any
 
 import pytest
 
-from tandem.conntrack.expectation import parse_expectation
+from tandem.conntrack.expectation import expectation_deletion, expectation_message, parse_expectation
 from tandem.conntrack.message import AT_ONCE, Malformed, attributes, parse, split, tuple_attribute, value
 from tandem.conntrack.parser import Parser
-from tandem.conntrack.record import DESTROY, MARK, NEW, SNAT, T_HELPER, T_MASTER, T_ZONE, UPDATE, tail, valid
+from tandem.conntrack.record import (
+    DESTROY,
+    MARK,
+    NEW,
+    SNAT,
+    T_DCCP,
+    T_HELPER,
+    T_MASTER,
+    T_SCTP,
+    T_ZONE,
+    UPDATE,
+    tail,
+    valid,
+)
 from tandem.nlmsg import NLATTR, NLMSGHDR
 
 from .flow_messages import DELETE, attribute, direction, event
@@ -121,6 +134,35 @@ def test_the_tuples_of_an_expectation_are_of_one_family() -> None:
     gone = parse_expectation(typed(EXPECTATION, 0x202, 0))
     told = parse_expectation(EXPECTATION)
     assert gone is not None and told is not None and gone == (DESTROY, told[1], b"")
+
+
+def test_messages_about_an_expectation_have_the_length_that_they_say() -> None:
+    """NLMSGHDR: length, type, flags (NLM_F_REQUEST, NLM_F_CREATE), sequence, and 0: the kernel is meant."""
+    told = parse_expectation(EXPECTATION)
+    assert told is not None
+    made = expectation_message(*told[1:], 7)
+    gone = expectation_deletion(told[1], 8)
+    assert NLMSGHDR.unpack_from(made) == (len(made), 0x200, 0x401, 7, 0)
+    assert NLMSGHDR.unpack_from(gone) == (len(gone), 0x202, 1, 8, 0)
+    assert made[16:20] == gone[16:20] == bytes((2, 0, 0, 0))
+    assert parse_expectation(made) == told
+
+
+STATE_OF = {  # protocol: its attribute of CTA_PROTOINFO, its parts, and where they stand in a tail
+    132: (3, {1: b"\3", 2: b"\1\2\3\4", 3: b"\5\6\7\x08"}, T_SCTP),
+    33: (2, {1: b"\3", 2: b"\1", 3: bytes(range(8))}, T_DCCP),
+}
+
+
+@pytest.mark.parametrize("protocol", STATE_OF)
+@pytest.mark.parametrize("missing", [0, 2, 3])
+def test_the_state_of_sctp_and_of_dccp_is_whole_or_left_out(protocol: int, missing: int) -> None:
+    attribute_, parts, kind = STATE_OF[protocol]
+    told = {number: part for number, part in parts.items() if number != missing}
+    message = changed(event(CLIENT, SERVER, protocol=protocol), a4={attribute_: told})
+    found = parse(message)
+    assert found is not None and valid(*found[1:])
+    assert tail(found[2]) == ({} if missing else {kind: b"".join(parts.values())})
 
 
 def test_the_name_of_a_helper_has_a_limit() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from tandem.channel import handshake as hs
 from tandem.channel.events import Authenticated, Closed, Event, Opened
-from tandem.channel.frames import TOPIC, ProtocolError, decode_hello
+from tandem.channel.frames import HEAD, HELLO_MAX, MAC_SIZE, TOPIC, ProtocolError, decode_hello
 from tandem.channel.handshake import ACCEPTS, LARGEST, TABLE, State
 from tests.property.replication_link import End, closed, pair
 
@@ -125,6 +125,33 @@ def test_a_frame_that_is_too_large_for_a_state(state: State) -> None:
     too_large = sealed.make(TOPIC, 0, bytes(LARGEST[state] + 1))
     [found] = scene.ends["responder"].session.receive_data(too_large[:4], 0)
     assert isinstance(found, Closed) and found.reason == "frame_size"
+
+
+def test_a_peer_that_has_proved_nothing_is_read_by_few_bytes() -> None:
+    """However it cuts its hello, no more is kept of it than a hello and an empty frame."""
+    scene = Scene(0)
+    session, hello = scene.ends["responder"].session, scene.ends["initiator"].session.data_to_send(0)
+    most = HELLO_MAX + HEAD.size + MAC_SIZE
+    for number in range(len(hello)):
+        assert session.read_size == most - number
+        session.receive_data(hello[number : number + 1], 0)
+    assert session.state is State.PROOF
+    assert session.read_size == most
+
+
+@pytest.mark.parametrize(
+    ("length", "taken"), [(0, False), (33, False), (34, True), (120, True), (121, False), (136, False)]
+)
+def test_how_long_a_hello_may_be(length: int, taken: bool) -> None:
+    """What a later version appends has room up to HELLO_MAX, with the 8 bytes that say how long it is."""
+    rest = (bytes(24) + b"\1\0\10" + bytes((0, 9)) + bytes(length))[:length]
+    hello = b"TNDM\1\1" + length.to_bytes(2, "big") + rest
+    if taken:
+        found = decode_hello(hello)
+        assert found is not None and found[1] == len(hello) <= HELLO_MAX
+    else:
+        with pytest.raises(ProtocolError, match=f"^a hello of {length} bytes$"):
+            decode_hello(hello)
 
 
 @pytest.mark.parametrize(

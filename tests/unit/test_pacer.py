@@ -15,6 +15,7 @@ from tandem.replication.pacer import (
     DELETE,
     ENOUGH,
     FEW,
+    LEAST,
     ROUND,
     TOUCH,
     WAIT,
@@ -523,3 +524,30 @@ def test_all_is_touched_in_a_round_however_seldom_the_pacer_works() -> None:
                 touched.update(key for key, _ in found.entries)
                 scene.pacer.ended(())
     assert touched == scene.kernel.keys()
+
+
+def test_a_change_of_what_only_an_older_table_holds_is_written() -> None:
+    scene = Scene(2)
+    scene.hold(*range(10), table=1)
+    scene.second()
+    scene.hold(3, table=1, op=UPDATE, state=5)
+    scene.hold(30, table=1)
+    scene.hold(40, table=0)
+    scene.second()
+    assert scene.equal() and len(scene.kernel) == 12
+
+
+def test_how_long_things_take_at_rest() -> None:
+    """The figures of the docstring in the units that a person counts in."""
+    scene = Scene()
+    scene.hold(*range(10))
+    scene.second()
+    scene.hold(20)
+    assert [scene.pacer.due() for _ in range(5)] == [False] * 4 + [True], "seconds until a change is written"
+    scene.second()
+    scene.hold(*range(100, 100 + 511))
+    assert not scene.pacer.due()
+    scene.hold(999)
+    assert scene.pacer.due(), "512 changes do not wait"
+    assert scene.pacer.pause(1 * MILLISECOND, waiting=False) == 4 * MILLISECOND, "a fifth of the time"
+    assert LEAST == 300 and ROUND == 120, "an entry is touched twice, and more, before it may run out"

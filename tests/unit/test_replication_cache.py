@@ -7,6 +7,8 @@ import gc
 import subprocess
 import sys
 
+import pytest
+
 from tandem.conntrack.record import DESTROY, NEW, UPDATE
 from tandem.replication.cache import ENTRY_COST, LACKING_MAX, SHARDS, Cache, entry_digest
 from tandem.replication.journal import Journal
@@ -318,6 +320,19 @@ def test_entries_are_as_old_as_their_last_record() -> None:
     assert len(cache) == 1
     rounds(cache, now, 70)
     assert len(cache) == 0
+
+
+@pytest.mark.parametrize("pause_ms", [40, 700, 1000])
+def test_every_shard_is_looked_at_once_in_32_seconds_at_any_pace(pause_ms: int) -> None:
+    """The part of a shard that a call did not get to is not forgotten."""
+    cache = Cache(2000, 1 << 30, hold=300)
+    cache.apply_all([(NEW, *flow(number, timeout=1)) for number in range(2000)], 0)
+    now = rounds(cache, 0, 300)
+    assert len(cache) == 2000
+    for moment in range(now, now + 33 * SECOND, pause_ms * SECOND // 1000):
+        cache.work(moment)
+    assert len(cache) == 0
+    assert cache.expired == 2000
 
 
 def test_what_is_freed_is_told_to_the_journal() -> None:

@@ -24,6 +24,7 @@ from tandem.conntrack.record import DESTROY, NEW, UPDATE, Entry
 from tandem.core.timers import MILLISECOND, SECOND
 from tests.property.replication_link import (
     Link,
+    body,
     closed,
     destroy,
     key,
@@ -220,6 +221,19 @@ def test_oversized_records_are_counted_and_left_out() -> None:
     assert closed(link) == (None, None)
 
 
+@pytest.mark.parametrize(("more", "parts"), [(-9, 1), (-1, 1), (0, 1), (1, 2), (8, 2), (9, 2)])
+def test_no_payload_is_larger_than_a_frame_may_be(more: int, parts: int) -> None:
+    """The position of the records, 8 bytes, has its place in the frame too."""
+    records = [(NEW, key(number), bytes(1008)) for number in range(1, 96) if number % 3][:63]
+    taken = sum(map(len, frames.pack_records(records)))
+    rest = frames.PAYLOAD_MAX - 8 - taken - len(frames.pack_records([(NEW, key(100), b"")])[0])
+    records.append((NEW, key(100), bytes(rest + more)))
+    packed = frames.pack_records(records)
+    assert len(packed) == parts
+    assert max(map(len, packed)) + 8 <= frames.PAYLOAD_MAX
+    assert sorted(r for p in packed for r in frames.unpack_records(memoryview(p))) == sorted(records)
+
+
 def test_batches_beyond_a_frame() -> None:
     records = [(NEW, key(number), bytes(1024)) for number in range(200)]
     packed = frames.pack_records(records)
@@ -238,6 +252,20 @@ def turn(link: Link, old: int = 0) -> None:
     is_.own.entries = dict(is_.held.entries)
     is_.session.stream_on(is_.position, link.now, adopt=True)
     link.settle()
+
+
+@pytest.mark.parametrize("in_step", [True, False])
+def test_who_does_not_adopt_or_is_not_in_step_sends_its_whole_table(in_step: bool) -> None:
+    link = streaming(10) if in_step else pair()
+    left, right = link.ends
+    left.session.stream_off()
+    link.settle()
+    right.own.entries = dict(right.held.entries) | {key(50): body(50)}
+    right.session.stream_on(right.position, link.now, adopt=not in_step)
+    link.settle()
+    assert right.session.outgoing.bulks == 1 and right.session.outgoing.in_step
+    assert left.held.entries == right.own.entries
+    assert left.last(HeldInStep) == HeldInStep(False)
 
 
 def test_the_stream_turns_round_without_a_bulk() -> None:

@@ -10,7 +10,7 @@ from tandem.channel.events import (
 )
 from tandem.channel.frames import Hello
 from tandem.channel.session import OPENED
-from tandem.channel.topics import DATA_MAX, OUTBOX_MAX
+from tandem.channel.topics import DATA_MAX, OUTBOX_MAX, Outbox
 from tests.property.replication_link import (
     End,
     Link,
@@ -68,6 +68,19 @@ def test_the_outbox_is_bounded_and_drains() -> None:
     assert len(left.session.data_to_send(link.now)) < 2 * DATA_MAX
     assert left.session.outgoing.sent == left.position
     assert not left.session.outgoing.waiting
+
+
+def test_the_outbox_counts_to_the_byte() -> None:
+    outbox = Outbox()
+    message = bytes(8192 - 64 - 2)  # with its topic, and what it costs beside that
+    for _ in range(2):
+        assert [outbox.add("t", message) for _ in range(129)] == [True] * 128 + [False]
+        while outbox.waiting:
+            outbox.take()
+    assert outbox.refused == 2
+    assert all(outbox.add("t", message) for _ in range(127))
+    assert not outbox.add("t", message + b"x")
+    assert outbox.add("t", message)
 
 
 @pytest.mark.parametrize(("topic", "data"), [("", b""), ("t" * 33, b""), ("t", bytes(DATA_MAX + 1))])

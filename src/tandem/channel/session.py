@@ -154,7 +154,7 @@ class Session:
         self.replicates = tables is not None  # and so does the peer
         self.outbox = Outbox()  # of messages about other topics
         self.resyncs: dict[str, int] = {}  # that the peer asked us for, and by overflow
-        self.bytes_in = self.bytes_out = self.frames_in = self.frames_out = 0
+        self.bytes_in = self.bytes_out = 0
         self.pulse = Pulse(settings.heartbeat, settings.stall_timeout, now)
         self.lag = Lag(now)
         self._settings = settings
@@ -325,7 +325,6 @@ class Session:
                 data = seal.make(*frames[0])
             else:
                 data = b"".join([data, *(seal.make(*frame) for frame in frames)])
-            self.frames_out = seal.sequence
         self.bytes_out += len(data)
         return data
 
@@ -415,7 +414,6 @@ class Session:
             if self.state is PROOF:
                 raise ProtocolError("authentication", "the peer does not know the secret")
             raise ProtocolError("mac", "a frame was changed, lost or repeated on the way")
-        self.frames_in += 1
         self.pulse.heard = now
         if kind not in (_IN_SESSION if opened else ACCEPTS[self.state]):
             raise ProtocolError("unexpected", f"a frame of type {kind} in state {self.state}")
