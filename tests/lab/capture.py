@@ -51,9 +51,13 @@ class Capture:
         # dumpcap drops what it has not read yet when it is told to end: wait for a last frame of our own.
         token = os.urandom(48)
         frame = bytes(12) + _MARKER.to_bytes(2, "big") + token
-        netns.enter(self._namespace, lambda: self._transmit(frame))
+
+        def seen() -> bool:  # libpcap lets frames go while it puts the filter in place
+            netns.enter(self._namespace, lambda: self._transmit(frame))
+            return token in self.path.read_bytes()
+
         if kind is None:
-            wait_until(lambda: token in self.path.read_bytes(), 10, "the end of the capture", every=0.05)
+            wait_until(seen, 10, "the end of the capture", every=0.1)
         self._process.send_signal(signal.SIGINT)
         self._process.wait(10)
 

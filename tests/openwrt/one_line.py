@@ -1,29 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Two routers that share one line of a provider, which gives one address by DHCP.
-
-    client ---- lan ----+---- r1 (.2) ---- eth1 ----+---- wan ---- server (dnsmasq) ---- 203.0.113.1
-    .10     192.168.1.4 +---- r2 (.3) ---- eth1 ----+              192.168.0.1
-
-The port eth1 has no address on either router. The network `wan` of netifd is on the device wan0, which
-tandemd makes on the active router. What leaves by wan0 is masqueraded, as OpenWrt does it.
-"""
+"""The line of tests/netns/shared_line.py: genuine netifd, to which a provider lends one address by DHCP."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
-from tests.lab import Host, Instance, Lab, Port, Router, Tandem, netns, wait_until
-from tests.lab.scenario import tandem_uci
-from tests.lab.topology import SYNC_SECRET, SeedEnds
+from tests.lab import Host, Instance, Lab, Router, Tandem, netns, wait_until
+from tests.netns.shared_line import LINE, MAC, RULES, VIP, SharedLine, configuration
 from tests.openwrt_pieces import USR
 
 from .real_netifd import RealNetifd
 
-MAC = "02:1a:2b:3c:4d:5e"
-LINE = "eth1"
-VIP = "192.168.1.4"
 NETWORK = """
 config interface 'loopback'
 	option device 'lo'
@@ -40,51 +28,6 @@ config interface 'wan'
 	option proto 'dhcp'
 	option hostname 'gateway'
 """
-RULES = """
-table inet fw4 {
-    chain input {
-        type filter hook input priority filter; policy accept
-        ct state established,related accept
-        ct state invalid drop
-        iifname "wan0" meta l4proto tcp reject with tcp reset
-    }
-    chain forward {
-        type filter hook forward priority filter; policy drop
-        ct state established,related accept
-        ct state invalid drop
-        iifname "lan0" accept
-        meta l4proto tcp reject with tcp reset
-    }
-    chain srcnat {
-        type nat hook postrouting priority srcnat; policy accept
-        meta nfproto ipv4 oifname "wan0" masquerade
-    }
-}
-"""
-
-
-def configuration(number: int, mac: str = MAC, follow: Sequence[str] = ("wan",), more: str = "") -> str:
-    """The configuration of router `number` (1, 2)."""
-    instance = Instance(
-        "lan", "lan0", 51, (f"{VIP}/24",), priority=101, advert_s=0.1, version=3, preempt=False
-    )
-    lists = "".join(f"\tlist follow '{name}'\n" for name in follow)
-    return f"""{tandem_uci([instance])}
-{lists}
-
-config follow 'wan'
-	option interface '{LINE}'
-	option mac '{mac}'
-
-config peer 'other'
-	list address '192.168.1.{4 - number}'
-	option secret '{SYNC_SECRET}'
-
-config conntrack_sync
-	option enabled '1'
-	list peer 'other'
-	option sync_after '0'
-{more}"""
 
 
 class LineTandem(Tandem):
@@ -102,27 +45,27 @@ class LineTandem(Tandem):
         self.ubus = (str(router.file("bus") / "ubus.sock"), str(USR / "lib"))
 
 
-class OneLine(SeedEnds):
+class OneLine(SharedLine):
     """The lab; `server` is the provider."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__("line")
-        self.routers: list[Router] = []
-        for number in (1, 2):
-            ports = [Port("lan0", self.lan, f"192.168.1.{number + 1}/24"), Port(LINE, self.wan)]
-            self.routers.append(self.add(Router(f"r{number}", ports, LineTandem(number, **options))))
+        super().__init__(lambda number: LineTandem(number, **options))
 
     def start(self) -> None:
         """Start the provider and both routers, and wait until one is active and the other follows it."""
         self.serve()
-        for router in self.routers:
-            router.start()
-        wait_until(lambda: self.active is not None, 20, "one is active", explain=self.logs)
-        active = self.active
-        assert active is not None
-        wait_until(lambda: network(active)["state"] == "bound", 20, "the line is up", explain=self.logs)
-        backup = self.other(active)
-        wait_until(lambda: network(backup)["address"], 20, "the backup knows the lease", explain=self.logs)
+        super().start()
+
+    def settle(self) -> Router:
+        """Also the provider has answered, and the backup knows the lease."""
+        active = super().settle()
+        for router, state in ((active, "bound"), (self.other(active), "away")):
+
+            def settled(router: Router = router, state: str = state) -> bool:
+                return network(router)["state"] == state and bool(network(router)["address"])
+
+            wait_until(settled, 20, f"the line of {router.name} is {state}", explain=self.logs)
+        return active
 
     def serve(self, first: int = 50, lease: str = "2m") -> None:
         """Start the provider's DHCP server with ten addresses."""
@@ -136,16 +79,6 @@ class OneLine(SeedEnds):
         """The lines of the provider's lease file."""
         path = self.server.file("leases")
         return [line for line in path.read_text().splitlines() if line] if path.exists() else []
-
-    @property
-    def active(self) -> Router | None:
-        """The only router that holds the virtual address; None in between."""
-        holders = [router for router in self.routers if router.active]
-        return holders[0] if len(holders) == 1 else None
-
-    def other(self, router: Router) -> Router:
-        """The other router."""
-        return self.routers[0] if router is self.routers[1] else self.routers[1]
 
 
 class IscLine(OneLine):
@@ -211,11 +144,6 @@ def network(router: Router) -> dict[str, Any]:
     """The status of the followed network."""
     found: dict[str, Any] = Tandem.request(router, "status")["follow"][0]
     return found
-
-
-def has_device(router: Host) -> bool:
-    """Whether the device of the WAN exists."""
-    return "wan0" in router.exec("ip", "-br", "link")
 
 
 def failover(active: Router) -> None:

@@ -17,9 +17,10 @@ from tests.lab.netns import write_sysctls
 from tests.lab.scenario import tandem_uci
 from tests.lab.topology import SYNC_SECRET
 from tests.netns.dhcp_pair import tandem
+from tests.netns.shared_line import LINE, MAC, VIP
 from tests.netns.slaac import own_addresses
 
-from .one_line import LINE, MAC, NETWORK, VIP, LineTandem, OneLine
+from .one_line import NETWORK, LineTandem, OneLine
 
 GATEWAY6 = "fe80::4"
 FAR6 = "2001:db8:f::1"

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A walk over the faults of two routers that share a line, with audits after each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from tests.chaos.audits import Condition
+from tests.lab import FAR, Pings, Router, Service, Tandem, wait_until
+from tests.netns.shared_line import LINE, MAC, SharedLine, Speakers
+
+BOUND_MS = 10_000  # without an answer, whatever happens while one router can serve
+FAILOVERS = 10
+
+
+def failover(_lab: SharedLine, active: Router) -> None:
+    Tandem.request(active, "failover")
+
+
+def reboot_active(lab: SharedLine, active: Router) -> None:
+    """The other router serves before it is back."""
+    active.power_off()
+    wait_until(lambda: lab.other(active).active, 10, "the other takes over", explain=lab.logs)
+    active.power_on()
+
+
+def reboot_backup(lab: SharedLine, active: Router) -> None:
+    lab.other(active).power_off()
+    lab.other(active).power_on()
+
+
+def both_off_and_on(lab: SharedLine, _active: Router) -> None:
+    for router in lab.routers:
+        router.power_off()
+    for router in lab.routers:
+        router.power_on()
+
+
+def restart(_lab: SharedLine, active: Router) -> None:
+    """The daemon is stopped, and started again."""
+    assert active.stop() == 0
+    active.start()
+
+
+def cable(lab: SharedLine, active: Router) -> None:
+    """The cable of the line is pulled, and plugged in when the other router serves."""
+    lab.cut(active, LINE)
+    wait_until(lambda: lab.other(active).active, 10, "the other takes over", explain=lab.logs)
+    lab.plug(active, LINE)
+
+
+Step = Callable[[SharedLine, Router], None]
+MOVES: tuple[Step, ...] = (failover,) * FAILOVERS + (reboot_active, cable, restart)  # the role, once
+STAYS: tuple[Step, ...] = (reboot_backup,)
+WALK: tuple[Step, ...] = (*MOVES, *STAYS, both_off_and_on, reboot_active, failover)
+
+
+def walk(lab: SharedLine, walked: tuple[Step, ...] = WALK) -> None:
+    """Do all steps. AssertionError: both routers spoke, a wrong one did, or neither for too long."""
+    Service(lab.server, "echo", FAR, "7")
+    pings = Pings(lab.client, FAR)
+    conditions = [Condition(router) for router in lab.routers]
+    with Speakers(lab) as speakers:
+        for number, step in enumerate(walked):
+            active = lab.settle()
+            pings.flowing()
+            before = speakers.turns
+            assert before[-1] == active.name
+            start = time.monotonic()
+            step(lab, active)
+            now = lab.settle()
+            outage = pings.outage_since(start, 30)
+            said = speakers.turns[len(before) - 1 :]
+            what = f"step {number}, {step.__name__}: {said} spoke with {MAC}"
+            assert said == ([active.name] if now is active else [active.name, now.name]), what
+            assert outage.ms < BOUND_MS, f"step {number}, {step.__name__}: {outage}"
+            if step in MOVES or step in STAYS:
+                assert (now is active) == (step in STAYS), what
+            for condition in conditions:
+                condition.log()
+                condition.process()
+    pings.stop()

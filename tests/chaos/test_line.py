@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Never do both routers of a shared line speak with its MAC address, and never neither for long.
+
+The same on genuine netifd: tests/openwrt/test_follow.py.
+"""
+
+from __future__ import annotations
+
+from tests.chaos.line import walk
+from tests.netns.shared_line import SharedLine
+
+
+def test_ten_failovers_and_reboots() -> None:
+    with SharedLine().up() as lab:
+        lab.start()
+        walk(lab)
