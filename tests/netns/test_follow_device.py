@@ -15,7 +15,7 @@ import pytest
 
 import tandem
 from tandem.conntrack import flush
-from tandem.core.lease import Lease, Lease6, Lent, Route6
+from tandem.core.lease import Lease, Lease6, Lent, Route6, Session
 from tandem.core.timers import SECOND
 from tandem.effects.announce import Announcer
 from tandem.effects.leftovers import leftovers
@@ -200,6 +200,21 @@ def test_an_ipv6_lease(lab: Lab, device: Device) -> None:
     router.enter(device.begin_delete)
     wait_until(lambda: "wan0" not in router.exec("ip", "link"), 5, "a child process deletes it")
     router.enter(device.deleted)
+
+
+def test_a_session_is_hung_up(lab: Lab, device: Device) -> None:
+    router = lab["router"]
+    session = Session("wan", MAC, "203.0.113.7", "00:90:1a:aa:bb:cc", 0x1234)
+    with Capture(lab, router.cable("eth1")) as capture:
+        router.enter(lambda: device.hang_up(session))  # without the device, nothing is said
+        router.enter(device.create)
+        assert router.enter(lambda: device.place(session, 60, 0)) == ()
+        assert router.enter(lambda: device.renew(session, 60, 0)) == ()
+        router.enter(lambda: device.hang_up(session))
+        wait_until(lambda: capture.count("pppoed"), 5, "it is on the wire")
+    found = capture.fields("pppoed", "eth.src", "eth.dst", "pppoe.code", "pppoe.session_id")
+    assert set(map(tuple, found)) == {(MAC, session.concentrator, "0xa7", "0x1234")}
+    assert not show(router, "-4", "addr", "show", "wan0")
 
 
 def test_what_a_killed_daemon_left(lab: Lab, device: Device) -> None:

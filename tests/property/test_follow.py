@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tandem.core.follow import Action, Followed, State, Step
-from tandem.core.lease import AnyLease, Lease, Lease6, Lent
+from tandem.core.lease import AnyLease, Lease, Lease6, Lent, Session
 from tandem.core.timers import SECOND
 
 MAC, OTHER_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
@@ -35,7 +35,7 @@ class Router:
                     self.device, self.address = False, None
                 case Step.PLACE:
                     assert self.active and self.device and lease is not None
-                    assert lease.valid(now) and lease.mac == MAC
+                    assert not isinstance(lease, Session) and lease.valid(now) and lease.mac == MAC
                     self.address = lease
                 case Step.REMOVE:
                     placed = self.network.placed if self.network.state is not State.AWAY else None
@@ -113,3 +113,81 @@ def test_any_order_of_events(family: int, steps: list[tuple[int, tuple[object, .
             if deadline is not None and deadline <= now:
                 router.do(router.network.due(now), now)
                 assert router.network.state is not State.LENT and router.address is None
+
+
+class Concentrator:
+    """A concentrator of PPPoE that allows the account one session, and uses the few ids again at once."""
+
+    def __init__(self) -> None:
+        self.session: Session | None = None
+        self._last = 0
+
+    def dial(self) -> Session | None:
+        """A new session; None while it believes that there is one."""
+        if self.session is not None:
+            return None
+        self._last = self._last % 2 + 1
+        self.session = Session("wan", MAC, f"192.0.2.{self._last}", "02:00:00:00:00:ac", self._last)
+        return self.session
+
+
+class Caller:
+    """A router that dials, while its network follows the role."""
+
+    def __init__(self, concentrator: Concentrator) -> None:
+        self.network = Followed("wan", MAC)
+        self.told: list[AnyLease | None] = []
+        self._concentrator = concentrator
+
+    def do(self, actions: list[Action]) -> None:
+        for step, lease in actions:
+            if step is Step.HANG_UP and isinstance(lease, Session):
+                found = self._concentrator.session
+                if found is not None and found.id == lease.id:
+                    self._concentrator.session = None
+            elif step is Step.TELL:
+                self.told.append(lease)
+            assert step is not Step.PLACE
+
+
+DIALS = st.sampled_from(("handover", "crash", "dial", "dial", "hear", "hear", "lost", "again"))
+
+
+@given(st.lists(DIALS, min_size=10, max_size=60))
+def test_a_router_that_takes_over_can_dial(steps: list[str]) -> None:
+    """A hand-over leaves no session; a crash none that the peer has heard of. No other router's is ended."""
+    concentrator = Concentrator()
+    one, other = Caller(concentrator), Caller(concentrator)
+    one.do(one.network.active(0))
+    knows = True  # `other` knows the present session
+    for step in steps:
+        match step:
+            case "handover":
+                one.do(one.network.backup())
+                other.do(other.network.active(0))
+                assert concentrator.session is None or concentrator.session != one.network.lease
+                one, other = other, one
+            case "crash":
+                other.do(other.network.active(0))
+                assert not knows or concentrator.session is None
+                one, other = other, Caller(concentrator)
+                knows = concentrator.session is None
+            case "dial" if one.network.state is State.ASKING:
+                if (session := concentrator.dial()) is not None:
+                    one.do(one.network.up(session))
+                    knows = False
+                else:
+                    concentrator.session = None  # at last, it notices that nobody is there
+            case "hear":
+                for teller, hearer in ((one, other), (other, one)):
+                    while teller.told:
+                        hearer.do(hearer.network.told(teller.told.pop(0), 0))
+                knows = one.network.state is State.BOUND or concentrator.session is None
+            case "lost" if one.network.state is State.BOUND:
+                concentrator.session = None
+                one.do(one.network.down())
+                knows = True
+            case "again":
+                one.do(one.network.active(0))
+        if one.network.state is State.BOUND:
+            assert concentrator.session == one.network.lease, "nobody has ended the session in use"

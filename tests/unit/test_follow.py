@@ -9,7 +9,7 @@ from itertools import product
 import pytest
 
 from tandem.core.follow import TRANSITIONS, Cue, Followed, State, Step
-from tandem.core.lease import Lease, Lease6, Lent
+from tandem.core.lease import Lease, Lease6, Lent, Session
 from tandem.core.timers import SECOND
 
 AWAY, LENT, ASKING, BOUND = State
@@ -49,7 +49,7 @@ ROWS = {
     (ASKING, "up"): (BOUND, [Step.TELL]),
     (ASKING, "other"): (BOUND, [Step.TELL]),
     (ASKING, "told"): (LENT, [Step.PLACE]),
-    (BOUND, "backup"): (AWAY, [Step.REMOVE, Step.DELETE]),
+    (BOUND, "backup"): (AWAY, [Step.REMOVE, Step.HANG_UP, Step.DELETE]),
     (BOUND, "up"): (BOUND, [Step.TELL]),
     (BOUND, "other"): (BOUND, [Step.REMOVE, Step.FLUSH, Step.TELL]),
     (BOUND, "down"): (ASKING, [Step.REMOVE, Step.TELL]),
@@ -86,7 +86,9 @@ def test_every_row_of_the_table_is_reached() -> None:
     }  # fmt: skip
     for cue, row in reached.items():
         assert TRANSITIONS[cue] == (ROWS[row][0], tuple(ROWS[row][1]))
-    assert set(TRANSITIONS) - set(reached) == {(AWAY, Cue.ACTIVE_LEASE), (ASKING, Cue.OTHER)}
+    assert set(TRANSITIONS) - set(reached) == {
+        (AWAY, Cue.ACTIVE_LEASE), (AWAY, Cue.ACTIVE_SESSION), (ASKING, Cue.OTHER)
+    }  # fmt: skip
 
 
 def test_a_takeover_uses_the_lease_of_the_peer_at_once() -> None:
@@ -146,7 +148,7 @@ def test_a_network_without_dhcp_has_no_lease() -> None:
     network = in_state(ASKING)
     assert network.up(None) == [(Step.TELL, None)]
     assert network.up(None) == [(Step.TELL, None)]
-    assert network.backup() == [(Step.REMOVE, None), (Step.DELETE, None)]
+    assert network.backup() == [(Step.REMOVE, None), (Step.HANG_UP, None), (Step.DELETE, None)]
 
 
 def test_the_lease_survives_the_role() -> None:
@@ -202,5 +204,40 @@ def test_a_former_active_router_removes_the_prefix_that_netifd_keeps() -> None:
     """netifd keeps the addresses of a lost prefix, deprecated (RFC 7084, L-14); only an active may say so."""
     network = lent6()
     network.up(LEASE6)
-    assert network.backup() == [(Step.REMOVE, LEASE6), (Step.DELETE, LEASE6)]
+    assert network.backup() == [(Step.REMOVE, LEASE6), (Step.HANG_UP, LEASE6), (Step.DELETE, LEASE6)]
     assert network.down() == [(Step.REMOVE, LEASE6)]
+
+
+# PPPoE: a session is not lent, it is ended before the new dial
+
+SESSION = Session("wan", MAC, "203.0.113.7", "02:00:00:00:00:ac", 7)
+
+
+def test_a_takeover_ends_the_session_of_the_peer_before_it_dials() -> None:
+    network = Followed("wan", MAC)
+    assert network.told(SESSION, 0) == []
+    assert network.active(0) == [(Step.CREATE, SESSION), (Step.HANG_UP, SESSION), (Step.ASK, SESSION)]
+    assert network.state is ASKING and network.placed is None and network.next_deadline() is None
+    again = replace(SESSION, id=8)
+    assert network.up(again) == [(Step.TELL, again)], "the connections of the same address go on"
+
+
+def test_a_concentrator_that_gives_another_address() -> None:
+    network = Followed("wan", MAC)
+    network.told(SESSION, 0)
+    network.active(0)
+    other = replace(SESSION, id=8, address="203.0.113.8")
+    assert network.up(other) == [(Step.FLUSH, SESSION), (Step.TELL, other)]
+
+
+def test_a_session_that_is_told_late_is_not_ended() -> None:
+    """Its id may be that of the session which this router is about to get."""
+    network = in_state(ASKING)
+    assert network.told(SESSION, 0) == []
+    assert network.active(0) == []
+
+
+def test_a_router_that_gives_the_role_up_ends_its_session_itself() -> None:
+    network = in_state(ASKING)
+    network.up(SESSION)
+    assert network.backup() == [(Step.REMOVE, SESSION), (Step.HANG_UP, SESSION), (Step.DELETE, SESSION)]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from tandem.config.schema import Follow, Globals
-from tandem.core.lease import AnyLease, Lease, Lease6
+from tandem.core.lease import AnyLease, Lease, Lease6, Session
 from tandem.core.settings import Group
 from tandem.core.timers import MILLISECOND, SECOND
 from tandem.effects.netlink import Unbound
@@ -113,7 +114,7 @@ class FakeDevice:
     def __getattr__(self, name: str) -> Any:
         def act(lease: AnyLease | int | None = None, *_more: Any) -> tuple[str, ...]:
             if name != "prepare":
-                about = _text(lease) if isinstance(lease, Lease | Lease6) else ""
+                about = _text(lease) if isinstance(lease, Lease | Lease6 | Session) else ""
                 active = " (active)" if name == "remove" and _more[1] else ""
                 STAGE.said.append(f"{name} {about}{active}".rstrip())
             return STAGE.fails
@@ -527,3 +528,30 @@ def test_another_mac_address_ends_both_networks(stage: Stage, both: Following) -
     said = stage.take()
     assert said[:2] == [f"remove {PREFIX} {OWN}", "remove 203.0.113.7"]
     assert said[2:] == ["delete", "create", "up wan", "keep_link_local", "up wan6"]
+
+
+# PPPoE
+
+PPPOE = {"up": True, "proto": "pppoe", "l3_device": "pppoe-wan", "ipv4-address": [{"address": "203.0.113.9"}]}
+
+
+def test_a_session_is_told_and_ended_before_the_new_dial(
+    stage: Stage, found: Following, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session("wan", MAC, "203.0.113.7", "02:00:00:00:00:ac", 7)
+    found.received("r2", pack({"wan": session}, 0))
+    found.begin("G")
+    assert stage.take() == ["create", "hang_up 203.0.113.7", "up wan"] and not stage.readers
+    word = "0800" if sys.byteorder == "little" else "0008"
+    monkeypatch.setattr(module, "_sessions", lambda: f"0000{word} 02:00:00:00:00:ac wan0\n")
+    found.status("wan", PPPOE, fresh=True)
+    assert stage.take()[1:] == ["-IS flush.py 203.0.113.7", "renew 203.0.113.9", "tell r2 203.0.113.9"]
+    shown = found.networks()[0]
+    assert (shown["address"], shown["server"], shown["lease_left_s"]) == (
+        "203.0.113.9/32", "02:00:00:00:00:ac", None
+    )  # fmt: skip
+    found.end("G")
+    assert stage.take() == ["remove 203.0.113.9", "hang_up 203.0.113.9"]
+    stage.run(DELETE_AFTER)
+    assert stage.take() == ["delete"]
+    found.stop()

@@ -4,7 +4,8 @@
 The provider must see one host. So the network's device, which has the MAC address that the routers share,
 exists on the active router only, and a router that becomes active uses the lease that its peer has told
 until the provider confirms it. A lease that has expired, or that belongs to another MAC address, is never
-used.
+used. The session of PPPoE that a peer has told is ended before the new dial, and so is its own by a router
+that gives the role up.
 
     away     the role is elsewhere: there is no device, and nothing is said
     lent     active; the lease that a peer told is in place, and the provider has not answered yet
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from tandem.core.lease import AnyLease
+from tandem.core.lease import AnyLease, Session
 
 
 class State(Enum):
@@ -36,6 +37,7 @@ class Cue(Enum):
 
     ACTIVE = "the group is active, and no lease is known"
     ACTIVE_LEASE = "the group is active, and a valid lease is known"
+    ACTIVE_SESSION = "the group is active, and a session of PPPoE is known"
     BACKUP = "the group is not active"
     UP = "the network is up: with the address that was known, or the first one"
     OTHER = "the network is up with another address"
@@ -51,6 +53,7 @@ class Step(Enum):
     PLACE = "put the lease's address and routes in place, and announce the address"
     REMOVE = "take away what the lease gave and the present one does not give"
     DELETE = "delete the device"
+    HANG_UP = "tell the concentrator that the session has ended, if the lease is one of PPPoE"
     ASK = "ask for the network to be up"
     RELEASE = "ask for the network to be down"
     TELL = "tell the peers the lease"
@@ -63,6 +66,7 @@ _AWAY, _LENT, _ASKING, _BOUND = State
 TRANSITIONS: dict[tuple[State, Cue], tuple[State, tuple[Step, ...]]] = {
     (_AWAY, Cue.ACTIVE): (_ASKING, (Step.CREATE, Step.ASK)),
     (_AWAY, Cue.ACTIVE_LEASE): (_LENT, (Step.CREATE, Step.PLACE, Step.ASK)),
+    (_AWAY, Cue.ACTIVE_SESSION): (_ASKING, (Step.CREATE, Step.HANG_UP, Step.ASK)),
     (_AWAY, Cue.UP): (_AWAY, (Step.DELETE, Step.RELEASE)),  # somebody has brought it up on a backup
     (_AWAY, Cue.DOWN): (_AWAY, (Step.REMOVE,)),  # netifd keeps IPv6 addresses of a lost prefix
     (_LENT, Cue.UP): (_BOUND, (Step.TELL,)),
@@ -76,11 +80,12 @@ TRANSITIONS: dict[tuple[State, Cue], tuple[State, tuple[Step, ...]]] = {
     (_BOUND, Cue.UP): (_BOUND, (Step.TELL,)),
     (_BOUND, Cue.OTHER): (_BOUND, (Step.REMOVE, Step.FLUSH, Step.TELL)),
     (_BOUND, Cue.DOWN): (_ASKING, (Step.REMOVE, Step.TELL)),
-    (_BOUND, Cue.BACKUP): (_AWAY, (Step.REMOVE, Step.DELETE)),
+    (_BOUND, Cue.BACKUP): (_AWAY, (Step.REMOVE, Step.HANG_UP, Step.DELETE)),
 }
 """The state after each cue, and the steps; a cue that is not here changes nothing.
 
-REMOVE and FLUSH are about the lease that was in place before, PLACE and TELL about the present one.
+REMOVE and FLUSH are about the lease that was in place before, the others about the present one. A session is
+hung up before anything else is said with the MAC address: later, its id may be that of a new one.
 """
 
 
@@ -97,10 +102,13 @@ class Followed:
 
     def next_deadline(self) -> int | None:
         """When `due` has something to do."""
-        return self.placed.until if self.state is State.LENT and self.placed is not None else None
+        lent = self.placed if self.state is State.LENT else None
+        return None if lent is None or isinstance(lent, Session) else lent.until
 
     def active(self, now: int) -> list[Action]:
         """The group has become active, or states everything again."""
+        if isinstance(self.lease, Session):
+            return self._move(Cue.ACTIVE_SESSION)
         known = self.lease is not None and self.lease.valid(now)
         return self._move(Cue.ACTIVE_LEASE if known else Cue.ACTIVE)
 
@@ -137,7 +145,9 @@ class Followed:
         if self.state in (State.LENT, State.BOUND):
             return []
         self.lease = lease
-        return self._move(Cue.TOLD) if lease is not None and lease.valid(now) else []
+        if lease is None or isinstance(lease, Session) or not lease.valid(now):
+            return []
+        return self._move(Cue.TOLD)
 
     def due(self, now: int) -> list[Action]:
         """Act on the deadline, if it is not later than `now`."""

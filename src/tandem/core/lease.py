@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Leases of a provider: of an IPv4 address by DHCP, and of IPv6 addresses and prefixes by DHCPv6 and adverts.
+"""What a provider lends: an IPv4 address by DHCP, IPv6 addresses and prefixes, or a session of PPPoE.
 
 All times are monotonic ns of this router. Addresses are text; `parts` of a lease say what a router has by it,
 so that two leases can be compared.
@@ -97,4 +97,29 @@ class Lease6(_Expires):
         return frozenset((one.address, one.length) for one in (*self.addresses, *self.prefixes))
 
 
-AnyLease = Lease | Lease6
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A session of PPPoE (RFC 2516). Its address is of no use to another router, which dials anew.
+
+    The concentrator ends a session by itself only when it misses the answers to its echo requests, after a
+    minute or so, and many a provider allows an account one session at a time. So a router that takes over
+    ends the session of its peer first.
+    """
+
+    network: str
+    mac: str  # the MAC address of the device
+    address: str
+    concentrator: str  # its MAC address
+    id: int
+
+    @property
+    def parts(self) -> Parts:
+        """The address."""
+        return frozenset({(self.address, 32)})
+
+    def valid(self, _now: int) -> bool:
+        """A session has no end that the router knows."""
+        return True
+
+
+AnyLease = Lease | Lease6 | Session

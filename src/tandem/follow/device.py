@@ -14,7 +14,7 @@ from __future__ import annotations
 import socket
 import struct
 
-from tandem.core.lease import Lease, Lease6
+from tandem.core.lease import Lease, Lease6, Session
 from tandem.core.timers import SECOND
 from tandem.effects.announce import garp_frame, na_frame, request_frame
 from tandem.effects.aside import Aside
@@ -22,7 +22,7 @@ from tandem.effects.netlink import Unbound, bind
 from tandem.effects.rtmessages import FOREVER, IFADDRMSG, RTM_NEWADDR, RTM_NEWROUTE, RTMSG
 from tandem.effects.rtnl import PROTOCOL, Rtnl
 from tandem.effects.sysctl import ipv6
-from tandem.follow import line6
+from tandem.follow import line6, session
 from tandem.nlmsg import NLM_F_CREATE, NLM_F_REPLACE, attribute, request
 
 TYPE_CHECKING = False
@@ -55,11 +55,12 @@ class Device:
 
     @property
     def index(self) -> int | None:
-        """The interface index as the kernel knows it now, whatever has been notified; None: no device."""
-        try:
-            return socket.if_nametoindex(self.plan.name)
-        except OSError:
-            return None
+        """The interface index as the kernel knows it now, whatever has been notified; None: no device.
+
+        For a name that it does not know, if_nametoindex() has the kernel start modprobe (dev_load in
+        net/core/dev_ioctl.c), and waits for it.
+        """
+        return next((index for index, name in socket.if_nameindex() if name == self.plan.name), None)
 
     def prepare(self) -> list[str]:
         """Silence the port itself, which speaks no IPv6 with its own MAC address, and set it up, once."""
@@ -139,7 +140,7 @@ class Device:
     def place(self, lease: AnyLease, lifetime_s: int, now: int) -> tuple[Failure, ...]:
         """Put the addresses and the routes of the lease in place, and tell the provider's router."""
         index = self.index
-        if index is None:
+        if index is None or isinstance(lease, Session):
             return ()
         if isinstance(lease, Lease6):
             return self._place6(lease, index, lifetime_s, now)
@@ -165,7 +166,7 @@ class Device:
     def renew(self, lease: AnyLease, lifetime_s: int, now: int) -> tuple[Failure, ...]:
         """Give the addresses another lifetime."""
         index = self.index
-        if index is None:
+        if index is None or isinstance(lease, Session):  # whose address is on pppd's device
             return ()
         if isinstance(lease, Lease6):
             return self._send(line6.renew(lease, self.plan.mac, index, lifetime_s, now))
@@ -185,10 +186,15 @@ class Device:
         if isinstance(lease, Lease6):
             now6 = present if isinstance(present, Lease6) else None
             self._send(line6.remove(lease, now6, index, self._interfaces.index, active, now))
-        elif index is not None:
+        elif isinstance(lease, Lease) and index is not None:
             address = attribute(_IFA_LOCAL, socket.inet_aton(lease.address))
             body = IFADDRMSG.pack(socket.AF_INET, lease.prefixlen, 0, 0, index) + address
             self._send([(f"address {lease.address}", request(RTM_NEWADDR + _DEL, body), ())])
+
+    def hang_up(self, lease: Session) -> None:
+        """Tell the concentrator that the session has ended. Nobody says when that frame is lost: send two."""
+        if (index := self.index) is not None:
+            self._announcer.send(index, [session.padt(lease)], _ROUNDS)
 
     def release(self) -> None:
         """Delete the device, and let the port be as it was: the network no longer follows."""

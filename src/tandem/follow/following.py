@@ -18,12 +18,12 @@ import sys
 from dataclasses import replace
 
 from tandem.core.follow import Followed, State, Step
-from tandem.core.lease import Lease, Lease6
+from tandem.core.lease import Lease, Lease6, Session
 from tandem.core.timers import MILLISECOND, SECOND
 from tandem.effects.netlink import Unbound
 from tandem.effects.process import Processes
 from tandem.effects.rtnl import AddressMessage, LinkMessage, Monitor
-from tandem.follow import lease6
+from tandem.follow import lease6, session
 from tandem.follow.device import Device
 from tandem.follow.lease import TOPIC, from_netifd, pack, unpack
 from tandem.follow.shown import shown, text
@@ -219,12 +219,18 @@ class Following:
             self._tunnels.down(name)
             self._do(name, network.down())
             return
+        known, line = network.lease, self._line(name)
+        if status.get("proto") == session.PROTO and line is not None:
+            found = session.from_netifd(name, network.mac, status, line.plan.name, _sessions())
+            self._do(name, network.up(found))
+            return
         lease = from_netifd(name, network.mac, status, now, fresh)
-        known = network.lease
         if isinstance(lease, Lease6):
             self._learn_lans(lease6.lan_names(status))
             lease = self._with_lans(lease, known)
-        elif lease is not None and known is not None and not fresh and lease.parts == known.parts:
+        elif (
+            isinstance(lease, Lease) and isinstance(known, Lease) and not fresh and lease.parts == known.parts
+        ):
             lease = max(lease, known, key=lambda one: one.until)
         self._do(name, network.up(lease))
         if status.get("proto") == PROTO and network.state is State.BOUND:
@@ -316,6 +322,8 @@ class Following:
                 case Step.DELETE if device is not None:
                     when = now + DELETE_AFTER
                     self._loop.call_at(("follow delete", name), when, lambda _now: self._delete(name, device))
+                case Step.HANG_UP if device is not None and isinstance(lease, Session):
+                    device.hang_up(lease)
                 case Step.ASK:
                     self._ask("up", name)
                 case Step.DELETE | Step.RELEASE:  # without a device of ours, netifd takes its own down
@@ -327,7 +335,7 @@ class Following:
                         self._log.change(("follow", name), "info", f"{name}: {text(lease, now)}")
                     for peer in self._peers:
                         self._send(peer, name)
-                case Step.FLUSH if isinstance(lease, Lease):
+                case Step.FLUSH if isinstance(lease, (Lease, Session)):
                     self._flush(name, lease)
         if network is not None:
             self._loop.call_at(("follow", name), network.next_deadline(), lambda now: self._due(name, now))
@@ -405,7 +413,7 @@ class Following:
             self._processes = Processes(self._loop, self._log, limit=8)
         return self._processes
 
-    def _flush(self, name: str, lease: Lease) -> None:
+    def _flush(self, name: str, lease: Lease | Session) -> None:
         self._log.info(f"{name}: {lease.address} is lost: its connections end")
 
         def ended(result: Exit) -> None:
@@ -445,6 +453,15 @@ class Following:
     def _problem(self, name: str, text: str) -> None:
         self._problems[name] = text
         self._log.limited(("follow", name), "error", f"{name}: {text}")
+
+
+def _sessions() -> str:
+    """Return the kernel's table of the sessions of PPPoE; "": it has none."""
+    try:
+        with open(session.TABLE, encoding="ascii") as file:
+            return file.read()
+    except OSError:
+        return ""
 
 
 def _taken_away(message: Message) -> set[tuple[int, type]]:

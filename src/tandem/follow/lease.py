@@ -3,7 +3,7 @@
 
 A message of the topic is one line of JSON: [1, {network: lease}]. A lease has the fields of
 `core.lease.Lease` without the network, and instead of its end the seconds that are left; null: the sender is
-active and has no lease. An IPv6 lease is in lease6.py. Only a router that is active for the network tells it.
+active and has no lease. An IPv6 lease is in lease6.py, a session of PPPoE in session.py. Only a router that is active for the network tells it.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 from socket import AF_INET, inet_ntop, inet_pton
 
-from tandem.core.lease import Lease, Lease6
+from tandem.core.lease import Lease, Lease6, Session
 from tandem.core.timers import SECOND
-from tandem.follow import lease6
+from tandem.follow import lease6, session
 from tandem.follow.lease6 import bounded
 
 TYPE_CHECKING = False
@@ -89,6 +89,8 @@ def unpack(data: bytes, now: int) -> dict[str, AnyLease | None]:
 def _plain(lease: AnyLease, now: int) -> dict[str, object]:
     if isinstance(lease, Lease6):
         return lease6.plain(lease, now)
+    if isinstance(lease, Session):
+        return session.plain(lease)
     return {
         "mac": lease.mac,
         "address": lease.address,
@@ -104,6 +106,8 @@ def _plain(lease: AnyLease, now: int) -> dict[str, object]:
 def _lease(network: str, found: Mapping[str, Any], now: int) -> AnyLease:
     if "prefixes" in found:
         return lease6.parsed(network, found, now)
+    if "concentrator" in found:
+        return session.parsed(network, found)
     return Lease(
         network=network,
         mac=str(found["mac"])[:17],

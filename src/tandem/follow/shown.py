@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from tandem.core.lease import Lease
+from tandem.core.lease import Lease, Session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ def shown(
         "mac": network.mac or None,
         "address": addresses[0] if addresses else None,
         "prefixes": prefixes,
-        "lease_left_s": lease.left_s(now) if lease is not None else None,
-        "server": lease.server or None if isinstance(lease, Lease) else None,
+        "lease_left_s": None if lease is None or isinstance(lease, Session) else lease.left_s(now),
+        "server": _server(lease),
         "problem": problem,
     }
 
@@ -38,7 +38,16 @@ def text(lease: AnyLease, now: int) -> str:
     """Return the lease for the log. Lifetimes of IPv6 are told anew with each router advertisement."""
     if isinstance(lease, Lease):
         return f"{lease.address}/{lease.prefixlen}, for {lease.left_s(now)} s,"
+    if isinstance(lease, Session):
+        return f"{lease.address} by session {lease.id} of {lease.concentrator}"
     return " and ".join(one for held in _held(lease) for one in held) or "no address"
+
+
+def _server(lease: AnyLease | None) -> str | None:
+    """Return the provider's server, or the MAC address of its concentrator."""
+    if isinstance(lease, Session):
+        return lease.concentrator
+    return lease.server or None if isinstance(lease, Lease) else None
 
 
 def _held(lease: AnyLease | None) -> tuple[list[str], list[str]]:
@@ -47,5 +56,7 @@ def _held(lease: AnyLease | None) -> tuple[list[str], list[str]]:
         return [], []
     if isinstance(lease, Lease):
         return [f"{lease.address}/{lease.prefixlen}"], []
+    if isinstance(lease, Session):
+        return [f"{lease.address}/32"], []
     addresses = [f"{one.address}/{one.length}" for one in lease.addresses]
     return addresses, [f"{one.address}/{one.length}" for one in lease.prefixes]
