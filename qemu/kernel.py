@@ -27,6 +27,8 @@ _MODULES = """
     nft_fib nft_fib_inet nft_limit nft_log nft_hash nft_numgen nft_objref nft_quota nft_connlimit
     nf_flow_table nf_flow_table_inet nft_flow_offload
 """
+# Of networks by which routers reach a provider or each other; Debian's kernel for clouds lacks those of PPP.
+_MORE_MODULES = "slhc ppp_generic ppp_async pppox pppoe wireguard"
 
 _INIT = Path(__file__).with_name("guest") / "initramfs-init"
 
@@ -40,20 +42,25 @@ class Kernel:
     release: str
 
 
-def debian_kernel(architecture: str) -> Kernel:
-    """Debian's kernel for that architecture, from the cache or newly packed."""
+def debian_kernel(architecture: str, more: bool = False) -> Kernel:
+    """Debian's kernel for that architecture, from the cache or newly packed.
+
+    `more`: a bigger one, with PPP and WireGuard.
+    """
     debian = Debian(architecture)
-    package = debian.only(debian.kernel(ARCHITECTURES[architecture].kernel))
+    meta = ARCHITECTURES[architecture].kernel
+    package = debian.only(debian.kernel(meta.replace("-cloud", "") if more else meta))
+    wanted = _MODULES + _MORE_MODULES if more else _MODULES
     busybox = debian.only("busybox-static")
     sources = [_INIT, Path(__file__), Path(cpio.__file__)]
-    name = cache.key([*package.values(), *busybox.values(), *sources])
+    name = cache.key([*package.values(), *busybox.values(), *sources, wanted])
 
     def make(place: Path) -> None:
         root = place / "root"
         debian.unpack(package | busybox, root)
         (image,) = root.glob("boot/vmlinuz-*")
         release = image.name.partition("-")[2]
-        modules = list(_order(root / "lib/modules" / release, _MODULES.split()))
+        modules = list(_order(root / "lib/modules" / release, wanted.split()))
         files: dict[str, bytes | Path] = {
             "/init": _INIT.read_bytes(),
             "/bin/busybox": root / "bin/busybox",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from . import cache
@@ -39,11 +40,14 @@ _DIRECTORIES = ["dev", "proc", "sys", "tmp", "run", "root", "var/log", "var/lock
 _NOT_USED = ["lib2to3", "pydoc_data"]
 
 
-def lab_guest(architecture: str) -> Image:
-    """The lab guest of that architecture, from the cache or newly made (half a minute)."""
+def lab_guest(architecture: str, more: Sequence[str] = ()) -> Image:
+    """The lab guest of that architecture, from the cache or newly made (half a minute).
+
+    `more`: further packages of Debian; then the kernel has PPP and WireGuard too.
+    """
     debian = Debian(architecture)
-    packages = debian.closure(PACKAGES, WITHOUT)
-    kernel = debian_kernel(architecture)
+    packages = debian.closure([*PACKAGES, *more], WITHOUT)
+    kernel = debian_kernel(architecture, bool(more))
     console = ARCHITECTURES[architecture].console
     sources = [Path(__file__), Path(__file__).with_name("image.py"), *(_GUEST / name for name in _FILES)]
     name = cache.key([RELEASE, *sorted(packages.values()), *sources])

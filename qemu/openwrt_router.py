@@ -95,6 +95,7 @@ class OpenWrtRouter(RouterMachine):
     """Router `number` of a pair, with a default OpenWrt's network and firewall."""
 
     lan_port, wan_device = "eth0", WAN_DEVICE
+    networks: Sequence[str] = ("lan", "wan")  # those that are up when it has booted
 
     @abstractmethod
     def first_boot(self) -> str:
@@ -121,7 +122,7 @@ class OpenWrtRouter(RouterMachine):
             self._seed_by_hand()
             self._wait_init(timeout)
         self.run("logread -f >$(echo /dev/vport*p1) 2>/dev/null &")
-        for name in ("lan", "wan"):
+        for name in self.networks:
             wait_until(lambda name=name: self.network_up(name), 120, f"{self.name}: {name} is up", every=0.5)
 
     def _wait_init(self, timeout: float) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.openwrt_pieces import ROOT
+from tests.openwrt_pieces import ROOT, ROOT23
 from tests.packaging.router_feeds import no_planner
 
 from . import release_guest
@@ -19,10 +19,15 @@ from .debian import UnreachableError
 from .image import Image
 from .lab_guest import lab_guest
 from .openwrt_router import OpenWrtPair, ReleaseRouter, RootRouter
+from .pppoe import PACKAGES as PPPOE_PACKAGES
+from .pppoe import PppoePair
 from .release_guest import ReleaseError
 from .root_guest import root_guest
 from .router import LabRouter, Pair
 from .trunk import TrunkLabRouter, TrunkRootRouter
+from .tunnel import PACKAGES as TUNNEL_PACKAGES
+from .tunnel import PIECES as TUNNEL_PIECES
+from .tunnel import TunnelPair
 
 PROGRAMS = ("qemu-img", "mke2fs", "dpkg-deb", "setpriv")
 
@@ -55,11 +60,11 @@ def pair(name: str, feeds: Callable[[], Path], *, trunk: bool = False, **options
     return OpenWrtPair([image, image], ReleaseRouter, directory, release_guest.mirror())
 
 
-def lab(architecture: str) -> Image:
-    """The lab guest. MissingError."""
+def lab(architecture: str, more: Sequence[str] = ()) -> Image:
+    """The lab guest, with more packages. MissingError."""
     check(architecture)
     try:
-        return lab_guest(architecture)
+        return lab_guest(architecture, more)
     except UnreachableError as error:
         raise MissingError(f"Debian's packages can't be had: {str(error).splitlines()[-1]}") from None
 
@@ -73,10 +78,23 @@ def check(architecture: str) -> None:
         raise MissingError("/dev/net/tun is missing: no machine can be connected")
 
 
-def _root(architecture: str) -> Image:
+def pppoe(feeds: Callable[[], Path]) -> PppoePair:
+    """Two OpenWrt roots that share a line with PPPoE, and its concentrator. MissingError."""
+    concentrator = lab("x86_64", PPPOE_PACKAGES)
+    return PppoePair(_root("x86_64", more=True), concentrator, feeds())
+
+
+def tunnel(feeds: Callable[[], Path]) -> TunnelPair:
+    """Two OpenWrt roots with a WireGuard tunnel, and its other end. MissingError."""
+    if missing := [name for name in TUNNEL_PIECES if not (ROOT23 / name).exists()]:
+        raise MissingError(f"no {missing[0]} in {ROOT23} (see tests/openwrt_pieces.py)")
+    return TunnelPair(_root("x86_64", more=True), lab("x86_64", TUNNEL_PACKAGES), feeds())
+
+
+def _root(architecture: str, more: bool = False) -> Image:
     missing = [name for name in ("sbin/procd", "bin/opkg", "usr/bin/python3") if not (ROOT / name).exists()]
     if missing:
         raise MissingError(f"no {missing[0]} in {ROOT} (see tests/openwrt_pieces.py)")
     if reason := no_planner():
         raise MissingError(reason)
-    return root_guest(ROOT, architecture)
+    return root_guest(ROOT, architecture, more)

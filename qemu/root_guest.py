@@ -20,9 +20,12 @@ DISK_MIB = 320
 BOOTED = "procd: - init -"  # its console is there; OpenWrtRouter waits for the rest
 
 
-def root_guest(source: Path, architecture: str) -> Image:
-    """The guest of a root file system; its programs must be of that architecture."""
-    kernel = debian_kernel(architecture)
+def root_guest(source: Path, architecture: str, more: bool = False) -> Image:
+    """The guest of a root file system; its programs must be of that architecture.
+
+    `more`: with a kernel that has PPP and WireGuard.
+    """
+    kernel = debian_kernel(architecture, more)
     parts: list[str | bytes | Path] = [Path(__file__), Path(__file__).with_name("image.py")]
     parts.append(cache.tree_key(source) if source.is_dir() else source)
     name = cache.key(parts)

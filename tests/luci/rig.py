@@ -25,6 +25,10 @@ config interface 'wan'
 	option ipaddr '192.168.0.{number}'
 	option netmask '255.255.255.0'
 	option gateway '192.168.0.1'
+
+config interface 'dsl'
+	option device 'dsl-port'
+	option proto 'pppoe'
 """
 DHCP = "config dhcp 'lan'\n\toption interface 'lan'\n\toption ignore '1'\n"
 # What /etc/init.d/tandem does, as far as it is needed.

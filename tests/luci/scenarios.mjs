@@ -76,6 +76,17 @@ export const scenarios = {
 		await desk.shot('setup-problem');
 	},
 
+	async 'wizard: both routers share a line'(desk) {
+		const page = await desk.open('r1', 'setup');
+		const track = page.getByText('Hand over when dsl has failed');
+		await track.waitFor(WAIT);
+		await page.getByText('Both share the line of dsl').click();
+		assert.equal(await track.isVisible(), false);
+		await page.getByRole('button', { name: 'Check' }).first().click();
+		await page.getByText('network dsl will be on dsl0').waitFor(WAIT);
+		assert.match((await text(page, 'pre')).join(), /config follow\n\toption name 'dsl'\n\toption interface 'dsl-port'/);
+	},
+
 	async 'wizard: two routers become a pair'(desk) {
 		const page = await desk.open('r1', 'setup');
 		assert.equal(await page.locator('[data-network="lan"]').inputValue(), '192.168.1.1');

@@ -82,6 +82,8 @@ ONE = [
     (follow(placed="eth1"), [("follow", "network wan is on eth1, so that a backup speaks on the line too")]),
     (follow(placed=""), [("follow", "there is no network wan in /etc/config/network")]),
     (follow(placed="", known=False), []),
+    (follow(present=True), [("follow", "wan0 exists although the role is elsewhere: this router speaks on the line too")]),
+    (follow(present=True, state="bound"), []),
     (follow(held=False), [("follow", "no network holds the port of wan: netifd sets the port down for a moment at a takeover")]),
     (follow(device="", mac=""), [("follow", "network wan comes up at boot, before the role is known")]),
     (follow(device="", mac="", auto=False), []),
@@ -91,6 +93,8 @@ ONE = [
     (follow(problem="no room"), [("follow", "network wan: no room")]),
     (replace(follow(), ruleset=rules(fw4=True, included=True, zones=("br-lan input_lan", "wan0 input_wan"))), []),
     (replace(follow(), ruleset=rules(fw4=True, included=True, zones=("br-lan input_lan",))), [("follow", "no zone of the firewall names wan0: after a takeover the firewall lets nothing out by it until it has been reloaded")]),
+    (replace(follow(proto="pppoe", seen="pppoe-wan"), ruleset=rules(fw4=True, included=True, zones=("pppoe-wan input_wan",))), []),
+    (replace(follow(proto="pppoe", seen="pppoe-wan"), ruleset=rules(fw4=True, included=True, zones=("wan0 input_wan",))), [("follow", "no zone of the firewall names pppoe-wan: after a takeover the firewall lets nothing out by it until it has been reloaded")]),
     (replace(follow(state="bound"), ruleset=rules(fw4=True, included=True, zones=("br-lan input_lan",))), []),
     (one(enabled=False, daemon="", config_file="/etc/config/tandem"), [("daemon", "tandem is not set up here: /etc/config/tandem has option enabled '0'")]),
     (one(daemon=""), [("daemon", "tandemd does not run")]),
@@ -483,6 +487,10 @@ def test_a_router_that_says_nothing() -> None:
             ["network wan: hostname is gateway on r1 and r2 on r2: the provider sees two clients"],
         ),
         ({"hostname": "r2", "known": False}, []),
+        (
+            {"username": "bob"},
+            ["network wan: username is not set on r1 and bob on r2: the provider sees two clients"],
+        ),
         (
             {"present": True},
             ["wan0 exists on both routers: two hosts speak with one MAC address on the line"],

@@ -46,7 +46,7 @@ def made(where: Path, number: int) -> Files:
     where.mkdir(exist_ok=True)
     (where / "network").write_text(NETWORK.format(number=number))
     (where / "dhcp").write_text("config dhcp 'lan'\n\toption interface 'lan'\n")
-    names = ("config", "network", "dhcp", "secret", "control", "state")
+    names = ("config", "network", "dhcp", "firewall", "secret", "control", "state")
     return Files(**{name: str(where / name) for name in names})
 
 
@@ -141,6 +141,31 @@ def test_a_pair_is_set_up(router: Files, tmp_path: Path) -> None:
     damaged = call(other, "setup_join", token=written["token"][:-5], write=True, force=True)
     assert set(damaged["problems"]) == {"token"}
     assert token.decode(written["token"]).host == "192.168.1.3"
+
+
+@pytest.mark.parametrize("proto", ["dhcp", "pppoe"])
+def test_a_line_that_both_routers_share(router: Files, tmp_path: Path, proto: str) -> None:
+    other = made(tmp_path / "other", 3)
+    for one in (router, other):
+        text = Path(one.network).read_text().replace("proto 'dhcp'", f"proto '{proto}'")
+        Path(one.network).write_text(text)
+        Path(one.firewall).write_text("config zone\n\toption name 'wan'\n\tlist network 'wan'\n")
+    assert call(router, "setup_networks")["lines"] == [{"name": "wan", "proto": proto}]
+    wrong = call(router, "setup_draft", **ANSWERS, line="lan")["problems"]
+    assert set(wrong) == {"line"} and "no port with DHCP or PPPoE" in wrong["line"][0]
+    assert set(call(router, "setup_draft", **{**ANSWERS, "sync": False}, line="wan")["problems"]) == {"line"}
+    assert call(router, "setup_draft", **ANSWERS, line="wan", mac="x")["problems"]
+    draft = call(router, "setup_draft", **ANSWERS, line="wan")
+    assert "track_interface" not in draft["config"] and "wan0" in draft["notes"][0]
+    assert "wan0" not in Path(router.network).read_text(), "nothing is written yet"
+    written = call(router, "setup_write", **ANSWERS, line="wan", mac=draft["mac"])
+    assert written["config"] == draft["config"]
+    call(other, "setup_join", token=written["token"], write=True)
+    for one in (router, other):
+        assert f"option mac '{draft['mac']}'" in Path(one.config).read_text()
+        assert "option device 'wan0'" in Path(one.network).read_text()
+        seen = {"dhcp": "wan0", "pppoe": "pppoe-wan"}[proto]
+        assert f"list device '{seen}'" in Path(one.firewall).read_text()
 
 
 def test_a_configuration_in_use_stays(router: Files) -> None:

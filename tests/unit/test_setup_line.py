@@ -70,6 +70,24 @@ def test_an_alias_of_the_network_gets_the_identity_alone() -> None:
     assert line.network(there, [WAN], back=True) == alias.replace("	# a port", "")
 
 
+PPPOE = NETWORK.replace("'dhcp'\n", "'pppoe'\n")
+
+
+def test_with_pppoe_the_zone_names_the_device_of_pppd() -> None:
+    assert line.zone_devices(NETWORK, [WAN]) == {"wan": "wan0"}
+    assert line.zone_devices(PPPOE, [WAN]) == {"wan": "pppoe-wan"}
+    named = PPPOE.replace("'pppoe'\n", "'pppoe'\n\toption pppname 'dsl'\n")
+    assert line.zone_devices(named, [WAN]) == {"wan": "dsl"}
+
+
+def test_with_pppoe_a_network_moves_without_a_name_for_a_dhcp_server() -> None:
+    there = line.network(PPPOE, [WAN], back=False, hostname="gateway")
+    assert "hostname" not in there and "\toption device 'wan0'\n\toption proto 'pppoe'\n" in there
+    assert line.network(there, [WAN], back=True) == PPPOE.replace("	# a port", "")
+    alias = PPPOE.replace("'wan6'\n\toption device 'eth1'", "'wan6'\n\toption device '@wan'")
+    assert line.also_on(alias, "wan", "eth1") == (), "it comes and goes with the device of pppd"
+
+
 @pytest.mark.parametrize("device", ["eth1", "@wan"])
 def test_networks_with_dhcpv6_on_the_line(device: str) -> None:
     text = NETWORK.replace("'wan6'\n\toption device 'eth1'", f"'wan6'\n\toption device '{device}'")
@@ -86,16 +104,17 @@ def test_another_network_may_hold_the_port() -> None:
 
 
 def test_the_zone_names_the_device_and_forgets_it() -> None:
-    there = line.firewall(FIREWALL, [WAN], back=False)
+    devices = {"wan": "wan0"}
+    there = line.firewall(FIREWALL, devices, back=False)
     lan, zone, wan = FIREWALL.rpartition("config zone\n")
     assert there == f"{lan}{zone}\tlist device 'wan0'\n{wan}"
-    assert line.firewall(there, [WAN], back=False) == there
-    assert line.firewall(there, [WAN], back=True) == FIREWALL
+    assert line.firewall(there, devices, back=False) == there
+    assert line.firewall(there, devices, back=True) == FIREWALL
 
 
 def test_networks_of_netifd_alone_are_left_as_they_are() -> None:
     assert line.network(NETWORK, [Follow("wan")], back=False) == NETWORK
-    assert line.firewall(FIREWALL, [Follow("wan")], back=False) == FIREWALL
+    assert line.zone_devices(NETWORK, [Follow("wan")]) == {}
 
 
 def test_a_file_without_blank_lines_keeps_its_lines() -> None:
@@ -121,7 +140,8 @@ def test_a_last_line_without_its_end_is_not_joined_with_the_next() -> None:
     ("change", "port"),
     [
         (("", ""), "eth1"),
-        (("'dhcp'\n", "'pppoe'\n"), None),
+        (("'dhcp'\n", "'pppoe'\n"), "eth1"),
+        (("'dhcp'\n", "'qmi'\n"), None),
         (("'eth1'", "'@lan'"), None),
         (("'wan'", "'x'"), None),
     ],
@@ -131,10 +151,14 @@ def test_the_port_of_a_line(change: tuple[str, str], port: str | None) -> None:
 
 
 @pytest.mark.parametrize(("answer", "shared"), [("", False), ("1", False), ("2", True), ("3\n2", True)])
-def test_the_question(answer: str, shared: bool) -> None:
+@pytest.mark.parametrize(
+    ("proto", "plan"), [("dhcp", "one address (DHCP)"), ("pppoe", "its account (PPPoE)")]
+)
+def test_the_question(answer: str, shared: bool, proto: str, plan: str) -> None:
     screen = io.StringIO()
-    assert ask_for_line(Dialogue(io.StringIO(answer + "\n"), screen), "wan") is shared
+    assert ask_for_line(Dialogue(io.StringIO(answer + "\n"), screen), "wan", proto) is shared
     said = screen.getvalue()
+    assert plan in said
     assert (
         said.index("provider of wan?")
         < said.index("\n  1  each router has")

@@ -203,7 +203,7 @@ def test_a_person_without_replication_is_not_asked_for_the_peer(init: Init) -> N
 @pytest.mark.parametrize(("answer", "tracks"), [("y", True), ("n", False)])
 def test_a_person_decides_about_the_way_out(init: Init, answer: str, tracks: bool) -> None:
     network = DHCP_WAN.replace("{proto}", "pppoe")
-    done = init(typed=f"lan\n192.168.1.4\n192.168.1.3\n{answer}\ny\n", terminal=True, network=network)
+    done = init(typed=f"lan\n192.168.1.4\n192.168.1.3\n1\n{answer}\ny\n", terminal=True, network=network)
     assert done.status == 0 and done.config and ("track_interface" in done.config) is tracks
     assert done.out.count("connections to the internet break") == 1
 

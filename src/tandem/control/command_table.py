@@ -72,6 +72,8 @@ _ANSWERS = {
     "vrid": 0,
     "advert_int": "",
     "force": True,
+    "line": "",
+    "mac": "",
 }
 _RUNNING_CONFIG = arg(
     "-c", "--config", metavar="FILE", help="configuration (default: the running daemon's)", completes="files"
@@ -417,9 +419,9 @@ A configuration that is in use stays unless --force is given.
 
 Where the way out has an address of the provider's (DHCP, PPPoE), a router
 without it hands over to one that has it. With --one-line, both routers share
-one line with DHCP, and its address moves to the active router: then the
-network is put on a device that Tandem makes (`tandem follow release` is the
-way back).
+one line: with DHCP its address moves to the active router, with PPPoE the
+active router dials. The network is put on a device that Tandem makes (`tandem
+follow release` is the way back).
 
 It looks whether the shared addresses and the virtual router id are taken in
 these networks. Where dnsmasq serves a network, only the active router will
@@ -447,7 +449,7 @@ from the command line, which every user of a machine can see.""",
             arg(
                 "--one-line",
                 metavar="NAME",
-                help="both routers share the line of this network (DHCP), whose address moves along",
+                help="both routers share the line of this network (DHCP, PPPoE), which follows the role",
             ),
             switch("--no-sync", "do not replicate connections"),
             switch(

@@ -9,8 +9,8 @@ from tandem.doctor.facts import RouterFacts
 from tandem.doctor.finding import Finding
 
 _NETWORK = "/etc/config/network"
-# Options of the network by which a provider tells its clients apart (RFC 2131 section 2): fact, name, text.
-_IDENTITY = (("clientid", "clientid"), ("hostname", "hostname"), ("proto", "proto"))
+# Options of the network by which a provider tells its clients apart (RFC 2131 section 2), and facts.
+_IDENTITY = ("clientid", "hostname", "proto", "username")
 
 
 def device(router: RouterFacts) -> Iterator[Finding]:
@@ -38,6 +38,17 @@ def device(router: RouterFacts) -> Iterator[Finding]:
                 "follow",
                 f"network {one.name} comes up at boot, before the role is known",
                 f"option auto '0' in the interface {one.name} of {_NETWORK}",
+            )
+
+
+def silent(router: RouterFacts) -> Iterator[Finding]:
+    """The device is not there while the role is elsewhere: a backup does not speak."""
+    for one in router.follows:
+        if one.present and one.state == "away" and not one.parent:
+            yield Finding(
+                "follow",
+                f"{one.device} exists although the role is elsewhere: this router speaks on the line too",
+                f"no other section of {_NETWORK} may make {one.device}; then: /etc/init.d/tandem restart",
             )
 
 
@@ -77,12 +88,13 @@ def zone(router: RouterFacts) -> Iterator[Finding]:
     """The firewall knows the device also while the network is down."""
     named = {text.partition(" ")[0] for text in router.ruleset.zones}
     for one in router.follows if router.ruleset.fw4 else ():
-        if one.device and not one.parent and one.state == "away" and one.device not in named:
+        seen = one.seen or one.device
+        if one.device and not one.parent and one.state == "away" and seen not in named:
             yield Finding(
                 "follow",
-                f"no zone of the firewall names {one.device}: after a takeover the firewall lets nothing out"
+                f"no zone of the firewall names {seen}: after a takeover the firewall lets nothing out"
                 " by it until it has been reloaded",
-                f"list device '{one.device}' in the zone of {one.name} in /etc/config/firewall, then:"
+                f"list device '{seen}' in the zone of {one.name} in /etc/config/firewall, then:"
                 " /etc/init.d/firewall reload",
             )
 
@@ -103,8 +115,8 @@ def one_face(one: RouterFacts, other: RouterFacts) -> Iterator[Finding]:
                 f" {other.name}: the provider gives two addresses",
                 "the same option mac in config follow on both routers",
             )
-        for fact, option in _IDENTITY if here.known and there.known else ():
-            values = getattr(here, fact), getattr(there, fact)
+        for option in _IDENTITY if here.known and there.known else ():
+            values = getattr(here, option), getattr(there, option)
             if values[0] != values[1]:
                 yield Finding(
                     "follow",
@@ -128,5 +140,5 @@ def one_face(one: RouterFacts, other: RouterFacts) -> Iterator[Finding]:
             )
 
 
-ROUTER = (device, prefix, address, problem, zone)
+ROUTER = (device, silent, prefix, address, problem, zone)
 PAIR = (one_face,)

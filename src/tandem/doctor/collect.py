@@ -24,6 +24,7 @@ from tandem.effects.endpoint import text
 from tandem.effects.rtnl import dump_addresses, dump_links
 from tandem.places import NETWORK
 from tandem.setup import service
+from tandem.setup.line import zone_devices
 
 Json = dict[str, Any]
 
@@ -90,17 +91,21 @@ def _follows(config: Config, states: Iterable[Json]) -> Iterator[FollowFacts]:
         return
     try:
         with open(NETWORK, encoding="utf-8", errors="replace") as file:
-            sections = uci.read(file.read(uci.LARGEST_FILE), NETWORK).sections
+            network = file.read(uci.LARGEST_FILE)
     except OSError:
-        sections = ()
+        network = ""
+    sections = uci.read(network, NETWORK).sections
     duid = next((_text(one, "dhcp_default_duid") for one in sections if one.type == "globals"), "")
     written = {one.name: one for one in sections if one.type == "interface" and one.name}
+    pppoe = {name for name, one in written.items() if _text(one, "proto") == "pppoe"}
     daemon = {str(state["name"]): state for state in states}
     links = {link.name: link.mac.hex(":") for link in dump_links() if link.mac}
     devices = {follow.name: follow.device for follow in config.follows}
     shares = tuple(sorted(_shares(written)))
+    zones = zone_devices(network, config.follows)
     for follow in config.follows:
         section, state = written.get(follow.name), daemon.get(follow.name, {})
+        alias = "" if follow.name in pppoe else f"@{follow.name}"  # with PPPoE, it is on pppd's device
         own = {} if section is None else {n: one.values[-1].text for n, one in section.options.items()}
         yield FollowFacts(
             name=follow.name,
@@ -116,8 +121,10 @@ def _follows(config: Config, states: Iterable[Json]) -> Iterator[FollowFacts]:
             known=bool(written),
             placed=own.get("device", own.get("ifname", "")),
             proto=own.get("proto", ""),
-            clientid=own.get("clientid") or duid,
-            hostname=own.get("hostname") or socket.gethostname(),
+            seen=found if (found := zones.get(follow.name, "")) != follow.device else "",
+            clientid="" if follow.name in pppoe else own.get("clientid") or duid,
+            username=own.get("username", ""),
+            hostname="" if follow.name in pppoe else own.get("hostname") or socket.gethostname(),
             held=not follow.port
             or any(_text(other, "device", "ifname") == follow.port for other in written.values()),
             auto=section is not None and own.get("auto", "1") not in FALSE,
@@ -126,7 +133,7 @@ def _follows(config: Config, states: Iterable[Json]) -> Iterator[FollowFacts]:
                 for name, other in written.items()
                 if name not in devices
                 and _text(other, "proto") == "dhcpv6"
-                and _text(other, "device", "ifname") in (follow.device, f"@{follow.name}")
+                and _text(other, "device", "ifname") in (follow.device, alias)
             ),
             shares=shares if follow.parent else (),
         )

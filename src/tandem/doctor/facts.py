@@ -113,7 +113,9 @@ class FollowFacts:
     known: bool = False  # /etc/config/network could be read, so that the rest is known
     placed: str = ""  # the device of the network there; "": there is no such network
     proto: str = ""
+    seen: str = ""  # the device that the firewall sees, if it is not the one above: pppd's
     clientid: str = ""
+    username: str = ""
     hostname: str = ""
     held: bool = True  # another network holds the port
     auto: bool = False  # netifd brings it up at boot

@@ -3,7 +3,8 @@
 
 A message of the topic is one line of JSON: [1, {network: lease}]. A lease has the fields of
 `core.lease.Lease` without the network, and instead of its end the seconds that are left; null: the sender is
-active and has no lease. An IPv6 lease is in lease6.py, a session of PPPoE in session.py. Only a router that is active for the network tells it.
+active and has no lease. An IPv6 lease is in lease6.py, a session of PPPoE in session.py. Only a router that
+is active for the network tells it.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ In a message of the topic (lease.py), a session has `concentrator` and `session`
 
 from __future__ import annotations
 
-import re
 import struct
 import sys
 from socket import AF_INET, inet_ntop, inet_pton
@@ -22,8 +21,6 @@ PROTO = "pppoe"  # of netifd's networks
 TABLE = "/proc/net/pppoe"  # of the kernel: drivers/net/ppp/pppoe.c, pppoe_seq_show
 _ETH_P_PPP_DISC = 0x8863
 _VERSION_AND_TYPE, _PADT = 0x11, 0xA7  # RFC 2516 sections 4 and 5.5
-_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
-_ROW = re.compile(rf"([0-9A-F]{{8}})\s+({_MAC.pattern})\s+(\S+)")
 
 
 def from_netifd(
@@ -39,16 +36,16 @@ def from_netifd(
     `table` is the text of TABLE, which has the id as the kernel of a `big`-endian machine or of another one
     prints the two bytes of the wire.
     """
-    for row in _ROW.finditer(table):
-        if row[4] != device:
+    for row in map(str.split, table.splitlines()):
+        if len(row) != 3 or row[2] != device:
             continue
-        number = int(row[1], 16)
         try:
+            number = int(row[0], 16)
             address = _address(status["ipv4-address"][0]["address"])
-        except (KeyError, IndexError, TypeError, OSError):
+            order = number if big else int.from_bytes(struct.pack("<H", number), "big")
+            return Session(network, mac, address, _mac(row[1]), order)
+        except (KeyError, IndexError, TypeError, ValueError, OSError, struct.error):
             return None
-        order = number if big else int.from_bytes(struct.pack("<H", number & 0xFFFF), "big")
-        return Session(network, mac, address, row[2], order)
     return None
 
 
@@ -64,9 +61,10 @@ def plain(session: Session) -> dict[str, object]:
 
 def parsed(network: str, found: Mapping[str, Any]) -> Session:
     """Return the session in a message. ValueError and what comes with malformed input: it is none."""
-    mac, concentrator, number = str(found["mac"])[:17], str(found["concentrator"]), int(found["session"])
-    if not _MAC.fullmatch(concentrator) or int(concentrator[:2], 16) & 1 or not 0 < number < 0xFFFF:
-        raise ValueError(f"session {number} of {concentrator[:17]}")
+    number = int(found["session"])
+    if not 0 < number < 0xFFFF:  # RFC 2516 section 4
+        raise ValueError(f"there is no session {number}")
+    mac, concentrator = str(found["mac"])[:17], _mac(found["concentrator"])
     return Session(network, mac, _address(found["address"]), concentrator, number)
 
 
@@ -74,6 +72,14 @@ def padt(session: Session) -> bytes:
     """Return the frame that ends the session (RFC 2516 section 5.5: PADT), without tags."""
     ends = bytes.fromhex(session.concentrator.replace(":", "") + session.mac.replace(":", ""))
     return ends + struct.pack("!HBBHH", _ETH_P_PPP_DISC, _VERSION_AND_TYPE, _PADT, session.id, 0)
+
+
+def _mac(text: object) -> str:
+    """The MAC address of one host, as 00:90:1a:aa:bb:cc. ValueError: it is none."""
+    packed = bytes.fromhex(str(text)[:17].replace(":", ""))
+    if len(packed) != 6 or packed[0] & 1:
+        raise ValueError(f"{text!a:.40} is no MAC address")
+    return packed.hex(":")
 
 
 def _address(text: object) -> str:

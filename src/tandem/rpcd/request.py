@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tandem.control import DEFAULT_SOCKET
-from tandem.places import CONFIG, DHCP, NETWORK, SECRET_FILE
+from tandem.places import CONFIG, DHCP, FIREWALL, NETWORK, SECRET_FILE
 
 LONGEST_TEXT = 4096  # characters
 MOST_ITEMS = 64  # of a list
@@ -24,6 +24,7 @@ class Files:
     config: str = CONFIG
     network: str = NETWORK
     dhcp: str = DHCP
+    firewall: str = FIREWALL
     secret: str = SECRET_FILE
     control: str = DEFAULT_SOCKET
     state: str = "/var/run/tandem"

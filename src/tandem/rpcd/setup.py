@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Methods of `tandem.commands` that set a router up: the questions and the answers of `tandem init`.
 
-Problems are sentences by the field that they belong to: "network.NAME", "peer", "vrid", "token", or "" for
-the whole.
+Problems are sentences by the field that they belong to: "network.NAME", "peer", "line", "vrid", "token", or
+"" for the whole.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from tandem.places import DEFAULT_ADVERT_INT, DEFAULT_VRID
 from tandem.plan.requirement import problem as missing
 from tandem.programs import PATH
 from tandem.rpcd.request import Request
-from tandem.setup import files, service, steps, token
+from tandem.setup import files, line_command, service, steps, token
 from tandem.setup.dialogue import provided, taken
+from tandem.setup.line import port_of, proto_of
 from tandem.setup.networks import Networks
 from tandem.setup.pair import (
     Setup,
@@ -39,6 +40,7 @@ MOST_NETWORKS = 8  # each is asked for a second
 def networks(request: Request) -> dict[str, Any]:
     """Return what this router knows, with a proposal for each question."""
     known = steps.known_networks(request.files.network)
+    text = steps.network_text(request.files.network)
     served, advertised = steps.dhcp_here(request.files.dhcp)
     rows = []
     for network in known.static:
@@ -59,6 +61,9 @@ def networks(request: Request) -> dict[str, Any]:
         "networks": rows,
         "others": [{"name": name, "proto": proto} for name, proto in known.others],
         "uplinks": list(known.uplinks),
+        "lines": [
+            {"name": name, "proto": proto_of(text, name)} for name in known.uplinks if port_of(text, name)
+        ],
         "uqr": os.path.exists(UQR),
         "in_use": files.in_use(request.files.config) is not None,
         "vrid": DEFAULT_VRID,
@@ -79,7 +84,11 @@ def draft(request: Request) -> dict[str, Any]:
     if why := missing():
         return {"problems": {"": [why]}}
     notes = [provided(setup.uplinks)] if setup.uplinks else []
-    return {"config": text, "vrid": setup.virtual_router_id, "notes": notes}
+    if setup.line is not None:
+        where = f"network {setup.line.name} will be on {setup.line.device}, which the active router has"
+        notes = [f"{where} (/etc/config/network, /etc/config/firewall); the way back: tandem follow release"]
+    mac = setup.line.mac if setup.line is not None else ""
+    return {"config": text, "vrid": setup.virtual_router_id, "mac": mac, "notes": notes}
 
 
 def write(request: Request) -> dict[str, Any]:
@@ -104,7 +113,7 @@ def join(request: Request) -> dict[str, Any]:
     known = steps.known_networks(request.files.network)
     try:
         invited = token.decode(request.text("token", token.LONGEST + 512))
-        setup = token.accept(invited, known, request.files.secret)
+        setup = steps.accept(invited, known, request.files.secret, request.files.network)
         text = files.verify(setup, invited.secret)
     except SetupError as error:
         return {"problems": {"token": list(error.problems)}}
@@ -168,7 +177,12 @@ def _setup(request: Request, known: Networks) -> tuple[Setup | None, Problems]:
         secret_file=request.files.secret,
     )
     setup = steps.with_dhcp(setup, request.files.dhcp)
-    names = uplinks(setup.shared, known)
+    if name := request.text("line", 64):
+        try:
+            setup = steps.with_line(setup, name, request.files.network, request.text("mac", 17))
+        except SetupError as error:
+            return None, {"line": list(error.problems)}
+    names = () if setup.line else uplinks(setup.shared, known)
     if names and request.switch("track", True):
         setup = replace(setup, uplinks=names)
     if look:
@@ -181,6 +195,9 @@ def _setup(request: Request, known: Networks) -> tuple[Setup | None, Problems]:
 
 def _install(request: Request, setup: Setup, text: str, secret: str) -> dict[str, Any]:
     copy = files.install(setup, text, secret, request.files.config)
+    if setup.line is not None:
+        paths = {"network": request.files.network, "firewall": request.files.firewall}
+        line_command.reload(line_command.change((setup.line,), paths, False, setup.hostname))
     started = service.installed()
     if started:
         # A daemon that runs takes a while to stop: whoever waits for this answer asks for the status then.

@@ -101,11 +101,19 @@ def ask_to_track(dialogue: Dialogue, names: Sequence[str]) -> bool:
     return dialogue.confirm(f"Hand the gateway over when {every} has failed here and not there?")
 
 
-def ask_for_line(dialogue: Dialogue, name: str) -> bool:
-    """Ask which plan is the owner's: a line for each router, or one line for both."""
+def ask_for_line(dialogue: Dialogue, name: str, proto: str) -> bool:
+    """Ask which plan is the owner's: a line for each router, or one line for both.
+
+    `proto` is the protocol of the network: dhcp or pppoe.
+    """
+    shared = (
+        "both share one line and its account (PPPoE): the active router dials"
+        if proto == "pppoe"
+        else "both share one line with one address (DHCP), which moves to the active router"
+    )
     dialogue.say(f"How are the routers connected to the provider of {name}?")
     dialogue.say("  1  each router has a line, and an address of the provider's, of its own")
-    dialogue.say("  2  both share one line with one address (DHCP), which moves to the active router")
+    dialogue.say(f"  2  {shared}")
 
     def wrong(text: str) -> str | None:
         return None if text in ("1", "2") else "1 or 2"

@@ -8,13 +8,15 @@ stay as they are, comments included.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from tandem.config import uci
 from tandem.config.schema import Follow
 
 HOLDER = "_line"  # the end of the name of the network that holds the port
 _SAME_LINE = ("dhcpv6",)  # protocols of further networks on the port that belong to the line
+_PPPOE = "pppoe"
+_SHARED = ("dhcp", _PPPOE)  # protocols of a line that two routers can share
 
 
 def network(text: str, follows: Iterable[Follow], back: bool, hostname: str = "") -> str:
@@ -36,7 +38,8 @@ def network(text: str, follows: Iterable[Follow], back: bool, hostname: str = ""
             if back:
                 text = _without(text, _again(text, section), "clientid", identity)
                 continue
-            wanted = {"hostname": hostname if section.name == follow.name else "", "clientid": identity}
+            asks = section.name == follow.name and not _is_pppoe(section)  # a DHCP server, with its name
+            wanted = {"hostname": hostname if asks else "", "clientid": identity}
             for option, value in wanted.items():
                 if value and option not in section.options:
                     text = _set(text, _again(text, section), option, value)
@@ -63,42 +66,66 @@ def _without(text: str, section: uci.Section, option: str, value: str) -> str:
     return "".join(lines)
 
 
-def firewall(text: str, follows: Iterable[Follow], back: bool) -> str:
+def zone_devices(text: str, follows: Iterable[Follow]) -> dict[str, str]:
+    """Return the device that the firewall sees, by network: of PPPoE it is pppd's (ppp.sh of netifd).
+
+    `text` is /etc/config/network.
+    """
+    found = {follow.name: follow.device for follow in follows if follow.device}
+    for section in uci.read(text, "network").sections:
+        if section.type == "interface" and section.name in found and _is_pppoe(section):
+            found[section.name] = "".join(_words(section, "pppname")) or f"{_PPPOE}-{section.name}"
+    return found
+
+
+def firewall(text: str, devices: Mapping[str, str], back: bool) -> str:
     """Return /etc/config/firewall with the devices in the zones of their networks, or without them."""
-    for follow in follows:
-        if not follow.device:
-            continue
+    for name, device in devices.items():
         for section in reversed(uci.read(text, "firewall").sections):
-            if section.type != "zone" or follow.name not in _words(section, "network"):
+            if section.type != "zone" or name not in _words(section, "network"):
                 continue
-            named = follow.device in _words(section, "device")
+            named = device in _words(section, "device")
             lines = text.splitlines(keepends=True)
             if back and named:
                 for value in reversed(section.options["device"].values):
-                    if value.text == follow.device:
+                    if value.text == device:
                         del lines[value.line - 1]
             elif not back and not named:
-                lines.insert(section.line, f"\tlist device {uci.quote(follow.device)}\n")
+                lines.insert(section.line, f"\tlist device {uci.quote(device)}\n")
             text = "".join(lines)
     return text
 
 
 def port_of(text: str, name: str) -> str | None:
-    """Return the port of a network with DHCP, which two routers can share; None: it has none."""
+    """Return the port of a network with DHCP or PPPoE, which two routers can share; None: it has none."""
+    if proto_of(text, name) not in _SHARED:
+        return None
     for section in uci.read(text, "network").sections:
-        if section.type == "interface" and section.name == name and _words(section, "proto") == ["dhcp"]:
+        if section.type == "interface" and section.name == name:
             device = _words(section, "device") or _words(section, "ifname")
             return device[0] if len(device) == 1 and not device[0].startswith("@") else None
     return None
 
 
+def proto_of(text: str, name: str) -> str:
+    """Return the protocol of a network; "": there is no such network."""
+    for section in uci.read(text, "network").sections:
+        if section.type == "interface" and section.name == name:
+            return "".join(_words(section, "proto"))
+    return ""
+
+
 def also_on(text: str, name: str, port: str) -> tuple[str, ...]:
-    """Return the networks with DHCPv6 on the line of a network: on its port, or on `@` and its name."""
-    line = Follow(name, port, f"{name}0")
+    """Return the networks with DHCPv6 on the line of a network: on its port, or on `@` and its name.
+
+    With PPPoE, one on `@` and its name is on pppd's device, and comes and goes with that.
+    """
+    line, pppoe = Follow(name, port, f"{name}0"), proto_of(text, name) == _PPPOE
     return tuple(
         one.name
         for one in uci.read(text, "network").sections
-        if one.name and one.name != name and (_belongs(one, line, back=False) or _aliased(one, name))
+        if one.name and one.name != name
+        if _belongs(one, line, back=False) or (_aliased(one, name) and not pppoe)
     )
 
 
@@ -136,6 +163,10 @@ def _aliased(section: uci.Section, name: str) -> bool:
     """Whether the network is on the device of the network `name`, whichever that is."""
     device = _words(section, "device") or _words(section, "ifname")
     return section.type == "interface" and device == [f"@{name}"] and _on_same_line(section)
+
+
+def _is_pppoe(section: uci.Section) -> bool:
+    return _words(section, "proto") == [_PPPOE]
 
 
 def _on_same_line(section: uci.Section) -> bool:

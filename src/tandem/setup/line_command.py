@@ -43,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
 def change(follows: tuple[Follow, ...], files: dict[str, str], back: bool, hostname: str = "") -> list[str]:
     """Change the files "network" and "firewall", by their paths; return the names of those that changed."""
     changed = []
+    devices: dict[str, str] = {}
     for name, path in files.items():
         try:
             with open(path, encoding="utf-8", errors="surrogateescape") as file:
@@ -51,8 +52,9 @@ def change(follows: tuple[Follow, ...], files: dict[str, str], back: bool, hostn
             continue
         if name == "network":
             after = line.network(before, follows, back, hostname)
+            devices = line.zone_devices(before, follows)
         else:
-            after = line.firewall(before, follows, back)
+            after = line.firewall(before, devices, back)
         if after != before:
             mode = os.stat(path).st_mode & 0o777
             write_private(path, after)
@@ -65,4 +67,6 @@ def reload(changed: list[str]) -> None:
     """Let OpenWrt's services read the files that have changed, where there are such services."""
     for name, script in SERVICES:
         if name in changed and os.path.exists(script):
-            subprocess.run([script, "reload"], env={"PATH": PATH}, stdin=subprocess.DEVNULL, check=False)
+            # What they print is for people, and not for the caller of rpcd's plugin.
+            null, out = subprocess.DEVNULL, sys.stderr
+            subprocess.run([script, "reload"], env={"PATH": PATH}, stdin=null, stdout=out, check=False)

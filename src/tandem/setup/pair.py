@@ -60,7 +60,7 @@ def uplinks(shared: Iterable[Shared], networks: Networks) -> tuple[str, ...]:
 def shared_line(network: str, port: str | None, mac: str) -> Follow:
     """Return the line of a network on this router. SetupError: no two routers can share it."""
     if port is None:
-        raise SetupError(f"network {network} has no port with DHCP that two routers could share")
+        raise SetupError(f"network {network} has no port with DHCP or PPPoE that two routers could share")
     return Follow(network, port, f"{network}0", mac)
 
 

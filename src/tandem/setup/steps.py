@@ -23,7 +23,7 @@ from tandem.setup.dialogue import (
     provided,
     taken,
 )
-from tandem.setup.line import also_on, port_of
+from tandem.setup.line import also_on, port_of, proto_of
 from tandem.setup.networks import Networks, advertised_networks, read_networks, served_networks
 from tandem.setup.pair import (
     Setup,
@@ -179,30 +179,38 @@ def _with_line(
     candidates = () if arguments.no_track else uplinks(setup.shared, networks)
     if name is None and dialogue is not None:
         for one in candidates:
-            if _port(arguments, one) is not None and ask_for_line(dialogue, one):
+            network = network_text(arguments.network_config)
+            if port_of(network, one) and ask_for_line(dialogue, one, proto_of(network, one)):
                 name = one
                 break
     if name is None:
         return setup
-    mac = bytes((2, *os.urandom(5))).hex(":")  # locally administered, of one host
-    line = shared_line(name, _port(arguments, name), mac)
+    return with_line(setup, name, arguments.network_config)
+
+
+def with_line(setup: Setup, name: str, path: str, mac: str = "") -> Setup:
+    """Let the network of this name follow the role, and those with DHCPv6 on its line. SetupError.
+
+    `path` is the router's own /etc/config/network; `mac`: what the provider sees, by default a new address.
+    """
+    mac = mac or bytes((2, *os.urandom(5))).hex(":")  # locally administered, of one host
+    line = shared_line(name, port_of(network_text(path), name), mac)
     if setup.peer is None:
         raise SetupError("a shared line needs the channel to the other router, which knows the lease")
-    return _with_ipv6(arguments, replace(setup, line=line, hostname=socket.gethostname()))
+    return _with_ipv6(replace(setup, line=line, hostname=socket.gethostname()), path)
 
 
-def _with_ipv6(arguments: argparse.Namespace, setup: Setup) -> Setup:
+def _with_ipv6(setup: Setup, path: str) -> Setup:
     """Let the networks with DHCPv6 on the line follow as well: those of this router's own configuration."""
     if setup.line is None:
         return setup
-    with open(arguments.network_config, encoding="utf-8", errors="replace") as file:
-        return replace(setup, also=also_on(file.read(), setup.line.name, setup.line.interface))
+    return replace(setup, also=also_on(network_text(path), setup.line.name, setup.line.interface))
 
 
-def _port(arguments: argparse.Namespace, name: str) -> str | None:
-    """Return the port of a network with DHCP, in the router's own configuration."""
-    with open(arguments.network_config, encoding="utf-8", errors="replace") as file:
-        return port_of(file.read(), name)
+def network_text(path: str) -> str:
+    """Return the text of /etc/config/network."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()
 
 
 def with_free_id(setup: Setup, wanted: int | None) -> Setup:
@@ -245,8 +253,7 @@ def _join(arguments: argparse.Namespace, networks: Networks) -> int:
     else:
         text = sys.stdin.readline(token.LONGEST + 2)
     invited = token.decode(text)
-    port = _port(arguments, invited.line[0]) if invited.line[0] else None
-    setup = _with_ipv6(arguments, token.accept(invited, networks, arguments.secret_file, port))
+    setup = accept(invited, networks, arguments.secret_file, arguments.network_config)
     config = files.verify(setup, invited.secret)
     if arguments.dry_run:
         sys.stdout.write(config)
@@ -262,6 +269,12 @@ def _join(arguments: argparse.Namespace, networks: Networks) -> int:
             if wanted and name not in names:
                 complain([f"{name}: {what} here (/etc/config/dhcp), as on the other router"])
     return _start(arguments, None)
+
+
+def accept(invited: token.Invitation, networks: Networks, secret_file: str, path: str) -> Setup:
+    """Return the set-up of the second router, whose /etc/config/network is at `path`. SetupError."""
+    port = port_of(network_text(path), invited.line[0]) if invited.line[0] else None
+    return _with_ipv6(token.accept(invited, networks, secret_file, port), path)
 
 
 # Both

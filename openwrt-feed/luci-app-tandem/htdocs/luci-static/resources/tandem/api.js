@@ -13,7 +13,7 @@ function declare(object, method, params) {
 const callAccess = rpc.declare({
 	object: 'session', method: 'access', params: [ 'scope', 'object', 'function' ], expect: { access: false }
 });
-const answers = [ 'networks', 'peer', 'sync', 'track', 'vrid', 'advert_int', 'force' ];
+const answers = [ 'networks', 'peer', 'sync', 'track', 'vrid', 'advert_int', 'force', 'line', 'mac' ];
 
 // Write the attributes and the children of `next` into `node`, and touch nothing that is equal already.
 function morph(node, next) {

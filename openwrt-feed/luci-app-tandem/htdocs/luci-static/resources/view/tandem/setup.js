@@ -97,6 +97,19 @@ return view.extend({
 			this.peer.disabled = !event.target.checked;
 		}, this));
 		this.track = choice('checkbox', 'track', true, _('Hand over when %s has failed here and not there').format(known.uplinks.join(', ')));
+		// The plans for a way out whose provider gives the address: a line for each router, or one for both.
+		this.line = this.mac = '';
+		const plan = L.bind(function(name) {
+			this.line = name;
+			this.track.hidden = name !== '';
+		}, this);
+		const plans = known.lines.length ? [ E('div', { 'class': 'td-field', 'data-field': 'line' }, [
+			choice('radio', 'line', true, _('Each router has a line to the provider of its own'), function() { plan(''); })
+		].concat(known.lines.map(function(one) {
+			return choice('radio', 'line', false, (one.proto === 'pppoe'
+				? _('Both share the line of %s and its account: the active router dials') : _('Both share the line of %s: its address moves along')).format(one.name),
+			function() { plan(one.name); });
+		}), [ E('div', { 'class': 'td-problem', 'role': 'alert' }) ])) ] : [];
 		this.vrid = text(String(known.vrid), { 'inputmode': 'numeric' });
 		this.advert = text(known.advert_int, { 'inputmode': 'decimal' });
 		const skipped = known.others.length ? [ E('p', { 'class': 'td-help' }, [
@@ -108,7 +121,7 @@ return view.extend({
 			E('div', { 'class': 'td-step' }, [
 				E('h3', {}, [ _('The other router') ]), this.sync,
 				field('peer', _('Its own address'), this.peer, _('The address that the other router has now, in one of these networks.'))
-			].concat(known.uplinks.length ? [ this.track ] : [])),
+			].concat(plans, known.uplinks.length ? [ this.track ] : [])),
 			E('details', { 'class': 'td-step' }, [
 				E('summary', {}, [ _('More') ]),
 				field('vrid', _('Virtual router id'), this.vrid, _('1 to 255, the same on both routers and no other\'s in these networks. The next free one is taken when this one is in use.')),
@@ -129,7 +142,7 @@ return view.extend({
 				return one.name + '=' + one.input.value.trim().split(/[\s,]+/).join(',');
 			}),
 			this.peer.value.trim(), this.sync.firstChild.checked, this.track.firstChild.checked,
-			Number(this.vrid.value) || 0, this.advert.value.trim(), this.forced()
+			Number(this.vrid.value) || 0, this.advert.value.trim(), this.forced(), this.line, this.mac
 		];
 	},
 
@@ -181,6 +194,7 @@ return view.extend({
 			if (this.problems(answer))
 				return;
 			this.vrid.value = String(answer.vrid);
+			this.mac = answer.mac;
 			this.preview(answer, L.bind(this.write, this));
 		}, this));
 	},
