@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,12 +23,14 @@ from tandem.effects.leftovers import leftovers
 from tandem.effects.rtnl import Rtnl, dump_links
 from tandem.effects.sysctl import Sysctls
 from tandem.follow.device import Device
+from tandem.loop import Loop
 from tandem.plan.encode_rtnl import follower
 from tandem.plan.result import Vmac
 from tests.lab import netns
 from tests.lab.capture import Capture
 from tests.lab.lab import Host, Lab, Port
 from tests.lab.wait import wait_until
+from tests.unit.test_follow_acks import ack
 
 MAC = "02:1a:2b:3c:4d:5e"
 LEASE = Lease(
@@ -133,8 +136,11 @@ def test_the_lease_bounds_the_address(lab: Lab, device: Device) -> None:
     router.enter(device.create)
     router.enter(lambda: device.place(replace(LEASE, until=2 * SECOND), 60, 0))
     assert show(router, "-4", "addr", "show", "wan0")[0]["addr_info"][0]["valid_life_time"] <= 2
-    router.enter(lambda: device.renew(LEASE, 0, 0))  # no dead man's switch: as long as the lease
+    router.enter(lambda: device.renew(LEASE, 0, 0, True))  # no dead man's switch: as long as the lease
     assert show(router, "-4", "addr", "show", "wan0")[0]["addr_info"][0]["valid_life_time"] > 900
+    ended = replace(LEASE, until=0)  # the client has said nothing: it is the client who takes the address away
+    router.enter(lambda: device.renew(ended, 60, SECOND, False))
+    assert show(router, "-4", "addr", "show", "wan0")[0]["addr_info"][0]["valid_life_time"] > 50
 
 
 def test_another_lease_stays_when_the_former_one_goes(lab: Lab, device: Device) -> None:
@@ -202,6 +208,26 @@ def test_an_ipv6_lease(lab: Lab, device: Device) -> None:
     router.enter(device.deleted)
 
 
+def test_acks_are_heard_and_nothing_else(lab: Lab, device: Device) -> None:
+    """Of the device that is there now, also when it has been made anew."""
+    router, provider = lab["router"], lab["provider"]
+    loop, heard = Loop(), []
+    for _ in range(2):
+        router.enter(device.create)
+        router.enter(lambda: device.hear_acks(loop, lambda *words: heard.append(words)))
+        sender = provider.enter(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
+        sender.bind(("eth0", 0))
+        for packet in (ack(port=67), ack(), ack(kind=6), bytes(30)):
+            sender.send(bytes.fromhex(MAC.replace(":", "")) + b"\2\0\0\0\0\7\x08\0" + packet)
+        sender.close()
+        wait_until(lambda: loop.turn(0) or heard, 5, "an ack is heard")
+        assert heard == [("203.0.113.7", 120)]
+        heard.clear()
+        router.enter(device.delete)
+    router.enter(device.release)
+    loop.close()
+
+
 def test_a_session_is_hung_up(lab: Lab, device: Device) -> None:
     router = lab["router"]
     session = Session("wan", MAC, "203.0.113.7", "00:90:1a:aa:bb:cc", 0x1234)
@@ -209,7 +235,7 @@ def test_a_session_is_hung_up(lab: Lab, device: Device) -> None:
         router.enter(lambda: device.hang_up(session))  # without the device, nothing is said
         router.enter(device.create)
         assert router.enter(lambda: device.place(session, 60, 0)) == ()
-        assert router.enter(lambda: device.renew(session, 60, 0)) == ()
+        assert router.enter(lambda: device.renew(session, 60, 0, False)) == ()
         router.enter(lambda: device.hang_up(session))
         wait_until(lambda: capture.count("pppoed"), 5, "it is on the wire")
     found = capture.fields("pppoed", "eth.src", "eth.dst", "pppoe.code", "pppoe.session_id")

@@ -131,6 +131,14 @@ def test_a_killed_daemon_leaves_no_second_speaker(lab: OneLine) -> None:
     assert both(lab) == (backup, active)
 
 
+def test_a_renewal_reaches_the_backup(lab: OneLine) -> None:
+    """udhcpc renews half of a lease later, after a minute at least; netifd says nothing of it."""
+    active, backup = both(lab)
+    wait_until(lambda: network(backup)["lease_left_s"] < 70, 70, "half of the lease is over", every=1)
+    wait_until(lambda: network(backup)["lease_left_s"] > 100, 30, "it is renewed", explain=lab.logs)
+    assert network(active)["lease_left_s"] > 100
+
+
 def test_the_provider_gives_another_address(lab: OneLine) -> None:
     active, backup = both(lab)
     lab.client.exec("ping", "-c1", "-W3", FAR)

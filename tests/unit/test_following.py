@@ -38,6 +38,7 @@ class Stage:
         self.messages: list[Any] = []
         self.index: int | None = None
         self.ended: Any = None
+        self.heard: Any = None  # gets acks
         self.refuses: Any = ()
         self.fails: tuple[str, ...] = ()  # how place, renew and prepare end
         self.lines: list[str] = []  # of the log
@@ -110,6 +111,9 @@ class FakeDevice:
         STAGE.index = None
 
     release = begin_delete = delete
+
+    def hear_acks(self, _loop: Any, heard: Any) -> None:
+        STAGE.heard = heard
 
     def __getattr__(self, name: str) -> Any:
         def act(lease: AnyLease | int | None = None, *_more: Any) -> tuple[str, ...]:
@@ -555,3 +559,22 @@ def test_a_session_is_told_and_ended_before_the_new_dial(
     stage.run(DELETE_AFTER)
     assert stage.take() == ["delete"]
     found.stop()
+
+
+def test_a_renewal_is_heard_and_told(stage: Stage, found: Following) -> None:
+    """netifd says nothing of it: the peers would think that the lease has expired, and not use it."""
+    bound(stage, found)
+    left = lambda: found.networks()[0]["lease_left_s"]  # noqa: E731
+    stage.run(70 * SECOND)
+    assert left() == 50
+    stage.heard("203.0.113.7", 120)
+    assert left() == 120 and stage.take() == ["renew 203.0.113.7", "tell r2 203.0.113.7"]
+    stage.heard("203.0.113.9", 900)
+    assert left() == 120 and not stage.take(), "the client takes another address by netifd"
+    stage.run(80 * SECOND)
+    found.status("wan", STATUS, fresh=True)
+    assert left() == 110, "the news was about something else"
+    found.end("G")
+    stage.take()
+    stage.heard("203.0.113.7", 900)
+    assert not stage.take()

@@ -23,16 +23,18 @@ from tandem.effects.rtmessages import FOREVER, IFADDRMSG, RTM_NEWADDR, RTM_NEWRO
 from tandem.effects.rtnl import PROTOCOL, Rtnl
 from tandem.effects.sysctl import ipv6
 from tandem.follow import line6, session
+from tandem.follow.acks import Acks
 from tandem.nlmsg import NLM_F_CREATE, NLM_F_REPLACE, attribute, request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from tandem.core.lease import AnyLease
     from tandem.effects.announce import Announcer
     from tandem.effects.interfaces import Interfaces
     from tandem.effects.netlink import Failure
+    from tandem.loop import Loop
     from tandem.plan.result import Template, Vmac
 
 _DEL = 1  # RTM_DEL* stand behind RTM_NEW*
@@ -52,6 +54,7 @@ class Device:
         self._announcer = announcer
         self._prepared: int | None = None  # the index of the port that is silent
         self._aside = Aside()  # deletes the device
+        self._acks: Acks | None = None  # of a network with DHCP
 
     @property
     def index(self) -> int | None:
@@ -137,6 +140,13 @@ class Device:
         batch = bind([self.plan.delete], lambda _name: None)
         return b"" if isinstance(batch, Unbound) or rtnl.send(batch) else b"deleted"
 
+    def hear_acks(self, loop: Loop, heard: Callable[[str, int], None]) -> None:
+        """Tell `heard` each ack of the DHCP server; saying so again changes nothing. OSError: see Acks."""
+        if (index := self.index) is not None:
+            if self._acks is None:
+                self._acks = Acks(loop, self.plan.mac.hex(":"), heard)
+            self._acks.listen(self.plan.name, index)
+
     def place(self, lease: AnyLease, lifetime_s: int, now: int) -> tuple[Failure, ...]:
         """Put the addresses and the routes of the lease in place, and tell the provider's router."""
         index = self.index
@@ -163,14 +173,17 @@ class Device:
                 self._announcer.send(lan, [frame], _ROUNDS)
         return failures
 
-    def renew(self, lease: AnyLease, lifetime_s: int, now: int) -> tuple[Failure, ...]:
-        """Give the addresses another lifetime."""
+    def renew(self, lease: AnyLease, lifetime_s: int, now: int, lent: bool) -> tuple[Failure, ...]:
+        """Give the addresses another lifetime; one that is `lent` has no longer one than its lease.
+
+        Of another IPv4 address the client knows when it ends, and takes it away.
+        """
         index = self.index
         if index is None or isinstance(lease, Session):  # whose address is on pppd's device
             return ()
         if isinstance(lease, Lease6):
             return self._send(line6.renew(lease, self.plan.mac, index, lifetime_s, now))
-        return self._send(_address(lease, index, lifetime_s, now))
+        return self._send(_address(lease, index, lifetime_s, now if lent else None))
 
     def keep_link_local(self, lifetime_s: int) -> tuple[Failure, ...]:
         """Give the link-local address another lifetime, with or without a lease."""
@@ -199,6 +212,9 @@ class Device:
     def release(self) -> None:
         """Delete the device, and let the port be as it was: the network no longer follows."""
         self.delete()
+        if self._acks is not None:
+            self._acks.close()
+            self._acks = None
         self._aside.close()
         self._interfaces.sysctls.release(f"follow {self.plan.name}")
 
@@ -207,10 +223,11 @@ class Device:
         return () if isinstance(batch, Unbound) else self._rtnl.send(batch)
 
 
-def _address(lease: Lease, index: int, lifetime_s: int, now: int) -> Iterator[Template]:
-    """RTM_NEWADDR that adds or refreshes: it lives as long as the daemon, and as the lease."""
-    left = max(1, (lease.until - now) // SECOND)
-    valid = min(lifetime_s or FOREVER, left)
+def _address(lease: Lease, index: int, lifetime_s: int, now: int | None) -> Iterator[Template]:
+    """RTM_NEWADDR that adds or refreshes: it lives as long as the daemon, and with `now` as the lease."""
+    valid = lifetime_s or FOREVER
+    if now is not None:
+        valid = min(valid, max(1, (lease.until - now) // SECOND))
     packed = socket.inet_aton(lease.address)
     body = IFADDRMSG.pack(socket.AF_INET, lease.prefixlen, 0, 0, index)
     body += attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)

@@ -25,7 +25,7 @@ from tandem.effects.process import Processes
 from tandem.effects.rtnl import AddressMessage, LinkMessage, Monitor
 from tandem.follow import lease6, session
 from tandem.follow.device import Device
-from tandem.follow.lease import TOPIC, from_netifd, pack, unpack
+from tandem.follow.lease import TOPIC, end_of, from_netifd, pack, unpack
 from tandem.follow.shown import shown, text
 from tandem.follow.tunnels import PROTO, Tunnels
 from tandem.programs import PACKAGE_DIR
@@ -199,7 +199,7 @@ class Following:
                 if lease is not None and lease.valid(now):
                     self._report(name, device.place(lease, self._lifetime_s, now))
             elif lease is not None:
-                self._report(name, device.renew(lease, self._lifetime_s, now))
+                self._report(name, self._renewed(network, device, lease))
             elif name in self._parents:
                 self._report(name, device.keep_link_local(self._lifetime_s))
 
@@ -228,13 +228,29 @@ class Following:
         if isinstance(lease, Lease6):
             self._learn_lans(lease6.lan_names(status))
             lease = self._with_lans(lease, known)
-        elif (
-            isinstance(lease, Lease) and isinstance(known, Lease) and not fresh and lease.parts == known.parts
-        ):
-            lease = max(lease, known, key=lambda one: one.until)
+        elif isinstance(lease, Lease):
+            lease = _with_end(lease, network, fresh)
         self._do(name, network.up(lease))
+        if isinstance(lease, Lease) and line is not None and network.state is State.BOUND:
+            self._hear_acks(name, line)
         if status.get("proto") == PROTO and network.state is State.BOUND:
             self._tunnels.up(name, str(status.get("l3_device")))
+
+    def _hear_acks(self, name: str, device: Device) -> None:
+        """Learn of each renewal of the lease, of which netifd says nothing."""
+
+        def heard(address: str, seconds: int) -> None:
+            network = self._networks.get(name)
+            if network is None or network.state is not State.BOUND:
+                return
+            lease, now = network.lease, self._loop.now()
+            if isinstance(lease, Lease) and lease.address == address:
+                self._do(name, network.up(replace(lease, until=end_of(seconds, now))))
+
+        try:
+            device.hear_acks(self._loop, heard)
+        except OSError as error:
+            self._problem(name, f"renewals of the lease can't be heard: {error.strerror}")
 
     # The router's own networks, which have parts of the delegated prefixes
 
@@ -330,7 +346,7 @@ class Following:
                     self._ask("down", name)
                 case Step.TELL if network is not None:
                     if device is not None and network.placed is not None:  # netifd's has no lifetime
-                        self._report(name, device.renew(network.placed, self._lifetime_s, now))
+                        self._report(name, self._renewed(network, device, network.placed))
                     if lease is not None:
                         self._log.change(("follow", name), "info", f"{name}: {text(lease, now)}")
                     for peer in self._peers:
@@ -340,6 +356,11 @@ class Following:
         if network is not None:
             self._loop.call_at(("follow", name), network.next_deadline(), lambda now: self._due(name, now))
         self._watch()
+
+    def _renewed(self, network: Followed, device: Device, lease: AnyLease) -> Sequence[object]:
+        """Give the addresses in place another lifetime, and return what the kernel has refused."""
+        lent = network.state is State.LENT
+        return device.renew(lease, self._lifetime_s, self._loop.now(), lent)
 
     # netifd clears a device that it meets for the first time, with the lent lease
 
@@ -453,6 +474,16 @@ class Following:
     def _problem(self, name: str, text: str) -> None:
         self._problems[name] = text
         self._log.limited(("follow", name), "error", f"{name}: {text}")
+
+
+def _with_end(lease: Lease, network: Followed, fresh: bool) -> Lease:
+    """Return the lease that netifd tells with the best that is known of its end: acks tell of renewals."""
+    known = network.lease
+    if not isinstance(known, Lease) or lease.parts != known.parts:
+        return lease
+    if network.state is State.BOUND:
+        return replace(lease, until=known.until)
+    return lease if fresh else max(lease, known, key=lambda one: one.until)
 
 
 def _sessions() -> str:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 TOPIC = "wan leases"
 VERSION = 1
 _ROUTES_MAX, _DNS_MAX = 64, 8
-_FOREVER = 0xFFFFFFFF  # s; RFC 2131 section 3.3
-_SECONDS_MAX = 365 * 86400  # longer ones need no more: the provider is asked after every takeover
+# s; longer ones need no more: the provider is asked after every takeover. No end: 2^32 - 1 (RFC 2131, 3.3)
+_SECONDS_MAX = 365 * 86400
 
 
 def from_netifd(network: str, mac: str, status: Mapping[str, Any], now: int, fresh: bool) -> AnyLease | None:
@@ -44,8 +44,7 @@ def from_netifd(network: str, mac: str, status: Mapping[str, Any], now: int, fre
         if status.get("proto") != "dhcp":
             return None
         found = status["ipv4-address"][0]
-        seconds = int(status["data"]["leasetime"])
-        seconds = _SECONDS_MAX if seconds == _FOREVER else seconds
+        seconds = int(status["data"]["leasetime"]) // (1 if fresh else 2)
         routes = [
             route for route in status.get("route", []) if "." in route["target"] and "table" not in route
         ][:_ROUTES_MAX]
@@ -54,7 +53,7 @@ def from_netifd(network: str, mac: str, status: Mapping[str, Any], now: int, fre
             mac=mac,
             address=_address(found["address"]),
             prefixlen=bounded(found["mask"], 0, 32),
-            until=now + min(seconds, _SECONDS_MAX) * SECOND // (1 if fresh else 2),
+            until=end_of(seconds, now),
             routes=tuple(
                 (_network(f"{route['target']}/{route['mask']}"), _gateway(route["nexthop"]))
                 for route in routes
@@ -65,6 +64,11 @@ def from_netifd(network: str, mac: str, status: Mapping[str, Any], now: int, fre
         )
     except (KeyError, IndexError, TypeError, ValueError, OverflowError, OSError):
         return None
+
+
+def end_of(seconds: int, now: int) -> int:
+    """Return the end of a lease for so many seconds; one without an end ends as well, but not soon."""
+    return now + min(seconds, _SECONDS_MAX) * SECOND
 
 
 def pack(leases: Mapping[str, AnyLease | None], now: int) -> bytes:
