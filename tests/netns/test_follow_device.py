@@ -138,7 +138,7 @@ def test_the_lease_bounds_the_address(lab: Lab, device: Device) -> None:
     assert show(router, "-4", "addr", "show", "wan0")[0]["addr_info"][0]["valid_life_time"] <= 2
     router.enter(lambda: device.renew(LEASE, 0, 0, True))  # no dead man's switch: as long as the lease
     assert show(router, "-4", "addr", "show", "wan0")[0]["addr_info"][0]["valid_life_time"] > 900
-    ended = replace(LEASE, until=0)  # the client has said nothing: it is the client who takes the address away
+    ended = replace(LEASE, until=0)  # it is the client who takes the address away
     router.enter(lambda: device.renew(ended, 60, SECOND, False))
     assert show(router, "-4", "addr", "show", "wan0")[0]["addr_info"][0]["valid_life_time"] > 50
 
