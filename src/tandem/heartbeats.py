@@ -10,11 +10,12 @@ Nothing here decides: core/heartbeats.py says who is alive, and core/standing.py
 
 from __future__ import annotations
 
+from tandem.channel.beat_peer import BeatPeer
 from tandem.channel.beat_socket import BeatSocket, Route
 from tandem.channel.frames import HEARTBEATS, MAC_SIZE
 from tandem.channel.heartbeat import (
-    BACK,
-    FRONT,
+    CLOCK_MAX,
+    DATAGRAM_MAX,
     GOODBYE,
     HEAD,
     HEARS,
@@ -22,8 +23,8 @@ from tandem.channel.heartbeat import (
     STALE,
     TOPIC,
     VERSION,
+    Head,
     key_of,
-    microseconds,
     pack_directory,
     round_trip,
     seal,
@@ -32,11 +33,23 @@ from tandem.channel.heartbeat import (
 )
 from tandem.channel.peer_socket import local_address
 from tandem.core.events import Company
-from tandem.core.heartbeats import BEGINS, DIES, ENDS, NEVER, BeatPath, Beats, Life, Pace, next_wake
+from tandem.core.heartbeats import BEGINS, DIES, ENDS, NEVER, BeatPath, Beats, Life, Pace
 from tandem.core.neighbour import ACTIVE as MASTER
 from tandem.core.neighbour import BACKUP, BEATS
 from tandem.core.neighbour import NEVER as NO_LIMIT
-from tandem.core.standing import HOLDERS, STANDINGS_MAX, Entry, Post, Standings, matching, seats, standing_of
+from tandem.core.standing import (
+    ACTIVE,
+    HOLDERS,
+    ROLE,
+    STANDINGS_MAX,
+    Entry,
+    Post,
+    Standings,
+    leads,
+    matching,
+    seats,
+    standing_of,
+)
 from tandem.core.timers import MILLISECOND, SECOND
 from tandem.effects.endpoint import text
 from tandem.loop import TIMER_SLACK
@@ -57,26 +70,12 @@ if TYPE_CHECKING:
     from tandem.router import Router
     from tandem.status_schema import HeartbeatPath, PeerHeartbeats
 
-    Said = tuple[int, int, bytes]  # flags, number of the directory, standings
-
 INTERVAL_MIN = 10 * MILLISECOND
 REFRESH = 5 * SECOND  # between two looks at addresses and routes, which come and go
+FACTS = SECOND  # between two looks at what heartbeats say of replication
+READS_MAX = 64  # heartbeats of one path that are read at a time
+PROBES = 2  # heartbeats of a router that leads, in each REFRESH, whose answers it waits for: the round trip
 _SAID = HEARS | GOODBYE
-
-
-class _Peer:
-    """One peer that takes heartbeats."""
-
-    def __init__(self, name: str, node: bytes, keys: tuple[bytes, bytes], beats: Beats) -> None:
-        self.name = name
-        self.node = node
-        self.key_out, self.key_in = keys
-        self.beats = beats
-        self.sockets: dict[str, BeatSocket] = {}
-        self.directory: tuple[int, tuple[Entry, ...]] = (0, ())
-        self.said: Said | None = None
-        self.position = 0
-        self.stale = False
 
 
 class Heartbeats:
@@ -99,15 +98,20 @@ class Heartbeats:
         self._router = router
         self._links = links
         self._stale = stale
-        self._peers: dict[str, _Peer] = {}
+        self._peers: dict[str, BeatPeer] = {}
         self._entries: tuple[Entry, ...] = ()
         self._members: list[tuple[SyncGroup, VirtualRouter]] = []  # that these are about
         self._directory = 0  # its number
-        self._number = 0  # of the last heartbeat
+        self._number = self._clock = 0  # of the last heartbeat
+        self._probes = PROBES
         self._standings = b""
+        self._facts_at = 0
+        self._active = False  # for a group
+        self._watches = False  # something may last that a group has to know
         self._wake_at = 0
         self._timer_key, self._refresh_key = ("heartbeat", id(self)), ("heartbeat paths", id(self))
         self._core = Standings(False)
+        self._pace = Pace(settings.heartbeat_interval_ms * MILLISECOND, loop.now())
         self._take(settings)
 
     def _take(self, settings: Globals) -> None:
@@ -120,7 +124,8 @@ class Heartbeats:
             self._core.compares,
         )
         self._interval_ms, self._miss = settings.heartbeat_interval_ms, settings.heartbeat_miss
-        self._pace = Pace(self._interval_ms * MILLISECOND, self._loop.now())
+        if self._pace.interval != self._interval_ms * MILLISECOND:
+            self._pace = Pace(self._interval_ms * MILLISECOND, self._loop.now())
 
     # Life
 
@@ -136,6 +141,7 @@ class Heartbeats:
         if self._settings != before:
             for peer in self._peers.values():
                 peer.beats.miss, peer.said = self._miss, None
+            self._lead()
         self.changed()
 
     def close(self) -> None:
@@ -168,10 +174,12 @@ class Heartbeats:
         if peer is None or peer.node != theirs.node:
             self._forget(name)
             if not self._peers:
-                self._pace.due = self._loop.now()  # nothing was due before there was a peer
-            peer = self._peers[name] = _Peer(name, theirs.node, keys, Beats(self._miss))
-        peer.key_out, peer.key_in = keys
+                self._pace.begin(self._loop.now())
+            peer = BeatPeer(self._loop, name, theirs.node, Beats(self._miss), self._read)
+            self._peers[name] = peer
+        peer.use(keys)
         self._open_paths(peer)
+        self._lead()
         self._channel.send(name, TOPIC, pack_directory(self._directory, self._entries))
         self._set_timer(self._loop.now())
 
@@ -179,12 +187,19 @@ class Heartbeats:
         """Heartbeats go on without a session."""
 
     def received(self, name: str, data: bytes) -> None:
-        """Take a peer's directory; a malformed one counts as empty."""
+        """Take a peer's directory; a malformed one counts as empty.
+
+        A directory comes also when the peer's standings have changed: a router that leads reads them now.
+        """
         peer = self._peers.get(name)
-        if peer is not None:
-            peer.directory = unpack_directory(data) or (0, ())
+        if peer is None:
+            return
+        directory = unpack_directory(data) or (0, ())
+        if directory != peer.directory:
+            peer.directory = directory
             self._hear(peer)
             self._open_paths(peer)
+        self._read(peer, everything=True)
 
     # News of this router
 
@@ -193,7 +208,10 @@ class Heartbeats:
         standings = self._own_standings()
         if standings != self._standings:
             self._standings = standings
+            self._active = ACTIVE in {state & ROLE for state in standings[::3]}
             self._send(self._loop.now())
+            self._lead()
+            self._tell_directory()
 
     def changed(self) -> None:
         """Groups, interfaces or addresses have changed: make the directory and the paths anew."""
@@ -204,10 +222,7 @@ class Heartbeats:
         if self._entries != before:
             # While the names stay, so does the number: what was said before is understood as well.
             self._directory += names != [entry.name for entry in self._entries]
-            message = pack_directory(self._directory, self._entries)
-            for name in self._peers:
-                if name in self._channel.links:
-                    self._channel.send(name, TOPIC, message)
+            self._tell_directory()
         for name in list(self._peers):
             if name in self._channel.links:
                 self._open_paths(self._peers[name])
@@ -217,7 +232,15 @@ class Heartbeats:
         self.acted()
         self._set_timer(self._loop.now())
 
+    def _tell_directory(self) -> None:
+        message = pack_directory(self._directory, self._entries)
+        for name in self._peers:
+            if name in self._channel.links:
+                self._channel.send(name, TOPIC, message)
+
     def _refresh(self, now: int) -> None:
+        self._probes = PROBES
+        self._lead()
         self.changed()
         self._loop.call_at(self._refresh_key, now + REFRESH, self._refresh, TIMER_SLACK)
 
@@ -229,22 +252,18 @@ class Heartbeats:
 
     # Paths
 
-    def _open_paths(self, peer: _Peer) -> None:
+    def _open_paths(self, peer: BeatPeer) -> None:
         wanted = dict(self._routes(peer))
-        for name in [name for name, sock in peer.sockets.items() if wanted.get(name) != sock.route]:
-            self._shut(peer, name)
-        for name, route in wanted.items():
-            if name not in peer.sockets:
-                try:
-                    sock = BeatSocket(route)
-                except OSError as error:
-                    problem = f"heartbeat: no path {name} to {peer.name}: {error.strerror or error}"
-                    self._log.limited(("heartbeat", peer.name, name), "info", problem)
-                    continue
-                peer.sockets[name] = sock
-                self._loop.add_reader(sock.fileno(), self._reader(peer, name, sock))
+        peer.keep(wanted)
+        opened = {name for name, _ in peer.paths}
+        for name in [name for name in wanted if name not in opened]:
+            try:
+                peer.open(name, wanted[name])
+            except OSError as error:
+                problem = f"heartbeat: no path {name} to {peer.name}: {error.strerror or error}"
+                self._log.limited(("heartbeat", peer.name, name), "info", problem)
 
-    def _routes(self, peer: _Peer) -> Iterator[tuple[str, Route]]:
+    def _routes(self, peer: BeatPeer) -> Iterator[tuple[str, Route]]:
         """Yield all ways to a peer by their names: segments first, which a path of the channel may be too."""
         link = self._channel.links[peer.name]
         seen = set()
@@ -277,21 +296,12 @@ class Heartbeats:
             seen.add(route.key)
             yield path.address + (f" dev {path.interface}" if path.interface else ""), route
 
-    def _reader(self, peer: _Peer, name: str, sock: BeatSocket) -> Callable[[], None]:
-        return lambda: self._readable(peer, name, sock)
-
-    def _shut(self, peer: _Peer, name: str) -> None:
-        sock = peer.sockets.pop(name)
-        self._loop.remove_reader(sock.fileno())
-        sock.close()
-        peer.beats.lose(name)
-
     def _forget(self, name: str) -> None:
         peer = self._peers.pop(name, None)
         if peer is None:
             return
-        for path in list(peer.sockets):
-            self._shut(peer, path)
+        peer.close()
+        self._lead()
         if (neighbour := self._router.neighbours.get(name)) is not None:
             neighbour.lost(BEATS)
         self._dispatch(self._core.forget(name, self._router.groups))
@@ -301,90 +311,161 @@ class Heartbeats:
     def _send(self, now: int, flags: int = 0) -> None:
         """Send a heartbeat to every peer by every path."""
         self._number += 1
-        late = min(self._pace.late // MILLISECOND, 0xFFFF)
-        flags |= STALE * self._stale()
-        count, clock = len(self._standings) // 3, microseconds(now)
+        self._clock = clock = now // 1000 & CLOCK_MAX
+        if now >= self._facts_at:
+            self._look_at_facts(now)
+        standings, node = self._standings, self._channel.node
+        late = min(self._pace.told // MILLISECOND, 0xFFFF)
         ready: list[tuple[BeatSocket, bytes]] = []
-        for name, peer in self._peers.items():
-            link = self._channel.links.get(name)
-            current = link.current if link is not None else None
-            ours = flags | HEARS * (peer.beats.life is Life.ALIVE)
-            ours |= IN_STEP * (current is not None and current.session.outgoing.in_step)
-            back = BACK.pack(
-                self._interval_ms, late, ours, self._channel.position, self._directory, count
-            ) + self._standings  # fmt: skip
-            for path, sock in peer.sockets.items():
+        for peer in self._peers.values():
+            heard = peer.beats.paths
+            said = peer.flags | flags
+            for name, sock in peer.paths:
                 echo, age = 0, NEVER
-                if (heard := peer.beats.paths.get(path)) is not None:
-                    echo = heard.clock
-                    if heard.speaks:
-                        age = min((now - heard.heard) // 1000, NEVER - 1)
-                front = FRONT.pack(VERSION, self._channel.node, self._number, clock, echo, age)
-                ready.append((sock, seal(peer.key_out, sock.outward, front + back)))
+                if (path := heard.get(name)) is not None:
+                    echo = path.clock
+                    if path.speaks:
+                        age = min((now - path.clocked) // 1000, NEVER - 1)
+                data = HEAD.pack(
+                    VERSION, node, self._number, clock, echo, age, self._interval_ms, late, said,
+                    self._channel.position, self._directory, len(standings) // 3,
+                ) + standings  # fmt: skip
+                ready.append((sock, seal(sock.outward, data)))
+        if self._probes:
+            self._probes -= 1
+            self._lead()
         for sock, datagram in ready:  # one behind the other, so that they wake the peer once
             try:
                 sock.send(datagram)
             except OSError:
                 sock.errors += 1  # the path does not work now, which its silence says at the other end
 
+    def _look_at_facts(self, now: int) -> None:
+        """Take what heartbeats say beside the roles, and what the peer's life decides."""
+        self._facts_at = now + FACTS
+        stale = STALE * self._stale()
+        for name, peer in self._peers.items():
+            link = self._channel.links.get(name)
+            current = link.current if link is not None else None
+            peer.flags = stale | HEARS * (peer.beats.life is Life.ALIVE)
+            peer.flags |= IN_STEP * (current is not None and current.session.outgoing.in_step)
+
+    def _beat(self, now: int, answer: bool = False) -> None:
+        self._pace.beat(now, answer)
+        self._send(now)
+        if self._watches:
+            patience = self._miss * self._pace.interval
+            self._dispatch(self._core.lasting(self._router.groups, patience, now))
+
     def _set_timer(self, now: int) -> None:
         if not self._peers:
             self._loop.call_at(self._timer_key, None)
             return
-        self._wake_at = max(now, next_wake(self._pace, [peer.beats for peer in self._peers.values()]))
-        self._loop.call_at(self._timer_key, self._wake_at, self._timer)
+        pace, wake_at = self._pace, self._pace.due
+        for peer in self._peers.values():
+            deadline = peer.beats.deadline
+            if deadline is not None and deadline < wake_at:
+                wake_at = deadline
+        self._wake_at = wake_at if wake_at > now else now
+        self._loop.call_at(self._timer_key, self._wake_at - pace.slack, self._timer, pace.slack)
 
     def _timer(self, now: int) -> None:
-        pace = self._pace
+        pace, peers = self._pace, list(self._peers.values())
         if 2 * (now - self._wake_at) > pace.interval:
             # The sockets were read in this turn of the loop, but more may be on its way up.
-            for peer in self._peers.values():
+            for peer in peers:
                 peer.beats.spare(now + pace.interval)
-        if now >= pace.due:
-            pace.beat(now)
-            self._send(now)
-        for peer in list(self._peers.values()):
-            if actions := peer.beats.due(now):
+        if pace.leads:
+            for peer in peers:
+                self._read(peer)
+        if now >= pace.due - pace.slack:
+            self._beat(now)
+        for peer in peers:
+            if now >= peer.beats.look_at and (actions := peer.beats.due(now)):
                 self._act(peer, actions, now)
-        self._dispatch(self._core.lasting(self._router.groups, self._miss * pace.interval, now))
         self._set_timer(now)
+
+    def _lead(self) -> None:
+        """Read heartbeats when this router's own are due, or when they come."""
+        peers = self._peers.values()
+        lead = not self._probes and all(
+            peer.beats.life is Life.ALIVE
+            and peer.said is not None
+            and bool(peer.said[0] & HEARS)
+            and leads(self._standings, peer.said[2])
+            for peer in peers
+        )
+        follows = any(peer.said is not None and leads(peer.said[2], self._standings) for peer in peers)
+        self._pace.lead(lead, follows)
+        self._watches = not lead and (self._active or self._core.deaf)
+        for peer in peers:
+            peer.listen(not lead)
 
     # Receiving
 
-    def _readable(self, peer: _Peer, name: str, sock: BeatSocket) -> None:
-        datagram = sock.receive()
-        if not datagram:
-            return
-        head = unseal(peer.key_in, sock.inward, datagram, peer.node)
+    def _read(self, peer: BeatPeer, everything: bool = False) -> None:
+        """Take a heartbeat of each path; a router that leads takes all up to the answer to its last one.
+
+        More may be there when the peer has news (`everything`).
+        """
+        now = self._loop.now()
+        for name, sock in peer.paths:
+            for _ in range(READS_MAX):
+                try:
+                    datagram = sock.receive(DATAGRAM_MAX + 1)
+                except BlockingIOError:
+                    break
+                except OSError:
+                    sock.errors += 1  # the kernel's, of this path
+                    break
+                newest = self._take_in(peer, name, sock, datagram, now)
+                if (newest and not everything) or peer.listens:
+                    break  # epoll tells what is left while this router listens
+
+    def _take_in(self, peer: BeatPeer, name: str, sock: BeatSocket, datagram: bytes, now: int) -> bool:
+        """Take a datagram; return whether it is the newest, which answers this router's last heartbeat."""
+        head = unseal(sock.inward, datagram, peer.node)
         if head is None:
             self.refused += 1
-            return
-        now = self._loop.now()
-        beats = peer.beats
-        fresh = head[2] > beats.newest
-        actions = beats.heard(name, head[2], head[6] * MILLISECOND, head[7] * MILLISECOND, now)
+            return False
+        beats, number = peer.beats, head[2]
+        fresh = number > beats.newest
+        actions = beats.heard(name, number, head[6] * MILLISECOND, head[7] * MILLISECOND, now)
+        if head[4] == self._clock:
+            peer.answer = number  # it has other echoes on the paths that the peer reads later
         if actions is None:
-            return
-        path = beats.paths[name]
-        path.clock, path.round_trip = head[3], head[4:6]
+            return number == peer.answer
+        if peer.listens:
+            path = beats.paths[name]
+            path.clock, path.clocked, path.round_trip = head[3], now, head[4:6]
+        if fresh:  # otherwise another path was faster, and has told what follows
+            self._learn(peer, head, datagram[HEAD.size : -MAC_SIZE], actions, now)
+        elif actions:
+            self._act(peer, actions, now)
+        return number == peer.answer
+
+    def _learn(
+        self, peer: BeatPeer, head: Head, standings: bytes, actions: tuple[str, ...], now: int
+    ) -> None:
+        """Take what the newest heartbeat says, and answer it."""
         if actions:
             self._act(peer, actions, now)
-        if not fresh:
-            return  # another path was faster, and has told this
-        said = head[8] & _SAID, head[10], datagram[HEAD.size : -MAC_SIZE]
-        peer.position, peer.stale = head[9], bool(head[8] & STALE)
+        said = head[8] & _SAID, head[10], standings
+        peer.stale = bool(head[8] & STALE)
         if said != peer.said:
             peer.said = said
             if said[0] & GOODBYE:
-                self._act(peer, beats.goodbye(), now)
+                self._act(peer, peer.beats.goodbye(), now)
             self._hear(peer)
-        if self._pace.answers(now):
-            self._pace.beat(now, answer=True)
-            self._send(now)
+            self._lead()
+        if not self._pace.leads:
+            if self._pace.answers(now):
+                self._beat(now, answer=True)
             self._set_timer(now)
 
-    def _act(self, peer: _Peer, actions: Iterable[str], now: int) -> None:
+    def _act(self, peer: BeatPeer, actions: Iterable[str], now: int) -> None:
         neighbour = self._router.neighbours.get(peer.name)
+        self._facts_at = 0  # the next heartbeat says whether this router hears the peer
         for action in actions:
             if action == BEGINS:
                 if neighbour is not None:
@@ -399,13 +480,14 @@ class Heartbeats:
                 message = f"heartbeat: {peer.name} is dead: nothing was heard for {limit} ms by any path"
                 self._log.limited(("heartbeat", peer.name, action), "warning", message)
                 peer.said = None
+                self._lead()
                 self._dispatch(self._core.died(peer.name, self._router.groups, now))
             elif action == ENDS:
                 if neighbour is not None:
                     neighbour.lost(BEATS)
                 self._dispatch(self._core.forget(peer.name, self._router.groups))
 
-    def _hear(self, peer: _Peer) -> None:
+    def _hear(self, peer: BeatPeer) -> None:
         """Take what a peer has said last of its virtual routers, and tell the groups what follows."""
         if peer.said is None or peer.beats.life is not Life.ALIVE:
             return
@@ -429,9 +511,7 @@ class Heartbeats:
         return {
             "state": beats.life.value,
             "limit_ms": beats.limit / MILLISECOND,
-            "paths": [
-                _path(name, sock.errors, beats.paths.get(name), now) for name, sock in peer.sockets.items()
-            ],
+            "paths": [_path(name, sock.errors, beats.paths.get(name), now) for name, sock in peer.paths],
             "last_failure": failure,
             "last_failure_s": round((now - at) / SECOND, 3) if failure else None,
             "stale": peer.stale,
@@ -465,7 +545,7 @@ class Heartbeats:
 
 def _path(name: str, errors: int, path: BeatPath | None, now: int) -> HeartbeatPath:
     path = path or BeatPath()
-    rtt = round_trip(*path.round_trip, path.heard)
+    rtt = round_trip(*path.round_trip, path.clocked)
     return {
         "name": name,
         "up": path.speaks,

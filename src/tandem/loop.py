@@ -4,9 +4,9 @@
 The loop's contract: no turn is longer than TURN_LIMIT, nothing blocks, and everything is bounded. `turn_max`
 is the longest turn so far, and `turn_by` names the callback that had the greatest part in it.
 
-epoll.poll() rounds its timeout up to whole milliseconds, which a timer that is COARSE or more away may be
-late. A nearer one waits in select() on the epoll descriptor, which takes microseconds; epoll.poll(0) then
-says who is ready.
+epoll.poll() waits whole milliseconds: a timer that is COARSE or more away may be late by one, and a timer
+with slack may be early by one. Any other waits in select() on the epoll descriptor, which takes
+microseconds; epoll.poll(0) then says who is ready.
 
 A turn runs every ready reader before any timer: an advertisement that has arrived counts
 before a timer that says it has not. Many timers that are due at once are spread over several turns.
@@ -66,6 +66,7 @@ class Loop:
         self._slack: list[tuple[int, int, Hashable]] = []  # by the time when they are due
         self._pushed = 0  # breaks ties, so that keys are never compared
         self._running = False
+        self._whole = -1  # a wait that is in whole milliseconds
         self._rested = 0  # when it slept last
         self._longest = 0  # part of this turn, ns
         self._by: Callable[..., None] | None = None  # whose part it was
@@ -140,8 +141,8 @@ class Loop:
     def _turn(self, asked: int, limit: int | None) -> int:
         """Run one turn, which waits from `asked` on, and return the time of its end."""
         wait = self._wait(asked, limit)
-        if wait is None or wait >= COARSE:
-            ready = self._epoll.poll(None if wait is None else wait / SECOND, READY_MAX)
+        if wait is None or wait >= COARSE or wait == self._whole:
+            ready = self._epoll.poll(None if wait is None else (wait - 1) / SECOND, READY_MAX)
         elif select.select(self._waits, (), (), wait / SECOND)[0]:
             ready = self._epoll.poll(0, READY_MAX)
         else:
@@ -192,8 +193,8 @@ class Loop:
                 break
             current = self._timers.get(key)
             if current is not timer:  # cancelled or set anew by an earlier one of this turn
-                if current is not None:
-                    self._enter(key, current)  # `call_at` may have taken it to be in the heap still
+                if current is not None and current[:2] == timer[:2]:
+                    self._enter(key, current)  # `call_at` has taken it to be in the heap still
                 continue
             del self._timers[key]
             late = now - timer[1]
@@ -245,11 +246,14 @@ class Loop:
 
     def _wait(self, now: int, limit: int | None) -> int | None:
         """Return how long to wait for a reader or writer, ns; None: for ever."""
+        self._whole = -1
         while self._heap:
             latest, _, key = self._heap[0]
             timer = self._timers.get(key)
             if timer is not None and timer[1] == latest:
                 wait = max(0, latest - now)
+                if timer[0] + MILLISECOND <= latest and wait >= MILLISECOND:
+                    wait = self._whole = wait // MILLISECOND * MILLISECOND
                 return wait if limit is None else min(wait, limit)
             heapq.heappop(self._heap)
         return limit

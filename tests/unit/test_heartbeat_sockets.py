@@ -13,9 +13,21 @@ import pytest
 from tandem.channel.frames import HEARTBEATS
 from tandem.channel.peer_socket import Path
 from tandem.config.schema import Globals
-from tandem.core.events import Claimed, Event, SourceChanged, Start, Tick, TrackerChanged, Vacancy, Vacated
+from tandem.core.events import (
+    Claimed,
+    Event,
+    Failover,
+    SourceChanged,
+    Standby,
+    Start,
+    Tick,
+    TrackerChanged,
+    Vacancy,
+    Vacated,
+)
 from tandem.core.neighbour import Neighbour
 from tandem.core.settings import Group, Instance
+from tandem.core.standing import Post
 from tandem.core.sync_group import SyncGroup
 from tandem.core.timers import MILLISECOND, SECOND
 from tandem.heartbeats import Heartbeats
@@ -130,7 +142,7 @@ def test_a_change_of_role_is_told_at_once_and_its_death_frees_the_role(pair: Pai
     one.group.handle(Tick(), one.loop.now() + 60 * SECOND)
     one.beats.acted()
     turn(two.loop, lambda: any(isinstance(event, Claimed) for event in two.told))
-    for sock in one.beats._peers["peer"].sockets.values():
+    for _, sock in one.beats._peers["peer"].paths:
         sock.send = lambda data: len(data)  # type: ignore[method-assign]  # the power is lost
     turn(two.loop, lambda: two.status["state"] == "dead")
     assert Vacated(Vacancy.DIED, (("I1", bytes((192, 0, 2, 1))),)) in two.told
@@ -156,7 +168,7 @@ def test_a_session_that_ends_changes_nothing(pair: Pair) -> None:
 
 def test_a_recorded_heartbeat_is_refused(pair: Pair) -> None:
     one, two = pair
-    sockets = one.beats._peers["peer"].sockets
+    sockets = dict(one.beats._peers["peer"].paths)
     recorded: list[bytes] = []
     first, second = sockets.values()
     send = first.send
@@ -175,3 +187,37 @@ def test_another_secret_is_refused(loop: Loop, port: int) -> None:
     assert one.status["state"] == two.status["state"] == "not heard yet"
     for side in (one, two):
         side.beats.close()
+
+
+def test_an_active_router_reads_when_its_own_heartbeat_is_due_or_the_session_brings_news(pair: Pair) -> None:
+    one, two = pair
+    one.group.handle(Tick(), one.loop.now() + 60 * SECOND)
+    one.beats.acted()
+    turn(one.loop, lambda: one.beats._pace.leads and two.beats._pace.follows)
+    assert not two.beats._pace.leads
+    peer = one.beats._peers["peer"]
+    assert not peer.listens
+    before = [path["received"] for path in one.status["paths"]]
+    turn(
+        one.loop,
+        lambda: all(
+            path["received"] > 20 + had for path, had in zip(one.status["paths"], before, strict=True)
+        ),
+    )
+    assert one.hears_all and two.hears_all
+    assert two.status["paths"][0]["lost"] == one.status["paths"][0]["lost"] == 0
+    for side in pair:  # the timers rest
+        side.beats._loop.call_at(side.beats._timer_key, None)
+    while any(two.loop._epoll.poll(0)):
+        two.loop.turn(0)
+    two.group.handle(Standby(), two.loop.now())
+    sent = len(two.sent)
+    two.beats.acted()
+    one.loop.turn(0)
+    assert one.beats._core.seat("peer", "G").post is not Post.OUT, "no datagram wakes it"
+    assert len(two.sent) == sent + 1
+    one.meet(two)
+    assert one.beats._core.seat("peer", "G").post is Post.OUT
+    one.group.handle(Failover(), one.loop.now())
+    one.beats.acted()
+    assert peer.listens, "while roles change hands it waits for every word"

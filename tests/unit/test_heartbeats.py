@@ -47,12 +47,12 @@ def test_dead_when_every_path_is_silent() -> None:
     beats.heard("lan", 1, INTERVAL, 0, 0)
     beats.heard("wan", 1, INTERVAL, 0, 1)
     beats.heard("wan", 2, INTERVAL, 0, INTERVAL)
-    assert beats.next_deadline() == INTERVAL + LIMIT
+    assert beats.deadline == INTERVAL + LIMIT
     assert beats.due(LIMIT) == ()
     assert (beats.life, beats.last_failure) == (ALIVE, ("lan", LIMIT))
     assert beats.due(INTERVAL + LIMIT) == (h.DIES,)
     assert beats.last_failure == ("wan", INTERVAL + LIMIT)
-    assert beats.next_deadline() is None
+    assert beats.deadline is None
 
 
 def test_a_heartbeat_counts_once_on_each_path() -> None:
@@ -93,16 +93,16 @@ def test_nothing_that_was_sent_before_a_goodbye_revives_the_neighbour() -> None:
     for number, path in ((4, "wan"), (5, "wan"), (5, "cable")):
         assert beats.heard(path, number, INTERVAL, 0, 0) is None
     assert beats.refused == 3
-    assert beats.due(SECOND) == () and beats.next_deadline() is None
+    assert beats.due(SECOND) == () and beats.deadline is None
     assert beats.heard("wan", 6, INTERVAL, 0, 0) == (h.BEGINS,)
 
 
 def test_the_neighbours_own_lateness_is_allowed_for() -> None:
     beats = Beats(3)
     beats.heard("lan", 1, INTERVAL, 40 * MILLISECOND, 0)
-    assert beats.next_deadline() == LIMIT + 40 * MILLISECOND
+    assert beats.deadline == LIMIT + 40 * MILLISECOND
     beats.heard("lan", 2, INTERVAL, 60 * SECOND, 0)
-    assert beats.next_deadline() == LIMIT + h.LATENESS_MAX
+    assert beats.deadline == LIMIT + h.LATENESS_MAX
 
 
 def test_a_router_that_was_late_itself_gives_one_more_interval() -> None:
@@ -111,7 +111,7 @@ def test_a_router_that_was_late_itself_gives_one_more_interval() -> None:
     now = LIMIT + 5 * MILLISECOND
     beats.spare(now + INTERVAL)
     assert beats.due(now) == ()
-    assert beats.next_deadline() == now + INTERVAL
+    assert beats.deadline == now + INTERVAL
     assert beats.due(now + INTERVAL) == (h.DIES,)
 
 
@@ -177,3 +177,62 @@ def test_the_pace_stays_in_phase_and_knows_its_lateness() -> None:
         pace.due = now
         pace.beat(now)
     assert pace.late == 0, "what is long ago does not count"
+
+
+def test_two_slow_routers_are_not_dead_to_each_other_while_they_start() -> None:
+    """Each stands still for most of a second, before it could know and tell how late it is."""
+    pace, beats = Pace(INTERVAL, 0), Beats(3)
+    pace.begin(SECOND)
+    now = pace.due
+    for number, stall in enumerate((0, 900 * MILLISECOND, 30 * MILLISECOND, 1000 * MILLISECOND), 1):
+        now = pace.due + stall
+        assert beats.due(now - 1) == ()
+        pace.beat(now)
+        beats.heard("lan", number, INTERVAL, pace.told, now)
+    while now < 2 * SECOND + 2 * Pace.PERIOD + Pace.FIRST_PERIOD:
+        now = pace.due + MILLISECOND
+        pace.beat(now)
+        number += 1
+        beats.heard("lan", number, INTERVAL, pace.told, now)
+        if now > 2 * SECOND + Pace.FIRST_PERIOD:
+            assert pace.told == pace.late, "then it tells what it has measured"
+    assert (pace.late, beats.limit) == (MILLISECOND, LIMIT + MILLISECOND)
+
+
+@pytest.mark.parametrize("phase", [1, INTERVAL // 8, INTERVAL // 3, INTERVAL * 7 // 8])
+def test_a_router_that_leads_wakes_once_an_interval_and_so_does_the_one_that_answers(phase: int) -> None:
+    """The leader goes with its adverts, of every second interval; the other one only answers."""
+    under_way, end = MILLISECOND // 5, 20 * SECOND
+    leader, other = Pace(INTERVAL, 0), Pace(INTERVAL, 0)
+    leader.lead(True)
+    other.lead(False, follows=True)
+    wakes: list[tuple[int, bool, bool]] = []  # when, with an advert, by a timer of the other one
+    sent: list[int] = []
+    advert, now = phase, 0
+    while now < end:
+        now = min(advert, leader.due, other.due)
+        early = leader.due - leader.slack <= now
+        wakes.append((now, now == advert, now == other.due))
+        if now == other.due:
+            other.beat(now)
+        if now == advert:
+            advert += 2 * INTERVAL
+        if early:
+            leader.beat(now)
+            sent.append(now)
+            if other.answers(now + under_way):
+                other.beat(now + under_way, answer=True)
+    settled = [wake for wake in wakes if wake[0] > 3 * SECOND]
+    assert not any(own for _, _, own in settled), "the other one is woken by what comes"
+    assert abs(len(settled) - (end - 3 * SECOND) // INTERVAL) <= 4, "no wake for adverts or heartbeats alone"
+    assert all(INTERVAL * 7 // 8 <= b - a <= INTERVAL * 17 // 16 for a, b in pairwise(sent))
+
+
+def test_who_has_answered_too_early_answers_the_next_one() -> None:
+    """Otherwise its own timer would wake it shortly before each heartbeat of the leader."""
+    pace = Pace(INTERVAL, 0)
+    pace.lead(False, follows=True)
+    pace.beat(0)
+    assert not pace.answers(INTERVAL // 8)
+    assert pace.due > INTERVAL // 8 + INTERVAL
+    assert pace.answers(INTERVAL // 8 + INTERVAL)

@@ -232,3 +232,40 @@ def test_a_reader_that_is_called_once_waits_for_the_next_call() -> None:
     loop.close()
     os.close(reading)
     os.close(writing)
+
+
+def test_a_timer_with_slack_that_sets_itself_again_stays_one_entry() -> None:
+    """It stands in two heaps, and both are due: the second entry must not enter the new timer once more."""
+    clock = Clock()
+
+    def work(now: int) -> None:
+        clock.called.append(now)
+        clock.loop.call_at("again", now + 100, work, slack=10)
+
+    work(clock.time)
+    for _ in range(20):
+        clock.time += 110
+        clock.loop.turn(0)
+    assert len(clock.called) == 21
+    assert len(clock.loop._heap) == 1 and len(clock.loop._slack) <= 2
+    clock.loop.close()
+
+
+def test_a_timer_with_slack_waits_whole_milliseconds_of_it_and_no_longer() -> None:
+    """epoll counts in milliseconds; so it needs no second system call, and the timer is not late."""
+    clock = Clock()
+    clock.loop.call_at(
+        "patient", clock.time + 4 * MILLISECOND, clock.work("patient"), slack=6 * MILLISECOND + 7
+    )
+    assert clock.loop._wait(clock.time, None) == 10 * MILLISECOND == clock.loop._whole
+    clock.loop.call_at("exact", clock.time + 3 * MILLISECOND, clock.work("exact"))
+    assert clock.loop._wait(clock.time, None) == 3 * MILLISECOND != clock.loop._whole
+    clock.loop.close()
+    loop = Loop()
+    called: list[int] = []
+    due = loop.now() + 20 * MILLISECOND
+    loop.call_at("patient", due - 5 * MILLISECOND, called.append, slack=5 * MILLISECOND)
+    while not called:
+        loop.turn()
+    assert called[0] >= due - 5 * MILLISECOND
+    loop.close()

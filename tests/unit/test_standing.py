@@ -39,6 +39,7 @@ from tandem.core.standing import (
     Post,
     Seat,
     Standings,
+    leads,
     matching,
     seats,
     standing_of,
@@ -315,3 +316,23 @@ def test_a_seat_is_made_of_the_members_standings() -> None:
     said = b"".join(standing_of(ours, member, True) for member in ours.members)
     assert seats([ours], entries, matched, said)["G"].post is READY
     assert seats([ours], entries, {}, said) == {}
+
+
+@pytest.mark.parametrize(
+    ("own", "theirs", "leads_it"),
+    [
+        ((IS_ACTIVE,), (BACKUP,), True),
+        ((IS_ACTIVE | LINK, IS_ACTIVE | TAKES), (INITIALIZE, BACKUP | LINK), True),
+        ((IS_ACTIVE,), (), True),
+        ((BACKUP,), (BACKUP,), False),
+        ((IS_ACTIVE, BACKUP), (BACKUP, IS_ACTIVE), False),  # they share the groups
+        ((IS_OFFERING,), (BACKUP,), False),
+        ((IS_ACTIVE,), (IS_ENTERING,), False),
+        ((IS_ENTERING,), (BACKUP,), False),
+    ],
+)
+def test_an_active_router_leads_who_is_active_for_nothing(
+    own: tuple[int, ...], theirs: tuple[int, ...], leads_it: bool
+) -> None:
+    said = [b"".join(bytes((state, 100, 0)) for state in states) for states in (own, theirs)]
+    assert leads(*said) is leads_it

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """UDP sockets of heartbeats: each is connected to one address of a peer, and the kernel refuses all others.
 
-Only `connect` raises OSError for what cannot be opened now; `send` returns whether the datagram went out.
+OSError is raised for what cannot be opened now, and for what the kernel has heard of the path.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass
 
-from tandem.channel.heartbeat import DATAGRAM_MAX
+from tandem.channel.heartbeat import begun
 from tandem.channel.peer_socket import (
     HOP_LIMIT,
     IP_MINTTL,
@@ -42,15 +42,13 @@ class Route:
 
 
 class BeatSocket:
-    """One path to a peer."""
+    """One path to a peer; `keys` are those of what is sent, and of what comes."""
 
-    def __init__(self, route: Route) -> None:
+    def __init__(self, route: Route, keys: tuple[bytes, bytes]) -> None:
         """OSError: the address is not there, or there is no way to the peer now."""
         self.route = route
-        local, remote = route.key
-        self.outward = local + remote  # what the MAC of a sent datagram covers
-        self.inward = remote + local
         self.errors = 0
+        self.use(keys)
         family = family_of(route.remote)
         kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
         self._sock = socket.socket(family, kind)
@@ -60,7 +58,14 @@ class BeatSocket:
             self._sock.close()
             raise
         self.send = self._sock.send
+        self.receive = self._sock.recv  # both raise OSError, also for what the kernel has heard of the path
         self.fileno = self._sock.fileno
+
+    def use(self, keys: tuple[bytes, bytes]) -> None:
+        """Use these keys from now on."""
+        local, remote = self.route.key
+        self.outward = begun(keys[0], local + remote)
+        self.inward = begun(keys[1], remote + local)
 
     def _set_up(self, family: int) -> None:
         option, route = self._sock.setsockopt, self.route
@@ -79,16 +84,6 @@ class BeatSocket:
             option(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, route.device.encode() + b"\0")
         self._sock.bind(resolve(route.local, route.port))
         self._sock.connect(resolve(route.remote, route.port))
-
-    def receive(self) -> bytes:
-        """Return one datagram; b"" when there is none. The kernel's errors of the path are counted."""
-        try:
-            return self._sock.recv(DATAGRAM_MAX + 1)
-        except BlockingIOError:
-            return b""
-        except OSError:
-            self.errors += 1
-            return b""
 
     def close(self) -> None:
         """Close the socket."""

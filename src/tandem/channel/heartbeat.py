@@ -36,8 +36,7 @@ if TYPE_CHECKING:
 TOPIC = "heartbeat"
 VERSION = 1
 # Version, node, number, clock, echo, age, interval, lateness, flags, position, directory, standings.
-# The first six differ from path to path.
-FRONT, BACK = Struct("!B8sQIII"), Struct("!HHBQIB")
+# Echo and age differ from path to path.
 HEAD = Struct("!B8sQIIIHHBQIB")
 STANDING = 3  # bytes: state and flags, effective priority, faults
 _SIZE_MIN = HEAD.size + MAC_SIZE
@@ -49,7 +48,7 @@ HEARS = 2  # the sender hears the receiver's heartbeats by some path
 IN_STEP = 4  # the receiver holds all connections of the sender
 STALE = 8  # the sender's replication is stale
 
-_WRAP = 0xFFFFFFFF  # the clock is in µs and wraps
+CLOCK_MAX = 0xFFFFFFFF  # the clock is in µs and wraps
 _DIRECTORY = Struct("!BI")  # version, number of the directory
 _ENTRY = Struct("!BBBB")  # length of the name, VRID, 4 or 6, length of the address
 _NAME_MAX = 96  # bytes: a message has room for STANDINGS_MAX of them
@@ -63,25 +62,31 @@ def key_of(secret: bytes, sender: bytes, receiver: bytes) -> bytes:
     return blake2b(sender + receiver, key=secret, person=b"tandem heartbeat", digest_size=32).digest()
 
 
-def seal(key: bytes, addresses: bytes, data: bytes) -> bytes:
-    """Return the datagram; `addresses` are the packed ones of source and destination."""
-    return data + blake2b(addresses + data, key=key, digest_size=MAC_SIZE).digest()
+def begun(key: bytes, addresses: bytes) -> blake2b:
+    """Return the MAC of a path's datagrams as far as it is the same for all of them.
+
+    `addresses` are the packed ones of source and destination.
+    """
+    return blake2b(addresses, key=key, digest_size=MAC_SIZE)
 
 
-def unseal(key: bytes, addresses: bytes, datagram: bytes, node: bytes) -> Head | None:
+def seal(begun: blake2b, data: bytes) -> bytes:
+    """Return the datagram."""
+    mac = begun.copy()
+    mac.update(data)
+    return data + mac.digest()
+
+
+def unseal(begun: blake2b, datagram: bytes, node: bytes) -> Head | None:
     """Return the head of a datagram that `node` has sent; None: it is not one of its heartbeats."""
     if len(datagram) < _SIZE_MIN:
         return None
     head: Head = HEAD.unpack_from(datagram)
     if head[0] != VERSION or head[1] != node or len(datagram) != _SIZE_MIN + STANDING * head[11]:
         return None
-    mac = blake2b(addresses + datagram[:-MAC_SIZE], key=key, digest_size=MAC_SIZE).digest()
-    return head if same(datagram[-MAC_SIZE:], mac) else None
-
-
-def microseconds(now: int) -> int:
-    """The clock of the head."""
-    return now // 1000 & _WRAP
+    mac = begun.copy()
+    mac.update(datagram[:-MAC_SIZE])
+    return head if same(datagram[-MAC_SIZE:], mac.digest()) else None
 
 
 def round_trip(echo: int, age: int, now: int) -> int | None:
@@ -91,7 +96,7 @@ def round_trip(echo: int, age: int, now: int) -> int | None:
     """
     if age == NEVER:
         return None
-    return (microseconds(now) - echo - age & _WRAP) * 1000
+    return (now // 1000 - echo - age & CLOCK_MAX) * 1000
 
 
 def pack_directory(number: int, entries: Iterable[Entry]) -> bytes:

@@ -21,10 +21,6 @@ from __future__ import annotations
 
 from enum import Enum
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 
 class Life(Enum):
     """The life of a neighbour, as its heartbeats tell."""
@@ -60,21 +56,26 @@ LIVES: dict[tuple[Life, str], tuple[Life, tuple[str, ...]]] = {
 
 NEVER = 0xFFFFFFFF  # as age: nothing was heard by this path
 LATENESS_MAX = 1_000_000_000  # that a neighbour may claim
+_EXACT = 1_000_000  # a timer runs within it
 
 
 class BeatPath:
     """One path by which heartbeats come."""
 
-    __slots__ = ("clock", "failures", "heard", "lost", "number", "received", "round_trip", "since", "speaks")
+    __slots__ = (
+        "clock", "clocked", "failures", "heard", "lost", "number", "received", "round_trip", "since",
+        "speaks",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.speaks = False
         self.heard = 0  # when the last one came
         self.since: int | None = None  # it speaks since then; None: it does not
-        self.clock = 0  # of the neighbour, when it sent the last one
+        # Of the last one that was read as soon as it came: the neighbour's clock when it was sent, and ours.
+        self.clock = self.clocked = 0
         self.number = 0  # of the last one
         self.received = self.lost = self.failures = 0
-        self.round_trip = 0, NEVER  # what the last one said: our clock as it had come there, and its age, µs
+        self.round_trip = 0, NEVER  # what that one said: our clock as it had come there, and its age, µs
 
 
 class Beats:
@@ -87,16 +88,11 @@ class Beats:
         self.newest = 0  # the highest number of a heartbeat
         self.refused = 0  # heartbeats that came a second time, or too late
         self.last_failure: tuple[str, int] | None = None  # the path that fell silent last, and when
-        self._limit = 0  # so long after the last heartbeat a path is silent
-        self._last: int | None = None  # when the last one came by a path that speaks
-        self._look_at = 0  # no path is silent before
+        self.limit = 0  # how long a path may be quiet
+        self.deadline: int | None = None  # when `due` may find the neighbour dead, unless a heartbeat comes
+        self.look_at = 0  # `due` finds no path silent before
         self._ended = 0  # the number of its goodbye
         self._spared = 0  # no path is silent before
-
-    @property
-    def limit(self) -> int:
-        """How long a path may be quiet."""
-        return self._limit
 
     def heard(self, name: str, number: int, interval: int, late: int, now: int) -> tuple[str, ...] | None:
         """A heartbeat came by this path; return actions, or None for one that came before."""
@@ -115,11 +111,11 @@ class Beats:
         path.received += 1
         if not path.speaks:
             path.speaks, path.since = True, now
-            self._look_at = 0
-        self._last = now
+            self.look_at = 0
         limit = self.miss * interval + (late if late < LATENESS_MAX else LATENESS_MAX)
-        if limit != self._limit:
-            self._limit, self._look_at = limit, 0
+        if limit != self.limit:
+            self.limit, self.look_at = limit, 0
+        self.deadline = now + limit
         if number > self.newest:
             self.newest = number
         return self._move(HEARD) if self.life is not _ALIVE else ()
@@ -133,24 +129,21 @@ class Beats:
         self._ended = self.newest
         for path in self.paths.values():
             path.speaks, path.since = False, None
-        self._last = None
+        self.deadline = None
         return self._move(GOODBYE)
 
     def lose(self, name: str) -> None:
         """This router uses the path no more."""
         self.paths.pop(name, None)
-        self._last = max((path.heard for path in self.paths.values() if path.speaks), default=None)
-
-    def next_deadline(self) -> int | None:
-        """When `due` finds the neighbour dead, unless a heartbeat comes."""
-        return None if self._last is None else self._last + self._patience(self._last)
+        heard = [path.heard for path in self.paths.values() if path.speaks]
+        self.deadline = max(heard) + self.limit if heard else None
 
     def due(self, now: int) -> tuple[str, ...]:
         """Judge what is silent."""
-        if now < self._look_at:
+        if now < self.look_at:
             return ()
-        silent = speaks = False
-        self._look_at = now + self._limit
+        silent = False
+        self.look_at, self.deadline = now + self.limit, None
         for name, path in self.paths.items():
             if not path.speaks:
                 continue
@@ -161,15 +154,13 @@ class Beats:
                 self.last_failure = name, now
                 silent = True
             else:
-                speaks = True
-                self._look_at = min(self._look_at, until)
-        if not speaks:
-            self._last = None
-        return self._move(SILENT) if silent and not speaks else ()
+                self.look_at = min(self.look_at, until)
+                self.deadline = max(self.deadline or 0, until)
+        return self._move(SILENT) if silent and self.deadline is None else ()
 
     def _patience(self, heard: int) -> int:
         """How long to wait after what was heard then. A router that is late all the time must end as well."""
-        return max(self._limit, min(self._spared - heard, 2 * self._limit))
+        return max(self.limit, min(self._spared - heard, 2 * self.limit))
 
     def _move(self, event: str) -> tuple[str, ...]:
         self.life, actions = LIVES[self.life, event]
@@ -179,48 +170,68 @@ class Beats:
 class Pace:
     """The times of this router's own heartbeats, and how late they were.
 
-    The lateness that counts is the greatest of the present period and of the one before.
+    The lateness that counts is the greatest of the present period and of the one before. A router that has
+    just begun does not know its own, and a start is the busiest time of all: peers are told FIRST_LATE.
 
-    A router whose heartbeat is due soon sends it with the answer to a peer's (`answers`), and its next one is
-    due a little later than the peer's: each interval wakes one of the two routers instead of both.
+    Each interval wakes each of two routers once. A router whose heartbeat is due soon sends it with the
+    answer to a peer's (`answers`), and its next one is due a little later than the peer's. A router that
+    `leads` reads those answers when its own next heartbeat is due. It sends that one with what wakes it
+    anyway, a little early (`slack`), and finds such a moment because it is a little slower alone. One that
+    `follows` waits for it, so that no timer of its own wakes it just before.
     """
 
     PERIOD = 30_000_000_000
+    FIRST_PERIOD = 5_000_000_000
+    FIRST_LATE = 1_000_000_000
 
     def __init__(self, interval: int, now: int) -> None:
         self.interval = interval
         self.due = now
-        self._period_ends = now + self.PERIOD
+        self.leads = self.follows = False
+        self.slack = 0  # how much earlier than it is due a heartbeat may be sent
+        self.late = 0  # the greatest lateness lately
+        self.told = self.FIRST_LATE  # the lateness that peers are told
+        self._sent = now
+        self._first = True  # period
+        self._period_ends = now + self.FIRST_PERIOD
         self._late = self._late_before = 0
 
+    def begin(self, now: int) -> None:
+        """There is a peer: nothing was due before."""
+        self.due = now
+        if self._first:
+            self._period_ends = now + self.FIRST_PERIOD
+
+    def lead(self, leads: bool, follows: bool = False) -> None:
+        """This router leads, or a peer does and this router follows it, or none of both."""
+        self.leads, self.follows = leads, follows
+        self.slack = self.interval // 8 if leads else 0
+
     def answers(self, now: int) -> bool:
-        """Whether this router's heartbeat is sent now, because a peer's came."""
-        return self.due - now < self.interval * 3 // 4
+        """A peer's heartbeat came; return whether this router's is sent now."""
+        if self.due - now < self.interval * 3 // 4:
+            return True
+        if self.follows:
+            self.due = min(now + self.interval * 17 // 16, self._sent + self.interval * 21 // 16)
+        return False
 
     def beat(self, now: int, answer: bool = False) -> None:
         """A heartbeat is sent; `answer`: because a peer's came."""
-        late = now - self.due
-        self._late = max(self._late, late)
-        if now >= self._period_ends:
-            self._late_before, self._late = self._late, 0
-            self._period_ends = now + self.PERIOD
+        late, self._sent = now - self.due, now
+        if late > self._late or now >= self._period_ends:
+            self._note(late, now)
         if answer:
             self.due = now + self.interval * 17 // 16
             return
-        in_phase = self.due + self.interval
-        self.due = in_phase if in_phase > now else now + self.interval
+        following = self.due + self.interval
+        if self.leads:  # alone, or with what woke this router
+            following = following + self.interval // 32 if late > -_EXACT else now + self.interval
+        self.due = following if following > now else now + self.interval
 
-    @property
-    def late(self) -> int:
-        """The greatest lateness lately."""
-        return max(self._late, self._late_before)
-
-
-def next_wake(pace: Pace, all_beats: Iterable[Beats]) -> int:
-    """Return when a heartbeat is due or a neighbour may be found dead."""
-    found = pace.due
-    for beats in all_beats:
-        deadline = beats.next_deadline()
-        if deadline is not None and deadline < found:
-            found = deadline
-    return found
+    def _note(self, late: int, now: int) -> None:
+        self._late = max(self._late, late)
+        if now >= self._period_ends:
+            self._late_before, self._late, self._first = self._late, 0, False
+            self._period_ends = now + self.PERIOD
+        self.late = max(self._late, self._late_before)
+        self.told = max(self.late, self.FIRST_LATE) if self._first else self.late

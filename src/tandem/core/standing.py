@@ -124,6 +124,17 @@ NOBODY = Seat(Post.UNKNOWN)
 _ALONE = Company()
 
 
+def leads(own: bytes, theirs: bytes) -> bool:
+    """Whether a router with these standings sets the pace for a neighbour with those.
+
+    It is active, the neighbour for nothing, and no role is under way. So the neighbour needs to know at once
+    what the router says, and the router may read later what the neighbour says.
+    """
+    roles = {state & ROLE for state in own[::3]}
+    others = {state & ROLE for state in theirs[::3]}
+    return ACTIVE in roles and roles <= {ACTIVE, BACKUP, INITIALIZE} and others <= {BACKUP, INITIALIZE}
+
+
 def matching(own: Iterable[Entry], theirs: Iterable[Entry]) -> dict[str, int]:
     """Return the entry of a neighbour's directory for each of our virtual routers that it has as well.
 
@@ -280,6 +291,11 @@ class Standings:
             if seat.post in (_ACTIVE, _ENTERING) or (seat.post is _READY and seat.rank > own):
                 return False
         return True
+
+    @property
+    def deaf(self) -> bool:
+        """Whether a neighbour hears nothing of this router."""
+        return bool(self._deaf)
 
     def company(self, group: str) -> Company:
         """Return what the neighbours would do with the role of a group."""
