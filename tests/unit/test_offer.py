@@ -36,7 +36,7 @@ from tandem.core.events import (
     Vacancy,
     Vacated,
 )
-from tandem.core.limits import OFFER_LIMIT, STREAM_LIMIT
+from tandem.core.limits import ENTER_LIMIT, OFFER_LIMIT, STREAM_LIMIT
 from tandem.core.offer import (
     ENDED,
     ENTERS,
@@ -88,8 +88,11 @@ def test_each_row(stage: Stage, event: str) -> None:
         offer.handle(first, SECOND)
     assert (offer.handle(event, 2 * SECOND), offer.stage) == expected[::-1]
     assert offer.pending is (expected[0] is not KEEPS)
-    began = SECOND if stage is not KEEPS else 2 * SECOND
-    assert offer.deadline == (began + OFFER_LIMIT if offer.pending else None)
+    began = {KEEPS: 2 * SECOND + OFFER_LIMIT, OFFERS: SECOND + OFFER_LIMIT, YIELDS: SECOND + ENTER_LIMIT}[
+        stage
+    ]
+    deadline = 2 * SECOND + ENTER_LIMIT if event == ENTERS else began
+    assert offer.deadline == (deadline if offer.pending else None)
 
 
 def test_the_table_has_a_row_for_everything() -> None:
@@ -132,6 +135,17 @@ def test_a_hand_over_ends_at_the_limit() -> None:
     assert not of(Remove, group.handle(Tick(), OFFER_LIMIT - 1))
     assert of(SendAdvert, group.handle(Tick(), OFFER_LIMIT)) == [SendAdvert("LAN", 0)]
     assert group.role is Role.BACKUP and group.held
+
+
+def test_who_takes_the_role_may_restore_for_longer_than_the_offer_lasts() -> None:
+    """The router that leaves is well, and nobody else has the addresses."""
+    group = serving(restores=True)
+    group.handle(Stop(), 0)
+    assert group.handle(Taken(False), MILLISECOND) == []
+    assert not any(of(Remove, actions) for _, actions in run(group, 5 * SECOND))
+    assert group.role is Role.ACTIVE
+    actions = group.handle(Taken(True), 5 * SECOND)
+    assert actions[:2] == GONE and group.role is Role.INITIALIZE
 
 
 @pytest.mark.parametrize(
@@ -193,9 +207,9 @@ def test_a_better_router_enters_and_this_one_goes_on_until_it_serves() -> None:
 def test_a_better_router_that_does_not_come_leaves_the_role_here() -> None:
     group = serving()
     group.handle(Taken(False), 0)
-    assert group.handle(Tick(), OFFER_LIMIT) == [Beat("LAN")]
+    assert run(group, ENTER_LIMIT)[-1] == (ENTER_LIMIT, [Beat("LAN")])
     assert group.role is Role.ACTIVE and not group.offer.pending
-    run(group, 3 * SECOND)
+    run(group, ENTER_LIMIT + 3 * SECOND)
     assert group.role is Role.ACTIVE
 
 

@@ -28,7 +28,7 @@ PACKAGES: dict[str, dict[str, str]] = {
         "runner": PROCESSES, "start": PROCESSES,
     },
     "channel": {
-        "beat_socket": SOCKETS, "channel": LOOP, "connector": SOCKETS, "listeners": SOCKETS,
+        "beat_peer": SOCKETS, "beat_socket": SOCKETS, "channel": LOOP, "connector": SOCKETS, "listeners": SOCKETS,
         "peer_link": SOCKETS, "peer_socket": SOCKETS,
     },
     "conntrack": {

@@ -116,6 +116,10 @@ def test_a_lesser_router_that_becomes_active_is_no_successor() -> None:
     standings, of = Standings(holds=True), active(sync_group(instance()))
     assert Taken(False) not in take(standings, of, "r2", ENTERING, 50)
     assert Taken(True) in take(standings, of, "r2", ACTIVE, 50)
+    take(standings, of, "r2", READY, 50)
+    feed(of, 0, Company(takes=True), Failover())
+    assert of.offer.pending
+    assert Taken(False) in take(standings, of, "r2", ENTERING, 50), "it takes what is offered"
 
 
 def test_under_split_a_better_router_is_heard_by_its_adverts() -> None:

@@ -16,7 +16,8 @@ are in ns. A limit that must be longer than another one is derived from it.
     a router that holds connections    the former active router streams again      FORMER_LIMIT         60 s
                                        the same, while there is a session          FORMER_QUIET_LIMIT   1 s
     a router that stops                its peers acknowledge its last records      GOODBYE_LIMIT        2 s
-    a router that offers its role      a neighbour serves                          OFFER_LIMIT        200 ms
+    a router that offers its role      a neighbour takes it                        OFFER_LIMIT        200 ms
+                                       that neighbour serves                       ENTER_LIMIT        10.2 s
     a router that was offered a role   the former active router ends its stream    STREAM_LIMIT       300 ms
     a router that gives the role up    its services stop, if an operator asked     DEPARTURE_LIMIT      50 s
     a router that claims a service     a peer that is silent otherwise answers     ANSWER_LIMIT         250 ms
@@ -54,6 +55,8 @@ GOODBYE_LIMIT = 2 * SECOND
 
 # An operator waits for it, and so does the end of the daemon.
 OFFER_LIMIT = 200 * MILLISECOND
+# The neighbour restores meanwhile, and nobody else has the addresses.
+ENTER_LIMIT = RESTORE_LIMIT + OFFER_LIMIT
 # Until then the mirror goes on writing what the former active router tells.
 STREAM_LIMIT = OFFER_LIMIT + 100 * MILLISECOND
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from tandem.core.limits import OFFER_LIMIT
+from tandem.core.limits import ENTER_LIMIT, OFFER_LIMIT
 
 
 class Stage(Enum):
@@ -28,7 +28,7 @@ class Stage(Enum):
 
 # Events
 LEAVES = "the router is to leave its role, and a neighbour takes it"
-ENTERS = "a better neighbour becomes active"
+ENTERS = "a neighbour becomes active: one that takes the offer, or a better one"
 SERVES = "a neighbour serves"
 OVERDUE = "the limit has passed"
 REFUSED = "no neighbour takes the role any more"
@@ -85,6 +85,8 @@ class Offer:
         self.stage, actions = TABLE[before, event]
         if self.stage is Stage.KEEPS:
             self.deadline = None
+        elif event == ENTERS:
+            self.deadline = now + ENTER_LIMIT
         elif before is Stage.KEEPS:
             self.deadline = now + OFFER_LIMIT
         return actions

@@ -274,7 +274,7 @@ class Standings:
         """Return what a change of post is for our own group; None: nothing."""
         if isinstance(news, Taken):
             # Under `split`, who can't hear this router may be active beside it.
-            concerns = news.serves or (self.holds and seat.rank > _rank(group))
+            concerns = news.serves or group.offer.pending or (self.holds and seat.rank > _rank(group))
             return news if group.role is Role.ACTIVE and concerns else None
         if news is Vacancy.UNLINKED and _claims(seat, group.fault_state.count):
             return None
