@@ -28,8 +28,8 @@ PACKAGES: dict[str, dict[str, str]] = {
         "runner": PROCESSES, "start": PROCESSES,
     },
     "channel": {
-        "beat_peer": SOCKETS, "beat_socket": SOCKETS, "channel": LOOP, "connector": SOCKETS, "listeners": SOCKETS,
-        "peer_link": SOCKETS, "peer_socket": SOCKETS,
+        "beat_peer": SOCKETS, "beat_socket": SOCKETS, "channel": LOOP, "connector": SOCKETS,
+        "listeners": SOCKETS, "peer_link": SOCKETS, "peer_socket": SOCKETS,
     },
     "conntrack": {
         "ctnetlink": SOCKETS, "filter": "effects.bpf, which attaches programs to sockets",
