@@ -107,6 +107,12 @@ FLOWS = [
         "unknown  2 600 src=192.168.1.10 dst=203.0.113.1 [UNREPLIED] src=203.0.113.1 dst=192.168.1.10 mark=0 "
         "helper=x\x1b",
     ),
+    (
+        key(136, PORTS),
+        head(0, 0x0A, 30),
+        "udplite  136 30 src=192.168.1.10 dst=203.0.113.1 sport=40000 dport=80 "
+        "src=203.0.113.1 dst=192.168.1.10 sport=80 dport=40000 mark=0",
+    ),
     *(
         (
             key(33, PORTS),

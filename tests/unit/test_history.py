@@ -51,6 +51,19 @@ def test_times_are_reckoned_from_the_clock_of_now(clock: list[float]) -> None:
     assert (second["kind"], second["name"], second["priority"], second["why"]) == ("group", "G1", 0, "")
 
 
+def test_the_last_hundred_are_kept() -> None:
+    history = History()
+    for number in range(105):
+        history.note(entry(GroupTransition("", "BACKUP"), f"G{number}", 0, 0), number)
+    assert [found["name"] for found in history.entries(200)] == [f"G{number}" for number in range(5, 105)]
+
+
+def test_durations_have_hundredths_of_a_millisecond() -> None:
+    course = Course(2_345_678, heard=1_111_111)
+    found = entry(Transition("I1", "MASTER", 100, "", None, "advert", course), "G1", 2_355_000, 2_400_000)
+    assert [found[name] for name in ("detection_ms", "address_ms", "announce_ms")] == [1.23, 0.01, 0.05]
+
+
 def test_the_router_that_was_the_cause_is_named() -> None:
     cause = Cause(bytes((192, 168, 1, 3)), 101, 150)
     better = Transition("I1", "BACKUP", 100, "a better router is active", cause)

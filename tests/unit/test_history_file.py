@@ -118,6 +118,15 @@ def test_a_file_that_is_not_understood_does_not_hide_the_other(disk: Disk, tmp_p
     assert len(log.lines) == 1 and str(tmp_path / "run") in log.lines[0]
 
 
+def test_a_file_that_cannot_be_written_is_named_and_nothing_else_is_lost(disk: Disk, tmp_path: Path) -> None:
+    history, file, log = started(disk, tmp_path)
+    (tmp_path / "run").mkdir()
+    change(history, file, 0)
+    disk.time.advance(FIRST_AFTER)
+    assert log.lines == [f"{tmp_path / 'run'}: Is a directory"]
+    assert [name for name, _ in disk.writes] == ["disk"]
+
+
 def test_a_reload_names_another_file(disk: Disk, tmp_path: Path) -> None:
     history, file, _ = started(disk, tmp_path, lasting=False)
     change(history, file, 0)

@@ -72,7 +72,8 @@ def test_tuple_of_udp_and_icmp() -> None:
     "packet",
     [b"", bytes(60), _ipv4(protocol=132), _ipv4(protocol=58), _ipv4(fragment=1), _ipv4(fragment=0x1F00),
      _ipv4()[:22],
-     b"\x44" + _ipv4()[1:], _ipv6(1), _ipv6()[:42], _ipv6(0, b"\0\0"), _ipv6(44)],
+     b"\x44" + _ipv4()[1:], b"\x74" + _ipv6()[1:], _ipv6()[:40] + b"\1",
+     _ipv6(1), _ipv6()[:42], _ipv6(0, b"\0\0"), _ipv6(44)],
 )  # fmt: skip
 def test_other_packets_have_none(packet: bytes) -> None:
     assert reply_tuple(packet) is None
@@ -116,6 +117,21 @@ def test_packets_are_held_until_the_timeout() -> None:
     assert hold.left[TIMED_OUT] == 1 and not len(hold)
 
 
+def test_the_percentiles_are_those_of_the_last_1024() -> None:
+    hold = Hold(10_000 * MS)
+    for number in range(1, 3001):
+        hold.add(number, lambda: None, 0, 0)
+        hold.release([number], ACKED, (number - 2000 if number > 2000 else 9000) * MS)
+    figures = read_figures(hold.figures(True, 0))
+    # 24 of 9 s, and 1 to 1000 ms
+    assert figures["latency_us"] == {"p50": 513_000, "p99": 9_000_000, "max": 9_000_000}
+    for number in range(3001, 3101):
+        hold.add(number, lambda: None, 0, 0)
+        hold.release([number], ACKED, 500 * MS)
+    figures = read_figures(hold.figures(True, 0))
+    assert figures["latency_us"] == {"p50": 500_000, "p99": 990_000, "max": 9_000_000}
+
+
 def test_a_packet_is_released_once() -> None:
     hold = Hold(100 * MS)
     hold.add(1, lambda: None, 0, 0)
@@ -135,7 +151,7 @@ def test_a_packet_is_as_old_as_the_kernel_says() -> None:
 def test_under_a_flood_few_are_held_and_all_are_counted() -> None:
     hold = Hold(100 * MS)
     ways = [hold.add(number, lambda: None, 0, 0) for number in range(1, HELD_MAX + 11)]
-    assert ways == [None] * HELD_MAX + [OVERLOAD] * 10
+    assert ways == [None] * 512 + [OVERLOAD] * 10
     hold.release(range(HELD_MAX + 1, HELD_MAX + 11), OVERLOAD, 0)
     hold.add(HELD_MAX + 31, lambda: None, 0, 0)  # the kernel had no room for twenty
     hold.release([HELD_MAX + 31], OVERLOAD, 0)
@@ -154,6 +170,10 @@ def test_for_how_many_the_guarantee_was_not_kept_lately() -> None:
     for second in range(1000):
         found.judge(8 + second, 2 * MINUTE + second)
     assert found.lately(4 * MINUTE) == 0
+    assert found.judge(1008, 5 * MINUTE) == found.lately(5 * MINUTE) == 1
+    assert found.judge(900, 5 * MINUTE + 1) == 0  # the process is a new one, and counts from 0
+    assert found.judge(901, 5 * MINUTE + 2) == 1
+    assert found.lately(5 * MINUTE + 2) == 2
 
 
 def test_positions_release_what_waits_for_them() -> None:

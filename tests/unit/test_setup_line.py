@@ -136,6 +136,24 @@ def test_a_last_line_without_its_end_is_not_joined_with_the_next() -> None:
     assert lines[2] == "config interface 'wan'" and "\toption device 'wan0'" in lines
 
 
+def test_a_last_line_without_its_end_where_another_network_holds_the_port() -> None:
+    bare = "config interface 'modem'\n\toption device 'eth1'\nconfig interface 'wan'"
+    assert line.network(bare, [WAN], back=False) == f"{bare}\n\toption device 'wan0'\n"
+
+
+def test_networks_on_other_ports_are_left_as_they_are() -> None:
+    second = "\nconfig interface 'lte'\n\toption device 'wwan0'\n\toption proto 'dhcp'\n"
+    there = line.network(NETWORK + second, [WAN], back=False)
+    assert there.endswith(second + HOLDER)
+    assert line.network(there, [WAN], back=True).endswith(second)
+
+
+def test_the_section_behind_the_holder_may_follow_it_at_once() -> None:
+    holder, more = HOLDER.lstrip("\n"), "config interface 'vpn'\n\toption proto 'wireguard'\n"
+    text = f"{NETWORK}{holder}{more}".replace("device 'eth1'\t# a port", "device 'wan0'")
+    assert line.network(text, [WAN], back=True) == NETWORK.replace("\t# a port", "") + more
+
+
 @pytest.mark.parametrize(
     ("change", "port"),
     [
