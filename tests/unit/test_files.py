@@ -98,6 +98,25 @@ def test_the_lease_file_is_a_trap(trap: Path, tmp_path: Path) -> None:
     assert (tmp_path / "precious").read_text() == "precious\n"
 
 
+def test_a_lease_file_that_is_watched_no_more_keeps_nothing_open(tmp_path: Path) -> None:
+    """Neither the watch nor the file that was replaced, which the former dnsmasq may still write to."""
+    path = tmp_path / "leases"
+    path.write_text("one\n")
+    loop = Loop()
+    before = len(os.listdir("/proc/self/fd"))
+    leases = LeaseFile(loop, str(path), lambda: None)
+    for _ in range(3):
+        leases.start()
+        for text in ("two\n", "three\n"):
+            leases.replace(text)
+        assert leases.has_before and leases.before() == "one\n", "what dnsmasq has open"
+        leases.stop()
+        assert not leases.has_before and leases.before() is None
+        path.write_text("one\n")
+    assert len(os.listdir("/proc/self/fd")) == before
+    loop.close()
+
+
 def test_the_overlay_of_uci_is_rewritten_whole(tmp_path: Path) -> None:
     state = tmp_path / "dhcp"
     others = "".join(f"dhcp.other{number}.x='\udcff'\n" for number in range(10_000))

@@ -73,6 +73,20 @@ def test_a_status_without_dhcpv6_has_the_address_of_the_advert() -> None:
     assert isinstance(empty, Lease6) and not empty.parts and not empty.valid(NOW)
 
 
+def test_a_status_is_read_up_to_a_limit() -> None:
+    """What a lease takes of a message, of the kernel's tables and of a turn of the loop is bounded."""
+    names = ("ipv6-address", "ipv6-prefix", "route")
+    many = STATUS6 | {name: [STATUS6[name][0]] * 100 for name in names}
+    found = from_netifd("wan6", MAC, many, NOW, fresh=True)
+    assert isinstance(found, Lease6)
+    assert (len(found.addresses), len(found.prefixes), len(found.routes)) == (16, 16, 64)
+    assigned = {f"lan{number:03}": {} for number in range(100)}
+    prefix = STATUS6["ipv6-prefix"][0] | {"assigned": assigned}
+    assert lan_names(STATUS6 | {"ipv6-prefix": [prefix]}) == set(sorted(assigned)[:32])
+    lan = {"ipv6-prefix-assignment": LAN["ipv6-prefix-assignment"][:1] * 100}
+    assert len(lan_addresses("lan", lan)) == 16
+
+
 @pytest.mark.parametrize(("mask", "fits"), [(0, True), (128, True), (-1, False), (129, False)])
 @pytest.mark.parametrize("part", ["ipv6-address", "ipv6-prefix", "route"])
 def test_the_masks_of_a_status(part: str, mask: int, fits: bool) -> None:

@@ -134,6 +134,7 @@ def test_errors_come_through() -> None:
     with pytest.raises(PlanError) as caught:
         load_plan(marshal.dumps({"errors": ["one", "two"]}))
     assert caught.value.errors == ("one", "two")
+    assert str(caught.value) == "one; two"
 
 
 def planner(path: Path) -> subprocess.CompletedProcess[bytes]:
