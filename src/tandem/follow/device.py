@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Device: the hands of the followed networks of one line, in the kernel.
+"""Device: makes the device of a line in the kernel, and puts the leases of its networks on it.
 
 The device is a macvlan on the port of the line, so that the port keeps its carrier on every router, while the
 MAC address that the provider knows exists on the active router only. Making it takes 2 ms. Deleting it takes
 15 ms and more, for which a child process waits.
 
-The address has the lifetime of virtual addresses, also when netifd has put it there: a daemon that hangs or
-dies loses it by the kernel's own hand, and its router is silent.
+The address has the lifetime of virtual addresses, also when netifd has added it. When the daemon hangs
+or dies, the kernel removes the address, and the router is silent.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Device:
             self._send([(f"link {base} up", request(16, body), ())])
 
     def create(self) -> tuple[Failure, ...] | Unbound:
-        """Make the device, and set it up; one that can't be up goes again (a port has its MAC address)."""
+        """Make the device and set it up. It is deleted if that fails: a port may have its MAC address."""
         self._aside.wait()
         if self.index is not None:
             return ()
@@ -130,7 +130,7 @@ class Device:
             self.delete()
 
     def deleted(self) -> None:
-        """See to what a deletion leaves: the child process, and the port, which netifd may have set down."""
+        """Collect the child process of a deletion, and set the port up: netifd may have set it down."""
         if self._aside.busy:
             self._aside.answer()
         self.raise_port()
@@ -210,7 +210,7 @@ class Device:
             self._announcer.send(index, [session.padt(lease)], _ROUNDS)
 
     def release(self) -> None:
-        """Delete the device, and let the port be as it was: the network no longer follows."""
+        """Delete the device and restore the port, because the network no longer follows."""
         self.delete()
         if self._acks is not None:
             self._acks.close()
@@ -224,7 +224,7 @@ class Device:
 
 
 def _address(lease: Lease, index: int, lifetime_s: int, now: int | None) -> Iterator[Template]:
-    """RTM_NEWADDR that adds or refreshes: it lives as long as the daemon, and with `now` as the lease."""
+    """Yield RTM_NEWADDR, which adds or refreshes the address; with `now`, it ends with the lease at the latest."""
     valid = lifetime_s or FOREVER
     if now is not None:
         valid = min(valid, max(1, (lease.until - now) // SECOND))

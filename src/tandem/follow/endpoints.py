@@ -2,7 +2,7 @@
 """Where the peers of a WireGuard tunnel are: what wg(8) prints, and the command that shakes hands; pure.
 
 A peer that moves about has no endpoint in the configuration: only the router that it has spoken to knows it.
-And a peer whose session was with the other router drops our silence for 15 s before it begins anew
+A peer whose session was with the other router drops our silence for 15 s before it begins anew
 (KEEPALIVE_TIMEOUT and REKEY_TIMEOUT of the protocol). So the router that takes over begins at once.
 """
 

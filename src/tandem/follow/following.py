@@ -135,11 +135,11 @@ class Following:
         return device and device.plan
 
     def _line(self, name: str) -> Device | None:
-        """The device that the network is on, if Tandem makes it."""
+        """Return the device that the network is on, or None if Tandem does not make it."""
         return self._devices.get(self._parents.get(name, name))
 
     def _let_go(self, name: str) -> None:
-        """End one network: as on a backup."""
+        """Stop following one network, and leave it as on a backup."""
         self._do(name, self._networks.pop(name).backup())
         self._loop.call_at(("follow", name), None)
         self._problems.pop(name, None)
@@ -154,7 +154,7 @@ class Following:
                 self._log.limited(("follow", name), "warning", f"{name}: {problem}")
 
     def join(self, channel: Channel) -> None:
-        """Tell leases on this channel, and hear those of the peers."""
+        """Tell this router's leases on this channel, and hear the peers' leases."""
         self._channel = channel
         channel.subscribe(TOPIC, self)
         self._tunnels.join(channel)
@@ -174,7 +174,7 @@ class Following:
     # The role
 
     def begin(self, group: str) -> None:
-        """The group is active; saying so again changes nothing."""
+        """The group is active; a second call changes nothing."""
         for name in self._of(group):
             self._do(name, self._networks[name].active(self._loop.now()))
 
@@ -209,7 +209,7 @@ class Following:
     # netifd
 
     def status(self, name: str, status: Mapping[str, Any], fresh: bool) -> None:
-        """Take netifd's word of a network; `fresh`: something has just happened."""
+        """Handle the status of a network that netifd has sent; `fresh`: something has just happened."""
         now = self._loop.now()
         network = self._networks.get(name)
         if network is None:
@@ -255,7 +255,7 @@ class Following:
     # The router's own networks, which have parts of the delegated prefixes
 
     def _learn_lans(self, names: Iterable[str]) -> None:
-        """Let netifd tell the devices of these networks, and their addresses."""
+        """Ask netifd for the devices of these networks, and for their addresses."""
         new = sorted(set(names) - self._lans.keys() - self._networks.keys())
         for name in new[: LANS_MAX - len(self._lans)]:
             self._lans[name] = ()
@@ -496,7 +496,7 @@ def _sessions() -> str:
 
 
 def _taken_away(message: Message) -> set[tuple[int, type]]:
-    """Return the device that was set down, or has lost an address, with the kinds of leases that matters to.
+    """Return the device that was set down, or has lost an address, and the kinds of leases that need it.
 
     Setting a device down takes its routes away, and its IPv6 addresses.
     """

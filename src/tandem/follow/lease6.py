@@ -85,7 +85,7 @@ def plain(lease: Lease6, now: int) -> dict[str, object]:
 
 
 def parsed(network: str, found: Mapping[str, Any], now: int) -> Lease6:
-    """Return the lease in a message. ValueError and what comes with malformed input: it is none."""
+    """Return the lease in a message. ValueError, TypeError, KeyError or OSError: it is malformed."""
     addresses, prefixes = (
         tuple(_told(words, now) for words in found[name][:_PARTS_MAX]) for name in ("addresses", "prefixes")
     )

@@ -51,7 +51,7 @@ def _server(lease: AnyLease | None) -> str | None:
 
 
 def _held(lease: AnyLease | None) -> tuple[list[str], list[str]]:
-    """The addresses and the prefixes of a lease, as texts."""
+    """Return the addresses and the prefixes of a lease, as texts."""
     if lease is None:
         return [], []
     if isinstance(lease, Lease):

@@ -47,12 +47,12 @@ class Tunnels:
             self.down(name)
 
     def join(self, channel: Channel) -> None:
-        """Tell endpoints on this channel, and hear those of the peers."""
+        """Tell this router's endpoints on this channel, and hear the peers' endpoints."""
         self._channel = channel
         channel.subscribe(TOPIC, self)
 
     def up(self, name: str, device: str) -> None:
-        """The network is up on this router, which is active; saying so again changes nothing."""
+        """The network is up on this router, which is active; a second call changes nothing."""
         if self._devices.get(name) == device:
             return
         self._devices[name] = device

@@ -78,7 +78,7 @@ class Request(Connection):
             self._failed(error)
 
     def _take(self, data: bytes) -> None:
-        """Take what was received; nothing is the end."""
+        """Take received data; b"": the server has closed the connection."""
         ended = not data
         if self._tls is not None:
             if ended and not self._asked:

@@ -35,6 +35,6 @@ class Connection(Question):
 
 
 class Reached(Connection):
-    """The same for a host that only has to be there."""
+    """One TCP connection at a time to a host that may also refuse it: the host is there."""
 
     refused_counts = True

@@ -17,9 +17,9 @@
         }
     }
 
-What is dropped on input makes no lease; what is dropped on output stays unsaid, the farewell of
-an RA daemon included. An element of a set lives as long as the virtual addresses do without a
-word from the daemon: whoever dies falls silent by the kernel's own hand, and what was never
+A request that is dropped on input makes no lease; an answer that is dropped on output stays unsaid, the
+farewell of an RA daemon included. An element of a set lives as long as the virtual addresses do without a
+word from the daemon. The kernel silences a router whose daemon has died, and a router that was never
 MASTER has no element. The table outlives the daemon; it goes when no instance wants it any more.
 """
 

@@ -173,7 +173,7 @@ class Upgrade:
         return [Say("the doctor looks at both routers"), Examine()]
 
     def examined(self, findings: Sequence[str], pair: PairView, now: int) -> list[Action]:
-        """Take in what the doctor has found."""
+        """Take the findings of the doctor."""
         if self.step is Step.EXAMINE:
             self._known = frozenset(findings)
             worse = [] if self._accepts else list(findings)
@@ -190,7 +190,7 @@ class Upgrade:
         return said + self._turn(Turn.DONE, "", pair, now)
 
     def look(self, pair: PairView, now: int) -> list[Action]:
-        """Take in what is seen now: it may end the step."""
+        """Take the routers as they are seen now, which may end the step."""
         self._preferred = pair.preferred or self._preferred
         judgement = _JUDGES[self.step](self, pair) if self.step in _JUDGES else None
         if judgement is None and self.deadline is not None and now >= self.deadline:

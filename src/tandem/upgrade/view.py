@@ -29,7 +29,7 @@ class RouterView:
 class PairView:
     """Both routers. `in_step`: they know each other's connections, as far as these are replicated.
 
-    `preferred`: the router that takes the role back by itself, as priorities say; "": none is seen to.
+    `preferred`: the router that takes the role back by itself, as priorities say; "": neither.
     """
 
     here: RouterView
@@ -38,7 +38,7 @@ class PairView:
     preferred: str = ""
 
     def of(self, where: str) -> RouterView:
-        """Return one of the two."""
+        """Return the router that HERE or THERE names."""
         return self.here if where == HERE else self.there
 
     def active(self, where: str) -> int:
@@ -47,7 +47,7 @@ class PairView:
 
     @property
     def trouble(self) -> str:
-        """Why neither router may be ended now; empty: one is active, the other ready and in step."""
+        """Why neither router may be stopped now; empty: one is active, and the other is ready and in step."""
         for one in (self.here, self.there):
             if not one.answers:
                 return one.silence or f"{one.name} does not answer"
@@ -55,7 +55,7 @@ class PairView:
 
     @property
     def trouble_of_roles(self) -> str:
-        """The same for a peer that takes no orders."""
+        """Why the roles of the routers forbid it to stop one; a peer that takes no orders need not answer."""
         for one in (self.here, self.there):
             if unfit := sorted({state for state in one.states if state not in ("MASTER", "BACKUP")}):
                 return f"{one.name} is {' and '.join(unfit)}"
