@@ -127,7 +127,7 @@ def test_facts_travel_unchanged() -> None:
         offers=(ClaimFacts("br-lan", "", "192.168.1.3"),),
         advertisements=(ClaimFacts("br-lan", "", "fe80::3"),),
         offers6=(ClaimFacts("br-lan", "", "fe80::3"),),
-        ruleset=RulesetFacts(True, True, True, ("192.168.0.4",), ("ip x y",), ("wan",), True),
+        ruleset=RulesetFacts(True, True, True, ("192.168.0.4",), ("ip x y",), ("wan",), ("wan0 input_wan",)),
         config_errors=("an error",),
     )
     assert decode(encode(everything)) == everything
@@ -141,7 +141,7 @@ def test_what_another_version_does_not_say_has_its_default() -> None:
     assert (instance.family, instance.virtual_router_id, instance.version) == (4, 0, 2)
     assert (instance.priority, instance.advert_int_cs, instance.preempt) == (100, 100, True)
     assert (instance.silence_s, instance.strangers_ignored) == (0, 0)
-    assert (device.mtu, device.rp_filter, device.arp_ignore, device.arp_filter) == (0, 0, 0, 0)
+    assert (device.mtu, device.rp_filter, device.arp_ignore) == (0, 0, 0)
     assert (heard.family, heard.virtual_router_id, heard.version) == (4, 0, 0)
     assert (heard.arrived, heard.passed) == (0, 0)
 

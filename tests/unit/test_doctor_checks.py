@@ -413,7 +413,6 @@ def test_chains_that_translate_too_early(priority: int, early: bool) -> None:
 def test_what_a_ruleset_has() -> None:
     plain = ruleset.summary([{"table": {"family": "ip", "name": "fw4"}}])
     assert plain == RulesetFacts(readable=True)
-    assert ruleset.summary([{"flowtable": {}}]).offloading
     for chain in ("tandem_input", "other"):
         items = [rule("input", {"jump": {"target": chain}})]
         assert ruleset.summary(items).included == (chain == ruleset.CHAIN)
@@ -462,7 +461,7 @@ def test_a_router_that_says_nothing() -> None:
         100,
         0,
     )
-    assert (device.mtu, device.rp_filter, device.arp_ignore, device.arp_filter) == (0, 0, 0, 0)
+    assert (device.mtu, device.rp_filter, device.arp_ignore) == (0, 0, 0)
     assert (source.family, source.virtual_router_id, source.version) == (4, 0, 0)
     assert (source.arrived, source.passed) == (0, 0)
     assert [finding.check for finding in examine(silent)] == ["daemon", "replication"]

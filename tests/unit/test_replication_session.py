@@ -406,7 +406,7 @@ def test_a_peer_that_reads_nothing() -> None:
         assert len(left.session._control) <= 2
     assert left.closed == "stalled"
     assert link.now - start <= 12 * SECOND
-    assert left.session.outgoing.overflows >= 1
+    assert left.session.resyncs["overflow"] >= 1
 
 
 def test_goodbye() -> None:

@@ -255,11 +255,6 @@ class Channel:
         peer = None if connection is None else connection.session.peer
         return peer is not None and bool(peer.capabilities & UPGRADES)
 
-    def is_streaming(self, name: str) -> bool:
-        """Whether that peer streams."""
-        connection = self.links[name].current
-        return connection is not None and connection.session.incoming.on
-
     def flushed(self) -> bool:
         """Whether every peer has acknowledged the end of our stream."""
         return all(

@@ -105,7 +105,6 @@ class Outgoing:
         self.acked = 0  # up to which the peer has everything, once it is in step
         self.dropped = self.coalesced = self.oversized = 0  # records
         self.bulks = 0
-        self.overflows = 0
         self.bulk_ns = 0  # what the last bulk took until it was sent
         self._source = source
         self._queue_limit = queue_limit
@@ -190,7 +189,6 @@ class Outgoing:
         if urgent:
             self._urgent = True
         if self.queued > self._queue_limit:
-            self.overflows += 1
             self.dropped += len(pending)
             self._forget()
             self._lost = self._needs_bulk = True

@@ -24,7 +24,6 @@ from tandem.effects.nftables import numbered
 from tandem.plan import dnsmasq
 from tandem.programs import PATH
 
-DEFAULT_CONFIG = "/etc/config/tandem"
 UBUS = "/bin/ubus"
 DONE, FAILED = 0, 1
 

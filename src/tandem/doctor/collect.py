@@ -322,7 +322,6 @@ def _devices(names: Iterable[str]) -> Iterator[DeviceFacts]:
             addresses=tuple(addresses.get(link.ifindex, ())),
             rp_filter=_greatest("rp_filter", name),
             arp_ignore=_greatest("arp_ignore", name),
-            arp_filter=_greatest("arp_filter", name),
         )
 
 

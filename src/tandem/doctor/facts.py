@@ -60,7 +60,6 @@ class DeviceFacts:
     addresses: tuple[str, ...] = ()  # without prefix length
     rp_filter: int = 0  # the value in force: the greater one of this device's and of "all"
     arp_ignore: int = 0  # likewise
-    arp_filter: int = 0  # likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +154,6 @@ class RulesetFacts:
     snat: tuple[str, ...] = ()  # addresses that Tandem's table translates to
     early_nat: tuple[str, ...] = ()  # chains that translate before Tandem's does
     masquerading: tuple[str, ...] = ()  # devices that fw4 masquerades on
-    offloading: bool = False
     zones: tuple[str, ...] = ()  # "DEVICE CHAIN": packets from the device go to the chain of its zone
 
 

@@ -35,7 +35,7 @@ def summary(items: list[Json]) -> RulesetFacts:
     """Return the facts in nft's list of objects. KeyError, TypeError or AttributeError: it is malformed."""
     chains: dict[Chain, Json] = {}
     rules: dict[Chain, list[list[Json]]] = {}
-    tables, flowtables = set(), False
+    tables = set()
     for item in items:
         if "table" in item:
             tables.add((item["table"]["family"], item["table"]["name"]))
@@ -46,8 +46,6 @@ def summary(items: list[Json]) -> RulesetFacts:
             rule = item["rule"]
             statements = [part for part in rule["expr"] if isinstance(part, dict)]
             rules.setdefault((rule["family"], rule["table"], rule["chain"]), []).append(statements)
-        elif "flowtable" in item:
-            flowtables = True
     nat = [
         key
         for key, chain in chains.items()
@@ -67,7 +65,6 @@ def summary(items: list[Json]) -> RulesetFacts:
         early_nat=tuple(" ".join(key) for key in early if _reaches(key, rules)),
         masquerading=tuple(dict.fromkeys(device for key in nat for device in _masqueraded(key, rules))),
         zones=tuple(_zones(rules.get(("inet", "fw4", "input"), ()))),
-        offloading=flowtables,
     )
 
 

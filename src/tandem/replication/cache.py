@@ -80,8 +80,7 @@ def entry_digest(key: bytes, body: bytes) -> int:
 class Cache:
     """A table with limits: entries, and bytes of memory (estimated). Times are monotonic ns.
 
-    Counters: `inserted`, `updated`, `destroyed`, `unknown` (DESTROY without an entry), `invalid`,
-    `overflow` (records that had no room), `expired`, `swept` (gone after a bulk).
+    Counters: `updated`, `invalid`, `overflow` (there was no room), `expired`, `swept` (after a bulk).
 
     `lacking` counts the flows without an entry because there was no room. The table keeps LACKING_MAX of
     their keys at most; `lacks_more` when there are more. A bulk brings these flows when there is room.
@@ -111,8 +110,7 @@ class Cache:
         self._to_sweep = 0  # shards that may still have stale entries
         self._lacking: set[bytes] = set()
         self.lacks_more = False
-        self.inserted = self.updated = self.destroyed = self.unknown = 0
-        self.invalid = self.overflow = self.expired = self.swept = 0
+        self.updated = self.invalid = self.overflow = self.expired = self.swept = 0
 
     # --- contents -------------------------------------------------------------------------
 
@@ -211,12 +209,10 @@ class Cache:
             known = None if value is None else _body(value)
             if op == DESTROY:
                 if value is None or known is None:
-                    self.unknown += 1
                     self._lacking.discard(key)
                 else:
                     del shard[short]
                     self._forget(key, known, value & _STAMP_BITS)
-                    self.destroyed += 1
                     if journal:
                         journal.remove(key)
                 continue
@@ -228,7 +224,6 @@ class Cache:
                     self.overflow += 1
                     self._lack(key)
                     continue
-                self.inserted += 1
                 if self._lacking:
                     self._lacking.discard(key)
                 if shard is _EMPTY:

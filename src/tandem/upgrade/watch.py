@@ -37,7 +37,6 @@ class Watch:
         self._control = control
         self._peer = peer_of(status)
         self._name = str(status["router_id"]) or "this router"
-        self._here = RouterView(self._name)
         found = manager()
         self._by_hand = found.by_hand() if found is not None else BY_HAND
 
