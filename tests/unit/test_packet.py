@@ -252,6 +252,12 @@ def test_an_interval_that_does_not_fit_is_our_own_error(advert: Advertisement) -
         encode(advert, SOURCE, GROUP4)
 
 
+@pytest.mark.parametrize(("advert", "interval_cs"), [(V2, 0), (V2, 25500), (V3, 0), (V3, 1), (V3, 4095)])
+def test_every_interval_that_fits_is_carried(advert: Advertisement, interval_cs: int) -> None:
+    advert = replace(advert, interval_cs=interval_cs)
+    assert decode(encode(advert, SOURCE, GROUP4), 4, 255, SOURCE, GROUP4) == advert
+
+
 # ------------------------------------------------------------------ check, reason by reason
 
 OURS2 = Expected(51, 2, 4, auth_pass=b"secret", interval_cs=100, addresses=frozenset(ip("10.9.0.4")))
