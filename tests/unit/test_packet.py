@@ -241,8 +241,10 @@ def test_the_largest_advertisement() -> None:
 @pytest.mark.parametrize(
     "advert",
     [
+        replace(V2, interval_cs=0),
         replace(V2, interval_cs=150),
         replace(V2, interval_cs=25600),
+        replace(V3, interval_cs=0),
         replace(V3, interval_cs=4096),
         replace(V3, interval_cs=-1),
     ],
@@ -252,7 +254,7 @@ def test_an_interval_that_does_not_fit_is_our_own_error(advert: Advertisement) -
         encode(advert, SOURCE, GROUP4)
 
 
-@pytest.mark.parametrize(("advert", "interval_cs"), [(V2, 0), (V2, 25500), (V3, 0), (V3, 1), (V3, 4095)])
+@pytest.mark.parametrize(("advert", "interval_cs"), [(V2, 100), (V2, 25500), (V3, 1), (V3, 4095)])
 def test_every_interval_that_fits_is_carried(advert: Advertisement, interval_cs: int) -> None:
     advert = replace(advert, interval_cs=interval_cs)
     assert decode(encode(advert, SOURCE, GROUP4), 4, 255, SOURCE, GROUP4) == advert

@@ -261,12 +261,12 @@ def encode(advert: Advertisement, source: bytes, destination: bytes, checksum_as
     """
     if advert.version == 2:
         seconds, rest = divmod(advert.interval_cs, 100)
-        if rest or not 0 <= seconds <= 0xFF or len(source) != 4:
+        if rest or not 1 <= seconds <= 0xFF or len(source) != 4:
             raise ValueError(f"VRRP version 2 cannot carry {advert}")
         variable = advert.auth_type << 8 | seconds
         trailer = auth_field(advert.auth_data)
     else:
-        if not 0 <= advert.interval_cs <= MAX_INTERVAL_CS:
+        if not 1 <= advert.interval_cs <= MAX_INTERVAL_CS:
             raise ValueError(f"VRRP version 3 cannot carry {advert}")
         variable = advert.interval_cs
         trailer = b""
