@@ -224,7 +224,7 @@ class Device:
 
 
 def _address(lease: Lease, index: int, lifetime_s: int, now: int | None) -> Iterator[Template]:
-    """Yield RTM_NEWADDR, which adds or refreshes the address; with `now`, it ends with the lease at the latest."""
+    """Yield RTM_NEWADDR, which adds or refreshes the address; with `now`, it ends with the lease."""
     valid = lifetime_s or FOREVER
     if now is not None:
         valid = min(valid, max(1, (lease.until - now) // SECOND))
