@@ -55,7 +55,7 @@ def test_the_role_leaves_a_router_that_does_not_reach_the_target(open_lab: Open)
     wait_until(lambda: reached(second), 10, "it reaches the target", explain=lab.logs)
     lose(second)
     wait_until(lambda: not reached(second), 10, "both have lost it", explain=lab.logs)
-    stays(lambda: lab.active is second, 4)  # it is no better there: the first one remembers
+    stays(lambda: lab.active is second, 7)  # it is no better there: the first one remembers
 
 
 def test_a_target_that_is_dead_moves_the_role_of_a_shared_line_once(open_lab: Open) -> None:
@@ -63,7 +63,7 @@ def test_a_target_that_is_dead_moves_the_role_of_a_shared_line_once(open_lab: Op
     lab.server.ip(f"address delete {FAR}/32 dev lo")
     wait_until(lambda: lab.active is second, 15, "the other router tries it", explain=lab.logs)
     wait_until(lambda: not reached(second), 10, "nor does it reach it", explain=lab.logs)
-    stays(lambda: lab.active is second, 4)
+    stays(lambda: lab.active is second, 7)
     lab.server.ip(f"address add {FAR}/32 dev lo")
     wait_until(lambda: reached(second), 10, "the target is back", explain=lab.logs)
     stays(lambda: lab.active is second, 2)

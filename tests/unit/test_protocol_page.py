@@ -13,6 +13,9 @@ from tandem.channel.handshake import ACCEPTS, LARGEST, State
 from tandem.control import peer_roles
 from tandem.dhcp import exchange as leases
 from tandem.doctor import exchange as doctor
+from tandem.follow import lease as wan_leases
+from tandem.follow import tunnels
+from tandem.services import messages as services
 from tandem.upgrade import exchange as upgrade
 
 ROOT = Path(__file__).parents[2]
@@ -98,7 +101,8 @@ def test_the_datagram() -> None:
 def test_topics() -> None:
     said = {topic for topic, *_ in TABLES["topic | data | module"]}
     topics = {leases.TOPIC, doctor.TOPIC, peer_roles.TOPIC, upgrade.TOPIC, vrrp_sources.TOPIC}
-    assert said == topics | {heartbeat.TOPIC}
+    topics |= {heartbeat.TOPIC, services.TOPIC, tunnels.TOPIC, wan_leases.TOPIC}
+    assert said == topics
 
 
 def test_layouts() -> None:
