@@ -63,8 +63,8 @@ class Concentrator(Machine):
         self.run(f"pppoe-server -I eth0 -L {ADDRESS} -p /etc/ppp/pool {limits}")
 
     def sessions(self) -> list[str]:
-        """The MAC addresses of those with a session: of each, the server runs a program."""
-        return re.findall(r"pppoe -n .*-e \d+:([0-9a-f:]+)", self.run("ps w"))
+        """The ids of the sessions: for each, the server runs a program."""
+        return sorted(set(re.findall(r"pppoe -n .*-e (\d+):", self.run("ps axww"))))
 
 
 class PppoeRouter(RootRouter):
@@ -80,6 +80,7 @@ class PppoeRouter(RootRouter):
         head, wan, _ = network.decode().partition("config interface 'wan'\n")
         pppoe = "\toption device 'eth1'\n\toption proto 'pppoe'\n\toption ipv6 '0'\n"
         pppoe += "\toption username 'home'\n\toption password 'of the lab'\n"
+        pppoe += "\toption padi_timeout '1'\n\toption padi_attempts '9'\n"
         return files | {"/etc/config/network": f"{head}{wan}{pppoe}".encode()}
 
     @property

@@ -92,9 +92,13 @@ class FollowedNetwork(TypedDict):
     device: Annotated[str | None, "the device, which exists on the active router; null: netifd's own"]
     port: Annotated[str | None, "the port of the line; null: none"]
     mac: Annotated[str | None, "the MAC address that the provider sees; null: that of a device of netifd"]
-    address: Annotated[str | None, "of the lease or session that is known and valid, also on a backup; null: none"]
+    address: Annotated[
+        str | None, "of the lease or session that is known and valid, also on a backup; null: none"
+    ]
     prefixes: Annotated[list[str], "the delegated IPv6 prefixes, likewise"]
-    lease_left_s: Annotated[int | None, "seconds until the lease expires; null: no lease, or a session of PPPoE"]
+    lease_left_s: Annotated[
+        int | None, "seconds until the lease expires; null: no lease, or a session of PPPoE"
+    ]
     server: Annotated[
         str | None, "the DHCP server of the lease, or the MAC address of the concentrator; null: not known"
     ]

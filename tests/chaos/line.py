@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from tests.chaos.audits import Condition
 from tests.lab import FAR, Pings, Router, Service, Tandem, wait_until
-from tests.netns.shared_line import LINE, MAC, SharedLine, Speakers
+from tests.netns.shared_line import LINE, MAC, SharedLine, Speakers, has_device
 
 BOUND_MS = 10_000  # without an answer, whatever happens while one router can serve
 FAILOVERS = 10
@@ -44,9 +44,10 @@ def restart(_lab: SharedLine, active: Router) -> None:
 
 
 def cable(lab: SharedLine, active: Router) -> None:
-    """The cable of the line is pulled, and plugged in when the other router serves."""
+    """The cable of the line is pulled, and plugged in when the other router serves and the device is gone."""
     lab.cut(active, LINE)
     wait_until(lambda: lab.other(active).active, 10, "the other takes over", explain=lab.logs)
+    wait_until(lambda: not has_device(active), 10, "the device is gone", explain=lab.logs)
     lab.plug(active, LINE)
 
 

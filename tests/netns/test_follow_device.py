@@ -250,15 +250,32 @@ def test_what_a_killed_daemon_left(lab: Lab, device: Device) -> None:
     assert found == ["macvlan wan0 left behind"]
 
 
-def test_connections_of_a_lost_address_end(where: str) -> None:
-    """Only those that were translated to it: by the destination of their replies."""
+def _insert(where: str, *words: str) -> None:
+    argv = ["conntrack", "-I", "-p", "udp", *words, "--sport", "1", "--dport", "2", "-t", "60"]
+    netns.run(["ip", "netns", "exec", where, *argv])
+
+
+def _one_by_one(*words: Any) -> int:
+    with flush._socket() as asked:
+        return flush.one_by_one(asked, *words)
+
+
+@pytest.mark.parametrize("end", [flush.main, _one_by_one])  # the latter on kernels before 6.8
+def test_connections_of_a_lost_address_end(where: str, end: Callable[..., int]) -> None:
+    """Only those that were translated to it: by the destination of their replies, or by their source."""
     for source, nat in (("10.0.0.1", "192.0.2.1"), ("10.0.0.2", "192.0.2.2"), ("192.0.2.1", "192.0.2.3")):
-        netns.run(
-            ["ip", "netns", "exec", where, "conntrack", "-I", "-p", "udp", "-s", source, "-d", "198.51.100.1",
-             "--sport", "1", "--dport", "2", "--src-nat", nat, "-t", "60"]
-        )  # fmt: skip
-    argv = [sys.executable, "-IS", str(PACKAGE / "conntrack/flush.py"), "192.0.2.1"]
-    subprocess.run(["ip", "netns", "exec", where, *argv], check=True, timeout=30)
+        _insert(where, "-s", source, "-d", "198.51.100.1", "--src-nat", nat)
+    _insert(where, "-s", "10.0.0.3", "-d", "198.51.100.2", "--dst-nat", "192.0.2.4")
+    ended = netns.enter(where, lambda: (end("192.0.2.1"), end("192.0.2.4", 17, 3), end("192.0.2.9")))
     left = netns.run(["ip", "netns", "exec", where, "conntrack", "-L"])
     assert "dst=192.0.2.1 " not in left and "dst=192.0.2.2 " in left and "dst=192.0.2.3 " in left
-    assert flush.message("192.0.2.1")
+    assert "src=192.0.2.4 " in left, "another port"
+    assert netns.enter(where, lambda: end("192.0.2.4", 17, 2)) == 0 and ended == (0, 0, 0)
+    assert "src=192.0.2.4 " not in netns.run(["ip", "netns", "exec", where, "conntrack", "-L"])
+
+
+def test_the_program_that_ends_connections(where: str) -> None:
+    _insert(where, "-s", "10.0.0.1", "-d", "198.51.100.1", "--src-nat", "192.0.2.1")
+    argv = [sys.executable, "-IS", str(PACKAGE / "conntrack/flush.py"), "192.0.2.1"]
+    subprocess.run(["ip", "netns", "exec", where, *argv], check=True, timeout=30)
+    assert "192.0.2.1" not in netns.run(["ip", "netns", "exec", where, "conntrack", "-L"])

@@ -35,7 +35,7 @@ def lab(request: pytest.FixtureRequest) -> Iterator[PppoePair]:
 
 def redial(_lab: PppoePair, active: RouterMachine) -> None:
     """By hand, as without a second router; the session is ended in good order."""
-    active.run("ifup wan")
+    active.run("ifup wan; until ubus call network.interface.wan status | grep -q '\"up\": false'; do :; done")
 
 
 def planned(_lab: PppoePair, active: RouterMachine) -> None:
