@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
+from socket import AF_INET, AF_INET6
 
 import pytest
 
@@ -45,13 +46,18 @@ def expected(number: int, family: int = 4) -> Entry:
 
 
 def told(chunks: Iterable[Chunk]) -> Iterator[tuple[Entry, bytes]]:
-    """Return the flow of each message; the sequence numbers begin with 1 and have no gap."""
+    """Return the flow of each message; the sequence numbers begin with 1 and have no gap.
+
+    Each message is for the kernel (port id 0), of the flow's family, version 0, and with resource id 0.
+    """
     sequence = 1
     for chunk in chunks:
         messages = list(split(bytes(chunk.data)))
         assert chunk.first == sequence and len(messages) == len(chunk.entries)
         for entry, message in zip(chunk.entries, messages, strict=True):
-            assert struct.unpack_from("=I", message, 8)[0] == sequence
+            assert struct.unpack_from("=II", message, 8) == (sequence, 0)
+            family = AF_INET6 if entry[0][2] & 15 == 6 else AF_INET
+            assert message[16:20] == bytes((family, 0, 0, 0))
             sequence += 1
             yield entry, message
 

@@ -537,6 +537,22 @@ def test_a_change_of_what_only_an_older_table_holds_is_written() -> None:
     assert scene.equal() and len(scene.kernel) == 12
 
 
+def test_it_has_caught_up_when_the_last_round_has_ended_and_not_before() -> None:
+    scene = Scene()
+    scene.hold(*range(10))
+    scene.second()
+    scene.pacer.catch_up()
+    scene.hold(1, op=DESTROY)
+    scene.hold(20)
+    scene.pacer.second(scene.size(), True)
+    while scene.pacer.next_round(scene.size(), True) is not None:
+        assert not scene.pacer.caught_up and not scene.pacer.rests
+        scene.pacer.ended(())
+        if scene.pacer.rests:
+            break
+    assert scene.pacer.caught_up and scene.pacer.rests
+
+
 def test_how_long_things_take_at_rest() -> None:
     """The figures of the docstring in the units that a person counts in."""
     scene = Scene()
