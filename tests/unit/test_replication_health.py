@@ -68,14 +68,15 @@ def test_lag_up_to_the_limit_is_fine() -> None:
     assert health.judge(3 * S, GOOD, 0)
 
 
-def test_losses_within_a_minute() -> None:
+@pytest.mark.parametrize("up", [0, 86_400 * S])
+def test_losses_within_a_minute(up: int) -> None:
     health = Health(0, 100)
-    assert not health.judge(0, GOOD, 5000), "what was lost before the first sample"
-    assert not health.judge(S, GOOD, 5100)
-    assert health.judge(2 * S, GOOD, 5101)
+    assert not health.judge(up, GOOD, 5000), "what was lost before the first sample"
+    assert not health.judge(up + S, GOOD, 5100)
+    assert health.judge(up + 2 * S, GOOD, 5101)
     assert health.stale == ["101 records lost within a minute"]
-    assert not health.judge(60 * S, GOOD, 5101)
-    assert health.judge(61 * S, GOOD, 5101), "the first 100 are more than a minute old"
+    assert not health.judge(up + 60 * S, GOOD, 5101)
+    assert health.judge(up + 61 * S, GOOD, 5101), "the first 100 are more than a minute old"
 
 
 def test_total_that_falls_begins_anew() -> None:
