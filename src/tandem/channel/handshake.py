@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The life of a session as a table, which frames each state accepts, and what a hello must say; pure."""
+"""The life of a session as a table, which frames each state accepts, and what hellos say; pure."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from tandem.channel.frames import (
     DIGEST,
     GOODBYE,
     HEARTBEAT,
+    HEARTBEATS,
+    NO_CONNECTIONS,
     OPEN,
     PAYLOAD_MAX,
     RECORDS,
@@ -20,10 +22,14 @@ from tandem.channel.frames import (
     ROUTER_ID_MAX,
     STREAM,
     TOPIC,
+    TOPICS,
+    UPGRADES,
     Hello,
     ProtocolError,
+    Seal,
 )
 from tandem.channel.settings import Settings
+from tandem.core.timers import MILLISECOND
 
 
 class State(Enum):
@@ -81,6 +87,33 @@ ACCEPTS: dict[State, frozenset[int]] = {
     ),
 }
 LARGEST: dict[State, int] = {State.PROOF: 0, State.READY: 16, State.OPENED: PAYLOAD_MAX}
+
+
+def own_hello(settings: Settings, nonce: bytes, replicates: bool) -> bytes:
+    """Return this router's hello, whole."""
+    capabilities = TOPICS | NO_CONNECTIONS * (not replicates)
+    return Hello(
+        settings.node,
+        nonce,
+        0 if settings.insecure else settings.key_id,
+        settings.router_id,
+        settings.insecure,
+        settings.heartbeat // MILLISECOND,
+        settings.word_size,
+        settings.little_endian,
+        capabilities | UPGRADES * settings.upgrades | HEARTBEATS * settings.heartbeats,
+    ).encode()
+
+
+def seals(own: bytes, received: bytes, peer: Hello, settings: Settings, initiator: bool) -> tuple[Seal, Seal]:
+    """Return what seals our frames and what checks the peer's: both follow from the two hellos.
+
+    `received` is the hello of `peer`, whole. ProtocolError: as `secret_of`.
+    """
+    theirs = secret_of(peer, settings)
+    ours = b"" if settings.insecure else settings.secrets[settings.key_id]
+    hellos = own + received if initiator else received + own
+    return Seal(ours, initiator, hellos), Seal(theirs, not initiator, hellos)
 
 
 def secret_of(peer: Hello, settings: Settings) -> bytes:

@@ -51,7 +51,6 @@ from tandem.channel.frames import (
     HANDED_OVER,
     HEAD,
     HEARTBEAT,
-    HEARTBEATS,
     HELLO_MAX,
     LATER,
     MAC_SIZE,
@@ -63,7 +62,6 @@ from tandem.channel.frames import (
     STREAM,
     TOPIC,
     TOPICS,
-    UPGRADES,
     Hello,
     ProtocolError,
     Seal,
@@ -89,7 +87,8 @@ from tandem.channel.handshake import (
     TELL_AUTHENTICATED,
     TELL_OPENED,
     State,
-    secret_of,
+    own_hello,
+    seals,
 )
 from tandem.channel.incoming import Incoming, NoTable
 from tandem.channel.lag import Lag
@@ -158,20 +157,7 @@ class Session:
         self.pulse = Pulse(settings.heartbeat, settings.stall_timeout, now)
         self.lag = Lag(now)
         self._settings = settings
-        self._hello = Hello(
-            settings.node,
-            nonce,
-            0 if settings.insecure else settings.key_id,
-            settings.router_id,
-            settings.insecure,
-            settings.heartbeat // MILLISECOND,
-            settings.word_size,
-            settings.little_endian,
-            TOPICS
-            | NO_CONNECTIONS * (not tables)
-            | UPGRADES * settings.upgrades
-            | HEARTBEATS * settings.heartbeats,
-        ).encode()
+        self._hello = own_hello(settings, nonce, self.replicates)
         self._raw = self._hello if initiator else b""  # to send before all else
         self._control: list[tuple[int, int, bytes]] = []  # frames; each kind at most once
         self._seal: Seal | None = None
@@ -433,13 +419,7 @@ class Session:
             self._need = 1
             return 0
         peer, size = found
-        settings = self._settings
-        theirs = secret_of(peer, settings)
-        ours = b"" if settings.insecure else settings.secrets[settings.key_id]
-        received = data[:size]
-        hellos = self._hello + received if self.initiator else received + self._hello
-        self._seal = Seal(ours, self.initiator, hellos)
-        self._check = Seal(theirs, not self.initiator, hellos)
+        self._seal, self._check = seals(self._hello, data[:size], peer, self._settings, self.initiator)
         self.peer = peer
         self.replicates &= not peer.capabilities & NO_CONNECTIONS
         self.pulse.met(peer.heartbeat_ms, now)
