@@ -166,6 +166,24 @@ def test_instances_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_text(text.rpartition("config")[0], "f").config is not None
 
 
+def test_each_group_is_checked_with_its_own_members() -> None:
+    """Members that differ are named in their group, wherever it stands; one-member groups have none."""
+    text = "".join(
+        f"config vrrp_instance 'I{number}'\n\toption interface 'lan{number}'\n"
+        f"\toption virtual_router_id '51'\n\toption priority '{100 + number // 3}'\n"
+        f"\tlist virtual_ipaddress '10.0.{number}.1/24'\n"
+        for number in range(4)
+    )
+    groups = [
+        "config vrrp_sync_group 'alike'\n\tlist group 'I0'\n\tlist group 'I1'\n",
+        "config vrrp_sync_group 'mixed'\n\tlist group 'I2'\n\tlist group 'I3'\n",
+    ]
+    for order in (groups, groups[::-1]):
+        [warning] = load_text("".join(order) + text, "f").warnings
+        assert warning.section == "mixed"
+        assert warning.reason == "the members differ in priority: I2 100, I3 101"
+
+
 def test_members_that_differ() -> None:
     text = SEED.replace("option priority '101'", "option priority '102'", 1)
     text = text.replace("\toption nopreempt '1'\n", "", 1)
@@ -202,8 +220,11 @@ def test_too_large(tmp_path: pathlib.Path) -> None:
     assert messages(load_file(str(path))) == [f"{path}: larger than 1048576 bytes"]
 
 
-def test_nul_byte() -> None:
-    assert messages(load_text("config globals\n\0", "f")) == ["f:2: NUL byte"]
+@pytest.mark.parametrize(
+    ("text", "line"), [("\0", 1), ("config globals\0\n", 1), ("config globals\n\0", 2), ("\n\n\0\n\n\0", 3)]
+)
+def test_nul_byte(text: str, line: int) -> None:
+    assert messages(load_text(text, "f")) == [f"f:{line}: NUL byte"]
 
 
 def test_number_of_errors_is_bounded() -> None:

@@ -59,6 +59,7 @@ def test_packets_to_the_virtual_address(lines: tuple[str, ...], accept: bool) ->
 def test_no_delay_and_no_answer_to_lesser_routers() -> None:
     found = instance("option preempt_delay '10'", "option garp_lower_prio_repeat '3'")
     assert (found.preempt_delay_ms, found.garp.lower_prio_repeat) == (0, 0)
+    assert found.garp.lower_prio_delay_ms == 0
 
 
 def test_unicast_is_refused() -> None:

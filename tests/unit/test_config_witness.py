@@ -93,6 +93,21 @@ def test_what_does_not_fit(policy: str, sections: tuple[str, ...], options: str,
     assert any(reason in one for one in found), found
 
 
+@pytest.mark.parametrize("peers", range(4))
+@pytest.mark.parametrize("witness", ["", THIRD, PINGED.replace(f"\toption secret '{SECRET}'\n", "")])
+def test_two_node_is_for_one_vote_beside_our_own(peers: int, witness: str) -> None:
+    """That of a router, or of a witness of kind tandem; a witness that is pinged has none."""
+    others = "".join(
+        PEER.replace("'r2'", f"'r{number}'").replace("192.168.1.3", f"192.168.1.{number}")
+        for number in range(2, 2 + peers)
+    )
+    votes = 1 + peers + (witness == THIRD)
+    found = [problem.reason for problem in loaded("required", others, witness, options=TWO_NODE).errors]
+    if not peers and not witness:
+        assert found[0].startswith("needs a peer with a channel")
+    assert (f"is for two votes; here {votes} are expected" in found) is (votes != 2)
+
+
 def test_witnesses_are_bounded() -> None:
     ping = "config witness 'w{0}'\n\toption kind 'ping'\n\toption address '192.0.2.{0}'\n"
     text = "".join(ping.format(number) for number in range(1, MOST_WITNESSES + 2))
