@@ -56,6 +56,17 @@ def test_what_nobody_guesses(secret: str) -> None:
     assert not guessable(secret.encode())
 
 
+@pytest.mark.parametrize(
+    ("secret", "enough"),
+    [("83950174628097153", 17), ("kqjxzvwpmnbd", 12), ("kQjXzVwPmN", 10), ("k8q3j9x0z7v", 11), ("Tg7#kQ!x9", 9)],
+)
+def test_how_many_characters_are_enough(secret: str, enough: int) -> None:
+    """Of digits, letters, letters of both cases, letters and digits, and all characters, at random."""
+    assert len(secret) == enough
+    assert not guessable(secret.encode())
+    assert guessable(secret[:-1].encode())
+
+
 def test_what_init_makes() -> None:
     assert not any(guessable(new_secret().encode()) for _ in range(300))
 
