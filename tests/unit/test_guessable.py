@@ -57,14 +57,13 @@ def test_what_nobody_guesses(secret: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("secret", "enough"),
-    [("83950174628097153", 17), ("kqjxzvwpmnbd", 12), ("kQjXzVwPmN", 10), ("k8q3j9x0z7v", 11), ("Tg7#kQ!x9", 9)],
+    "secret",
+    ["83950174628097153", "kqjxzvwpmnbd", "kQjXzVwPmNbD", "k8q3j9x0z7vd", "Tg7#kQ!x9L%m", "äöü€#+*~'_;:"],
+    ids=["digits", "letters", "both cases", "letters and digits", "all", "others"],
 )
-def test_how_many_characters_are_enough(secret: str, enough: int) -> None:
-    """Of digits, letters, letters of both cases, letters and digits, and all characters, at random."""
-    assert len(secret) == enough
-    assert not guessable(secret.encode())
-    assert guessable(secret[:-1].encode())
+def test_how_many_characters_are_enough(secret: str) -> None:
+    assert not guessable(secret.encode("latin-1", "replace"))
+    assert guessable(secret[:-1].encode("latin-1", "replace"))
 
 
 def test_what_init_makes() -> None:
