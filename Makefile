@@ -8,10 +8,13 @@ BIN    := $(VENV)/bin
 # What the programs of each target come from. Python's packages: src/pyproject.toml.
 DEMO_PACKAGES := iproute2 nftables
 NGINX_PACKAGES := nginx-light curl keepalived
+SERVER_PACKAGES := samba smbclient mariadb-server-core mariadb-client-core nfs-ganesha nfs-ganesha-vfs libnfs-utils rpcbind \
+	resource-agents procps
+CLUSTER_PACKAGES := keepalived pacemaker pacemaker-cli-utils corosync
 # NetfilterQueue is built from source.
 GATE_PACKAGES := libnetfilter-queue-dev libnfnetlink-dev gcc python3-dev
-TEST_PACKAGES := $(DEMO_PACKAGES) nginx-light resource-agents curl iputils-ping iputils-arping keepalived frr tshark tcpdump \
-	conntrack dnsmasq-base udhcpc isc-dhcp-client isc-dhcp-server procps iptables shellcheck openssl signify-openbsd $(GATE_PACKAGES)
+TEST_PACKAGES := $(DEMO_PACKAGES) $(SERVER_PACKAGES) nginx-light curl iputils-ping iputils-arping keepalived frr tshark tcpdump \
+	conntrack dnsmasq-base udhcpc isc-dhcp-client isc-dhcp-server iptables shellcheck openssl signify-openbsd $(GATE_PACKAGES)
 
 # Virtual machines; where these can't be had their tests are skipped, and say so.
 QEMU_PACKAGES := qemu-system-x86 qemu-system-arm qemu-utils e2fsprogs util-linux iproute2
@@ -39,7 +42,7 @@ LUCI := tests/luci/node_modules
 
 .PHONY: help demo test chaos coverage test-pythons qemu qemu-full qemu-shell qemu-figures qemu-pin lint luci luci-shots generated diagrams bench build ipk apk feed-key feed release clean
 help:
-	@echo 'make demo    two routers, one gateway, one of them dies (ARGS="--advert 0.1" or "--example nginx")'
+	@echo 'make demo    two routers, one gateway, one of them dies (ARGS="--advert 0.1", "--example nginx" or "--example services")'
 	@echo 'make test    all tests (TESTS=tests/unit ARGS="-k name -x")'
 	@echo 'make coverage  what of src the unit and property tests run (TESTS=tests/unit)'
 	@echo 'make test-pythons  the unit tests under each Python that OpenWrt has had since 22.03'
@@ -56,7 +59,8 @@ help:
 	@echo 'make clean   removes what these made'
 
 demo: $(VENV)/.demo
-	@tests/tools/debian-install $(DEMO_PACKAGES) $(if $(findstring nginx,$(ARGS)),$(NGINX_PACKAGES))
+	@tests/tools/debian-install $(DEMO_PACKAGES) $(if $(findstring nginx,$(ARGS)),$(NGINX_PACKAGES)) \
+		$(if $(filter services samba mariadb nfs,$(ARGS)),$(SERVER_PACKAGES) $(CLUSTER_PACKAGES))
 	@$(BIN)/python -m tests.demo $(ARGS)
 
 test: $(VENV)/.test

@@ -3,6 +3,7 @@
 
     python -m tests.demo [--daemon tandemd|keepalived] [--advert SECONDS]
     python -m tests.demo --example nginx        real servers behind one address, see tests/examples
+    python -m tests.demo --example services     Samba, MariaDB and NFS, which follow the address
 
 Exit status: 0 the gateway came back every time and every download goes on, 1 not so, 2 usage,
 130 Ctrl-C. keepalived alone does not replicate connections: its downloads break. On a terminal one line
@@ -20,9 +21,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType, TracebackType
 
-from tests.examples import nginx
+from tests.examples import nginx, services
 from tests.lab import (
     FAR,
     LAN_GATEWAY,
@@ -41,7 +43,11 @@ from tests.lab import (
     synced_daemon,
 )
 
-EXAMPLES = {"nginx": nginx.main}
+EXAMPLES: dict[str, Callable[[], int]] = {
+    "nginx": nginx.main,
+    "services": lambda: services.play(services.SERVERS),
+    **{name: partial(services.play, [name]) for name in services.SERVERS},
+}
 DOWNLOADS = 20
 FRAME = 0.1  # seconds between two pictures, and of one bar of the chart
 BARS = 20

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
-from tests.examples import nginx
+import pytest
+
+from tests.examples import nginx, services
+from tests.lab import wait_until
 
 
 def test_nginx() -> None:
@@ -12,3 +15,15 @@ def test_nginx() -> None:
     assert [row.what for row in rows] == [
         "r1 loses power", "r1 boots again", "r1's nginx hangs", "r1's nginx dies",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", services.SERVERS)
+def test_a_server_follows(name: str) -> None:
+    with services.running(name, "tandemd") as (lab, client, server):
+        rows = list(services.acts(lab, client, server, "tandemd"))
+        assert tuple(row.what for row in rows) == services.ACTS
+        assert len(client.answers) > 10 and client.lost() == ""
+        assert server.twice(lab.directory) == 0, "the kernel refused no second server"
+        if name == "mariadb":  # and it does refuse one
+            lab.routers[1].popen(*server.command(lab.directory).split())
+            wait_until(lambda: server.twice(lab.directory), 15, "a second server finds the data locked")
