@@ -170,6 +170,7 @@ class Daemon:
             self._states,
             announcer,
             self._ask_netifd,
+            lambda peer, alive: self._serving.judged(peer, alive),
         )
         self._history_file = HistoryFile(
             self._loop,
@@ -187,6 +188,7 @@ class Daemon:
             self._executor,
             self._service_changed,
             lambda: self._checks.served(),  # made after the services, which they follow
+            self._file("services", os.path.dirname(DEFAULT_SOCKET)),
         )
         self._checks = HealthChecks(self._loop, self._log, self.router, self._serving)
         self._reloading = Reloading(

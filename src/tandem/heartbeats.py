@@ -79,7 +79,10 @@ _SAID = HEARS | GOODBYE
 
 
 class Heartbeats:
-    """The subscriber of the topic `heartbeat`. `stale` says whether replication is behind."""
+    """The subscriber of the topic `heartbeat`. `stale` says whether replication is behind.
+
+    `lives(peer, alive)` gets the news that a peer is heard, or silent on every path.
+    """
 
     def __init__(
         self,
@@ -90,6 +93,7 @@ class Heartbeats:
         links: Links,
         settings: Globals,
         stale: Callable[[], bool],
+        lives: Callable[[str, bool], None],
     ) -> None:
         self.refused = 0  # datagrams that were no heartbeat of a peer
         self._loop = loop
@@ -98,6 +102,7 @@ class Heartbeats:
         self._router = router
         self._links = links
         self._stale = stale
+        self._lives = lives
         self._peers: dict[str, BeatPeer] = {}
         self._entries: tuple[Entry, ...] = ()
         self._members: list[tuple[SyncGroup, VirtualRouter]] = []  # that these are about
@@ -470,6 +475,7 @@ class Heartbeats:
             if action == BEGINS:
                 if neighbour is not None:
                     neighbour.heard(BEATS, now, NO_LIMIT, NO_LIMIT)
+                self._lives(peer.name, True)
                 self._log.limited(
                     ("heartbeat", peer.name, action), "info", f"heartbeat: {peer.name} is alive"
                 )
@@ -482,6 +488,7 @@ class Heartbeats:
                 peer.said = None
                 self._lead()
                 self._dispatch(self._core.died(peer.name, self._router.groups, now))
+                self._lives(peer.name, False)
             elif action == ENDS:
                 if neighbour is not None:
                     neighbour.lost(BEATS)

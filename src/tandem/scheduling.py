@@ -37,6 +37,12 @@ def set_realtime(priority: int) -> str | None:
     return f"no real-time scheduling: {os.strerror(problem)}" if problem else None
 
 
+def realtime_priority() -> int:
+    """Return the priority of this thread under SCHED_FIFO; 0: it has another policy."""
+    name, _, priority = policy_name().partition(" ")
+    return int(priority) if name == "FIFO" else 0
+
+
 def leave_realtime() -> None:
     """Run under SCHED_OTHER. OSError when that is refused."""
     libc, thread = _this_thread()

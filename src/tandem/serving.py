@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+from tandem.core.limits import ANSWER_LIMIT
 from tandem.core.state import Role
-from tandem.core.timers import CENTISECOND, SECOND
+from tandem.core.timers import CENTISECOND, MILLISECOND, SECOND
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tandem.channel.channel import Channel
+    from tandem.config.schema import Config
     from tandem.core.actions import GroupTransition, Transition
     from tandem.effects.executor import Executor
     from tandem.log import Logger
@@ -26,7 +28,8 @@ SILENT = 3  # intervals without an advert, after which a backup takes the role a
 class Serving:
     """The services, when there are any.
 
-    `noted(name, state, why)` gets what the history remembers; `served()`: other services run.
+    `noted(name, state, why)` gets what the history remembers; `served()`: other services run. `path` is the
+    file for the record of their processes.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class Serving:
         executor: Executor,
         noted: Callable[[str, str, str], None],
         served: Callable[[], None],
+        path: str,
     ) -> None:
         self.manager: Manager | None = None
         self._loop = loop
@@ -45,13 +49,14 @@ class Serving:
         self._executor = executor
         self._noted = noted
         self._served = served
+        self._path = path
 
     def follow(self, plan: Plan, channel: Channel | None) -> None:
         """Have the services of `plan`, whose groups run by now or are about to start."""
         config = plan.config
         peers = [peer.name for peer in config.peers]
         if self.manager is not None:
-            self.manager.reload(config.services, peers)
+            self.manager.reload(config.services, peers, hang_limit(config))
         elif config.services:
             from tandem.services.manager import Manager
 
@@ -61,9 +66,10 @@ class Serving:
                 config.services,
                 peers,
                 config.globals.router_id,
-                _lifetime(plan),
+                hang_limit(config),
                 self._router.tracker_changed,
                 self._noted,
+                self._path,
                 self._served,
             )
             self._executor.take_services(self.manager)
@@ -83,6 +89,11 @@ class Serving:
                 or getattr(transition, "instance", "") in group.by_name
             ):
                 self.manager.state(name, transition.state)
+
+    def judged(self, peer: str, alive: bool) -> None:
+        """Pass on that a peer's heartbeats come, or have stopped on every path."""
+        if self.manager is not None:
+            self.manager.judged(peer, alive)
 
     def leave(self, groups: list[str] | None, then: Callable[[], None]) -> None:
         """Stop the services that follow the role of these groups, or all, and then call `then`.
@@ -137,8 +148,16 @@ class Serving:
             self.manager.close()
 
 
-def _lifetime(plan: Plan) -> int:
-    """Return how long services may outlive a daemon that hangs, in ns: no longer than its role does."""
-    lifetime = plan.config.globals.address_lifetime_s * SECOND
-    intervals = [instance.advert_int_cs * CENTISECOND * SILENT for instance in plan.config.instances]
-    return min([lifetime, *intervals]) if lifetime else 0
+def hang_limit(config: Config) -> int:
+    """Return how long services may outlive a daemon that hangs, in ns; 0: until it ends.
+
+    That is no longer than its role does. A peer that misses its heartbeats takes the role over, and starts
+    the services ANSWER_LIMIT later: half of that is left for the end of the daemon, which the peer notices.
+    """
+    settings = config.globals
+    limits = [settings.address_lifetime_s * SECOND]
+    limits += [instance.advert_int_cs * CENTISECOND * SILENT for instance in config.instances]
+    if settings.heartbeat_interval_ms and not all(peer.insecure for peer in config.peers):
+        missed = settings.heartbeat_interval_ms * settings.heartbeat_miss * MILLISECOND
+        limits.append(missed + ANSWER_LIMIT // 2)
+    return min(limits) if settings.address_lifetime_s else 0

@@ -53,7 +53,7 @@ class Sharing:
     """Starts, changes and ends the parts.
 
     `make_doctor(send)` is called when the doctor has a channel, and `make_upgrades(send, permits)` when a
-    router may order an upgrade. `states` gives the groups' states.
+    router may order an upgrade. `states` gives the groups' states, `lives(peer, alive)` gets heartbeats' verdicts.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Sharing:
         states: Callable[[], dict[str, str]],
         announcer: Announcer,
         ask_netifd: Callable[[str, str], None],
+        lives: Callable[[str, bool], None],
     ) -> None:
         self.channel: Channel | None = None
         self.replication: Replication | None = None
@@ -90,6 +91,7 @@ class Sharing:
         self._states = states
         self._announcer = announcer
         self._ask_netifd = ask_netifd
+        self._lives = lives
         self._dnsmasq = Restarts(loop, log)
         self._lacking = ""  # why connections are not replicated though they should be
         self._dhcp_of: object = None  # the settings and the channel that DHCP was started with
@@ -155,7 +157,7 @@ class Sharing:
 
             self.heartbeats = Heartbeats(
                 self._loop, self._log, channel, self._router, self._interfaces.links, settings,
-                lambda: self.replication is not None and bool(self.replication.stale),
+                lambda: self.replication is not None and bool(self.replication.stale), self._lives,
             )  # fmt: skip
             self.heartbeats.start()
 

@@ -110,7 +110,7 @@ class Pair:
 
     def _hangs(self, router: Router) -> None:
         process.send_signal([router.pid], signal.SIGSTOP)
-        time.sleep(self._random.choice((0.1, 0.5, 5)))  # its guardian kills it after a second or so
+        time.sleep(self._random.choice((0.1, 0.5, 5)))  # its guardian kills it after 0.3 s
         if router.running:
             process.send_signal([router.pid], signal.SIGCONT)
         else:
@@ -147,7 +147,8 @@ class Pair:
 
 
 def daemon(number: int, directory: Path) -> Tandem:
-    instances = [replace(V1, priority=200 - 50 * number)]
+    # The interval is the default: a daemon that hangs must end before three adverts are missed.
+    instances = [replace(V1, priority=200 - 50 * number, advert_s=1.0)]
     peer = f"\nconfig peer 'r{3 - number}'\n\tlist address '192.168.1.{4 - number}'\n"
     peer += f"\toption secret '{SYNC_SECRET}'\n"
     services = "".join(SECTION.format(name=name, directory=directory) for name in SERVICES)

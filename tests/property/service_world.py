@@ -23,6 +23,7 @@ from tandem.core.timers import MILLISECOND, SECOND
 DELAY_MAX = 40 * MILLISECOND  # of a message
 GUARDIAN = 15 * SECOND  # until the guardian has stopped what ran, at most
 BOOT = 20 * SECOND  # longer than a guardian takes: what was before, a new daemon cannot know
+CLAIMED = 4 * SECOND  # the longest probe, and then a claim that was answered
 DETECTION = 400 * MILLISECOND  # until a backup takes over from a router that is silent
 Message = tuple[dict[str, Word], int, int, int]
 
@@ -54,8 +55,15 @@ class SimRouter:
         self.do(self.core.start(self.world.now))
 
     def die(self) -> None:
-        """The daemon is gone."""
+        """The daemon is gone, and its heartbeats stop."""
         self.life += 1
+        life, other = self.life, self.world.routers[self.other]
+
+        def missed() -> None:
+            if self.life == life and other.powered:
+                other.do(other.core.peer_died(self.name, self.world.now))
+
+        self.world.at(self.world.now + DETECTION, missed)
         self.world.died_at = self.world.now
         self.powered = False
         self.place = Place.NONE
@@ -189,6 +197,16 @@ class World:
                 if router.powered:
                     router.do(router.core.lost(router.other, crashed is self.routers[router.other], self.now))
 
+    def ends(self) -> Callable[[], None]:
+        """Return what ends the present session, and no later one."""
+        number = self._session_number
+
+        def end() -> None:
+            if number == self._session_number:
+                self.disconnect()
+
+        return end
+
     def send(self, sender: str, message: Message) -> None:
         wire, number = self._wires[sender], self._session_number
         wire.append(message)
@@ -226,6 +244,7 @@ class World:
     def settle(self) -> None:
         """All faults are over: both live, one is active, and they talk."""
         self.failing = 0.0
+        self.pass_time(6 * SECOND)  # sessions of dead routers end, split segments heal
         for router in self.routers.values():
             if not router.powered:
                 router.truth.clear()
@@ -235,10 +254,12 @@ class World:
             one.put(Place.ACTIVE if one is actives[0] else Place.BACKUP)
         self.connect()
         self.elect(handed_over=True)
+        for one in self.routers.values():
+            one.put(one.place)  # as the shell says after a departure
         for _ in range(4):
             for router in self.routers.values():
                 for name, one in router.core.services.items():
-                    one.disabled = False
+                    router.do(router.core.disable(name, False, self.now))
                     if one.banned or one.failures or one.state is State.BLOCKED:
                         router.do(router.core.clear(name, self.now))
             self.pass_time(60 * SECOND)
@@ -257,7 +278,7 @@ def fault(world: World) -> None:
             router.die()
             router.truth.clear()
             if world.session and dice.random() < 0.5:  # the session ends only later
-                world.at(world.now + 3 * SECOND, world.disconnect)
+                world.at(world.now + 3 * SECOND, world.ends())
             else:
                 world.disconnect()
             if active and other.powered:
@@ -285,7 +306,7 @@ def fault(world: World) -> None:
         case "session":
             if dice.random() < 0.5:
                 world.connect()
-            elif world.now - world.silent_at >= SECOND:
+            elif world.now - world.silent_at >= CLAIMED:
                 world.disconnect()
         case "split" if world.session and other.place is Place.BACKUP and other.powered and router.powered:
             # The segment is broken, but not the channel; whoever was active stays so for some seconds.

@@ -74,8 +74,16 @@ class Side:
         )  # fmt: skip
         links: Any = SimpleNamespace(usable=lambda _: True, device=lambda name: name, index=lambda _: 1)
         log = Logger("error", SimpleNamespace(write=lambda *_: True))  # type: ignore[arg-type]
+        self.judged: list[tuple[str, bool]] = []
         self.beats = Heartbeats(
-            loop, log, channel, router, links, Globals(heartbeat_interval_ms=10), lambda: False
+            loop,
+            log,
+            channel,
+            router,
+            links,
+            Globals(heartbeat_interval_ms=10),
+            lambda: False,
+            lambda name, alive: self.judged.append((name, alive)),
         )
         self.beats.start()
         self.beats.peer_opened("peer")
@@ -145,6 +153,7 @@ def test_a_change_of_role_is_told_at_once_and_its_death_frees_the_role(pair: Pai
     for _, sock in one.beats._peers["peer"].paths:
         sock.send = lambda data: len(data)  # type: ignore[method-assign]  # the power is lost
     turn(two.loop, lambda: two.status["state"] == "dead")
+    assert two.judged == [("peer", True), ("peer", False)]
     assert Vacated(Vacancy.DIED, (("I1", bytes((192, 0, 2, 1))),)) in two.told
     assert two.status["last_failure"] in ("127.0.1.1", "127.0.2.1")
 

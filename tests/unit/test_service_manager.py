@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from tandem.core.settings import Service
 from tandem.log import Logger
 from tandem.loop import Loop
-from tandem.services import agents
+from tandem.services import agents, record
 from tandem.services.manager import Manager
 from tests.lab.log import Lines
 from tests.lab.wait import wait_until
@@ -33,7 +34,10 @@ def make(loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     made: list[Manager] = []
 
     def manager(*services: Service) -> Manager:
-        one = Manager(loop, Logger("info", Lines()), services, (), "r1", 0, lambda *_: None, lambda *_: None)
+        one = Manager(
+            loop, Logger("info", Lines()), services, (), "r1", 0, lambda *_: None, lambda *_: None,
+            str(tmp_path / "record"),
+        )  # fmt: skip
         made.append(one)
         one.start()
         return one
@@ -175,3 +179,129 @@ def test_a_trial_ends_with_the_role(
     until(loop, lambda: states(manager) == {"web": "stopped"} and bool(answers))
     assert answers == ["the trial was cut short: the role has changed"]
     assert not runs.exists()
+
+
+SLOW = """#!/bin/sh
+# Needs half a second to stop.
+trap 'sleep 0.5; rm -f "$1"; exit 0' TERM
+echo $$ > "$1"
+while :; do sleep 0.02; done
+"""
+
+
+def text_of(path: Path) -> str:
+    """The text of a file; empty: there is none yet."""
+    return path.read_text() if path.exists() else ""
+
+
+class Crashed:
+    """A manager in a process of its own, which a test kills as the kernel may kill a daemon."""
+
+    def __init__(self, tmp_path: Path, *services: Service) -> None:
+        self.path = str(tmp_path / "record")
+        self.pid = os.fork()
+        if not self.pid:
+            try:
+                with_loop = Loop()
+                one = Manager(
+                    with_loop, Logger("error", Lines()), services, (), "r1", 0, *[lambda *_: None] * 2, self.path
+                )  # fmt: skip
+                one.start()
+                one.serve("G", False)
+                while True:
+                    with_loop.turn(20_000_000)
+            finally:
+                os._exit(1)
+
+    def kill(self) -> None:
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            self.pid = 0
+
+
+@pytest.fixture
+def crash(tmp_path: Path) -> Iterator[Callable[..., Crashed]]:
+    made: list[Crashed] = []
+
+    def start(*services: Service) -> Crashed:
+        made.append(Crashed(tmp_path, *services))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.kill()
+
+
+Crash = Callable[..., Crashed]
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> tuple[str, ...]:
+    program = tmp_path / "slow"
+    program.write_text(SLOW)
+    program.chmod(0o755)
+    return str(program), str(tmp_path / "runs")
+
+
+def test_the_next_daemon_waits_for_the_guardian(
+    make: Make, crash: Crash, loop: Loop, tmp_path: Path, slow: tuple[str, ...]
+) -> None:
+    service = Service("one", command=slow, group="G", monitor_interval_ms=0)
+    crashed = crash(service)
+    runs = tmp_path / "runs"
+    wait_until(lambda: runs.exists() and text_of(tmp_path / "record").count("\n") == 2, 10, "it runs")
+    crashed.kill()
+    manager = make(service)
+    assert states(manager) == {"one": "probing"}
+    until(loop, lambda: states(manager) != {"one": "probing"})
+    assert not runs.exists(), "it has stopped when the next daemon says so"
+    assert states(manager) == {"one": "stopped"}
+
+
+def test_what_runs_everywhere_outlives_a_crash_and_is_adopted(
+    make: Make, crash: Crash, loop: Loop, tmp_path: Path, slow: tuple[str, ...]
+) -> None:
+    service = Service("one", command=slow, where="everywhere", monitor_interval_ms=0, stop_timeout_ms=5000)
+    gone = Service("gone", command=(slow[0], str(tmp_path / "other")), where="everywhere")
+    crashed = crash(service, gone)
+    runs, other = tmp_path / "runs", tmp_path / "other"
+    wait_until(lambda: other.exists() and bool(text_of(runs)), 10, "both run")
+    pid = int(runs.read_text())
+    wait_until(lambda: str(pid) in text_of(tmp_path / "record"), 10, "and the record has them")
+    crashed.kill()
+    manager = make(service)
+    until(loop, lambda: states(manager) == {"one": "running"} and not other.exists())
+    assert int(runs.read_text()) == pid, "the same process; the other one is configured no more"
+    manager.disable("one", True)
+    until(loop, lambda: states(manager) == {"one": "stopped"})
+    assert not runs.exists(), "it was stopped in good order"
+    manager.disable("one", False)
+    until(loop, lambda: states(manager) == {"one": "running"} and runs.exists())
+
+
+def test_an_adopted_service_that_ends_is_started_again(
+    make: Make, crash: Crash, loop: Loop, tmp_path: Path, slow: tuple[str, ...]
+) -> None:
+    service = Service("one", command=slow, where="everywhere", monitor_interval_ms=0)
+    crashed = crash(service)
+    runs = tmp_path / "runs"
+    wait_until(lambda: bool(text_of(runs)), 10, "it runs")
+    pid = int(runs.read_text())
+    wait_until(lambda: str(pid) in text_of(tmp_path / "record"), 10, "and the record has it")
+    crashed.kill()
+    manager = make(service)
+    until(loop, lambda: states(manager) == {"one": "running"})
+    os.kill(pid, signal.SIGKILL)
+    until(loop, lambda: states(manager) == {"one": "running"} and text_of(runs) not in ("", f"{pid}\n"))
+    assert manager.status()[0]["failure"] == "monitor ended by itself: has ended"
+
+
+def test_a_record_names_only_the_same_processes(tmp_path: Path) -> None:
+    path = str(tmp_path / "record")
+    record.write(path, {"": os.getpid(), "one": os.getpid(), "gone": 2**22 + 1})
+    since = record.started(os.getpid())
+    assert record.read(path) == {"": (os.getpid(), since), "one": (os.getpid(), since)}
+    Path(path).write_text(f"{os.getpid()} {since + 1} one\nnonsense\n-1 2 two\n{os.getpid()} x three\n")  # type: ignore[operator]
+    assert record.read(path) == {}, "another process has this id now"
+    assert record.read(str(tmp_path / "none")) == {}

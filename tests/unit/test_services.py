@@ -106,6 +106,23 @@ def test_in_order_and_side_by_side_where_no_order_forbids_it() -> None:
     assert bench.runs() == [("disk", "stop")]
 
 
+def test_all_that_stands_on_a_failed_service_stops_first_and_starts_again() -> None:
+    bench = Bench(service("disk"), service("db", "disk"), service("web", "db"))
+    bench.place(Place.ACTIVE)
+    for name in ("disk", "db", "web"):
+        bench.end(name, Operation.START)
+    bench.runs()
+    bench.wait(SECOND)
+    bench.done(bench.core.died("disk", "killed", bench.now))
+    for name in ("web", "db", "disk"):
+        assert bench.runs() == [(name, "stop")]
+        bench.end(name, Operation.STOP)
+    for name in ("disk", "db", "web"):
+        assert bench.runs() == [(name, "start")]
+        bench.end(name, Operation.START)
+    assert all(one.up for one in bench.core.services.values())
+
+
 def test_the_role_goes_while_a_service_starts() -> None:
     bench = Bench(service("a"))
     bench.place(Place.ACTIVE)
@@ -388,8 +405,59 @@ def test_a_router_that_lives_is_waited_for_when_it_is_lost() -> None:
     assert bench.runs() == []
 
 
+def test_a_router_that_dies_in_the_middle_of_a_hand_over_is_not_waited_for() -> None:
+    for session_first in (True, False):
+        bench = claimed(handed_over=True)
+        bench.wait(SECOND)
+        bench.heard({"a": HELD}, bench.core.claims.sequence)
+        bench.actions.clear()
+        if session_first:
+            bench.done(bench.core.lost("r2", False, bench.now))
+            assert bench.runs() == [], "it may have lost the channel only"
+            bench.done(bench.core.peer_died("r2", bench.now))
+        else:
+            bench.done(bench.core.peer_died("r2", bench.now))
+            assert Tell() in bench.actions and bench.runs() == [], "it may have lost the heartbeats only"
+            bench.wait(ANSWER_LIMIT - 1)
+            assert bench.runs() == [] and bench.core.waits_for("a") == "r2, which has not stopped it yet"
+            bench.wait(1)
+        assert bench.runs() == [("a", "start")]
+
+
+def test_a_router_that_loses_only_its_heartbeats_is_waited_for() -> None:
+    bench = claimed(handed_over=True)
+    bench.done(bench.core.peer_died("r2", bench.now))
+    bench.heard({"a": HELD}, bench.core.claims.sequence)
+    bench.wait(60 * SECOND)
+    bench.done(bench.core.lost("r2", False, bench.now))
+    bench.wait(60 * SECOND)
+    assert bench.runs() == [], "it has answered after that"
+
+
+def test_a_router_whose_heartbeats_come_again_is_waited_for() -> None:
+    bench = claimed(handed_over=True)
+    bench.wait(1)
+    bench.done(bench.core.peer_died("r2", bench.now))
+    bench.core.peer_lives("r2")
+    bench.done(bench.core.lost("r2", False, bench.now))
+    bench.wait(60 * SECOND)
+    assert bench.runs() == []
+    bench.done(bench.core.peer_died("r9", bench.now))
+    bench.core.peer_lives("r9")
+    assert bench.runs() == [], "a peer of no claim is no peer"
+
+
 def test_the_guardian_of_a_crashed_daemon_gets_its_time() -> None:
     bench = claimed()
+    bench.done(bench.core.lost("r2", True, bench.now))
+    assert bench.runs() == [] and "guardian" in bench.core.waits_for("a")
+    bench.wait(20 * SECOND)
+    assert bench.runs() == [("a", "start")]
+
+
+def test_a_crashed_daemon_may_have_started_what_it_claimed() -> None:
+    bench = claimed()
+    bench.heard({"a": Word(Hold.CLAIMED, True)}, bench.core.claims.sequence, 9)
     bench.done(bench.core.lost("r2", True, bench.now))
     assert bench.runs() == [] and "guardian" in bench.core.waits_for("a")
     bench.wait(20 * SECOND)

@@ -16,11 +16,12 @@ the role was handed over, and no peer has a session, the peer lives and may stil
 router waits until the peer is back, or an operator clears the service. It waits likewise for a peer that
 has said HELD after the role was taken over, so that it lives, and was lost then. A peer that is silent on
 the network of the role and does not answer a claim within ANSWER_LIMIT is taken for dead although its
-session has not ended yet.
+session has not ended yet. All these waits end for a peer whose heartbeats have stopped on every path, and
+which does not answer a last question within ANSWER_LIMIT: it has died in the middle of a hand-over.
 
 When the peer's kernel ends the session without a goodbye, the daemon has crashed, and its guardian stops
 the services. This router waits until a new daemon says that they are stopped, or their stop timeouts are
-over.
+over. A service that the peer had claimed may run there as well: the word HELD was lost on its way.
 
 A peer that sends no words is of an older release, or has no services.
 """
@@ -81,6 +82,7 @@ class _Peer:
         "asked_at",
         "cleared",
         "connected",
+        "dead",
         "heard_at",
         "nonce",
         "opened_at",
@@ -95,6 +97,7 @@ class _Peer:
         self.connected = False
         self.speaks = False  # in this session
         self.silent = False  # taken for dead
+        self.dead = False  # its heartbeats have stopped, and it has said nothing since then
         self.opened_at = 0
         self.asked_at: int | None = None  # since when an answer is due
         self.stops_until: int | None = None  # its guardian stops the services
@@ -128,7 +131,7 @@ class Claims:
         """A peer has told its words."""
         if (one := self._peers.get(peer)) is not None:
             one.words, one.sequence, one.ack, one.nonce = words, sequence, ack, nonce
-            one.speaks, one.silent = True, False
+            one.speaks, one.silent, one.dead = True, False, False
             one.heard_at = now
             if ack >= self.sequence:
                 one.asked_at = None
@@ -139,6 +142,7 @@ class Claims:
         if one is None:
             return
         one.connected, one.speaks, one.silent, one.opened_at, one.ack = True, False, False, now, 0
+        one.dead = False
         one.asked_at, one.stops_until, one.cleared = now, None, frozenset()
 
     def lost(self, peer: str, until: int | None) -> None:
@@ -148,6 +152,28 @@ class Claims:
         """
         if (one := self._peers.get(peer)) is not None:
             one.connected, one.asked_at, one.stops_until = False, None, until
+
+    def died(self, peer: str, now: int) -> bool:
+        """The heartbeats of a peer have stopped on every path; whether the words have to be sent again.
+
+        The new sequence number is a question: a peer that lives, and loses only heartbeats, answers it.
+        """
+        one = self._peers.get(peer)
+        if one is None:
+            return False
+        one.dead = True
+        if not one.connected:
+            return False
+        self.sequence += 1
+        for other in self._peers.values():
+            if other.connected and other.asked_at is None:
+                other.asked_at = now
+        return True
+
+    def lives(self, peer: str) -> None:
+        """The heartbeats of a peer come again."""
+        if (one := self._peers.get(peer)) is not None:
+            one.dead = False
 
     def clear(self, name: str) -> None:
         """An operator says that no absent peer runs the service."""
@@ -177,7 +203,7 @@ class Claims:
         asks = any(self._claims(name) for name in silent)
         for one in self._peers.values():
             if one.asked_at is not None and one.asked_at + ANSWER_LIMIT <= now:
-                one.silent |= asks and one.connected
+                one.silent |= (asks or one.dead) and one.connected
                 one.asked_at = None
             if one.stops_until is not None and one.stops_until <= now:
                 one.stops_until = None
@@ -198,10 +224,10 @@ class Claims:
         alone = not any(one.connected for one in self._peers.values())
         return all(self._allows(one, name, handed_over and alone, since, now) for one in self._peers.values())
 
-    def holds(self, peer: str, name: str) -> bool:
-        """Whether a peer has said that it holds the service."""
+    def may_run(self, peer: str, name: str) -> bool:
+        """Whether the service may run at a peer that has said so, or has claimed it."""
         one = self._peers.get(peer)
-        return one is not None and name in one.words and one.words[name].hold is Hold.HELD
+        return one is not None and name in one.words and one.words[name].hold is not Hold.FREE
 
     def able_elsewhere(self, name: str) -> bool:
         """Whether another router can run the service, as far as is known; without peers nobody knows."""
@@ -219,9 +245,9 @@ class Claims:
                 return f"{peer}, which could not stop it: tandem service clear {name}, there if it lives"
             if one.connected and hold is not Hold.FREE:
                 return f"{peer}, which has not stopped it yet"
-            if one.stops_until is not None and hold is Hold.HELD and name not in one.cleared:
+            if one.stops_until is not None and hold is not Hold.FREE and name not in one.cleared:
                 return f"{peer}, whose daemon has crashed: its guardian stops it"
-            lives = handed_over or _lives(one, hold, since)
+            lives = (handed_over or _lives(one, hold, since)) and not one.dead
             if not one.connected and lives and name not in one.cleared:
                 return f"{peer}, which is gone and has not said that it stopped: tandem service clear {name}"
             if one.connected and not one.silent and one.speaks and one.ack < self.sequence:
@@ -242,10 +268,10 @@ class Claims:
         hold = Hold.FREE if word is None else word.hold
         if hold is Hold.BLOCKED:
             return False
-        if one.stops_until is not None and hold is Hold.HELD and name not in one.cleared:
+        if one.stops_until is not None and hold is not Hold.FREE and name not in one.cleared:
             return False
         if not one.connected or one.silent:
-            return name in one.cleared or not (handed_over or _lives(one, hold, since))
+            return one.dead or name in one.cleared or not (handed_over or _lives(one, hold, since))
         if not one.speaks:
             return now >= one.opened_at + ANSWER_LIMIT
         if hold is Hold.HELD or (hold is Hold.CLAIMED and one.nonce > self.nonce):

@@ -163,11 +163,20 @@ class Services:
         stops = [
             one.settings.stop_timeout_ms
             for name, one in self.services.items()
-            if self.claims.holds(peer, name)
+            if self.claims.may_run(peer, name)
         ]
         limit = min(sum(stops) * MILLISECOND, DEPARTURE_LIMIT)
         self.claims.lost(peer, now + limit if crashed and stops else None)
         return self._plan(now)
+
+    def peer_died(self, peer: str, now: int) -> list[Action]:
+        """The heartbeats of a peer have stopped on every path."""
+        tell: list[Action] = [Tell()] if self.claims.died(peer, now) else []
+        return [*tell, *self._plan(now)]
+
+    def peer_lives(self, peer: str) -> None:
+        """The heartbeats of a peer come again."""
+        self.claims.lives(peer)
 
     def clear(self, name: str, now: int) -> list[Action]:
         """An operator says that the failures of a service are over, also those of absent peers."""
@@ -256,8 +265,11 @@ class Services:
         actions: list[Action] = []
         room = OPERATIONS_MAX - sum(one.state in BUSY for one in self.services.values())
         claimed: dict[str, bool] = {}
+        ready: dict[str, bool] = {}
         for name, one in self.services.items():
-            operation = self._next(one, wanted[name], claimed, now)
+            # A service stops as well when one fails that it stands on by way of others.
+            ready[name] = all(self.services[up].up and ready.get(up, True) for up in self._before(one))
+            operation = self._next(one, wanted[name], ready[name], claimed, now)
             if operation is None:
                 continue
             if room <= 0 and one.state not in BUSY:
@@ -295,13 +307,16 @@ class Services:
         known = self.services
         return [name for name in one.settings.after if name in known and self._placed(known[name])]
 
-    def _next(self, one: ServiceState, wanted: bool, claimed: dict[str, bool], now: int) -> Operation | None:
-        """Return the operation that is next for a service; None: nothing, or a wait."""
+    def _next(
+        self, one: ServiceState, wanted: bool, ready: bool, claimed: dict[str, bool], now: int
+    ) -> Operation | None:
+        """Return the operation that is next for a service; None: nothing, or a wait.
+
+        `ready`: those that it comes after are up, and stay so.
+        """
         state, settings = one.state, one.settings
         if state is State.UNKNOWN:
             return Operation.PROBE
-        before = self._before(one)
-        ready = all(self.services[name].up for name in before)
         if state is State.FAILED or (state in (*UP, State.STARTING) and not (wanted and ready)):
             # A service that could not be stopped may use this one.
             free = all(self.services[later].state is State.STOPPED for later in self._later[settings.name])

@@ -68,7 +68,7 @@ class _Child:
     """A child that has not been reaped."""
 
     __slots__ = (
-        "errors", "grace", "kill", "on_exit", "output", "pid", "pidfd", "started", "timed_out", "whole",
+        "adopted", "errors", "grace", "kill", "on_exit", "output", "pid", "pidfd", "started", "timed_out", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -81,10 +81,12 @@ class _Child:
         output: int,
         whole: bool,
         grace: int,
+        adopted: bool = False,
     ) -> None:
         self.pid = pid
+        self.adopted = adopted  # an earlier daemon has started it
         self.pidfd = pidfd  # -1: none
-        self.errors = errors  # pipe: the errno of what failed before the command ran
+        self.errors = errors  # pipe: the errno of what failed before the command ran; -1: none
         self.started = started
         self.on_exit = on_exit
         self.timed_out = False
@@ -173,6 +175,19 @@ class Processes:
         self._deadline(child, started + timeout)
         return pid
 
+    def adopt(self, pid: int, on_exit: Callable[[Exit], None], grace: int) -> bool:
+        """Watch a process that an earlier daemon has started with `whole`; False: the kernel cannot do that.
+
+        Nobody learns how it ends, which `Exit.error` says.
+        """
+        if (pidfd := _pidfd(pid)) < 0:
+            return False
+        self._children[pid] = child = _Child(
+            pid, pidfd, -1, self._loop.now(), on_exit, -1, True, grace, adopted=True
+        )
+        self._loop.add_reader(pidfd, lambda: self._reap(child))
+        return True
+
     def expire(self, pid: int | None, when: int) -> None:
         """Let the timeout of `pid` be over at `when` ns; nothing when it has ended."""
         if pid is not None and (child := self._children.get(pid)):
@@ -220,9 +235,11 @@ class Processes:
                 # group can't be anyone else's.
                 _signal_group(child.pid, signal.SIGKILL)
             status = os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1])
-        except ChildProcessError:
-            status = -signal.SIGKILL  # someone else has reaped it: how it ended is lost
-        error = _read_error(child.errors)
+        except ChildProcessError:  # someone else has reaped it: how it ended is lost
+            if child.adopted:
+                _signal_group(child.pid, signal.SIGKILL)
+            status = -signal.SIGKILL
+        error = _read_error(child.errors) if not child.adopted else "has ended"
         printed = os.pread(child.output, OUTPUT_MAX, 0).rstrip(b"\0") if child.output >= 0 else b""
         del self._children[child.pid]
         self._forget(child)
@@ -230,7 +247,7 @@ class Processes:
             if not self._children:
                 os.close(self._null)
             return
-        self.failed_starts += error is not None
+        self.failed_starts += error is not None and not child.adopted
         child.on_exit(Exit(status, self._loop.now() - child.started, child.timed_out, error, printed))
 
     def _forget(self, child: _Child) -> None:
@@ -239,7 +256,8 @@ class Processes:
         if child.pidfd >= 0:
             self._loop.remove_reader(child.pidfd)
             os.close(child.pidfd)
-        os.close(child.errors)
+        if child.errors >= 0:
+            os.close(child.errors)
         if child.output >= 0:
             os.close(child.output)
 

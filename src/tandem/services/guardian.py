@@ -6,7 +6,9 @@ kernel, but a service has none. So a child of the daemon holds the commands that
 them when the pipe from the daemon ends, or when nothing came for `limit`: then it kills the daemon first,
 which init starts anew.
 
-The child is a fork without exec: nearly all its memory is shared with the daemon.
+The child is a fork without exec: nearly all its memory is shared with the daemon. While it waits, its
+real-time priority is above the daemon's: the peers start the services soon after the daemon has hung.
+The next daemon waits until the guardian has ended, and only then looks which services run.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import struct
 import time
 
 from tandem.core.timers import MILLISECOND, SECOND
-from tandem.scheduling import leave_realtime
+from tandem.scheduling import leave_realtime, realtime_priority, set_realtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,32 +34,36 @@ if TYPE_CHECKING:
     Stop = tuple[tuple[str, ...], dict[str, str], int, int]
 
 SIZE_MAX = 1 << 20  # bytes of one message
+BEATS = 6  # signs of life within the limit: a daemon that is late for some of them is not killed
+PRIORITY_MAX = 99
 _HEAD = struct.Struct("=I")
 _DESCRIPTORS = 1024
 _LOOK_S = 0.02
 
 
 class Guardian:
-    """The daemon's end. `limit`: ns of silence after which the child acts; 0: when the daemon is gone."""
+    """The daemon's end. `failed(why)` is called when there is no child, or another one."""
 
-    def __init__(self, loop: Loop, limit: int, failed: Callable[[str], None]) -> None:
+    def __init__(self, loop: Loop, failed: Callable[[str], None]) -> None:
         self.pid = 0
         self._loop = loop
-        self._limit = limit
+        self._limit = 0
         self._failed = failed
         self._pipe = -1
         self._stops: list[Stop] = []
 
-    def guard(self, stops: Sequence[Stop]) -> None:
-        """Let these commands, in this order, be what stops the services that run; none: nothing runs."""
-        if list(stops) == self._stops:
+    def guard(self, stops: Sequence[Stop], limit: int) -> None:
+        """Let these commands, in this order, be what stops the services that run; none: nothing runs.
+
+        `limit`: ns of silence after which the child acts; 0: when the daemon is gone.
+        """
+        if (list(stops), limit) == (self._stops, self._limit):
             return
-        self._stops = list(stops)
+        self._stops, self._limit = list(stops), limit
         if not self.pid and self._stops:
             self._start()
         if self.pid:
-            self._send(marshal.dumps(self._stops))
-            self._beat(self._loop.now())
+            self._tell()
 
     def close(self) -> None:
         """End: without a goodbye, the child stops what still runs."""
@@ -69,10 +75,11 @@ class Guardian:
         reading, writing = os.pipe2(os.O_CLOEXEC)
         # The child has the daemon's handlers, which would tell the daemon of signals that the child gets.
         mask = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+        priority = realtime_priority()
         try:
             self.pid = os.fork()
             if not self.pid:
-                _guard(reading, self._limit)
+                _guard(reading, priority)
         except OSError as error:
             os.close(writing)
             self._failed(f"no process watches over the services: {error.strerror}")
@@ -100,8 +107,11 @@ class Guardian:
         if self._stops:
             self._start()
             if self.pid:
-                self._send(marshal.dumps(self._stops))
-                self._beat(self._loop.now())
+                self._tell()
+
+    def _tell(self) -> None:
+        self._send(marshal.dumps((self._limit, self._stops)))
+        self._beat(self._loop.now())
 
     def _reap(self) -> None:
         pid, self.pid, self._pipe = self.pid, 0, -1
@@ -113,19 +123,34 @@ class Guardian:
             pass
 
     def _beat(self, now: int) -> None:
-        """Send a sign of life three times within the limit, while something runs."""
+        """Send signs of life, while something runs."""
         wanted = self._limit and self._stops and self.pid
-        self._loop.call_at(
-            "guardian", now + self._limit // 3 if wanted else None, self._beats, self._limit // 6
-        )
+        pause = self._limit // BEATS
+        self._loop.call_at("guardian", now + pause if wanted else None, self._beats, pause // 2)
 
     def _beats(self, now: int) -> None:
         self._send(marshal.dumps(None))
         self._beat(now)
 
 
-def _guard(pipe: int, limit: int) -> NoReturn:
-    """The life of the child."""
+def watch_end(loop: Loop, pid: int, then: Callable[[], None]) -> bool:
+    """Call `then` when the guardian of an earlier daemon has ended; False: it has, or nobody can know."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except (OSError, AttributeError):
+        return False
+
+    def ended() -> None:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+        then()
+
+    loop.add_reader(descriptor, ended)
+    return True
+
+
+def _guard(pipe: int, priority: int) -> NoReturn:
+    """The life of the child of a daemon with this real-time priority; 0: none."""
     daemon = os.getppid()
     try:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
@@ -135,14 +160,19 @@ def _guard(pipe: int, limit: int) -> NoReturn:
         os.setsid()
         kept = os.dup2(pipe, 3, inheritable=False)
         os.closerange(4, _DESCRIPTORS)
+        if priority:
+            set_realtime(min(priority + 1, PRIORITY_MAX))
+        stops = _watch(kept, daemon)
         leave_realtime()
-        _watch(kept, limit, daemon)
+        for argv, variables, pid, timeout in stops:
+            _stop(argv, variables, pid, timeout)
     finally:
         os._exit(0)
 
 
-def _watch(pipe: int, limit: int, daemon: int) -> None:
-    """Wait for the end of the daemon, and then stop what runs."""
+def _watch(pipe: int, daemon: int) -> list[Stop]:
+    """Wait for the end of the daemon, or end it, and return what stops the services that run."""
+    limit = 0
     stops: list[Stop] = []
     poll = select.poll()
     poll.register(pipe, select.POLLIN)
@@ -150,14 +180,12 @@ def _watch(pipe: int, limit: int, daemon: int) -> None:
         if not poll.poll(limit // MILLISECOND if limit and stops else None) and not poll.poll(0):
             # The kernel ends its sessions. So the peers know that this router lives and stops its services.
             os.kill(daemon, signal.SIGKILL)
-            break
+            return stops
         data = _message(pipe)
         if data is None:
-            break
-        news = marshal.loads(data)
-        stops = stops if news is None else news
-    for argv, variables, pid, timeout in stops:
-        _stop(argv, variables, pid, timeout)
+            return stops
+        if (news := marshal.loads(data)) is not None:
+            limit, stops = news
 
 
 def _message(pipe: int) -> bytes | None:

@@ -12,10 +12,10 @@ import time
 from tandem.core.service import Operation
 from tandem.core.services import Changed, Failed, Fit, Left, Place, Run, Runs, Services, Tell
 from tandem.core.timers import MILLISECOND, SECOND
-from tandem.effects.process import Processes
+from tandem.effects.process import KILL_GRACE, Processes
 from tandem.programs import PATH, find_program
-from tandem.services import agents
-from tandem.services.guardian import Guardian
+from tandem.services import agents, record
+from tandem.services.guardian import Guardian, watch_end
 from tandem.services.messages import TOPIC, pack, unpack
 
 TYPE_CHECKING = False
@@ -54,12 +54,16 @@ class Manager:
         settings: Sequence[Service],
         peers: Sequence[str],
         router: str,
-        lifetime: int,
+        limit: int,
         tracker: Callable[[str, str, bool], None],
         noted: Callable[[str, str, str], None],
+        path: str,
         served: Callable[[], None] = lambda: None,
     ) -> None:
-        """`lifetime`: how long, in ns, services outlive a daemon that hangs; 0: until it ends."""
+        """`limit`: how long, in ns, services outlive a daemon that hangs; 0: until it ends.
+
+        `path` is the file for the record of processes.
+        """
         self._loop = loop
         self._log = log
         self._router = router
@@ -75,7 +79,12 @@ class Manager:
         self._running: dict[str, tuple[Operation, int]] = {}  # operations under way, with their process
         self._next: dict[str, Operation] = {}  # for when the present operation has ended
         self._pids: dict[str, int] = {}  # of commands
-        self._guardian = Guardian(loop, lifetime, self._unguarded)
+        self._path = path
+        self._recorded: dict[str, int] = {}
+        self._left_over: dict[str, tuple[int, int]] = {}  # processes of a daemon that has crashed
+        self._probes: set[str] | None = None  # that wait until its guardian has ended; None: it has
+        self._limit = limit
+        self._guardian = Guardian(loop, self._unguarded)
         self._channel: Channel | None = None
         self._acked: dict[
             str, int
@@ -86,12 +95,28 @@ class Manager:
     # Life
 
     def start(self) -> None:
-        """Look which services run."""
+        """Look which services run; the guardian of a daemon that has crashed ends its work first."""
         os.makedirs(agents.TEMPORARY, 0o755, exist_ok=True)
+        self._left_over = record.read(self._path)
+        guardian = self._left_over.pop(record.GUARDIAN, None)
+        if guardian is not None and watch_end(self._loop, guardian[0], self._probe):
+            self._probes = set()
+        for name in [name for name in self._left_over if name not in self._core.services]:
+            pid, _ = self._left_over.pop(name)
+            if self._commands.adopt(pid, lambda _: None, KILL_GRACE):
+                self._commands.expire(pid, self._now())
         self._do(self._core.start(self._now()))
 
-    def reload(self, settings: Sequence[Service], peers: Sequence[str]) -> None:
+    def _probe(self) -> None:
+        """Run the probes that have waited."""
+        names, self._probes = self._probes or set(), None
+        for name in names:
+            if name in self._core.services:
+                self._run(name, Operation.PROBE)
+
+    def reload(self, settings: Sequence[Service], peers: Sequence[str], limit: int) -> None:
         """Go over to other services; a service whose program stays the same goes on."""
+        self._limit = limit
         self._do(self._core.reload(settings, peers, self._now()))
 
     def join(self, channel: Channel | None) -> None:
@@ -236,6 +261,13 @@ class Manager:
         link = self._channel.links.get(peer) if self._channel is not None else None
         self._do(self._core.lost(peer, link is not None and link.crashed, self._now()))
 
+    def judged(self, peer: str, alive: bool) -> None:
+        """Take the verdict of the heartbeats on a peer."""
+        if alive:
+            self._core.peer_lives(peer)
+        else:
+            self._do(self._core.peer_died(peer, self._now()))
+
     def received(self, peer: str, data: bytes) -> None:
         """Take a message of a peer, and acknowledge what is new in it."""
         found = unpack(data)
@@ -279,9 +311,21 @@ class Manager:
                 case Left(group):
                     for then in self._left.pop(group, ()):
                         then()
-        self._guardian.guard(self._stops())
+        self._guardian.guard(self._stops(), self._limit)
+        self._record()
         self._tell_checks()
         self._loop.call_at("services", self._core.next_deadline(), self._due)
+
+    def _record(self) -> None:
+        """Note the processes for a daemon that comes after a crash of this one."""
+        pids = ({record.GUARDIAN: self._guardian.pid} if self._guardian.pid else {}) | self._pids
+        if pids != self._recorded:
+            self._recorded = pids
+            try:
+                record.write(self._path, pids)
+            except OSError as error:
+                problem = f"{self._path}: {error.strerror}: services are not found again after a crash"
+                self._log.limited(("services", "record"), "warning", problem)
 
     def ailed(self, name: str, check: str, reason: str) -> None:
         """A check of a service is down."""
@@ -315,6 +359,9 @@ class Manager:
 
     def _run(self, name: str, operation: Operation) -> None:
         """Begin an operation; one that is under way is ended first."""
+        if operation is Operation.PROBE and self._probes is not None:
+            self._probes.add(name)
+            return
         if name in self._trials and operation is Operation.MONITOR:
             self._report(name, operation, 0, "")  # a trial has just asked, or will
             return
@@ -381,13 +428,19 @@ class Manager:
     def _run_command(self, service: Service, operation: Operation) -> None:
         """Start or stop the process of a command: it is up while the process lives."""
         name = service.name
+        timeout = service.stop_timeout_ms * MILLISECOND
+        if operation is Operation.PROBE and (left := self._left_over.pop(name, None)) is not None:
+            if record.lives(*left) and self._commands.adopt(
+                left[0], lambda result: self._command_ended(name, result), timeout
+            ):
+                self._pids[name] = left[0]
         pid = self._pids.get(name)
         if operation is Operation.START:
-            timeout = service.stop_timeout_ms * MILLISECOND
             pid = self._commands.start(
                 service.command,
                 FOR_EVER,
                 lambda result: self._command_ended(name, result),
+                outlives=self._outlives(service),
                 output=True,
                 whole=True,
                 grace=timeout,
@@ -422,13 +475,17 @@ class Manager:
 
     # The guardian
 
+    def _outlives(self, service: Service) -> bool:
+        """Whether a service goes on when the daemon crashes: it runs on the other routers anyway."""
+        return service.where == "everywhere"
+
     def _stops(self) -> list[Stop]:
         """Return the commands that stop what may run, in order; those that depend on others first."""
         found: list[Stop] = []
         for name, one in reversed(self._core.services.items()):
             service = one.settings
             timeout = service.stop_timeout_ms * MILLISECOND
-            if one.state.value in ("stopped", "unknown", "probing"):
+            if one.state.value in ("stopped", "unknown", "probing") or self._outlives(service):
                 continue
             if not service.agent:
                 if name in self._pids:
