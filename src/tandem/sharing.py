@@ -53,7 +53,8 @@ class Sharing:
     """Starts, changes and ends the parts.
 
     `make_doctor(send)` is called when the doctor has a channel, and `make_upgrades(send, permits)` when a
-    router may order an upgrade. `states` gives the groups' states, `lives(peer, alive)` gets heartbeats' verdicts.
+    router may order an upgrade. `states` gives the groups' states, `lives(peer, alive)` gets the verdicts of
+    heartbeats.
     """
 
     def __init__(

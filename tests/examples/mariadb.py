@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """MariaDB with its data on a common disk: its client commits one row after the other.
 
-The engine locks its files (fcntl), so the kernel tells a second server that somebody has the data open:
+Its engines lock their files (fcntl), so the kernel tells a second server that somebody has the data open:
 the second one writes that to its log.
 """
 
@@ -30,7 +30,7 @@ CREATE USER client@'%';
 GRANT ALL ON example.* TO client@'%';
 """
 SECTION = f"\toption agent 'ocf:heartbeat:mysql'\n\toption monitor_interval '{MONITOR_S}'\n"
-LOCKED = "Unable to lock ./ibdata1"
+LOCKED = "Can't lock aria control file"
 
 
 class MariadbClient(Client):

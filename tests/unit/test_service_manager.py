@@ -203,9 +203,8 @@ class Crashed:
         if not self.pid:
             try:
                 with_loop = Loop()
-                one = Manager(
-                    with_loop, Logger("error", Lines()), services, (), "r1", 0, *[lambda *_: None] * 2, self.path
-                )  # fmt: skip
+                log, nothing = Logger("error", Lines()), lambda *_: None
+                one = Manager(with_loop, log, services, (), "r1", 0, nothing, nothing, self.path)
                 one.start()
                 one.serve("G", False)
                 while True:
@@ -266,12 +265,12 @@ def test_what_runs_everywhere_outlives_a_crash_and_is_adopted(
     gone = Service("gone", command=(slow[0], str(tmp_path / "other")), where="everywhere")
     crashed = crash(service, gone)
     runs, other = tmp_path / "runs", tmp_path / "other"
-    wait_until(lambda: other.exists() and bool(text_of(runs)), 10, "both run")
-    pid = int(runs.read_text())
+    wait_until(lambda: bool(text_of(other) and text_of(runs)), 10, "both run")
+    pid, stray = int(runs.read_text()), int(other.read_text())
     wait_until(lambda: str(pid) in text_of(tmp_path / "record"), 10, "and the record has them")
     crashed.kill()
     manager = make(service)
-    until(loop, lambda: states(manager) == {"one": "running"} and not other.exists())
+    until(loop, lambda: states(manager) == {"one": "running"} and record.started(stray) is None)
     assert int(runs.read_text()) == pid, "the same process; the other one is configured no more"
     manager.disable("one", True)
     until(loop, lambda: states(manager) == {"one": "stopped"})

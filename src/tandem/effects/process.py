@@ -68,7 +68,8 @@ class _Child:
     """A child that has not been reaped."""
 
     __slots__ = (
-        "adopted", "errors", "grace", "kill", "on_exit", "output", "pid", "pidfd", "started", "timed_out", "whole",
+        "adopted", "errors", "grace", "kill", "on_exit", "output", "pid", "pidfd", "started", "timed_out",
+        "whole",
     )  # fmt: skip
 
     def __init__(

@@ -429,11 +429,8 @@ class Manager:
         """Start or stop the process of a command: it is up while the process lives."""
         name = service.name
         timeout = service.stop_timeout_ms * MILLISECOND
-        if operation is Operation.PROBE and (left := self._left_over.pop(name, None)) is not None:
-            if record.lives(*left) and self._commands.adopt(
-                left[0], lambda result: self._command_ended(name, result), timeout
-            ):
-                self._pids[name] = left[0]
+        if operation is Operation.PROBE:
+            self._adopt(name, timeout)
         pid = self._pids.get(name)
         if operation is Operation.START:
             pid = self._commands.start(
@@ -455,6 +452,14 @@ class Manager:
             self._commands.expire(pid, self._now())
         else:
             self._report(name, operation, 0 if pid is not None else agents.NOT_RUNNING, "")
+
+    def _adopt(self, name: str, grace: int) -> None:
+        """Take the process that an earlier daemon has left of a command, if it lives."""
+        pid, since = self._left_over.pop(name, (0, 0))
+        if pid and record.lives(pid, since):
+            ended = self._command_ended
+            if self._commands.adopt(pid, lambda result: ended(name, result), grace):
+                self._pids[name] = pid
 
     def _command_ended(self, name: str, result: Exit) -> None:
         self._pids.pop(name, None)
