@@ -179,7 +179,7 @@ class Heartbeats:
         if peer is None or peer.node != theirs.node:
             self._forget(name)
             if not self._peers:
-                self._pace.begin(self._loop.now())
+                self._pace.begin(self._loop.now(), self._loop.turn_max)
             peer = BeatPeer(self._loop, name, theirs.node, Beats(self._miss), self._read)
             self._peers[name] = peer
         peer.use(keys)

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.chaos.run import Failed, running
+from tests.chaos.run import Failed, policy, running
 from tests.lab import release
 
 
@@ -20,7 +20,7 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=150, help="how many (default: 150)")
     arguments = parser.parse_args()
     seed = random.randrange(1_000_000) if arguments.seed is None else arguments.seed
-    print(f"seed {seed}", flush=True)
+    print(f"seed {seed}, partition_policy '{policy(seed)}'", flush=True)
     with tempfile.TemporaryDirectory() as directory:
         old = release.unpack(Path(directory))
         with running(seed, old, lambda line: print(line, flush=True)) as run:

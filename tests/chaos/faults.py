@@ -15,7 +15,12 @@ from tests.lab.clock import LIBRARY, build, preload, set_clock
 from tests.netns.live import FAR6, SyncedTandem, synced, udp_flows
 
 TINY = {"receive_buffer": "16K", "queue_limit": "64K"}
-NEW_OPTIONS = ("sync_after", "fault_policy", *TINY)  # that the earlier release does not know
+NEW_OPTIONS = (
+    "sync_after",
+    "fault_policy",
+    "partition_policy",
+    *TINY,
+)  # that the earlier release does not know
 FLOOD = 3000  # flows; the kernel's table is made too small for them
 YEAR = 365 * 86400
 OFFSETS = (-20 * YEAR, -3600, -1, 0, 1, 3600, 10 * YEAR)  # of the time of day, seconds
@@ -31,11 +36,14 @@ table inet chaos {
 
 
 class ChaosTandem(SyncedTandem):
-    """tandemd whose time of day can be set, with the configuration and the release that the walk says."""
+    """tandemd whose time of day can be set, with the configuration and the release that the walk says.
 
-    def __init__(self, number: int, release: Path | None = None, tiny: bool = False) -> None:
+    `partition`: its partition_policy.
+    """
+
+    def __init__(self, number: int, partition: str, release: Path | None = None, tiny: bool = False) -> None:
         # The model knows who is able, and not who is the least unable.
-        policy = {"fault_policy": "strict"}
+        policy = {"fault_policy": "strict", "partition_policy": partition}
         made = synced(number, ipv6=True, options_of_globals=policy, **(TINY if tiny else {}))
         super().__init__(made.instances, number, "")
         self.text, self.release = made.text, release
@@ -62,8 +70,9 @@ class ChaosTandem(SyncedTandem):
 class ChaosLab(SeedLab):
     """The seed's lab with networks that can be split, and hosts that repeat lost segments soon."""
 
-    def __init__(self) -> None:
-        super().__init__(ChaosTandem, "chaos")
+    def __init__(self, partition: str) -> None:
+        super().__init__(lambda number: ChaosTandem(number, partition), "chaos")
+        self.partition_policy = partition
         for router in self.routers:
             router.routes.append(f"{FAR6} via fd00::1")
         self.split_lan, self.split_wan = self.switch("lan2"), self.switch("wan2")
@@ -121,7 +130,7 @@ class Faults:
         method(router, step.port) if step.port else method(router)
 
     def _daemon(self, router: Router, tiny: bool = False, release: Path | None = None) -> ChaosTandem:
-        return ChaosTandem(int(router.name[1:]), release, tiny)
+        return ChaosTandem(int(router.name[1:]), self._lab.partition_policy, release, tiny)
 
     # The daemon
 

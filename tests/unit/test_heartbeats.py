@@ -180,11 +180,11 @@ def test_the_pace_stays_in_phase_and_knows_its_lateness() -> None:
 
 
 def test_two_slow_routers_are_not_dead_to_each_other_while_they_start() -> None:
-    """Each stands still for most of a second, before it could know and tell how late it is."""
+    """Their loops have had turns of 200 ms. They stand still for longer before they know their lateness."""
     pace, beats = Pace(INTERVAL, 0), Beats(3)
-    pace.begin(SECOND)
-    now = pace.due
-    for number, stall in enumerate((0, 900 * MILLISECOND, 30 * MILLISECOND, 1000 * MILLISECOND), 1):
+    pace.begin(SECOND, 200 * MILLISECOND)
+    now, number = pace.due, 0
+    for number, stall in enumerate((0, 700 * MILLISECOND, 30 * MILLISECOND, 790 * MILLISECOND), 1):
         now = pace.due + stall
         assert beats.due(now - 1) == ()
         pace.beat(now)
@@ -197,6 +197,14 @@ def test_two_slow_routers_are_not_dead_to_each_other_while_they_start() -> None:
         if now > 2 * SECOND + Pace.FIRST_PERIOD:
             assert pace.told == pace.late, "then it tells what it has measured"
     assert (pace.late, beats.limit) == (MILLISECOND, LIMIT + MILLISECOND)
+
+
+@pytest.mark.parametrize(("longest", "told"), [(5 * MILLISECOND, 20 * MILLISECOND), (SECOND, h.LATENESS_MAX)])
+def test_a_quick_router_that_dies_while_it_is_young_is_missed_soon(longest: int, told: int) -> None:
+    pace = Pace(INTERVAL, 0)
+    pace.begin(0, longest)
+    pace.beat(0)
+    assert pace.told == told
 
 
 @pytest.mark.parametrize("phase", [1, INTERVAL // 8, INTERVAL // 3, INTERVAL * 7 // 8])

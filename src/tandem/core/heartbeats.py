@@ -171,7 +171,8 @@ class Pace:
     """The times of this router's own heartbeats, and how late they were.
 
     The lateness that counts is the greatest of the present period and of the one before. A router that has
-    just begun does not know its own, and a start is the busiest time of all: peers are told FIRST_LATE.
+    just begun does not know its own, and a start is the busiest time of all: peers are told a multiple of the
+    longest turn of its loop, on a slow router some tenths of a second.
 
     Each interval wakes each of two routers once. A router whose heartbeat is due soon sends it with the
     answer to a peer's (`answers`), and its next one is due a little later than the peer's. A router that
@@ -182,7 +183,7 @@ class Pace:
 
     PERIOD = 30_000_000_000
     FIRST_PERIOD = 5_000_000_000
-    FIRST_LATE = 1_000_000_000
+    FIRST_TURNS = 4
 
     def __init__(self, interval: int, now: int) -> None:
         self.interval = interval
@@ -190,17 +191,19 @@ class Pace:
         self.leads = self.follows = False
         self.slack = 0  # how much earlier than it is due a heartbeat may be sent
         self.late = 0  # the greatest lateness lately
-        self.told = self.FIRST_LATE  # the lateness that peers are told
+        self.told = 0  # the lateness that peers are told
         self._sent = now
         self._first = True  # period
+        self._first_late = 0
         self._period_ends = now + self.FIRST_PERIOD
         self._late = self._late_before = 0
 
-    def begin(self, now: int) -> None:
-        """There is a peer: nothing was due before."""
+    def begin(self, now: int, longest: int) -> None:
+        """There is a peer: nothing was due before. `longest`: the longest turn of this router's loop."""
         self.due = now
         if self._first:
             self._period_ends = now + self.FIRST_PERIOD
+            self._first_late = self.told = min(self.FIRST_TURNS * longest, LATENESS_MAX)
 
     def lead(self, leads: bool, follows: bool = False) -> None:
         """This router leads, or a peer does and this router follows it, or none of both."""
@@ -234,4 +237,4 @@ class Pace:
             self._late_before, self._late, self._first = self._late, 0, False
             self._period_ends = now + self.PERIOD
         self.late = max(self._late, self._late_before)
-        self.told = max(self.late, self.FIRST_LATE) if self._first else self.late
+        self.told = max(self.late, self._first_late) if self._first else self.late
