@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The simulated LAN with heartbeats: every LAN is a path between each pair of routers, and so is a cable."""
+"""The simulated LAN with heartbeats: every LAN is a path between each pair of routers, and so is a cable.
+
+A router that leads reads heartbeats when its own are due. While the cable works, a session tells it of news.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from tandem.core.heartbeats import DIES, Beats, Life
-from tandem.core.standing import Entry, Standings, matching, seats, standing_of
+from tandem.core.standing import Entry, Standings, leads, matching, seats, standing_of
 from tandem.core.state import Role
 from tests.property.lan import MILLISECOND, Checked, Lan, Router
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tandem.core.events import Event
+
+    Heard = tuple[Router, Router, int, int, int, bytes, bool, int]  # the arguments of `_hear`
 
 CABLE = -1  # as the number of a LAN
 INTERVAL = 50 * MILLISECOND
@@ -34,6 +39,8 @@ class Daemon:
     node: int
     number: int = 0
     nodes: dict[int, int] = field(default_factory=dict)
+    said: dict[int, bytes] = field(default_factory=dict)  # the others, last
+    unread: list[Heard] = field(default_factory=list)
 
 
 class BeatingLan(Lan):
@@ -66,6 +73,7 @@ class BeatingLan(Lan):
             return
         mine, group = self.lives[router.number], router.groups[0].group
         local = self.now + router.offset
+        self._read(mine)
         if self.now - due > INTERVAL // 2:
             for beats in mine.beats.values():
                 beats.spare(local + INTERVAL)
@@ -94,7 +102,7 @@ class BeatingLan(Lan):
                     if self._carries(router, other, path):
                         delay = self.random.randint(20_000, 200_000)
                         args = (router, other, path, mine.node, mine.number, said, hears, late)
-                        self.at(self.now + delay, lambda args=args: self._hear(*args))  # type: ignore[misc]
+                        self.at(self.now + delay, lambda args=args: self._come(*args))  # type: ignore[misc]
 
     def _carries(self, sender: Router, receiver: Router, path: int) -> bool:
         if not receiver.groups:
@@ -107,6 +115,30 @@ class BeatingLan(Lan):
         linked = sender.links[path] and receiver.links[path]
         return linked and not apart and not deaf and self.random.random() >= wire.loss
 
+    def _come(
+        self, sender: Router, receiver: Router, path: int, node: int, number: int, said: bytes, hears: bool,
+        late: int,
+    ) -> None:  # fmt: skip
+        """A heartbeat is there: it is read now, or later by a router that leads."""
+        mine = self.lives.get(receiver.number)
+        if mine is None or not receiver.groups:
+            return
+        mine.unread.append((sender, receiver, path, node, number, said, hears, late))
+        group = receiver.groups[0].group
+        own = b"".join(
+            standing_of(group, member, receiver.links[lan]) for lan, member in enumerate(group.members)
+        )
+        others = [one.number for one in self.routers if one is not receiver]
+        known = all(number in mine.said and leads(own, mine.said[number]) for number in others)
+        news = said != mine.said.get(sender.number) and self._carries(sender, receiver, CABLE)
+        if news or not known:
+            self._read(mine)
+
+    def _read(self, mine: Daemon) -> None:
+        unread, mine.unread = mine.unread, []
+        for one in unread:
+            self._hear(*one)
+
     def _hear(
         self, sender: Router, receiver: Router, path: int, node: int, number: int, said: bytes, hears: bool,
         late: int,
@@ -115,6 +147,7 @@ class BeatingLan(Lan):
         if mine is None or not receiver.groups:
             return
         group, local = receiver.groups[0].group, self.now + receiver.offset
+        mine.said[sender.number] = said
         if mine.nodes.get(sender.number) != node:  # the session of a daemon that has started anew
             mine.nodes[sender.number] = node
             mine.beats[sender.number] = Beats(MISS)
