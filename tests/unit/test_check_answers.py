@@ -184,6 +184,8 @@ def test_when_a_certificate_is_over(kind: int, text: bytes, moment: str, size: i
         der(0x17, b"4912312359Z"),
         der(0x17, b"49123123595xZ"),
         der(0x18, b"491231235958Z"),
+        der(0x17, b"491231235958Z", size=5),  # a length has four bytes at most
+        der(0x17, b"491231235958Z", size=6),
         der(0x17, b"491231235958Z").replace(b"\x30\x1e\x17", b"\x31\x1e\x17"),  # validity is no sequence
     ],
 )
