@@ -169,6 +169,22 @@ def test_without_a_host_that_answers_there_is_no_quorum() -> None:
     assert quorum.ballot("G", False, NOW).take
 
 
+def test_each_loss_of_the_quorum_has_its_own_grace() -> None:
+    """Also that of a group that had its quorum again before it gave up."""
+    quorum = pair(Standing.PASSIVE)
+    for begin in (NOW, NOW + 10 * GRACE):
+        assert quorum.ballot("G", True, begin).hold
+        quorum.hosts(False)
+        assert quorum.ballot("G", True, begin).hold
+        assert quorum.next_deadline(begin) == begin + GRACE
+        assert quorum.ballot("G", True, begin + GRACE - 1).hold
+        quorum.hosts(True)
+        assert quorum.ballot("G", True, begin + GRACE).hold
+    quorum.hosts(False)
+    assert quorum.ballot("G", True, begin + 2 * GRACE).hold
+    assert not quorum.ballot("G", True, begin + 3 * GRACE).hold
+
+
 # The group
 
 
