@@ -17,7 +17,7 @@ are in ns. A limit that must be longer than another one is derived from it.
                                        the same, while there is a session          FORMER_QUIET_LIMIT   1 s
     a router that stops                its peers acknowledge its last records      GOODBYE_LIMIT        2 s
     a router that offers its role      a neighbour takes it                        OFFER_LIMIT        200 ms
-                                       that neighbour serves                       ENTER_LIMIT        10.2 s
+                                       that neighbour serves                       ENTER_LIMIT      10200 ms
     a router that was offered a role   the former active router ends its stream    STREAM_LIMIT       300 ms
     a router that gives the role up    its services stop, if an operator asked     DEPARTURE_LIMIT      50 s
     a router that claims a service     a peer that is silent otherwise answers     ANSWER_LIMIT         250 ms
