@@ -119,6 +119,8 @@ class TunnelPair(OpenWrtPair):
         """The tunnel follows the role of both networks."""
         super().set_up()
         for router in self.routers:
+            # An emulated machine may stand still for longer than 150 ms.
+            router.run("uci set tandem.globals.heartbeat_interval=0.5")
             router.run("uci add_list tandem.@vrrp_sync_group[0].follow=vpn; uci commit tandem; sync")
             router.run("service tandem reload", 300)
         self.in_step()
