@@ -116,7 +116,7 @@ class PppoePair(OpenWrtPair):
         """`tandem init` on one, and the line that it prints on the other; the routers share the line."""
         self.serve()
         self.install()
-        options = "--network lan=192.168.1.4 --peer 192.168.1.3 --one-line wan"
+        options = "--network lan=192.168.1.4 --peer 192.168.1.3 --one-line wan --advert-int 1"
         printed = self.r1.run(f"tandem init {options}", 300)
         line = re.search(r"^\s+(echo \S+ \| tandem init --join) --start$", printed, re.MULTILINE)
         assert line, printed
