@@ -180,6 +180,27 @@ def test_nobody_is_left(open_lab: Open) -> None:
         raise AssertionError("somebody answers")
 
 
+def test_the_sorry_server_and_weights(open_lab: Open) -> None:
+    text = real("192.168.0.21", "192.168.0.22").replace(
+        "'192.168.0.21'", "'192.168.0.21'\n\toption weight '3'"
+    )
+    text += virtual("web", LAN_GATEWAY, "sorry_server_ip '192.168.0.23'", "sorry_server_port '8080'")
+    lab: SeedLab = open_lab(SeedLab(lambda number: balanced(number, text)))
+    ends = Ends(lab, 60, "192.168.0.21/24", "192.168.0.22/24", "192.168.0.23/24")
+    r1, _ = lab.elect()
+    wait_until(lambda: all(one["up"] for one in servers(r1).values()), 10, "both are up", explain=lab.logs)
+    counted = ends.shares()
+    assert set(counted) == {"192.168.0.21", "192.168.0.22"}, "nobody gets to the sorry server"
+    assert servers(r1)["s1"]["share"] == 0.75 and 33 < counted["192.168.0.21"] < 58, counted  # 45 on average
+    for one in ("192.168.0.21", "192.168.0.22"):
+        ends.running[f"{one}/24"].kill()
+    wait_until(lambda: not any(one["up"] for one in servers(r1).values()), 10, "none is", explain=lab.logs)
+    assert ends.shares() == {"192.168.0.23": 60}, "it has them all"
+    ends.start("192.168.0.22")
+    wait_until(lambda: servers(r1)["s2"]["up"], 10, "one is back", explain=lab.logs)
+    assert ends.shares() == {"192.168.0.22": 60}
+
+
 def test_masquerade_udp_turns_and_ipv6(open_lab: Open) -> None:
     """Clients and servers on one LAN."""
     text = real("192.168.1.21", "192.168.1.22")
