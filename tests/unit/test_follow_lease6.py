@@ -145,6 +145,48 @@ def test_an_address_outside_of_the_prefix_is_not_taken() -> None:
 
 
 _VALID = json.loads(pack({"wan6": WHOLE}, NOW))[1]["wan6"]
+_U32 = [(0, True), (0xFFFFFFFF, True), (-1, False), (1 << 32, False)]
+_LENGTHS = [(0, True), (128, True), (-1, False), (129, False)]
+_NETWORKS = [(f"2001:db8::/{length}", fits) for length, fits in _LENGTHS]
+_NAMES = [("a_1", True), ("x" * 32, True), ("x" * 33, False), ("a-b", False), ("\u00e9", False), ("", False)]
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "value", "fits"),
+    [
+        (name, at, value, fits)
+        for name, at, values in (
+            ("addresses", 1, _LENGTHS), ("addresses", 2, _U32), ("addresses", 3, _U32),
+            ("prefixes", 1, _LENGTHS), ("routes", 0, _NETWORKS), ("routes", 2, _NETWORKS),
+            ("routes", 3, _U32), ("routes", 4, _U32), ("lans", 0, _NAMES), ("lans", 2, _LENGTHS),
+        )
+        for value, fits in values
+    ],
+)  # fmt: skip
+def test_the_bounds_of_a_message(name: str, at: int, value: Any, fits: bool) -> None:
+    changed = [*_VALID[name][0]]
+    changed[at] = value
+    message = json.dumps([1, {"wan6": _VALID | {name: [changed, *_VALID[name][1:]]}}]).encode()
+    if fits:
+        assert isinstance(unpack(message, NOW)["wan6"], Lease6)
+    else:
+        with pytest.raises(ValueError):
+            unpack(message, NOW)
+
+
+def test_a_mac_address_is_cut() -> None:
+    message = json.dumps([1, {"wan6": _VALID | {"mac": MAC + "\n" * 1000}}]).encode()
+    assert unpack(message, NOW)["wan6"].mac == MAC
+
+
+@pytest.mark.parametrize(("metric", "fits"), [(None, True), *_U32])
+def test_the_metric_of_a_route(metric: int | None, fits: bool) -> None:
+    route = STATUS6["route"][0] | {"metric": metric}
+    if metric is None:
+        del route["metric"]
+    found = from_netifd("wan6", MAC, STATUS6 | {"route": [route]}, NOW, fresh=True)
+    assert (found is not None) is fits
+    assert not isinstance(found, Lease6) or found.routes[0].metric == (metric or 0)
 
 
 @pytest.mark.parametrize("name", [name for name in _VALID if name != "prefixes"])

@@ -48,7 +48,8 @@ def test_a_malformed_endpoint_is_left_out(peers: Any) -> None:
     ("endpoint", "fits"),
     [
         ("192.0.2.1:1", True), ("192.0.2.1:65535", True), ("192.0.2.1:123456", False), ("192.0.2.1:", False),
-        ("192.0.2.1", False), ("192.0.2.1.5:1", False), ("[2001:db8::1]:1", True), ("2001:db8::1:1", False),
+        ("192.0.2.1", False), ("192.0.2.1.5:1", False), ("[2001:db8::1]:1", True), ("[::1]:1", True),
+        ("2001:db8::1:1", False),
         ("[2001:db8::12:1", False), ("2001:db8::12]:1", False), ("[192.0.2.1]:1", False), ("[]:1", False),
         ("[fe80::1%wan0]:1", True), (f"[fe80::1%{'x' * 15}]:1", True), (f"[fe80::1%{'x' * 16}]:1", False),
         ("[fe80::1%a b]:1", False), ("[fe80::1%a\n]:1", False), ("192.0.2.1:\u0661", False),
@@ -56,6 +57,15 @@ def test_a_malformed_endpoint_is_left_out(peers: Any) -> None:
 )  # fmt: skip
 def test_an_endpoint_is_an_address_and_a_port(endpoint: str, fits: bool) -> None:
     assert unpack(pack({"wg0": {A: endpoint}})) == {"wg0": {A: endpoint} if fits else {}}
+
+
+@pytest.mark.parametrize(
+    ("key", "fits"),
+    [("+/" * 21 + "0=", True), ("A" * 42 + "=", False), ("A" * 44 + "=", False), ("A" * 44, False),
+     ("A" * 42 + "-=", False), ("-" + "A" * 42 + "=", False), ("\u00e9" * 43 + "=", False)],
+)  # fmt: skip
+def test_a_key_is_32_bytes_in_base64(key: str, fits: bool) -> None:
+    assert unpack(pack({"wg0": {key: "192.0.2.1:1"}})) == {"wg0": {key: "192.0.2.1:1"} if fits else {}}
 
 
 @pytest.mark.parametrize("data", [b"", b"[1]", b"[1, 5]", b'[1, {"wg0": 5}]', b"\xff", b"[" * 9000])
