@@ -54,7 +54,16 @@ def test_tuple_of_ipv4(packet: bytes) -> None:
     assert reply_tuple(packet) == b"\0\0\4\6" + SERVER4 + CLIENT4 + PORTS
 
 
-@pytest.mark.parametrize("packet", [_ipv6(), _ipv6(60, b"\6\1" + bytes(14)), _ipv6(43, b"\6\0" + bytes(6))])
+@pytest.mark.parametrize(
+    "packet",
+    [
+        _ipv6(),
+        _ipv6(60, b"\6\1" + bytes(14)),
+        _ipv6(43, b"\6\0" + bytes(6)),
+        _ipv6(0, b"\6\0" + bytes(6)),
+        _ipv6(0, b"\x3c\0" + bytes(6) + b"\x2b\1" + bytes(14) + b"\6\0" + bytes(6)),
+    ],
+)
 def test_tuple_of_ipv6(packet: bytes) -> None:
     assert reply_tuple(packet) == b"\0\0\6\6" + SERVER6 + CLIENT6 + PORTS
 

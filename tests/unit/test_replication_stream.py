@@ -278,6 +278,7 @@ def test_the_stream_turns_round_without_a_bulk() -> None:
     assert left.held.entries == right.own.entries
     assert left.last(PeerStream) == PeerStream(True, False)
     assert left.last(HeldInStep) == HeldInStep(True)
+    assert left.session.incoming.adopted == 1
     assert right.last(PeerStream) == PeerStream(False, True)
     right.change([destroy(200), new(300)], link.now)
     turn(link, 1)
