@@ -223,15 +223,14 @@ class Lab:
 
     def cut(self, host: Host, *devices: str) -> None:
         """Unplug cables of a host, all at once; without names: every cable."""
-        self._cables(host, devices, "down")
+        self._cables(host, devices, up=False)
 
     def plug(self, host: Host, *devices: str) -> None:
         """Plug the cables in again."""
-        self._cables(host, devices, "up")
+        self._cables(host, devices, up=True)
 
-    def _cables(self, host: Host, devices: Sequence[str], state: str) -> None:
-        lines = [f"link set {host.cable(device)} {state}" for device in devices or host.devices]
-        netns.ip_batch(lines, self.switch_namespace)
+    def _cables(self, host: Host, devices: Sequence[str], up: bool) -> None:
+        netns.set_links(self.switch_namespace, map(host.cable, devices or host.devices), up)
 
     def partition(self, host: Host, device: str, switch: str) -> None:
         """Move a cable to another switch, keeping its link: a fault that no router can see by itself."""
