@@ -118,6 +118,15 @@ def test_a_file_that_is_not_understood_does_not_hide_the_other(disk: Disk, tmp_p
     assert len(log.lines) == 1 and str(tmp_path / "run") in log.lines[0]
 
 
+def test_changes_of_a_moment_are_one_write_for_root_alone(disk: Disk, tmp_path: Path) -> None:
+    history, file, _ = started(disk, tmp_path, lasting=False)
+    change(history, file, 0)
+    disk.time.advance(SAVE_AFTER - 1)
+    assert not (tmp_path / "run").exists()
+    disk.time.advance(1)
+    assert (tmp_path / "run").stat().st_mode & 0o777 == 0o600
+
+
 def test_a_file_that_cannot_be_written_is_named_and_nothing_else_is_lost(disk: Disk, tmp_path: Path) -> None:
     history, file, log = started(disk, tmp_path)
     (tmp_path / "run").mkdir()

@@ -254,6 +254,21 @@ def turn(link: Link, old: int = 0) -> None:
     link.settle()
 
 
+def test_a_bulk_that_is_broken_off_makes_no_entry_stale() -> None:
+    link = streaming(500)
+    left, right = link.ends
+    left.session.repeat("asked")
+    link.now += 2 * SECOND
+    for _ in range(1000):
+        link.collect()
+        link.deliver(0, 200)
+        if right.session.incoming.in_bulk:
+            break
+    assert right.session.incoming.in_bulk and right.held._stale
+    right.session.close()
+    assert not right.held._stale and len(right.held.entries) == 500
+
+
 @pytest.mark.parametrize("in_step", [True, False])
 def test_who_does_not_adopt_or_is_not_in_step_sends_its_whole_table(in_step: bool) -> None:
     link = streaming(10) if in_step else pair()
