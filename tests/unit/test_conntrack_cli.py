@@ -435,6 +435,13 @@ def test_list_of_one_table_and_its_limit(fake: FakeAsk, capsys: pytest.CaptureFi
     assert len(fake.asked) == 2, "no more is asked for than is printed"
 
 
+def test_the_mask_of_an_expectation_says_what_counts() -> None:
+    key_ = bytes((0, 0, 4 | EXPECTED, 6)) + FAR + LAN + number(0) + number(2000) + LAN + FAR + PORTS + b"\6"
+    mask = bytes((255, 255, 255, 0)) + b"\xff" * 4 + number(0) + number(0xFFFF)
+    found = decode(key_, bytes((EXPECTATION,)) + number(300, 4) + bytes(8) + mask + bytes(16) + b"ftp\0\0")
+    assert found["mask"] == {"src": "255.255.255.0", "dst": "255.255.255.255", "sport": 0, "dport": 65535}
+
+
 def test_list_can_not_act_on_the_terminal(fake: FakeAsk, capsys: pytest.CaptureFixture[str]) -> None:
     fake.tables[None] = [FLOWS[6][:2]]
     assert cli.main(["conntrack", "list", "--own"]) == 0
