@@ -46,6 +46,11 @@ def test_the_layout_and_the_key() -> None:
     assert seal(begun(KEY, WAY), body) == body + blake2b(WAY + body, key=key, digest_size=16).digest()
 
 
+def test_the_flags_are_those_of_every_release() -> None:
+    """docs/protocol.md: a router of another release reads and writes the same bits."""
+    assert (heartbeat.GOODBYE, heartbeat.HEARS, heartbeat.IN_STEP, heartbeat.STALE) == (1, 2, 4, 8)
+
+
 def test_only_what_the_peer_has_made_is_taken() -> None:
     good = seal(SENDS, data())
     head = unseal(SENDS, good, A)
