@@ -128,16 +128,13 @@ class PppoePair(OpenWrtPair):
 
     def line_up(self, timeout: float = 120.0) -> RouterMachine:
         """Wait until one router is active and has a session, and the other is in step and knows of it."""
-        active = self.in_step(timeout)
-        for router, state in ((active, "bound"), (self.other(active), "away")):
-            wait_until(
-                lambda router=router, state=state: follows(router) == (state, True),
-                timeout,
-                f"{router.name}: the line is {state}",
-                every=0.5,
-                explain=self.explain,
-            )
-        return active
+
+        def settled() -> RouterMachine | None:
+            active = self.in_step(timeout)
+            up = follows(active) == ("bound", True) and follows(self.other(active)) == ("away", True)
+            return active if up else None
+
+        return wait_until(settled, timeout, "the line is up", every=0.5, explain=self.explain)
 
 
 def follows(router: RouterMachine) -> tuple[str, bool]:
