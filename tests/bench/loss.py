@@ -27,11 +27,12 @@ YOUNG_S = 5.0  # so long a router that has just started is given more time
 
 def loss(kind: str) -> Figures:
     """The outage in ms, by the number of replicated connections; the phase of the timers is random."""
-    figures: Figures = {}
+    # The fastest first: for seconds after a laboratory has gone the kernel clears its 300,000 connections.
+    figures = _loss("power loss, 10 ms", kind, 0, fast=True)
     with room_for(3 * CROWD) as most:
         for count in (0, CROWD, most):
             figures |= _loss(f"power loss, default, {count // 1000}k flows", kind, count)
-    return figures | _loss("power loss, 10 ms", kind, 0, fast=True)
+    return figures
 
 
 def _daemon(kind: str, fast: bool) -> Callable[[int], Daemon]:
