@@ -228,15 +228,18 @@ class OpenWrtPair(Pair):
         self._server: FeedServer | None = None
 
     def set_up(self) -> None:
-        """By the router's own opkg or apk; `tandem init` on one, the line that it prints on the other."""
+        """By the router's own opkg or apk, and by `tandem init`."""
         self.serve()
         self.install()
-        networks = "--network lan=192.168.1.4 --network wan=192.168.0.4"
-        printed = self.r1.run(f"tandem init {networks} --peer 192.168.1.3 --start", 300)
-        line = re.search(r"^\s+(echo \S+ \| tandem init --join --start)$", printed, re.MULTILINE)
-        assert line, printed
-        self.r2.run(line[1], 300)
+        self.init("--network lan=192.168.1.4 --network wan=192.168.0.4", " --start")
         self.in_step()
+
+    def init(self, options: str, start: str = "") -> None:
+        """`tandem init` on one router, and the line that it prints on the other; `start`: " --start"."""
+        printed = self.r1.run(f"tandem init {options} --peer 192.168.1.3{start}", 300)
+        line = re.search(r"^\s+(echo \S+ \| tandem init --join) --start$", printed, re.MULTILINE)
+        assert line, printed
+        self.r2.run(line[1] + start, 300)
 
     def serve(self) -> None:
         """Begin to serve the feeds."""

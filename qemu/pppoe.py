@@ -113,14 +113,10 @@ class PppoePair(OpenWrtPair):
             router.networks = ("lan",)  # afterwards, the line follows the role
 
     def set_up(self) -> None:
-        """`tandem init` on one, and the line that it prints on the other; the routers share the line."""
+        """By the router's own opkg, and by `tandem init`; the routers share the line."""
         self.serve()
         self.install()
-        options = "--network lan=192.168.1.4 --peer 192.168.1.3 --one-line wan --advert-int 1"
-        printed = self.r1.run(f"tandem init {options}", 300)
-        line = re.search(r"^\s+(echo \S+ \| tandem init --join) --start$", printed, re.MULTILINE)
-        assert line, printed
-        self.r2.run(line[1], 300)
+        self.init("--network lan=192.168.1.4 --one-line wan --advert-int 1")
         for router in self.routers:  # an emulated machine may stand still for longer than 150 ms
             router.run(f"uci set tandem.globals.heartbeat_interval={HEARTBEAT_S}; uci commit tandem; sync")
             router.run("service tandem enable; service tandem restart", 300)

@@ -66,9 +66,12 @@ def configuration(
     )
     lists = "".join(f"\tlist follow '{name}'\n" for name in follow)
     lists += f"\tlist track_internet '{track}'\n" if track else ""
-    return f"""{tandem_uci([instance], options=options)}
-{lists}
+    return f"{tandem_uci([instance], options=options)}\n{lists}{line_sections(number, mac)}{more}"
 
+
+def line_sections(number: int, mac: str = MAC) -> str:
+    """The sections of router `number` for the line, and for connections that go on over it."""
+    return f"""
 config follow 'wan'
 	option interface '{LINE}'
 	option mac '{mac}'
@@ -81,7 +84,7 @@ config conntrack_sync
 	option enabled '1'
 	list peer 'other'
 	option sync_after '0'
-{more}"""
+"""
 
 
 # netifd in a few words, with a network of `proto static`: it comes up when the device appears.

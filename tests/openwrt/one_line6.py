@@ -15,9 +15,8 @@ from typing import Any
 from tests.lab import Instance, Router, Tandem, wait_until
 from tests.lab.netns import write_sysctls
 from tests.lab.scenario import tandem_uci
-from tests.lab.topology import SYNC_SECRET
 from tests.netns.dhcp_pair import tandem
-from tests.netns.shared_line import LINE, MAC, VIP
+from tests.netns.shared_line import MAC, VIP, line_sections
 from tests.netns.slaac import own_addresses
 
 from .one_line import NETWORK, LineTandem, OneLine
@@ -71,21 +70,9 @@ def configuration(number: int) -> str:
     text = tandem_uci(instances, {"home": ("lan", "lan6")})
     follows = "\tlist follow 'wan'\n\tlist follow 'wan6'\n"
     return f"""{text.replace("	list group 'lan6'", "	list group 'lan6'" + chr(10) + follows)}
-config follow 'wan'
-	option interface '{LINE}'
-	option mac '{MAC}'
-
+{line_sections(number)}
 config follow 'wan6'
 	option interface '@wan'
-
-config peer 'other'
-	list address '192.168.1.{4 - number}'
-	option secret '{SYNC_SECRET}'
-
-config conntrack_sync
-	option enabled '1'
-	list peer 'other'
-	option sync_after '0'
 
 config dhcp_gateway
 	option replicate '0'

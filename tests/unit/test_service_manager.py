@@ -298,9 +298,10 @@ def test_an_adopted_service_that_ends_is_started_again(
 
 def test_a_record_names_only_the_same_processes(tmp_path: Path) -> None:
     path = str(tmp_path / "record")
-    record.write(path, {"": os.getpid(), "one": os.getpid(), "gone": 2**22 + 1})
     since = record.started(os.getpid())
+    assert since is not None and record.started(2**22 + 1) is None
+    record.write(path, {"": (os.getpid(), since), "one": (os.getpid(), since), "gone": (2**22 + 1, since)})
     assert record.read(path) == {"": (os.getpid(), since), "one": (os.getpid(), since)}
-    Path(path).write_text(f"{os.getpid()} {since + 1} one\nnonsense\n-1 2 two\n{os.getpid()} x three\n")  # type: ignore[operator]
+    Path(path).write_text(f"{os.getpid()} {since + 1} one\nnonsense\n-1 2 two\n{os.getpid()} x three\n")
     assert record.read(path) == {}, "another process has this id now"
     assert record.read(str(tmp_path / "none")) == {}

@@ -6,8 +6,8 @@
 
 Without its entry a flow of UDP is translated anew with its next packet; the entry would keep the old address
 for as long as the host sends. The kernel looks through its whole table, which takes too long for the daemon's
-loop, so this is a program of its own, with nothing but the standard library. Kernels before 6.8 can't delete
-by a filter: there, entries are read and deleted one by one.
+loop, so this is a program of its own, with nothing but the standard library. Kernels before 6.12 can't
+delete by a filter: there, entries are read and deleted one by one.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _NETLINK_NETFILTER = 12
 def message(address: str, protocol: int = 0, port: int = 0) -> bytes:
     """Return the request that deletes what has `address` as the destination of its replies.
 
-    With a port: what has its replies from this address and port. Kernels before 6.8 answer EINVAL and delete
-    nothing.
+    With a port: what has its replies from this address and port. Kernels before 6.12 (1ef7f50ccc6e) answer
+    EINVAL and delete nothing.
     """
     family = _family(address)
     number = _CTA_IP[family][0 if port else 1]

@@ -80,8 +80,8 @@ class Manager:
         self._next: dict[str, Operation] = {}  # for when the present operation has ended
         self._pids: dict[str, int] = {}  # of commands
         self._path = path
-        self._recorded: dict[str, int] = {}
-        self._left_over: dict[str, tuple[int, int]] = {}  # processes of a daemon that has crashed
+        self._recorded: dict[str, record.Process] = {}
+        self._left_over: dict[str, record.Process] = {}  # processes of a daemon that has crashed
         self._probes: set[str] | None = None  # that wait until its guardian has ended; None: it has
         self._limit = limit
         self._guardian = Guardian(loop, self._unguarded)
@@ -319,10 +319,16 @@ class Manager:
     def _record(self) -> None:
         """Note the processes for a daemon that comes after a crash of this one."""
         pids = ({record.GUARDIAN: self._guardian.pid} if self._guardian.pid else {}) | self._pids
-        if pids != self._recorded:
-            self._recorded = pids
+        found: dict[str, record.Process] = {}
+        for name, pid in pids.items():
+            known = self._recorded.get(name)
+            since = known[1] if known is not None and known[0] == pid else record.started(pid)
+            if since is not None:
+                found[name] = pid, since
+        if found != self._recorded:
+            self._recorded = found
             try:
-                record.write(self._path, pids)
+                record.write(self._path, found)
             except OSError as error:
                 problem = f"{self._path}: {error.strerror}: services are not found again after a crash"
                 self._log.limited(("services", "record"), "warning", problem)

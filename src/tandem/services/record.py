@@ -13,6 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    Process = tuple[int, int]  # its id, and when it was started, in clock ticks since boot
+
 GUARDIAN = ""
 SIZE_MAX = 1 << 16  # bytes
 
@@ -27,9 +29,9 @@ def started(pid: int) -> int | None:
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
-def write(path: str, pids: Mapping[str, int]) -> None:
+def write(path: str, processes: Mapping[str, Process]) -> None:
     """Replace the record. OSError: it can't be written."""
-    lines = [f"{pid} {since} {name}\n" for name, pid in pids.items() if (since := started(pid)) is not None]
+    lines = [f"{pid} {since} {name}\n" for name, (pid, since) in processes.items()]
     fresh = f"{path}.new"
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     with open(descriptor, "w", encoding="ascii") as file:
@@ -37,8 +39,8 @@ def write(path: str, pids: Mapping[str, int]) -> None:
     os.replace(fresh, path)
 
 
-def read(path: str) -> dict[str, tuple[int, int]]:
-    """Return the processes of a record that live: their ids and starts, for `lives`."""
+def read(path: str) -> dict[str, Process]:
+    """Return the processes of a record that live."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         with open(descriptor, encoding="ascii", errors="replace") as file:
