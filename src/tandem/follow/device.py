@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from tandem.loop import Loop
     from tandem.plan.result import Template, Vmac
 
+_REPORTS_MS = "10"
 _DEL = 1  # RTM_DEL* stand behind RTM_NEW*
 _IFA_LOCAL, _IFA_ADDRESS, _IFA_CACHEINFO, _IFA_PROTO = 2, 1, 6, 11  # include/uapi/linux/if_addr.h
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC = 1, 4, 5, 6, 7  # rtnetlink.h
@@ -99,6 +100,9 @@ class Device:
             self._set("ipv4", "promote_secondaries", "1")
             # Nobody else has the addresses of this device: IPv6 need not ask for a second (DAD).
             self._set("ipv6", "accept_dad", "0")
+            # Reports of multicast groups are repeated now, and not in the moment when the role has gone.
+            for version in ("mldv1", "mldv2"):
+                self._set("ipv6", f"{version}_unsolicited_report_interval", _REPORTS_MS)
             failures = self._send([self.plan.configure, self.plan.up])
         if failures:
             self.delete()
