@@ -42,24 +42,32 @@ class Capture:
             self._process = subprocess.Popen(command, stderr=log, stdout=log, start_new_session=True)
         # dumpcap names the file once its socket is open and bound.
         wait_until(lambda: b"File: " in self._log.read_bytes(), 10, "dumpcap", explain=self._log.read_text)
+        if self._filter:
+            self._hears()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._process
-        # dumpcap drops what it has not read yet when it is told to end: wait for a last frame of our own.
+        if kind is None:
+            self._hears()
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(10)
+
+    def _hears(self) -> None:
+        """Wait until a frame of our own is in the file, and so all that came before it.
+
+        libpcap lets frames go while it puts a filter in place, and dumpcap what it has not read at its end.
+        """
         token = os.urandom(48)
         frame = bytes(12) + _MARKER.to_bytes(2, "big") + token
 
-        def seen() -> bool:  # libpcap lets frames go while it puts the filter in place
+        def seen() -> bool:
             netns.enter(self._namespace, lambda: self._transmit(frame))
-            return token in self.path.read_bytes()
+            return self.path.exists() and token in self.path.read_bytes()
 
-        if kind is None:
-            wait_until(seen, 10, "the end of the capture", every=0.1)
-        self._process.send_signal(signal.SIGINT)
-        self._process.wait(10)
+        wait_until(seen, 10, "dumpcap hears a frame", every=0.1, explain=self._log.read_text)
 
     def _transmit(self, frame: bytes) -> None:
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
