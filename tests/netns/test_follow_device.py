@@ -23,6 +23,7 @@ from tandem.effects.leftovers import leftovers
 from tandem.effects.rtnl import Rtnl, dump_links
 from tandem.effects.sysctl import Sysctls
 from tandem.follow.device import Device
+from tandem.follow.line6 import link_local
 from tandem.loop import Loop
 from tandem.plan.encode_rtnl import follower
 from tandem.plan.result import Vmac
@@ -71,9 +72,9 @@ class Links:
 @pytest.fixture
 def lab(open_lab: Callable[[Any], Any]) -> Lab:
     lab = Lab("device")
-    wan = lab.switch("wan")
-    lab.add(Host("router", [Port("eth1", wan), Port("lan0", lab.switch("lan"))]))
-    lab.add(Host("provider", [Port("eth0", wan, "192.168.0.1/24")]))
+    wan, lan = lab.switch("wan"), lab.switch("lan")
+    lab.add(Host("router", [Port("eth1", wan), Port("lan0", lan)]))
+    lab.add(Host("provider", [Port("eth0", wan, "192.168.0.1/24"), Port("eth1", lan)]))
     opened: Lab = open_lab(lab)
     return opened
 
@@ -208,6 +209,51 @@ def test_an_ipv6_lease(lab: Lab, device: Device) -> None:
     router.enter(device.begin_delete)
     wait_until(lambda: "wan0" not in router.exec("ip", "link"), 5, "a child process deletes it")
     router.enter(device.deleted)
+
+
+def test_a_backup_has_its_own_address_of_the_prefix(lab: Lab, device: Device) -> None:
+    """A host of the LAN and the router reach each other; dnsmasq does not advertise the prefix."""
+    router, host = lab["router"], lab["provider"]
+    host.ip("address add 2001:db8:1::9/60 dev eth1 nodad")
+    router.ip("address add fd00::1/64 dev lan0 nodad")
+    mac = router.exec("cat", "/sys/class/net/lan0/address").strip()
+    own = link_local(bytes.fromhex(mac.replace(":", ""))).replace("fe80::", "2001:db8:1::")
+    argv = ["--enable-ra", "--dhcp-range=::,constructor:lan0,ra-only", "--ra-param=lan0,4,9"]
+    argv += [f"--dhcp-leasefile={router.file('leases')}", f"--pid-file={router.file('pid')}"]
+    router.popen("dnsmasq", "--conf-file=/dev/null", "--no-daemon", "--port=0", "--interface=lan0", *argv)
+    with Capture(lab, host.cable("eth1"), filter="icmp6") as capture:
+        assert router.enter(lambda: device.hold(LEASE6, 0)) == ()
+        assert router.enter(lambda: device.hold(replace(LEASE6, until=END + 1), 0)) == ()  # it is told again
+        preferred, valid = lifetimes(router, "lan0")[own]
+        assert 400 < preferred <= 500 and 900 < valid <= 1000
+        assert "2001:db8:1::1" not in lifetimes(router, "lan0")
+        assert host.exec("ping", "-c1", "-W3", own)
+        assert router.exec("ping", "-c1", "-W3", "2001:db8:1::9")
+        router.enter(lambda: device.leave(LEASE6, LEASE6))
+        assert own in lifetimes(router, "lan0")
+        wait_until(lambda: _advertised(capture) == {"fd00::"}, 10, "dnsmasq advertises another prefix")
+        seen = capture.count("icmpv6.type == 134")
+        host.enter(lambda: _solicit("eth1"))
+        wait_until(lambda: capture.count("icmpv6.type == 134") > seen, 10, "its answer to the host")
+        assert _advertised(capture) == {"fd00::"}
+        router.enter(lambda: device.leave(LEASE6, None))  # the role has come
+        assert own not in lifetimes(router, "lan0")
+        assert not show(router, "-6", "route", "show", "proto", "112")
+        router.enter(device.create)
+        router.enter(lambda: device.place(LEASE6, 60, 0))
+        wait_until(lambda: "2001:db8:1::" in _advertised(capture), 20, "the prefix", every=0.5)
+        assert host.exec("ping", "-c1", "-W3", "2001:db8:1::1")
+
+
+def _solicit(device: str) -> None:
+    with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as asked:
+        asked.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+        asked.sendto(bytes((133, 0)) + bytes(6), ("ff02::2", 0, 0, socket.if_nametoindex(device)))
+
+
+def _advertised(capture: Capture) -> set[str]:
+    found = capture.fields("icmpv6.type == 134", "icmpv6.opt.prefix")
+    return {prefix for (prefixes,) in found for prefix in prefixes.split(",")}
 
 
 def test_acks_are_heard_and_nothing_else(lab: Lab, device: Device) -> None:

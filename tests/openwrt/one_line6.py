@@ -12,6 +12,7 @@ import json
 import subprocess
 from typing import Any
 
+from tandem.follow.line6 import link_local
 from tests.lab import Instance, Router, Tandem, wait_until
 from tests.lab.netns import write_sysctls
 from tests.lab.scenario import tandem_uci
@@ -60,12 +61,12 @@ subnet6 2001:db8:ff::/64 {
 """
 
 
-def configuration(number: int) -> str:
-    """The configuration of router `number` (1, 2)."""
+def configuration(number: int, guard: bool = True) -> str:
+    """The configuration of router `number` (1, 2); without the guard, odhcpd of the backup is heard."""
     common: dict[str, Any] = {"priority": 101, "advert_s": 0.1, "version": 3, "preempt": False}
     instances = [
         Instance("lan", "lan0", 51, (f"{VIP}/24",), **common),
-        Instance("lan6", "lan0", 52, (f"{GATEWAY6}/64",), options={"dhcp": "1"}, **common),
+        Instance("lan6", "lan0", 52, (f"{GATEWAY6}/64",), options={"dhcp": str(int(guard))}, **common),
     ]
     text = tandem_uci(instances, {"home": ("lan", "lan6")})
     follows = "\tlist follow 'wan'\n\tlist follow 'wan6'\n"
@@ -82,24 +83,26 @@ config dhcp_gateway
 class Line6Tandem(LineTandem):
     """tandemd of one of the routers, with netifd's LAN and odhcpd."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, guard: bool) -> None:
         super().__init__(number, network=NETWORK6.replace("NUMBER", str(number + 1)))
-        self.text = configuration(number)
+        self.text = configuration(number, guard)
+        self._guard = guard
 
     def prepare(self, router: Router) -> None:
         super().prepare(router)
-        assert tandem(router, "dhcp", "hold") == 0
+        if self._guard:
+            assert tandem(router, "dhcp", "hold") == 0
         self.netifd.sh(f"cat >/etc/config/dhcp <<'END'\n{DHCP}\nEND\n/usr/sbin/odhcpd >/dev/null 2>&1 &")
 
 
 class OneLine6(OneLine):
     """The lab. The server routes the prefix to the link-local address of the line, as providers do."""
 
-    def __init__(self) -> None:
+    def __init__(self, guard: bool = True) -> None:
         super().__init__()
         self.servers6: list[subprocess.Popen[bytes]] = []
         for number, router in enumerate(self.routers, 1):
-            router.daemon = Line6Tandem(number)
+            router.daemon = Line6Tandem(number, guard)
         self.client.ports[0].addresses = ("192.168.1.10/24",)
         self.client.routes = [route for route in self.client.routes if not route.startswith("::/0")]
         self.server.ports[0].addresses = ("192.168.0.1/24", "2001:db8:ff::1/64")
@@ -158,6 +161,12 @@ def network6(router: Router) -> dict[str, Any]:
     """The status of the network with IPv6."""
     found: dict[str, Any] = Tandem.request(router, "status")["follow"][1]
     return found
+
+
+def own_address(router: Router) -> str:
+    """The address that the router has of the prefix as a backup, of its MAC address."""
+    mac = bytes.fromhex(router.exec("cat", "/sys/class/net/lan0/address").strip().replace(":", ""))
+    return link_local(mac).replace("fe80::", "2001:db8:1::")
 
 
 def lan_addresses(router: Router, prefix: str = "2001:db8:1:") -> dict[str, tuple[int, int]]:

@@ -17,10 +17,21 @@ from tests.netns.test_dhcp_guard import solicit
 from tests.openwrt_pieces import needs_root, needs_ubus
 
 from .one_line import Spoken, failover, power_loss
-from .one_line6 import FAR6, GATEWAY6, LINE_LOCAL, PREFIX, PROVIDER, OneLine6, lan_addresses, network6
+from .one_line6 import (
+    FAR6,
+    GATEWAY6,
+    LINE_LOCAL,
+    PREFIX,
+    PROVIDER,
+    OneLine6,
+    lan_addresses,
+    network6,
+    own_address,
+)
 
 pytestmark = [needs_ubus, needs_root, pytest.mark.skipif(not shutil.which("dhcpd"), reason="no dhcpd of ISC")]
 
+SHARED = "2001:db8:1::1"  # netifd makes it on the active router
 Open = Callable[[Any], Any]
 
 
@@ -50,7 +61,12 @@ def lab(open_lab: Open) -> OneLine6:
 def test_hosts_keep_their_addresses_and_connections(lab: OneLine6, fault: Callable[[Router], None]) -> None:
     active, backup = both(lab)
     address = own_addresses(lab.client)
-    assert lan_addresses(active) and not lan_addresses(backup)
+    assert set(lan_addresses(active)) == {SHARED} and set(lan_addresses(backup)) == {own_address(backup)}
+    # By these, hosts of the LAN and the backup reach each other. It counts down, and is told anew.
+    lan_host = next(iter(own_addresses(lab.client)))
+    assert lab.client.exec("ping", "-c1", "-W3", own_address(backup))
+    assert backup.exec("ping", "-c1", "-W3", lan_host)
+    assert 0 < lan_addresses(backup)[own_address(backup)][0] <= 100
     Service(lab.server, "echo", FAR6, "7")
     silent = Spoken(lab, backup)
     with connections() as made, Capture(lab, lab.client.cable("eth0"), filter="icmp6") as capture:
@@ -73,7 +89,8 @@ def test_hosts_keep_their_addresses_and_connections(lab: OneLine6, fault: Callab
     assert own_addresses(lab.client) == address
     assert network6(backup)["prefixes"] == [PREFIX] and len(lab.delegations()) == 1
     if fault is failover:
-        assert not lan_addresses(active)
+        wait_until(lambda: set(lan_addresses(active)) == {own_address(active)}, 5, explain=lab.logs)
+    assert set(lan_addresses(backup)) == {SHARED}
     adverts = capture.fields(
         "icmpv6.type == 134", "ipv6.src", "icmpv6.nd.ra.router_lifetime", "icmpv6.opt.prefix",
         "icmpv6.opt.prefix.preferred_lifetime",
@@ -81,6 +98,28 @@ def test_hosts_keep_their_addresses_and_connections(lab: OneLine6, fault: Callab
     assert adverts
     for source, lifetime, prefix, preferred in adverts:
         assert (source, prefix) == (GATEWAY6, "2001:db8:1::") and int(lifetime) and int(preferred)
+
+
+def test_an_ra_daemon_without_guard_does_not_advertise_the_prefix_on_a_backup(open_lab: Open) -> None:
+    lab: OneLine6 = open_lab(OneLine6(guard=False))
+    lab.start()
+    active, backup = both(lab)
+    wait_until(lambda: set(lan_addresses(backup)) == {own_address(backup)}, 5, explain=lab.logs)
+
+    def advertised(router: Router) -> list[list[str]]:
+        """Ask for an advert, and return the prefixes that the router advertises, one list for each."""
+        with Capture(lab, router.cable("lan0"), filter="icmp6 and inbound") as capture:
+
+            def heard() -> bool:
+                solicit(lab.client)
+                return capture.count("icmpv6.type == 134") > 1
+
+            wait_until(heard, 20, "it advertises", every=0.5, explain=lab.logs)
+        return [words.split(",") for (words,) in capture.fields("icmpv6.type == 134", "icmpv6.opt.prefix")]
+
+    assert all("2001:db8:1::" in prefixes for prefixes in advertised(active))
+    assert all("2001:db8:1::" not in prefixes for prefixes in advertised(backup))
+    assert backup.stop() == 0 and not lan_addresses(backup)
 
 
 def test_the_provider_delegates_another_prefix(lab: OneLine6) -> None:

@@ -2,7 +2,8 @@
 """A followed network on two routers, under adverse orders of roles, leases and words of netifd.
 
 Whatever happens: a router without the role has no device and no address on the line, and a lease that has
-expired or that belongs to another MAC address is in place nowhere.
+expired or that belongs to another MAC address is in place nowhere. A router with the role has no address of
+its own in the LANs, and one that follows no more has none either.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class Router:
         self.network = Followed("wan", MAC)
         self.active = self.device = False
         self.address: AnyLease | None = None
+        self.own: AnyLease | None = None  # of whose prefixes it has addresses of its own
         self.told: list[AnyLease | None] = []  # to the peer, which hears it later
 
     def do(self, actions: list[Action], now: int) -> None:
@@ -36,7 +38,14 @@ class Router:
                 case Step.PLACE:
                     assert self.active and self.device and lease is not None
                     assert not isinstance(lease, Session) and lease.valid(now) and lease.mac == MAC
+                    assert self.own is None, "netifd may make the same address"
                     self.address = lease
+                case Step.LEAVE:
+                    assert lease is not None
+                    self.own = None
+                case Step.HOLD:
+                    assert not self.active and isinstance(lease, Lease6) and lease.mac == MAC
+                    self.own = lease
                 case Step.REMOVE:
                     placed = self.network.placed if self.network.state is not State.AWAY else None
                     kept = placed.parts if placed is not None else frozenset()
@@ -53,6 +62,7 @@ class Router:
         network = self.network
         assert self.device == (network.state is not State.AWAY) == self.active
         assert self.address is None or self.active
+        assert self.own is self.network.held and (self.own is None or not self.active)
         if network.state is State.LENT:
             assert self.address == network.placed and network.next_deadline() is not None
 
@@ -62,7 +72,9 @@ LEASES = st.builds(
     st.integers(1, 6), st.integers(0, 4), st.sampled_from((MAC, MAC, MAC, OTHER_MAC)),
 )  # fmt: skip
 STEPS = st.one_of(
-    st.tuples(st.sampled_from(("active", "takeover", "backup", "down", "hear", "up without a lease"))),
+    st.tuples(
+        st.sampled_from(("active", "takeover", "backup", "down", "hear", "up without a lease", "let go"))
+    ),
     st.tuples(st.just("wait"), st.integers(0, 2 * SECOND)),
     LEASES,
 )
@@ -93,6 +105,11 @@ def test_any_order_of_events(family: int, steps: list[tuple[int, tuple[object, .
             case ("backup",):
                 one.active = False
                 one.do(one.network.backup(), now)
+            case ("let go",):  # and it follows anew
+                one.active = False
+                one.do(one.network.stop(), now)
+                assert one.own is None
+                one.network = Followed("wan", MAC)
             case ("down",):
                 one.do(one.network.down(), now)
             case ("up without a lease",):

@@ -14,6 +14,7 @@ from tandem.core.timers import SECOND
 
 AWAY, LENT, ASKING, BOUND = State
 MAC = "02:1a:2b:3c:4d:5e"
+OF_PREFIXES = (Step.HOLD, Step.LEAVE)  # left out where the lease has no prefix
 LEASE = Lease("wan", MAC, "203.0.113.7", 24, 100 * SECOND, (("0.0.0.0/0", "203.0.113.1"),))
 OTHER = replace(LEASE, address="203.0.113.8")
 
@@ -76,7 +77,7 @@ def test_every_event_in_every_state(state: State, event: str) -> None:
 def test_every_row_of_the_table_is_reached() -> None:
     """Those that the rows above do not reach begin with a lease that was told, or lost."""
     reached = {
-        (AWAY, Cue.ACTIVE): (AWAY, "active"), (AWAY, Cue.UP): (AWAY, "up"), (AWAY, Cue.DOWN): (AWAY, "down"),
+        (AWAY, Cue.UP): (AWAY, "up"), (AWAY, Cue.DOWN): (AWAY, "down"),
         (LENT, Cue.UP): (LENT, "up"), (LENT, Cue.OTHER): (LENT, "other"),
         (LENT, Cue.EXPIRED): (LENT, "expired"), (LENT, Cue.BACKUP): (LENT, "backup"),
         (ASKING, Cue.UP): (ASKING, "up"), (ASKING, Cue.TOLD): (ASKING, "told"),
@@ -85,9 +86,11 @@ def test_every_row_of_the_table_is_reached() -> None:
         (BOUND, Cue.BACKUP): (BOUND, "backup"),
     }  # fmt: skip
     for cue, row in reached.items():
-        assert TRANSITIONS[cue] == (ROWS[row][0], tuple(ROWS[row][1]))
+        after, steps = TRANSITIONS[cue]
+        assert (after, [step for step in steps if step not in OF_PREFIXES]) == ROWS[row]
     assert set(TRANSITIONS) - set(reached) == {
-        (AWAY, Cue.ACTIVE_LEASE), (AWAY, Cue.ACTIVE_SESSION), (ASKING, Cue.OTHER)
+        (AWAY, Cue.ACTIVE), (AWAY, Cue.ACTIVE_LEASE), (AWAY, Cue.ACTIVE_SESSION), (ASKING, Cue.OTHER),
+        (AWAY, Cue.TOLD), (AWAY, Cue.NONE),
     }  # fmt: skip
 
 
@@ -167,8 +170,9 @@ LEASE6 = Lease6("wan6", MAC, (ADDRESS,), (PREFIX,), 100 * SECOND)
 
 def lent6() -> Followed:
     network = Followed("wan6", MAC)
-    network.told(LEASE6, 0)
-    assert [step for step, _ in network.active(0)] == [Step.CREATE, Step.PLACE, Step.ASK]
+    assert network.told(LEASE6, 0) == [(Step.HOLD, LEASE6)]
+    assert [step for step, _ in network.active(0)] == [Step.LEAVE, Step.CREATE, Step.PLACE, Step.ASK]
+    assert network.held is None
     return network
 
 
@@ -204,8 +208,37 @@ def test_a_former_active_router_removes_the_prefix_that_netifd_keeps() -> None:
     """netifd keeps the addresses of a lost prefix, deprecated (RFC 7084, L-14); only an active may say so."""
     network = lent6()
     network.up(LEASE6)
-    assert network.backup() == [(Step.REMOVE, LEASE6), (Step.HANG_UP, LEASE6), (Step.DELETE, LEASE6)]
-    assert network.down() == [(Step.REMOVE, LEASE6)]
+    ended = [(Step.REMOVE, LEASE6), (Step.HANG_UP, LEASE6), (Step.DELETE, LEASE6)]
+    assert network.backup() == [*ended, (Step.HOLD, LEASE6)]
+    assert network.down() == [(Step.REMOVE, LEASE6)] and network.held == LEASE6
+
+
+def test_a_backup_has_an_address_of_its_own_while_the_peer_has_the_prefix() -> None:
+    network = Followed("wan6", MAC)
+    network.told(LEASE6, 0)
+    other = replace(LEASE6, until=200 * SECOND)
+    assert network.told(other, 0) == [(Step.LEAVE, LEASE6), (Step.HOLD, other)]
+    assert network.told(replace(other, mac="02:00:00:00:00:01"), 0) == [] and network.held == other
+    assert network.told(None, 0) == [(Step.LEAVE, other)] and network.held is None
+    assert network.told(None, 0) == []
+    network.told(LEASE6, 0)
+    assert network.told(LEASE6, LEASE6.until) == [(Step.LEAVE, LEASE6)]  # it has come too late
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_the_own_address_is_gone_before_the_network_comes(lost: bool) -> None:
+    network = Followed("wan6", MAC)
+    network.told(LEASE6, 0)
+    steps = [step for step, _ in network.active(LEASE6.until if lost else 0)]
+    assert steps[0] is Step.LEAVE and steps[1] is Step.CREATE and (Step.PLACE in steps) is not lost
+
+
+def test_a_network_that_no_longer_follows_leaves_nothing() -> None:
+    network = Followed("wan6", MAC)
+    network.told(LEASE6, 0)
+    assert network.stop() == [(Step.LEAVE, LEASE6)]
+    network = lent6()
+    assert Step.HOLD not in [step for step, _ in network.stop()] and network.held is None
 
 
 # PPPoE: a session is not lent, it is ended before the new dial

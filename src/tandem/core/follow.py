@@ -5,7 +5,8 @@ The provider must see one host. So the network's device, which has the MAC addre
 exists on the active router only, and a router that becomes active uses the lease that its peer has told
 until the provider confirms it. A lease that has expired, or that belongs to another MAC address, is never
 used. The session of PPPoE that a peer has told is ended before the new dial, and so is its own by a router
-that gives the role up.
+that gives the role up. Delegated prefixes are in the LANs of all routers: one without the role has an address
+of its own in them, beside the addresses that move with the role.
 
     away     the role is elsewhere: there is no device, and nothing is said
     lent     active; the lease that a peer told is in place, and the provider has not answered yet
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from tandem.core.lease import AnyLease, Session
+from tandem.core.lease import AnyLease, Lease6, Session
 
 
 class State(Enum):
@@ -43,6 +44,7 @@ class Cue(Enum):
     OTHER = "the network is up with another address"
     DOWN = "the network is down"
     TOLD = "a peer tells a valid lease"
+    NONE = "a peer tells no lease that can be used, or the network no longer follows"
     EXPIRED = "the lease in place has expired"
 
 
@@ -57,6 +59,8 @@ class Step(Enum):
     ASK = "ask for the network to be up"
     RELEASE = "ask for the network to be down"
     TELL = "tell the peers the lease"
+    HOLD = "have an address of this router's own in each LAN that has a part of the delegated prefixes"
+    LEAVE = "take away the addresses of this router's own that the present lease does not give"
     FLUSH = "end the connections that were translated to the lease's address"
 
 
@@ -64,15 +68,17 @@ Action = tuple[Step, AnyLease | None]
 
 _AWAY, _LENT, _ASKING, _BOUND = State
 TRANSITIONS: dict[tuple[State, Cue], tuple[State, tuple[Step, ...]]] = {
-    (_AWAY, Cue.ACTIVE): (_ASKING, (Step.CREATE, Step.ASK)),
-    (_AWAY, Cue.ACTIVE_LEASE): (_LENT, (Step.CREATE, Step.PLACE, Step.ASK)),
+    (_AWAY, Cue.ACTIVE): (_ASKING, (Step.LEAVE, Step.CREATE, Step.ASK)),
+    (_AWAY, Cue.ACTIVE_LEASE): (_LENT, (Step.LEAVE, Step.CREATE, Step.PLACE, Step.ASK)),
     (_AWAY, Cue.ACTIVE_SESSION): (_ASKING, (Step.CREATE, Step.HANG_UP, Step.ASK)),
     (_AWAY, Cue.UP): (_AWAY, (Step.DELETE, Step.RELEASE)),  # somebody has brought it up on a backup
     (_AWAY, Cue.DOWN): (_AWAY, (Step.REMOVE,)),  # netifd keeps IPv6 addresses of a lost prefix
+    (_AWAY, Cue.TOLD): (_AWAY, (Step.LEAVE, Step.HOLD)),
+    (_AWAY, Cue.NONE): (_AWAY, (Step.LEAVE,)),
     (_LENT, Cue.UP): (_BOUND, (Step.TELL,)),
     (_LENT, Cue.OTHER): (_BOUND, (Step.REMOVE, Step.FLUSH, Step.TELL)),
     (_LENT, Cue.EXPIRED): (_ASKING, (Step.REMOVE, Step.FLUSH)),
-    (_LENT, Cue.BACKUP): (_AWAY, (Step.REMOVE, Step.DELETE)),
+    (_LENT, Cue.BACKUP): (_AWAY, (Step.REMOVE, Step.DELETE, Step.HOLD)),
     (_ASKING, Cue.UP): (_BOUND, (Step.TELL,)),
     (_ASKING, Cue.OTHER): (_BOUND, (Step.FLUSH, Step.TELL)),
     (_ASKING, Cue.TOLD): (_LENT, (Step.PLACE,)),
@@ -80,13 +86,16 @@ TRANSITIONS: dict[tuple[State, Cue], tuple[State, tuple[Step, ...]]] = {
     (_BOUND, Cue.UP): (_BOUND, (Step.TELL,)),
     (_BOUND, Cue.OTHER): (_BOUND, (Step.REMOVE, Step.FLUSH, Step.TELL)),
     (_BOUND, Cue.DOWN): (_ASKING, (Step.REMOVE, Step.TELL)),
-    (_BOUND, Cue.BACKUP): (_AWAY, (Step.REMOVE, Step.HANG_UP, Step.DELETE)),
+    (_BOUND, Cue.BACKUP): (_AWAY, (Step.REMOVE, Step.HANG_UP, Step.DELETE, Step.HOLD)),
 }
 """The state after each cue, and the steps; a cue that is not here changes nothing.
 
-REMOVE and FLUSH are about the lease that was in place before, the others about the present one. A session is
-hung up before anything else is said with the MAC address: later, its id may be that of a new one.
+REMOVE, FLUSH and LEAVE are about the lease that was in place or held before, the others about the present
+one. HOLD and LEAVE are left out without a prefix. A session is hung up before anything else is said with the
+MAC address: later, its id may be that of a new one. An address of the router's own is gone before addresses
+move here, because netifd may make the same.
 """
+_OF_PREFIXES = (Step.HOLD, Step.LEAVE)
 
 
 class Followed:
@@ -98,6 +107,7 @@ class Followed:
         self.state = State.AWAY
         self.lease: AnyLease | None = None  # the last one that this router or a peer had
         self.placed: AnyLease | None = None  # the one that is in place now
+        self.held: Lease6 | None = None  # the one of which this router has addresses of its own
         self.refused = 0  # leases of a peer that belong to another MAC address
 
     def next_deadline(self) -> int | None:
@@ -115,6 +125,11 @@ class Followed:
     def backup(self) -> list[Action]:
         """The group is no longer active."""
         return self._move(Cue.BACKUP)
+
+    def stop(self) -> list[Action]:
+        """The network no longer follows."""
+        given_up = [action for action in self._move(Cue.BACKUP) if action[0] is not Step.HOLD]
+        return [*given_up, *self._move(Cue.NONE)]
 
     def up(self, lease: AnyLease | None) -> list[Action]:
         """The network is up; None: its address is no lease.
@@ -145,9 +160,8 @@ class Followed:
         if self.state in (State.LENT, State.BOUND):
             return []
         self.lease = lease
-        if lease is None or isinstance(lease, Session) or not lease.valid(now):
-            return []
-        return self._move(Cue.TOLD)
+        usable = lease is not None and not isinstance(lease, Session) and lease.valid(now)
+        return self._move(Cue.TOLD if usable else Cue.NONE)
 
     def due(self, now: int) -> list[Action]:
         """Act on the deadline, if it is not later than `now`."""
@@ -155,14 +169,19 @@ class Followed:
         return self._move(Cue.EXPIRED) if deadline is not None and deadline <= now else []
 
     def _move(self, cue: Cue, before: AnyLease | None = None) -> list[Action]:
-        """Return the steps. REMOVE and FLUSH are about `before`, by default the lease that is in place."""
+        """Return the steps; REMOVE and FLUSH are about `before`, by default the lease that is in place."""
         found = TRANSITIONS.get((self.state, cue))
         if found is None:
             return []
         self.state, steps = found
-        before = before or self.placed
+        about: dict[Step, AnyLease | None] = {Step.LEAVE: self.held}
+        about[Step.REMOVE] = about[Step.FLUSH] = before or self.placed
         if self.state is State.BOUND or Step.PLACE in steps:
             self.placed = self.lease
         elif Step.REMOVE in steps:
             self.placed = None
-        return [(step, before if step in (Step.REMOVE, Step.FLUSH) else self.lease) for step in steps]
+        if Step.HOLD in steps or Step.LEAVE in steps:
+            self.held = self.lease if Step.HOLD in steps and isinstance(self.lease, Lease6) else None
+        about[Step.HOLD] = self.held
+        actions = [(step, about.get(step, self.lease)) for step in steps]
+        return [action for action in actions if action[1] is not None or action[0] not in _OF_PREFIXES]

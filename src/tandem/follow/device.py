@@ -208,6 +208,15 @@ class Device:
             body = IFADDRMSG.pack(socket.AF_INET, lease.prefixlen, 0, 0, index) + address
             self._send([(f"address {lease.address}", request(RTM_NEWADDR + _DEL, body), ())])
 
+    def hold(self, lease: Lease6, now: int) -> tuple[Failure, ...]:
+        """Give this router, which is not active, addresses of its own in the LANs of the lease."""
+        return self._send(line6.hold(lease, self._interfaces.index, self._interfaces.links.mac, now))
+
+    def leave(self, lease: Lease6, present: AnyLease | None) -> None:
+        """Take these addresses away, but for those that `present` gives too."""
+        now6 = present if isinstance(present, Lease6) else None
+        self._send(line6.leave(lease, now6, self._interfaces.index, self._interfaces.links.mac))
+
     def hang_up(self, lease: Session) -> None:
         """Tell the concentrator that the session has ended. Nobody says when that frame is lost: send two."""
         if (index := self.index) is not None:

@@ -140,7 +140,7 @@ class Following:
 
     def _let_go(self, name: str) -> None:
         """Stop following one network, and leave it as on a backup."""
-        self._do(name, self._networks.pop(name).backup())
+        self._do(name, self._networks.pop(name).stop())
         self._loop.call_at(("follow", name), None)
         self._problems.pop(name, None)
         self._strange.pop(name, None)
@@ -214,6 +214,8 @@ class Following:
         network = self._networks.get(name)
         if network is None:
             self._lan_changed(name, lease6.lan_addresses(name, status))
+            if name in self._lans and status.get("up") is True:
+                self._lan_up(name)
             return
         if status.get("up") is not True:
             self._tunnels.down(name)
@@ -281,6 +283,13 @@ class Following:
             lease = network.lease
             if network.state is State.BOUND and isinstance(lease, Lease6):
                 self._do(followed, network.up(self._with_lans(lease, lease)))
+
+    def _lan_up(self, lan: str) -> None:
+        """Have this router's own address in a network that has come up, or that has a device now."""
+        for name, network in self._networks.items():
+            held = network.held
+            if isinstance(held, Lease6) and any(lan == one for one, _ in held.lans):
+                self._do(name, network.told(held, self._loop.now()))
 
     # Peers
 
@@ -351,6 +360,10 @@ class Following:
                         self._log.change(("follow", name), "info", f"{name}: {text(lease, now)}")
                     for peer in self._peers:
                         self._send(peer, name)
+                case Step.HOLD if device is not None and isinstance(lease, Lease6):
+                    self._report(name, device.hold(lease, now))
+                case Step.LEAVE if device is not None and isinstance(lease, Lease6):
+                    device.leave(lease, network.held if network is not None else None)
                 case Step.FLUSH if isinstance(lease, (Lease, Session)):
                     self._flush(name, lease)
         if network is not None:

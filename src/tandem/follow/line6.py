@@ -4,7 +4,8 @@
 The link-local address of the line is the next hop of the delegated prefixes, so it moves like an address of
 the lease. Addresses on the line have the lifetime of virtual addresses at most: a router whose daemon has
 died answers for none of them. Those in the router's own networks have the lifetimes of their prefix, because
-a router advertisement daemon announces these.
+a router advertisement daemon announces these. A router without the role has an address of its own there: as a
+/128, which such a daemon passes by (core/prefix.py), with a route to the other hosts of the prefix.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import struct
 from dataclasses import replace
 from socket import AF_INET6, inet_ntop, inet_pton
 
-from tandem.core.lease import Lent
+from tandem.core.lease import Lent, Route6
 from tandem.core.timers import SECOND
 from tandem.effects.announce import na_frame, request_frame
 from tandem.effects.rtmessages import FOREVER, IFADDRMSG, RTM_NEWADDR, RTM_NEWROUTE, RTMSG
@@ -24,10 +25,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tandem.core.lease import Lease6, Route6
+    from tandem.core.lease import Lease6
     from tandem.plan.result import Template
 
     IndexOf = Callable[[str], int | None]  # of the device of a network
+    MacOf = Callable[[str], bytes | None]  # likewise
 
 _DEL = 1  # RTM_DEL* stand behind RTM_NEW*
 _IFA_ADDRESS, _IFA_CACHEINFO, _IFA_FLAGS, _IFA_PROTO = 1, 6, 8, 11  # include/uapi/linux/if_addr.h
@@ -99,6 +101,44 @@ def remove(
             yield _route(route, index, 0)
 
 
+def hold(lease: Lease6, lan_index: IndexOf, lan_mac: MacOf, now: int) -> Iterator[Template]:
+    """Yield the messages that give a router without the role its own addresses, and refresh them."""
+    for name, one, address in _own(lease, lan_mac):
+        if (lan := lan_index(name)) is not None and one.valid(now):
+            yield _address(replace(one, address=address, length=128), lan, FOREVER, now)
+            yield _route(_on_link(one), lan, one.left_s(now))
+
+
+def leave(lease: Lease6, present: Lease6 | None, lan_index: IndexOf, lan_mac: MacOf) -> Iterator[Template]:
+    """Yield the messages that take away what `hold` gives of the lease and not of `present`."""
+    kept = set() if present is None else {(n, a, one.length) for n, one, a in _own(present, lan_mac)}
+    for name, one, address in _own(lease, lan_mac):
+        if (lan := lan_index(name)) is not None and (name, address, one.length) not in kept:
+            yield _delete(replace(one, address=address, length=128), lan)
+            yield _route(_on_link(one), lan, 0, PROTOCOL)
+
+
+def _own(lease: Lease6, lan_mac: MacOf) -> Iterator[tuple[str, Lent, str]]:
+    """Yield the network, an address in it that moves with the role, and the one of this router's own.
+
+    The latter has the interface identifier that the kernel makes of the MAC address (RFC 4291, appendix A),
+    so that it is another one on each router, and stays. It needs a prefix of 64 bits or less. `option
+    ip6ifaceid 'eui64'` has netifd make the same address: then it may be the one that moves.
+    """
+    moving = {one.address for _, one in lease.lans}
+    for name, one in lease.lans:
+        if one.length <= 64 and (mac := lan_mac(name)):
+            packed = inet_pton(AF_INET6, one.address)[:8] + inet_pton(AF_INET6, link_local(mac))[8:]
+            if (address := inet_ntop(AF_INET6, packed)) not in moving:
+                yield name, one, address
+
+
+def _on_link(one: Lent) -> Route6:
+    number = int.from_bytes(inet_pton(AF_INET6, one.address), "big") >> (128 - one.length)
+    network = inet_ntop(AF_INET6, (number << (128 - one.length)).to_bytes(16, "big"))
+    return Route6(f"{network}/{one.length}", "", "", 0, one.until)
+
+
 def frames(lease: Lease6, mac: bytes) -> list[bytes]:
     """Return what tells the provider's routers and switches where the addresses of the line are now."""
     own = inet_pton(AF_INET6, link_local(mac))
@@ -133,10 +173,13 @@ def _delete(one: Lent, index: int) -> Template:
     return f"address {one.address}/{one.length}", request(RTM_NEWADDR + _DEL, body), ()
 
 
-def _route(route: Route6, index: int, expires_s: int) -> Template:
-    """RTM_NEWROUTE; netifd's own replaces it when the client has an answer. 0 seconds: RTM_DELROUTE."""
+def _route(route: Route6, index: int, expires_s: int, owner: int = 0) -> Template:
+    """RTM_NEWROUTE; netifd's own replaces it when the client has an answer.
+
+    0 seconds: RTM_DELROUTE of a route of `owner`, a protocol number; 0: of any, netifd's too.
+    """
     (address, length), (source, source_length) = (_split(text) for text in (route.destination, route.source))
-    protocol = PROTOCOL if expires_s else 0  # 0: of any protocol, netifd's too
+    protocol = PROTOCOL if expires_s else owner
     body = RTMSG.pack(AF_INET6, length, source_length, 0, _RT_TABLE_MAIN, protocol, 0, _RTN_UNICAST, 0)
     if length:
         body += attribute(_RTA_DST, address)
