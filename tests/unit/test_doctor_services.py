@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,7 @@ WEB = ServiceFacts("web")
             "install",
         ),
         (replace(WEB, disable="systemctl disable web"), "also starts by itself", "systemctl disable web"),
+        (replace(WEB, blind=True), "nobody sees whether service web runs", "list check"),
         (replace(WEB, failure="start failed"), "web has failed: start failed", "tandem service clear web"),
         (
             replace(WEB, failure="stop failed", blocked=True),
@@ -80,6 +82,20 @@ def test_what_starts_by_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
             other == agent for other in links.values()
         ]
     assert collected(command=("/bin/x",)).disable == ""
+
+
+def test_what_cannot_tell_whether_it_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    texts = {"/etc/init.d/old": b"start() {", "/etc/init.d/new": b"USE_PROCD=1"}
+
+    def opened(path: str, _mode: str) -> io.BytesIO:
+        if path not in texts:
+            raise FileNotFoundError
+        return io.BytesIO(texts[path])
+
+    monkeypatch.setattr("builtins.open", opened)
+    agents = ("procd:old", "procd:new", "procd:gone", "lsb:old")
+    assert [collected(agent=agent).blind for agent in agents] == [True, False, False, False]
+    assert not collected(agent="procd:old", checks=("alive",)).blind
 
 
 def test_checks_that_are_never_up() -> None:

@@ -44,7 +44,9 @@ PACKAGES: dict[str, dict[str, str]] = {
         "arp": SOCKETS, "dns": SOCKETS, "http": SOCKETS, "local": FILES, "ping": SOCKETS, "probe": LOOP,
         "prober": SOCKETS, "prober_link": PROCESSES, "question": SOCKETS, "script": PROCESSES, "tcp": SOCKETS,
     },
-    "services": {"guardian": PROCESSES, "manager": PROCESSES, "record": FILES, "trial": LOOP},
+    "services": {
+        "guardian": PROCESSES, "manager": PROCESSES, "operations": PROCESSES, "record": FILES, "trial": LOOP,
+    },
     "importer": {"command": FILES, "sources": FILES},
     "setup": {
         "dialogue": "a terminal", "files": FILES, "segment": SOCKETS,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def make(loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
         one.leave(None, lambda left=left: left.append(True))  # type: ignore[misc]
         until(loop, lambda left=left: bool(left))  # type: ignore[misc]
         one.close()
-        until(loop, lambda one=one: not len(one._commands) + len(one._processes))  # type: ignore[misc]
+        until(loop, lambda one=one: not len(one._commands) + len(one._operations))  # type: ignore[misc]
 
 
 def until(loop: Loop, condition: Callable[[], bool]) -> None:
@@ -194,6 +195,87 @@ def text_of(path: Path) -> str:
     return path.read_text() if path.exists() else ""
 
 
+INIT = """#!/bin/sh
+# An init script of OpenWrt with procd, whose stop returns before the service has ended.
+case $1 in
+start) {start} ;;
+stop) ({stop}) >/dev/null 2>&1 & ;;
+running) {running} ;;
+esac
+"""
+HELP = r"printf '\nSyntax: x [command]\n\nAvailable commands:\n\tstart\n'"
+
+
+@pytest.fixture
+def init(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Writes the init script of `procd:web`; returns the file that is there while the service runs."""
+    lines = {
+        what: (str(tmp_path / "init"), *words[1:]) for what, words in agents.AGENTS["procd"].lines.items()
+    }
+    monkeypatch.setitem(agents.AGENTS, "procd", replace(agents.AGENTS["procd"], lines=lines))
+
+    def write(**parts: str) -> Path:
+        runs = tmp_path / "runs"
+        usual = {"start": f"touch {runs}", "stop": f"sleep 0.5; rm -f {runs}", "running": f"[ -e {runs} ]"}
+        (tmp_path / "init").write_text(INIT.format(**usual | parts))
+        (tmp_path / "init").chmod(0o755)
+        return runs
+
+    return write
+
+
+def test_a_service_of_procd_is_stopped_when_it_has_ended(
+    make: Make, loop: Loop, init: Callable[..., Path]
+) -> None:
+    runs = init()
+    manager = make(Service("web", "procd:web", group="G"))
+    manager.serve("G", False)
+    until(loop, lambda: states(manager) == {"web": "running"})
+    assert runs.exists()
+    manager.retire("G")
+    until(loop, lambda: states(manager) == {"web": "stopped"})
+    assert not runs.exists()
+
+
+def test_a_service_of_procd_that_does_not_end_blocks(
+    make: Make, loop: Loop, init: Callable[..., Path]
+) -> None:
+    runs = init(stop=":")
+    manager = make(Service("web", "procd:web", group="G", stop_timeout_ms=300))
+    manager.serve("G", False)
+    until(loop, lambda: states(manager) == {"web": "running"})
+    manager.retire("G")
+    until(loop, lambda: states(manager) == {"web": "blocked"})
+    assert manager.status()[0]["failure"] == "stop failed: it still runs after 0.3 s"
+    runs.unlink()
+    manager.clear("web")
+    until(loop, lambda: states(manager) == {"web": "stopped"})
+
+
+def test_a_service_of_procd_that_is_switched_off_fails_at_its_start(
+    make: Make, loop: Loop, init: Callable[..., Path]
+) -> None:
+    init(start=":")
+    manager = make(Service("web", "procd:web", group="G"))
+    manager.serve("G", False)
+    until(loop, lambda: manager.status()[0]["banned"])
+    assert "it does not run after its start" in manager.status()[0]["failure"]
+
+
+def test_a_service_that_cannot_tell_is_stopped_before_its_start(
+    make: Make, loop: Loop, init: Callable[..., Path]
+) -> None:
+    runs = init(running=HELP)
+    runs.touch()
+    manager = make(Service("web", "procd:web", group="G", monitor_interval_ms=10))
+    until(loop, lambda: states(manager) == {"web": "stopped"})
+    until(loop, lambda: not runs.exists())
+    manager.serve("G", False)
+    until(loop, lambda: manager.status()[0]["last_operation"] == "monitor")
+    assert runs.exists() and states(manager) == {"web": "running"}
+    assert (manager.status()[0]["failures"], manager.status()[0]["failure"]) == (0, "")
+
+
 class Crashed:
     """A manager in a process of its own, which a test kills as the kernel may kill a daemon."""
 
@@ -256,6 +338,20 @@ def test_the_next_daemon_waits_for_the_guardian(
     until(loop, lambda: states(manager) != {"one": "probing"})
     assert not runs.exists(), "it has stopped when the next daemon says so"
     assert states(manager) == {"one": "stopped"}
+
+
+def test_the_guardian_waits_until_a_service_of_procd_has_ended(
+    make: Make, crash: Crash, loop: Loop, init: Callable[..., Path]
+) -> None:
+    service = Service("web", "procd:web", group="G")
+    runs = init()
+    crashed = crash(service)
+    wait_until(lambda: runs.exists() and bool(text_of(runs.parent / "record")), 10, "it runs")
+    crashed.kill()
+    manager = make(service)
+    until(loop, lambda: states(manager) == {"web": "stopped"})
+    assert not runs.exists()
+    assert manager.status()[0]["last_operation"] == "probe", "which found it stopped"
 
 
 def test_what_runs_everywhere_outlives_a_crash_and_is_adopted(

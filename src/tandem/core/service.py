@@ -169,6 +169,10 @@ class ServiceState:
             self.banned |= operation is Operation.PROBE and outcome is Outcome.UNFIT
             if outcome not in (Outcome.GOOD, Outcome.ABSENT):
                 self.failure = self.last
+            elif (
+                operation is Operation.STOP and self.failure is not None and self.failure.operation == "probe"
+            ):
+                self.failure = None  # nobody knew whether it ran; now it does not
             self._move(outcome, now)
         elif outcome is Outcome.GOOD:
             self._move(outcome, now)

@@ -25,6 +25,15 @@ def boot(router: RouterFacts) -> Iterator[Finding]:
             yield Finding("service", what, one.disable)
 
 
+def blind(router: RouterFacts) -> Iterator[Finding]:
+    """Something tells whether each service runs."""
+    for one in router.services:
+        if one.blind:
+            what = f"nobody sees whether service {one.name} runs: its init script does not use procd"
+            advice = "give the service a list check, such as one of kind process"
+            yield Finding("service", what, advice)
+
+
 def failed(router: RouterFacts) -> Iterator[Finding]:
     """No service has failed."""
     for one in router.services:
@@ -49,4 +58,4 @@ def unreached(router: RouterFacts) -> Iterator[Finding]:
             yield Finding("check", what, advice)
 
 
-ROUTER = (missing, boot, failed, unreached)
+ROUTER = (missing, boot, blind, failed, unreached)

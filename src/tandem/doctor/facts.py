@@ -132,6 +132,7 @@ class ServiceFacts:
     disable: str = ""  # the command that takes it out of the router's own start; "": it is not in it
     failure: str = ""  # the last one that counts
     blocked: bool = False  # it could not be stopped
+    blind: bool = False  # nothing tells whether it runs
 
 
 @dataclass(frozen=True, slots=True)

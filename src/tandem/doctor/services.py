@@ -14,6 +14,7 @@ from tandem.doctor.facts import CheckFacts, ServiceFacts
 from tandem.programs import PATH
 
 OCF = "/usr/lib/ocf/resource.d"
+SCRIPT_MAX = 64 << 10  # bytes
 
 
 def collect(config: Config, states: Iterable[Mapping[str, Any]]) -> Iterator[ServiceFacts]:
@@ -27,6 +28,7 @@ def collect(config: Config, states: Iterable[Mapping[str, Any]]) -> Iterator[Ser
             disable=_disable(service),
             failure=str(state.get("failure", "")),
             blocked=state.get("state") == "blocked",
+            blind=not service.checks and _blind(service),
         )
 
 
@@ -61,6 +63,18 @@ def _missing(service: Service) -> str:
         program = "systemctl" if kind == "systemd" else kind
     places = [program] if "/" in program else [f"{directory}/{program}" for directory in PATH.split(":")]
     return "" if any(os.access(place, os.X_OK) for place in places) else program
+
+
+def _blind(service: Service) -> bool:
+    """Whether the service has an init script that cannot tell: rc.common has `running` for procd only."""
+    kind, _, name = service.agent.partition(":")
+    if kind != "procd":
+        return False
+    try:
+        with open(f"/etc/init.d/{name}", "rb") as file:
+            return b"USE_PROCD=" not in file.read(SCRIPT_MAX)
+    except OSError:
+        return False
 
 
 def _disable(service: Service) -> str:

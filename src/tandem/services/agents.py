@@ -19,6 +19,9 @@ TEMPORARY = "/run/resource-agents"  # HA_RSCTMP, where agents keep what a boot s
 REASON = b"ocf-exit-reason:"
 REASON_MAX = 200  # characters
 NOT_INSTALLED, NOT_RUNNING = 5, 7  # exit statuses of OCF agents
+HELP = b"\nAvailable commands:\n"  # rc.common prints its help, and succeeds, when it does not know a command
+BLIND = "nobody knows whether it runs, so it is stopped first: its init script does not use procd"
+STARTS_NOTHING = "it does not run after its start: see its log, and whether its own configuration enables it"
 
 MONITOR, START, STOP = Operation.MONITOR, Operation.START, Operation.STOP
 
@@ -30,6 +33,7 @@ class Agent:
     lines: dict[Operation, tuple[str, ...]]
     statuses: dict[int, int]
     expects: bytes = b""  # a monitor that ends with 0 prints this when the service runs
+    returns_early: bool = False  # its start and stop do not wait for the service
 
 
 AGENTS: dict[str, Agent] = {
@@ -56,6 +60,7 @@ AGENTS: dict[str, Agent] = {
             MONITOR: ("/etc/init.d/{}", "running"),
         },
         {1: NOT_RUNNING},  # rc.common of OpenWrt
+        returns_early=True,
     ),
     "docker": Agent(
         {
@@ -122,6 +127,17 @@ def timeout_ms(service: Service, operation: Operation) -> int:
     if operation is START:
         return service.start_timeout_ms
     return service.stop_timeout_ms if operation is STOP else service.monitor_timeout_ms
+
+
+def returns_early(service: Service) -> bool:
+    """Whether a start and a stop end before the service has started or ended."""
+    agent = AGENTS.get(service.agent.partition(":")[0])
+    return agent is not None and agent.returns_early
+
+
+def is_blind(service: Service, output: bytes) -> bool:
+    """Whether a monitor has printed that it cannot tell: an init script that does not use procd has none."""
+    return service.agent.startswith("procd:") and HELP in output
 
 
 def status_of(service: Service, operation: Operation, status: int, output: bytes) -> int:

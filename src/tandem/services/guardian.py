@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
     from tandem.loop import Loop
 
-    # What stops a service: argv and environment, or the process id of a command; how long it may take, ns.
-    Stop = tuple[tuple[str, ...], dict[str, str], int, int]
+    # What stops a service: argv and environment, or the process id of a command; how long it may take, ns;
+    # and the argv of what succeeds while the service runs on after that; empty: it does not run on.
+    Stop = tuple[tuple[str, ...], dict[str, str], int, int, tuple[str, ...]]
 
 SIZE_MAX = 1 << 20  # bytes of one message
 BEATS = 6  # signs of life within the limit: a daemon that is late for some of them is not killed
@@ -164,8 +165,8 @@ def _guard(pipe: int, priority: int) -> NoReturn:
             set_realtime(min(priority + 1, PRIORITY_MAX))
         stops = _watch(kept, daemon)
         leave_realtime()
-        for argv, variables, pid, timeout in stops:
-            _stop(argv, variables, pid, timeout)
+        for stop in stops:
+            _stop(*stop)
     finally:
         os._exit(0)
 
@@ -204,24 +205,41 @@ def _exactly(pipe: int, size: int) -> bytes | None:
     return data
 
 
-def _stop(argv: tuple[str, ...], variables: dict[str, str], pid: int, timeout: int) -> None:
+def _stop(
+    argv: tuple[str, ...], variables: dict[str, str], pid: int, timeout: int, running: tuple[str, ...]
+) -> None:
     """Stop one service, and wait for it; a command that goes on is killed at its timeout."""
-    if not pid:
-        pid = os.fork()
-        if not pid:
-            try:
-                os.setsid()
-                os.execve(argv[0], argv, variables)
-            finally:
-                os._exit(127)
-        _ends(lambda: os.waitpid(pid, os.WNOHANG)[0] != 0, pid, timeout)
-        return
-    _signal(pid, signal.SIGTERM)
-    _ends(lambda: not _alive(pid), pid, timeout)
-
-
-def _ends(ended: Callable[[], bool], pid: int, timeout: int) -> None:
     deadline = time.monotonic_ns() + (timeout or SECOND)
+    if pid:
+        _signal(pid, signal.SIGTERM)
+        _ends(lambda: not _alive(pid), pid, deadline)
+        return
+    _run(argv, variables, deadline)
+    while running and _run(running, variables, deadline) == 0 and time.monotonic_ns() < deadline:
+        time.sleep(_LOOK_S)
+
+
+def _run(argv: tuple[str, ...], variables: dict[str, str], deadline: int) -> int:
+    """Run a command until its end, or its deadline in monotonic ns, and return its wait status."""
+    pid = os.fork()
+    if not pid:
+        try:
+            os.setsid()
+            os.execve(argv[0], argv, variables)
+        finally:
+            os._exit(127)
+    status = 0
+
+    def ended() -> bool:
+        nonlocal status
+        found, status = os.waitpid(pid, os.WNOHANG)
+        return found != 0
+
+    _ends(ended, pid, deadline)
+    return status
+
+
+def _ends(ended: Callable[[], bool], pid: int, deadline: int) -> None:
     while not ended():
         if time.monotonic_ns() >= deadline:
             _signal(pid, signal.SIGKILL)

@@ -13,10 +13,10 @@ from tandem.core.service import Operation
 from tandem.core.services import Changed, Failed, Fit, Left, Place, Run, Runs, Services, Tell
 from tandem.core.timers import MILLISECOND, SECOND
 from tandem.effects.process import KILL_GRACE, Processes
-from tandem.programs import PATH, find_program
 from tandem.services import agents, record
 from tandem.services.guardian import Guardian, watch_end
 from tandem.services.messages import TOPIC, pack, unpack
+from tandem.services.operations import Operations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from tandem.services.trial import Running
     from tandem.status_schema import ServiceStatus
 
-PROCESSES_MAX = 64  # operations at one time, also those that are ended
 COMMANDS_MAX = 256  # services that are commands
 FOR_EVER = 10**9 * SECOND
 SILENT = ("unknown", "probing", "failed")  # states that nobody asks for
@@ -66,7 +65,6 @@ class Manager:
         """
         self._loop = loop
         self._log = log
-        self._router = router
         self._tracker = tracker
         self._noted = noted
         self._served = served
@@ -74,9 +72,9 @@ class Manager:
         self._trials: dict[str, Running] = {}
         nonce = int.from_bytes(os.urandom(7), "big")
         self._core = Services(settings, peers, nonce)
-        self._processes = Processes(loop, log, PROCESSES_MAX)
+        self._operations = Operations(loop, log, router)
         self._commands = Processes(loop, log, COMMANDS_MAX)
-        self._running: dict[str, tuple[Operation, int]] = {}  # operations under way, with their process
+        self._busy: set[str] = set()  # services with an operation under way
         self._next: dict[str, Operation] = {}  # for when the present operation has ended
         self._pids: dict[str, int] = {}  # of commands
         self._path = path
@@ -136,7 +134,7 @@ class Manager:
         self._closed = True
         self._loop.call_at("services", None)
         self._guardian.close()
-        self._processes.close()
+        self._operations.close()
         self._commands.close()
 
     # Roles
@@ -180,7 +178,7 @@ class Manager:
         one = self._known(name)
         if not one.settings.agent:
             raise ValueError(f"service {name} is a command, which has no agent to try")
-        if not one.up or name in self._running or name in self._trials:
+        if not one.up or name in self._busy or name in self._trials:
             raise ValueError(f"service {name} does not run here undisturbed now: it is {one.state.value}")
         from tandem.services.trial import Running
 
@@ -371,9 +369,9 @@ class Manager:
         if name in self._trials and operation is Operation.MONITOR:
             self._report(name, operation, 0, "")  # a trial has just asked, or will
             return
-        if name in self._running:
+        if name in self._busy:
             self._next[name] = operation
-            self._processes.expire(self._running[name][1], self._now())
+            self._operations.cut(name)
             return
         service = self._core.services[name].settings
         if service.agent:
@@ -387,49 +385,22 @@ class Manager:
         self, service: Service, operation: Operation, ended: Callable[[int | None, str], None]
     ) -> None:
         """Run an operation of an agent; `ended` gets its exit status, or None: another one has to follow."""
-        argv = agents.line(service, operation)
-        argv = (argv[0] if argv[0].startswith("/") else find_program(argv[0]), *argv[1:])
-        pid = self._processes.start(
-            argv,
-            agents.timeout_ms(service, operation) * MILLISECOND,
-            lambda result: self._ended(service, operation, result, ended),
-            agents.environment(service, operation, self._router),
-            outlives=operation is Operation.STOP,
-            output=True,
-        )
-        if pid is None:
-            self._loop.call_at(
-                ("service", service.name),
-                self._now(),
-                lambda _now: ended(-1, "the process cannot be started"),
-            )
-        else:
-            self._running[service.name] = operation, pid
+        self._busy.add(service.name)
+
+        def over(status: int, reason: str) -> None:
+            self._busy.discard(service.name)
+            following = self._next.pop(service.name, None)
+            if following is None:
+                ended(status, reason)
+            else:
+                ended(None, "")
+                self._run(service.name, following)
+
+        self._operations.begin(service, operation, over)
 
     def _take(self, name: str, operation: Operation, status: int | None, reason: str) -> None:
         if status is not None:
             self._do(self._core.ended(name, operation, status, reason, self._now()))
-
-    def _ended(
-        self,
-        service: Service,
-        operation: Operation,
-        result: Exit,
-        ended: Callable[[int | None, str], None],
-    ) -> None:
-        name = service.name
-        self._running.pop(name, None)
-        if (following := self._next.pop(name, None)) is not None:
-            ended(None, "")
-            self._run(name, following)
-            return
-        status = agents.status_of(service, operation, result.status, result.output)
-        reason = agents.reason_of(result.output) or ("" if result.ok else str(result))
-        if result.error is not None:  # the agent itself is missing
-            status, reason = agents.NOT_INSTALLED, f"{agents.line(service, operation)[0]} {result.error}"
-        elif result.timed_out:
-            status, reason = -1, f"timed out after {agents.timeout_ms(service, operation) / 1000:g} s"
-        ended(status, reason)
 
     def _run_command(self, service: Service, operation: Operation) -> None:
         """Start or stop the process of a command: it is up while the process lives."""
@@ -454,7 +425,7 @@ class Manager:
                 name, operation, 0 if pid is not None else 1, "" if pid is not None else "cannot be started"
             )
         elif operation is Operation.STOP and pid is not None:
-            self._running[name] = operation, 0
+            self._busy.add(name)
             self._commands.expire(pid, self._now())
         else:
             self._report(name, operation, 0 if pid is not None else agents.NOT_RUNNING, "")
@@ -470,7 +441,8 @@ class Manager:
     def _command_ended(self, name: str, result: Exit) -> None:
         self._pids.pop(name, None)
         reason = agents.reason_of(result.output)
-        if self._running.pop(name, None) is not None:
+        if name in self._busy:
+            self._busy.discard(name)
             self._do(self._core.ended(name, Operation.STOP, 0, "", self._now()))
         else:
             text = str(result) + (f": {reason}" if reason else "")
@@ -495,17 +467,14 @@ class Manager:
         found: list[Stop] = []
         for name, one in reversed(self._core.services.items()):
             service = one.settings
-            timeout = service.stop_timeout_ms * MILLISECOND
             if one.state.value in ("stopped", "unknown", "probing") or self._outlives(service):
                 continue
             if not service.agent:
                 if name in self._pids:
-                    found.append(((), {}, self._pids[name], timeout))
+                    timeout = service.stop_timeout_ms * MILLISECOND
+                    found.append(((), {}, self._pids[name], timeout, ()))
                 continue
-            argv = agents.line(service, Operation.STOP)
-            argv = (argv[0] if argv[0].startswith("/") else find_program(argv[0]), *argv[1:])
-            variables = {"PATH": PATH} | agents.environment(service, Operation.STOP, self._router)
-            found.append((argv, variables, 0, timeout))
+            found.append(self._operations.stop(service))
         return found
 
     def _unguarded(self, why: str) -> None:
