@@ -9,6 +9,7 @@ import select
 import socket
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -248,6 +249,15 @@ def test_accept_mode(router: Router, family: int) -> None:
     # Even so the address is found: forwarding is what it is for.
     text = netns.run(["ip", "-n", router.server, "neighbor", "show", canonical(VIP[family], family)])
     assert "lladdr" in text
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_connections_are_tracked_in_every_role(router: Router, family: int) -> None:
+    """A takeover that turns connection tracking on waits until the kernel has walked its whole table."""
+    router.firewall(wan())
+    assert router.source_seen(router.router, family) == canonical(OWN[family], family)
+    count = Path("/proc/sys/net/netfilter/nf_conntrack_count")
+    assert int(netns.enter(router.router, count.read_text)) > 0
 
 
 def test_set_active_is_silent_when_nothing_changes(router: Router) -> None:

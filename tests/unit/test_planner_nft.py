@@ -42,23 +42,25 @@ def instance(**options: Any) -> Instance:
 
 
 SNAT = instance(virtual_addresses=(V4,), snat="192.168.0.4")
+TRACKS = "the rule that matches nothing"
 REFUSING = instance(virtual_addresses=(V4,), accept=False)
 
 
 @pytest.mark.parametrize(
     ("instances", "chains"),
     [
-        ([SNAT], ["postrouting"]),
+        ([SNAT], ["postrouting", TRACKS]),
         ([REFUSING], ["input"]),
-        ([SNAT, REFUSING], ["postrouting", "input"]),
+        ([SNAT, REFUSING], ["postrouting", "input", TRACKS]),
     ],
 )
 def test_frame_holds_the_chains_that_are_needed(instances: list[Instance], chains: list[str]) -> None:
     frame = encode_nft.frame(instances)
     head = list(decode(frame["head"]))
-    assert [kind for kind, _ in head] == [0x10, NEWTABLE, DELTABLE, NEWTABLE, *[NEWCHAIN] * len(chains)]
+    kinds = [NEWRULE if name == TRACKS else NEWCHAIN for name in chains]
+    assert [kind for kind, _ in head] == [0x10, NEWTABLE, DELTABLE, NEWTABLE, *kinds]
     assert head[0][1]["res_id"] == 10  # NFNL_SUBSYS_NFTABLES
-    assert [message.get_attr("NFTA_CHAIN_NAME") for _, message in head[4:]] == chains
+    assert [message.get_attr("NFTA_CHAIN_NAME") or TRACKS for _, message in head[4:]] == chains
     assert [kind for kind, _ in decode(frame["tail"])] == [0x11]
     assert [kind for kind, _ in decode(frame["clear"])] == [0x10, NEWTABLE, DELTABLE, 0x11]
 

@@ -4,6 +4,7 @@
     table inet tandem {
         chain postrouting {
             type nat hook postrouting priority 99;      # fw4 masquerades at 100, srcnat
+            meta l4proto 255 snat ip to VIP             # in every role; matches nothing
             meta nfproto ipv4 oifname "wan" iif != 0 ip daddr != 224.0.0.0/4 ip saddr != VIP snat ip to VIP
         }
         chain input {
@@ -14,6 +15,8 @@
     }
 
 The first chain to set up NAT for a flow wins, so fw4's masquerade leaves these flows alone.
+The rule that matches nothing keeps connection tracking on: the first rule that needs it makes the kernel walk
+all of its table, for 20 to 60 ms where that has 262,144 buckets, which a takeover would wait for.
 A packet that this router itself sends has no incoming interface: it keeps its address, above
 all VRRP adverts (Linux 5.7 and later know the incoming interface in postrouting).
 
@@ -34,7 +37,7 @@ attacker can fill the conntrack table, and the kernel would then drop their pack
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 
 from tandem.config.schema import Config
@@ -48,7 +51,7 @@ POSTROUTING, INPUT = "postrouting", "input"
 
 _PRIORITY_SRCNAT, _PRIORITY_FILTER = 100, 0
 _PRIORITY_RAW = -300
-_IPPROTO_TCP, _IPPROTO_UDP, _IPPROTO_ICMPV6 = 6, 17, 58
+_IPPROTO_TCP, _IPPROTO_UDP, _IPPROTO_ICMPV6, _IPPROTO_RESERVED = 6, 17, 58, 255
 _ND_SOLICIT, _ND_ADVERT = 135, 136
 
 # Where the addresses stand in the IP header: offset of source, of destination, length.
@@ -67,6 +70,7 @@ def frame(instances: Sequence[Instance]) -> dict[str, bytes]:
     if any(_refuses(instance) for instance in instances):
         chains += nft.chain(TABLE, INPUT, "filter", nft.HOOK_INPUT, _PRIORITY_FILTER - 1)
     gone = nft.no_table(TABLE)
+    chains += _track(instance.snat for instance in instances if instance.snat)
     begin, end = nft.batch(nft.BATCH_BEGIN), nft.batch(nft.BATCH_END)
     former = TABLE, GATE_TABLE, ADDRESS_TABLE, NOTRACK_TABLE, BALANCE_TABLE
     return {
@@ -75,6 +79,16 @@ def frame(instances: Sequence[Instance]) -> dict[str, bytes]:
         "clear": begin + gone + end,
         "former": begin + b"".join(nft.no_table(name) for name in former) + end,
     }
+
+
+def _track(addresses: Iterable[str]) -> bytes:
+    """Return a rule that matches nothing for each family of these SNAT addresses."""
+    nothing = nft.matches(nft.META_L4PROTO, bytes([_IPPROTO_RESERVED]))
+    by_family = dict(map(_family, addresses))
+    return b"".join(
+        nft.rule(TABLE, POSTROUTING, [*nothing, nft.load(value), nft.snat(family)])
+        for family, value in sorted(by_family.items())
+    )
 
 
 def notrack(config: Config) -> dict[str, bytes]:
