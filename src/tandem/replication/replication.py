@@ -332,7 +332,7 @@ class Replication:
                     self._mirror.catch_up()
                 case Stream(adopted):
                     self._channel.stream_on(adopted)
-                    self._kernel.listen()
+                    self._kernel.listen(known=adopted)
                 case Silence():
                     self._kernel.deafen()
                     self._channel.stream_off()
