@@ -115,6 +115,7 @@ class Heartbeats:
         self._watches = False  # something may last that a group has to know
         self._wake_at = 0
         self._timer_key, self._refresh_key = ("heartbeat", id(self)), ("heartbeat paths", id(self))
+        self._news_key = ("heartbeat news", id(self))
         self._core = Standings(False)
         self._pace = Pace(settings.heartbeat_interval_ms * MILLISECOND, loop.now())
         self._take(settings)
@@ -155,6 +156,7 @@ class Heartbeats:
         self._send(self._loop.now(), GOODBYE)
         self._loop.call_at(self._timer_key, None)
         self._loop.call_at(self._refresh_key, None)
+        self._loop.call_at(self._news_key, None)
         for name in list(self._peers):
             self._forget(name)
         self._dispatch((name, Company()) for name in list(self._router.groups))
@@ -214,9 +216,14 @@ class Heartbeats:
         if standings != self._standings:
             self._standings = standings
             self._active = ACTIVE in {state & ROLE for state in standings[::3]}
-            self._send(self._loop.now())
+            now = self._loop.now()
+            self._send(now)
             self._lead()
-            self._tell_directory()
+            self._loop.call_at(self._news_key, now, self._wake_leaders)
+
+    def _wake_leaders(self, _now: int) -> None:
+        """Let the peers that lead read the heartbeat that has just left: see `received`."""
+        self._tell_directory()
 
     def changed(self) -> None:
         """Groups, interfaces or addresses have changed: make the directory and the paths anew."""

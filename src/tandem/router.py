@@ -70,7 +70,10 @@ class Router:
         sources_changed: Callable[[], None] = lambda: None,
         acted: Callable[[], None] = lambda: None,
     ) -> None:
-        """`acted` is called when a group has done something: its role or priority may be another one."""
+        """`acted` is called when a group has done something: its role or priority may be another one.
+
+        That is in the next turn of the loop: addresses and announcements come before what tells of them.
+        """
         self.plan = plan
         self.groups: dict[str, SyncGroup] = {}
         self.changed: dict[str, int] = {}  # when an instance last changed its state, ns
@@ -225,12 +228,15 @@ class Router:
                 # Adverts and timers come all the time, and so do the adverts that they cause.
                 rare = not isinstance(event, (AdvertReceived, Tick))
                 if rare or any(type(action) is not SendAdvert for action in actions):
-                    self._acted()
+                    self._loop.call_at("acted", self._loop.now(), self._tell_acted)
         except Exception as error:  # noqa: BLE001 - see above
             self._caught(error)
         self._arm(group)
         if self._waits:
             self._look_for_leavers()
+
+    def _tell_acted(self, _now: int) -> None:
+        self._acted()
 
     def note(self, transition: Transition) -> None:
         """Remember when it happened, for status."""

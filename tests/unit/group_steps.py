@@ -8,6 +8,7 @@ from typing import Any
 from tandem.core.actions import (
     Action,
     Announce,
+    Beat,
     Greet,
     GroupTransition,
     Install,
@@ -48,8 +49,8 @@ def becomes_active(size: int, why: str, priority: int = 100) -> list[Action]:
 
 
 def leaves(size: int, state: str, why: str, priority: int = 100) -> list[Action]:
-    """Every effect is gone before the first goodbye."""
-    goodbyes = [SendAdvert(name, 0) for name in NAMES[:size]]
+    """Every effect is gone before the first goodbye, which is the neighbours' heartbeat."""
+    goodbyes = [Beat("G" if size > 1 else NAMES[0]), *(SendAdvert(name, 0) for name in NAMES[:size])]
     return [
         Remove(NAMES[:size]), *goodbyes, Withdraw(NAMES[:size]), *told(size, state, why, priority)
     ]  # fmt: skip

@@ -16,6 +16,7 @@ import pytest
 from tandem.core.actions import (
     Action,
     Announce,
+    Beat,
     Contested,
     Greet,
     Install,
@@ -152,6 +153,7 @@ ASSERT = Row(ACTIVE, [_says(100)], ADVERT)
 CONTESTED = Row(ACTIVE, [_says(100), Announce("VI", 1), Contested("VI", 100)], ADVERT)
 AGAIN = Row(ACTIVE, [Announce("VI", 5)], 10_000_000)  # and 100 ms and 1 s later
 GONE, WITHDRAWN = Remove(("VI",)), Withdraw(("VI",))
+RELEASED = [GONE, Beat("VI"), _says(0), WITHDRAWN]
 TO_BACKUP = Row(BACKUP, [GONE, _says(100), WITHDRAWN, _to("BACKUP", "a better router is active")], LEARNED)
 TO_ACTIVE: list[Action] = [_says(100), Install(("VI",)), Announce("VI", 5)]
 
@@ -246,22 +248,20 @@ TABLE: dict[Role, dict[str, Row]] = {
         "equal, higher address": TO_BACKUP,
         "higher priority": TO_BACKUP,
         "owner": TO_BACKUP,
-        "link down": Row(INITIALIZE, [GONE, _says(0), WITHDRAWN, _to("FAULT", "interface vi down")], None),
+        "link down": Row(INITIALIZE, [*RELEASED, _to("FAULT", "interface vi down")], None),
         "link up": GO_ON,
         "weight -20 counts": Row(ACTIVE, [_says(80)], ADVERT),
         "not tracked": GO_ON,
-        "address lost": Row(INITIALIZE, [GONE, _says(0), WITHDRAWN, _to("FAULT", "no address on vi")], None),
+        "address lost": Row(INITIALIZE, [*RELEASED, _to("FAULT", "no address on vi")], None),
         "address changed": GO_ON,
         "another MAC address": AGAIN,
-        "effect failed": Row(
-            INITIALIZE, [GONE, _says(0), WITHDRAWN, _to("FAULT", "VI: no such device")], RETRY
-        ),
+        "effect failed": Row(INITIALIZE, [*RELEASED, _to("FAULT", "VI: no such device")], RETRY),
         "rebound": GO_ON,
-        "failover": Row(BACKUP, [GONE, _says(0), WITHDRAWN, _to("BACKUP", "failover asked for")], DOWN),
+        "failover": Row(BACKUP, [*RELEASED, _to("BACKUP", "failover asked for")], DOWN),
         "restored": GO_ON,
         "synchronised": GO_ON,
         "partner": GO_ON,
-        "no quorum": Row(BACKUP, [GONE, _says(0), WITHDRAWN, _to("BACKUP", "no quorum")], DOWN),
+        "no quorum": Row(BACKUP, [*RELEASED, _to("BACKUP", "no quorum")], DOWN),
         "reunited": AGAIN,
         "its heartbeats stop": GO_ON,
         "another's heartbeats stop": GO_ON,
@@ -278,9 +278,9 @@ TABLE: dict[Role, dict[str, Row]] = {
             ],
             DOWN,
         ),
-        "standby": Row(INITIALIZE, [GONE, _says(0), WITHDRAWN, _to("FAULT", "standby")], None),
+        "standby": Row(INITIALIZE, [*RELEASED, _to("FAULT", "standby")], None),
         "resume": GO_ON,
-        "stop": Row(INITIALIZE, [GONE, _says(0), WITHDRAWN, _to("STOP", "stopped")], None),
+        "stop": Row(INITIALIZE, [*RELEASED, _to("STOP", "stopped")], None),
     },
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tandem.core.actions import Announce, Contested, Greet, Remove, SendAdvert, Transition, Withdraw
+from tandem.core.actions import Announce, Beat, Contested, Greet, Remove, SendAdvert, Transition, Withdraw
 from tandem.core.events import (
     Failover,
     Start,
@@ -301,7 +301,8 @@ def test_a_router_that_was_deaf_gives_way_to_one_that_was_active(
     run(group, came_up + patience - 1)
     why = "another router was active before"
     assert group.handle(heard(50), came_up + patience - 1) == [
-        Remove(("LAN",)), SendAdvert("LAN", 0), Withdraw(("LAN",)), Transition("LAN", "BACKUP", 100, why),
+        Remove(("LAN",)), Beat("LAN"), SendAdvert("LAN", 0), Withdraw(("LAN",)),
+        Transition("LAN", "BACKUP", 100, why),
     ]  # fmt: skip
     assert run(group, came_up + patience + 3 * SECOND) == []
     late = active(sync_group(instance(**settings)))

@@ -7,7 +7,17 @@ from dataclasses import replace
 
 import pytest
 
-from tandem.core.actions import Action, Announce, Greet, Install, Remove, SendAdvert, Transition, Withdraw
+from tandem.core.actions import (
+    Action,
+    Announce,
+    Beat,
+    Greet,
+    Install,
+    Remove,
+    SendAdvert,
+    Transition,
+    Withdraw,
+)
 from tandem.core.events import (
     EffectFailed,
     Event,
@@ -304,13 +314,13 @@ def test_reload_with_a_fault_installs_nothing_on_the_way_out() -> None:
     actions = reload(group, 1, instance(track_primary=False, tracks=(Track("interface", "wan"),)))
     assert of(Install, actions)  # unknown is not down
     assert group.handle(TrackerChanged("interface", "wan", False), 2) == [
-        Remove(("LAN",)), SendAdvert("LAN", 0), Withdraw(("LAN",)),
+        Remove(("LAN",)), Beat("LAN"), SendAdvert("LAN", 0), Withdraw(("LAN",)),
         Transition("LAN", "FAULT", 100, "interface wan down"),
     ]  # fmt: skip
     group = active(sync_group(instance(tracks=(Track("script", "chk", -20),))))
     group.handle(TrackerChanged("script", "chk", False), 0)
     assert reload(group, 1, instance(tracks=(Track("script", "chk"),))) == [
-        Remove(("LAN",)), SendAdvert("LAN", 0), Withdraw(("LAN",)),
+        Remove(("LAN",)), Beat("LAN"), SendAdvert("LAN", 0), Withdraw(("LAN",)),
         Transition("LAN", "FAULT", 100, "script chk down"),
     ]  # fmt: skip
 

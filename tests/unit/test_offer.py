@@ -232,7 +232,7 @@ def test_an_offered_role_is_taken_before_anybody_hears_of_it() -> None:
     assert offered == [Restore("LAN", True), Beat("LAN")]
     assert feed(group, SECOND, heard(200), heard(0)) == [], "the other one still has the role"
     served = group.handle(Restored(), SECOND + MILLISECOND)
-    assert names(served) == [RaiseMacs, Install, Announce, SendAdvert, Transition]
+    assert names(served) == [RaiseMacs, Install, Announce, Beat, SendAdvert, Transition]
     assert feed(group, SECOND + STREAM_LIMIT - 1, heard(200), heard(0)) == []
     group.handle(heard(200), SECOND + STREAM_LIMIT)
     assert group.role is Role.BACKUP, "it goes on: VRRP decides"
@@ -242,7 +242,7 @@ def test_without_replication_it_serves_in_one_step() -> None:
     group = backup(restores=False)
     group.handle(heard(200), SECOND)
     actions = group.handle(Vacated(Vacancy.OFFERED, (("LAN", HIGHER),)), SECOND)
-    assert names(actions) == [Install, Announce, SendAdvert, Transition]
+    assert names(actions) == [Install, Announce, Beat, SendAdvert, Transition]
 
 
 @pytest.mark.parametrize("offers", [True, False])

@@ -10,6 +10,7 @@ import pytest
 from tandem.core.actions import (
     Action,
     Announce,
+    Beat,
     Cause,
     HandOver,
     Install,
@@ -189,7 +190,7 @@ def test_a_group_that_parts_waits_on_in_both_halves() -> None:
     assert other.waiting and other.due(group, 7 + RESTORE_LIMIT) == THE_REST
 
 
-GOODBYES = [SendAdvert("LAN", 0), SendAdvert("WAN", 0)]
+GOODBYES = [Beat("G"), SendAdvert("LAN", 0), SendAdvert("WAN", 0)]
 BOTH = ("LAN", "WAN")
 
 

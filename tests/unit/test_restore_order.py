@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from tandem.core.actions import (
     Announce,
+    Beat,
     Calm,
     GroupTransition,
     HandOver,
@@ -185,10 +186,10 @@ def active() -> SyncGroup:
 
 def test_the_last_words_come_after_the_addresses_and_before_the_goodbye() -> None:
     resigned = [
-        Remove(("LAN", "WAN")), HandOver("G"), SendAdvert("LAN", 0), SendAdvert("WAN", 0)
+        Remove(("LAN", "WAN")), HandOver("G"), Beat("G"), SendAdvert("LAN", 0), SendAdvert("WAN", 0)
     ]  # fmt: skip
-    assert active().handle(Failover(), DOWN + 1)[:4] == resigned
-    assert active().handle(Stop(), DOWN + 1)[:4] == resigned
+    assert active().handle(Failover(), DOWN + 1)[:5] == resigned
+    assert active().handle(Stop(), DOWN + 1)[:5] == resigned
     yields = active().handle(heard(200), DOWN + 1)
     assert yields[:2] == resigned[:2]
 

@@ -7,7 +7,16 @@ from dataclasses import replace
 
 import pytest
 
-from tandem.core.actions import GroupTransition, Install, Remove, Restore, SendAdvert, Transition, Withdraw
+from tandem.core.actions import (
+    Beat,
+    GroupTransition,
+    Install,
+    Remove,
+    Restore,
+    SendAdvert,
+    Transition,
+    Withdraw,
+)
 from tandem.core.events import EffectFailed, Restored, Tick, TrackerChanged
 from tandem.core.reload import leave, reconfigure, sibling
 from tandem.core.settings import Group, Track
@@ -98,7 +107,7 @@ def test_groups_that_unite_in_different_roles_are_elected_anew() -> None:
     )
     actions += one.handle(TrackerChanged("interface", "wan", True), 1)
     assert [member.role for member in one.members] == [BACKUP, BACKUP]
-    assert actions[:2] == [Remove(("WAN",)), SendAdvert("WAN", 0)]
+    assert actions[:3] == [Remove(("WAN",)), Beat("G"), SendAdvert("WAN", 0)]
     assert Transition("WAN", "BACKUP", 100, "started") in actions
 
 

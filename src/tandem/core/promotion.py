@@ -119,11 +119,12 @@ def _say_farewell(demotion: Demotion) -> list[Action]:
     """Say it on every interface: those that still work carry it, and one is enough.
 
     Networks that follow the role are silent before a backup may take over. The kernel forgets connections
-    through them then, which nobody must tell the peers: so this comes after `HandOver`.
+    through them then, which nobody must tell the peers: so this comes after `HandOver`. A neighbour with
+    heartbeats takes over at the heartbeat, without the wait that a resignation needs.
     """
     actions: list[Action] = [Unfollow(demotion.group)] if demotion.follows else []
     if demotion.farewell is Farewell.RESIGN:
-        actions += [SendAdvert(member.name, 0) for member in demotion.members]
+        actions += [Beat(demotion.group), *(SendAdvert(member.name, 0) for member in demotion.members)]
     elif demotion.farewell is Farewell.YIELD:
         willing = [member for member in demotion.members if member.settings.higher_prio_send_advert]
         actions += [SendAdvert(member.name, member.priority) for member in willing]
@@ -153,8 +154,10 @@ def _remove(demotion: Demotion) -> list[Action]:
 
 def _announce(group: Promoted, reason: Reason, now: int) -> list[Action]:
     actions = [action for member in group.members for action in member.announce()]
-    for member in group.members if reason.agreed else ():
-        actions += member.advertise(now)
+    if reason.agreed:
+        actions.append(Beat(group.name))
+        for member in group.members:
+            actions += member.advertise(now)
     return actions
 
 
