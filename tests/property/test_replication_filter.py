@@ -15,7 +15,8 @@ from flow_messages import DELETE, NEW, event
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tandem.conntrack.filter import LOCAL_MAX, NETWORKS_MAX, SYN_SENT, ZONES_MAX, Filter, checker, program
+from tandem.conntrack.filter import LOCAL_MAX, NETWORKS_MAX, SYN_SENT, ZONES_MAX, Filter, checker
+from tandem.conntrack.socket_filter import ONE_IN, program
 from tandem.effects.bpf import assemble, attach
 
 OURS = 4711
@@ -72,8 +73,8 @@ class Kernel:
         self.inlet, self.outlet = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.outlet.setblocking(False)
 
-    def load(self, rules: Filter, *ports: int) -> None:
-        attach(self.outlet, assemble(program(rules, ports)))
+    def load(self, rules: Filter, *ports: int, bell: bool = False) -> None:
+        attach(self.outlet, assemble(program(rules, ports, bell=bell)))
 
     def passes(self, message: bytes) -> bool:
         self.inlet.send(message)
@@ -82,6 +83,19 @@ class Kernel:
         except BlockingIOError:
             return False
         return True
+
+    def rings(self, message: bytes) -> bool:
+        """Whether the bell that is loaded rings; it passes one byte of an event."""
+        self.inlet.send(message)
+        try:
+            assert self.outlet.recv(65536) in (message, message[:1])
+        except BlockingIOError:
+            return False
+        return True
+
+    def always_rings(self, message: bytes) -> bool:
+        """Whether it rings each time; the others do so by chance."""
+        return all(self.rings(message) for _ in range(6))
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +113,14 @@ def test_the_kernel_and_python_agree(kernel: Kernel, rules: Filter, flows: list[
     wanted = checker(rules)
     for message in flows:
         assert kernel.passes(message) == wanted(message), (rules, message.hex())
+
+
+@given(rules=filters, flows=st.lists(messages(), min_size=1, max_size=20))
+def test_what_rings_the_bell_is_wanted(kernel: Kernel, rules: Filter, flows: list[bytes]) -> None:
+    kernel.load(rules, bell=True)
+    wanted = checker(rules)
+    for message in flows:
+        assert wanted(message) or not kernel.rings(message), (rules, message.hex())
 
 
 @given(rules=filters, noise=st.binary(max_size=300))
@@ -169,6 +191,40 @@ def test_what_passes(kernel: Kernel, wanted: bool, rules: Filter, message: bytes
     assert kernel.passes(message) == wanted
     if message[12:16] == bytes(4):
         assert checker(rules)(message) == wanted
+
+
+CREATED, CHANGED = 0x600, 0
+UDP, GRE = {"protocol": 17}, {"protocol": 47}
+
+
+@pytest.mark.parametrize(("rings", "message"), [
+    (True, event(LAN, SERVER, state=3)),
+    (True, event(LAN6, SERVER6, state=3, flags=CHANGED)),
+    (False, event(LAN, SERVER, state=SYN_SENT)),
+    (False, event(LAN, SERVER, state=2, flags=CHANGED)),
+    (True, event(LAN, SERVER, state=2, flags=CHANGED, status=0x418A)),  # a flow table takes it away
+    (False, event(LAN, SERVER, flags=CHANGED)),  # a change of something else
+    *((False, event(LAN, SERVER, state=state, flags=CHANGED)) for state in (4, 5, 6, 7, 8)),
+    (False, event(LAN, SERVER, state=3, kind=DELETE)),
+    (True, event(LAN, SERVER, status=0x188, **UDP)),
+    (True, event(LAN6, SERVER6, status=0x188, protocol=58)),
+    (False, event(LAN, SERVER, status=0x18A, flags=CHANGED, **UDP)),  # the answer to a query
+    (True, event(LAN, SERVER, status=0x18E, flags=CHANGED, **UDP)),  # a call
+    (True, event(LAN, SERVER, status=0x418A, flags=CHANGED, **UDP)),
+    (False, event(LAN, SERVER, status=0x18E, kind=DELETE, **UDP)),
+    (True, event(LAN, SERVER, flags=CHANGED, **GRE)),
+    (False, event(LAN, SERVER, kind=DELETE, **GRE)),
+    (True, event(LAN, SERVER, kind=0x200)),  # an expectation
+])  # fmt: skip
+def test_what_rings_the_bell(kernel: Kernel, rings: bool, message: bytes) -> None:
+    kernel.load(Filter(), bell=True)
+    assert kernel.always_rings(message) == rings
+
+
+def test_one_in_some_of_the_others_rings_the_bell(kernel: Kernel) -> None:
+    kernel.load(Filter(), bell=True)
+    end = event(LAN, SERVER, state=3, kind=DELETE)
+    assert 10 < sum(kernel.rings(end) for _ in range(64 * ONE_IN)) < 200
 
 
 @pytest.mark.parametrize(("number", "wanted"), [

@@ -50,6 +50,7 @@ def event(
     port: int = 0,
     status: int = 0x18A,
     helper: bytes = b"",
+    flags: int = 0x600,
 ) -> bytes:
     """`reply`: its source and destination; `port`: the netlink port id of who has made the change."""
     back = reply or (destination, source)
@@ -65,4 +66,4 @@ def event(
         body += attribute(7, struct.pack("!I", 300))
     if state is not None:
         body += nest(4, nest(1, attribute(1, bytes([state])), attribute(2, b"\7"), attribute(3, b"\7")))
-    return NLMSGHDR.pack(16 + len(body), kind, 0x600, 0, port) + body
+    return NLMSGHDR.pack(16 + len(body), kind, flags, 0, port) + body

@@ -32,8 +32,8 @@ PACKAGES: dict[str, dict[str, str]] = {
         "listeners": SOCKETS, "peer_link": SOCKETS, "peer_socket": SOCKETS,
     },
     "conntrack": {
-        "ctnetlink": SOCKETS, "filter": "effects.bpf, which attaches programs to sockets",
-        "flush": SOCKETS,
+        "ctnetlink": SOCKETS, "filter": "effects.netlink, which opens sockets", "flush": SOCKETS,
+        "socket_filter": "effects.bpf, which attaches programs to sockets",
         "kernel_table": SOCKETS, "writer": SOCKETS,
     },
     "gate": {"link": PROCESSES, "process": SOCKETS, "rules": PROCESSES},

@@ -17,8 +17,9 @@ import socket
 import struct
 from collections.abc import Callable
 
-from tandem.conntrack.filter import Filter, checker, program
+from tandem.conntrack.filter import Filter, checker
 from tandem.conntrack.message import CTA_MARK, CTA_STATUS, CTA_ZONE
+from tandem.conntrack.socket_filter import program
 from tandem.effects.bpf import assemble, attach
 from tandem.effects.netlink import (
     NETLINK_NETFILTER,
@@ -58,7 +59,7 @@ _ASKED = 4  # so many events mostly come at a time: to ask whether there is one 
 
 _GROUPS = (1, 2, 3)  # NFNLGRP_CONNTRACK_NEW, _UPDATE, _DESTROY
 _EXPECTATION_GROUPS = (4, 5, 6)  # NFNLGRP_CONNTRACK_EXP_*
-_SOL_NETLINK, _ADD_MEMBERSHIP, _DROP_MEMBERSHIP = 270, 1, 2
+_SOL_NETLINK, _ADD_MEMBERSHIP, _DROP_MEMBERSHIP, _NO_ENOBUFS = 270, 1, 2, 5
 
 _CT_GET, _CT_GET_STATS, _EXP_GET = 0x101, 0x105, 0x201  # nlmsg_type
 _CTA_MARK_MASK, _CTA_STATUS_MASK = 21, 26
@@ -72,6 +73,9 @@ class Events:
     `overruns` counts how often the kernel had to drop events; `filtered` what Python had to drop because the
     kernel's filter could not hold all the rules. Only a process with CAP_NET_ADMIN can send to
     this socket, so that senders are not looked at.
+
+    With the bell (`use_bell`), the loop waits for what a peer should know at once. The other events are read
+    with it, in their order, and have to be looked for now and then.
     """
 
     def __init__(
@@ -93,6 +97,8 @@ class Events:
         self._ignore_ports = ignore_ports
         self._groups = _GROUPS + (_EXPECTATION_GROUPS if expectations else ())
         self._wanted: Callable[[bytes], bool] | None = None
+        self._rules = rules
+        self._bell: Bell | None = None
         self._socket = _open()
         try:
             self.set_filter(rules)
@@ -105,39 +111,47 @@ class Events:
 
     def fileno(self) -> int:
         """Return the descriptor that the loop waits on."""
-        return self._fd
+        return self._fd if self._bell is None else self._bell.fileno()
 
     def close(self) -> None:
-        """Close the socket."""
+        """Close the sockets."""
         self._socket.close()
+        if self._bell is not None:
+            self._bell.close()
 
     def set_filter(self, rules: Filter) -> None:
         """Use other rules from now on; events that are queued stay. The router's addresses may change."""
-        if rules.fits:
-            try:
-                attach(self._socket, assemble(program(rules, self._ignore_ports)))
-            except OSError as error:
-                if error.errno != errno.ENOMEM:  # longer than net.core.optmem_max allows
-                    raise
-            else:
-                self._wanted = None
-                return
-        attach(self._socket, assemble(program(rules, self._ignore_ports, lists=False)))
-        self._wanted = checker(rules)
+        self._rules = rules
+        whole = _set_filter(self._socket, rules, self._ignore_ports)
+        self._wanted = None if whole else checker(rules)
+        if self._bell is not None:
+            self._bell.set_filter(rules)
 
     def set_receive_buffer(self, size: int) -> None:
         """Limit the kernel memory, in bytes, of events that wait to be read."""
         self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size)
 
+    def use_bell(self, yes: bool) -> None:
+        """Let only what a peer should know at once wake the loop, or every event; while paused."""
+        if self._bell is not None:
+            self._bell.close()
+        self._bell = Bell(self._rules, self._ignore_ports, self._groups) if yes else None
+
+    def hush(self) -> int:
+        """Make the bell silent until the next event rings it; return how many have, see `Bell.hush`."""
+        return 0 if self._bell is None else self._bell.hush()
+
     def pause(self) -> None:
         """Stop listening. A bulk restore is twice as fast when no program listens."""
-        for group in self._groups:
-            self._socket.setsockopt(_SOL_NETLINK, _DROP_MEMBERSHIP, group)
+        _leave(self._socket, self._groups)
+        if self._bell is not None:
+            self._bell.pause()
 
     def resume(self) -> None:
         """Listen again. The caller reads until `drained`, then dumps."""
-        for group in self._groups:
-            self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
+        if self._bell is not None:
+            self._bell.resume()  # first, see `Bell`
+        _join(self._socket, self._groups)
 
     def read(self, limit: int = 256) -> list[bytes]:
         """Return at most `limit` complete messages, one event each; more may wait unless `drained`."""
@@ -163,6 +177,58 @@ class Events:
             self.filtered += len(found) - len(wanted)
             return wanted
         return found
+
+
+class Bell:
+    """A socket that is readable once an event has come that a peer should know at once (socket_filter.py).
+
+    Its buffer is the smallest possible, and the kernel drops without an error what finds it full: then the
+    bell rings already. The kernel tells an event first to the socket that has joined last (sk_add_bind_node()
+    in include/net/sock.h). So the bell joins first, and when it rings the event can be read.
+    """
+
+    def __init__(self, rules: Filter, ignore_ports: tuple[int, ...], groups: tuple[int, ...]) -> None:
+        self._ignore_ports = ignore_ports
+        self._groups = groups
+        self._socket = _open()
+        self._fd = self._socket.fileno()
+        try:
+            self.set_filter(rules)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
+            self._socket.setsockopt(_SOL_NETLINK, _NO_ENOBUFS, 1)
+        except OSError:
+            self._socket.close()
+            raise
+
+    def fileno(self) -> int:
+        """Return the descriptor that the loop waits on."""
+        return self._fd
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def set_filter(self, rules: Filter) -> None:
+        """Use other rules from now on. Without all of them it rings for events that are not wanted, too."""
+        _set_filter(self._socket, rules, self._ignore_ports, bell=True)
+
+    def hush(self) -> int:
+        """Be silent until the next event; return how many have rung, of those that found room (6.18: one)."""
+        rung = 0
+        try:
+            while os.read(self._fd, 1):
+                rung += 1
+        except BlockingIOError:
+            pass
+        return rung
+
+    def pause(self) -> None:
+        """Stop listening."""
+        _leave(self._socket, self._groups)
+
+    def resume(self) -> None:
+        """Listen again."""
+        _join(self._socket, self._groups)
 
 
 class Dump:
@@ -303,6 +369,32 @@ def table_size() -> tuple[int, int]:
         entries, most = (int.from_bytes(found.get(kind, b""), "big") for kind in (_STATS_ENTRIES, _STATS_MAX))
         return entries, most
     raise OSError(errno.EPROTO, "conntrack: malformed answer from the kernel")
+
+
+def _join(sock: socket.socket, groups: tuple[int, ...]) -> None:
+    for group in groups:
+        sock.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
+
+
+def _leave(sock: socket.socket, groups: tuple[int, ...]) -> None:
+    for group in groups:
+        sock.setsockopt(_SOL_NETLINK, _DROP_MEMBERSHIP, group)
+
+
+def _set_filter(
+    sock: socket.socket, rules: Filter, ignore_ports: tuple[int, ...], bell: bool = False
+) -> bool:
+    """Attach the program with all of these rules and return True, or False when only a part of them fits."""
+    if rules.fits:
+        try:
+            attach(sock, assemble(program(rules, ignore_ports, bell=bell)))
+        except OSError as error:
+            if error.errno != errno.ENOMEM:  # longer than net.core.optmem_max allows
+                raise
+        else:
+            return True
+    attach(sock, assemble(program(rules, ignore_ports, lists=False, bell=bell)))
+    return False
 
 
 def _open() -> socket.socket:

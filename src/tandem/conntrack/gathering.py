@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Gathering: when the events of the kernel are read; pure, times in ns.
 
-To be woken, and to send, costs ten times as much as an event, on both routers. So events wait for each other:
+To be woken, and to send, costs ten times as much as an event, on both routers. So events wait for each other.
+Those count that ring the bell (socket_filter.py), because the peer should know them at once; all others are read
+with them:
 
-    quiet     the first event wakes the router, which reads GATHER later (a handshake is several events), or
-              at once when the last ALONE events came alone
+    quiet     the first event wakes the router, which reads GATHER later (a web page is several connections),
+              or at once when the last ALONE events came alone
     busy      events come within BUSY of each other: nothing wakes the router, which looks every GATHER
     flood     what takes long to tell is read sooner, so that no event is older than GATHER at the peer
 
-A router that is `prompt`, because somebody waits for what an event says, reads the first event at once.
+A router that is `prompt`, because somebody waits for what an event says, reads the first event at once, and
+all events count.
 Events that come within PROMPT_BUSY of each other are then read each PAUSE, or after REST times as long as it
 takes to tell them, up to PAUSE_MAX.
 """
@@ -47,7 +50,8 @@ class Gathering:
     def read(self, began: int, ended: int, count: int, drained: bool) -> int | None:
         """Events were read: return when to look for more, or None to be woken by the next event.
 
-        `count` of them were found between `began` and `ended`; `drained`: there are no more.
+        `count` of them have come since the read before this one, which went from `began` to `ended`;
+        `drained`: there are no more.
         """
         if self._began is None:
             self._began = began

@@ -126,9 +126,11 @@ class KernelTable:
         self._builder = Builder()
         self.events = Events(rules, ignore_ports, receive_buffer=receive_buffer)
         self.events.pause()
+        self.events.use_bell(True)
         self._wanted = checker(rules)
         self._listening = False
         self._gathering = Gathering()
+        self._rung = 0  # events that have rung the bell, since events were read last
         self._overruns = 0
         self._overrun = False  # there was an overrun, and no dump since
         self._dump: Dump | None = None
@@ -173,6 +175,7 @@ class KernelTable:
         for key in ("conntrack overrun", "conntrack events", _LOOK):
             self._loop.call_at(key, None)
         self._overrun = False
+        self._rung = 0
         self._end_dump()
 
     def close(self) -> None:
@@ -187,28 +190,48 @@ class KernelTable:
         self.events.set_filter(rules)
 
     def be_prompt(self, yes: bool) -> None:
-        """Whether somebody waits for what an event says, as with the guarantee."""
+        """Whether somebody waits for what an event says, as with the guarantee: then every event wakes us."""
+        if yes == self._gathering.prompt:
+            return
         self._gathering.prompt = yes
+        events, loop = self.events, self._loop
+        if self._listening:
+            loop.remove_reader(events.fileno())
+            loop.call_at("conntrack events", None)
+            events.pause()
+        events.use_bell(not yes)
+        if self._listening:
+            events.resume()
+            loop.add_reader(events.fileno(), self._woken, once=True)
+            self.dump()  # of what has happened in between
 
     # Events
 
     def _woken(self) -> None:
         now = self._loop.now()
+        self._rung = self.events.hush()
         when = self._gathering.woken(now)
         if when > now:
-            self._loop.call_at("conntrack events", when, self._fetch)
+            self._loop.call_at("conntrack events", when, self._look)
         else:
             self._fetch(now)
 
+    def _look(self, now: int) -> None:
+        self._rung += self.events.hush()  # before the read, which finds all that has rung
+        self._fetch(now)
+
     def _fetch(self, now: int) -> None:
-        events, loop = self.events, self._loop
+        events, loop, gathering = self.events, self._loop, self._gathering
         received = events.received
         self.read()
-        when = self._gathering.read(now, loop.now(), events.received - received, events.drained)
+        count, self._rung = self._rung, 0
+        if gathering.prompt:
+            count = events.received - received
+        when = gathering.read(now, loop.now(), count, events.drained)
         if when is None:
             loop.wake_again(events.fileno())
         else:
-            loop.call_at("conntrack events", when, self._fetch)
+            loop.call_at("conntrack events", when, self._look)
 
     def read(self) -> None:
         """Read some events, apply them to our own table and push them."""
@@ -251,6 +274,7 @@ class KernelTable:
         """To be called every second: look for what no event says."""
         if not self._listening:
             return
+        self.read()  # what has not rung the bell
         if self._dump is None and not self._overrun:
             self._own.cache.confirm(now)  # the end of a flow would have been told
         self._fetch_lacking(now)

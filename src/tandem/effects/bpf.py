@@ -33,6 +33,7 @@ LD_IMM, LD_MEM, LDX_IMM, ST, TAX, AND, RET = 0x00, 0x60, 0x01, 0x02, 0x07, 0x54,
 JA, JEQ, JGT, JGE, JSET = 0x05, 0x15, 0x25, 0x35, 0x45
 # SKF_AD_OFF + SKF_AD_NLATTR: offset of attribute X, searched from A on (NEST: inside of attribute A); 0: none
 NLATTR, NLATTR_NEST = 0xFFFFF000 + 12, 0xFFFFF000 + 16
+RANDOM = 0xFFFFF000 + 56  # SKF_AD_OFF + SKF_AD_RANDOM: a random number
 ALL = 0xFFFFFFFF  # RET: the whole message
 
 _NLMSG_TYPE, _NLMSG_FLAGS, _NLMSG_PID = 4, 6, 12  # offsets in struct nlmsghdr

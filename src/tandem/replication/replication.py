@@ -484,7 +484,7 @@ class Replication:
             raise ValueError(f"no peer {peer!r}; known: {', '.join(peers)}")
         if not cursor.isdecimal() or len(cursor) > 4:
             raise ValueError(f"no cursor {cursor[:40]!r}")
-        self._channel.look()
+        self._look()
         cache = self._own.cache if peer is None else peers[peer].held.cache
         found, rest = cache.page(int(cursor), LISTED)
         return {
@@ -494,7 +494,7 @@ class Replication:
 
     def status(self) -> dict[str, Any]:
         """Everything `tandem conntrack` shows; `at_ns` is this moment on the monotonic clock."""
-        self._channel.look()
+        self._look()
         count, _ = self._own.digest() or (0, b"")
         events, steps = self._kernel.events, self._mirror.steps
         held = {name: peer.held.cache for name, peer in self._ownership.peers.items()}
@@ -524,6 +524,12 @@ class Replication:
             "restore_steps": steps,
             "restored_s": round((self._loop.now() - self._mirror.ended_at) / SECOND, 3) if steps else None,
         }
+
+    def _look(self) -> None:
+        """Read what has come from the peers and the kernel, and waits to be read."""
+        self._channel.look()
+        if self._active:
+            self._kernel.read()
 
     def _caches(self) -> list[Cache]:
         return [self._own.cache, *self._ownership.tables()]
