@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The bell: a new flow wakes the daemon. An end waits in the socket, is told in its order, overflows nothing."""
+"""The bell: a new flow wakes the daemon. An end waits in the socket and overflows nothing."""
 
 from __future__ import annotations
 

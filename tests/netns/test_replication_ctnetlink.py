@@ -14,9 +14,9 @@ import pytest
 
 from tandem.conntrack.ctnetlink import SETTINGS, Dump, Events, table_size
 from tandem.conntrack.encode import Builder, Chunk
-from tandem.conntrack.filter import Filter
+from tandem.conntrack.filter import CLOSING, Filter
 from tandem.conntrack.message import parse
-from tandem.conntrack.record import T_HELPER, T_MASTER, TAIL, Entry, pack_tail, tail
+from tandem.conntrack.record import DESTROY, T_HELPER, T_MASTER, TAIL, TCP_AT, Entry, pack_tail, tail
 from tandem.conntrack.writer import Figures, Restorer, deletion
 from tandem.effects.sysctl import Sysctls
 from tandem.loop import MILLISECOND, Loop
@@ -151,6 +151,30 @@ def test_events_of_real_flows(net: NatPair, opened, family: int, protocol: int) 
     source = socket.inet_pton(socket.AF_INET if family == 4 else socket.AF_INET6, CLIENT[family])
     assert any(key[4 : 4 + len(source)] == source and key[3] == protocol for key in entries(found))
     assert events.drained and events.received == len(found)
+
+
+def test_a_connection_is_one_event_and_its_end_another(net: NatPair, opened) -> None:
+    """With `settled`; while it closes, which may take hours, a dump has it."""
+    router, rules = net.routers[0], Filter(settled=True)
+    events = opened(router, lambda: Events(rules))
+    with pytest.raises(ConnectionRefusedError), net.socket(net.client, socket.SOCK_STREAM) as refused:
+        refused.connect((SERVER[4], 1))
+    states: list[int] = []
+
+    def told(*expected: int) -> bool:
+        records = [record for record in map(parse, events.read()) if record is not None]
+        states.extend(body[TCP_AT] for op, _, body in records if op != DESTROY)
+        return states == list(expected)
+
+    client, server = net.connection(4)
+    wait_until(lambda: told(3), 5, "it is established", explain=lambda: str(states))
+    server.shutdown(socket.SHUT_WR)
+    assert client.recv(1) == b""
+    closing = entries(dumped(router, rules))
+    assert [body[TCP_AT] in CLOSING for body in closing.values()] == [True]
+    client.close()
+    server.close()
+    wait_until(lambda: told(3, 7), 5, "TIME_WAIT", explain=lambda: str(states))
 
 
 def test_what_is_filtered_wakes_nobody(net: NatPair, opened) -> None:

@@ -51,6 +51,7 @@ def event(
     status: int = 0x18A,
     helper: bytes = b"",
     flags: int = 0x600,
+    labels: bool = False,
 ) -> bytes:
     """`reply`: its source and destination; `port`: the netlink port id of who has made the change."""
     back = reply or (destination, source)
@@ -66,4 +67,6 @@ def event(
         body += attribute(7, struct.pack("!I", 300))
     if state is not None:
         body += nest(4, nest(1, attribute(1, bytes([state])), attribute(2, b"\7"), attribute(3, b"\7")))
+    if labels:
+        body += attribute(22, bytes(15) + b"\1")
     return NLMSGHDR.pack(16 + len(body), kind, flags, 0, port) + body

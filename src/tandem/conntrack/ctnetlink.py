@@ -49,6 +49,7 @@ nf_conntrack_max (an administrator's bound: `table_size` tells it).
 """
 
 EVENTS_BUFFER = 8 << 20  # bytes; the kernel charges an event 768 to 1280
+_BELL_BUFFER = 5 << 10  # bytes; the kernel doubles it
 _EVENT_SIZE = 2048  # bytes; IPv6 with helper, labels, counters, time stamps and security context stays below
 _DUMP_SIZE = 1 << 16  # bytes; the kernel fills at most 32 KiB
 
@@ -182,8 +183,8 @@ class Events:
 class Bell:
     """A socket that is readable once an event has come that a peer should know at once (socket_filter.py).
 
-    Its buffer is the smallest possible, and the kernel drops without an error what finds it full: then the
-    bell rings already. The kernel tells an event first to the socket that has joined last (sk_add_bind_node()
+    Its buffer holds about 8 events, and the kernel drops without an error what finds it full: then the bell
+    rings already. The kernel tells an event first to the socket that has joined last (sk_add_bind_node()
     in include/net/sock.h). So the bell joins first, and when it rings the event can be read.
     """
 
@@ -194,7 +195,7 @@ class Bell:
         self._fd = self._socket.fileno()
         try:
             self.set_filter(rules)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BELL_BUFFER)
             self._socket.setsockopt(_SOL_NETLINK, _NO_ENOBUFS, 1)
         except OSError:
             self._socket.close()
@@ -213,7 +214,7 @@ class Bell:
         _set_filter(self._socket, rules, self._ignore_ports, bell=True)
 
     def hush(self) -> int:
-        """Be silent until the next event; return how many have rung, of those that found room (6.18: one)."""
+        """Be silent until the next event; return how many have rung, of those that found room."""
         rung = 0
         try:
             while os.read(self._fd, 1):

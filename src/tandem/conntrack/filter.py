@@ -10,11 +10,16 @@ net/netfilter/nf_conntrack_netlink.c): header, family, original tuple, reply tup
 the original tuple stands at fixed offsets, and the reply tuple at the same ones plus the length of the
 original. Attributes behind them are searched for.
 
-With `settled`, a flow of UDP or ICMP is wanted once more than one exchange is seen, so that a DNS query costs
-nothing: the kernel marks it ASSURED when a packet comes two seconds after its first one and both ends have
-spoken. Wanted at once are those that another router could not make anew: a port forward (DNAT), what a helper
-looks after or has announced, and what a flow table has taken away from conntrack. Its status says all of that
-but for the helper, which the end of a flow does not tell: see kernel_table.py.
+With `settled`, a flow is wanted once the kernel marks it ASSURED. It marks a flow of UDP or ICMP when a
+packet comes two seconds after its first one and both ends have spoken, so that a DNS query costs nothing. It
+marks a connection of TCP when it is established. Before that nothing is lost: the client repeats its SYN.
+Some flows are wanted at once, because another router could not make them anew: what a helper has announced,
+what a flow table has taken away from conntrack, and of UDP a port forward (DNAT) and what a helper looks
+after. The status says all of that but for the helper, which the end of a flow does not tell: see
+kernel_table.py. A connection of TCP with labels and the like is wanted at once as well: the kernel tells
+these only once.
+
+Of the states in which a connection ends, events tell the last ones only (TIME_WAIT, CLOSE).
 """
 
 from __future__ import annotations
@@ -23,16 +28,28 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tandem.conntrack.message import CTA_HELP, CTA_PROTOINFO, CTA_STATUS, CTA_ZONE
+from tandem.conntrack.message import (
+    CTA_HELP,
+    CTA_LABELS,
+    CTA_PROTOINFO,
+    CTA_SEQ_ADJ_ORIG,
+    CTA_STATUS,
+    CTA_SYNPROXY,
+    CTA_ZONE,
+)
 from tandem.effects.netlink import attributes
 from tandem.limits import NETWORKS_MAX, ZONES_MAX
+from tandem.nlmsg import NLATTR
 
 LOCAL_MAX = 64  # the most addresses that the kernel's filter holds, see tandem.limits
 
 SYN_SENT, SYN_SENT2 = 1, 9  # enum tcp_conntrack: nothing but SYNs so far, from one side or both
+CLOSING = 4, 5, 6  # FIN_WAIT, CLOSE_WAIT, LAST_ACK
 
 YOUNG = frozenset((1, 17, 58, 136))  # ICMP, UDP, ICMPv6, UDPLITE: `settled` is about flows of these
 SETTLED = 0xC025  # enum ip_conntrack_status: EXPECTED, ASSURED, DST_NAT, OFFLOAD, HW_OFFLOAD
+CONNECTED = 0xC005  # of TCP: all of these but DST_NAT
+TOLD_ONCE = CTA_LABELS, CTA_SEQ_ADJ_ORIG, CTA_SYNPROXY  # attributes that the next event may lack
 
 AF_INET, AF_INET6 = 2, 10
 CT_NEW, CT_DELETE = 0x100, 0x102  # nlmsg_type: NFNL_SUBSYS_CTNETLINK, then enum cntl_msg_types
@@ -65,7 +82,7 @@ class Filter:
     local: frozenset[bytes] = frozenset()  # the router's own addresses, with those of broadcasts
     own: bool = False  # also the router's own connections, except that of the replication
     channel_port: int = 3780
-    settled: bool = False  # flows of UDP and ICMP only when they are more than one exchange
+    settled: bool = False  # flows of UDP and ICMP, and connections of TCP, only once they are ASSURED
 
     @property
     def fits(self) -> bool:
@@ -80,8 +97,8 @@ class Filter:
 def checker(rules: Filter) -> Callable[[bytes], bool]:
     """Return a function that says whether a complete message from the kernel is wanted.
 
-    0.5 us, as long as there are no networks, zones or TCP states to look at. A message that is too short is
-    not wanted.
+    0.5 us, or 2 us with `settled`, as long as there are no networks, zones or TCP states to look at. A
+    message that is too short is not wanted.
     """
     protocols, local, own = rules.protocols, rules.local, rules.own
     port = rules.channel_port.to_bytes(2, "big")
@@ -129,17 +146,45 @@ def checker(rules: Filter) -> Callable[[bytes], bool]:
                 return False
         if networks and (inside(source) or inside(reply) or (include and inside(destination))) != include:
             return False
-        if settled and protocol in YOUNG and not _is_settled(message):
+        if settled and (protocol == TCP or protocol in YOUNG) and not _is_settled(message, protocol):
             return False
         return not deep or _deep(rules, message, protocol)
 
     return wanted
 
 
-def _is_settled(message: bytes) -> bool:
+def _is_settled(message: bytes, protocol: int) -> bool:
+    status = _status(message)
+    if status is None or status & (CONNECTED if protocol == TCP else SETTLED):
+        return True
     found = attributes(message, ATTRIBUTES_AT)
-    status = found.get(CTA_STATUS)
-    return status is None or bool(int.from_bytes(status, "big") & SETTLED) or CTA_HELP in found
+    if protocol != TCP:
+        return CTA_HELP in found
+    if any(kind in found for kind in TOLD_ONCE):
+        return True
+    return _ends(message) and _tcp_state(found) not in (SYN_SENT, SYN_SENT2)
+
+
+def _status(message: bytes) -> int | None:
+    at, end = ATTRIBUTES_AT, len(message)
+    while at + 8 <= end:
+        length, kind = NLATTR.unpack_from(message, at)
+        if kind == CTA_STATUS:
+            return int.from_bytes(message[at + 4 : at + 8], "big")
+        if length < 4:
+            break
+        at += length + -length % 4
+    return None
+
+
+def _ends(message: bytes) -> bool:
+    return message[TYPE_AT : TYPE_AT + 2] == CT_DELETE.to_bytes(2, sys.byteorder)
+
+
+def _tcp_state(found: dict[int, bytes]) -> int | None:
+    information = attributes(attributes(found.get(CTA_PROTOINFO, b""), 0).get(PROTOINFO_TCP, b""), 0)
+    state = information.get(TCP_STATE)
+    return state[0] if state else None
 
 
 def _deep(rules: Filter, message: bytes, protocol: int) -> bool:
@@ -148,9 +193,7 @@ def _deep(rules: Filter, message: bytes, protocol: int) -> bool:
         return False
     if rules.tcp_states is None or protocol != TCP:
         return True
-    information = attributes(attributes(found.get(CTA_PROTOINFO, b""), 0).get(PROTOINFO_TCP, b""), 0)
-    state = information.get(TCP_STATE)
-    if not state or state[0] in rules.tcp_states:
+    state = _tcp_state(found)
+    if state is None or state in rules.tcp_states:
         return True
-    ends = message[TYPE_AT : TYPE_AT + 2] == CT_DELETE.to_bytes(2, sys.byteorder)
-    return ends and state[0] not in (SYN_SENT, SYN_SENT2)
+    return _ends(message) and state not in (SYN_SENT, SYN_SENT2)

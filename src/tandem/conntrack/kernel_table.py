@@ -31,6 +31,7 @@ from tandem.conntrack.record import (
     DESTROY,
     DNAT,
     EXPECTATION,
+    IPPROTO_TCP,
     IPS_ASSURED,
     IPS_EXPECTED,
     NEW,
@@ -217,7 +218,8 @@ class KernelTable:
             self._fetch(now)
 
     def _look(self, now: int) -> None:
-        self._rung += self.events.hush()  # before the read, which finds all that has rung
+        if self.events.drained:
+            self._rung += self.events.hush()  # before the read, which finds all that has rung
         self._fetch(now)
 
     def _fetch(self, now: int) -> None:
@@ -322,8 +324,9 @@ class KernelTable:
         for op, key, body in records:
             if op == DESTROY:
                 self._unsettled.pop(key, None)
-            elif key[3] in YOUNG and body[:1] != EXPECTATION_KIND:
-                if body[STATUS_AT + 1] & (IPS_ASSURED | IPS_EXPECTED) or body[0] & DNAT:
+            elif (key[3] in YOUNG or key[3] == IPPROTO_TCP) and body[:1] != EXPECTATION_KIND:
+                forward = body[0] & DNAT and key[3] in YOUNG
+                if body[STATUS_AT + 1] & (IPS_ASSURED | IPS_EXPECTED) or forward:
                     self._unsettled.pop(key, None)
                 elif len(self._unsettled) < UNSETTLED_MAX:
                     self._unsettled[key] = None

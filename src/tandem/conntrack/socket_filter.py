@@ -13,6 +13,8 @@ from tandem.conntrack.filter import (
     AF_INET,
     AF_INET6,
     ATTRIBUTES_AT,
+    CLOSING,
+    CONNECTED,
     CT_DELETE,
     CT_NEW,
     DESTINATION_AT,
@@ -30,6 +32,7 @@ from tandem.conntrack.filter import (
     SYN_SENT2,
     TCP,
     TCP_STATE,
+    TOLD_ONCE,
     TYPE_AT,
     YOUNG,
     Filter,
@@ -112,14 +115,6 @@ def _bell() -> Program:
     change counts. The rest waits for one of these events. The socket where it waits must not overflow, so
     that one event in ONE_IN passes.
     """
-    status = [
-        (LD_IMM, ATTRIBUTES_AT, "", ""),
-        (LDX_IMM, CTA_STATUS, "", ""),
-        (LD_W_ABS, NLATTR, "", ""),
-        (JEQ, 0, "later", ""),
-        (TAX, 0, "", ""),
-        (LD_W_IND, 4, "", ""),
-    ]
     return [
         ("accept", (LD_H_ABS, TYPE_AT, "", "")),
         ("", (JEQ, swap16(CT_DELETE), "later", "")),
@@ -129,13 +124,13 @@ def _bell() -> Program:
         ("", (JA, 0, "ring", "")),
         ("begins", (LD_H_ABS, _FLAGS_AT, "", "")),
         ("", (JSET, swap16(NLM_F_CREATE), "ring", "")),
-        *(("", step) for step in status),
+        *_load_status("later"),
         ("", (JSET, _LASTING, "ring", "later")),
         ("connection", None),
         *_load_tcp_state("unstated"),
         ("", (JEQ, _ESTABLISHED, "ring", "")),
         ("unstated", None),
-        *(("", step) for step in status),
+        *_load_status("later"),
         ("", (JSET, _OFFLOADED, "ring", "")),
         ("later", (LD_W_ABS, RANDOM, "", "")),
         ("", (JSET, ONE_IN - 1, "", "ring")),
@@ -286,27 +281,52 @@ def _load_tcp_state(missing: str) -> Program:
     return [("", step) for step in [*steps, (TAX, 0, "", ""), (LD_B_IND, 4, "", "")]]
 
 
+def _load_status(missing: str) -> Program:
+    """Load the status, or jump to `missing` where the message does not tell it."""
+    return [
+        ("", (LD_IMM, ATTRIBUTES_AT, "", "")),
+        ("", (LDX_IMM, CTA_STATUS, "", "")),
+        ("", (LD_W_ABS, NLATTR, "", "")),
+        ("", (JEQ, 0, missing, "")),
+        ("", (TAX, 0, "", "")),
+        ("", (LD_W_IND, 4, "", "")),
+    ]
+
+
 def _settled(rules: Filter) -> Program:
     if not rules.settled:
         return []
     return [
         ("", (LD_MEM, 0, "", "")),
+        ("", (JEQ, TCP, "opens", "")),
         *(("", (JEQ, protocol, "young", "")) for protocol in sorted(YOUNG)),
         ("", (JA, 0, "accept", "")),
-        ("young", (LD_IMM, ATTRIBUTES_AT, "", "")),
-        ("", (LDX_IMM, CTA_STATUS, "", "")),
-        ("", (LD_W_ABS, NLATTR, "", "")),
-        ("", (JEQ, 0, "accept", "")),
-        ("", (TAX, 0, "", "")),
-        ("", (LD_W_IND, 4, "", "")),
-        ("", (AND, SETTLED, "", "")),
-        ("", (JEQ, 0, "", "accept")),
+        *_opens(),
+        ("young", None),
+        *_load_status("accept"),
+        ("", (JSET, SETTLED, "accept", "")),
         ("", (LD_IMM, ATTRIBUTES_AT, "", "")),
         ("", (LDX_IMM, CTA_HELP, "", "")),
         ("", (LD_W_ABS, NLATTR, "", "")),
         ("", (JEQ, 0, "", "accept")),
         ("", (RET, 0, "", "")),
     ]
+
+
+def _opens() -> Program:
+    """Accept a connection of TCP that is open, and of its end the last states."""
+    code: Program = [("opens", None), *_load_status("accept")]
+    code += [("", (JSET, CONNECTED, "open", ""))]
+    for attribute in TOLD_ONCE:
+        code += [("", (LD_IMM, ATTRIBUTES_AT, "", "")), ("", (LDX_IMM, attribute, "", ""))]
+        code += [("", (LD_W_ABS, NLATTR, "", "")), ("", (JEQ, 0, "", "accept"))]
+    code += [("", (LD_H_ABS, TYPE_AT, "", "")), ("", (JEQ, swap16(CT_DELETE), "", "unopened"))]
+    code += _load_tcp_state("accept")
+    code += [("", (JEQ, SYN_SENT, "unopened", "")), ("", (JEQ, SYN_SENT2, "unopened", "accept"))]
+    code += [("open", (LD_H_ABS, TYPE_AT, "", "")), ("", (JEQ, swap16(CT_DELETE), "accept", ""))]
+    code += _load_tcp_state("accept")
+    code += [("", (JEQ, state, "unopened", "")) for state in CLOSING]
+    return [*code, ("", (JA, 0, "accept", "")), ("unopened", (RET, 0, "", ""))]
 
 
 def _size(family: int) -> int:

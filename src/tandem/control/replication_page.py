@@ -53,8 +53,9 @@ def _classes(sync_after: int) -> Iterator[str]:
     if not sync_after:
         yield "all flows at once"
         return
-    yield "TCP, port forwards and flows of helpers at once"
+    yield "TCP when it is established"
     yield f"UDP and ICMP after {sync_after} s"
+    yield "UDP port forwards and flows of helpers at once"
 
 
 def _events(events: Status) -> Iterator[str]:

@@ -195,7 +195,8 @@ CONNTRACK_SYNC: Table = {
         sync_values.SYNC_AFTER,
         "2",
         "Flows of UDP and ICMP are replicated when they have lived so many seconds and both ends have spoken,"
-        " port forwards and what helpers (SIP) look after at once; 0: all at once, as with guarantee.",
+        " TCP connections when they are established, port forwards of UDP and what helpers (SIP) look after"
+        " at once; 0: all at once, as with guarantee.",
         "sync_after",
         since=NEXT,
     ),
