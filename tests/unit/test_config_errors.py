@@ -138,6 +138,14 @@ def test_an_ipv4_rule_of_an_ipv6_instance_is_warned_about() -> None:
         assert found == ["is an IPv4 rule, as in keepalived; for IPv6 add inet6"] * warnings
 
 
+@pytest.mark.parametrize("preempt", [True, False])
+def test_a_weight_of_a_group_that_can_move_nothing_is_warned_about(preempt: bool) -> None:
+    text = GOOD + ("" if preempt else "\toption nopreempt '1'\n")
+    text += "config vrrp_sync_group 'G'\n\tlist group 'I1'\n\tlist track_interface 'eth1 weight 5'\n"
+    warned = [(one.section, one.option) for one in load_text(text, "f").warnings]
+    assert warned == ([] if preempt else [("G", "track_interface")])
+
+
 # how much there may be
 
 

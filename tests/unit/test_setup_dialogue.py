@@ -232,6 +232,16 @@ def test_proposals(own: str, gateway: str | None, address: str, peer: str) -> No
         assert pair.propose_peer([pair.Shared(network, (address,))]) == peer
 
 
+@pytest.mark.parametrize(
+    ("taken", "peer"), [(("6",), "4"), (("6", "4"), "7"), (("4", "6", "7"), "3"), (("3", "4", "6", "7"), "")]
+)
+def test_the_other_router_is_next_to_this_one(taken: tuple[str, ...], peer: str) -> None:
+    text = "config interface x\n option proto static\n option device a\n option ipaddr 10.0.0.5/24\n"
+    (network,) = networks(text).static
+    shared = pair.Shared(network, tuple(f"10.0.0.{number}" for number in taken))
+    assert pair.propose_peer([shared]) == (peer and f"10.0.0.{peer}")
+
+
 def test_networks_that_can_not_be_shared() -> None:
     found = networks(DYNAMIC + "config interface 'odd'\n\toption proto 'static'\n")
     for name, why in (

@@ -63,6 +63,15 @@ def test_the_networks_of_the_line_move_to_the_device_and_back() -> None:
     assert line.network(again, [WAN], back=True) == again
 
 
+def test_a_network_with_the_option_of_old_releases_moves_as_well() -> None:
+    old = NETWORK.replace("device 'eth1'	# a port", "ifname 'eth1'")
+    there = line.network(old, [WAN], back=False)
+    wan = there.partition("config interface 'wan'\n")[2].partition("\n\n")[0]
+    assert wan.splitlines() == [
+        "\toption clientid '01020000000001'", "\toption device 'wan0'", "\toption proto 'dhcp'"
+    ]  # fmt: skip
+
+
 def test_an_alias_of_the_network_gets_the_identity_alone() -> None:
     alias = NETWORK.replace("'wan6'\n\toption device 'eth1'", "'wan6'\n\toption device '@wan'")
     there = line.network(alias, [WAN], back=False)
