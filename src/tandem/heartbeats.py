@@ -31,7 +31,7 @@ from tandem.channel.heartbeat import (
     unpack_directory,
     unseal,
 )
-from tandem.channel.peer_socket import local_address
+from tandem.channel.peer_socket import local_address, pack
 from tandem.core.events import Company
 from tandem.core.heartbeats import BEGINS, DIES, ENDS, NEVER, BeatPath, Beats, Life, Pace
 from tandem.core.neighbour import ACTIVE as MASTER
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from tandem.channel.channel import Channel
+    from tandem.channel.peer_socket import Path
     from tandem.config.schema import Globals
     from tandem.core.events import Event
     from tandem.core.quorum import Presence
@@ -73,7 +74,7 @@ if TYPE_CHECKING:
 INTERVAL_MIN = 10 * MILLISECOND
 REFRESH = 5 * SECOND  # between two looks at addresses and routes, which come and go
 FACTS = SECOND  # between two looks at what heartbeats say of replication
-READS_MAX = 64  # heartbeats of one path that are read at a time
+READS_MAX = 256  # heartbeats of one path that are read at a time: more than its buffer holds
 PROBES = 2  # heartbeats of a router that leads, in each REFRESH, whose answers it waits for: the round trip
 _SAID = HEARS | GOODBYE
 
@@ -215,6 +216,7 @@ class Heartbeats:
         standings = self._own_standings()
         if standings != self._standings:
             self._standings = standings
+            self._look_at_paths()
             self._active = ACTIVE in {state & ROLE for state in standings[::3]}
             now = self._loop.now()
             self._send(now)
@@ -253,6 +255,7 @@ class Heartbeats:
     def _refresh(self, now: int) -> None:
         self._probes = PROBES
         self._lead()
+        self._look_at_paths()
         self.changed()
         self._loop.call_at(self._refresh_key, now + REFRESH, self._refresh, TIMER_SLACK)
 
@@ -307,6 +310,17 @@ class Heartbeats:
                 continue  # there is no route to it now
             seen.add(route.key)
             yield path.address + (f" dev {path.interface}" if path.interface else ""), route
+
+    def _look_at_paths(self) -> None:
+        """Take whether a peer that comes back could open a session: a path of the channel is usable."""
+        reaches = any(self._is_usable(path) for link in self._channel.links.values() for path in link.paths)
+        self._dispatch(self._core.reach(reaches, self._router.groups))
+
+    def _is_usable(self, path: Path) -> bool:
+        try:
+            return self._links.carries(pack(local_address(path)))
+        except OSError:
+            return False  # there is no route to it now
 
     def _forget(self, name: str) -> None:
         peer = self._peers.pop(name, None)
@@ -418,9 +432,10 @@ class Heartbeats:
     def _read(self, peer: BeatPeer, everything: bool = False) -> None:
         """Take a heartbeat of each path; a router that leads takes all up to the answer to its last one.
 
-        More may be there when the peer has news (`everything`).
+        More may be there when the peer has news (`everything`). A router that has stood still takes all.
         """
         now = self._loop.now()
+        old = peer.beats.overslept(self._pace.due, now)
         for name, sock in peer.paths:
             for _ in range(READS_MAX):
                 try:
@@ -430,12 +445,17 @@ class Heartbeats:
                 except OSError:
                     sock.errors += 1  # the kernel's, of this path
                     break
-                newest = self._take_in(peer, name, sock, datagram, now)
-                if (newest and not everything) or peer.listens:
+                newest = self._take_in(peer, name, sock, datagram, now, old)
+                if ((newest and not everything) or peer.listens) and not old:
                     break  # epoll tells what is left while this router listens
 
-    def _take_in(self, peer: BeatPeer, name: str, sock: BeatSocket, datagram: bytes, now: int) -> bool:
-        """Take a datagram; return whether it is the newest, which answers this router's last heartbeat."""
+    def _take_in(
+        self, peer: BeatPeer, name: str, sock: BeatSocket, datagram: bytes, now: int, old: bool
+    ) -> bool:
+        """Take a datagram; return whether it is the newest, which answers this router's last heartbeat.
+
+        One that is old says that the peer lived, and no more.
+        """
         head = unseal(sock.inward, datagram, peer.node)
         if head is None:
             self.refused += 1
@@ -447,10 +467,10 @@ class Heartbeats:
             peer.answer = number  # it has other echoes on the paths that the peer reads later
         if actions is None:
             return number == peer.answer
-        if peer.listens:
+        if peer.listens and not old:
             path = beats.paths[name]
             path.clock, path.clocked, path.round_trip = head[3], now, head[4:6]
-        if fresh:  # otherwise another path was faster, and has told what follows
+        if fresh and not old:  # otherwise another path was faster, and has told what follows
             self._learn(peer, head, datagram[HEAD.size : -MAC_SIZE], actions, now)
         elif actions:
             self._act(peer, actions, now)

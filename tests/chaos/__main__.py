@@ -9,7 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.chaos.run import Failed, policy, running
+from tests.chaos.faults import policies
+from tests.chaos.run import Failed, running
 from tests.lab import release
 
 
@@ -20,7 +21,8 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=150, help="how many (default: 150)")
     arguments = parser.parse_args()
     seed = random.randrange(1_000_000) if arguments.seed is None else arguments.seed
-    print(f"seed {seed}, partition_policy '{policy(seed)}'", flush=True)
+    chosen = policies(seed)
+    print(f"seed {seed}, fault_policy '{chosen.fault}', partition_policy '{chosen.partition}'", flush=True)
     with tempfile.TemporaryDirectory() as directory:
         old = release.unpack(Path(directory))
         with running(seed, old, lambda line: print(line, flush=True)) as run:

@@ -22,7 +22,7 @@ from typing import Any
 from scapy.layers.inet6 import ICMPv6ND_NS, ICMPv6NDOptSrcLLAddr, IPv6
 from scapy.layers.l2 import ARP, Ether
 
-from tests.chaos.walk import World
+from tests.chaos.walk import LAN, WAN, World
 from tests.lab import LAN_GATEWAY, PROVIDER, WAN_ADDRESS, Host, Router, Tandem
 from tests.netns.live import CLIENT, CLIENT6, LAN_GATEWAY6, WAN_ADDRESS6
 
@@ -105,23 +105,22 @@ class Answers:
             Segment(server, (PROVIDER, "fd00::1"), (WAN_ADDRESS, WAN_ADDRESS6)),
         )
 
-    def audit(self, world: World, routers: Iterable[Router]) -> str:
-        """Return the router that serves the hosts, or "" when none should. AssertionError: it is not so."""
-        wrong, serving = [], set()
-        for segment in self._segments:
+    def audit(self, world: World, routers: Iterable[Router]) -> set[str]:
+        """Return the routers that are active for the hosts. AssertionError: they are not the right ones."""
+        powered = [router for router in routers if router.powered]
+        active = {router.name for router in powered if router.active}
+        wrong = [f"{one.name} has some addresses" for one in powered if not (one.active or one.passive)]
+        chosen = [active & election for election in world.elections]
+        if any(len(one) != 1 for one in chosen) or active != set().union(*chosen):
+            wrong.append(f"active: {sorted(active) or 'nobody'}")
+        for port, segment in zip((LAN, WAN), self._segments, strict=True):
+            due = world.answers(port, active)
             for address, macs in segment.holders().items():
-                names = {_owner(mac) for mac in macs}
-                if len(macs) != bool(world.near) or not names <= world.near:
-                    wrong.append(f"{address} is answered by {sorted(names) or 'nobody'}")
-                serving |= names
-        if len(serving) > 1:
-            wrong.append(f"{' and '.join(sorted(serving))} share the role")
-        for router in routers:
-            should = router.name in world.far or router.name in serving
-            if router.powered and not (router.active if should else router.passive):
-                wrong.append(f"{router.name} {'lacks' if should else 'has'} virtual addresses")
-        assert not wrong, f"{'; '.join(wrong)}; can serve: {sorted(world.near) or 'none'}"
-        return serving.pop() if serving else ""
+                names = sorted(map(_owner, macs))
+                if names != sorted(due):
+                    wrong.append(f"{address} is answered by {names or 'nobody'}")
+        assert not wrong, f"{'; '.join(wrong)}; one of each can be active: {world.elections}"
+        return active & world.near
 
     def close(self) -> None:
         for segment in self._segments:

@@ -8,8 +8,10 @@ import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
-from tests.chaos.walk import PORTS, Step
+from tests.chaos import full
+from tests.chaos.walk import PORTS, WAN, Step
 from tests.lab import LabError, Router, SeedLab, Tandem, netns
 from tests.lab.clock import LIBRARY, build, preload, set_clock
 from tests.netns.live import FAR6, SyncedTandem, synced, udp_flows
@@ -21,9 +23,10 @@ NEW_OPTIONS = (
     "partition_policy",
     *TINY,
 )  # that the earlier release does not know
-FLOOD = 3000  # flows; the kernel's table is made too small for them
+FLOOD = 3000  # flows
 YEAR = 365 * 86400
 OFFSETS = (-20 * YEAR, -3600, -1, 0, 1, 3600, 10 * YEAR)  # of the time of day, seconds
+HEARTBEATS = "insert rule inet fw4 input udp sport 3780 udp dport 3780 accept\n"  # as for OpenWrt
 BLOCK = """
 table inet chaos {
     chain input {
@@ -35,17 +38,32 @@ table inet chaos {
 """
 
 
+class Policies(NamedTuple):
+    """The options fault_policy and partition_policy."""
+
+    fault: str
+    partition: str
+
+
+def policies(seed: int) -> Policies:
+    """Return the policies of a walk: every second one has the defaults."""
+    return (
+        Policies("compare", "hold"),
+        Policies("strict", "hold"),
+        Policies("compare", "hold"),
+        Policies("strict", "split"),  # who hears nobody is active, so that there is no best one
+    )[(seed - 1) % 4]
+
+
 class ChaosTandem(SyncedTandem):
-    """tandemd whose time of day can be set, with the configuration and the release that the walk says.
+    """tandemd whose time of day can be set, with the configuration and the release that the walk says."""
 
-    `partition`: its partition_policy.
-    """
-
-    def __init__(self, number: int, partition: str, release: Path | None = None, tiny: bool = False) -> None:
-        # The model knows who is able, and not who is the least unable.
-        policy = {"fault_policy": "strict", "partition_policy": partition}
-        made = synced(number, ipv6=True, options_of_globals=policy, **(TINY if tiny else {}))
-        super().__init__(made.instances, number, "")
+    def __init__(
+        self, number: int, chosen: Policies, release: Path | None = None, tiny: bool = False
+    ) -> None:
+        options = {"fault_policy": chosen.fault, "partition_policy": chosen.partition}
+        made = synced(number, ipv6=True, options_of_globals=options, **(TINY if tiny else {}))
+        super().__init__(made.instances, number, HEARTBEATS)
         self.text, self.release = made.text, release
         if release is not None and self.text is not None:
             lines = self.text.splitlines(keepends=True)
@@ -70,9 +88,9 @@ class ChaosTandem(SyncedTandem):
 class ChaosLab(SeedLab):
     """The seed's lab with networks that can be split, and hosts that repeat lost segments soon."""
 
-    def __init__(self, partition: str) -> None:
-        super().__init__(lambda number: ChaosTandem(number, partition), "chaos")
-        self.partition_policy = partition
+    def __init__(self, chosen: Policies) -> None:
+        super().__init__(lambda number: ChaosTandem(number, chosen), "chaos")
+        self.policies = chosen
         for router in self.routers:
             router.routes.append(f"{FAR6} via fd00::1")
         self.split_lan, self.split_wan = self.switch("lan2"), self.switch("wan2")
@@ -86,6 +104,7 @@ class ChaosLab(SeedLab):
         if shutil.which("gcc"):
             build(self.directory)
         for host in (self.client, self.server):
+            netns.write_sysctls(host.namespace, {"ipv4/tcp_retries2": 200})  # while nobody forwards
             with suppress(OSError):  # before Linux 6.15
                 netns.write_sysctls(host.namespace, {"ipv4/tcp_rto_max_ms": 1000})
         netns.run(["ip", "netns", "exec", self.switch_namespace, "nft", "-f", "-"], stdin=EARS)
@@ -105,9 +124,10 @@ table bridge chaos {
 """
 
 
-def possible() -> frozenset[str]:
+def impossible() -> frozenset[str]:
     """Return the faults that this machine can't do."""
-    return frozenset() if shutil.which("gcc") else frozenset({"clock"})
+    clock = frozenset() if shutil.which("gcc") else frozenset({"clock"})
+    return clock if full.possible() else clock | {"fill"}
 
 
 class Faults:
@@ -130,7 +150,7 @@ class Faults:
         method(router, step.port) if step.port else method(router)
 
     def _daemon(self, router: Router, tiny: bool = False, release: Path | None = None) -> ChaosTandem:
-        return ChaosTandem(int(router.name[1:]), self._lab.partition_policy, release, tiny)
+        return ChaosTandem(int(router.name[1:]), self._lab.policies, release, tiny)
 
     # The daemon
 
@@ -144,6 +164,11 @@ class Faults:
     def start(self, router: Router) -> None:
         self._renew(router)
         router.start()
+
+    def respawn(self, router: Router) -> None:
+        """procd starts again what has died."""
+        router.kill()
+        self.start(router)
 
     def freeze(self, router: Router) -> None:
         router.freeze()
@@ -220,6 +245,16 @@ class Faults:
         if self._blocked and router is self._lab.r1:
             self.block(router)
 
+    def reboot(self, router: Router) -> None:
+        self.power_off(router)
+        self.power_on(router)
+
+    def fill(self, router: Router) -> None:
+        full.fill(router)
+
+    def drain(self, router: Router) -> None:
+        full.drain(router)
+
     # The networks
 
     def _out(self, router: Router) -> list[str]:
@@ -233,6 +268,10 @@ class Faults:
         self._cut.remove((router.name, port))
         if router.powered:
             self._lab.plug(router, port)
+
+    def provider_dies(self, _router: Router) -> None:
+        for router in self._lab.routers:
+            self.cable_out(router, WAN)
 
     def deafen(self, router: Router, port: str) -> None:
         self._ears("add", router, port)

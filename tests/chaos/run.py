@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from tests.chaos.audits import Answers, Condition
-from tests.chaos.faults import ChaosLab, Faults, possible
-from tests.chaos.walk import Walk
+from tests.chaos.faults import ChaosLab, Faults, impossible, policies
+from tests.chaos.walk import FAULTS, Walk
 from tests.lab import FAR, LabError, wait_until
 from tests.netns.live import FAR6, Connections, in_step, settle
 
@@ -31,10 +31,10 @@ class Run:
     def __init__(
         self, lab: ChaosLab, seed: int, release: Path | None, tell: Callable[[str], None] = print
     ) -> None:
-        without = possible() | (frozenset() if release else frozenset({"downgrade"}))
-        if lab.partition_policy == "split":  # who hears no adverts at all is active as well then
+        without = impossible() | (frozenset() if release else frozenset({"downgrade"}))
+        if lab.policies.partition == "split":  # who hears no adverts at all is active as well then
             without |= {"deafen everywhere"}
-        self.walk = Walk(seed, without)
+        self.walk = Walk(seed, without, lab.policies.fault == "compare")
         self.steps: list[str] = []
         self._lab = lab
         self._seed = seed
@@ -43,6 +43,7 @@ class Run:
         self._conditions = {router.name: Condition(router) for router in lab.routers}
         self._flows = Connections()
         self._tell = tell
+        self._serving: set[str] = set()
         settle(lab)
         self._open()
         self._audit()
@@ -50,7 +51,9 @@ class Run:
     def go(self, count: int) -> None:
         """Take so many steps."""
         for number in range(1, count + 1):
+            able = self.walk.world.near
             step = self.walk.next()
+            keeps = frozenset() if FAULTS[step.what].moves else self._serving & able & self.walk.world.near
             self.steps.append(str(step))
             began = time.monotonic()
             try:
@@ -58,12 +61,14 @@ class Run:
                 for condition in self._conditions.values() if step.what == "flood" else ():
                     condition.flooded()
                 self._audit()
+                assert keeps <= self._serving, f"{keeps} could have kept the role of {self._serving}"
             except (AssertionError, LabError, OSError) as error:
                 last = "\n  ".join(self.steps[-8:])
                 raise Failed(f"seed {self._seed}, step {number}, after\n  {last}\n{error}") from error
             memory = " ".join(str(one.memory_kib) for one in self._conditions.values())
             took = time.monotonic() - began
-            self._tell(f"{number:5} {took:5.1f} s  {step!s:24} {self._serving or 'nobody':8} {memory} KiB")
+            serving = " ".join(sorted(self._serving)) or "nobody"
+            self._tell(f"{number:5} {took:5.1f} s  {step!s:24} {serving:8} {memory} KiB")
 
     def logs(self) -> str:
         """The last lines of the daemons' logs."""
@@ -77,16 +82,16 @@ class Run:
     def _audit(self) -> None:
         world = self.walk.world
         answered = partial(self._answers.audit, world, self._lab.routers)
-        self._serving = ""
 
         def serves() -> bool:
             self._serving = answered()
             return True
 
         wait_until(serves, BOUND_S, "exactly one router answers, or none", every=0.05)
-        if self._serving:
-            if not world.served(self._serving):
-                self._open()
+        known = world.served(self._serving)
+        if self._serving and self._serving <= world.forwarding:
+            if not known:
+                self._reopen()
             self._flows.all_go_on(FLOWS_S)
         if world.in_step and world.near:
             wait_until(lambda: in_step(self._lab), STEP_S, "the routers are in step", every=0.05)
@@ -107,10 +112,16 @@ class Run:
                 deadline = time.monotonic() + 5
                 condition.kernel(role, lambda: time.monotonic() < deadline)
 
-    def _open(self) -> None:
-        """Open new connections instead of those that are lost with their router."""
+    def _reopen(self) -> None:
+        """Open new connections instead of those that are lost with their router, if it has room for them."""
+        world = self.walk.world
         self._flows.close()
         self._flows = Connections()
+        if not any(one.full for one in world.routers if one.name in self._serving):
+            self._open()
+            world.opened(self._serving)
+
+    def _open(self) -> None:
         for address in (FAR, FAR6):
             for speaks in (True, False):
                 self._flows.add(
@@ -119,15 +130,10 @@ class Run:
                 )  # fmt: skip
 
 
-def policy(seed: int) -> str:
-    """Return the partition_policy of a walk; `hold` keeps more promises, and is the default."""
-    return "split" if seed % 4 == 0 else "hold"
-
-
 @contextmanager
 def running(seed: int, release: Path | None, tell: Callable[[str], None] = print) -> Iterator[Run]:
     """A lab with a run in it; when it fails, the logs are still there."""
-    with ChaosLab(policy(seed)).up() as lab:
+    with ChaosLab(policies(seed)).up() as lab:
         lab.start()
         run = Run(lab, seed, release, tell)
         try:

@@ -2,13 +2,17 @@
 """The walk: a model of two routers between a LAN and a WAN, and the fault that comes next. Pure and seeded.
 
 The model knows which routers can be active, and which of them know the connections. From this follows what
-must be so after each step: who answers, and whether connections live on.
+must be so after each step: who answers, whether connections live on, and whether the role may have moved.
+
+With `fault_policy strict` a router whose cable is out can't be active. With `compare` it can as long as the
+other one, as its heartbeats say, is no better. Where it does not hear the other one, it must be able to hear
+of one that comes back: the channel goes over the LAN.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 LAN, WAN = "br-lan", "eth0.2"
@@ -29,6 +33,8 @@ class Router:
     standby: bool = False
     old: bool = False  # it runs an earlier release
     tiny: bool = False  # with buffers that overflow at once
+    full: bool = False  # its kernel has no room for a connection more
+    met: bool = False  # its daemon has heard heartbeats of the other one
     out: set[str] = field(default_factory=set)  # its cables that are unplugged
     deaf: set[str] = field(default_factory=set)  # where it hears no adverts
 
@@ -38,35 +44,72 @@ class Router:
         return self.powered and self.running and not self.frozen
 
     @property
-    def able(self) -> bool:
-        """Whether it can be active."""
-        return self.alive and not self.standby and not self.out
-
-    @property
     def troubles(self) -> int:
         """How many things are broken here."""
-        single = (not self.powered, not self.running, self.frozen, self.standby, self.old, self.tiny)
+        single = (
+            not self.powered, not self.running, self.frozen, self.standby, self.old, self.tiny, self.full
+        )  # fmt: skip
         return sum(single) + len(self.out) + len(self.deaf)
 
 
 class World:
-    """Both routers and what lies between them. In a split the hosts are on the side of r1."""
+    """Both routers and what lies between them. In a split the hosts are on the side of r1.
 
-    def __init__(self) -> None:
+    `compares`: the fault policy is `compare`.
+    """
+
+    def __init__(self, compares: bool = False) -> None:
+        self.compares = compares
         self.routers = (Router("r1"), Router("r2"))
         self.split = False
         self.blocked = False  # the channel
         self.knows = {"r1", "r2"}  # routers with all connections of the hosts
+        self.active: set[str] = set()  # routers that serve the hosts
+        self.paired = False  # these daemons have had a session, so that heartbeats go on without it
+        self.meet()
+
+    def able(self, one: Router) -> bool:
+        """Whether a router can be active."""
+        if not one.alive or one.standby:
+            return False
+        hears = self.talk or LAN not in one.out  # the other one, or would when it comes back
+        if one.out and not (self.compares and one.met and hears and len(one.out) < len(PORTS)):
+            return False
+        other = _other(self, one)
+        better = self.talk and not other.standby and len(other.out) < len(one.out)
+        return not better
+
+    @property
+    def joined(self) -> bool:
+        """Whether a segment connects the routers."""
+        out = self.routers[0].out | self.routers[1].out
+        return not self.split and len(out) < len(PORTS)
+
+    @property
+    def talk(self) -> bool:
+        """Whether the routers hear each other's heartbeats."""
+        return self.paired and self.joined and all(one.alive for one in self.routers)
 
     @property
     def near(self) -> set[str]:
-        """The routers that may answer the hosts: exactly one of them does, if there is one."""
-        return {one.name for one in self.routers if one.able and (one.name == "r1" or not self.split)}
+        """The routers that may be active on the side of the hosts."""
+        return {one.name for one in self.routers if self.able(one) and (one.name == "r1" or not self.split)}
 
     @property
-    def far(self) -> set[str]:
-        """The routers that must be active on the other side of a split."""
-        return {one.name for one in self.routers if one.able and one.name == "r2" and self.split}
+    def forwarding(self) -> set[str]:
+        """The routers that may be active there, and reach both networks."""
+        return {one.name for one in self.routers if one.name in self.near and not one.out}
+
+    @property
+    def elections(self) -> list[set[str]]:
+        """Sets of routers: exactly one of each is active, and no other router is."""
+        able = [one.name for one in self.routers if self.able(one)]
+        return [set(able)] if able and self.joined else [{name} for name in able]
+
+    def answers(self, port: str, active: Iterable[str]) -> set[str]:
+        """Return who answers the hosts on a segment when these routers are active."""
+        plugged = {one.name for one in self.routers if port not in one.out}
+        return self.near & plugged & set(active)
 
     @property
     def in_step(self) -> bool:
@@ -79,15 +122,26 @@ class World:
         """How many things are broken now."""
         return sum(one.troubles for one in self.routers) + self.split + self.blocked
 
-    def served(self, active: str) -> bool:
-        """This router serves the hosts now; return whether their connections must have lived on."""
-        known = active in self.knows
-        self.knows = {active}
+    def served(self, active: set[str]) -> bool:
+        """These routers serve the hosts now; return whether their connections must have lived on."""
+        known = active <= self.knows
+        self.active, self.knows = set(active), set(active) if known else set()
         return known
 
+    def opened(self, active: set[str]) -> None:
+        """The hosts have new connections, through this router."""
+        self.knows = set(active)
+
     def exchanged(self) -> None:
-        """The routers have exchanged their connections."""
-        self.knows = {one.name for one in self.routers}
+        """The routers have exchanged their connections. A kernel that is full gets none."""
+        self.knows |= {one.name for one in self.routers if self.knows and not one.full}
+
+    def meet(self) -> None:
+        """Both daemons have a session, if they can."""
+        if self.in_step:
+            self.paired = True
+            for one in self.routers:
+                one.met = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +169,7 @@ class Fault:
     weight: int = 1
     where: str = "router"  # or "port", or "world"
     repairs: bool = False
+    moves: bool = False  # the role may move, though the active router could have kept it
 
 
 def _set(**values: bool) -> Effect:
@@ -123,6 +178,12 @@ def _set(**values: bool) -> Effect:
             setattr(router, name, value)
 
     return effect
+
+
+def _start(world: World, router: Router, _port: str = "") -> None:
+    """A daemon of this release begins a new life."""
+    router.running, router.old, router.met = True, False, False
+    world.paired = False
 
 
 def _world(**values: bool) -> Effect:
@@ -134,12 +195,22 @@ def _world(**values: bool) -> Effect:
 
 
 def _lose(world: World, router: Router) -> None:
-    router.powered, router.running, router.frozen = False, False, False
+    router.powered, router.running, router.frozen, router.full = False, False, False, False
     world.knows.discard(router.name)
 
 
 def _power_off(world: World, router: Router, _port: str) -> None:
     _lose(world, router)
+
+
+def _power_on(world: World, router: Router, _port: str) -> None:
+    router.powered = True
+    _start(world, router)
+
+
+def _reboot(world: World, router: Router, _port: str) -> None:
+    _lose(world, router)
+    _power_on(world, router, "")
 
 
 def _both_die(world: World, _router: Router, _port: str) -> None:
@@ -151,8 +222,21 @@ def _both_die(world: World, _router: Router, _port: str) -> None:
 def _heal(world: World, _router: Router, _port: str) -> None:
     """Two active routers exchange their connections before one yields."""
     world.split = False
-    if all(one.able for one in world.routers) and world.in_step and "r1" in world.knows:
+    world.meet()
+    if all(world.able(one) for one in world.routers) and world.in_step and "r1" in world.knows:
         world.exchanged()
+
+
+def _fill(world: World, router: Router, _port: str) -> None:
+    """What came last may not be in a backup's kernel yet, and gets no room now."""
+    router.full = True
+    if router.name not in world.active:
+        world.knows.discard(router.name)
+
+
+def _provider_dies(world: World, _router: Router, _port: str) -> None:
+    for router in world.routers:
+        router.out.add(WAN)
 
 
 def _other(world: World, router: Router) -> Router:
@@ -166,9 +250,10 @@ def _alive(_world: World, router: Router, _port: str) -> bool:
 def _replaceable(world: World) -> bool:
     """Whether a router may end, as it starts without heartbeats.
 
-    A router that hears no advert at all is kept from a second active role by heartbeats alone.
+    A router that hears no advert at all is kept from a second active role by heartbeats alone. So is one that
+    is deaf where another router is active in spite of its faults.
     """
-    return not any(len(one.deaf) == len(PORTS) for one in world.routers)
+    return not any(len(one.deaf) >= (1 if world.compares else len(PORTS)) for one in world.routers)
 
 
 def _may_end(world: World, router: Router, _port: str) -> bool:
@@ -176,7 +261,8 @@ def _may_end(world: World, router: Router, _port: str) -> bool:
 
 
 def _hears(world: World, router: Router, _port: str) -> bool:
-    return router.powered and not world.split and not any(one.deaf for one in world.routers)
+    safe = world.in_step or not world.compares
+    return safe and router.powered and not world.split and not any(one.deaf for one in world.routers)
 
 
 def _beats(world: World, router: Router, _port: str) -> bool:
@@ -187,21 +273,23 @@ def _beats(world: World, router: Router, _port: str) -> bool:
 FAULTS: dict[str, Fault] = {
     "kill": Fault(_may_end, _set(running=False), 3),
     "stop": Fault(_may_end, _set(running=False), 2),
-    "start": Fault(
-        lambda _w, r, _p: r.powered and not r.running, _set(running=True, old=False), 4, repairs=True
-    ),
+    "start": Fault(lambda _w, r, _p: r.powered and not r.running, _start, 4, repairs=True),
+    "respawn": Fault(_may_end, _start, 2, moves=True),
     "freeze": Fault(_may_end, _set(frozen=True), 2),
     "thaw": Fault(lambda _w, r, _p: r.frozen, _set(frozen=False), 4, repairs=True),
     "power off": Fault(lambda w, r, _p: r.powered and (not r.running or _may_end(w, r, "")), _power_off, 3),
     "both die": Fault(lambda w, _r, _p: any(_may_end(w, r, "") for r in w.routers), _both_die, 1, "world"),
-    "power on": Fault(
-        lambda _w, r, _p: not r.powered, _set(powered=True, running=True, old=False), 4, repairs=True
-    ),
+    "power on": Fault(lambda _w, r, _p: not r.powered, _power_on, 4, repairs=True),
+    "reboot": Fault(_may_end, _reboot, 2, moves=True),
     "cable out": Fault(
         lambda _w, r, p: r.powered and p not in r.out, lambda _w, r, p: r.out.add(p), 2, "port"
     ),
     "cable in": Fault(
         lambda _w, r, p: p in r.out, lambda _w, r, p: r.out.discard(p), 4, "port", repairs=True
+    ),
+    "provider dies": Fault(
+        lambda w, _r, _p: w.compares and all(r.powered and WAN not in r.out for r in w.routers),
+        _provider_dies, 3, "world", moves=True,  # who loses it last may have had the role for a moment
     ),
     "deafen": Fault(_hears, lambda _w, r, p: r.deaf.add(p), 1, "port"),
     "deafen everywhere": Fault(_beats, lambda _w, r, _p: r.deaf.update(PORTS), 2),
@@ -209,7 +297,7 @@ FAULTS: dict[str, Fault] = {
     "split": Fault(
         lambda w, _r, _p: not w.split and not any(r.deaf for r in w.routers), _world(split=True), 3, "world"
     ),
-    "heal": Fault(lambda w, _r, _p: w.split, _heal, 4, "world", repairs=True),
+    "heal": Fault(lambda w, _r, _p: w.split, _heal, 4, "world", repairs=True, moves=True),
     "block": Fault(
         lambda w, _r, _p: not w.blocked and w.routers[0].powered and _replaceable(w),
         _world(blocked=True),
@@ -219,22 +307,30 @@ FAULTS: dict[str, Fault] = {
     "unblock": Fault(lambda w, _r, _p: w.blocked, _world(blocked=False), 4, "world", repairs=True),
     "standby": Fault(lambda _w, r, _p: r.alive and not r.old and not r.standby, _set(standby=True), 2),
     "resume": Fault(lambda _w, r, _p: r.alive and r.standby, _set(standby=False), 4, repairs=True),
-    "failover": Fault(_alive, _set(), 2),
+    "failover": Fault(_alive, _set(), 2, moves=True),
     "reload": Fault(_alive, _set(), 2),
     "tiny": Fault(lambda _w, r, _p: r.alive and not r.old and not r.tiny, _set(tiny=True), 1),
     "roomy": Fault(lambda _w, r, _p: r.alive and r.tiny, _set(tiny=False), 4, repairs=True),
     "clock": Fault(_alive, _set(), 2),
     "flood": Fault(lambda w, _r, _p: bool(w.near), _set(), 2, "world"),
-    "downgrade": Fault(lambda _w, r, _p: r.alive and not (r.old or r.standby or r.tiny), _set(old=True), 1),
-    "upgrade": Fault(lambda _w, r, _p: r.alive and r.old, _set(old=False), 4, repairs=True),
-}
+    "fill": Fault(lambda _w, r, _p: r.alive and not r.full, _fill, 1),
+    "drain": Fault(lambda _w, r, _p: r.powered and r.full, _set(full=False), 4, repairs=True),
+    "downgrade": Fault(
+        lambda w, r, _p: r.alive and not (w.compares or r.old or r.standby or r.tiny),
+        _set(old=True), 1, moves=True,
+    ),
+    "upgrade": Fault(lambda _w, r, _p: r.alive and r.old, _start, 4, repairs=True, moves=True),
+}  # fmt: skip
 
 
 class Walk:
-    """Steps without end; `without` names faults that this machine can't do."""
+    """Steps without end; `without` names faults that this machine can't do.
 
-    def __init__(self, seed: int, without: frozenset[str] = frozenset()) -> None:
-        self.world = World()
+    `compares`: the fault policy is `compare`, which needs a peer with heartbeats.
+    """
+
+    def __init__(self, seed: int, without: frozenset[str] = frozenset(), compares: bool = False) -> None:
+        self.world = World(compares)
         self._random = random.Random(seed)
         self._without = without
 
@@ -249,6 +345,7 @@ class Walk:
         weights = [FAULTS[step.what].weight for step, _, _ in faults]
         step, router, port = self._random.choices(faults, weights)[0]
         FAULTS[step.what].effect(self.world, router, port)
+        self.world.meet()
         return step
 
     def _possible(self) -> Iterator[tuple[Step, Router, str]]:

@@ -38,17 +38,24 @@ class Daemon:
     beats: dict[int, Beats]  # of the others
     node: int
     number: int = 0
+    due: int = 0  # when its next heartbeat is due
     nodes: dict[int, int] = field(default_factory=dict)
     said: dict[int, bytes] = field(default_factory=dict)  # the others, last
     unread: list[Heard] = field(default_factory=list)
 
 
 class BeatingLan(Lan):
-    """The simulation; `cables`: pairs of routers whose cable works. Every router has one sync group."""
+    """The simulation; `cables`: pairs of routers whose cable works. Every router has one sync group.
 
-    def __init__(self, routers: list[Router], lans: int, seed: int, holds: bool = True) -> None:
+    `holds`, `compares`: see core/standing.py. The routers in `old` send no heartbeats.
+    """
+
+    def __init__(
+        self, routers: list[Router], lans: int, seed: int, holds: bool = True, compares: bool = True
+    ) -> None:
         super().__init__(routers, lans, seed)
-        self.holds = holds
+        self.holds, self.compares = holds, compares
+        self.old: set[int] = set()
         self.cables = {frozenset((a.number, b.number)) for a in routers for b in routers if a is not b}
         self.lives: dict[int, Daemon] = {}
         self.deaths: list[tuple[int, int, int]] = []  # when, who found, whom
@@ -58,9 +65,12 @@ class BeatingLan(Lan):
         if router.groups:
             return
         super().power_on(router)
+        if router.number in self.old:
+            return
         others = [other.number for other in self.routers if other is not router]
         beats = {number: Beats(MISS) for number in others}
-        self.lives[router.number] = Daemon(Standings(self.holds, compares=True), beats, router.life)
+        self.lives[router.number] = Daemon(Standings(self.holds, self.compares), beats, router.life)
+        self._look_at_paths(router)
         self._beat(router, router.life, self.now)
 
     def power_off(self, router: Router) -> None:
@@ -73,6 +83,7 @@ class BeatingLan(Lan):
             return
         mine, group = self.lives[router.number], router.groups[0].group
         local = self.now + router.offset
+        mine.due = due + router.offset
         self._read(mine)
         if self.now - due > INTERVAL // 2:
             for beats in mine.beats.values():
@@ -84,11 +95,27 @@ class BeatingLan(Lan):
                 self._happen(router, mine.standings.died(str(number), {"G": group}, local))
         self._happen(router, mine.standings.lasting({"G": group}, MISS * INTERVAL, local))
         following = max(due + INTERVAL, self.now)
+        mine.due = following + router.offset
         when = following + self.random.randint(0, router.lateness)
-        self.at(when, lambda: self._beat(router, life, following))
+        self._at(when, router, lambda: self._beat(router, life, following), timer=True)
+
+    def reaches(self, router: Router) -> bool:
+        """Whether a path by which others begin to speak to a router works; here the cable."""
+        return True
+
+    def set_link(self, router: Router, lan: int, up: bool) -> None:
+        super().set_link(router, lan, up)
+        self._do(router, lambda: self._look_at_paths(router))
+
+    def _look_at_paths(self, router: Router) -> None:
+        if router.number in self.lives:
+            standings, group = self.lives[router.number].standings, router.groups[0].group
+            self._happen(router, standings.reach(self.reaches(router), {"G": group}))
 
     def beat_now(self, router: Router) -> None:
         """Send a heartbeat by every path."""
+        if router.number not in self.lives:
+            return
         mine, group = self.lives[router.number], router.groups[0].group
         mine.number += 1
         said = b"".join(
@@ -102,7 +129,7 @@ class BeatingLan(Lan):
                     if self._carries(router, other, path):
                         delay = self.random.randint(20_000, 200_000)
                         args = (router, other, path, mine.node, mine.number, said, hears, late)
-                        self.at(self.now + delay, lambda args=args: self._come(*args))  # type: ignore[misc]
+                        self._at(self.now + delay, other, lambda args=args: self._come(*args))  # type: ignore[misc]
 
     def _carries(self, sender: Router, receiver: Router, path: int) -> bool:
         if not receiver.groups:
@@ -147,14 +174,15 @@ class BeatingLan(Lan):
         if mine is None or not receiver.groups:
             return
         group, local = receiver.groups[0].group, self.now + receiver.offset
-        mine.said[sender.number] = said
         if mine.nodes.get(sender.number) != node:  # the session of a daemon that has started anew
             mine.nodes[sender.number] = node
             mine.beats[sender.number] = Beats(MISS)
             self._happen(receiver, mine.standings.forget(str(sender.number), {"G": group}))
         beats = mine.beats[sender.number]
-        if beats.heard(str(path), number, INTERVAL, late, local) is None or number < beats.newest:
+        old = beats.overslept(mine.due, local)
+        if beats.heard(str(path), number, INTERVAL, late, local) is None or number < beats.newest or old:
             return
+        mine.said[sender.number] = said
         entries = directory(sender)
         found = seats([group], entries, matching(directory(receiver), entries), said)
         self._happen(receiver, mine.standings.take(str(sender.number), found, hears, {"G": group}, local))

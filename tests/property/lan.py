@@ -4,7 +4,7 @@
 One event queue in ns drives everything. A router is on every LAN, with one instance on each:
 in one sync group ("tandem") or each for itself ("plain", as any RFC 9568 router would). Frames
 may be lost, delayed, overtaken, duplicated, and cut off by a partition. Routers lose and regain
-links (and see it), crash, start again with an empty memory, and have clocks of their own.
+links (and see it), stand still, crash, start again with an empty memory, and have clocks of their own.
 
 `Checked` is a SyncGroup whose every answer is held against the invariants that must always hold.
 """
@@ -169,6 +169,7 @@ class Wire:
     overtake: bool = False  # frames of one sender may arrive in another order
     sides: dict[int, int] = field(default_factory=dict)  # router -> part; other parts are not heard
     deaf: frozenset[tuple[int, int]] = frozenset()  # sender, receiver: one way only
+    silent: frozenset[tuple[int, int]] = frozenset()  # the same, but for adverts alone
 
 
 class Router:
@@ -188,6 +189,7 @@ class Router:
         self.links = [True] * len(instances)
         self.groups: list[Checked] = []  # empty: powered off
         self.life = 0
+        self.backlog: list[tuple[bool, Callable[[], None]]] | None = None  # to do when it goes on
         self.fifo: dict[tuple[int, int], int] = {}
 
     def configured(self) -> list[Checked]:
@@ -252,8 +254,18 @@ class Lan:
 
     def power_off(self, router: Router) -> None:
         """A crash: no goodbye."""
-        router.groups = []
+        router.groups, router.backlog = [], None
         router.life += 1
+
+    def freeze(self, router: Router) -> None:
+        """The router stands still."""
+        router.backlog = []
+
+    def thaw(self, router: Router) -> None:
+        """The router goes on, and finds what has come meanwhile; its timers run after that, as in loop.py."""
+        backlog, router.backlog = router.backlog or [], None
+        for _, what in sorted(backlog, key=lambda one: one[0]):
+            what()
 
     def set_link(self, router: Router, lan: int, up: bool) -> None:
         """The router sees its link on one LAN go down or up."""
@@ -263,13 +275,32 @@ class Lan:
     def tell(self, router: Router, event: Event) -> None:
         """Give an event to every group of a router."""
         for checked in list(router.groups):
-            self._handle(router, checked, event)
+            self._do(router, lambda checked=checked: self._handle(router, checked, event))  # type: ignore[misc]
+
+    def reload(self, router: Router) -> None:
+        """A reload without news."""
+        for checked in router.groups:
+            again = checked.group.settings, router.instances, self.now + router.offset
+            self._act(router, checked, checked.reconfigure(*again))
 
     # The machinery
 
+    def _at(self, when: int, router: Router, what: Callable[[], None], timer: bool = False) -> None:
+        """Let a router do something at a time, or later when it stands still then."""
+        self.at(when, lambda: self._do(router, what, timer))
+
+    @staticmethod
+    def _do(router: Router, what: Callable[[], None], timer: bool = False) -> None:
+        if router.backlog is None:
+            what()
+        else:
+            router.backlog.append((timer, what))
+
     def _handle(self, router: Router, checked: Checked, event: Event) -> None:
-        local = self.now + router.offset
-        for action in checked.handle(event, local):
+        self._act(router, checked, checked.handle(event, self.now + router.offset))
+
+    def _act(self, router: Router, checked: Checked, actions: list[Action]) -> None:
+        for action in actions:
             if isinstance(action, SendAdvert):
                 self._send(router, action)
             elif isinstance(action, Beat):
@@ -292,7 +323,7 @@ class Lan:
             if router.life == life and checked.group.next_deadline() == deadline:
                 self._handle(router, checked, Tick())
 
-        self.at(max(due, self.now) + self.random.randint(0, router.lateness), tick)
+        self._at(max(due, self.now) + self.random.randint(0, router.lateness), router, tick, timer=True)
 
     def _send(self, router: Router, action: SendAdvert) -> None:
         lan = self._lan_of(router, action.instance)
@@ -318,9 +349,14 @@ class Lan:
         sides = self.wires[lan].sides
         if not router.groups or not router.links[lan]:
             return
-        if (sender.number, router.number) in self.wires[lan].deaf:
+        if (sender.number, router.number) in self.wires[lan].deaf | self.wires[lan].silent:
             return
         if sides.get(sender.number, 0) != sides.get(router.number, 0):
+            return
+        self._do(router, lambda: self._receive(sender, router, lan, advert))
+
+    def _receive(self, sender: Router, router: Router, lan: int, advert: Advertisement) -> None:
+        if not router.groups:
             return
         name = router.instances[lan].name
         checked = router.groups[lan] if router.plain else router.groups[0]

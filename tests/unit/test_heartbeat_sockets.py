@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -15,8 +16,10 @@ from tandem.channel.peer_socket import Path
 from tandem.config.schema import Globals
 from tandem.core.events import (
     Claimed,
+    Company,
     Event,
     Failover,
+    Resume,
     SourceChanged,
     Standby,
     Start,
@@ -72,7 +75,11 @@ class Side:
             groups={"G": self.group}, endpoints={}, dispatch=lambda _group, event: self.told.append(event),
             neighbours={"peer": self.neighbour},
         )  # fmt: skip
-        links: Any = SimpleNamespace(usable=lambda _: True, device=lambda name: name, index=lambda _: 1)
+        self.usable = True  # the network of the channel
+        links: Any = SimpleNamespace(
+            usable=lambda _: self.usable, carries=lambda _: self.usable,
+            device=lambda name: name, index=lambda _: 1,
+        )  # fmt: skip
         log = Logger("error", SimpleNamespace(write=lambda *_: True))  # type: ignore[arg-type]
         self.judged: list[tuple[str, bool]] = []
         self.beats = Heartbeats(
@@ -156,6 +163,42 @@ def test_a_change_of_role_is_told_at_once_and_its_death_frees_the_role(pair: Pai
     assert two.judged == [("peer", True), ("peer", False)]
     assert Vacated(Vacancy.DIED, (("I1", bytes((192, 0, 2, 1))),)) in two.told
     assert two.status["last_failure"] in ("127.0.1.1", "127.0.2.1")
+
+
+def test_old_news_of_a_router_that_was_away_free_no_role(pair: Pair) -> None:
+    """Router two stands still while router one leaves its role and becomes active again."""
+    one, two = pair
+    one.group.handle(Tick(), one.loop.now() + 60 * SECOND)
+    one.beats.acted()
+    turn(two.loop, lambda: Claimed(True) in two.told)
+    for event in (Standby(), Resume()):
+        one.group.handle(event, one.loop.now() + 60 * SECOND)
+        one.beats.acted()
+    one.group.handle(Tick(), one.loop.now() + 120 * SECOND)
+    one.beats.acted()
+    time.sleep(2 * two.status["limit_ms"] / 1000)
+    received = two.status["paths"][0]["received"]
+    turn(two.loop, lambda: two.status["paths"][0]["received"] > received + 5)
+    assert not [event for event in two.told if isinstance(event, Vacated)]
+    one.group.handle(Standby(), one.loop.now() + 120 * SECOND)
+    one.beats.acted()
+    turn(two.loop, lambda: any(isinstance(event, Vacated) for event in two.told))
+
+
+def test_who_could_not_hear_of_a_better_router_does_not_compare_faults_with_a_dead_one(pair: Pair) -> None:
+    one, two = pair
+    turn(two.loop, lambda: Company(True, False, 0, True) in two.told)
+    two.usable = False
+    two.group.handle(TrackerChanged("interface", "lan", False), two.loop.now())
+    two.beats.acted()
+    assert two.told[-1] == Company(True, False, 0, True), "heartbeats come by another path"
+    for _, sock in one.beats._peers["peer"].paths:
+        sock.send = lambda data: len(data)  # type: ignore[method-assign]  # the power is lost
+    turn(two.loop, lambda: Company() in two.told)
+    two.usable = True
+    two.group.handle(TrackerChanged("interface", "lan", True), two.loop.now())
+    two.beats.acted()
+    assert two.told[-1] == Company(False, False, None, True), "a router in fault takes over from a dead one"
 
 
 def test_a_goodbye_is_no_death(pair: Pair) -> None:

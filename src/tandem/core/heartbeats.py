@@ -6,7 +6,8 @@ may be late, as it says itself. The neighbour is dead when every path is silent.
 
 This router's own lateness is no silence of the neighbour: what the neighbour has sent may wait in the kernel
 or in the network card. A router that woke late reads its sockets first, and then gives one more interval
-(`spare`).
+(`spare`). When it has stood still for longer (`overslept`), what it reads there only says that the neighbour
+lived: the neighbour may have left its role and be active again.
 
 LIVES says what is known of the neighbour:
 
@@ -119,6 +120,10 @@ class Beats:
         if number > self.newest:
             self.newest = number
         return self._move(HEARD) if self.life is not _ALIVE else ()
+
+    def overslept(self, due: int, now: int) -> bool:
+        """Whether this router, whose own heartbeat was due then, has stood still: what it reads is old."""
+        return now - due > self.limit > 0
 
     def spare(self, until: int) -> None:
         """Give every path time until then: this router was late itself."""

@@ -189,12 +189,15 @@ def _count(members: Iterable[int]) -> int | None:
 class Standings:
     """The seats of all neighbours; each change returns events for the groups, by name.
 
-    `holds`: the partition policy is `hold`. `compares`: the fault policy is `compare`.
+    `holds`: the partition policy is `hold`. `compares`: the fault policy is `compare`. It counts where a
+    neighbour is heard, or one that comes back would be. Otherwise a router with faults would keep the role
+    from a better one for ever.
     """
 
     def __init__(self, holds: bool, compares: bool = False) -> None:
         self.holds = holds
         self.compares = compares
+        self._reaches = True  # a neighbour that comes back would be heard
         self._met: set[str] = set()  # groups in which a neighbour has been known
         self._seats: dict[str, dict[str, Seat]] = {}  # by neighbour and group
         self._deaf: dict[str, int] = {}  # neighbours that hear nothing of this router, as they say since then
@@ -248,6 +251,13 @@ class Standings:
         self._seats.pop(neighbour, None)
         self._deaf.pop(neighbour, None)
         return self._companies(groups) + self._claims(groups)
+
+    def reach(self, yes: bool, groups: Mapping[str, SyncGroup]) -> list[tuple[str, Event]]:
+        """A path by which neighbours begin to speak works, or none does."""
+        if yes == self._reaches:
+            return []
+        self._reaches = yes
+        return self._companies(groups)
 
     def lasting(self, groups: Mapping[str, SyncGroup], patience: int, now: int) -> list[tuple[str, Event]]:
         """Return events for what has lasted for `patience` ns.
@@ -306,7 +316,8 @@ class Standings:
         rivals = any(seat.post in SERVERS for seat in seats)
         offers = any(seat.post in (_ACTIVE, _OFFERING) and seat.takes for seat in seats)
         takes = not rivals and any(seat.takes for seat in best)
-        if not self.compares or group not in self._met:
+        reaches = self._reaches or any(seat.post not in _GONE for seat in seats)
+        if not self.compares or group not in self._met or not reaches:
             return Company(takes, offers)
         return Company(takes, offers, min(_usable(seats), default=None), True)
 

@@ -136,6 +136,12 @@ class Links:
         link = self._find(name)
         return link is not None and any(key[1] == packed for key in link.addresses)
 
+    def carries(self, packed: bytes) -> bool:
+        """Whether an interface that is usable carries the address."""
+        return any(
+            link.usable and any(key[1] == packed for key in link.addresses) for link in self._links.values()
+        )
+
     def can_send_from(self, name: str, packed: bytes) -> bool:
         """Whether packets may leave `name` from this address: this router has it, and no other host.
 
