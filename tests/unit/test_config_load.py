@@ -200,6 +200,9 @@ def test_names_of_virtual_macs_are_unique() -> None:
         (DATA / "seed.config").read_text().replace("option state", "option use_vmac '1'\n\toption state")
     )
     assert [instance.use_vmac for instance in config.instances] == ["vrrp.51", "vrrp.51.2"]
+    first, second = GOOD + "\toption use_vmac '1'\n", GOOD.replace("I1", "I2").replace("br-lan", "lan2")
+    config = good(first + second + "\toption use_vmac 'vrrp.51'\n")
+    assert [instance.use_vmac for instance in config.instances] == ["vrrp.51.2", "vrrp.51"]
 
 
 GARP = [

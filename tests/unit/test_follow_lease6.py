@@ -13,6 +13,7 @@ from tandem.core.lease import Lease6, Lent, Route6
 from tandem.core.timers import SECOND
 from tandem.follow.lease import from_netifd, pack, unpack
 from tandem.follow.lease6 import lan_addresses, lan_names, with_lans
+from tandem.follow.shown import text
 
 MAC = "02:1a:2b:3c:4d:5e"
 # As netifd of OpenWrt 22.03 shows it.
@@ -64,6 +65,18 @@ def test_a_status_of_netifd(fresh: bool) -> None:
 def test_addresses_in_networks_of_the_router_have_the_lifetimes_of_their_prefix() -> None:
     assert lan_names(STATUS6) == {"lan"}
     assert with_lans(LEASE6, lan_addresses("lan", LAN)) == WHOLE
+
+
+def test_an_address_beside_the_prefix_is_none_of_the_lease() -> None:
+    for address in ("2001:db8:1:100::1", "2001:db8:0:ff00::1"):
+        assigned = {"address": address, "mask": 60, "local-address": {"address": address, "mask": 60}}
+        beside = lan_addresses("lan", {"ipv6-prefix-assignment": [assigned]})
+        assert beside and with_lans(LEASE6, beside).lans == ()
+
+
+def test_the_log_shows_addresses_and_prefixes() -> None:
+    assert text(LEASE6, NOW) == "2001:db8:ff::5/128 and 2001:db8:1::/56"
+    assert text(replace(LEASE6, addresses=(), prefixes=()), NOW) == "no address"
 
 
 def test_a_status_without_dhcpv6_has_the_address_of_the_advert() -> None:
