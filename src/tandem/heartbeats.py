@@ -514,7 +514,7 @@ class Heartbeats:
                 self._log.limited(("heartbeat", peer.name, action), "warning", message)
                 peer.said = None
                 self._lead()
-                self._dispatch(self._core.died(peer.name, self._router.groups, now))
+                self._dispatch(self._core.died(peer.name, self._router.groups, now, peer.beats.silent))
                 self._lives(peer.name, False)
             elif action == ENDS:
                 if neighbour is not None:

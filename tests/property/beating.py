@@ -40,6 +40,7 @@ class Daemon:
     number: int = 0
     due: int = 0  # when its next heartbeat is due
     nodes: dict[int, int] = field(default_factory=dict)
+    meets: dict[tuple[int, int], int] = field(default_factory=dict)  # since then, by number and node
     said: dict[int, bytes] = field(default_factory=dict)  # the others, last
     unread: list[Heard] = field(default_factory=list)
 
@@ -55,6 +56,7 @@ class BeatingLan(Lan):
     ) -> None:
         super().__init__(routers, lans, seed)
         self.holds, self.compares = holds, compares
+        self.session = 0  # ns, until a session tells the keys of a daemon that has started anew
         self.old: set[int] = set()
         self.cables = {frozenset((a.number, b.number)) for a in routers for b in routers if a is not b}
         self.lives: dict[int, Daemon] = {}
@@ -92,7 +94,7 @@ class BeatingLan(Lan):
         for number, beats in mine.beats.items():
             if DIES in beats.due(local):
                 self.deaths.append((self.now, router.number, number))
-                self._happen(router, mine.standings.died(str(number), {"G": group}, local))
+                self._happen(router, mine.standings.died(str(number), {"G": group}, local, beats.silent))
         self._happen(router, mine.standings.lasting({"G": group}, MISS * INTERVAL, local))
         following = max(due + INTERVAL, self.now)
         mine.due = following + router.offset
@@ -175,6 +177,8 @@ class BeatingLan(Lan):
             return
         group, local = receiver.groups[0].group, self.now + receiver.offset
         if mine.nodes.get(sender.number) != node:  # the session of a daemon that has started anew
+            if local - mine.meets.setdefault((sender.number, node), local) < self.session:
+                return
             mine.nodes[sender.number] = node
             mine.beats[sender.number] = Beats(MISS)
             self._happen(receiver, mine.standings.forget(str(sender.number), {"G": group}))

@@ -44,6 +44,7 @@ class Simulation(BeatingLan):
         for router in routers:
             router.offset, router.lateness = router.number * 1_234_567, lateness
         super().__init__(routers, len(PORTS), seed, holds, compares)
+        self.session = self.random.choice((0, 100 * MILLISECOND, SECOND))
         self.blocked = False
         self.standby: set[int] = set()
         for router in routers:

@@ -115,15 +115,29 @@ def test_a_router_that_was_late_itself_gives_one_more_interval() -> None:
     assert beats.due(now + INTERVAL) == (h.DIES,)
 
 
-def test_a_router_that_is_always_late_finds_the_death_all_the_same() -> None:
+def test_after_a_router_has_stood_still_a_silence_counts_later() -> None:
+    beats, woke = Beats(3), SECOND
+    assert not beats.overslept(0, woke), "nobody was heard"
+    beats.heard("lan", 1, INTERVAL, 0, 0)
+    assert not beats.overslept(woke - LIMIT, woke)
+    assert beats.overslept(woke - LIMIT - 1, woke)
+    beats.heard("lan", 2, INTERVAL, 0, woke)
+    assert beats.due(woke + LIMIT) == ()
+    assert beats.due(woke + h.DOUBTS * LIMIT - 1) == () and beats.deadline == woke + h.DOUBTS * LIMIT
+    assert beats.due(woke + h.DOUBTS * LIMIT) == (h.DIES,) and beats.silent == woke + LIMIT
+
+
+@pytest.mark.parametrize("asleep", [False, True])
+def test_a_router_that_is_always_late_finds_the_death_all_the_same(asleep: bool) -> None:
     beats = Beats(3)
     beats.heard("lan", 1, INTERVAL, 0, 0)
     now = 0
     while beats.life is ALIVE:
         now += 2 * INTERVAL
         beats.spare(now + INTERVAL)
+        assert not asleep or beats.overslept(now - 2 * LIMIT, now)
         beats.due(now)
-        assert now <= 2 * LIMIT
+        assert now <= (h.DOUBTS if asleep else 2) * LIMIT
 
 
 @pytest.mark.parametrize("phase", [1, INTERVAL // 8, INTERVAL // 2, INTERVAL * 7 // 8])

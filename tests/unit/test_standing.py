@@ -174,12 +174,23 @@ def test_the_best_of_those_that_are_left_takes_the_role() -> None:
         standings, of = Standings(holds=False), group()
         take(standings, of, "r1", ACTIVE)
         take(standings, of, "r3", post, other)
-        found = standings.died("r1", {"LAN": of}, 0)
+        found = standings.died("r1", {"LAN": of}, 0, 0)
         assert bool(found) is takes, (other, post)
     standings = Standings(holds=False)
     take(standings, of, "r1", ACTIVE)
     standings.take("r3", {"LAN": seat(READY, 100, HIGHER)}, True, {"LAN": of}, 0)
-    assert not standings.died("r1", {"LAN": of}, 0), "equal priorities: the greater address"
+    assert not standings.died("r1", {"LAN": of}, 0, 0), "equal priorities: the greater address"
+
+
+@pytest.mark.parametrize(("at", "dead"), [(SECOND, True), (SECOND + 1, False)])
+def test_who_still_advertises_is_not_dead(at: int, dead: bool) -> None:
+    standings, of = Standings(holds=True), group()
+    take(standings, of, "r1", ACTIVE)
+    of.handle(heard(200, HIGHER), at)
+    events = standings.died("r1", {"LAN": of}, 2 * SECOND, SECOND)
+    vacated = Vacated(Vacancy.DIED, (("LAN", HIGHER),))
+    assert events == [("LAN", vacated)] * dead + [("LAN", Claimed(False))]
+    assert standings.seat("r1", "LAN").post is (DEAD if dead else UNKNOWN)
 
 
 def test_a_role_is_taken_only_from_the_router_that_had_it() -> None:

@@ -7,7 +7,8 @@ may be late, as it says itself. The neighbour is dead when every path is silent.
 This router's own lateness is no silence of the neighbour: what the neighbour has sent may wait in the kernel
 or in the network card. A router that woke late reads its sockets first, and then gives one more interval
 (`spare`). When it has stood still for longer (`overslept`), what it reads there only says that the neighbour
-lived: the neighbour may have left its role and be active again.
+lived. The neighbour may have left its role since and be active again, or have started anew: then it is heard
+when a session has told its keys, so that its silence counts later.
 
 LIVES says what is known of the neighbour:
 
@@ -56,6 +57,7 @@ LIVES: dict[tuple[Life, str], tuple[Life, tuple[str, ...]]] = {
 }
 
 NEVER = 0xFFFFFFFF  # as age: nothing was heard by this path
+DOUBTS = 10  # limits: for so long may a neighbour be silent after this router has stood still
 LATENESS_MAX = 1_000_000_000  # that a neighbour may claim
 _EXACT = 1_000_000  # a timer runs within it
 
@@ -94,6 +96,8 @@ class Beats:
         self.look_at = 0  # `due` finds no path silent before
         self._ended = 0  # the number of its goodbye
         self._spared = 0  # no path is silent before
+        self._doubts = 0  # likewise, and for longer: this router has stood still
+        self.silent = 0  # since when the silence of a dead neighbour counts
 
     def heard(self, name: str, number: int, interval: int, late: int, now: int) -> tuple[str, ...] | None:
         """A heartbeat came by this path; return actions, or None for one that came before."""
@@ -123,7 +127,10 @@ class Beats:
 
     def overslept(self, due: int, now: int) -> bool:
         """Whether this router, whose own heartbeat was due then, has stood still: what it reads is old."""
-        return now - due > self.limit > 0
+        if not now - due > self.limit > 0:
+            return False
+        self._doubts = now + DOUBTS * self.limit
+        return True
 
     def spare(self, until: int) -> None:
         """Give every path time until then: this router was late itself."""
@@ -156,7 +163,7 @@ class Beats:
             if until <= now:
                 path.speaks, path.since = False, None
                 path.failures += 1
-                self.last_failure = name, now
+                self.last_failure, self.silent = (name, now), path.heard + self.limit
                 silent = True
             else:
                 self.look_at = min(self.look_at, until)
@@ -165,7 +172,8 @@ class Beats:
 
     def _patience(self, heard: int) -> int:
         """How long to wait after what was heard then. A router that is late all the time must end as well."""
-        return max(self.limit, min(self._spared - heard, 2 * self.limit))
+        late = min(self._spared - heard, 2 * self.limit)
+        return max(self.limit, late, min(self._doubts - heard, DOUBTS * self.limit))
 
     def _move(self, event: str) -> tuple[str, ...]:
         self.life, actions = LIVES[self.life, event]

@@ -240,9 +240,16 @@ class Standings:
         # before the end of the claim: a group whose timers have ended takes the role then anyway.
         return taken + self._companies(groups) + vacated + self._claims(groups)
 
-    def died(self, neighbour: str, groups: Mapping[str, SyncGroup], now: int) -> list[tuple[str, Event]]:
-        """The heartbeats of a neighbour have stopped on every path."""
+    def died(
+        self, neighbour: str, groups: Mapping[str, SyncGroup], now: int, silent: int
+    ) -> list[tuple[str, Event]]:
+        """The heartbeats of a neighbour have stopped on every path; `silent`: since when that counts.
+
+        If an advert has come since, the neighbour only sends no heartbeats any more.
+        """
         known = self._seats.get(neighbour, {})
+        if any(_advertises(seat, groups[name], silent) for name, seat in known.items() if name in groups):
+            return self.forget(neighbour, groups)
         dead = {name: replace(seat, post=_DEAD) for name, seat in known.items()}
         return self.take(neighbour, dead, True, groups, now)
 
@@ -371,6 +378,12 @@ def _rank(group: SyncGroup) -> tuple[int, bytes]:
     """Our own rank, as `Seat.rank`."""
     first = group.members[0]
     return first.priority, first.source or b""
+
+
+def _advertises(seat: Seat, group: SyncGroup, since: int) -> bool:
+    """Whether the last advert that came to a member, after that time, was of the neighbour in this seat."""
+    peers = [(group.by_name[name].peer, source) for name, source in seat.sources]
+    return any(peer is not None and peer.source == source and peer.heard > since for peer, source in peers)
 
 
 def _adverts(seat: Seat, group: SyncGroup) -> Iterator[AdvertReceived]:
