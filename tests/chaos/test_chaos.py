@@ -13,7 +13,7 @@ from tests.lab import release
 FAULTS = 50
 
 
-@pytest.mark.parametrize("seed", [1, 2, 4])  # the last one with partition_policy split
+@pytest.mark.parametrize("seed", [1, 2, 4])  # see policies(): the defaults, strict, split
 def test_a_walk_over_faults(seed: int, tmp_path: Path) -> None:
     with running(seed, release.unpack(tmp_path)) as run:
         run.go(FAULTS)

@@ -66,6 +66,16 @@ def test_position_and_acknowledgement() -> None:
     assert left.session.outgoing.acked == position
 
 
+@pytest.mark.parametrize(("position", "generation"), [(1, 0), (0, 1), (1, 1)])
+def test_nobody_acknowledges_what_was_not_sent(position: int, generation: int) -> None:
+    outgoing = streaming(5).ends[0].session.outgoing
+    at, held = outgoing.sent, outgoing._generation
+    with pytest.raises(frames.ProtocolError, match="what was not sent"):
+        outgoing.acknowledged(at + position, held + generation)
+    outgoing.acknowledged(at, held)
+    assert outgoing.in_step
+
+
 def test_lag() -> None:
     link = streaming(5)
     left = link.ends[0]
