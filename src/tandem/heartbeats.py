@@ -216,16 +216,16 @@ class Heartbeats:
         standings = self._own_standings()
         if standings != self._standings:
             self._standings = standings
-            self._look_at_paths()
             self._active = ACTIVE in {state & ROLE for state in standings[::3]}
             now = self._loop.now()
             self._send(now)
             self._lead()
-            self._loop.call_at(self._news_key, now, self._wake_leaders)
+            self._loop.call_at(self._news_key, now, self._after_news)
 
-    def _wake_leaders(self, _now: int) -> None:
+    def _after_news(self, _now: int) -> None:
         """Let the peers that lead read the heartbeat that has just left: see `received`."""
         self._tell_directory()
+        self._look_at_paths()
 
     def changed(self) -> None:
         """Groups, interfaces or addresses have changed: make the directory and the paths anew."""
