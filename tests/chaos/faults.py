@@ -166,9 +166,10 @@ class Faults:
         router.start()
 
     def respawn(self, router: Router) -> None:
-        """procd starts again what has died."""
+        """procd starts again what has died. Until then the kernel has the addresses."""
         router.kill()
         self.start(router)
+        router.wait_started()
 
     def freeze(self, router: Router) -> None:
         router.freeze()
