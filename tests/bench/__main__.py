@@ -5,7 +5,7 @@
     --only A,B          of: power, term, wan, idle, strangers, many, full;
                         restore, stream, lag, burst, crowd, takeover, gate,
                         everyday, small, handover, saturated, loss,
-                        services, checks, heartbeats
+                        services, checks, heartbeats, line
                         (of these keepalived's column is conntrackd: connections.py, replication.py)
     --advert A,B        intervals in s for power, term and wan (1,0.1,0.02; version 3 below 1 s)
     --daemon A,B        of: keepalived, tandemd
@@ -38,6 +38,7 @@ from tests.bench.everyday import everyday
 from tests.bench.handover import handover
 from tests.bench.heartbeats import heartbeats
 from tests.bench.lag import lag
+from tests.bench.line import line
 from tests.bench.loss import loss
 from tests.bench.measure import Figures, failover, full, idle, many, strangers
 from tests.bench.replication import burst, crowd, gate, stream
@@ -50,7 +51,7 @@ KINDS = ["keepalived", "tandemd"]
 PARTS = [
     "power", "term", "wan", "idle", "strangers", "many", "full", "restore", "stream", "lag", "burst", "crowd",
     "takeover", "gate", "everyday", "small", "handover", "saturated", "loss", "services", "checks",
-    "heartbeats",
+    "heartbeats", "line",
 ]  # fmt: skip
 Values = dict[str, dict[str, list[float]]]  # figure -> daemon -> one value for each run
 
@@ -119,7 +120,7 @@ def main() -> int:
         "restore": restore, "stream": stream, "lag": lag, "burst": burst, "crowd": crowd,
         "takeover": takeover, "gate": gate, "everyday": everyday, "small": small, "handover": handover,
         "saturated": saturated, "loss": loss, "services": services, "checks": checks,
-        "heartbeats": heartbeats,
+        "heartbeats": heartbeats, "line": line,
     }  # fmt: skip
     jobs += [(name, job) for name, job in others.items() if name in chosen]
 

@@ -57,28 +57,40 @@ STAYS: tuple[Step, ...] = (reboot_backup,)
 WALK: tuple[Step, ...] = (*MOVES, *STAYS, both_off_and_on, reboot_active, failover)
 
 
-def walk(lab: SharedLine, walked: tuple[Step, ...] = WALK) -> None:
-    """Do all steps. AssertionError: both routers spoke, a wrong one did, or neither for too long."""
-    Service(lab.server, "echo", FAR, "7")
-    pings = Pings(lab.client, FAR)
+def walk(
+    lab: SharedLine,
+    walked: tuple[Step, ...] = WALK,
+    addresses: tuple[str, ...] = (FAR,),
+    audit: Callable[[], object] = lambda: None,
+) -> None:
+    """Do all steps, with traffic to these addresses of the server, and an audit of the caller's after each.
+
+    AssertionError: both routers spoke, a wrong one did, or neither for too long.
+    """
+    for address in addresses:
+        Service(lab.server, "echo", address, "7")
+    pings = [Pings(lab.client, address) for address in addresses]
     conditions = [Condition(router) for router in lab.routers]
     with Speakers(lab) as speakers:
         for number, step in enumerate(walked):
             active = lab.settle()
-            pings.flowing()
+            for one in pings:
+                one.flowing(timeout=30)
             before = speakers.turns
             assert before[-1] == active.name
             start = time.monotonic()
             step(lab, active)
             now = lab.settle()
-            outage = pings.outage_since(start, 30)
+            outages = [one.outage_since(start, 30) for one in pings]
             said = speakers.turns[len(before) - 1 :]
             what = f"step {number}, {step.__name__}: {said} spoke with {MAC}"
             assert said == ([active.name] if now is active else [active.name, now.name]), what
-            assert outage.ms < BOUND_MS, f"step {number}, {step.__name__}: {outage}"
+            assert max(one.ms for one in outages) < BOUND_MS, f"step {number}, {step.__name__}: {outages}"
             if step in MOVES or step in STAYS:
                 assert (now is active) == (step in STAYS), what
             for condition in conditions:
                 condition.log()
                 condition.process()
-    pings.stop()
+            audit()
+    for one in pings:
+        one.stop()

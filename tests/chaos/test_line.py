@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Never do both routers of a shared line speak with its MAC address, and never neither for long.
 
-The same on genuine netifd: tests/openwrt/test_follow.py.
+The same on genuine netifd, with IPv6: tests/openwrt/test_follow_ipv6.py.
 """
 
 from __future__ import annotations

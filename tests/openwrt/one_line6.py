@@ -61,14 +61,18 @@ subnet6 2001:db8:ff::/64 {
 """
 
 
-def configuration(number: int, guard: bool = True) -> str:
-    """The configuration of router `number` (1, 2); without the guard, odhcpd of the backup is heard."""
-    common: dict[str, Any] = {"priority": 101, "advert_s": 0.1, "version": 3, "preempt": False}
+def configuration(number: int, guard: bool, patient: bool) -> str:
+    """The configuration of router `number` (1, 2); without the guard, odhcpd of the backup is heard.
+
+    `patient`: no busy machine makes it take the role.
+    """
+    advert_s, timers = (1.0, {"heartbeat_interval": "0.5"}) if patient else (0.1, {})
+    common: dict[str, Any] = {"priority": 101, "advert_s": advert_s, "version": 3, "preempt": False}
     instances = [
         Instance("lan", "lan0", 51, (f"{VIP}/24",), **common),
         Instance("lan6", "lan0", 52, (f"{GATEWAY6}/64",), options={"dhcp": str(int(guard))}, **common),
     ]
-    text = tandem_uci(instances, {"home": ("lan", "lan6")})
+    text = tandem_uci(instances, {"home": ("lan", "lan6")}, timers)
     follows = "\tlist follow 'wan'\n\tlist follow 'wan6'\n"
     return f"""{text.replace("	list group 'lan6'", "	list group 'lan6'" + chr(10) + follows)}
 {line_sections(number)}
@@ -83,9 +87,9 @@ config dhcp_gateway
 class Line6Tandem(LineTandem):
     """tandemd of one of the routers, with netifd's LAN and odhcpd."""
 
-    def __init__(self, number: int, guard: bool) -> None:
+    def __init__(self, number: int, guard: bool, patient: bool) -> None:
         super().__init__(number, network=NETWORK6.replace("NUMBER", str(number + 1)))
-        self.text = configuration(number, guard)
+        self.text = configuration(number, guard, patient)
         self._guard = guard
 
     def prepare(self, router: Router) -> None:
@@ -98,11 +102,11 @@ class Line6Tandem(LineTandem):
 class OneLine6(OneLine):
     """The lab. The server routes the prefix to the link-local address of the line, as providers do."""
 
-    def __init__(self, guard: bool = True) -> None:
+    def __init__(self, guard: bool = True, patient: bool = False) -> None:
         super().__init__()
         self.servers6: list[subprocess.Popen[bytes]] = []
         for number, router in enumerate(self.routers, 1):
-            router.daemon = Line6Tandem(number, guard)
+            router.daemon = Line6Tandem(number, guard, patient)
         self.client.ports[0].addresses = ("192.168.1.10/24",)
         self.client.routes = [route for route in self.client.routes if not route.startswith("::/0")]
         self.server.ports[0].addresses = ("192.168.0.1/24", "2001:db8:ff::1/64")
@@ -114,11 +118,19 @@ class OneLine6(OneLine):
         write_sysctls(self.client.namespace, {"ipv6/conf/eth0/accept_ra": 2})
         self.serve6()
         super().start()
-        active = self.active
-        assert active is not None
-        wait_until(lambda: network6(active)["prefixes"] == [PREFIX], 30, explain=self.logs)
-        wait_until(lambda: network6(self.other(active))["prefixes"] == [PREFIX], 10, explain=self.logs)
         wait_until(lambda: own_addresses(self.client), 20, "the client has an address", explain=self.logs)
+
+    def settle(self) -> Router:
+        """Also the prefix has come, and the backup knows it."""
+        active = super().settle()
+        for router, state in ((active, "bound"), (self.other(active), "away")):
+
+            def settled(router: Router = router, state: str = state) -> bool:
+                found = network6(router)
+                return found["state"] == state and found["prefixes"] == [PREFIX]
+
+            wait_until(settled, 30, f"the prefix of {router.name} is {state}", explain=self.logs)
+        return active
 
     def serve6(self, text: str = PROVIDER) -> None:
         """Start the provider's servers of IPv6, which know nothing of an earlier life."""

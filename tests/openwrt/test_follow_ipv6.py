@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.lab import Capture, Pings, Router, Service, wait_until
+from tests.chaos.line import walk
+from tests.lab import FAR, Capture, Pings, Router, Service, wait_until
 from tests.netns.live import connections, sync
+from tests.netns.shared_line import MAC
 from tests.netns.slaac import own_addresses
 from tests.netns.test_dhcp_guard import solicit
 from tests.openwrt_pieces import needs_root, needs_ubus
@@ -98,6 +100,22 @@ def test_hosts_keep_their_addresses_and_connections(lab: OneLine6, fault: Callab
     assert adverts
     for source, lifetime, prefix, preferred in adverts:
         assert (source, prefix) == (GATEWAY6, "2001:db8:1::") and int(lifetime) and int(preferred)
+
+
+def test_ten_failovers_and_reboots(open_lab: Open) -> None:
+    """Never do both routers speak with the MAC address, and never neither for long, with IPv4 and IPv6.
+
+    The provider has lent to one client all the time, and the host keeps its address.
+    """
+    lab: OneLine6 = open_lab(OneLine6(patient=True))
+    lab.start()
+    address = own_addresses(lab.client)
+
+    def audit() -> None:
+        assert [line.split()[1:3] for line in lab.leases()] == [[MAC, "192.168.0.50"]]
+        assert len(lab.delegations()) == 1 and own_addresses(lab.client) == address
+
+    walk(lab, addresses=(FAR, FAR6), audit=audit)
 
 
 def test_an_ra_daemon_without_guard_does_not_advertise_the_prefix_on_a_backup(open_lab: Open) -> None:

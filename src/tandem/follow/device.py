@@ -90,6 +90,7 @@ class Device:
         """Make the device and set it up. It is deleted if that fails: a port may have its MAC address."""
         self._aside.wait()
         if self.index is not None:
+            self._set("ipv6", "disable_ipv6", "0")
             return ()
         batch = bind([self.plan.create], self._interfaces.index)
         if isinstance(batch, Unbound):
@@ -197,10 +198,14 @@ class Device:
     def remove(self, lease: AnyLease, present: AnyLease | None, active: bool, now: int) -> None:
         """Take away what the lease gave and `present` does not, on a router that is active or not.
 
-        With an IPv4 address go all routes that have it as their source.
+        With an IPv4 address go all routes that have it as their source. A router without the role takes all
+        of IPv6 from the device: a single address would leave its multicast group, and the kernel's report of
+        that would come when the other router has spoken already (net/ipv6/mcast.c: two ticks later, twice).
         """
         index = self.index
         if isinstance(lease, Lease6):
+            if not active:
+                self._set("ipv6", "disable_ipv6", "1")
             now6 = present if isinstance(present, Lease6) else None
             self._send(line6.remove(lease, now6, index, self._interfaces.index, active, now))
         elif isinstance(lease, Lease) and index is not None:
