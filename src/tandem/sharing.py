@@ -178,6 +178,11 @@ class Sharing:
         if self.following is not None:
             self.following.status(name, status, fresh)
 
+    def _device_gone(self) -> None:
+        """A device goes, and with it the connections that the kernel has masqueraded to its address."""
+        if self.replication is not None:
+            self.replication.device_gone()
+
     def follow_devices(self, plan: Plan) -> None:
         """Let the running parts have the settings of `plan`, with the devices of now."""
         if self.channel is not None and (peers := self._peers(plan)):
@@ -431,8 +436,9 @@ class Sharing:
 
         if self.following is None:
             self.following = Following(
-                self._loop, self._log, self._interfaces, Rtnl(), self._announcer, self._ask_netifd
-            )
+                self._loop, self._log, self._interfaces, Rtnl(), self._announcer, self._ask_netifd,
+                self._device_gone,
+            )  # fmt: skip
             self._executor.take_following(self.following)
         if self.channel is not None:
             self.following.join(self.channel)

@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.bench.loss import YOUNG_S
-from tests.bench.replication import CROWD
+from tandem.replication.pacer import LOSING
+from tests.bench.replication import CROWD, mirrored
 from tests.bench.takeover import crowded
 from tests.lab import FAR, Pings, Router, Service, Tandem, wait_until
 from tests.netns import live
@@ -27,7 +27,7 @@ from tests.openwrt.one_line6 import FAR6, PREFIX, OneLine6, network6
 from tests.openwrt_pieces import ROOT, USR
 
 Figures = dict[str, float]
-ROUNDS = 10
+ROUNDS = 5
 PATIENCE = 60.0
 
 
@@ -60,15 +60,16 @@ def _moved(label: str, lab_of: Callable[[], OneLine], addresses: list[str]) -> F
         def event(action: Callable[[Router], object]) -> list[Any]:
             """Do this to the active router; what each of the pings has lost, when all go on."""
             active, backup = _ready(lab)
+            time.sleep(LOSING)  # a role that comes back sooner may wait for its connections
             for one in pings:
                 one.flowing(timeout=PATIENCE)
             before = time.monotonic()
             action(active)
             wait_until(lambda: backup.active, PATIENCE, "the other one is active", explain=lab.logs)
             found = [one.outage_since(before, timeout=PATIENCE) for one in pings]
-            made.all_go_on(PATIENCE)
+            made.all_go_on(PATIENCE, "the switch")
             wait_until(lambda: network(backup)["state"] == "bound", PATIENCE, "bound", explain=lab.logs)
-            made.all_go_on(PATIENCE)
+            made.all_go_on(PATIENCE, "the provider's answer")
             assert [line.split()[1:3] for line in lab.leases()] == [[MAC, "192.168.0.50"]], lab.leases()
             if isinstance(lab, OneLine6):
                 wait_until(lambda: network6(backup)["state"] == "bound", PATIENCE, "bound", explain=lab.logs)
@@ -76,10 +77,15 @@ def _moved(label: str, lab_of: Callable[[], OneLine], addresses: list[str]) -> F
             return found
 
         planned = [event(lambda router: Tandem.request(router, "failover")) for _ in range(ROUNDS)]
-        active, backup = _ready(lab)
-        time.sleep(YOUNG_S + random.uniform(0.5, 1.5))
-        limit = status(backup)["peers"][0]["heartbeats"]["limit_ms"]
-        lost = event(lambda router: router.power_off())
+        limits: list[float] = []
+
+        def power_off(router: Router) -> None:
+            limits.append(status(lab.other(router))["peers"][0]["heartbeats"]["limit_ms"])
+            time.sleep(random.uniform(0, 0.1))  # the phase of the heartbeats
+            router.power_off()
+
+        lost = event(power_off)
+        [limit] = limits
     figures: Figures = {}
     for number, address in enumerate(addresses):
         name = f"{label}: {'IPv6' if ':' in address else 'IPv4'}, "
@@ -104,6 +110,8 @@ def _ready(lab: OneLine) -> tuple[Router, Router]:
         active = lab.active
         assert active is not None
         backup = lab.other(active)
+        if not mirrored(backup):
+            return None
         networks = (network, network6) if isinstance(lab, OneLine6) else (network,)
         shown = [(one(active)["state"], one(backup)["lease_left_s"]) for one in networks]
         return (active, backup) if all(state == "bound" and left for state, left in shown) else None

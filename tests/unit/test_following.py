@@ -39,6 +39,7 @@ class Stage:
         self.index: int | None = None
         self.ended: Any = None
         self.heard: Any = None  # gets acks
+        self.gone: list[int] = []  # when a device went, with the connections of its address
         self.refuses: Any = ()
         self.fails: tuple[str, ...] = ()  # how place, renew and prepare end
         self.lines: list[str] = []  # of the log
@@ -192,6 +193,7 @@ def found(stage: Stage) -> Following:
     made = Following(
         anything, Log(), anything, rtnl, anything,  # type: ignore[arg-type]
         lambda method, name: stage.said.append(f"{method} {name}"),
+        lambda: stage.gone.append(stage.time),
     )  # fmt: skip
     made.join(anything)
     made.take_plan(plan("wan"), ())
@@ -209,7 +211,7 @@ def test_a_takeover_with_the_lease_of_the_peer(stage: Stage, found: Following) -
     assert stage.take() == ["renew 203.0.113.7", "tell r2 203.0.113.7"]
     assert found.networks()[0]["state"] == "bound" and not stage.readers
     found.end("G")
-    assert stage.take() == ["remove 203.0.113.7"]
+    assert stage.take() == ["remove 203.0.113.7"] and stage.gone == [0]
     stage.run(DELETE_AFTER)
     assert stage.take() == ["delete"]
     stage.run(5 * SECOND)

@@ -16,6 +16,7 @@ from tandem.replication.pacer import (
     ENOUGH,
     FEW,
     LEAST,
+    LOSING,
     ROUND,
     TOUCH,
     WAIT,
@@ -76,6 +77,12 @@ class Scene:
             if not self.pacer.rests:
                 self.write()
 
+    def wait(self, seconds: int) -> None:
+        """The seconds as the mirror counts them."""
+        for _ in range(seconds):
+            if self.pacer.due():
+                self.second()
+
     def equal(self) -> bool:
         held: dict[bytes, bytes] = {}
         for table in self.tables:
@@ -123,6 +130,54 @@ def test_all_entries_are_touched_once_a_round_and_what_is_lost_comes_back() -> N
     for key in lost:
         del scene.kernel[key]
     scene.second(ROUND + 1)
+    assert scene.equal()
+
+
+@pytest.mark.parametrize("waited", [0, 1, LOSING - 1, LOSING])
+def test_a_takeover_brings_back_what_the_kernel_has_deleted_with_a_device(waited: int) -> None:
+    """Few of many, so that the size of the table does not show it, and nobody knows when it has ended."""
+    scene = Scene()
+    scene.hold(*range(2000))
+    scene.second(ROUND)
+    scene.pacer.loses(scene.size())
+    for number, key in enumerate(list(scene.kernel)[:20]):
+        del scene.kernel[key]
+        if number == 10:
+            scene.wait(waited)
+    scene.pacer.complete(None, scene.size())
+    scene.write()
+    assert scene.equal() is (waited < LOSING) and not scene.pacer.completing
+    scene.rounds.clear()
+    scene.pacer.complete(None, scene.size())
+    scene.write()
+    assert TOUCH not in scene.rounds  # this takeover waits for nothing
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_takeover_does_not_wait_when_the_size_of_the_table_shows_no_loss(known: bool) -> None:
+    """A role that comes back soon: the entries were restored, and are not of the device that went."""
+    scene = Scene(follow=False)
+    scene.hold(*range(2000))
+    scene.kernel = {key: body for part in scene.tables[0].slices() for key, body in part}
+    scene.kernel |= {b"of our own": b""}
+    scene.pacer.loses(scene.size() if known else None)  # the role goes: the device first
+    scene.pacer.follow(whole=True)
+    scene.hold(3000)
+    scene.hold(5, op=DESTROY)
+    scene.pacer.complete(None, scene.size())
+    scene.write()
+    assert (TOUCH in scene.rounds) is not known and len(scene.kernel) == 2001
+
+
+def test_what_the_kernel_has_deleted_with_a_device_is_back_when_that_has_ended() -> None:
+    scene = Scene()
+    scene.hold(*range(2000))
+    scene.second(ROUND)
+    scene.pacer.loses(scene.size())
+    scene.wait(LOSING - 1)
+    for key in list(scene.kernel)[:20]:
+        del scene.kernel[key]
+    scene.wait(1 + WAIT)
     assert scene.equal()
 
 

@@ -65,6 +65,8 @@ class Following:
     """The followed networks of one plan.
 
     `ask(method, network)` asks netifd for "up" or "down", or for each "status" of a further network.
+    `device_gone` is called when a device goes: soon afterwards, the kernel deletes the connections that it
+    has masqueraded to the device's address, in a work queue of its own (netfilter/nf_nat_masquerade.c).
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Following:
         rtnl: Rtnl,
         announcer: Announcer,
         ask: Callable[[str, str], None],
+        device_gone: Callable[[], None],
     ) -> None:
         self._loop = loop
         self._log = log
@@ -82,6 +85,7 @@ class Following:
         self._rtnl = rtnl
         self._announcer = announcer
         self._ask = ask
+        self._device_gone = device_gone
         self._networks: dict[str, Followed] = {}
         self._devices: dict[str, Device] = {}  # by the network that has the port
         self._parents: dict[str, str] = {}  # network: the one on whose device it is
@@ -345,6 +349,7 @@ class Following:
                 case Step.DELETE | Step.RELEASE if name in self._parents:
                     pass  # the network goes with the device
                 case Step.DELETE if device is not None:
+                    self._device_gone()
                     when = now + DELETE_AFTER
                     self._loop.call_at(("follow delete", name), when, lambda _now: self._delete(name, device))
                 case Step.HANG_UP if device is not None and isinstance(lease, Session):

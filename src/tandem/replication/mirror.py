@@ -110,6 +110,10 @@ class Mirror:
         if self.pacer.retire(table):
             self._soon()
 
+    def loses(self) -> None:
+        """The kernel begins to delete entries by itself."""
+        self.pacer.loses(_size())
+
     def refresh(self, table: Cache) -> None:
         """Set the timeouts of a table, which ran down in our kernel while it was a peer's."""
         if self.pacer.refresh(table):
@@ -126,7 +130,7 @@ class Mirror:
         """Call `done`, from the loop, when the kernel has everything that is held; `own`: see the pacer."""
         if not self.pacer.hurried:
             self.steps.clear()
-        self.pacer.complete(own)
+        self.pacer.complete(own, _size())
         self._began, self._done = self._loop.now(), done
         self._soon()
 

@@ -12,9 +12,10 @@ kernel and few wakes do the rest. The pacer takes a fifth of the time then. When
 is, there is a step in every turn of the loop.
 
 No packet refreshes the entries, so their timeouts run down. They get LEAST at least, and all are touched once
-a ROUND; what the kernel has lost meanwhile comes back by that. After a takeover a dead entry stays LEAST at
-most. A table that somebody has flushed (`conntrack -F`) is noticed sooner, by its size: when changes are
-written, and before a takeover ends.
+a ROUND; what the kernel has lost meanwhile comes back by that. While the kernel may be about to lose some
+(`loses`, for LOSING), a takeover touches all of them first if the size of the table says so, and the pacer
+touches all afterwards. After a takeover a dead entry stays LEAST at most. A table that somebody has flushed
+(`conntrack -F`) is noticed sooner, by its size: when changes are written, and before a takeover ends.
 
 Nothing is written at rest while the kernel's table is fuller than SHARE of its limit: the kernel makes room
 by dropping entries of its own.
@@ -43,6 +44,7 @@ HELPER_PAUSE = 2 * MILLISECOND  # between two questions whether a helper was fou
 REST = 4  # the pause after a step is so many times as long as the step
 LEAST, ROUND = 300, 120  # s
 WAIT, ENOUGH = 5, 512  # s, entries
+LOSING = 10  # s
 SHARE = 3 / 4
 LACKING, LACKING_SHARE = 4, 8  # the kernel may lack 4 entries, or an eighth; then all are written
 SHARDS_A_STEP = SHARDS // 64
@@ -86,6 +88,10 @@ class Pacer:
         self._own: Lookup | None = None  # while the kernel has flows of its own
         self._touched = 0  # the shard that is touched next
         self._untouched = 0  # shards that are due to be touched
+        self._losing = 0  # seconds for which the kernel may still lose entries
+        self._before: Size | None = None  # of its table, before that
+        self._lacked_before: int | None = None
+        self._needed = False  # a takeover needs the untouched ones touched
         self._waited = 0  # seconds since the last plan
         self._planned = False  # there was a plan since `catch_up`
         self._lacked = 0  # entries that the kernel lacked when they were counted last
@@ -98,6 +104,7 @@ class Pacer:
         self._reset()
         self.following = True
         self.journal.start(whole)
+        self._lacked_before = self._lacking(self._before)
         self._untouched = SHARDS if whole else 0
 
     def leave(self) -> None:
@@ -110,7 +117,7 @@ class Pacer:
         self._rounds.clear()
         self._retired.clear()
         self._known = {}
-        self.hurried = self.completing = self._planned = self.caught_up = False
+        self.hurried = self.completing = self._planned = self.caught_up = self._needed = False
         self._own = None
 
     def catch_up(self) -> None:
@@ -125,6 +132,14 @@ class Pacer:
         self._retired.append(table)
         return True
 
+    def loses(self, size: Size | None) -> None:
+        """The kernel begins to delete entries by itself, and does not say which, nor when it has ended.
+
+        `size`: of its table, until then.
+        """
+        self._losing, self._before = LOSING, size
+        self._lacked_before = self._lacking(size)
+
     def refresh(self, table: Cache) -> bool:
         """Set the timeouts of a table, which ran down while it was a peer's. Returns as `retire`."""
         if len(table):
@@ -138,16 +153,20 @@ class Pacer:
         self.hurried = on
         return True
 
-    def complete(self, own: Lookup | None) -> None:
+    def complete(self, own: Lookup | None, size: Size | None = None) -> None:
         """Write everything that is held, as fast as possible.
 
         `own(key)`: what an active router knows of a flow itself. What is known alike, or better, is left
-        alone, and nothing that is known is taken out.
+        alone, and nothing that is known is taken out. `size`: of the kernel's table.
         """
         self._own = own
         if not self.journal.on:
             self.journal.start(whole=False)
         self.hurried = self.completing = True
+        if self._losing and self.following and own is None:
+            before, lacked = self._lacked_before, self._lacking(size)
+            if before is None or lacked is None or lacked > before:
+                self._untouched, self._needed = SHARDS, True
         self._counted = own is not None  # the count of an active router's own entries says nothing
 
     # Every second, and every step
@@ -155,6 +174,10 @@ class Pacer:
     def due(self) -> bool:
         """Count one second, and return whether `second` is to be called: it is worth a wake-up."""
         self._waited += 1
+        if self._losing:
+            self._losing -= 1
+            if not self._losing and self.following:
+                self._untouched, self._waited = SHARDS, WAIT
         behind = not (self._planned and self.journal.whole) or bool(self._retired)
         return behind or self._waited >= WAIT or self.journal.waiting >= ENOUGH
 
@@ -196,8 +219,8 @@ class Pacer:
         """Return what to do next; None: nothing is left (then `completing` has ended, if it went on)."""
         if self.plans_next:
             self._plan(size, ready)
-        if not self._rounds and self._untouched and not self.hurried:
-            self._rounds.append(self._touch)  # last, and never while somebody waits
+        if not self._rounds and self._untouched and (self._needed or not self.hurried):
+            self._rounds.append(self._touch)  # last, and without need never while somebody waits
         if self._rounds:
             return self._rounds.popleft()()
         self.caught_up = self._planned and self.journal.whole
@@ -244,11 +267,20 @@ class Pacer:
 
     def _lacks(self, size: Size | None) -> bool:
         """Whether the kernel has too few entries for all that it was thought to have."""
-        if size is None:
+        lacked = self._lacking(size)
+        if lacked is None:
             return False
-        held = max((len(table) for table in self._tables()), default=0)
-        self._lacked = held - len(self.journal.new) - len(self.journal.changed) - size[0]
-        return self._lacked > max(LACKING, held // LACKING_SHARE)
+        self._lacked = lacked
+        return lacked > max(LACKING, self._held // LACKING_SHARE)
+
+    def _lacking(self, size: Size | None) -> int | None:
+        """By how many entries a table of this size is too small; None: its size is not known."""
+        noted = len(self.journal.new) + len(self.journal.changed)
+        return None if size is None else self._held - noted - size[0]
+
+    @property
+    def _held(self) -> int:
+        return max((len(table) for table in self._tables()), default=0)
 
     # Rounds
 
@@ -310,6 +342,7 @@ class Pacer:
         few = sum(map(len, self._tables())) <= FEW
         count = self._untouched if few else min(SHARDS_A_STEP, self._untouched)
         self._untouched -= count
+        self._needed = self._needed and self._untouched > 0
         start, self._touched = self._touched, (self._touched + count) % SHARDS
         return Round(TOUCH, _flat(table.shards(start, count) for table in self._tables()))
 

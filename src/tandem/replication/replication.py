@@ -357,6 +357,10 @@ class Replication:
         self._mirror.hurry(True)
         self._settle_patience()
 
+    def device_gone(self) -> None:
+        """The kernel of a backup deletes entries by itself now: those of a device that is gone."""
+        self._mirror.loses()
+
     def calm(self, group: str) -> None:
         """The active is alive. What is in the kernel already stays there and does no harm."""
         self._mirror.hurry(False)
