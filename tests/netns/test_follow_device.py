@@ -204,9 +204,7 @@ def test_an_ipv6_lease(lab: Lab, device: Device) -> None:
         router.enter(lambda: device.remove(LEASE6, None, False, 0))  # the role has gone
         assert "2001:db8:1::1" not in lifetimes(router, "lan0")
         assert not lifetimes(router, "wan0")
-        stays(
-            lambda: not quiet.count(f"eth.src == {MAC}"), 0.3, "no report that it left a group"
-        )
+        stays(lambda: not quiet.count(f"eth.src == {MAC}"), 0.3, "no report that it left a group")
     assert router.enter(device.create) == ()  # a quick return, before the device is deleted
     assert router.enter(lambda: device.place(LEASE6, 60, 0)) == ()
     assert lifetimes(router, "wan0").keys() == {LINE_LOCAL, "2001:db8:ff::5"}
