@@ -56,6 +56,15 @@ def test_the_command_that_shows_them(daemon: FakeDaemon, capsys: pytest.CaptureF
     assert json.loads(out) == daemon.answers["services"] and out.endswith("}\n")
 
 
+def test_the_command_that_shows_checks(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
+    answer = daemon.answers["checks"] = {name: STATUS[name] for name in ("checks", "virtual_servers")}
+    assert cli.main(["--control", daemon.path, "checks"]) == 0
+    shown = [*checks_page.virtual_servers(answer["virtual_servers"]), *checks_page.lines(answer["checks"])]
+    assert capsys.readouterr().out.splitlines() == shown
+    assert cli.main(["--control", daemon.path, "checks", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == answer
+
+
 def test_the_command_that_acts_on_one(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
     daemon.answers["service"] = "nginx is stopped"
     assert cli.main(["--control", daemon.path, "service", "stop", "nginx"]) == 0
