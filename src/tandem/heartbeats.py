@@ -45,6 +45,7 @@ from tandem.core.standing import (
     Entry,
     Post,
     Standings,
+    entry_of,
     leads,
     matching,
     seats,
@@ -212,13 +213,17 @@ class Heartbeats:
     # News of this router
 
     def acted(self) -> None:
-        """A group may have changed its role: tell the peers at once."""
+        """A group may have changed its role: tell the peers at once.
+
+        A router that has stood still does so when it has read all that has happened: in this turn as well.
+        """
         standings = self._own_standings()
         if standings != self._standings:
             self._standings = standings
             self._active = ACTIVE in {state & ROLE for state in standings[::3]}
             now = self._loop.now()
-            self._send(now)
+            if now - self._pace.due <= self._pace.interval:
+                self._send(now)
             self._lead()
             self._loop.call_at(self._news_key, now, self._after_news)
 
@@ -232,7 +237,7 @@ class Heartbeats:
         before, names = self._entries, [entry.name for entry in self._entries]
         groups = self._router.groups.values()
         self._members = [(group, member) for group in groups for member in group.members][:STANDINGS_MAX]
-        self._entries = tuple(_entry(member) for _, member in self._members)
+        self._entries = tuple(entry_of(member) for _, member in self._members)
         if self._entries != before:
             # While the names stay, so does the number: what was said before is understood as well.
             self._directory += names != [entry.name for entry in self._entries]
@@ -590,8 +595,3 @@ def _path(name: str, errors: int, path: BeatPath | None, now: int) -> HeartbeatP
         "failures": path.failures,
         "errors": errors,
     }
-
-
-def _entry(member: VirtualRouter) -> Entry:
-    settings = member.settings
-    return Entry(member.name, settings.virtual_router_id, settings.family, member.source or b"")

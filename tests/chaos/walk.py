@@ -316,7 +316,7 @@ FAULTS: dict[str, Fault] = {
     "fill": Fault(lambda _w, r, _p: r.alive and not r.full, _fill, 1),
     "drain": Fault(lambda _w, r, _p: r.powered and r.full, _set(full=False), 4, repairs=True),
     "downgrade": Fault(
-        lambda w, r, _p: r.alive and not (w.compares or r.old or r.standby or r.tiny),
+        lambda w, r, _p: _may_end(w, r, "") and not (w.compares or r.old or r.standby or r.tiny),
         _set(old=True), 1, moves=True,
     ),
     "upgrade": Fault(lambda _w, r, _p: r.alive and r.old, _start, 4, repairs=True, moves=True),

@@ -195,7 +195,9 @@ class BeatingLan(Lan):
         """As in `Lan`; a change of the role is told at once."""
         before = checked.group.role
         super()._handle(router, checked, event)
-        if checked.group.role is not before and router.number in self.lives:
+        mine = self.lives.get(router.number)
+        told = checked.group.role is not before and mine is not None
+        if told and self.now + router.offset - mine.due <= INTERVAL:  # otherwise with what it reads now
             self.beat_now(router)
         if not any(other.groups[0].kernel for other in self.routers if other.groups):
             self.bare.append(self.now)

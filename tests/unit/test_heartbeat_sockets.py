@@ -185,6 +185,22 @@ def test_old_news_of_a_router_that_was_away_free_no_role(pair: Pair) -> None:
     turn(two.loop, lambda: any(isinstance(event, Vacated) for event in two.told))
 
 
+def test_who_has_stood_still_tells_its_state_when_it_has_read_everything(pair: Pair) -> None:
+    _, two = pair
+    sent: list[bytes] = []
+    for _, sock in two.beats._peers["peer"].paths:
+        sock.send = lambda data: sent.append(data) or len(data)  # type: ignore[method-assign,func-returns-value]
+    two.group.handle(Standby(), two.loop.now())
+    two.beats.acted()
+    assert len(sent) == 2, "at once, by both paths"
+    sent.clear()
+    time.sleep(2 * two.status["limit_ms"] / 1000)
+    two.group.handle(Resume(), two.loop.now())
+    two.beats.acted()
+    assert not sent
+    turn(two.loop, lambda: sent)
+
+
 def test_who_could_not_hear_of_a_better_router_does_not_compare_faults_with_a_dead_one(pair: Pair) -> None:
     one, two = pair
     turn(two.loop, lambda: Company(True, False, 0, True) in two.told)

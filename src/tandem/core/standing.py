@@ -395,6 +395,12 @@ def _adverts(seat: Seat, group: SyncGroup) -> Iterator[AdvertReceived]:
         yield AdvertReceived(instance, advert, source)
 
 
+def entry_of(member: VirtualRouter) -> Entry:
+    """Return the entry of one of our virtual routers in the directory."""
+    settings = member.settings
+    return Entry(member.name, settings.virtual_router_id, settings.family, member.source or b"")
+
+
 def standing_of(group: SyncGroup, member: VirtualRouter, link: bool) -> bytes:
     """Return the standing of one of our virtual routers; `link`: its own link is up."""
     faults = group.fault_state
