@@ -220,10 +220,11 @@ def _both_die(world: World, _router: Router, _port: str) -> None:
 
 
 def _heal(world: World, _router: Router, _port: str) -> None:
-    """Two active routers exchange their connections before one yields."""
-    world.split = False
+    """Two active routers that have been in step exchange their connections before one yields."""
+    world.split, paired = False, world.paired
     world.meet()
-    if all(world.able(one) for one in world.routers) and world.in_step and "r1" in world.knows:
+    able = all(world.able(one) for one in world.routers)
+    if paired and able and world.in_step and "r1" in world.knows:
         world.exchanged()
 
 

@@ -71,6 +71,12 @@ def test_a_split_has_an_active_router_on_each_side() -> None:
     assert world.near == {"r1", "r2"} and world.served({"r2"}), "they have exchanged their connections"
 
 
+def test_a_router_that_has_started_within_a_split_exchanges_nothing() -> None:
+    world = after(World(), "split", "reboot r1")
+    world.opened({"r1"})
+    assert after(world, "heal").knows == {"r1"}
+
+
 def test_with_strict_a_router_without_a_cable_is_out() -> None:
     world = after(World(), f"cable out r1 {WAN}")
     assert world.elections == [{"r2"}]

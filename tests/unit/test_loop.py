@@ -5,11 +5,18 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
+import socket
+import time
 import tracemalloc
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+
+import pytest
 
 from tandem.loop import BUSY, MILLISECOND, READY_MAX, SHARE, STALE, TURN_LIMIT, Loop, name_of
+from tests.lab import wait_until
 
 
 class Clock:
@@ -28,6 +35,51 @@ class Clock:
             self.time += length
 
         return callback
+
+
+@pytest.mark.parametrize("wait_ms", [45, 400])  # by select, and by epoll
+def test_who_was_stopped_reads_before_timers_run(wait_ms: int) -> None:
+    near, far = socket.socketpair()
+    done_read, done = os.pipe()
+    while (child := _stopped(near, done, wait_ms)) is None:
+        os.read(done_read, 99)  # it had ended before it could be stopped
+    time.sleep(2 * wait_ms / 1000)  # the timer's time passes
+    far.send(b"news ")
+    os.kill(child, signal.SIGCONT)
+    os.waitpid(child, 0)
+    assert os.read(done_read, 99) == b"news timer"
+    for end in (near, far):
+        end.close()
+    for pipe in (done_read, done):
+        os.close(pipe)
+
+
+def _stopped(near: socket.socket, done: int, wait_ms: int) -> int | None:
+    """Start a process with a loop, and stop it while it waits. None: it has ended."""
+    child = os.fork()
+    if child == 0:
+        try:
+            _read_and_wait(near, done, wait_ms)
+        finally:
+            os._exit(0)
+    stat = Path(f"/proc/{child}/stat")
+    wait_until(lambda: stat.read_text().rpartition(") ")[2][0] in "SZ", 10, "it waits", every=0.001)
+    os.kill(child, signal.SIGSTOP)
+    _, status = os.waitpid(child, os.WUNTRACED)
+    return child if os.WIFSTOPPED(status) else None
+
+
+def _read_and_wait(near: socket.socket, done: int, wait_ms: int) -> None:
+    """Run a loop in a process of its own until its timer."""
+    loop = Loop()
+
+    def timer(_now: int) -> None:
+        os.write(done, b"timer")
+        loop.stop()
+
+    loop.add_reader(near.fileno(), lambda: os.write(done, near.recv(9)))
+    loop.call_at("timer", loop.now() + wait_ms * MILLISECOND, timer)
+    loop.run()
 
 
 def test_a_loop_that_is_always_busy_sleeps_in_time() -> None:
