@@ -74,6 +74,12 @@ def test_an_address_beside_the_prefix_is_none_of_the_lease() -> None:
         assert beside and with_lans(LEASE6, beside).lans == ()
 
 
+def test_a_peer_is_told_of_an_address_that_is_preferred_no_more() -> None:
+    later = 60 * SECOND
+    told = unpack(pack({"wan6": LEASE6}, later), later)["wan6"]
+    assert isinstance(told, Lease6) and [one.preferred for one in told.addresses] == [later]
+
+
 def test_the_log_shows_addresses_and_prefixes() -> None:
     assert text(LEASE6, NOW) == "2001:db8:ff::5/128 and 2001:db8:1::/56"
     assert text(replace(LEASE6, addresses=(), prefixes=()), NOW) == "no address"

@@ -219,6 +219,46 @@ def test_who_could_not_hear_of_a_better_router_does_not_compare_faults_with_a_de
     turn(two.loop, lambda: two.told[-1] == Company(False, False, None, True))  # it takes over from a dead one
 
 
+def test_a_peer_without_heartbeats_gets_none(pair: Pair) -> None:
+    """After a downgrade, or a reload that has taken the secret away."""
+    one, two = pair
+    hello, settings = one.link.current.session.peer, two.link.settings
+    hello.capabilities = 0
+    settings.insecure = True
+    for side in pair:
+        side.beats.peer_opened("peer")
+        assert side.status is None and side.beats.presence("peer") is None
+    hello.capabilities, settings.insecure = HEARTBEATS, False
+    for side in pair:
+        side.beats.peer_opened("peer")
+    one.meet(two)
+    two.meet(one)
+    turn(one.loop, lambda: one.hears_all and two.hears_all)
+
+
+def test_a_daemon_that_has_started_anew_is_not_what_it_was(pair: Pair) -> None:
+    one, two = pair
+    one.group.handle(Tick(), one.loop.now() + 60 * SECOND)
+    one.beats.acted()
+    turn(two.loop, lambda: Claimed(True) in two.told)
+    two.told.clear()
+    two.link.current.session.peer.node = b"anew" * 2
+    two.beats.peer_opened("peer")
+    assert two.told[-1] == Claimed(False) and two.status["state"] == "not heard yet"
+
+
+def test_who_has_closed_says_no_more(pair: Pair) -> None:
+    one, two = pair
+    sent: list[bytes] = []
+    for _, sock in one.beats._peers["peer"].paths:
+        sock.send = lambda data: sent.append(data) or len(data)  # type: ignore[method-assign,func-returns-value]
+    one.beats.close()
+    assert len(sent) == 2, "its goodbye, by both paths"
+    received = two.status["paths"][0]["received"]
+    turn(two.loop, lambda: two.status["state"] == "dead")
+    assert len(sent) == 2 and two.status["paths"][0]["received"] <= received + 1
+
+
 def test_a_goodbye_is_no_death(pair: Pair) -> None:
     one, two = pair
     one.beats.close()
