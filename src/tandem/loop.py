@@ -149,7 +149,7 @@ class Loop:
             ready = []
         began = now = self.now()
         if not ready and wait is not None and began - asked - wait > LATE:
-            # A process that was stopped comes out of epoll_wait() by EINTR, when Python only looks at the time.
+            # A process that was stopped leaves epoll_wait() by EINTR, and Python then only looks at the time.
             # Timers must not find a silence that is none: what came meanwhile is read first.
             ready = self._epoll.poll(0, READY_MAX)
         self._longest = 0

@@ -314,8 +314,9 @@ FAULTS: dict[str, Fault] = {
     "roomy": Fault(lambda _w, r, _p: r.alive and r.tiny, _set(tiny=False), 4, repairs=True),
     "clock": Fault(_alive, _set(), 2),
     "flood": Fault(lambda w, _r, _p: bool(w.near), _set(), 2, "world"),
-    "fill": Fault(lambda _w, r, _p: r.alive and not r.full, _fill, 1),
-    "drain": Fault(lambda _w, r, _p: r.powered and r.full, _set(full=False), 4, repairs=True),
+    # The kernel works so long at these that a router, which shares the processors, may stand still.
+    "fill": Fault(lambda _w, r, _p: r.alive and not r.full, _fill, 1, moves=True),
+    "drain": Fault(lambda _w, r, _p: r.powered and r.full, _set(full=False), 4, repairs=True, moves=True),
     "downgrade": Fault(
         lambda w, r, _p: _may_end(w, r, "") and not (w.compares or r.old or r.standby or r.tiny),
         _set(old=True), 1, moves=True,
