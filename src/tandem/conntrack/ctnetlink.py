@@ -215,12 +215,10 @@ class Bell:
 
     def hush(self) -> int:
         """Be silent until the next event; return how many have rung, of those that found room."""
-        rung = 0
-        try:
-            while os.read(self._fd, 1):
-                rung += 1
-        except BlockingIOError:
-            pass
+        rung, sock = 0, self._socket
+        while sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 4) != _NOTHING:
+            os.read(self._fd, 1)
+            rung += 1
         return rung
 
     def pause(self) -> None:

@@ -232,8 +232,13 @@ class Cache:
                 fresh = self.in_bulk or value & _STAMP_BITS >= self._floor
                 if op == UPDATE and fresh and (known[0] & TAIL or not complete(body)):
                     body = merge(known, body)
-                self._forget(key, known, value & _STAMP_BITS)
                 self.updated += 1
+                if value & _STAMP_BITS >= self._floor and _same_totals(known, body):  # as when it closes
+                    if journal and known != body:
+                        journal.change(key, False)
+                    shard[short] = integer(body + stamp, "big")
+                    continue
+                self._forget(key, known, value & _STAMP_BITS)
             if journal and known != body:
                 journal.change(key, known is None)
             shard[short] = integer(body + stamp, "big")
@@ -356,6 +361,15 @@ class Cache:
         self._forget(key, _body(value), value & _STAMP_BITS)
         if self._journal.on:
             self._journal.remove(key)
+
+
+def _same_totals(known: bytes, body: bytes) -> bool:
+    """Whether two bodies of a flow have one size and one digest: only the timeout or TCP's part differs."""
+    kind = body[0]
+    if kind & TAIL or known[:TIMEOUT_AT] != body[:TIMEOUT_AT]:
+        return False
+    end = TCP_AT + TCP_SIZE if kind & TCP else TCP_AT
+    return known[end:] == body[end:]
 
 
 def _whole(short: bytes) -> bytes:
