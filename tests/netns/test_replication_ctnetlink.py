@@ -153,7 +153,7 @@ def test_events_of_real_flows(net: NatPair, opened, family: int, protocol: int) 
     assert events.drained and events.received == len(found)
 
 
-def test_a_connection_is_one_event_and_its_end_another(net: NatPair, opened) -> None:
+def test_a_connection_is_two_events_and_its_end_another(net: NatPair, opened) -> None:
     """With `settled`; while it closes, which may take hours, a dump has it."""
     router, rules = net.routers[0], Filter(settled=True)
     events = opened(router, lambda: Events(rules))
@@ -167,14 +167,14 @@ def test_a_connection_is_one_event_and_its_end_another(net: NatPair, opened) -> 
         return states == list(expected)
 
     client, server = net.connection(4)
-    wait_until(lambda: told(3), 5, "it is established", explain=lambda: str(states))
+    wait_until(lambda: told(2, 3), 5, "it is established", explain=lambda: str(states))
     server.shutdown(socket.SHUT_WR)
     assert client.recv(1) == b""
     closing = entries(dumped(router, rules))
     assert [body[TCP_AT] in CLOSING for body in closing.values()] == [True]
     client.close()
     server.close()
-    wait_until(lambda: told(3, 7), 5, "TIME_WAIT", explain=lambda: str(states))
+    wait_until(lambda: told(2, 3, 7), 5, "TIME_WAIT", explain=lambda: str(states))
 
 
 def test_what_is_filtered_wakes_nobody(net: NatPair, opened) -> None:

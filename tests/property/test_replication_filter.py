@@ -190,8 +190,9 @@ LAN6, SERVER6 = V6[0], V6[3]
     (True, Filter(zones=frozenset({3})), event(LAN, SERVER, zone=3)),
     (True, Filter(), event(LAN, SERVER, kind=0x200)),  # an expectation
     (False, Filter(settled=True), event(LAN, SERVER, state=SYN_SENT, status=0x188)),  # TCP
-    (False, Filter(settled=True), event(LAN, SERVER, state=2, status=0x18A)),
-    (False, Filter(settled=True), event(SERVER, VIP, state=2, status=0x1AA)),  # a port forward
+    (False, Filter(settled=True), event(SERVER, VIP, state=SYN_SENT, status=0x1A8)),  # a port forward
+    (True, Filter(settled=True), event(LAN, SERVER, state=2, status=0x18A)),  # answered
+    (True, Filter(settled=True), event(LAN, SERVER, status=0x18A)),  # without a state
     (False, Filter(settled=True), event(LAN, SERVER, state=8, status=0x18A)),  # refused
     (True, Filter(settled=True), event(LAN, SERVER, state=3, status=0x18E)),
     (True, Filter(settled=True), event(LAN, SERVER, status=0x18E)),  # a change of something else
@@ -235,10 +236,11 @@ UDP, GRE = {"protocol": 17}, {"protocol": 47}
 
 @pytest.mark.parametrize(("rings", "message"), [
     (True, event(LAN, SERVER, state=3)),
-    (True, event(LAN6, SERVER6, state=3, flags=CHANGED)),
+    (True, event(LAN6, SERVER6, state=2, flags=CHANGED)),
+    (False, event(LAN6, SERVER6, state=3, flags=CHANGED)),
     (False, event(LAN, SERVER, state=SYN_SENT)),
-    (False, event(LAN, SERVER, state=2, flags=CHANGED)),
-    (True, event(LAN, SERVER, state=2, flags=CHANGED, status=0x418A)),  # a flow table takes it away
+    (False, event(LAN, SERVER, state=9)),
+    (True, event(LAN, SERVER, state=SYN_SENT, status=0x4188)),  # a flow table takes it away
     (False, event(LAN, SERVER, flags=CHANGED)),  # a change of something else
     *((False, event(LAN, SERVER, state=state, flags=CHANGED)) for state in (4, 5, 6, 7, 8)),
     (False, event(LAN, SERVER, state=3, kind=DELETE)),
@@ -255,6 +257,14 @@ UDP, GRE = {"protocol": 17}, {"protocol": 47}
 def test_what_rings_the_bell(kernel: Kernel, rings: bool, message: bytes) -> None:
     kernel.load(Filter(), bell=True)
     assert kernel.always_rings(message) == rings
+
+
+@pytest.mark.parametrize("states", [(2,), (2, 3), (3,), (3, 7)])
+def test_the_first_state_that_is_wanted_rings_the_bell(kernel: Kernel, states: tuple[int, ...]) -> None:
+    kernel.load(Filter(tcp_states=frozenset(states)), bell=True)
+    for state in (2, 3, 7):
+        message = event(LAN, SERVER, state=state, flags=CHANGED)
+        assert kernel.always_rings(message) == (state == states[0])
 
 
 def test_one_in_some_of_the_others_rings_the_bell(kernel: Kernel) -> None:
@@ -374,7 +384,7 @@ def test_which_bits_of_the_status_settle_a_flow(kernel: Kernel, status: int) -> 
     kernel.load(rules)
     message = event(LAN, SERVER, protocol=17, status=status)
     assert kernel.passes(message) == checker(rules)(message) == (status in (1, 4, 0x20, 0x4000, 0x8000))
-    message = event(LAN, SERVER, state=2, status=status)
+    message = event(LAN, SERVER, state=SYN_SENT, status=status)
     assert kernel.passes(message) == checker(rules)(message) == (status in (1, 4, 0x4000, 0x8000))
 
 

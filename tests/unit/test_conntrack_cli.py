@@ -273,7 +273,7 @@ conntrack_sync
     own        100 021 entries, streamed
     held       0 entries of peers, at most 262 144
     events     62 received, 3 in the last second, 0 filtered here
-    told       TCP when it is established, UDP and ICMP after 2 s,
+    told       TCP when it is answered, UDP and ICMP after 2 s,
                UDP port forwards and flows of helpers at once
     lost       overruns 1, no room for held r2 7
     listening  0.0.0.0 port 3780

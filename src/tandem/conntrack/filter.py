@@ -12,7 +12,8 @@ original. Attributes behind them are searched for.
 
 With `settled`, a flow is wanted once the kernel marks it ASSURED. It marks a flow of UDP or ICMP when a
 packet comes two seconds after its first one and both ends have spoken, so that a DNS query costs nothing. It
-marks a connection of TCP when it is established. Before that nothing is lost: the client repeats its SYN.
+marks a connection of TCP when it is established, which is wanted once its SYN is answered: the ACK of the
+client may come to another router. Before that nothing is lost: the client repeats its SYN.
 Some flows are wanted at once, because another router could not make them anew: what a helper has announced,
 what a flow table has taken away from conntrack, and of UDP a port forward (DNAT) and what a helper looks
 after. The status says all of that but for the helper, which the end of a flow does not tell: see
@@ -44,6 +45,7 @@ from tandem.nlmsg import NLATTR
 LOCAL_MAX = 64  # the most addresses that the kernel's filter holds, see tandem.limits
 
 SYN_SENT, SYN_SENT2 = 1, 9  # enum tcp_conntrack: nothing but SYNs so far, from one side or both
+SYN_RECV, ESTABLISHED = 2, 3  # likewise: the SYN is answered, and so is the answer
 CLOSING = 4, 5, 6  # FIN_WAIT, CLOSE_WAIT, LAST_ACK
 
 YOUNG = frozenset((1, 17, 58, 136))  # ICMP, UDP, ICMPv6, UDPLITE: `settled` is about flows of these
@@ -82,7 +84,7 @@ class Filter:
     local: frozenset[bytes] = frozenset()  # the router's own addresses, with those of broadcasts
     own: bool = False  # also the router's own connections, except that of the replication
     channel_port: int = 3780
-    settled: bool = False  # flows of UDP and ICMP, and connections of TCP, only once they are ASSURED
+    settled: bool = False  # flows of UDP and ICMP once they are ASSURED, connections of TCP once answered
 
     @property
     def fits(self) -> bool:
@@ -162,7 +164,8 @@ def _is_settled(message: bytes, protocol: int) -> bool:
         return CTA_HELP in found
     if any(kind in found for kind in TOLD_ONCE):
         return True
-    return _ends(message) and _tcp_state(found) not in (SYN_SENT, SYN_SENT2)
+    state = _tcp_state(found)
+    return state not in (SYN_SENT, SYN_SENT2) if _ends(message) else state in (SYN_RECV, None)
 
 
 def _status(message: bytes) -> int | None:

@@ -18,6 +18,7 @@ from tandem.conntrack.filter import (
     CT_DELETE,
     CT_NEW,
     DESTINATION_AT,
+    ESTABLISHED,
     EXP_DELETE,
     EXP_NEW,
     FAMILY_AT,
@@ -28,6 +29,7 @@ from tandem.conntrack.filter import (
     PROTOINFO_TCP,
     SETTLED,
     SOURCE_AT,
+    SYN_RECV,
     SYN_SENT,
     SYN_SENT2,
     TCP,
@@ -69,7 +71,6 @@ from tandem.nlmsg import NLM_F_CREATE
 
 ONE_IN = 64  # of the events that do not ring the bell, one in so many does: a power of two
 
-_ESTABLISHED = 3  # enum tcp_conntrack
 _LASTING = 0xC004  # ASSURED, OFFLOAD, HW_OFFLOAD: a flow with one of these was none when it began
 _OFFLOADED = 0xC000
 _FLAGS_AT = 6  # nlmsg_flags
@@ -103,18 +104,21 @@ def program(
         *_zones(rules, lists),
         *_tcp_states(rules),
         *_settled(rules),
-        *(_bell() if bell else [("accept", (RET, ALL, "", ""))]),
+        *(_bell(rules) if bell else [("accept", (RET, ALL, "", ""))]),
     ]
 
 
-def _bell() -> Program:
+def _bell(rules: Filter) -> Program:
     """Let pass what a peer should know at once: a new flow.
 
-    A connection of TCP counts when it is established, or when a flow table takes it away before that. A flow
-    of the YOUNG protocols counts when it begins, and when it becomes a lasting one. Of other flows every
+    A connection of TCP counts when its SYN is answered, or when it is established if the list of states lacks
+    the former. It also counts when a flow table takes it away before that, and when it is first seen later. A
+    flow of the YOUNG protocols counts when it begins, and when it becomes a lasting one. Of other flows every
     change counts. The rest waits for one of these events. The socket where it waits must not overflow, so
     that one event in ONE_IN passes.
     """
+    wanted = rules.tcp_states
+    states = [state for state in (SYN_RECV, ESTABLISHED) if wanted is None or state in wanted]
     return [
         ("accept", (LD_H_ABS, TYPE_AT, "", "")),
         ("", (JEQ, swap16(CT_DELETE), "later", "")),
@@ -128,7 +132,11 @@ def _bell() -> Program:
         ("", (JSET, _LASTING, "ring", "later")),
         ("connection", None),
         *_load_tcp_state("unstated"),
-        ("", (JEQ, _ESTABLISHED, "ring", "")),
+        *(("", (JEQ, state, "ring", "")) for state in states[:1]),
+        ("", (JEQ, SYN_SENT, "unstated", "")),
+        ("", (JEQ, SYN_SENT2, "unstated", "")),
+        ("", (LD_H_ABS, _FLAGS_AT, "", "")),
+        ("", (JSET, swap16(NLM_F_CREATE), "ring", "")),
         ("unstated", None),
         *_load_status("later"),
         ("", (JSET, _OFFLOADED, "ring", "")),
@@ -314,13 +322,14 @@ def _settled(rules: Filter) -> Program:
 
 
 def _opens() -> Program:
-    """Accept a connection of TCP that is open, and of its end the last states."""
+    """Accept a connection of TCP whose SYN is answered, and of its end the last states."""
     code: Program = [("opens", None), *_load_status("accept")]
     code += [("", (JSET, CONNECTED, "open", ""))]
     for attribute in TOLD_ONCE:
         code += [("", (LD_IMM, ATTRIBUTES_AT, "", "")), ("", (LDX_IMM, attribute, "", ""))]
         code += [("", (LD_W_ABS, NLATTR, "", "")), ("", (JEQ, 0, "", "accept"))]
-    code += [("", (LD_H_ABS, TYPE_AT, "", "")), ("", (JEQ, swap16(CT_DELETE), "", "unopened"))]
+    code += [("", (LD_H_ABS, TYPE_AT, "", "")), ("", (JEQ, swap16(CT_DELETE), "ended", ""))]
+    code += [*_load_tcp_state("accept"), ("", (JEQ, SYN_RECV, "accept", "unopened")), ("ended", None)]
     code += _load_tcp_state("accept")
     code += [("", (JEQ, SYN_SENT, "unopened", "")), ("", (JEQ, SYN_SENT2, "unopened", "accept"))]
     code += [("open", (LD_H_ABS, TYPE_AT, "", "")), ("", (JEQ, swap16(CT_DELETE), "accept", ""))]

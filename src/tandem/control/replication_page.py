@@ -53,7 +53,7 @@ def _classes(sync_after: int) -> Iterator[str]:
     if not sync_after:
         yield "all flows at once"
         return
-    yield "TCP when it is established"
+    yield "TCP when it is answered"
     yield f"UDP and ICMP after {sync_after} s"
     yield "UDP port forwards and flows of helpers at once"
 

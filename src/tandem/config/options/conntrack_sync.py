@@ -195,7 +195,7 @@ CONNTRACK_SYNC: Table = {
         sync_values.SYNC_AFTER,
         "2",
         "Flows of UDP and ICMP are replicated when they have lived so many seconds and both ends have spoken,"
-        " TCP connections when they are established, port forwards of UDP and what helpers (SIP) look after"
+        " TCP connections when they are answered, port forwards of UDP and what helpers (SIP) look after"
         " at once; 0: all at once, as with guarantee.",
         "sync_after",
         since=NEXT,
