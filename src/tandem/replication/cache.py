@@ -100,6 +100,9 @@ class Cache:
         # Entries older than the last bulk: they are discarded if it ends before they are told again.
         self._stale_entries = self._stale_bytes = self._stale_digest = 0
         self._floor = 0  # entries of an earlier tick are stale
+        # During a bulk: those that an earlier bulk has left behind, and that no sweep has removed yet.
+        self._dead_entries = self._dead_bytes = self._dead_digest = 0
+        self._visible = 0  # entries of an earlier tick are as good as removed
         self.in_bulk = False
         self._tick = 1
         self._confirmed = 0
@@ -115,7 +118,7 @@ class Cache:
     # --- contents -------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return self._entries - (0 if self.in_bulk else self._stale_entries)
+        return self._entries - (self._dead_entries if self.in_bulk else self._stale_entries)
 
     @property
     def lacking(self) -> int:
@@ -132,11 +135,11 @@ class Cache:
     @property
     def memory(self) -> int:
         """The memory of the entries in bytes, about."""
-        return self._bytes - (0 if self.in_bulk else self._stale_bytes)
+        return self._bytes - (self._dead_bytes if self.in_bulk else self._stale_bytes)
 
     def digest(self) -> tuple[int, bytes]:
         """Return (entries, 8 bytes), which are equal for equal tables, whatever their history."""
-        value = self._digest - (0 if self.in_bulk else self._stale_digest)
+        value = self._digest - (self._dead_digest if self.in_bulk else self._stale_digest)
         return len(self), (value & _MASK).to_bytes(8, "big")
 
     def get(self, key: bytes) -> bytes | None:
@@ -144,7 +147,7 @@ class Cache:
         if key.startswith(_NO_ZONE):
             key = key[2:]
         value = self._shards[hash(key) >> 20 & (SHARDS - 1)].get(key)
-        if value is None or (value & _STAMP_BITS < self._floor and not self.in_bulk):
+        if value is None or value & _STAMP_BITS < self._visible:
             return None
         return _body(value)
 
@@ -153,7 +156,7 @@ class Cache:
         for key in keys:
             short = key[2:] if key[:2] == _NO_ZONE else key
             value = self._shards[hash(short) >> 20 & (SHARDS - 1)].get(short)
-            if value is not None and (value & _STAMP_BITS >= self._floor or self.in_bulk):
+            if value is not None and value & _STAMP_BITS >= self._visible:
                 size = value.bit_length() + 7 >> 3  # as in `_body`
                 yield key, value.to_bytes(size if size > _LEAST else _LEAST, "big")[:-_STAMP]
 
@@ -181,10 +184,10 @@ class Cache:
 
     def _slice(self, number: int) -> list[Entry]:
         shard = self._shards[number]
-        if self._stale_entries and not self.in_bulk:
-            floor = self._floor
+        if self._dead_entries if self.in_bulk else self._stale_entries:
+            visible = self._visible
             return [
-                (_whole(key), _body(value)) for key, value in shard.items() if value & _STAMP_BITS >= floor
+                (_whole(key), _body(value)) for key, value in shard.items() if value & _STAMP_BITS >= visible
             ]
         return [(_whole(key), _body(value)) for key, value in shard.items()]
 
@@ -229,7 +232,7 @@ class Cache:
                 if shard is _EMPTY:
                     shard = shards[hash(short) >> 20 & (SHARDS - 1)] = {}
             else:
-                fresh = self.in_bulk or value & _STAMP_BITS >= self._floor
+                fresh = value & _STAMP_BITS >= self._visible
                 if op == UPDATE and fresh and (known[0] & TAIL or not complete(body)):
                     body = merge(known, body)
                 self.updated += 1
@@ -267,6 +270,10 @@ class Cache:
             self._stale_entries -= 1
             self._stale_bytes -= size
             self._stale_digest -= digest
+        if self.in_bulk and tick < self._visible:
+            self._dead_entries -= 1
+            self._dead_bytes -= size
+            self._dead_digest -= digest
 
     def clear(self) -> None:
         """Forget all entries; the counters stay."""
@@ -274,16 +281,20 @@ class Cache:
         self._shards = [_EMPTY] * SHARDS
         self._entries = self._bytes = self._digest = 0
         self._stale_entries = self._stale_bytes = self._stale_digest = 0
+        self._dead_entries = self._dead_bytes = self._dead_digest = 0
         self._to_sweep = 0
         self._forget_lacking()
 
     # --- bulks ----------------------------------------------------------------------------
 
     def begin_bulk(self) -> None:
-        """All entries are stale unless they are applied again before `end_bulk`. It may begin again."""
+        """All entries are stale unless they are applied again before `end_bulk`. It may begin again.
+
+        Stale entries of the bulk before do not come back, whether they are swept or not.
+        """
         if not self.in_bulk:
-            while self._to_sweep:  # stale entries of the last bulk must not come back
-                self._sweep_next()
+            self._dead_entries, self._dead_bytes = self._stale_entries, self._stale_bytes
+            self._dead_digest = self._stale_digest
         self._tick += 1
         self._floor = self._tick
         self.in_bulk = True
@@ -294,15 +305,19 @@ class Cache:
         """Remove the stale entries from the table at once; `work` frees their memory."""
         if self.in_bulk:
             self.in_bulk = False
+            self._visible = self._floor
+            self._dead_entries = self._dead_bytes = self._dead_digest = 0
             self._to_sweep = SHARDS if self._stale_entries else 0
 
     def abort_bulk(self) -> None:
-        """Forget the bulk, which will not end: no entry is stale."""
+        """Forget the bulk, which will not end: only what the bulk before has left behind is stale."""
         if not self.in_bulk:
             return
         self.in_bulk = False
-        self._stale_entries = self._stale_bytes = self._stale_digest = 0
-        self._floor = 0
+        self._stale_entries, self._stale_bytes = self._dead_entries, self._dead_bytes
+        self._stale_digest = self._dead_digest
+        self._dead_entries = self._dead_bytes = self._dead_digest = 0
+        self._floor = self._visible
 
     def confirm(self, now: int) -> None:
         """The active router has confirmed all entries: the digests are equal."""
@@ -336,11 +351,11 @@ class Cache:
 
     def _sweep_next(self) -> None:
         self._to_sweep -= 1
-        shard, floor = self._shards[self._to_sweep], self._floor
-        for short in [short for short, value in shard.items() if value & _STAMP_BITS < floor]:
+        shard, visible = self._shards[self._to_sweep], self._visible
+        for short in [short for short, value in shard.items() if value & _STAMP_BITS < visible]:
             self._remove(shard, short)
             self.swept += 1
-        if not self._stale_entries:
+        if not (self._dead_entries if self.in_bulk else self._stale_entries):
             self._to_sweep = 0
 
     def _expire(self, number: int, tick: int) -> None:
