@@ -7,6 +7,7 @@ import struct
 
 import pytest
 
+from tandem.conntrack import own_traffic
 from tandem.conntrack.own_traffic import OwnTraffic
 
 from .flow_messages import attribute, nest
@@ -48,6 +49,21 @@ def test_packets_since_then_are_ours() -> None:
 @pytest.mark.parametrize("state", [None, ESTABLISHED])
 def test_what_was_put_there_for_a_peer_is_not(state: int | None) -> None:
     assert not OwnTraffic().uses(entry((0, 0), state=state))
+
+
+def test_what_had_no_packets_is_not_even_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A survey sees each entry that was put there for a peer: 100,000 of them took half a second."""
+    parsed: list[bytes] = []
+
+    def attributes(message: bytes, *_: int) -> dict[int, tuple[int, int]]:
+        parsed.append(message)
+        return {}
+
+    monkeypatch.setattr(own_traffic, "attributes", attributes)
+    traffic = OwnTraffic()
+    for packets in ((0, 0), (1, 0), (0, 1), None):
+        traffic.note(entry(packets))
+    assert parsed == [entry((1, 0)), entry((0, 1)), entry(None)]
 
 
 def test_counters_that_somebody_has_set_to_zero() -> None:
