@@ -17,6 +17,7 @@ from tandem.replication.pacer import (
     FEW,
     LEAST,
     LOSING,
+    MANY,
     ROUND,
     TOUCH,
     WAIT,
@@ -179,6 +180,28 @@ def test_what_the_kernel_has_deleted_with_a_device_is_back_when_that_has_ended()
         del scene.kernel[key]
     scene.wait(1 + WAIT)
     assert scene.equal()
+
+
+def test_what_waits_to_be_written_is_not_touched() -> None:
+    scene = Scene()
+    scene.hold(*range(20))
+    scene.second()
+    scene.pacer.follow(whole=True)
+    scene.hold(*range(20, 30))
+    scene.hold(5, op=UPDATE, state=5)
+    found = scene.pacer.next_round(scene.size(), True)
+    assert found is not None and found.what == TOUCH
+    assert {key for key, _ in found.entries} == {flow(number)[0] for number in range(20) if number != 5}
+
+
+def test_a_flood_takes_more_entries_a_step() -> None:
+    for count in (MANY - 1, MANY):
+        scene = Scene()
+        scene.second()
+        scene.hold(*range(count))
+        scene.pacer.second(scene.size(), True)
+        (found,) = [one for one in scene.write() if one.what == CREATE]
+        assert found.many is (count >= MANY)
 
 
 def test_a_step_touches_some_shards_only() -> None:

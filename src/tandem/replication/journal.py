@@ -40,9 +40,13 @@ class Journal:
         """How many entries of the kernel have to be changed."""
         return len(self.new) + len(self.changed) + len(self.gone)
 
+    def waits(self, key: bytes) -> bool:
+        """Whether an entry has changed or come since the journal was looked into."""
+        return key in self.new or key in self.changed
+
     def change(self, key: bytes, new: bool) -> None:
         """An entry has come (`new`) or is another one now."""
-        if key in self.new or key in self.changed:
+        if key in self.new or key in self.changed:  # `waits` would cost a call for each record
             return
         if len(self.new) + len(self.changed) >= CHANGED_MAX:
             self.forget_changes()

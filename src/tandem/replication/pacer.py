@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 HELPER_PAUSE = 2 * MILLISECOND  # between two questions whether a helper was found
 REST = 4  # the pause after a step is so many times as long as the step
 LEAST, ROUND = 300, 120  # s
-WAIT, ENOUGH = 5, 512  # s, entries
+WAIT, ENOUGH, MANY = 5, 512, 4096  # s, entries, entries
 LOSING = 10  # s
 SHARE = 3 / 4
 LACKING, LACKING_SHARE = 4, 8  # the kernel may lack 4 entries, or an eighth; then all are written
@@ -59,7 +59,8 @@ class Round:
     """One thing to do, in steps: `entries` first, as many a step as fit, then one of `parts` a step.
 
     Both are lazy. A part may be empty, and is a step all the same: no step may look through a whole table.
-    `keys` are parts of a round that deletes. `known`: the kernel has most of the entries.
+    `keys` are parts of a round that deletes. `known`: the kernel has most of the entries. `many`: there was a
+    flood, and each step takes more entries.
     """
 
     what: str
@@ -67,6 +68,7 @@ class Round:
     parts: Iterable[list[Entry]] = ()
     keys: Iterable[list[bytes]] = ()
     known: bool = False
+    many: bool = False
 
 
 class Pacer:
@@ -308,11 +310,11 @@ class Pacer:
         if known:
             self._known = known
             self._rounds.appendleft(self._put_known)
-        return Round(CREATE, self._entries(new))
+        return Round(CREATE, self._entries(new), many=len(new) >= MANY)
 
     def _put_known(self) -> Round:
         known, self._known = self._known, {}
-        return Round(CREATE, self._entries(known), known=True)
+        return Round(CREATE, self._entries(known), known=True, many=len(known) >= MANY)
 
     def _everything(self) -> Round:
         """Write everything that is news to the kernel; of a flow in several tables the first one counts."""
@@ -344,7 +346,9 @@ class Pacer:
         self._untouched -= count
         self._needed = self._needed and self._untouched > 0
         start, self._touched = self._touched, (self._touched + count) % SHARDS
-        return Round(TOUCH, _flat(table.shards(start, count) for table in self._tables()))
+        entries = _flat(table.shards(start, count) for table in self._tables())
+        waits = self.journal.waits  # its entry will be written, with its timeout
+        return Round(TOUCH, (entry for entry in entries if not waits(entry[0])))
 
     def _entries(self, keys: Iterable[bytes]) -> Iterator[Entry]:
         """Yield the entries that are held under these keys now."""
