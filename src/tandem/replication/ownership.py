@@ -401,7 +401,7 @@ class Ownership:
             quiet = now - peer.quiet_since
             if self.active:
                 if peer.up and quiet >= FORMER_LIMIT:  # nothing is active there; the kernel has it all
-                    peer.held.take()
+                    peer.held.clear()
             elif quiet >= (FORMER_QUIET_LIMIT if peer.up else FORMER_LIMIT) and self._follows():
                 self._change(peer, OURS)
                 actions += self._retire(peer.held)
@@ -456,7 +456,7 @@ class Ownership:
             if peer.streaming:
                 peer.taken_at = self._now
             else:
-                peer.held.take()  # the kernel has these entries
+                peer.held.clear()  # the kernel has these entries
                 self._change(peer, OURS)
         self._surplus_at = None
         return [Leave(), Stream(adopted)]

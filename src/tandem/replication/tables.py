@@ -95,6 +95,10 @@ class Held:
         became_own, self._became_own = self._became_own, False
         return None if became_own else self.cache.digest()
 
+    def clear(self) -> None:
+        """Forget all entries; their memory is freed little by little, for 300,000 of them take 50 ms."""
+        self.cache.clear()
+
     def become_own(self) -> None:
         """Make the held table our own, which was empty, and go on with an empty one."""
         self._own.cache, self.cache = self.cache, self._own.cache
