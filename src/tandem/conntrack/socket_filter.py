@@ -71,7 +71,7 @@ from tandem.nlmsg import NLM_F_CREATE
 
 ONE_IN = 64  # of the events that do not ring the bell, one in so many does: a power of two
 
-_LASTING = 0xC004  # ASSURED, OFFLOAD, HW_OFFLOAD: a flow with one of these was none when it began
+_LASTING = 0xC004  # ASSURED, OFFLOAD, HW_OFFLOAD: set when a flow turns out to be a lasting one
 _OFFLOADED = 0xC000
 _FLAGS_AT = 6  # nlmsg_flags
 
