@@ -176,6 +176,17 @@ def test_a_peer_that_is_silent_or_fast_changes_no_pace() -> None:
     assert len(fast) < 20 * 3.5
 
 
+def test_a_heartbeat_that_is_due_within_three_quarters_of_an_interval_is_sent_as_an_answer() -> None:
+    """See docs/protocol.md. Otherwise one that follows waits for the next one of the router that leads."""
+    pace = Pace(INTERVAL, 0)
+    pace.beat(0)
+    assert not pace.answers(INTERVAL // 4) and pace.answers(INTERVAL // 4 + 1)
+    pace.lead(False, follows=True)
+    for now, due in ((INTERVAL // 8, INTERVAL * 19 // 16), (INTERVAL // 4, INTERVAL * 21 // 16)):
+        assert not pace.answers(now) and pace.due == due
+    assert not pace.answers(INTERVAL // 2) and pace.due == INTERVAL * 21 // 16, "no later than that"
+
+
 def test_the_pace_stays_in_phase_and_knows_its_lateness() -> None:
     pace = Pace(INTERVAL, 0)
     assert pace.beat(0) is None

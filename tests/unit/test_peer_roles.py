@@ -50,6 +50,17 @@ def connected() -> tuple[Side, Side]:
     return r1, r2
 
 
+def test_a_peer_without_a_session_is_told_nothing() -> None:
+    told: list[str] = []
+    roles = PeerRoles(dict, lambda peer, _data: told.append(peer), lambda _peer, _states: None)
+    roles.peer_opened("r2")
+    roles.peer_opened("r3")
+    roles.peer_closed("r2")
+    told.clear()
+    roles.tell("G1", "BACKUP")
+    assert told == ["r3"]
+
+
 def test_without_a_peer_nobody_takes_over() -> None:
     r1, _ = two_routers()
     assert r1.known.refusal(["G1"]) == "no peer is connected"
