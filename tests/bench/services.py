@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What services and checks cost: a plan for 100 services, and 100 checks a second; keepalived has neither."""
+"""The cost of services and checks: plans for 100 services, 100 checks a second; scripts beside keepalived."""
 
 from __future__ import annotations
 
 import os
 import random
+import ssl
+import tempfile
 import time
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
 
 from tandem.config.schema import Check
 from tandem.core.service import Operation
@@ -15,12 +20,16 @@ from tandem.core.settings import Service
 from tandem.health.prober_link import ProberLink
 from tandem.log import Logger, StderrSink
 from tandem.loop import Loop
-from tests.lab.process import cost
+from tests.lab import Keepalived, LanLab, wait_until
+from tests.lab.certificate import self_signed
+from tests.lab.process import cost, tree
+from tests.lab.scenario import keepalived_conf
+from tests.netns.daemon import V1
 
 Figures = dict[str, float]
 COUNT = 100
 CHECKS_S = 15.0
-KINDS = ("tcp", "http", "ping", "file", "process")
+KINDS = ("tcp", "http", "https", "ping", "file", "process", "script")
 
 
 def services(kind: str) -> Figures:
@@ -73,9 +82,14 @@ class _Server(ThreadingHTTPServer):
 
 
 def checks(kind: str) -> Figures:
-    """A hundred checks of each kind, one a second each: the prober's share of a core, in percent."""
+    """A hundred checks of each kind, one a second each: their share of a core with all processes, in percent.
+
+    keepalived has scripts only: its other checkers need LVS in the kernel.
+    """
+    if kind != "tandemd":
+        return _scripts_of_keepalived()
     found: Figures = {}
-    for what in KINDS if kind == "tandemd" else ():
+    for what in KINDS:
         found |= _checks(what)
     return found
 
@@ -83,20 +97,29 @@ def checks(kind: str) -> Figures:
 def _checks(kind: str) -> Figures:
     server = _Server(("127.0.0.1", 0), _Page)
     port = server.server_address[1]
+    if kind == "https":
+        with tempfile.TemporaryDirectory() as directory:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*self_signed(Path(directory), 30))
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     child = os.fork()
     if not child:
         server.serve_forever()
     server.socket.close()
-    more = {"file": {"file": "/etc/passwd"}, "process": {"process": "python3"}, "ping": {"host": "127.0.0.1"}}
+    more: dict[str, dict[str, Any]] = {
+        "file": {"file": "/etc/passwd"}, "process": {"process": "python3"}, "ping": {"host": "127.0.0.1"},
+        "script": {"script": ("/bin/true",)},
+    }  # fmt: skip
     options = more.get(kind, {"host": "127.0.0.1", "port": port})
     loop = Loop()
     link = ProberLink(loop, Logger("error", StderrSink()), lambda *_: None)
-    link.want({("", str(n)): (Check(str(n), kind, **options), None) for n in range(COUNT)})  # type: ignore[arg-type]
+    link.want({("", str(n)): (Check(str(n), kind, **options), None) for n in range(COUNT)})
     try:
         _turn(loop, 3)
-        before, own = cost(link._pid).cpu_s, time.thread_time()
+        before, own = _cpu_s(link.process.pid), time.thread_time()
         _turn(loop, CHECKS_S)
-        used, of_daemon = cost(link._pid).cpu_s - before, time.thread_time() - own
+        used, of_daemon = _cpu_s(link.process.pid) - before, time.thread_time() - own
+        assert all(one.up and not one.figures[1] for one in link.known.values()), f"{kind}: a check failed"
     finally:
         link.close()
         os.kill(child, 9)
@@ -105,6 +128,33 @@ def _checks(kind: str) -> Figures:
         f"{COUNT} checks a second ({kind}), % of a core": 100 * used / CHECKS_S,
         f"{COUNT} checks a second ({kind}), daemon, %": 100 * of_daemon / CHECKS_S,
     }
+
+
+def _scripts_of_keepalived() -> Figures:
+    script = 'vrrp_script s{0} {{\n  script "/bin/true"\n  interval 1\n}}\n'
+    tracked = ("track_script {", *(f"  s{number}" for number in range(COUNT)), "}")
+    daemon = Keepalived([replace(V1, advert_s=1.0, keepalived=tracked)])
+    text = keepalived_conf(daemon.instances)
+    scripts = "".join(script.format(number) for number in range(COUNT))
+    daemon.text = text.replace("vrrp_instance", f"{scripts}vrrp_instance", 1)
+    with LanLab([daemon], "checks") as lab:
+        lab.up()
+        lab.start()
+        [router] = lab.routers
+        wait_until(lambda: router.active, 20, "keepalived is active", explain=router.log)
+        before = _cpu_s(router.pid)
+        time.sleep(CHECKS_S)
+        used = _cpu_s(router.pid) - before
+    return {f"{COUNT} checks a second (script), % of a core": 100 * used / CHECKS_S}
+
+
+def _cpu_s(pid: int) -> float:
+    """The time that a process and its children have had, also of those that have ended."""
+    ended = 0
+    for member in tree(pid):
+        fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
+        ended += int(fields[13]) + int(fields[14])  # cutime, cstime
+    return cost(pid).cpu_s + ended / os.sysconf("SC_CLK_TCK")
 
 
 def _turn(loop: Loop, seconds: float) -> None:

@@ -19,9 +19,11 @@ from tests.unit.children import SECOND, Bench, gone
 ROOT = os.geteuid() == 0
 
 
-def test_exit_status(bench: Bench) -> None:
-    assert (bench.run("exit 0").ok, bench.run("exit 3").status) == (True, 3)
-    died = bench.run("kill -SEGV $$")
+@pytest.mark.parametrize("spawned", [False, True])
+def test_exit_status(bench: Bench, spawned: bool) -> None:
+    ends = [bench.run(f"exit {status}", spawned=spawned) for status in (0, 3)]
+    assert (ends[0].ok, ends[1].status) == (True, 3)
+    died = bench.run("kill -SEGV $$", spawned=spawned)
     assert (died.status, str(died)) == (-signal.SIGSEGV, "ended by SIGSEGV")
     assert len(bench.processes) == 0
     assert bench.processes.failed_starts == 0
@@ -33,27 +35,30 @@ def test_reaping_without_pidfd(bench: Bench, monkeypatch: pytest.MonkeyPatch) ->
     assert bench.run("sleep 60", timeout=SECOND // 20).timed_out
 
 
+@pytest.mark.parametrize("spawned", [False, True])
 @pytest.mark.parametrize(
     ("mode", "reason"),
     [(None, "No such file or directory"), (0o644, "Permission denied"), (0o755, "Exec format error")],
 )
 def test_what_cant_be_executed_is_a_counted_failure(
-    bench: Bench, tmp_path: Path, mode: int | None, reason: str
+    bench: Bench, tmp_path: Path, mode: int | None, reason: str, spawned: bool
 ) -> None:
     script = tmp_path / "script"
     if mode is not None:
         script.write_bytes(b"\x7fnothing")
         script.chmod(mode)
-    assert bench.processes.start([str(script)], SECOND, bench.exits.append) is not None
+    argv = [str(script)]
+    assert bench.processes.start(argv, SECOND, bench.exits.append, spawned=spawned) is not None
     bench.run_until(lambda: bench.exits)
     assert str(bench.exits[0]) == f"can't be executed: {reason}"
     assert not bench.exits[0].ok
     assert bench.processes.failed_starts == 1
 
 
-def test_timeout_ends_the_whole_group(bench: Bench, tmp_path: Path) -> None:
+@pytest.mark.parametrize("spawned", [False, True])
+def test_timeout_ends_the_whole_group(bench: Bench, tmp_path: Path, spawned: bool) -> None:
     pidfile = tmp_path / "pid"
-    pid = bench.shell(f"sleep 60 & echo $! >{pidfile}; wait", timeout=60 * SECOND)
+    pid = bench.shell(f"sleep 60 & echo $! >{pidfile}; wait", timeout=60 * SECOND, spawned=spawned)
     bench.run_until(lambda: pidfile.exists() and pidfile.read_text())
     bench.processes.expire(pid, bench.loop.now())
     bench.run_until(lambda: bench.exits)
@@ -104,6 +109,29 @@ def test_clean_surroundings(bench: Bench, tmp_path: Path, monkeypatch: pytest.Mo
     pid = int(text.rstrip().splitlines()[-1].split()[0])
     assert fields[2:4] == [str(pid)] * 2  # process group and session
     assert fields[38] == "0"  # SCHED_OTHER
+
+
+def test_a_spawned_child_has_nothing_of_its_parent(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "x")
+    monkeypatch.setattr(os, "fork", lambda: pytest.fail("it was forked"))
+    out = tmp_path / "out"
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    try:
+        command = f"exec >{out}; env; ls -l /proc/$$/fd; cat /proc/self/status; cat /proc/$$/stat"
+        assert bench.run(command, environment={"NAME": "lan"}, spawned=True).ok
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    text = out.read_text()
+    assert "SECRET" not in text and "NAME=lan\n" in text and "PATH=/usr/sbin:/usr/bin:/sbin:/bin\n" in text
+    links = [line.partition(" -> ")[2] for line in text.splitlines() if " -> " in line]
+    assert {link for link in links if str(tmp_path) not in link} <= {"/dev/null", "/bin/sh"}
+    masks = dict(line.split(":\t") for line in text.splitlines() if line.startswith("Sig") and ":\t" in line)
+    assert int(masks["SigBlk"], 16) == 0 and int(masks["SigIgn"], 16) & ~NPTL == 0
+    fields = text.rstrip().splitlines()[-1].rpartition(")")[2].split()
+    pid = text.rstrip().splitlines()[-1].split()[0]
+    assert fields[2:4] == [pid] * 2  # process group and session
 
 
 @pytest.mark.skipif(not ROOT, reason="needs CAP_SYS_NICE")
@@ -161,12 +189,13 @@ def test_the_number_of_children_is_bounded() -> None:
     bench.loop.close()
 
 
-def test_no_descriptors_are_left(bench: Bench) -> None:
-    bench.run("exit 0")
+@pytest.mark.parametrize("spawned", [False, True])
+def test_no_descriptors_are_left(bench: Bench, spawned: bool) -> None:
+    bench.run("exit 0", spawned=spawned)
     gc.collect()  # what other tests have left
     before = os.listdir("/proc/self/fd")
     for _ in range(20):
-        bench.run("exit 0")
+        bench.run("exit 0", spawned=spawned)
     assert os.listdir("/proc/self/fd") == before
 
 

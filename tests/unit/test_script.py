@@ -39,7 +39,7 @@ class FakeProcesses:
         self.expired: list[int | None] = []
         self.full = False
 
-    def start(self, argv: object, timeout: int, on_exit: object, credentials: object = None) -> int | None:
+    def start(self, argv: object, timeout: int, on_exit: object, **_options: object) -> int | None:
         if self.full:
             return None
         self.started.append(on_exit)

@@ -142,7 +142,7 @@ class Prober:
         except KeyError as error:
             text = str(error.args[0])
             return Look(loop, lambda: (text, False))
-        return Command(check.script, timeout, loop, self._processes, credentials)
+        return Command(check.script, timeout, loop, self._processes, credentials, spawned=True)
 
     def _figures(self, key: Key) -> Figures:
         probe = self._probes[key]
@@ -173,6 +173,8 @@ def main(argv: list[str]) -> int:
     daemon = socket.socket(fileno=int(argv[0]))
     daemon.setblocking(False)
     os.set_inheritable(daemon.fileno(), False)
+    os.umask(0o022)  # of the scripts
+    os.chdir("/")
     loop = Loop()
     prober = Prober(daemon, loop)
     loop.run()

@@ -28,12 +28,15 @@ class Command:
         loop: Loop,
         processes: Processes,
         credentials: Credentials | None = None,
+        spawned: bool = False,
     ) -> None:
+        """`spawned`: without credentials, start it the fast way (effects/process.py)."""
         self._argv = argv
         self._timeout = timeout
         self._loop = loop
         self._processes = processes
         self._credentials = credentials
+        self._spawned = spawned and credentials is None
         self._running: int | None = None  # process id
 
     def start(self, ended: Callable[[Exit], None]) -> bool:
@@ -45,7 +48,7 @@ class Command:
                 ended(result)
 
         self._running = pid = self._processes.start(
-            self._argv, self._timeout, exited, credentials=self._credentials
+            self._argv, self._timeout, exited, credentials=self._credentials, spawned=self._spawned
         )
         return pid is not None
 
