@@ -27,6 +27,7 @@ PACKAGES += ["conntrack", "libnetfilter-queue1"]
 WITHOUT = ["debconf", "debianutils", "base-files", "dpkg", "tar", "perl-base", "python3-psutil"]
 WITHOUT += ["media-types", "readline-common"]
 DISK_MIB = 160
+MORE_MIB = 900  # sparse; with more packages
 PYTHON = "3.11"  # of RELEASE
 BOOTED = "lab guest: boot complete"
 
@@ -65,7 +66,7 @@ def lab_guest(architecture: str, more: Sequence[str] = ()) -> Image:
             (root / target).chmod(0o755)
         _configure(root, console)
         _compile(root)
-        ext4(root, place / "disk", DISK_MIB)
+        ext4(root, place / "disk", MORE_MIB if more else DISK_MIB)
         shutil.rmtree(root)
 
     place = cache.build(f"lab-{architecture}", name, make)

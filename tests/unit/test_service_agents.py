@@ -62,11 +62,22 @@ def test_each_operation_has_its_time() -> None:
         ("lsb:x", 3, b"", 7), ("lsb:x", 1, b"", 7), ("lsb:x", 2, b"", 7), ("lsb:x", 4, b"", 4),
         ("procd:x", 1, b"", 7),
         ("docker:x", 0, b"true\n", 0), ("docker:x", 0, b"false\n", 7), ("docker:x", 1, b"no daemon", 1),
+        ("docker:x", 1, b"[]\nError: No such container: x", 5), ("podman:x", 125, b"no such container x", 5),
     ],
 )  # fmt: skip
 def test_exit_statuses_of_monitors(agent: str, status: int, output: bytes, means: int) -> None:
     assert status_of(Service("s", agent), MONITOR, status, output) == means
     assert status_of(Service("s", agent), STOP, status, output) == status
+
+
+def test_what_is_not_there_is_stopped() -> None:
+    """Otherwise a router without the unit would keep the other one from its start."""
+    assert status_of(Service("s", "systemd:x"), STOP, 5, b"Unit x.service not loaded.") == 7
+    assert status_of(Service("s", "systemd:x"), START, 5, b"Unit x.service not found.") == 5
+    late = b"Cannot connect to the Docker daemon at unix:///var/run/docker.sock."
+    assert status_of(Service("s", "docker:x"), PROBE, 1, late) == 7, "Docker starts later at boot"
+    assert status_of(Service("s", "docker:x"), MONITOR, 1, late) == 1, "its containers may live on"
+    assert status_of(Service("s", "docker:x"), STOP, 1, late) == 1
 
 
 def test_every_class_can_do_everything() -> None:
@@ -76,6 +87,7 @@ def test_every_class_can_do_everything() -> None:
 def test_reasons() -> None:
     assert reason_of(b"") == ""
     assert reason_of(b"one\ntwo\n\n") == "two"
+    assert reason_of(b'Job for x.service failed.\nSee "systemctl status x"\n') == "Job for x.service failed."
     assert reason_of(b"x\nocf-exit-reason:no such user\nlog: y\n") == "no such user"
     assert reason_of(b"\x1b[31mred\x00" + b"x" * 999) == ("[31mred" + "x" * 999)[:200]
 

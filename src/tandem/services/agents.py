@@ -9,7 +9,7 @@ daemon starts itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tandem.core.service import Operation
 from tandem.core.settings import Service
@@ -23,7 +23,10 @@ HELP = b"\nAvailable commands:\n"  # rc.common prints its help, and succeeds, wh
 BLIND = "nobody knows whether it runs, so it is stopped first: its init script does not use procd"
 STARTS_NOTHING = "it does not run after its start: see its log, and whether its own configuration enables it"
 
-MONITOR, START, STOP = Operation.MONITOR, Operation.START, Operation.STOP
+NO_CONTAINER = b"no such container"
+NO_DOCKER = b"Cannot connect to the Docker daemon"
+
+PROBE, MONITOR, START, STOP = Operation.PROBE, Operation.MONITOR, Operation.START, Operation.STOP
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,7 @@ class Agent:
 
     lines: dict[Operation, tuple[str, ...]]
     statuses: dict[int, int]
+    stops: dict[int, int] = field(default_factory=dict)  # statuses of its stop
     expects: bytes = b""  # a monitor that ends with 0 prints this when the service runs
     returns_early: bool = False  # its start and stop do not wait for the service
 
@@ -44,6 +48,7 @@ AGENTS: dict[str, Agent] = {
             MONITOR: ("systemctl", "is-active", "--quiet", "{}"),
         },
         {3: NOT_RUNNING, 4: NOT_INSTALLED},  # systemctl(1), exit status
+        {5: NOT_RUNNING},  # a unit that is not loaded, such as one that a start has not found
     ),
     "lsb": Agent(
         {
@@ -69,7 +74,7 @@ AGENTS: dict[str, Agent] = {
             MONITOR: ("docker", "container", "inspect", "--format", "{{.State.Running}}", "{}"),
         },
         {},
-        b"true",
+        expects=b"true",
     ),
     "podman": Agent(
         {
@@ -78,7 +83,7 @@ AGENTS: dict[str, Agent] = {
             MONITOR: ("podman", "container", "inspect", "--format", "{{.State.Running}}", "{}"),
         },
         {},
-        b"true",
+        expects=b"true",
     ),
 }
 
@@ -143,9 +148,15 @@ def is_blind(service: Service, output: bytes) -> bool:
 def status_of(service: Service, operation: Operation, status: int, output: bytes) -> int:
     """Return OCF's exit status for that of a command."""
     kind = service.agent.partition(":")[0]
-    if kind == "ocf" or operation in (START, STOP):
+    if kind == "ocf" or operation is START:
         return status
     agent = AGENTS[kind]
+    if operation is STOP:
+        return agent.stops.get(status, status)
+    if agent.expects and NO_CONTAINER in output.lower():
+        return NOT_INSTALLED
+    if operation is PROBE and NO_DOCKER in output:
+        return NOT_RUNNING  # at boot, when it has not started Docker's containers
     if status == 0 and agent.expects:
         return 0 if output.strip() == agent.expects else NOT_RUNNING
     return agent.statuses.get(status, status)
@@ -153,7 +164,8 @@ def status_of(service: Service, operation: Operation, status: int, output: bytes
 
 def reason_of(output: bytes) -> str:
     """Return what an agent says of its failure: its exit reason, otherwise its last line; printable."""
-    lines = [one.strip() for one in output.splitlines() if one.strip()]
+    # systemctl's last line says where to read more.
+    lines = [one.strip() for one in output.splitlines() if one.strip() and not one.startswith(b'See "')]
     reasons = [one.partition(REASON)[2].strip() for one in lines if REASON in one]
     text = (reasons or lines or [b""])[-1].decode(errors="replace")
     return "".join(char for char in text if char.isprintable())[:REASON_MAX]
