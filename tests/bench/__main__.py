@@ -5,7 +5,7 @@
     --only A,B          of: power, term, wan, idle, strangers, many, full;
                         restore, stream, lag, burst, crowd, takeover, gate,
                         everyday, small, handover, saturated, loss,
-                        services, checks, heartbeats, line
+                        services, checks, service_outage, heartbeats, line
                         (of these keepalived's column is conntrackd: connections.py, replication.py)
     --advert A,B        intervals in s for power, term and wan (1,0.1,0.02; version 3 below 1 s)
     --daemon A,B        of: keepalived, tandemd
@@ -43,6 +43,7 @@ from tests.bench.loss import loss
 from tests.bench.measure import Figures, failover, full, idle, many, strangers
 from tests.bench.replication import burst, crowd, gate, stream
 from tests.bench.saturated import saturated
+from tests.bench.service_outage import service_outage
 from tests.bench.services import checks, services
 from tests.bench.small import small
 from tests.bench.takeover import takeover
@@ -51,7 +52,7 @@ KINDS = ["keepalived", "tandemd"]
 PARTS = [
     "power", "term", "wan", "idle", "strangers", "many", "full", "restore", "stream", "lag", "burst", "crowd",
     "takeover", "gate", "everyday", "small", "handover", "saturated", "loss", "services", "checks",
-    "heartbeats", "line",
+    "service_outage", "heartbeats", "line",
 ]  # fmt: skip
 Values = dict[str, dict[str, list[float]]]  # figure -> daemon -> one value for each run
 
@@ -120,7 +121,7 @@ def main() -> int:
         "restore": restore, "stream": stream, "lag": lag, "burst": burst, "crowd": crowd,
         "takeover": takeover, "gate": gate, "everyday": everyday, "small": small, "handover": handover,
         "saturated": saturated, "loss": loss, "services": services, "checks": checks,
-        "heartbeats": heartbeats, "line": line,
+        "service_outage": service_outage, "heartbeats": heartbeats, "line": line,
     }  # fmt: skip
     jobs += [(name, job) for name, job in others.items() if name in chosen]
 

@@ -72,6 +72,19 @@ CIB = """
   <status/>
 </cib>
 """
+UCARP = """#!/bin/sh
+# What ucarp runs when the address comes (up) or goes (down).
+case {event} in
+up)
+	ip address add {address}/24 dev eth0
+	{init} start
+	;;
+down)
+	{init} stop
+	ip address del {address}/24 dev eth0
+	;;
+esac
+"""
 CLUSTER = """
 mount --bind {init} /etc/init.d
 export PCMK_logfile={log}
@@ -137,6 +150,35 @@ class KeepalivedServer(Keepalived):
         return [machine(router, argv, self._server.boot) for argv in super().commands(router)]
 
 
+class UcarpServer(Daemon):
+    """ucarp, whose scripts set the address, and start and stop the server."""
+
+    name = "ucarp"
+
+    def __init__(self, server: Server, number: int) -> None:
+        super().__init__(instances(number))
+        self._server, self._number = server, number
+
+    def write(self, router: Router) -> None:
+        directory, init = router.lab.directory, router.file("init")
+        self._server.write(directory)
+        texts = {init: self._server.init(directory)}
+        for event in ("up", "down"):
+            texts[router.file(event)] = UCARP.format(event=event, address=ADDRESS, init=init)
+        for path, text in texts.items():
+            path.write_text(text)
+            path.chmod(0o755)
+
+    def commands(self, router: Router) -> list[list[str]]:
+        scripts = [f"--{event}script={router.file(event)}" for event in ("up", "down")]
+        network = ["--interface=eth0", f"--srcip=192.168.1.{self._number + 1}", f"--addr={ADDRESS}"]
+        who = ["--vhid=51", "--pass=lab", f"--advskew={100 * (self._number - 1)}"]
+        return [machine(router, ["ucarp", *network, *who, *scripts], self._server.boot)]
+
+    def states(self, router: Router) -> dict[str, str]:
+        return {}
+
+
 class PacemakerServer(Daemon):
     """Corosync and Pacemaker with a group of two resources: the address (IPaddr2) and the server."""
 
@@ -172,9 +214,10 @@ class PacemakerServer(Daemon):
         return {}
 
 
-DAEMONS: dict[str, type[TandemServer | KeepalivedServer | PacemakerServer]] = {
+DAEMONS: dict[str, type[TandemServer | KeepalivedServer | UcarpServer | PacemakerServer]] = {
     "tandemd": TandemServer,
     "keepalived": KeepalivedServer,
+    "ucarp": UcarpServer,
     "pacemaker": PacemakerServer,
 }
 
@@ -185,6 +228,8 @@ def hand_over(router: Router) -> None:
         Tandem.request(router, "failover")
     elif isinstance(router.daemon, Keepalived):
         router.stop(60)  # it has no command for that
+    elif isinstance(router.daemon, UcarpServer):
+        router.signal(signal.SIGUSR2)
     else:
         inside(router, "crm_standby", "--update", "on", "--node", router.name)
 
@@ -198,7 +243,7 @@ def started(router: Router) -> bool:
     """Whether the daemon of a machine says that the start of the server has ended."""
     if isinstance(router.daemon, Tandem):
         return all(one["state"] == "running" for one in Tandem.request(router, "status")["services"])
-    if isinstance(router.daemon, Keepalived):
+    if isinstance(router.daemon, Keepalived | UcarpServer):
         return True
     states = re.findall(r"^ .*\((?:ocf|lsb):.*", inside(router, "crm_mon", "--one-shot"), re.MULTILINE)
     return len(states) == 2 and all(f"Started {router.name}" in one for one in states)
@@ -212,6 +257,8 @@ def ready(router: Router) -> bool:
             return all(one["connected"] and one["heartbeats"]["state"] == "alive" for one in peers)
         if isinstance(router.daemon, Keepalived):
             return bool(router.states())
+        if isinstance(router.daemon, UcarpServer):
+            return "Switching to state" in router.log()
         return "Online: [ r1 r2 ]" in inside(router, "crm_mon", "--one-shot")
     except (OSError, LabError):
         return False  # it starts

@@ -184,6 +184,10 @@ def acts(lab: LanLab, client: Client, kind: str) -> Iterator[Row]:
     # keepalived starts no nginx; with Tandem it may be back before the address has moved.
     by = "r2" if kind == "keepalived" else "r1"
     yield act("r1's nginx dies", lambda: signal_nginx(signal.SIGKILL), by)
+    heal(r1)
+    r1.file("nginx").write_text("nonsense\n")
+    yield act("it dies for good", lambda: signal_nginx(signal.SIGKILL), "r2")
+    assert not r1.has(ADDRESS), "the address has left a router that lives"
 
 
 def known(lab: LanLab) -> bool:

@@ -4,8 +4,9 @@
     make demo ARGS="--example services"      all three; or "--example samba", mariadb or nfs
 
 Each is done with tandemd (`config service`), with keepalived (a notify script starts and stops the server)
-and with Pacemaker and Corosync (a group of IPaddr2 and the server), all three with their defaults. A client
-works without a pause; the outage is the longest time between two pieces of work that were done.
+and with Pacemaker and Corosync (a group of IPaddr2 and the server), and Samba with ucarp. All have their
+defaults. A client works without a pause; the outage is the longest time between two pieces of work that were
+done.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from .samba import Samba
 from .server import ADDRESS, Client, Server
 
 SERVERS: dict[str, type[Server]] = {"samba": Samba, "mariadb": Mariadb, "nfs": Nfs}
-PROGRAMS = {"tandemd": "ip", "keepalived": "keepalived", "pacemaker": "pacemakerd"}
+PROGRAMS = {"tandemd": "ip", "keepalived": "keepalived", "ucarp": "ucarp", "pacemaker": "pacemakerd"}
+BLIND = ("keepalived", "ucarp")  # they do not see that a server dies
 PATIENCE = 60.0  # s
 NEVER = 20.0  # s, after which nobody has started a server again
 ACTS = ("r1 loses power", "r1 boots again", "it is handed over", "its server is killed")
@@ -59,9 +61,9 @@ def acts(lab: LanLab, client: Client, server: Server, kind: str) -> Iterator[Row
         process.send_signal(machine.servers(r1, server), signal.SIGKILL)
 
     try:
-        yield outage(ACTS[3], kill, r1, NEVER if kind == "keepalived" else PATIENCE)
+        yield outage(ACTS[3], kill, r1, NEVER if kind in BLIND else PATIENCE)
     except NotReached:
-        if kind != "keepalived":
+        if kind not in BLIND:
             raise
         yield Row(ACTS[3], float("inf"))
 
@@ -111,18 +113,20 @@ def play(names: Iterable[str], write: Callable[[str], None] = print) -> int:
     kinds = [kind for kind, program in PROGRAMS.items() if shutil.which(program)]
     rows: list[list[str]] = []
     for name in names:
-        table: dict[str, list[str]] = {}
+        table: dict[str, dict[str, str]] = {}
         for kind in kinds:
+            if kind == "ucarp" and name != "samba":
+                continue
             write(f"{kind}: {name} on r1 and r2, a client at {ADDRESS}")
             with running(name, kind) as (lab, client, server):
                 for row in acts(lab, client, server, kind):
                     text = "never" if row.outage == float("inf") else f"{row.outage:.0f} ms"
-                    table.setdefault(row.what, []).append(text)
+                    table.setdefault(row.what, {})[kind] = text
                     write(f"  {row.what}: {text}")
                 write(f"  lost: {client.lost() or 'nothing'}")
                 if twice := server.twice(lab.directory):
                     write(f"  a second server found the data in use {twice} times")
-        rows += [[name, what, *texts] for what, texts in table.items()]
+        rows += [[name, what, *(texts.get(kind, "") for kind in kinds)] for what, texts in table.items()]
     write("")
     for one in [["", "outage when", *kinds], *rows]:
         write(f"  {one[0]:<9}{one[1]:<22}" + "".join(f"{text:>12}" for text in one[2:]))

@@ -13,7 +13,7 @@ def test_nginx() -> None:
     with nginx.running("tandemd") as (lab, client):
         rows = list(nginx.acts(lab, client, "tandemd"))
     assert [row.what for row in rows] == [
-        "r1 loses power", "r1 boots again", "r1's nginx hangs", "r1's nginx dies",
+        "r1 loses power", "r1 boots again", "r1's nginx hangs", "r1's nginx dies", "it dies for good",
     ]  # fmt: skip
 
 
