@@ -46,14 +46,10 @@ class Page:
                 self.answers.append(time.time())
 
     def first(self, since: float) -> float:
-        """Wait for an answer after the gap that a fault at `since` makes, and return its time."""
-
-        def found() -> float | None:
-            times = [when for when in list(self.answers) if when > since]
-            gaps = zip([since, *times], times, strict=False)
-            return next((after for before, after in gaps if after - before > 0.01), None)
-
-        return wait_until(lambda: found() or 0, 30, "it answers again")
+        """Wait for an answer after that time of day, and return its time."""
+        return wait_until(
+            lambda: next((when for when in list(self.answers) if when > since), 0), 30, "it answers"
+        )
 
 
 def answers(address: str, port: int, timeout: float) -> bool:
@@ -96,9 +92,8 @@ def _fault(what: str, page: Page, router: Router, alone: float, action: Callable
     """Do it, and say how the time until the service answers is spent; `router` has the service afterwards."""
     began = time.time()
     action()
-    answered = page.first(began)
-    wait_until(lambda: len(_times(router, began, "service", "running")) == 1, 10, "in the history")
-    [started] = _times(router, began, "service", "running")
+    [started] = wait_until(lambda: _times(router, began, "service", "running"), 10, "it is started")
+    answered = page.first(started)  # nobody answers between the fault and the start
     figures = {"from the fault to the page": answered - began, "of that until its start": started - began}
     if roles := _times(router, began, "instance", "MASTER"):
         figures["of that until the role"] = roles[0] - began

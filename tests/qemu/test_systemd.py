@@ -71,6 +71,7 @@ def machine() -> Iterator[Machine]:
         made.power_on()
         try:
             made.wait_booted()
+            made.run("export SYSTEMD_PAGER=cat TERM=dumb")  # it is a terminal, where systemctl starts a pager
             made.run("ip link add lan0 type veth peer name lan1; ip link set lan1 up; ip link set lan0 up")
             made.run("ip address add 192.168.1.2/24 dev lan0")
             for name, text in UNITS.items():
