@@ -205,7 +205,7 @@ class World:
         elif what == "second":
             self.now += SECOND
             self.obey(self.owns.second(self.now))
-            if self.pacer.following and not self.pacer.hurried:
+            if self.pacer.following and not self.pacer.at_full_speed:
                 self.pacer.second((len(self.kernel), 1000), True)
         elif what == "time":
             self.now += number * 20 * MILLISECOND

@@ -13,12 +13,12 @@ from tandem.replication.reunion import (
     ALL_HELD,
     BEGIN,
     HANDED_OVER,
-    HURRY,
     LOOK,
     MERGE,
     MERGE_LAST,
     OVERDUE,
     PAUSE,
+    SEEK,
     STOP,
     STREAM_ENDED,
     TABLE,
@@ -32,7 +32,7 @@ AT = 100 * SECOND
 LAST = (CLOSED, (MERGE_LAST,))
 
 ROWS: dict[str, tuple[tuple[State, tuple[str, ...]], ...]] = {  # in CLOSED, LOOKING and OPEN
-    BEGIN: ((LOOKING, (HURRY,)), (LOOKING, (HURRY,)), (LOOKING, (HURRY,))),
+    BEGIN: ((LOOKING, (SEEK,)), (LOOKING, (SEEK,)), (LOOKING, (SEEK,))),
     ALL_HELD: ((CLOSED, ()), (OPEN, (MERGE,)), (OPEN, ())),
     STREAM_ENDED: (LAST, LAST, LAST),
     HANDED_OVER: ((CLOSED, ()), LAST, LAST),
@@ -45,7 +45,7 @@ def brought(state: State) -> Exchange:
     """An exchange in this state since AT."""
     exchange = Exchange()
     if state is not CLOSED:
-        assert exchange.begin("G", AT) == (HURRY,)
+        assert exchange.begin("G", AT) == (SEEK,)
     if state is OPEN:
         assert exchange.handle(ALL_HELD, AT) == (MERGE,)
     assert exchange.state is state

@@ -321,7 +321,7 @@ def test_nothing_is_deleted_before_the_survey_is_ready_unless_somebody_waits() -
     scene.hold(1, op=DESTROY)
     scene.second()
     assert len(scene.kernel) == 2
-    scene.pacer.hurry(True)
+    scene.pacer.speed_up(True)
     scene.write()
     assert scene.equal()
 
@@ -377,7 +377,7 @@ def test_a_new_role_begins_with_nothing_planned(leaves: bool) -> None:
     scene.second()
     scene.pacer.refresh(scene.tables[0])
     scene.pacer.retire(scene.tables[0])
-    scene.pacer.hurry(True)
+    scene.pacer.speed_up(True)
     assert scene.pacer.plans_next is False and scene.pacer.caught_up
     scene.pacer.complete(scene.kernel.get)
     if leaves:
@@ -385,7 +385,7 @@ def test_a_new_role_begins_with_nothing_planned(leaves: bool) -> None:
     else:
         scene.pacer.follow(whole=False)
     assert scene.pacer.following is not leaves and scene.journal.on is not leaves
-    assert not (scene.pacer.hurried or scene.pacer.completing or scene.pacer.caught_up)
+    assert not (scene.pacer.at_full_speed or scene.pacer.completing or scene.pacer.caught_up)
     assert not scene.pacer.plans_next
     left = scene.pacer.next_round(scene.size(), True)
     assert left is None or (left.what == TOUCH and not list(left.entries))
@@ -458,10 +458,10 @@ def test_beside_an_active_group_only_news_is_written_and_nothing_of_ours_is_dele
     scene.hold(1, 2, 3, 4)  # 2 has got further here
     scene.hold(3, op=UPDATE, state=5)
     scene.pacer.complete(ours.get)
-    assert scene.pacer.completing and scene.pacer.hurried
+    assert scene.pacer.completing and scene.pacer.at_full_speed
     scene.write()
     assert scene.kernel == ours | dict([flow(3, state=5), flow(4)])
-    assert not scene.pacer.completing and not scene.pacer.hurried
+    assert not scene.pacer.completing and not scene.pacer.at_full_speed
     scene.pacer.complete(ours.get)
     scene.hold(1, 4, op=DESTROY)
     scene.write()
@@ -472,13 +472,13 @@ def test_the_pauses() -> None:
     pacer = Scene().pacer
     assert pacer.pause(MILLISECOND, False) == 4 * MILLISECOND  # it takes a fifth of the time
     assert pacer.pause(MILLISECOND, True) == 2 * MILLISECOND
-    assert pacer.hurry(True) and not pacer.hurry(True)
+    assert pacer.speed_up(True) and not pacer.speed_up(True)
     assert pacer.pause(MILLISECOND, False) == 0
-    assert pacer.hurry(False) and not pacer.hurried
+    assert pacer.speed_up(False) and not pacer.at_full_speed
     pacer.complete(None)
-    assert not pacer.hurry(False) and pacer.hurried
+    assert not pacer.speed_up(False) and pacer.at_full_speed
     pacer.leave()
-    assert not pacer.hurry(True)
+    assert not pacer.speed_up(True)
 
 
 def test_no_part_is_larger_than_a_step() -> None:

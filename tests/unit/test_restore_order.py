@@ -6,7 +6,6 @@ from __future__ import annotations
 from tandem.core.actions import (
     Announce,
     Beat,
-    Calm,
     GroupTransition,
     HandOver,
     Install,
@@ -14,6 +13,7 @@ from tandem.core.actions import (
     Restore,
     SendAdvert,
     Speculate,
+    StopSpeculating,
     Transition,
     Withdraw,
 )
@@ -101,7 +101,9 @@ def test_the_first_overdue_advert_begins_the_restore_and_the_next_one_undoes_it(
     feed(group, 0, heard(200, name="LAN"), heard(200, name="WAN"))
     assert group.next_deadline() == 1_250_000_000
     assert group.handle(Tick(), 1_250_000_000) == [Speculate("G")]
-    assert feed(group, 1_300_000_000, heard(200, name="LAN"), heard(200, name="WAN")) == [Calm("G")]
+    assert feed(group, 1_300_000_000, heard(200, name="LAN"), heard(200, name="WAN")) == [
+        StopSpeculating("G")
+    ]
     assert group.handle(Tick(), 2_550_000_000) == [Speculate("G")]
 
 
@@ -110,8 +112,8 @@ def test_becoming_active_goes_on_from_the_speculation() -> None:
     feed(group, 0, heard(200, name="LAN"), heard(200, name="WAN"))
     group.handle(Tick(), 1_250_000_000)
     actions = group.handle(Tick(), DOWN)
-    assert actions[-1] == Restore("G") and Calm("G") not in actions
-    assert not any(isinstance(action, Calm) for action in group.handle(Restored(), DOWN + 1))
+    assert actions[-1] == Restore("G") and StopSpeculating("G") not in actions
+    assert not any(isinstance(action, StopSpeculating) for action in group.handle(Restored(), DOWN + 1))
 
 
 def test_no_preemption_before_the_connections_are_known() -> None:

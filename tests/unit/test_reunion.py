@@ -70,9 +70,9 @@ def test_but_not_for_ever() -> None:
 
 
 def test_that_another_one_knows_them_is_not_enough() -> None:
-    group = active(Partner(True, False, near=frozenset([LOWER])))
+    group = active(Partner(True, False, in_step_with=frozenset([LOWER])))
     assert group.handle(BETTER_ADVERT, 10 * SECOND) == [Reunite("LAN")]
-    group = active(Partner(True, False, near=frozenset([BETTER_ADVERT.source])))
+    group = active(Partner(True, False, in_step_with=frozenset([BETTER_ADVERT.source])))
     assert Remove(("LAN",)) in group.handle(BETTER_ADVERT, 10 * SECOND)
 
 

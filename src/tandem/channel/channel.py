@@ -299,10 +299,10 @@ class Channel:
             elif isinstance(event, Closed):
                 subscriber.peer_closed(name)
 
-    def hurry(self) -> None:
+    def try_now(self) -> None:
         """Look for the peers at once, and test the sessions that there are."""
         for link in self.links.values():
-            link.hurry()
+            link.try_now()
 
     def are_known(self) -> bool:
         """Whether we hold all that peers stream; when none streams, whether every peer has a session."""

@@ -38,7 +38,7 @@ class Connector:
         if self._sock is None and self._connection is None:
             self._again(delay)
 
-    def hurry(self, delay: int) -> None:
+    def try_now(self, delay: int) -> None:
         """Try now: an attempt that is under way began when nobody could answer."""
         self._drop()
         self.restart(delay)

@@ -105,14 +105,14 @@ class Link:
         for number, connector in enumerate(self._connectors):
             connector.restart(delay + number * STAGGER)
 
-    def hurry(self) -> None:
+    def try_now(self) -> None:
         """Make the next attempt, or send the next heartbeat, at once."""
         if self.current is not None:
-            self.current.hurry()
+            self.current.probe()
         else:
             self._short = 0
             for number, connector in enumerate(self._connectors):
-                connector.hurry(number * STAGGER)
+                connector.try_now(number * STAGGER)
 
     def path_of(self, sock: socket.socket, address: bytes) -> int | None:
         """Return the path that a connection from `address` came by; None: it is not from this peer."""
@@ -349,10 +349,10 @@ class Connection:
             when, slack = due, 0
         self._loop.call_at(self._key, when, self._timer, slack)
 
-    def hurry(self) -> None:
+    def probe(self) -> None:
         """See whether the peer is still there."""
         now = self._loop.now()
-        self.session.pulse.hurry(now)
+        self.session.pulse.probe_now(now)
         self._timer(now)
 
     def close(self, reason: str) -> None:

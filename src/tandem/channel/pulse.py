@@ -48,7 +48,7 @@ class Pulse:
         """Whether the peer has answered our last heartbeat, so that all it said before was heard."""
         return self._probe is None and self.rtt > 0
 
-    def hurry(self, now: int) -> None:
+    def probe_now(self, now: int) -> None:
         """Make the next heartbeat due, and wait for the answer to it."""
         self._at = min(self._at, now)
         self._probe = None

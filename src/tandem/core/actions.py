@@ -114,7 +114,7 @@ class Speculate:
 
 
 @dataclass(frozen=True, slots=True)
-class Calm:
+class StopSpeculating:
     """End what `Speculate` began, because the active router is alive."""
 
     group: str
@@ -213,7 +213,7 @@ Action = (
     | Beat
     | Reunite
     | Speculate
-    | Calm
+    | StopSpeculating
     | Follow
     | Unfollow
     | Serve

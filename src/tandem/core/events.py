@@ -99,7 +99,7 @@ class Partner:
 
     known: bool  # one was in step with us, in either direction, and has not said goodbye since
     in_step: bool  # the one that is active as well holds all connections of ours, now; or all hold them
-    near: frozenset[bytes] = frozenset()  # packed addresses of those that do
+    in_step_with: frozenset[bytes] = frozenset()  # packed addresses of those that do
 
 
 @dataclass(frozen=True, slots=True)

@@ -332,6 +332,6 @@ class Neighbours:
         the router that is active as well lacks them. Such a router streams as soon as there is a session.
         """
         known = [one for one in self if one.connections is not Connections.UNKNOWN]
-        near = [one for one in known if one.connections is Connections.IN_STEP]
-        settled = bool(near) and (len(near) == len(known) or any(one.streams for one in near))
-        return Partner(bool(known), settled, frozenset().union(*(one.addresses for one in near)))
+        in_step = [one for one in known if one.connections is Connections.IN_STEP]
+        settled = bool(in_step) and (len(in_step) == len(known) or any(one.streams for one in in_step))
+        return Partner(bool(known), settled, frozenset().union(*(one.addresses for one in in_step)))

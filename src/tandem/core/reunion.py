@@ -95,8 +95,8 @@ class Reunion:
 
         A better one that was only late, on a busy machine, is back before there is much to tell.
         """
-        apart = partner.known and not partner.in_step and source not in partner.near
-        return apart and now - self._active_since >= HICCUP
+        lacks = partner.known and not partner.in_step and source not in partner.in_step_with
+        return lacks and now - self._active_since >= HICCUP
 
     def handle(self, event: str, now: int, patience: int) -> tuple[str, ...]:
         """Take an event and return the actions; no wait is longer than `patience`."""

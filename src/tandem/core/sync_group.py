@@ -27,7 +27,6 @@ from tandem.core.actions import (
     Action,
     Announce,
     Beat,
-    Calm,
     Cause,
     Contested,
     Course,
@@ -37,6 +36,7 @@ from tandem.core.actions import (
     Reunite,
     SendAdvert,
     Speculate,
+    StopSpeculating,
     Transition,
 )
 from tandem.core.damping import Damping
@@ -520,7 +520,7 @@ class SyncGroup:
         if suspects == self._speculating or role is Role.ACTIVE:
             return []
         self._speculating = suspects
-        return [Speculate(self.settings.name) if suspects else Calm(self.settings.name)]
+        return [Speculate(self.settings.name) if suspects else StopSpeculating(self.settings.name)]
 
     def _give_way(self, event: AdvertReceived, now: int) -> list[Action]:
         """Leave the role to a lesser router that was active before this one could hear anybody."""

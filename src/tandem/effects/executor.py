@@ -13,7 +13,6 @@ from tandem.core.actions import (
     Action,
     Announce,
     Beat,
-    Calm,
     Contested,
     Degraded,
     Follow,
@@ -29,6 +28,7 @@ from tandem.core.actions import (
     SendAdvert,
     Serve,
     Speculate,
+    StopSpeculating,
     Transition,
     Unfollow,
     Withdraw,
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
         def hand_over(self, group: str) -> None: ...
         def reunite(self, group: str) -> None: ...
         def speculate(self, group: str) -> None: ...
-        def calm(self, group: str) -> None: ...
+        def stop_speculating(self, group: str) -> None: ...
 
     class Following(Protocol):
         """The networks that follow the role: `follow.following.Following`."""
@@ -167,8 +167,8 @@ class Executor:
                 connections.reunite(group)
             case Speculate(group):
                 connections.speculate(group)
-            case Calm(group):
-                connections.calm(group)
+            case StopSpeculating(group):
+                connections.stop_speculating(group)
 
     def take_connections(self, connections: Connections | None) -> None:
         """Use this from now on to restore and hand over connections; None: they are not replicated."""

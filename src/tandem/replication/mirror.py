@@ -92,7 +92,7 @@ class Mirror:
 
     def work(self) -> None:
         """Begin what waits, unless something is under way."""
-        if self.pacer.following and self._round is None and not self.pacer.hurried:
+        if self.pacer.following and self._round is None and not self.pacer.at_full_speed:
             self.pacer.second(_size() if self.pacer.asks_size else None, self._surveyed)
             if not self.pacer.rests:
                 self._soon()  # records of the active router come first
@@ -120,16 +120,16 @@ class Mirror:
         if self.pacer.refresh(table):
             self._soon()
 
-    def hurry(self, on: bool) -> None:
+    def speed_up(self, on: bool) -> None:
         """The active may be dead: get ready at full speed. Or it is alive: back to rest."""
-        if self.pacer.hurry(on) and on:
+        if self.pacer.speed_up(on) and on:
             self.steps.clear()
             self._began = self._loop.now()
             self._soon()
 
     def complete(self, done: Callable[[], None], own: Lookup | None = None) -> None:
         """Call `done`, from the loop, when the kernel has everything that is held; `own`: see the pacer."""
-        if not self.pacer.hurried:
+        if not self.pacer.at_full_speed:
             self.steps.clear()
         self.pacer.complete(own, _size())
         self._began, self._done = self._loop.now(), done
@@ -147,7 +147,7 @@ class Mirror:
     def _step(self, now: int) -> None:
         pacer = self.pacer
         if self._round is None:
-            was = pacer.hurried
+            was = pacer.at_full_speed
             self._round = pacer.next_round(_size() if pacer.plans_next else None, self._surveyed)
             if self._round is None:
                 self._written(was)
@@ -189,7 +189,7 @@ class Mirror:
 
     @property
     def _builder(self) -> Builder:
-        if self.pacer.hurried:
+        if self.pacer.at_full_speed:
             return self._full
         return self._large if self._round is not None and self._round.many else self._small
 
@@ -197,15 +197,15 @@ class Mirror:
         self._round = None
         self.pacer.ended(self._restorer.missing)
         figures = self._restorer.figures
-        if not self.pacer.hurried:
+        if not self.pacer.at_full_speed:
             self.refused += figures.failed
         elif what.what == CREATE and figures.entries:
             self._note(figures)
 
-    def _written(self, hurried: bool) -> None:
+    def _written(self, at_full_speed: bool) -> None:
         """Nothing is left to write."""
         self._loop.call_at(_TIMER, None)
-        if not hurried:
+        if not at_full_speed:
             return
         if not self.steps or self.steps[-1]["speculative"] != (self._done is None):
             self._note(Figures())  # there was nothing left to do

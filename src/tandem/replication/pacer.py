@@ -80,7 +80,7 @@ class Pacer:
     def __init__(self, journal: Journal, tables: Callable[[], Iterable[Cache]]) -> None:
         self.journal = journal
         self.following = False
-        self.hurried = False  # a group waits, or may soon: no pauses
+        self.at_full_speed = False  # a group waits, or may soon: no pauses
         self.completing = False  # for a takeover or a merge, until `next_round` has nothing left
         self.caught_up = False
         self._tables = tables
@@ -119,7 +119,7 @@ class Pacer:
         self._rounds.clear()
         self._retired.clear()
         self._known = {}
-        self.hurried = self.completing = self._planned = self.caught_up = self._needed = False
+        self.at_full_speed = self.completing = self._planned = self.caught_up = self._needed = False
         self._own = None
 
     def catch_up(self) -> None:
@@ -148,11 +148,11 @@ class Pacer:
             self._rounds.append(lambda: Round(TOUCH, entries=_flat(table.slices())))
         return bool(len(table))
 
-    def hurry(self, on: bool) -> bool:
+    def speed_up(self, on: bool) -> bool:
         """Write at full speed because the active may be dead, or no longer; return whether that is new."""
-        if on == self.hurried or self.completing or not self.following:
+        if on == self.at_full_speed or self.completing or not self.following:
             return False
-        self.hurried = on
+        self.at_full_speed = on
         return True
 
     def complete(self, own: Lookup | None, size: Size | None = None) -> None:
@@ -164,7 +164,7 @@ class Pacer:
         self._own = own
         if not self.journal.on:
             self.journal.start(whole=False)
-        self.hurried = self.completing = True
+        self.at_full_speed = self.completing = True
         if self._losing and self.following and own is None:
             before, lacked = self._lacked_before, self._lacking(size)
             if before is None or lacked is None or lacked > before:
@@ -210,24 +210,24 @@ class Pacer:
 
     @property
     def _left(self) -> bool:
-        return bool(self._rounds or self._retired or self._untouched or self.hurried)
+        return bool(self._rounds or self._retired or self._untouched or self.at_full_speed)
 
     @property
     def plans_next(self) -> bool:
         """Whether `next_round` makes a plan, for which it needs the size of the kernel's table."""
-        return not self._rounds and (self.hurried or bool(self._retired))
+        return not self._rounds and (self.at_full_speed or bool(self._retired))
 
     def next_round(self, size: Size | None, ready: bool) -> Round | None:
         """Return what to do next; None: nothing is left (then `completing` has ended, if it went on)."""
         if self.plans_next:
             self._plan(size, ready)
-        if not self._rounds and self._untouched and (self._needed or not self.hurried):
+        if not self._rounds and self._untouched and (self._needed or not self.at_full_speed):
             self._rounds.append(self._touch)  # last, and without need never while somebody waits
         if self._rounds:
             return self._rounds.popleft()()
         self.caught_up = self._planned and self.journal.whole
         if self.completing:
-            self.completing = self.hurried = False
+            self.completing = self.at_full_speed = False
             self._own = None
         return None
 
@@ -243,19 +243,19 @@ class Pacer:
 
     def pause(self, took: int, waiting: bool) -> int:
         """Return how long to rest after a step that `took` so long; `waiting`: for a helper of the kernel."""
-        return HELPER_PAUSE if waiting else 0 if self.hurried else REST * took
+        return HELPER_PAUSE if waiting else 0 if self.at_full_speed else REST * took
 
     # Plans
 
     def _plan(self, size: Size | None, ready: bool) -> None:
         """Add rounds for everything that has to be done now."""
         journal = self.journal
-        surveyed = self.hurried or ready
+        surveyed = self.at_full_speed or ready
         if not self._counted:
             self._counted = True
             journal.whole &= not self._lacks(size)
         changed = journal.new or journal.changed
-        room = self.hurried or not (changed or not journal.whole) or not _is_crowded(size)
+        room = self.at_full_speed or not (changed or not journal.whole) or not _is_crowded(size)
         self._planned |= room
         if self._retired and surveyed:
             retired, self._retired = self._retired, []

@@ -62,9 +62,9 @@ from tandem.replication.ownership import (
 )
 from tandem.replication.reunion import (
     HANDED_OVER,
-    HURRY,
     MERGE,
     MERGE_LAST,
+    SEEK,
     STOP,
     STREAM_ENDED,
     TELL_ALL,
@@ -281,8 +281,8 @@ class Replication:
     def _take_part(self, actions: Sequence[str]) -> None:
         """Do what the exchange of connections with another active router wants."""
         for action in actions:
-            if action == HURRY:
-                self._channel.hurry()
+            if action == SEEK:
+                self._channel.try_now()
             elif action in (MERGE, MERGE_LAST):
                 self._merge(action == MERGE_LAST)
             elif action == TELL_ALL:
@@ -350,20 +350,20 @@ class Replication:
 
     def _settle_patience(self) -> None:
         """While this router is a backup that nobody needs, what peers stream may wait."""
-        self._channel.be_patient(self._ownership.state == FOLLOWING and not self._mirror.pacer.hurried)
+        self._channel.be_patient(self._ownership.state == FOLLOWING and not self._mirror.pacer.at_full_speed)
 
     def speculate(self, group: str) -> None:
         """The active may be dead: get ready."""
-        self._mirror.hurry(True)
+        self._mirror.speed_up(True)
         self._settle_patience()
 
     def device_gone(self) -> None:
         """The kernel of a backup deletes entries by itself now: those of a device that is gone."""
         self._mirror.loses()
 
-    def calm(self, group: str) -> None:
+    def stop_speculating(self, group: str) -> None:
         """The active is alive. What is in the kernel already stays there and does no harm."""
-        self._mirror.hurry(False)
+        self._mirror.speed_up(False)
         self._settle_patience()
 
     # Peers

@@ -39,7 +39,7 @@ OVERDUE = "the limit has passed"
 STOP = "the role ends"
 
 # Actions
-HURRY = "look for the peers at once"
+SEEK = "look for the peers at once"
 MERGE = "merge what is held"
 MERGE_LAST = "merge what is held, nothing follows"
 TELL = "tell the groups that wait"
@@ -48,20 +48,20 @@ TELL_ALL = "tell all groups"
 _CLOSED, _LOOKING, _OPEN = State
 
 TABLE: dict[tuple[State, str], tuple[State, tuple[str, ...]]] = {
-    (_CLOSED, BEGIN): (_LOOKING, (HURRY,)),
+    (_CLOSED, BEGIN): (_LOOKING, (SEEK,)),
     (_CLOSED, ALL_HELD): (_CLOSED, ()),
     # Perhaps only the peer's adverts were lost. Hosts that have its MAC address then hear of ours.
     (_CLOSED, STREAM_ENDED): (_CLOSED, (MERGE_LAST,)),
     (_CLOSED, HANDED_OVER): (_CLOSED, ()),
     (_CLOSED, OVERDUE): (_CLOSED, ()),
     (_CLOSED, STOP): (_CLOSED, ()),
-    (_LOOKING, BEGIN): (_LOOKING, (HURRY,)),
+    (_LOOKING, BEGIN): (_LOOKING, (SEEK,)),
     (_LOOKING, ALL_HELD): (_OPEN, (MERGE,)),
     (_LOOKING, STREAM_ENDED): (_CLOSED, (MERGE_LAST,)),
     (_LOOKING, HANDED_OVER): (_CLOSED, (MERGE_LAST,)),
     (_LOOKING, OVERDUE): (_CLOSED, (MERGE_LAST,)),
     (_LOOKING, STOP): (_CLOSED, ()),
-    (_OPEN, BEGIN): (_LOOKING, (HURRY,)),
+    (_OPEN, BEGIN): (_LOOKING, (SEEK,)),
     (_OPEN, ALL_HELD): (_OPEN, ()),
     (_OPEN, STREAM_ENDED): (_CLOSED, (MERGE_LAST,)),
     (_OPEN, HANDED_OVER): (_CLOSED, (MERGE_LAST,)),

@@ -84,9 +84,8 @@ class Manager:
         self._limit = limit
         self._guardian = Guardian(loop, self._unguarded)
         self._channel: Channel | None = None
-        self._acked: dict[
-            str, int
-        ] = {}  # sequence numbers that were acknowledged to each peer in its session
+        # Sequence numbers that were acknowledged to each peer in its session.
+        self._acked: dict[str, int] = {}
         self._left: dict[str | None, list[Callable[[], None]]] = {}  # what follows departures
         self._closed = False
 
