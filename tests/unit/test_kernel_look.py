@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,9 +12,13 @@ import pytest
 from tandem.conntrack import kernel_table
 from tandem.conntrack.filter import Filter
 from tandem.conntrack.kernel_table import LOOK_LATER, KernelTable
+from tandem.conntrack.record import DESTROY, NEW, Record
 from tandem.log import Logger
 from tandem.loop import Loop
+from tandem.replication.cache import Cache
+from tandem.replication.tables import Own
 from tests.lab.log import Lines
+from tests.unit.test_replication_cache import flow
 
 
 class Events:
@@ -42,16 +47,23 @@ class Bench:
         monkeypatch.setattr(kernel_table, "Events", Events)
         monkeypatch.setattr(kernel_table, "Dump", self.dump)
         self.loop = Loop(clock=lambda: self.now)
-        monkeypatch.setattr(self.loop, "add_reader", lambda *_args, **_options: None)
+        self.readers: list[Callable[[], None]] = []
+        monkeypatch.setattr(self.loop, "add_reader", lambda _fd, callback, **_: self.readers.append(callback))
         monkeypatch.setattr(self.loop, "remove_reader", lambda *_: None)
-        cache = SimpleNamespace(begin_bulk=lambda: None, abort_bulk=lambda: None)
-        own: Any = SimpleNamespace(cache=cache)
+        self.own: Any = Own(lambda: Cache(1 << 20, 1 << 30))
+        self.told: list[Record] = []
         log = Logger("error", Lines())
-        self.table = KernelTable(self.loop, log, own, Filter(), (), 1 << 20, lambda _records: None)
+        self.table = KernelTable(self.loop, log, self.own, Filter(), (), 1 << 20, self.told.extend)
 
     def dump(self, *_: object, **_options: object) -> SimpleNamespace:
         self.dumps += 1
-        return SimpleNamespace(fileno=lambda: 0, close=lambda: None)
+        empty = {"entries": 0, "done": True, "read": lambda _pieces: []}
+        return SimpleNamespace(fileno=lambda: 0, close=lambda: None, **empty)
+
+    def read_dumps(self) -> None:
+        """The kernel answers: there is nothing."""
+        while self.readers:
+            self.readers.pop()()
 
     def at(self, now: int) -> int:
         """Return how many dumps have begun when it is `now`."""
@@ -89,3 +101,32 @@ def test_a_role_that_ends_meanwhile_needs_no_look(monkeypatch: pytest.MonkeyPatc
     bench.table.listen(known=True)
     bench.table.deafen()
     assert bench.at(2 * LOOK_LATER) == 0
+
+
+def test_the_ends_that_a_look_finds_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the peer's digest differs, and the whole table is sent: a DHCP answer did that."""
+    bench = Bench(monkeypatch)
+    flows = [flow(number) for number in range(3000)]
+    bench.own.cache.apply_all([(NEW, *one) for one in flows], 0)
+    bench.table.listen()
+    bench.readers.pop(0)
+    bench.read_dumps()
+    told_at_once = len(bench.told)
+    assert 0 < told_at_once < 3000 and bench.own.digest() is None, "no digest is sent meanwhile"
+    while bench.own.cache.sweeping:
+        bench.at(bench.now + 1)
+    assert sorted(bench.told) == sorted((DESTROY, key, b"") for key, _ in flows)
+    assert bench.own.digest()[0] == 0
+
+
+def test_a_role_that_ends_tells_no_more_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch)
+    bench.own.cache.apply_all([(NEW, *flow(number)) for number in range(3000)], 0)
+    bench.table.listen()
+    bench.readers.pop(0)
+    bench.read_dumps()
+    bench.table.deafen()
+    told = len(bench.told)
+    for _ in range(40):
+        bench.at(bench.now + 1)
+    assert len(bench.told) == told

@@ -199,6 +199,19 @@ def test_what_the_last_bulk_left_behind_does_not_come_back() -> None:
     assert len(cache) == 1 and [entry for part in cache.slices() for entry in part] == [flow(1)]
 
 
+def test_a_sweep_names_what_it_frees() -> None:
+    cache = Cache(10_000, 1 << 30)
+    cache.apply_all([(NEW, *flow(number)) for number in range(200)], 0)
+    assert not cache.sweeping and cache.sweep(SHARDS) == []
+    cache.begin_bulk()
+    cache.apply_all([(NEW, *flow(number)) for number in range(100)], 0)
+    cache.end_bulk()
+    first = cache.sweep(SHARDS // 2)
+    assert cache.sweeping and 0 < len(first) < 100
+    assert sorted(first + cache.sweep(2 * SHARDS)) == sorted(flow(number)[0] for number in range(100, 200))
+    assert not cache.sweeping and cache.swept == 100 == len(cache)
+
+
 def test_no_bulk_waits_for_the_sweep_of_the_one_before() -> None:
     """With 300,000 entries that took a turn of 58 ms at least, and 300 where half of them were stale."""
     cache = Cache(10_000, 1 << 30)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from itertools import islice
 
 from tandem.conntrack.record import NEW, Record
-from tandem.replication.cache import Cache
+from tandem.replication.cache import SHARDS, Cache
 from tandem.replication.tables import Held, Own
 from tests.unit.test_replication_cache import SECOND, flow, rounds
 
@@ -40,6 +40,8 @@ def test_our_own_table_is_told_when_the_dump_has_ended() -> None:
     own.cache.end_bulk()
     told = [entry for part in slices for entry in part]
     assert sorted(told) == sorted([flow(2), flow(3)])
+    assert own.digest() is None, "the end of the first one is still to be told"
+    assert own.cache.sweep(SHARDS) == [flow(1)[0]]
     assert own.digest() == of(2, 3).digest()
 
 

@@ -2,9 +2,10 @@
 """Our own table as the kernel tells it, by events and by dumps; what changes is pushed to the peers.
 
 A dump finds entries that no event has reported: those older than our socket, and those lost in an overrun.
-New or changed entries are pushed like events. A missing entry is gone; no peer is told, because its digest
-says so. The kernel writes a piece of a dump when the previous one is read. A flow with an event since then
-may be newer than the piece, which is not believed. A slow router takes in a piece over several turns.
+New or changed entries are pushed like events, and so is the end of one that is missing: otherwise the peer's
+digest would differ, and the whole table be sent. The kernel writes a piece of a dump when the previous one is
+read. A flow with an event since then may be newer than the piece, which is not believed. A slow router takes
+in a piece over several turns.
 
 When our own table has room again, a dump looks for the flows that it had no room for.
 
@@ -53,6 +54,11 @@ if TYPE_CHECKING:
         """Our own table: what the kernel tells is applied to it."""
 
         in_bulk: bool
+
+        @property
+        def sweeping(self) -> bool:
+            """Whether entries that a bulk has left behind are still in memory."""
+
         limit_entries: int
 
         @property
@@ -73,6 +79,9 @@ if TYPE_CHECKING:
 
         def abort_bulk(self) -> None: ...
 
+        def sweep(self, shards: int) -> list[bytes]:
+            """Free the entries of so many shards that a bulk has left behind; return their keys."""
+
         def confirm(self, now: int) -> None: ...
 
     class Holder(Protocol):
@@ -85,6 +94,7 @@ if TYPE_CHECKING:
 OWNER = "conntrack_sync"
 EVENTS_A_TURN = 256
 PORTION = 32  # entries of a dump between two looks at the clock
+SHARDS_A_TURN = 32  # of our own table, whose ends are told
 PIECE_SHARE = 3 * MILLISECOND  # of a turn for entries of a dump
 MASTERS_A_TURN = 16
 LOOK_LATER = 1_000 * MILLISECOND
@@ -98,7 +108,7 @@ OFFLOADED = 1 << 14  # IPS_OFFLOAD
 _IPTABLES_OFFLOAD = "/sys/module/xt_FLOWOFFLOAD"  # OpenWrt's fw3 had this
 ENTRY_COST = MILLISECOND  # by which the next look is later, for each entry of the last one
 EXPECTATION_KIND = bytes((EXPECTATION,))
-_LOOK = "conntrack look"
+_LOOK, _SWEEP = "conntrack look", "conntrack sweep"
 
 
 class KernelTable:
@@ -173,7 +183,7 @@ class KernelTable:
         self.drain()
         self._listening = False
         self._loop.remove_reader(self.events.fileno())
-        for key in ("conntrack overrun", "conntrack events", _LOOK):
+        for key in ("conntrack overrun", "conntrack events", _LOOK, _SWEEP):
             self._loop.call_at(key, None)
         self._overrun = False
         self._rung = 0
@@ -277,6 +287,8 @@ class KernelTable:
         if not self._listening:
             return
         self.read()  # what has not rung the bell
+        if self._own.cache.sweeping:  # as a table that was a peer's may be
+            self._sweep(now)
         if self._dump is None and not self._overrun:
             self._own.cache.confirm(now)  # the end of a flow would have been told
         self._fetch_lacking(now)
@@ -429,12 +441,20 @@ class KernelTable:
         if self._expectations_next and self._open_dump(expectations=True):
             return
         self._own.cache.end_bulk()
+        self._sweep(self._loop.now())
         if self._undumped:
             self._undumped = False
             self.dump()
         elif self._dumped is not None:
             then, self._dumped = self._dumped, None
             then()
+
+    def _sweep(self, now: int) -> None:
+        """Tell the ends that no event has told, some in each turn of the loop."""
+        if gone := self._own.cache.sweep(SHARDS_A_TURN):
+            self._push([(DESTROY, key, b"") for key in gone])
+        if self._own.cache.sweeping:
+            self._loop.call_at(_SWEEP, now, self._sweep)
 
     def _close_dump(self) -> None:
         if self._dump is not None:

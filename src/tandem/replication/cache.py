@@ -325,13 +325,14 @@ class Cache:
 
     # --- work every second ---------------------------------------------------------------------
 
-    def work(self, now: int) -> None:
-        """Free some memory of deleted entries, and expire some dead ones. To be called every second."""
-        for _ in range(_SHARDS_AT_ONCE if self._discarded or self._to_sweep else 0):
-            if self._discarded:
-                self._discarded.pop()
-            if self._to_sweep:
-                self._sweep_next()
+    def work(self, now: int, sweeps: bool = True) -> None:
+        """Free some memory of deleted entries, and expire some dead ones. To be called every second.
+
+        Without `sweeps`, what a bulk has left behind is left to `sweep`.
+        """
+        del self._discarded[-_SHARDS_AT_ONCE:]
+        if sweeps:
+            self.sweep(_SHARDS_AT_ONCE)
         if self._entries:
             self._filled_at = now
         elif now - self._filled_at > 2 * _ROUND:
@@ -349,14 +350,29 @@ class Cache:
             hand = (hand + 1) % SHARDS
         self._hand = hand
 
-    def _sweep_next(self) -> None:
+    @property
+    def sweeping(self) -> bool:
+        """Whether entries that a bulk has left behind are still in memory."""
+        return self._to_sweep > 0
+
+    def sweep(self, shards: int) -> list[bytes]:
+        """Free the entries of so many shards that a bulk has left behind; return their keys."""
+        found: list[bytes] = []
+        while shards and self._to_sweep:
+            shards -= 1
+            found += self._sweep_next()
+        return found
+
+    def _sweep_next(self) -> list[bytes]:
         self._to_sweep -= 1
         shard, visible = self._shards[self._to_sweep], self._visible
-        for short in [short for short, value in shard.items() if value & _STAMP_BITS < visible]:
+        stale = [short for short, value in shard.items() if value & _STAMP_BITS < visible]
+        for short in stale:
             self._remove(shard, short)
-            self.swept += 1
+        self.swept += len(stale)
         if not (self._dead_entries if self.in_bulk else self._stale_entries):
             self._to_sweep = 0
+        return [_whole(short) for short in stale]
 
     def _expire(self, number: int, tick: int) -> None:
         """Delete the entries of a shard that have not been confirmed for too long, if there may be any."""

@@ -440,7 +440,7 @@ class Replication:
     def _work(self, now: int) -> None:
         caches = self._caches()
         for cache in caches:
-            cache.work(now)
+            cache.work(now, sweeps=cache is not self._own.cache)  # the kernel's table tells these ends
         if self._surplus.due(sum(map(len, caches)), now):
             give_back()
         self._check_rules()

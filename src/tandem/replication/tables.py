@@ -38,8 +38,8 @@ class Own:
         yield from self.cache.slices()
 
     def digest(self) -> Digest | None:
-        """Return the digest that the peer's table must have."""
-        return self.cache.digest()
+        """Return the digest that the peer's table must have; None while ends are still to be told."""
+        return None if self.cache.sweeping else self.cache.digest()
 
     def take(self) -> Cache:
         """Give the table away and begin with an empty one."""
