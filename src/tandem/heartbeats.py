@@ -10,8 +10,9 @@ Nothing here decides: core/heartbeats.py says who is alive, and core/standing.py
 
 from __future__ import annotations
 
+from tandem.beat_routes import BeatRoutes
 from tandem.channel.beat_peer import BeatPeer
-from tandem.channel.beat_socket import BeatSocket, Route
+from tandem.channel.beat_socket import BeatSocket
 from tandem.channel.frames import HEARTBEATS, MAC_SIZE
 from tandem.channel.heartbeat import (
     CLOCK_MAX,
@@ -31,7 +32,6 @@ from tandem.channel.heartbeat import (
     unpack_directory,
     unseal,
 )
-from tandem.channel.peer_socket import local_address, pack
 from tandem.core.events import Company
 from tandem.core.heartbeats import BEGINS, DIES, ENDS, NEVER, BeatPath, Beats, Life, Pace
 from tandem.core.neighbour import ACTIVE as MASTER
@@ -52,15 +52,13 @@ from tandem.core.standing import (
     standing_of,
 )
 from tandem.core.timers import MILLISECOND, SECOND
-from tandem.effects.endpoint import text
 from tandem.loop import TIMER_SLACK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from tandem.channel.channel import Channel
-    from tandem.channel.peer_socket import Path
     from tandem.config.schema import Globals
     from tandem.core.events import Event
     from tandem.core.quorum import Presence
@@ -118,6 +116,7 @@ class Heartbeats:
         self._wake_at = 0
         self._timer_key, self._refresh_key = ("heartbeat", id(self)), ("heartbeat paths", id(self))
         self._news_key = ("heartbeat news", id(self))
+        self._routes = BeatRoutes(channel, router, links)
         self._core = Standings(False)
         self._pace = Pace(settings.heartbeat_interval_ms * MILLISECOND, loop.now())
         self._take(settings)
@@ -273,7 +272,7 @@ class Heartbeats:
     # Paths
 
     def _open_paths(self, peer: BeatPeer) -> None:
-        wanted = dict(self._routes(peer))
+        wanted = dict(self._routes.to(peer, self._entries))
         peer.keep(wanted)
         opened = {name for name, _ in peer.paths}
         for name in [name for name in wanted if name not in opened]:
@@ -283,49 +282,9 @@ class Heartbeats:
                 problem = f"heartbeat: no path {name} to {peer.name}: {error.strerror or error}"
                 self._log.limited(("heartbeat", peer.name, name), "info", problem)
 
-    def _routes(self, peer: BeatPeer) -> Iterator[tuple[str, Route]]:
-        """Yield all ways to a peer by their names: segments first, which a path of the channel may be too."""
-        link = self._channel.links[peer.name]
-        seen = set()
-        _, entries = peer.directory
-        matched = matching(self._entries, entries)
-        for entry in self._entries:
-            remote = entries[matched[entry.name]].source if entry.name in matched else b""
-            endpoint = self._router.endpoints.get(entry.name)
-            if endpoint is None or not entry.source or len(remote) != len(entry.source):
-                continue
-            device = self._links.device(endpoint.settings.interface)
-            index = self._links.index(endpoint.settings.interface)
-            if device is None or index is None or (entry.source, remote) in seen:
-                continue
-            seen.add((entry.source, remote))
-            zone = f"%{device}" if remote[:2] in (b"\xfe\x80",) and len(remote) == 16 else ""
-            hops = 256 - endpoint.expected.min_hop_limit if endpoint.settings.unicast_peers else 1
-            local, far = text(entry.source) + zone, text(remote) + zone
-            yield f"{text(remote)} dev {device}", Route(local, far, link.paths[0].port, device, index, hops)
-        for path in link.paths:
-            try:
-                route = Route(
-                    local_address(path), path.address, path.port, path.interface,
-                    self._links.index(path.interface) if path.interface else None, path.max_hops,
-                )  # fmt: skip
-                if route.key in seen:
-                    continue
-            except OSError:
-                continue  # there is no route to it now
-            seen.add(route.key)
-            yield path.address + (f" dev {path.interface}" if path.interface else ""), route
-
     def _look_at_paths(self) -> None:
         """Take whether a peer that comes back could open a session: a path of the channel is usable."""
-        reaches = any(self._is_usable(path) for link in self._channel.links.values() for path in link.paths)
-        self._dispatch(self._core.reach(reaches, self._router.groups))
-
-    def _is_usable(self, path: Path) -> bool:
-        try:
-            return self._links.carries(pack(local_address(path)))
-        except OSError:
-            return False  # there is no route to it now
+        self._dispatch(self._core.reach(self._routes.usable, self._router.groups))
 
     def _forget(self, name: str) -> None:
         peer = self._peers.pop(name, None)
