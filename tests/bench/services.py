@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 import ssl
+import struct
 import tempfile
 import time
 from dataclasses import replace
@@ -29,7 +31,7 @@ from tests.netns.daemon import V1
 Figures = dict[str, float]
 COUNT = 100
 CHECKS_S = 15.0
-KINDS = ("tcp", "http", "https", "ping", "file", "process", "script")
+KINDS = ("tcp", "http", "https", "dns", "ping", "file", "process", "script")
 
 
 def services(kind: str) -> Figures:
@@ -81,6 +83,17 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 512
 
 
+def _answer_queries(port: int) -> None:
+    """Answer each DNS query with the address 192.0.2.7; never returns."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", port))
+        record = b"\xc0\x0c" + struct.pack("!HHIH", 1, 1, 60, 4) + socket.inet_aton("192.0.2.7")
+        while True:
+            data, client = sock.recvfrom(512)
+            head = data[:2] + struct.pack("!5H", 0x8180, 1, 1, 0, 0)
+            sock.sendto(head + data[12:] + record, client)
+
+
 def checks(kind: str) -> Figures:
     """A hundred checks of each kind, one a second each: their share of a core with all processes, in percent.
 
@@ -104,11 +117,12 @@ def _checks(kind: str) -> Figures:
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     child = os.fork()
     if not child:
-        server.serve_forever()
+        _answer_queries(port) if kind == "dns" else server.serve_forever()
     server.socket.close()
     more: dict[str, dict[str, Any]] = {
         "file": {"file": "/etc/passwd"}, "process": {"process": "python3"}, "ping": {"host": "127.0.0.1"},
         "script": {"script": ("/bin/true",)},
+        "dns": {"host": "127.0.0.1", "port": port, "query": "a.test", "record": "A", "answer": "192.0.2.7"},
     }  # fmt: skip
     options = more.get(kind, {"host": "127.0.0.1", "port": port})
     loop = Loop()
