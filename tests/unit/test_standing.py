@@ -299,6 +299,19 @@ def test_the_faults_of_a_standing_have_these_bits(event: Event, said: int) -> No
     assert standing_of(of, of.members[0], True)[2] & 0x1F == said
 
 
+def test_who_takes_over_from_a_neighbour_that_had_just_started_keeps_the_role() -> None:
+    """The neighbour died before it could say that it hears this router, which held that against itself."""
+    standings, of = Standings(holds=True), group()
+    groups = {"LAN": of}
+    found = standings.take("r2", {"LAN": seat(ACTIVE)}, False, groups, 0)
+    found += standings.lasting(groups, SECOND, SECOND)
+    assert ("LAN", Unheard(True)) in found
+    found += standings.died("r2", groups, SECOND + 1, SECOND)
+    for _, event in found:
+        of.handle(event, SECOND + 1)
+    assert of.role is Role.ACTIVE
+
+
 def test_a_seat_in_a_group_of_one() -> None:
     ours = started(sync_group(instance("LAN")))
     entries = [Entry("other", 9, 4, LOWER), Entry("LAN", 51, 4, HIGHER)]

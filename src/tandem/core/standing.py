@@ -235,10 +235,14 @@ class Standings:
                 event = self._event(news, neighbour, old, seat, groups[name])
                 if event is not None:
                     (taken if isinstance(event, Taken) else vacated).append((name, event))
+        claims = self._claims(groups)
+        heard = [one for one in claims if one[1] == Unheard(False)]
         # An offer ends by its success, and not because nobody takes the role any more. A router in fault
-        # must know that no other one is better before it can take the role. The reason of a takeover comes
+        # must know that no other one is better before it can take the role. One that takes the role over
+        # must not believe that it is unheard, or it gives the role up again. The reason of a takeover comes
         # before the end of the claim: a group whose timers have ended takes the role then anyway.
-        return taken + self._companies(groups) + vacated + self._claims(groups)
+        others = [one for one in claims if one not in heard]
+        return taken + self._companies(groups) + heard + vacated + others
 
     def died(
         self, neighbour: str, groups: Mapping[str, SyncGroup], now: int, silent: int
