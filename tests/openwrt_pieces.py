@@ -23,6 +23,15 @@ from pathlib import Path
 
 import pytest
 
+# The network that each /etc/config/network has.
+LOOPBACK = """
+config interface 'loopback'
+	option device 'lo'
+	option proto 'static'
+	option ipaddr '127.0.0.1'
+	option netmask '255.0.0.0'
+"""
+
 # Shell: a throw-away overlay of ROOT in the directory $WORK, entered by `chroot .` from then on. What needs
 # a bus mounts its directory on tmp/run/ubus, and starts ubusd by UBUSD.
 OVERLAY = """

@@ -9,58 +9,20 @@ than the role moves, in which a guardian ends a daemon that only hangs. That is 
 from __future__ import annotations
 
 import signal
-import socket
 import statistics
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from tests.examples.nginx import Client, page_of
 from tests.lab import LanLab, Router, Tandem, process, wait_until
 from tests.netns.daemon import VIP
 from tests.netns.test_services import NGINX, WEB, Served
 
 Figures = dict[str, float]
 STARTS = 5
-PAUSE = 0.001  # s, between two questions
+PAUSE, TIMEOUT = 0.001, 0.02  # s, of two questions, and of one
 SETTLED = 2.0  # s: there is a pause of a second between two starts
-
-
-class Page:
-    """Asks nginx at the virtual address without a pause; `answers` has the time of day of each answer."""
-
-    def __init__(self, lab: LanLab) -> None:
-        self.answers: list[float] = []
-        self._ends = threading.Event()
-        self._thread = threading.Thread(target=lambda: lab.client.enter(self._ask), daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """Ask no more."""
-        self._ends.set()
-        self._thread.join(5)
-
-    def _ask(self) -> None:
-        while not self._ends.wait(PAUSE):
-            if answers(VIP, 80, 0.02):
-                self.answers.append(time.time())
-
-    def first(self, since: float) -> float:
-        """Wait for an answer after that time of day, and return its time."""
-        return wait_until(
-            lambda: next((when for when in list(self.answers) if when > since), 0), 30, "it answers"
-        )
-
-
-def answers(address: str, port: int, timeout: float) -> bool:
-    """Whether a web server answers with a page."""
-    try:
-        with socket.create_connection((address, port), timeout) as sock:
-            sock.settimeout(timeout)
-            sock.send(b"GET / HTTP/1.0\r\n\r\n")
-            return sock.recv(100).startswith(b"HTTP/1.1 200")
-    except OSError:
-        return False
 
 
 def service_outage(kind: str) -> Figures:
@@ -75,30 +37,35 @@ def service_outage(kind: str) -> Figures:
         lab.up()
         lab.elect()
         r1, r2 = lab.routers
-        page = Page(lab)
+        client = Client(lab, VIP, PAUSE, TIMEOUT)
         try:
             alone = _alone(r2)
             found["nginx alone, from exec to its first page, ms"] = alone
-            wait_until(lambda: known(r1) and bool(page.answers), 20, "they know each other", explain=lab.logs)
+            wait_until(lambda: known(r1) and bool(client.pages), 20, "they know each other", explain=lab.logs)
             time.sleep(SETTLED)
-            found |= _fault("nginx is killed", page, r1, alone, lambda: _kill(r1))
-            found |= _fault("power loss", page, r2, alone, r1.power_off)
+            found |= _fault("nginx is killed", client, r1, alone, lambda: _kill(r1))
+            found |= _fault("power loss", client, r2, alone, r1.power_off)
         finally:
-            page.close()
+            client.close()
     return found
 
 
-def _fault(what: str, page: Page, router: Router, alone: float, action: Callable[[], None]) -> Figures:
+def _fault(what: str, client: Client, router: Router, alone: float, action: Callable[[], None]) -> Figures:
     """Do it, and say how the time until the service answers is spent; `router` has the service afterwards."""
-    began = time.time()
+    began, clock = time.time(), time.time() - time.monotonic()  # the history has times of day
     action()
     [started] = wait_until(lambda: _times(router, began, "service", "running"), 10, "it is started")
-    answered = page.first(started)  # nobody answers between the fault and the start
+    answered = clock + _first(client, started - clock)  # nobody answers between the fault and the start
     figures = {"from the fault to the page": answered - began, "of that until its start": started - began}
     if roles := _times(router, began, "instance", "MASTER"):
         figures["of that until the role"] = roles[0] - began
     found = {f"{what}: {name}, ms": 1000 * seconds for name, seconds in figures.items()}
     return found | {f"{what}: the rest, ms": 1000 * (answered - started) - alone}
+
+
+def _first(client: Client, since: float) -> float:
+    """Wait for a page after that time, and return its time."""
+    return wait_until(lambda: next((when for when, _ in list(client.pages) if when > since), 0), 30, "a page")
 
 
 def _times(router: Router, since: float, kind: str, state: str) -> list[float]:
@@ -130,7 +97,7 @@ def _alone(router: Router) -> float:
         child = router.popen("/usr/sbin/nginx", "-c", str(config))
         try:
             wait_until(
-                lambda: router.enter(lambda: answers("127.0.0.1", 80, 0.02)), 10, "nginx answers", every=PAUSE
+                lambda: router.enter(lambda: page_of("127.0.0.1", TIMEOUT)), 10, "nginx answers", every=PAUSE
             )
             taken.append(1000 * (time.monotonic() - began))
         finally:

@@ -106,12 +106,29 @@ def daemon(kind: str, priority: int) -> Daemon:
     return KeepalivedNginx([replace(V1, priority=priority, keepalived=("track_script {", "  page", "}"))])
 
 
-class Client:
-    """Asks for the page every 10 ms; `pages` has the time and the server of each answer."""
+def page_of(address: str, timeout: float) -> str | None:
+    """Return the page of nginx, which is its server's name; None: there is no answer."""
+    try:
+        with socket.create_connection((address, 80), timeout) as sock:
+            sock.settimeout(timeout)
+            sock.send(b"GET / HTTP/1.0\r\n\r\n")
+            answer = b""
+            while part := sock.recv(1000):
+                answer += part
+    except OSError:
+        return None
+    return answer.split()[-1].decode() if answer.startswith(b"HTTP/1.1 200") else None
 
-    def __init__(self, lab: LanLab) -> None:
+
+class Client:
+    """Asks for the page with a `pause` in between; `pages` has the time and the server of each answer."""
+
+    def __init__(
+        self, lab: LanLab, address: str = ADDRESS, pause: float = 0.01, timeout: float = 0.3
+    ) -> None:
+        """Times are in s."""
         self.pages: list[tuple[float, str]] = []
-        self._lab = lab
+        self._address, self._pause, self._timeout = address, pause, timeout
         self._ends = threading.Event()
         self._thread = threading.Thread(target=lambda: lab.client.enter(self._ask), daemon=True)
         self._thread.start()
@@ -122,18 +139,9 @@ class Client:
         self._thread.join(5)
 
     def _ask(self) -> None:
-        while not self._ends.wait(0.01):
-            try:
-                with socket.create_connection((ADDRESS, 80), 0.3) as sock:
-                    sock.settimeout(0.3)
-                    sock.send(b"GET / HTTP/1.0\r\n\r\n")
-                    answer = b""
-                    while part := sock.recv(1000):
-                        answer += part
-            except OSError:
-                continue
-            if answer.startswith(b"HTTP/1.1 200"):
-                self.pages.append((time.monotonic(), answer.split()[-1].decode()))
+        while not self._ends.wait(self._pause):
+            if (server := page_of(self._address, self._timeout)) is not None:
+                self.pages.append((time.monotonic(), server))
 
     def outage(self, began: float) -> float:
         """The longest time between two pages since `began`, ms; the page before that counts."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.lab import Instance, Port, Router, SeedLab, Tandem, seed_instances
 from tests.lab.router import ROOT as CHECKOUT
 from tests.openwrt.booted import Booted
-from tests.openwrt_pieces import OVERLAY, UBUSD, USR
+from tests.openwrt_pieces import LOOPBACK, OVERLAY, UBUSD, USR
 
 INCLUDES = CHECKOUT / "files/usr/share/nftables.d"
 
@@ -57,13 +57,9 @@ config rule
 	option target 'ACCEPT'
 """
 
-NETWORK = """
-config interface 'loopback'
-	option device 'lo'
-	option proto 'static'
-	option ipaddr '127.0.0.1'
-	option netmask '255.0.0.0'
-
+NETWORK = (
+    LOOPBACK
+    + """
 config interface 'lan'
 	option device 'br-lan'
 	option proto 'static'
@@ -76,6 +72,7 @@ config interface 'wan'
 	option ipaddr '192.168.0.%(host)d'
 	option netmask '255.255.255.0'
 """
+)
 
 # In the shape of what fw4 prints for this configuration: chains, their order and their priorities.
 EQUIVALENT = """

@@ -20,16 +20,13 @@ import pytest
 from tests.lab import Instance, Router, SeedLab, Tandem, stays, wait_until
 from tests.lab.router import TANDEM
 from tests.lab.topology import seed_instances
+from tests.openwrt_pieces import LOOPBACK
 
 Open = Callable[[Any], Any]
 
-NETWORK = """
-config interface 'loopback'
-	option device 'lo'
-	option proto 'static'
-	option ipaddr '127.0.0.1'
-	option netmask '255.0.0.0'
-
+NETWORK = (
+    LOOPBACK
+    + """
 config interface 'lan'
 	option device 'br-lan'
 	option proto 'static'
@@ -47,6 +44,7 @@ config interface 'wan6'
 	option device '@wan'
 	option proto 'dhcpv6'
 """
+)
 DHCP = """
 config dnsmasq
 	option leasefile '/tmp/dhcp.leases'

@@ -8,17 +8,13 @@ from typing import Any
 
 from tests.lab import Host, Instance, Lab, Router, Tandem, netns, wait_until
 from tests.netns.shared_line import LINE, MAC, RULES, VIP, SharedLine, configuration
-from tests.openwrt_pieces import USR
+from tests.openwrt_pieces import LOOPBACK, USR
 
 from .real_netifd import RealNetifd
 
-NETWORK = """
-config interface 'loopback'
-	option device 'lo'
-	option proto 'static'
-	option ipaddr '127.0.0.1'
-	option netmask '255.0.0.0'
-
+NETWORK = (
+    LOOPBACK
+    + """
 config interface 'wan_line'
 	option device 'eth1'
 	option proto 'none'
@@ -28,6 +24,7 @@ config interface 'wan'
 	option proto 'dhcp'
 	option hostname 'gateway'
 """
+)
 
 
 class LineTandem(Tandem):

@@ -19,6 +19,7 @@ import pytest
 
 from tests.lab import LanLab, netns, wait_until
 from tests.lab.topology import SYNC_SECRET
+from tests.openwrt_pieces import LOOPBACK
 from tests.packaging.conftest import opkg_router
 from tests.packaging.router import OpenWrt, needs_router
 from tests.packaging.test_opkg import needs_planner
@@ -53,19 +54,16 @@ config service 'slow'
 config service 'old'
 	option agent 'procd:old'
 """
-NETWORK = """
-config interface 'loopback'
-	option device 'lo'
-	option proto 'static'
-	option ipaddr '127.0.0.1'
-	option netmask '255.0.0.0'
-
+NETWORK = (
+    LOOPBACK
+    + """
 config interface 'lan'
 	option device 'lan0'
 	option proto 'static'
 	option ipaddr '192.168.1.{}'
 	option netmask '255.255.255.0'
 """
+)
 SLOW = """#!/bin/sh /etc/rc.common
 START=60
 USE_PROCD=1

@@ -54,12 +54,11 @@ if TYPE_CHECKING:
         """Our own table: what the kernel tells is applied to it."""
 
         in_bulk: bool
+        limit_entries: int
 
         @property
         def sweeping(self) -> bool:
             """Whether entries that a bulk has left behind are still in memory."""
-
-        limit_entries: int
 
         @property
         def lacking(self) -> int:
