@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from tandem.services import record
 from tests.lab import Daemon, Instance, Keepalived, LanLab, Router, Tandem, process, wait_until
 from tests.lab.scenario import keepalived_conf, tandem_uci
 
@@ -96,7 +97,7 @@ def nginx(router: Router) -> int:
     """The process id of a router's nginx; 0: it does not run."""
     file = router.file("run.pid")
     pid = int(file.read_text() or 0) if file.exists() else 0
-    return pid if pid and process.tree(pid) else 0
+    return pid if pid and record.started(pid) is not None else 0
 
 
 def daemon(kind: str, priority: int) -> Daemon:

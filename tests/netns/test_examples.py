@@ -9,9 +9,10 @@ from tests.examples import nginx, services
 from tests.lab import wait_until
 
 
-def test_nginx() -> None:
-    with nginx.running("tandemd") as (lab, client):
-        rows = list(nginx.acts(lab, client, "tandemd"))
+@pytest.mark.parametrize("kind", ["tandemd", "keepalived"])
+def test_nginx(kind: str) -> None:
+    with nginx.running(kind) as (lab, client):
+        rows = list(nginx.acts(lab, client, kind))
     assert [row.what for row in rows] == [
         "r1 loses power", "r1 boots again", "r1's nginx hangs", "r1's nginx dies", "it dies for good",
     ]  # fmt: skip
