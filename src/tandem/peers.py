@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tandem.channel.channel import Peer
+from tandem.channel.peer_link import Peer
 from tandem.channel.peer_socket import Path
 from tandem.channel.settings import Settings
 from tandem.core.timers import MILLISECOND

@@ -20,8 +20,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from tandem.channel.channel import Channel, Peer
+    from tandem.channel.channel import Channel
     from tandem.channel.events import Event
+    from tandem.channel.peer_link import Peer
     from tandem.channel.vrrp_sources import VrrpSources
     from tandem.control.peer_roles import PeerRoles
     from tandem.control.server import Reply

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from tandem.channel.channel import Channel, Peer
+from tandem.channel.channel import Channel
 from tandem.channel.events import Event
+from tandem.channel.peer_link import Peer
 from tandem.channel.peer_socket import Path
 from tandem.channel.settings import Settings
 from tandem.log import Logger

@@ -19,14 +19,13 @@ import os
 import socket
 import struct
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from tandem.channel.events import Closed, Message, Opened
 from tandem.channel.frames import NODE_SIZE, UPGRADES
 from tandem.channel.listeners import Listeners
 from tandem.channel.peer_link import Link
 from tandem.channel.peer_socket import Path, dismiss
-from tandem.channel.settings import Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the resident daemon does not import typing
@@ -35,7 +34,7 @@ if TYPE_CHECKING:  # the resident daemon does not import typing
 
     from tandem.channel.events import Event
     from tandem.channel.incoming import Store
-    from tandem.channel.peer_link import Connection
+    from tandem.channel.peer_link import Connection, Peer
     from tandem.channel.stream import Source
     from tandem.channel.topics import Subscriber
     from tandem.conntrack.record import Record
@@ -64,15 +63,6 @@ LOG_BUDGETS = {
         ("authentication", "unknown_key", "insecure", "mac", "identity"), "channel-authentication"
     ),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """Another router; `paths` in order of preference."""
-
-    name: str
-    paths: tuple[Path, ...]
-    settings: Settings  # of the sessions; the channel fills in what is the same for all peers
 
 
 class Channel:

@@ -11,7 +11,26 @@ from tandem.core.timers import MILLISECOND, SECOND
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tandem.channel.peer_link import Connection, Link
+    from typing import Protocol
+
+    from tandem.loop import Loop
+
+    class Owner(Protocol):
+        """The link to a peer, which gets the connections."""
+
+        @property
+        def current(self) -> object | None:
+            """The session's connection."""
+
+        def wants(self, index: int) -> bool:
+            """Whether a connection by this path would be of use."""
+
+        def begin(self, sock: socket.socket, index: int, initiator: bool) -> object:
+            """Take a socket that is connected; return the connection."""
+
+        def failed(self, reason: str, detail: str, path: str) -> None:
+            """Count and log a failure."""
+
 
 CONNECT_TIMEOUT = 3 * SECOND
 BACKOFF = 500 * MILLISECOND  # after a failure; doubles, up to
@@ -23,13 +42,13 @@ PROBE_MAX = 60 * SECOND
 class Connector:
     """Connects to a peer by one path, again and again, as long as the link wants it."""
 
-    def __init__(self, link: Link, index: int, path: Path) -> None:
+    def __init__(self, link: Owner, loop: Loop, index: int, path: Path) -> None:
         self.path = path
         self._link = link
         self._index = index
-        self._loop = link.channel.loop
+        self._loop = loop
         self._sock: socket.socket | None = None  # that is connecting
-        self._connection: Connection | None = None  # that came of it
+        self._connection: object | None = None  # that came of it
         self._backoff = 0
 
     def restart(self, delay: int) -> None:
@@ -53,7 +72,7 @@ class Connector:
         if self._sock is None:
             self._again(PROBE)
 
-    def ended(self, connection: Connection, again: bool) -> None:
+    def ended(self, connection: object, again: bool) -> None:
         """A connection has ended; try `again`."""
         if connection is self._connection:
             self._connection = None

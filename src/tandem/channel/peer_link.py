@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from tandem.channel.connector import BACKOFF, BACKOFF_MAX, Connector
 from tandem.channel.events import Authenticated, Closed, Opened
@@ -28,11 +28,34 @@ from tandem.core.timers import MILLISECOND, SECOND
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the resident daemon does not import typing
     from collections.abc import Sequence
-    from typing import Any
+    from typing import Any, Protocol
 
-    from tandem.channel.channel import Channel, Peer
     from tandem.channel.events import Event
+    from tandem.channel.incoming import Store
     from tandem.channel.settings import Settings
+    from tandem.channel.stream import Source
+    from tandem.log import Logger
+    from tandem.loop import Loop
+
+    class Owner(Protocol):
+        """The channel, as its links need it."""
+
+        loop: Loop
+        log: Logger
+        node: bytes
+        position: int
+        streaming: bool
+        patient: bool
+
+        def tables(self, name: str) -> tuple[Source, Store] | None:
+            """Return our own table and the one that holds that peer's, if connections are replicated."""
+
+        def tell(self, name: str, event: Event) -> None:
+            """Take what happens to the session with that peer."""
+
+        def count(self, name: str, level: str, message: str, of: str = "") -> None:
+            """Count and log a problem."""
+
 
 STAGGER = 300 * MILLISECOND  # between the first attempts on one path and the next
 STEADY = 10 * SECOND  # a session that lasted as long is no failure
@@ -45,10 +68,19 @@ _REPLACED = ("duplicate", "peer_duplicate")  # ends that are no failure
 _COUNTED = ("dropped", "coalesced", "oversized", "bulks")  # by stream.Outgoing
 
 
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Another router; `paths` in order of preference."""
+
+    name: str
+    paths: tuple[Path, ...]
+    settings: Settings  # of the sessions; the channel fills in what is the same for all peers
+
+
 class Link:
     """One peer: its session, and the ways to it."""
 
-    def __init__(self, channel: Channel, peer: Peer) -> None:
+    def __init__(self, channel: Owner, peer: Peer) -> None:
         self.channel = channel
         self.name = peer.name
         self.settings: Settings = peer.settings
@@ -60,7 +92,9 @@ class Link:
         self.last_error = ""
         self.crashed = False  # the other kernel ended the last session: its daemon said no goodbye
         self.totals: dict[str, int] = {}  # of the sessions that have ended
-        self._connectors = [Connector(self, index, path) for index, path in enumerate(peer.paths)]
+        self._connectors = [
+            Connector(self, channel.loop, index, path) for index, path in enumerate(peer.paths)
+        ]
         self._closed = False
         self._short = 0  # sessions in a row that did not last
 

@@ -53,16 +53,6 @@ def shown(text: str, longest: int = LONGEST_VALUE) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def without_secret(name: str) -> str:
-    """Return the name of an unknown option without the secret in it, as of: option auth_pass's3cret'."""
-    from tandem.config.options import secret_options  # not above: the table imports this module
-
-    for option in secret_options():
-        if name.startswith(option) and name != option:
-            return option + MASK
-    return name
-
-
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the known word that is most like `word`, or None when none is similar."""
     if len(word) > LONGEST_NAME:

@@ -8,14 +8,7 @@ from typing import Any
 
 from tandem.config import options, uci
 from tandem.config.option import Option, Refused, Table
-from tandem.config.problem import (
-    LIKE_A_SECRET,
-    MASK,
-    Problem,
-    nearest,
-    suggestion,
-    without_secret,
-)
+from tandem.config.problem import LIKE_A_SECRET, MASK, Problem, nearest, suggestion
 from tandem.config.values import FALSE
 
 
@@ -190,5 +183,7 @@ def _unknown(parsed: Parsed, option: uci.Option) -> None:
     reason = "unknown option" + (f"; did you mean '{match}'?" if match else "")
     for value in option.values:
         parsed.error(
-            reason, without_secret(option.name), Item(None, MASK if secret else value.text, value.line)
+            reason,
+            options.without_secret(option.name),
+            Item(None, MASK if secret else value.text, value.line),
         )

@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from tandem.config.problem import Problem, shown, without_secret
+from tandem.config.problem import Problem, shown
 
 LARGEST_FILE = 1 << 20  # bytes
 MOST_SECTIONS = 4096
@@ -264,6 +264,8 @@ class _Reader:
         if self.current is None:
             raise _Unreadable(line, "option or list before the first config line")
         if not _NAME.fullmatch(name):
+            from tandem.config.options import without_secret  # not above: an error alone needs the table
+
             seen = without_secret(_until(_NAME, name))
             raise _Unreadable(line, f"option name '{seen}' may hold letters, digits and _ only")
         value = Value(value.text if value else "", line)

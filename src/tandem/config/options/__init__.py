@@ -26,6 +26,7 @@ from tandem.config.options.objects import (
 from tandem.config.options.service import SERVICE
 from tandem.config.options.virtual_server import REAL_SERVER, VIRTUAL_SERVER
 from tandem.config.options.witness import WITNESS, WITNESS_SERVER
+from tandem.config.problem import MASK
 
 SECTIONS: dict[str, Table] = {
     "globals": GLOBALS,
@@ -79,3 +80,11 @@ def secret_options() -> list[str]:
         if isinstance(entry, Option) and entry.secret
     }
     return sorted(found, key=len, reverse=True)
+
+
+def without_secret(name: str) -> str:
+    """Return the name of an unknown option without the secret in it, as of: option auth_pass's3cret'."""
+    for option in secret_options():
+        if name.startswith(option) and name != option:
+            return option + MASK
+    return name
