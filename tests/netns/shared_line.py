@@ -46,6 +46,16 @@ table inet fw4 {
     }
 }
 """
+# Of the provider, whose routers then tell nobody their MAC addresses.
+UNANSWERED = """
+table netdev unanswered {
+    chain questions {
+        type filter hook ingress device eth0 priority 0
+        arp operation request drop
+        icmpv6 type { nd-neighbor-solicit, nd-router-solicit } drop
+    }
+}
+"""
 
 
 def configuration(

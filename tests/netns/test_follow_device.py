@@ -31,6 +31,7 @@ from tests.lab import netns
 from tests.lab.capture import Capture
 from tests.lab.lab import Host, Lab, Port
 from tests.lab.wait import stays, wait_until
+from tests.netns.shared_line import UNANSWERED
 from tests.unit.test_follow_acks import ack
 
 MAC = "02:1a:2b:3c:4d:5e"
@@ -214,6 +215,29 @@ def test_an_ipv6_lease(lab: Lab, device: Device) -> None:
     router.enter(device.begin_delete)
     wait_until(lambda: "wan0" not in router.exec("ip", "link"), 5, "a child process deletes it")
     router.enter(device.deleted)
+
+
+def test_the_next_hops_are_known_when_the_provider_does_not_answer(lab: Lab, device: Device) -> None:
+    router, provider = lab["router"], lab["provider"]
+    provider.ip("address add 2001:db8:ff::9/64 dev eth0 nodad")
+    provider.ip("address add 2001:db8:f::1/128 dev lo nodad")
+    provider.ip("address add 203.0.113.1/32 dev lo")
+    lease, lease6 = replace(LEASE, address="192.168.0.50"), LEASE6
+    for silent in (False, True):
+        router.enter(device.create)
+        router.enter(lambda: device.place(lease, 0, 0))  # noqa: B023
+        router.enter(lambda: device.place(lease6, 0, 0))  # noqa: B023
+        assert router.exec("ping", "-c1", "-W3", "203.0.113.1")
+        assert router.exec("ping", "-c1", "-W3", "2001:db8:f::1")
+        if not silent:
+            learned = router.enter(lambda: device.with_next_hops(LEASE, None))
+            learned6 = router.enter(lambda: device.with_next_hops(LEASE6, None))
+            assert isinstance(learned, Lease) and isinstance(learned6, Lease6)
+            lease, lease6 = learned, learned6
+            router.enter(device.delete)
+            provider.exec("nft", "-f", "-", stdin=UNANSWERED)
+    mac = provider.exec("cat", "/sys/class/net/eth0/address").strip()
+    assert lease.next_hops == (("192.168.0.1", mac),) and lease6.next_hops == (("2001:db8:ff::9", mac),)
 
 
 def test_a_backup_has_its_own_address_of_the_prefix(lab: Lab, device: Device) -> None:

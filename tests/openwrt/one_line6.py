@@ -9,7 +9,10 @@ and an IPv6 instance; the latter has `dhcp`, so that the backup's odhcpd is not 
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tandem.follow.line6 import link_local
@@ -17,7 +20,7 @@ from tests.lab import Instance, Router, Tandem, wait_until
 from tests.lab.netns import write_sysctls
 from tests.lab.scenario import tandem_uci
 from tests.netns.dhcp_pair import tandem
-from tests.netns.shared_line import MAC, VIP, line_sections
+from tests.netns.shared_line import MAC, UNANSWERED, VIP, line_sections
 from tests.netns.slaac import own_addresses
 
 from .one_line import NETWORK, LineTandem, OneLine
@@ -156,6 +159,16 @@ class OneLine6(OneLine):
         with server.file("ra.log").open("ab") as log:
             leases = f"--dhcp-leasefile={server.file('ra.leases')}"
             self.servers6.append(server.popen(*argv, leases, stderr=log))
+
+    @contextmanager
+    def unanswered(self) -> Iterator[None]:
+        """The provider's routers say nothing of themselves: neither addresses nor advertisements."""
+        _, adverts = self.servers6
+        self.server.exec("nft", "-f", "-", stdin=UNANSWERED)
+        adverts.send_signal(signal.SIGSTOP)
+        yield
+        adverts.send_signal(signal.SIGCONT)
+        self.server.exec("nft", "delete", "table", "netdev", "unanswered")
 
     def delegations(self) -> set[str]:
         """The clients in the provider's lease file that have a prefix, and the one that they have."""

@@ -30,7 +30,7 @@ class Pair:
     """A group of two instances that replicates or not, and a model of what it has done."""
 
     name = "G"
-    follows = True
+    follows, line_taken = True, False
     settings = Group("G", NAMES)
 
     def __init__(self, restores: bool) -> None:

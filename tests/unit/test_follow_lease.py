@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from socket import AF_INET, AF_INET6, inet_pton
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem.core.lease import Lease
+from tandem.core.lease import Lease, Lease6, Route6
 from tandem.core.timers import SECOND
 from tandem.follow.lease import from_netifd, pack, unpack
+from tandem.follow.next_hops import refreshed
 
 MAC = "02:1a:2b:3c:4d:5e"
 # As netifd of OpenWrt 22.03 shows it.
@@ -33,11 +35,12 @@ STATUS: dict[str, Any] = {
 LEASE = Lease(
     "wan", MAC, "203.0.113.7", 24, 125 * SECOND,
     (("0.0.0.0/0", "203.0.113.1"), ("198.51.100.0/24", "")), server="203.0.113.1", dns=("203.0.113.1",),
+    next_hops=(("203.0.113.1", "00:90:1a:00:00:01"),),
 )  # fmt: skip
 
 
 def test_a_status_of_netifd() -> None:
-    assert from_netifd("wan", MAC, STATUS, 5 * SECOND, fresh=True) == LEASE
+    assert from_netifd("wan", MAC, STATUS, 5 * SECOND, fresh=True) == replace(LEASE, next_hops=())
 
 
 def test_an_old_status_counts_half() -> None:
@@ -106,6 +109,31 @@ def test_the_text_of_a_peer_is_bounded() -> None:
     assert isinstance(found, Lease) and (found.server, found.mac) == ("s" * 64, "m" * 17)
 
 
+def test_an_earlier_release_tells_no_next_hops_and_none_tells_too_many() -> None:
+    earlier = {name: value for name, value in _VALID.items() if name != "next_hops"}
+    found = unpack(json.dumps([1, {"wan": earlier}]).encode(), 0)["wan"]
+    assert isinstance(found, Lease) and found.next_hops == ()
+    many = _VALID | {"next_hops": _VALID["next_hops"] * 100}
+    found = unpack(json.dumps([1, {"wan": many}]).encode(), 0)["wan"]
+    assert isinstance(found, Lease) and found.next_hops == LEASE.next_hops * 8
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_the_next_hops_are_those_of_the_routes(family: int) -> None:
+    """What the kernel has forgotten stays as it was known, and what no route names is not told."""
+    gateways = [f"203.0.113.{n}" if family == 4 else f"fe80::{n}" for n in range(1, 12)]
+    lease: Lease | Lease6 = replace(LEASE, routes=tuple(("0.0.0.0/0", one) for one in ("", *gateways)))
+    if family == 6:
+        routes = tuple(Route6("::/0", one, "", 0, 0) for one in ("", gateways[0], *gateways))
+        lease = Lease6("wan6", MAC, (), (), 0, routes)
+    known = ((gateways[0], "00:90:1a:00:00:0a"), (gateways[1], "00:90:1a:00:00:0b"), ("192.0.2.1", MAC))
+    mac = bytes.fromhex("00901a00000c")
+    number = inet_pton(AF_INET if family == 4 else AF_INET6, gateways[1])
+    found = refreshed(lease, known, {number: mac}.get)
+    assert found.next_hops == (known[0], (gateways[1], "00:90:1a:00:00:0c"))
+    assert [one for one, _ in refreshed(lease, (), lambda _: mac).next_hops] == gateways[:8]
+
+
 def test_a_later_version_says_nothing() -> None:
     assert unpack(b'[2, {"wan": null}]', 0) == {}
 
@@ -135,6 +163,10 @@ def test_a_malformed_field(name: str, value: Any) -> None:
         ("routes", [["10.0.0.0/0", ""]], True), ("routes", [["10.0.0.0/32", "0.0.0.0"]], True),
         ("routes", [["10.0.0.0/33", ""]], False), ("routes", [["10.0.0.0/-1", ""]], False),
         ("routes", [["10.0.0.0", ""]], False), ("routes", [["10.0.0.0/8", "x"]], False),
+        ("next_hops", [["10.0.0.1", "00:90:1a:00:00:01"]], True), ("next_hops", [["10.0.0.1", "x"]], False),
+        ("next_hops", [["10.0.0.1", "01:90:1a:00:00:01"]], False), ("next_hops", [["10.0.0.1"]], False),
+        ("next_hops", [["10.0.0.1", "00:90:1a:00:00"]], False),
+        ("next_hops", [["::1", "00:90:1a:00:00:01"]], False),
     ],
 )  # fmt: skip
 def test_a_field_at_its_bounds(name: str, value: Any, fits: bool) -> None:

@@ -55,6 +55,7 @@ LEASE6 = Lease6(
     ),
 )  # fmt: skip
 WHOLE = replace(LEASE6, lans=(("lan", Lent("2001:db8:1::1", 60, 65 * SECOND, 125 * SECOND)),))
+HOP = ("fe80::1", "00:90:1a:00:00:01")
 
 
 @pytest.mark.parametrize("fresh", [True, False])
@@ -148,8 +149,9 @@ def test_malformed_networks(assigned: Any) -> None:
 
 def test_a_message_carries_what_is_left() -> None:
     later = 1000 * SECOND
-    moved = unpack(pack({"wan6": WHOLE}, 25 * SECOND), later)["wan6"]
+    moved = unpack(pack({"wan6": replace(WHOLE, next_hops=(HOP,))}, 25 * SECOND), later)["wan6"]
     assert isinstance(moved, Lease6)
+    assert moved.next_hops == (HOP,)
     assert moved.parts == WHOLE.parts and moved.left_s(later) == 100
     assert moved.prefixes[0].preferred == later + 40 * SECOND
     assert moved.routes == tuple(replace(route, until=later + 70 * SECOND) for route in WHOLE.routes)
@@ -163,7 +165,7 @@ def test_an_address_outside_of_the_prefix_is_not_taken() -> None:
     assert isinstance(found, Lease6) and [one.address for _, one in found.lans] == ["2001:db8:1::1"]
 
 
-_VALID = json.loads(pack({"wan6": WHOLE}, NOW))[1]["wan6"]
+_VALID = json.loads(pack({"wan6": replace(WHOLE, next_hops=(HOP,))}, NOW))[1]["wan6"]
 _U32 = [(0, True), (0xFFFFFFFF, True), (-1, False), (1 << 32, False)]
 _LENGTHS = [(0, True), (128, True), (-1, False), (129, False)]
 _NETWORKS = [(f"2001:db8::/{length}", fits) for length, fits in _LENGTHS]

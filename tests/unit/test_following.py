@@ -40,6 +40,7 @@ class Stage:
         self.ended: Any = None
         self.heard: Any = None  # gets acks
         self.gone: list[int] = []  # when a device went, with the connections of its address
+        self.next_hops: tuple[tuple[str, str], ...] = ()  # as the kernel knows them
         self.refuses: Any = ()
         self.fails: tuple[str, ...] = ()  # how place, renew and prepare end
         self.lines: list[str] = []  # of the log
@@ -112,6 +113,9 @@ class FakeDevice:
         STAGE.index = None
 
     release = begin_delete = delete
+
+    def with_next_hops(self, lease: AnyLease, _known: AnyLease | None) -> AnyLease:
+        return lease if isinstance(lease, Session) else replace(lease, next_hops=STAGE.next_hops)
 
     def hear_acks(self, _loop: Any, heard: Any) -> None:
         STAGE.heard = heard
@@ -343,6 +347,22 @@ def test_the_lifetime_of_the_address_is_renewed(stage: Stage, found: Following) 
     stage.fails = ()
     found.refresh()
     assert found.trouble == []
+
+
+def test_a_gateway_with_another_mac_address_is_told(stage: Stage, found: Following) -> None:
+    stage.next_hops = (("203.0.113.1", "00:90:1a:00:00:01"),)
+    bound(stage, found)
+    assert found._networks["wan"].lease.next_hops == stage.next_hops  # type: ignore[union-attr]
+    found.refresh()
+    assert stage.take() == ["renew 203.0.113.7"], "nothing is new"
+    stage.next_hops = (("203.0.113.1", "00:90:1a:00:00:02"),)
+    found.refresh()
+    assert stage.take()[-1] == "tell r2 203.0.113.7"
+    assert found._networks["wan"].lease.next_hops == stage.next_hops  # type: ignore[union-attr]
+    found.peer_closed("r2")
+    stage.next_hops = ()
+    found.refresh()
+    assert stage.take() == ["renew 203.0.113.7"], "nobody is there to hear it"
 
 
 def test_a_device_that_somebody_deletes_is_made_again_with_its_address(

@@ -11,6 +11,7 @@ from tandem.core.actions import (
     Action,
     Announce,
     Beat,
+    Follow,
     HandOver,
     Install,
     RaiseMacs,
@@ -245,17 +246,27 @@ def test_without_replication_it_serves_in_one_step() -> None:
     assert names(actions) == [Install, Announce, Beat, SendAdvert, Transition]
 
 
-@pytest.mark.parametrize("offers", [True, False])
-def test_a_better_router_preempts_in_agreement_with_one_that_knows_offers(offers: bool) -> None:
+@pytest.mark.parametrize(("offers", "follow"), [(True, ()), (False, ()), (True, ("wan",))])
+def test_a_better_router_preempts_in_agreement_with_one_that_knows_offers(
+    offers: bool, follow: tuple[str, ...]
+) -> None:
+    """Where networks follow, routers share a MAC address: the other one leaves first."""
     group = backup(priority=200)
+    group.settings = Group("LAN", ("LAN",), implicit=True, follow=follow)
+    agreed = offers and not follow
     feed(group, 0, Synchronised(True), Company(offers=offers))
     while group.role is Role.BACKUP:
         due = group.next_deadline() or 0
         feed(group, due - 1, heard(100, LOWER))
         actions = group.handle(Tick(), due)
-    assert names(actions) == ([Restore, Beat] if offers else [SendAdvert, Restore])
+    assert names(actions) == ([Restore, Beat] if agreed else [SendAdvert, Restore])
     answer = feed(group, due + 20 * MILLISECOND, heard(100, LOWER))
-    assert answer == ([] if offers else [SendAdvert("LAN", 200)])
+    assert answer == ([] if agreed else [SendAdvert("LAN", 200)])
+    served = names(feed(group, due + 21 * MILLISECOND, Restored()))
+    if follow:
+        assert served == [Beat]
+        served = names(feed(group, due + 22 * MILLISECOND, Company(takes=True)))
+    assert served[0] is Install and (Follow in served) is bool(follow)
 
 
 def test_a_group_of_two_is_offered_as_a_whole() -> None:

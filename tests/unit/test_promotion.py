@@ -12,6 +12,7 @@ from tandem.core.actions import (
     Announce,
     Beat,
     Cause,
+    Follow,
     HandOver,
     Install,
     RaiseMacs,
@@ -21,10 +22,11 @@ from tandem.core.actions import (
     SendAdvert,
     Serve,
     Transition,
+    Unfollow,
     Withdraw,
 )
-from tandem.core.events import Restored, Synchronised
-from tandem.core.limits import RESTORE_LIMIT
+from tandem.core.events import Company, Restored, Synchronised
+from tandem.core.limits import LINE_LIMIT, RESTORE_LIMIT
 from tandem.core.promotion import (
     IDLE,
     PHASES,
@@ -42,7 +44,7 @@ from tandem.core.settings import Group
 from tandem.core.virtual_router import VirtualRouter
 from tests.unit.scenario import instance
 
-ADVERTISE, RESTORE, INSTALL, ANNOUNCE, WAN, SERVICES, TELL = PHASES
+ADVERTISE, RESTORE, LINE, INSTALL, ANNOUNCE, WAN, SERVICES, TELL = PHASES
 WHY = Reason("because", Cause(b"\0\0\0\1", 100, 100))
 ADVERTS = [SendAdvert("LAN", 100), SendAdvert("WAN", 100)]
 THE_REST = [
@@ -55,7 +57,7 @@ class Members:
     """A group of two, and of it only what a promotion sees."""
 
     name = "G"
-    follows = False
+    follows = line_taken = False
     settings = Group("G", ("LAN", "WAN"))
 
     def __init__(self, restores: bool = True, use_vmac: str | None = None) -> None:
@@ -73,18 +75,21 @@ def demotion(group: Members, farewell: Farewell = Farewell.RESIGN) -> Demotion:
 
 
 def test_the_phases_and_what_ends_them() -> None:
-    names = ["advertise", "restore", "install", "announce", "WAN", "services", "tell"]
+    names = ["advertise", "restore", "line", "install", "announce", "WAN", "services", "tell"]
     assert [phase.name for phase in PHASES] == names
     assert [(phase.name, phase.ends, phase.limit) for phase in PHASES if phase.ends is not None] == [
-        ("restore", Restored, RESTORE_LIMIT)
+        ("restore", Restored, RESTORE_LIMIT),
+        ("line", Company, LINE_LIMIT),
     ]
 
 
 ROWS = {
     (IDLE, Cue.BEGIN): ADVERTISE,
     (ADVERTISE, Cue.ENDED): RESTORE,
-    (RESTORE, Cue.ENDED): INSTALL,
-    (RESTORE, Cue.LATE): INSTALL,
+    (RESTORE, Cue.ENDED): LINE,
+    (RESTORE, Cue.LATE): LINE,
+    (LINE, Cue.ENDED): INSTALL,
+    (LINE, Cue.LATE): INSTALL,
     (INSTALL, Cue.ENDED): ANNOUNCE,
     (ANNOUNCE, Cue.ENDED): WAN,
     (WAN, Cue.ENDED): SERVICES,
@@ -129,7 +134,7 @@ def test_every_cue_in_every_phase(phase: Phase, cue: Cue) -> None:
         return
     expected: list[Action] = []
     following = ROWS[phase, cue]
-    while following.ends is None and following is not SERVING:
+    while following not in (RESTORE, SERVING):
         expected += following.start(Members(), WHY, 1) if following.start and following is not TELL else []
         following = ROWS[following, Cue.ENDED]
     assert promotion.phase is following
@@ -218,6 +223,23 @@ def test_some_routers_give_the_role_up_without_a_last_advert() -> None:
     group = Members(restores=False)
     group.members = (VirtualRouter(instance("LAN", higher_prio_send_advert=False)), group.members[1])
     assert undo(demotion(group, Farewell.YIELD)) == [Remove(BOTH), ADVERTS[1], Withdraw(BOTH)]
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_a_line_is_taken_when_the_other_router_has_left_it(left: bool) -> None:
+    promotion, group = Promotion(), Members()
+    group.follows = group.line_taken = True
+    promotion.begin(group, WHY, 7)
+    assert promotion.take_in(Restored(), group, 9) == [Beat("G")]
+    assert (promotion.phase, promotion.deadline) == (LINE, 9 + LINE_LIMIT)
+    group.line_taken = not left
+    served = promotion.take_in(Company(), group, 10) if left else promotion.due(group, 9 + LINE_LIMIT)
+    assert served == [*THE_REST[:3], Follow("G"), THE_REST[3]]
+    assert promotion.begin(group, Reason("", again=True), 11)[:3] == [*ADVERTS, THE_REST[0]]
+    yields = replace(demotion(group, Farewell.YIELD), follows=True)
+    assert promotion.demote(yields) == [
+        Remove(BOTH), HandOver("G"), Unfollow("G"), *ADVERTS, Beat("G"), Withdraw(BOTH)
+    ]  # fmt: skip
 
 
 def test_services_start_after_the_addresses_and_stop_before_they_go() -> None:

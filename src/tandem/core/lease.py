@@ -14,6 +14,7 @@ from tandem.core.timers import SECOND
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     Parts = frozenset[tuple[str, int]]  # addresses and prefixes, each with its length
+    NextHops = tuple[tuple[str, str], ...]  # the address of a gateway, and its MAC address
 
 
 class _Expires:
@@ -47,6 +48,7 @@ class Lease(_Expires):
     metric: int = 0  # of the routes
     server: str = ""
     dns: tuple[str, ...] = ()
+    next_hops: NextHops = ()
 
     @property
     def parts(self) -> Parts:
@@ -90,6 +92,7 @@ class Lease6(_Expires):
     until: int  # the end of the last address or prefix
     routes: tuple[Route6, ...] = ()
     lans: tuple[tuple[str, Lent], ...] = ()
+    next_hops: NextHops = ()
 
     @property
     def parts(self) -> Parts:

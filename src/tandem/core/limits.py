@@ -19,6 +19,8 @@ are in ns. A limit that must be longer than another one is derived from it.
     a router that offers its role      a neighbour takes it                        OFFER_LIMIT        200 ms
                                        that neighbour serves                       ENTER_LIMIT      10200 ms
     a router that was offered a role   the former active router ends its stream    STREAM_LIMIT       300 ms
+    a router that takes a line over    the other one says that it has left the     LINE_LIMIT           200 ms
+                                       networks that follow the role
     a router that gives the role up    its services stop, if an operator asked     DEPARTURE_LIMIT      50 s
     a router that claims a service     a peer that is silent otherwise answers     ANSWER_LIMIT         250 ms
 """
@@ -59,6 +61,9 @@ OFFER_LIMIT = 200 * MILLISECOND
 ENTER_LIMIT = RESTORE_LIMIT + OFFER_LIMIT
 # Until then the mirror goes on writing what the former active router tells.
 STREAM_LIMIT = OFFER_LIMIT + 100 * MILLISECOND
+
+# The other router hears the adverts at once. One that does not leave is a partition, or has an older release.
+LINE_LIMIT = OFFER_LIMIT
 
 # Less than procd waits for the end of the daemon.
 DEPARTURE_LIMIT = 50 * SECOND

@@ -5,7 +5,8 @@ The order is the product. Other routers must know first that the role is taken. 
 address before its connection is in the kernel ends that connection, so connections come before addresses.
 Hosts are told when the addresses are there. Scripts take long, so they are told last. When another router
 goes on until this one serves (`Reason.agreed`), the adverts and the virtual MAC addresses wait for the
-addresses as well: nothing on the wire changes before.
+addresses as well: nothing on the wire changes before. Where networks follow the role, routers share a MAC
+address: a better router waits until the other one says that it has left them.
 
 A phase begins with its actions for the whole group, because traffic needs every member. A phase that names an
 event (`ends`) waits for it, and no longer than `limit`. At the deadline the next phase begins, because a
@@ -38,8 +39,8 @@ from tandem.core.actions import (
     Unfollow,
     Withdraw,
 )
-from tandem.core.events import Event, Restored
-from tandem.core.limits import RESTORE_LIMIT
+from tandem.core.events import Company, Event, Restored
+from tandem.core.limits import LINE_LIMIT, RESTORE_LIMIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ if TYPE_CHECKING:
         def name(self) -> str: ...
         @property
         def follows(self) -> bool: ...
+        @property
+        def line_taken(self) -> bool: ...
         def promoted(self, reason: Reason) -> list[Action]: ...
 
 
@@ -128,6 +131,7 @@ def _say_farewell(demotion: Demotion) -> list[Action]:
     elif demotion.farewell is Farewell.YIELD:
         willing = [member for member in demotion.members if member.settings.higher_prio_send_advert]
         actions += [SendAdvert(member.name, member.priority) for member in willing]
+        actions += [Beat(demotion.group)] if demotion.follows else []
     return [*actions, Withdraw(demotion.names)]
 
 
@@ -141,6 +145,11 @@ def _restore(group: Promoted, reason: Reason, _now: int) -> list[Action]:
 def _hand_over(demotion: Demotion) -> list[Action]:
     speaks = demotion.restores and demotion.farewell is not Farewell.SILENT
     return [HandOver(demotion.group)] if speaks else []
+
+
+def _await_line(group: Promoted, reason: Reason, _now: int) -> list[Action]:
+    """Say that this router becomes active, which the other one may have missed."""
+    return [Beat(group.name)] if group.line_taken and not reason.again else []
 
 
 def _install(group: Promoted, reason: Reason, _now: int) -> list[Action]:
@@ -194,6 +203,7 @@ IDLE = Phase("idle")  # not active
 PHASES = (
     Phase("advertise", _advertise, _say_farewell),
     Phase("restore", _restore, _hand_over, Restored, RESTORE_LIMIT),
+    Phase("line", _await_line, None, Company, LINE_LIMIT),
     Phase("install", _install, _remove),
     Phase("announce", _announce),
     Phase("WAN", _follow),  # its undo stands in `_say_farewell`

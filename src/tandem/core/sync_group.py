@@ -136,6 +136,11 @@ class SyncGroup:
         return bool(self.settings.follow)
 
     @property
+    def line_taken(self) -> bool:
+        """Whether networks follow the role, and a neighbour says that it has them still."""
+        return self.follows and self._company.offers
+
+    @property
     def tracking(self) -> Tracking:
         """The tracked interfaces and scripts."""
         return self.fault_state.tracking
@@ -289,8 +294,8 @@ class SyncGroup:
                 return self._negotiate(offer.SERVES if serves else offer.ENTERS, now)
             case Company():
                 self._company = event
-                if not event.takes:
-                    return self._negotiate(offer.REFUSED, now)
+                actions = [] if event.offers else self.promotion.take_in(event, self, now)
+                return actions if event.takes else actions + self._negotiate(offer.REFUSED, now)
             case Claimed(yes):
                 self.claimed = yes
             case Unheard(yes):
@@ -481,7 +486,9 @@ class SyncGroup:
         if change.role is Role.ACTIVE:
             self.reunion.begin(now, self._synchronised)
             self._speculating = False
-            agreed = cue is Cue.OFFERED or (cue is Cue.PREEMPTS and self._company.offers)
+            # Networks that follow are left first: see promotion.py.
+            preempts = cue is Cue.PREEMPTS and self._company.offers and not self.follows
+            agreed = cue is Cue.OFFERED or preempts
             if cue is Cue.PREEMPTS and agreed:
                 for member in self.members:
                     if member.peer is not None:

@@ -15,14 +15,17 @@ from tandem.effects.netlink import attributes
 FOREVER = 0xFFFFFFFF  # a lifetime without end (INFINITY_LIFE_TIME)
 AF = {4: socket.AF_INET, 6: socket.AF_INET6}
 
-RTM_NEWLINK, RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWRULE = 16, 20, 24, 32  # + 1: RTM_DEL*, + 2: RTM_GET*
+# + 1: RTM_DEL*, + 2: RTM_GET*
+RTM_NEWLINK, RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWNEIGH, RTM_NEWRULE = 16, 20, 24, 28, 32
 
 IFINFOMSG = struct.Struct("=BxHiII")  # family, type, index, flags, change
 IFADDRMSG = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
 RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos, table, protocol, scope, type, flags
+NDMSG = struct.Struct("=BxxxiHBB")  # family, index, state, flags, type
 FIB_RULE_HDR = struct.Struct("=BBBBBxxBI")  # family, dst_len, src_len, tos, table, action, flags
 
 IFA_LOCAL = 2
+NDA_DST, NDA_LLADDR = 1, 2  # include/uapi/linux/neighbour.h
 _IFF_UP = 0x1
 _FAMILY = {int(number): family for family, number in AF.items()}
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_OPERSTATE, _IFLA_IFALIAS, _IFLA_CARRIER = 1, 3, 4, 16, 20, 33

@@ -19,6 +19,7 @@ from tandem.effects.netlink import (
     Commands,
     Failure,
     Unbound,
+    attributes,
     bind,
     messages,
 )
@@ -28,8 +29,12 @@ from tandem.effects.rtmessages import (
     FOREVER,
     IFADDRMSG,
     IFINFOMSG,
+    NDA_DST,
+    NDA_LLADDR,
+    NDMSG,
     RTM_NEWADDR,
     RTM_NEWLINK,
+    RTM_NEWNEIGH,
     RTM_NEWROUTE,
     RTM_NEWRULE,
     RTMSG,
@@ -41,13 +46,13 @@ from tandem.effects.rtmessages import (
     RuleMessage,
     parse,
 )
-from tandem.nlmsg import NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, request
+from tandem.nlmsg import NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, attribute, request
 from tandem.plan.result import PROTOCOL
 
 __all__ = [
     "FOREVER", "PROTOCOL", "AddressMessage", "Batch", "Failure", "LinkMessage", "Message", "Monitor",
     "Overrun", "RouteMessage", "Rtnl", "RuleMessage", "Unbound", "bind", "dump_addresses", "dump_links",
-    "dump_routes", "dump_rules", "parse", "request",
+    "dump_routes", "dump_rules", "find_neighbour", "parse", "request",
 ]  # fmt: skip
 
 # RTNLGRP_*: link, IPv4 and IPv6 addresses; IPv4 and IPv6 routes and rules.
@@ -119,7 +124,24 @@ class Monitor:
         return found
 
 
-# --- dumps ---------------------------------------------------------------------------
+# --- questions -----------------------------------------------------------------------
+
+
+def find_neighbour(ifindex: int, address: bytes) -> bytes | None:
+    """Return the MAC address by which the kernel reaches a packed address on a link, or None.
+
+    Linux 5.0 and later answer for a single address.
+    """
+    family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
+    body = NDMSG.pack(family, ifindex, 0, 0, 0) + attribute(NDA_DST, address)
+    with _open() as asked:
+        asked.settimeout(_ANSWER_S)
+        asked.send(request(RTM_NEWNEIGH + _GET, body))
+        for kind, _, _, found in messages(asked.recv(1 << 14)):
+            if kind == RTM_NEWNEIGH:
+                mac = attributes(found, NDMSG.size).get(NDA_LLADDR, b"")
+                return mac if len(mac) == 6 and not mac[0] & 1 and any(mac) else None
+    return None
 
 
 def dump_links() -> list[LinkMessage]:

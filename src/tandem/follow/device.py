@@ -20,9 +20,9 @@ from tandem.effects.announce import garp_frame, na_frame, request_frame
 from tandem.effects.aside import Aside
 from tandem.effects.netlink import Unbound, bind
 from tandem.effects.rtmessages import FOREVER, IFADDRMSG, RTM_NEWADDR, RTM_NEWROUTE, RTMSG
-from tandem.effects.rtnl import PROTOCOL, Rtnl
+from tandem.effects.rtnl import PROTOCOL, Rtnl, find_neighbour
 from tandem.effects.sysctl import ipv6
-from tandem.follow import line6, session
+from tandem.follow import line6, next_hops, session
 from tandem.follow.acks import Acks
 from tandem.nlmsg import NLM_F_CREATE, NLM_F_REPLACE, attribute, request
 
@@ -159,7 +159,8 @@ class Device:
             return ()
         if isinstance(lease, Lease6):
             return self._place6(lease, index, lifetime_s, now)
-        failures = self._send([*_address(lease, index, lifetime_s, now), *_routes(lease, index)])
+        messages = [*_address(lease, index, lifetime_s, now), *_routes(lease, index)]
+        failures = self._send([*next_hops.place(lease, index), *messages])
         address = socket.inet_aton(lease.address)
         frames = [garp_frame(self.plan.mac, address)]
         gateways = dict.fromkeys(gateway for _, gateway in lease.routes if gateway)
@@ -169,7 +170,8 @@ class Device:
 
     def _place6(self, lease: Lease6, index: int, lifetime_s: int, now: int) -> tuple[Failure, ...]:
         lan_index = self._interfaces.index
-        failures = self._send(line6.place(lease, self.plan.mac, index, lan_index, lifetime_s, now))
+        messages = line6.place(lease, self.plan.mac, index, lan_index, lifetime_s, now)
+        failures = self._send([*next_hops.place(lease, index), *messages])
         self._announcer.send(index, line6.frames(lease, self.plan.mac), _ROUNDS)
         for name, one in lease.lans:
             mac, lan = self._interfaces.links.mac(name), lan_index(name)
@@ -177,6 +179,14 @@ class Device:
                 frame = na_frame(mac, socket.inet_pton(socket.AF_INET6, one.address))
                 self._announcer.send(lan, [frame], _ROUNDS)
         return failures
+
+    def with_next_hops(self, lease: AnyLease, known: AnyLease | None) -> AnyLease:
+        """Return the lease with its next hops as the kernel knows them now, or as in the one known before."""
+        index = self.index
+        if index is None or isinstance(lease, Session):
+            return lease
+        before = () if known is None or isinstance(known, Session) else known.next_hops
+        return next_hops.refreshed(lease, before, lambda address: find_neighbour(index, address))
 
     def renew(self, lease: AnyLease, lifetime_s: int, now: int, lent: bool) -> tuple[Failure, ...]:
         """Give the addresses another lifetime; one that is `lent` has no longer one than its lease.

@@ -204,8 +204,16 @@ class Following:
                     self._report(name, device.place(lease, self._lifetime_s, now))
             elif lease is not None:
                 self._report(name, self._renewed(network, device, lease))
+                self._look_at_next_hops(name, network, device)
             elif name in self._parents:
                 self._report(name, device.keep_link_local(self._lifetime_s))
+
+    def _look_at_next_hops(self, name: str, network: Followed, device: Device) -> None:
+        """Tell the peers when a gateway of the lease has another MAC address, or the first one."""
+        if network.state is State.BOUND and self._peers and (lease := network.lease) is not None:
+            present = device.with_next_hops(lease, lease)
+            if present != lease:
+                self._do(name, network.up(present))
 
     def _of(self, group: str) -> list[str]:
         return [name for name, owner in self._groups.items() if owner == group]
@@ -236,6 +244,8 @@ class Following:
             lease = self._with_lans(lease, known)
         elif isinstance(lease, Lease):
             lease = _with_end(lease, network, fresh)
+        if line is not None and lease is not None:
+            lease = line.with_next_hops(lease, known)
         self._do(name, network.up(lease))
         if isinstance(lease, Lease) and line is not None and network.state is State.BOUND:
             self._hear_acks(name, line)

@@ -105,6 +105,7 @@ def _plain(lease: AnyLease, now: int) -> dict[str, object]:
         "metric": lease.metric,
         "server": lease.server,
         "dns": lease.dns,
+        "next_hops": lease.next_hops,
     }
 
 
@@ -123,6 +124,7 @@ def _lease(network: str, found: Mapping[str, Any], now: int) -> AnyLease:
         metric=bounded(found["metric"], 0, 0xFFFFFFFF),
         server=str(found["server"])[:64],
         dns=tuple(_address(one) for one in found["dns"][:_DNS_MAX]),
+        next_hops=lease6.next_hops(AF_INET, found),
     )
 
 

@@ -3,7 +3,8 @@
 
 In a message, a lease has `prefixes` and `addresses`, which an IPv4 lease lacks: [address, length, seconds
 preferred, seconds valid]. A route is [destination, gateway, source, metric, seconds], and an address of a
-network of the router is [network, address, length]: its lifetimes are those of its prefix.
+network of the router is [network, address, length]: its lifetimes are those of its prefix. A next hop, also
+of IPv4, is [address, MAC address].
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
+    from tandem.core.lease import NextHops
+
     Lan = tuple[str, str, int]  # network of the router, address, prefix length
 
 PROTO = "dhcpv6"
 _PARTS_MAX, _ROUTES_MAX, _LANS_MAX = 16, 64, 32
+HOPS_MAX = 8
 _FOREVER = 0xFFFFFFFF  # s; RFC 8415 section 7.7
 _SECONDS_MAX = 365 * 86400  # longer ones need no more: the provider is asked after every takeover
 _RTN_UNREACHABLE = 7  # include/uapi/linux/rtnetlink.h
@@ -81,6 +85,7 @@ def plain(lease: Lease6, now: int) -> dict[str, object]:
             [one.destination, one.gateway, one.source, one.metric, one.left_s(now)] for one in lease.routes
         ],
         "lans": [[name, one.address, one.length] for name, one in lease.lans],
+        "next_hops": lease.next_hops,
     }
 
 
@@ -101,7 +106,21 @@ def parsed(network: str, found: Mapping[str, Any], now: int) -> Lease6:
         (_name(name), _address(address), bounded(length, 0, 128))
         for name, address, length in found["lans"][:_LANS_MAX]
     ]
-    return with_lans(lease, lans)
+    return with_lans(replace(lease, next_hops=next_hops(AF_INET6, found)), lans)
+
+
+def next_hops(family: int, found: Mapping[str, Any]) -> NextHops:
+    """Return the next hops in a message; earlier releases tell none. Exceptions: see `parsed`."""
+    pairs = found.get("next_hops", [])[:HOPS_MAX]
+    return tuple((inet_ntop(family, inet_pton(family, address)), unicast(mac)) for address, mac in pairs)
+
+
+def unicast(text: object) -> str:
+    """Return the MAC address of one host, as 00:90:1a:aa:bb:cc. ValueError: it is none."""
+    packed = bytes.fromhex(str(text)[:17].replace(":", ""))
+    if len(packed) != 6 or packed[0] & 1:
+        raise ValueError(f"{text!a:.40} is no MAC address")
+    return packed.hex(":")
 
 
 def with_lans(lease: Lease6, lans: Iterable[Lan]) -> Lease6:

@@ -11,6 +11,7 @@ import sys
 from socket import AF_INET, inet_ntop, inet_pton
 
 from tandem.core.lease import Session
+from tandem.follow.lease6 import unicast
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def from_netifd(
             number = int(row[0], 16)
             address = _address(status["ipv4-address"][0]["address"])
             order = number if big else int.from_bytes(struct.pack("<H", number), "big")
-            return Session(network, mac, address, _mac(row[1]), order)
+            return Session(network, mac, address, unicast(row[1]), order)
         except (KeyError, IndexError, TypeError, ValueError, OSError, struct.error):
             return None
     return None
@@ -64,7 +65,7 @@ def parsed(network: str, found: Mapping[str, Any]) -> Session:
     number = int(found["session"])
     if not 0 < number < 0xFFFF:  # RFC 2516 section 4
         raise ValueError(f"there is no session {number}")
-    mac, concentrator = str(found["mac"])[:17], _mac(found["concentrator"])
+    mac, concentrator = str(found["mac"])[:17], unicast(found["concentrator"])
     return Session(network, mac, _address(found["address"]), concentrator, number)
 
 
@@ -72,14 +73,6 @@ def padt(session: Session) -> bytes:
     """Return the frame that ends the session (RFC 2516 section 5.5: PADT), without tags."""
     ends = bytes.fromhex(session.concentrator.replace(":", "") + session.mac.replace(":", ""))
     return ends + struct.pack("!HBBHH", _ETH_P_PPP_DISC, _VERSION_AND_TYPE, _PADT, session.id, 0)
-
-
-def _mac(text: object) -> str:
-    """The MAC address of one host, as 00:90:1a:aa:bb:cc. ValueError: it is none."""
-    packed = bytes.fromhex(str(text)[:17].replace(":", ""))
-    if len(packed) != 6 or packed[0] & 1:
-        raise ValueError(f"{text!a:.40} is no MAC address")
-    return packed.hex(":")
 
 
 def _address(text: object) -> str:
