@@ -51,8 +51,20 @@ def cable(lab: SharedLine, active: Router) -> None:
     lab.plug(active, LINE)
 
 
+def preempt(lab: SharedLine, active: Router) -> None:
+    """The backup becomes the better router, and preempts."""
+    backup = lab.other(active)
+    text = backup.file("conf").read_text()
+    better = text.replace("option nopreempt '1'", "option nopreempt '0'")
+    backup.file("conf").write_text(better.replace("option priority '101'", "option priority '110'"))
+    Tandem.request(backup, "reload")
+    wait_until(lambda: backup.active, 20, "it preempts", explain=lab.logs)
+    backup.file("conf").write_text(text)
+    Tandem.request(backup, "reload")
+
+
 Step = Callable[[SharedLine, Router], None]
-MOVES: tuple[Step, ...] = (failover,) * FAILOVERS + (reboot_active, cable, restart)  # the role, once
+MOVES: tuple[Step, ...] = (failover,) * FAILOVERS + (preempt, reboot_active, cable, restart)  # the role, once
 STAYS: tuple[Step, ...] = (reboot_backup,)
 WALK: tuple[Step, ...] = (*MOVES, *STAYS, both_off_and_on, reboot_active, failover)
 

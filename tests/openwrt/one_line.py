@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+from pathlib import Path
 from typing import Any
 
 from tests.lab import Host, Instance, Lab, Router, Tandem, netns, wait_until
@@ -146,6 +149,13 @@ def network(router: Router) -> dict[str, Any]:
 def failover(active: Router) -> None:
     """Hand the role over."""
     Tandem.request(active, "failover")
+
+
+def renew(active: Router) -> None:
+    """Have the DHCP client ask the provider now, and not when half of the lease is over."""
+    for pid in map(int, netns.run(["ip", "netns", "pids", active.namespace]).split()):
+        if Path(f"/proc/{pid}/comm").read_text().strip() == "udhcpc":
+            os.kill(pid, signal.SIGUSR1)
 
 
 def power_loss(active: Router) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab import FAR, Pings, Router, Service, Tandem, stays, wait_until
+from tests.lab import FAR, Capture, Pings, Router, Service, Tandem, stays, wait_until
 from tests.netns.live import connections, sync
 from tests.netns.shared_line import MAC, has_device
 from tests.openwrt_pieces import needs_root, needs_ubus
@@ -24,6 +24,7 @@ from .one_line import (
     failover,
     network,
     power_loss,
+    renew,
 )
 
 pytestmark = [needs_ubus, needs_root]
@@ -151,6 +152,25 @@ def test_the_provider_gives_another_address(lab: OneLine) -> None:
     wait_until(lambda: "192.168.0.50" not in backup.exec("conntrack", "-L", check=False), 5, "and its flows")
     lab.client.exec("ping", "-c1", "-W3", FAR)
     wait_until(lambda: network(active)["address"] == "192.168.0.70/24", 10, explain=lab.logs)
+
+
+@pytest.mark.parametrize("lab", [OneLine, pytest.param(IscLine, marks=needs_isc)], indirect=True)
+def test_the_provider_refuses_to_renew_the_lease(lab: OneLine) -> None:
+    """After its NAK (RFC 2131 section 3.1), the address and its connections go, and the client asks anew."""
+    active, backup = both(lab)
+    lab.client.exec("ping", "-c1", "-W3", FAR)
+    lab.provider.kill()
+    lab.provider.wait(10)
+    lab.server.file("leases").unlink()
+    lab.serve(first=70)
+    with Capture(lab, lab.server.cable("eth0"), filter="udp port 67 or udp port 68") as capture:
+        renew(active)
+        wait_until(lambda: network(active)["address"] == "192.168.0.70/24", 20, explain=lab.logs)
+    assert capture.count("dhcp.option.dhcp == 6") >= 1, "there was no NAK"
+    wait_until(lambda: not active.has("192.168.0.50"), 5, "the old address is gone", explain=lab.logs)
+    wait_until(lambda: "192.168.0.50" not in active.exec("conntrack", "-L", check=False), 5, "and its flows")
+    lab.client.exec("ping", "-c1", "-W3", FAR)
+    wait_until(lambda: network(backup)["address"] == "192.168.0.70/24", 10, explain=lab.logs)
 
 
 def test_nobody_can_bring_the_line_up_on_a_backup(lab: OneLine) -> None:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Promotion under adverse orders of events: no address before its connections, none without the role."""
+"""Promotion under adverse orders of events: no address before its connections, none without the role.
+
+Nor is a line taken that another router has still, unless that one says nothing for too long.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from hypothesis import strategies as st
 
 from tandem.core.actions import (
     Action,
+    Beat,
     Follow,
     Install,
     Remove,
@@ -17,8 +21,8 @@ from tandem.core.actions import (
     Unfollow,
     Withdraw,
 )
-from tandem.core.events import Event, Restored, Reunited, Synchronised, Tick
-from tandem.core.limits import RESTORE_LIMIT
+from tandem.core.events import Company, Event, Restored, Reunited, Synchronised, Tick
+from tandem.core.limits import LINE_LIMIT, RESTORE_LIMIT
 from tandem.core.promotion import IDLE, SERVING, Demotion, Farewell, Promotion, Reason
 from tandem.core.settings import Group, Instance
 from tandem.core.virtual_router import VirtualRouter
@@ -30,7 +34,7 @@ class Pair:
     """A group of two instances that replicates or not, and a model of what it has done."""
 
     name = "G"
-    follows, line_taken = True, False
+    follows = True
     settings = Group("G", NAMES)
 
     def __init__(self, restores: bool) -> None:
@@ -38,18 +42,27 @@ class Pair:
         self.members = tuple(VirtualRouter(Instance(name, name, 51)) for name in NAMES)
         self.installed = self.told = self.follows_now = False
         self.asked_at: int | None = None  # for connections that are not there yet
+        self.line_taken = False
+        self.beat_at: int | None = None  # when it began to wait for the line
 
     def promoted(self, reason: Reason) -> list[Action]:
         return [Transition("A", "MASTER", 100, reason.why)]
 
-    def take(self, actions: list[Action], now: int, ended: bool) -> None:
-        """Carry out the actions. `ended`: the wait may end now."""
+    def take(self, actions: list[Action], now: int, ended: bool, waits: bool) -> None:
+        """Carry out the actions. `ended`: the wait may end now; `waits`: for the line."""
         for action in actions:
             match action:
                 case Restore():
                     assert self.restores and not self.installed
                     self.asked_at = now
+                case Beat() if waits:
+                    assert self.line_taken and not self.installed
+                    assert self.asked_at is None or ended or now >= self.asked_at + RESTORE_LIMIT
+                    self.asked_at, self.beat_at = None, now
                 case Install(names):
+                    overdue = self.beat_at is not None and now >= self.beat_at + LINE_LIMIT
+                    assert self.installed or not self.line_taken or overdue, "two routers speak on the line"
+                    self.beat_at = None
                     late = self.asked_at is not None and now >= self.asked_at + RESTORE_LIMIT
                     assert names == NAMES and (ended or late or self.asked_at is None)
                     self.installed, self.asked_at = True, None
@@ -59,7 +72,7 @@ class Pair:
                 case Remove(names):
                     assert names == NAMES
                     self.installed = self.told = False
-                    self.asked_at = None
+                    self.asked_at = self.beat_at = None
                 case Follow():
                     assert self.installed, "the provider comes after the LAN"
                     self.follows_now = True
@@ -80,6 +93,7 @@ STEPS = st.one_of(
     st.tuples(st.just("wait"), st.sampled_from((0, 1, RESTORE_LIMIT // 2, RESTORE_LIMIT))),
     st.tuples(st.just("late"), st.integers(0, 3)),
     st.tuples(st.just("replicate"), st.booleans()),
+    st.tuples(st.just("line"), st.booleans()),
     st.tuples(st.just("copy"), st.none()),
 )
 
@@ -113,10 +127,13 @@ def test_any_order_of_events(restores: bool, steps: list[tuple[object, ...]]) ->
             case ("replicate", bool() as yes):
                 group.restores, ended = yes, not yes
                 actions = [] if yes else promotion.skip(group, now)
+            case ("line", bool() as taken):
+                group.line_taken = taken and promotion.phase is not SERVING
+                actions = [] if taken else promotion.take_in(Company(), group, now)
             case ("copy", None):
                 promotion = promotion.copy()
-        group.take(actions, now, ended)
-        assert promotion.waiting is (group.asked_at is not None)
+        group.take(actions, now, ended, promotion.phase.ends is Company)
+        assert promotion.waiting is (group.asked_at is not None or group.beat_at is not None)
         assert promotion.deadline is None or promotion.deadline > now or step[0] == "wait"
         assert (promotion.phase is SERVING) is (group.installed and group.told)
         assert promotion.waiting or promotion.phase in (IDLE, SERVING), "rests only where it waits"

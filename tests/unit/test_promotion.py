@@ -121,7 +121,7 @@ def test_every_cue_in_every_phase(phase: Phase, cue: Cue) -> None:
         case Cue.BEGIN:
             actions = promotion.begin(group, WHY, 1)
         case Cue.ENDED:
-            actions = promotion.skip(group, 1)
+            actions = promotion.take_in(Company(), group, 1) if phase is LINE else promotion.skip(group, 1)
         case Cue.LATE:
             actions = promotion.due(group, RESTORE_LIMIT)
         case Cue.DEMOTE:

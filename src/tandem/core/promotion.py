@@ -268,8 +268,8 @@ class Promotion:
         return self._move(Cue.ENDED, group, now) if ends is not None and isinstance(event, ends) else []
 
     def skip(self, group: Promoted, now: int) -> list[Action]:
-        """Wait no longer for the event of the present phase: nobody will send it."""
-        return self._move(Cue.ENDED, group, now) if self.waiting else []
+        """Wait no longer for connections: nobody will restore them."""
+        return self._move(Cue.ENDED, group, now) if self.phase.ends is Restored else []
 
     def due(self, group: Promoted, now: int) -> list[Action]:
         """Act on the deadline, if it is not later than `now`."""
