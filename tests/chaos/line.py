@@ -64,7 +64,8 @@ def preempt(lab: SharedLine, active: Router) -> None:
 
 
 Step = Callable[[SharedLine, Router], None]
-MOVES: tuple[Step, ...] = (failover,) * FAILOVERS + (preempt, reboot_active, cable, restart)  # the role, once
+# The role moves once. A router that has changed its role often does not preempt, see core/damping.py.
+MOVES: tuple[Step, ...] = (preempt, *(failover,) * FAILOVERS, reboot_active, cable, restart)
 STAYS: tuple[Step, ...] = (reboot_backup,)
 WALK: tuple[Step, ...] = (*MOVES, *STAYS, both_off_and_on, reboot_active, failover)
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from tandem.plan.result import Template, Vmac
 
 _REPORTS_MS = "10"
+_ASK_AGAIN_MS = "100"  # for the MAC address of a next hop; the kernel's default is 1000
 _DEL = 1  # RTM_DEL* stand behind RTM_NEW*
 _IFA_LOCAL, _IFA_ADDRESS, _IFA_CACHEINFO, _IFA_PROTO = 2, 1, 6, 11  # include/uapi/linux/if_addr.h
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC = 1, 4, 5, 6, 7  # rtnetlink.h
@@ -104,14 +105,16 @@ class Device:
             # Reports of multicast groups are repeated now, and not in the moment when the role has gone.
             for version in ("mldv1", "mldv2"):
                 self._set("ipv6", f"{version}_unsolicited_report_interval", _REPORTS_MS)
+            for family in ("ipv4", "ipv6"):  # of a next hop that no peer has told: see next_hops.py
+                self._set(family, "retrans_time_ms", _ASK_AGAIN_MS, "neigh")
             failures = self._send([self.plan.configure, self.plan.up])
         if failures:
             self.delete()
         return failures
 
-    def _set(self, family: str, name: str, value: str) -> None:
+    def _set(self, family: str, name: str, value: str, where: str = "conf") -> None:
         try:
-            path = f"/proc/sys/net/{family}/conf/{self.plan.name}/{name}"
+            path = f"/proc/sys/net/{family}/{where}/{self.plan.name}/{name}"
             with open(path, "w", encoding="ascii") as file:
                 file.write(value)
         except OSError:
