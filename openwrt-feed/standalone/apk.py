@@ -92,7 +92,7 @@ def pack(stage: Path, output: Path, epoch: int, key: Path | None) -> None:
         signatures = [sign(key, PACKAGE, tree)] if key else []
         target.write_bytes(container(PACKAGE, tree, signatures, files))
     packed = target.stat().st_size
-    size = sum(path.stat().st_size for path in stage.rglob("*") if path.is_file())
+    size = sum(path.lstat().st_size for path in stage.rglob("*") if not is_directory(path))
     print(f"{target.name}: {-(-packed // 1024)} KiB to download, {-(-size // 1024)} KiB installed")
 
 

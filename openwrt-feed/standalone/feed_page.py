@@ -25,6 +25,7 @@ apk update &amp;&amp; apk add tandem</pre>
 <pre>wget -O /etc/opkg/keys/{fingerprint} FEED/keys/{fingerprint}
 echo 'src/gz tandem FEED/opkg' >>/etc/opkg/customfeeds.conf
 opkg update &amp;&amp; opkg install tandem</pre>
+<p><code>tandem-import</code> makes a configuration of one for keepalived, conntrackd or ucarp.</p>
 <h2>The gate</h2>
 <p><code>tandem-gate</code> (<code>option guarantee 'connection'</code>) requires python3-netfilterqueue,
 which is made for one kind of processor. With apk, and with opkg:</p>

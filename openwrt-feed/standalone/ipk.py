@@ -77,7 +77,7 @@ def pack(stage: Path, output: Path, epoch: int) -> None:
     name = f"{value['Package']}_{value['Version']}_{value['Architecture']}.ipk"
     packed = compressed(whole)
     (output / name).write_bytes(packed)
-    files = sum(p.stat().st_size for p in stage.rglob("*") if p.is_file())
+    files = sum(p.lstat().st_size for p in stage.rglob("*") if not p.is_dir() or p.is_symlink())
     print(f"{name}: {kib(len(packed))} KiB to download, {kib(files)} KiB installed")
 
 

@@ -13,6 +13,17 @@ tandem)
 tandem-gate)
 	python3 -c 'import netfilterqueue' || exit 1
 	;;
+tandem-import)
+	tandem import - >/dev/null <<END || exit 1
+vrrp_instance I1 {
+	interface br-lan
+	virtual_router_id 51
+	virtual_ipaddress {
+		192.168.1.4/24
+	}
+}
+END
+	;;
 tandem-tools)
 	tandem capture --help >/dev/null || exit 1
 	python3 -c 'import scapy.layers.vrrp' || exit 1

@@ -77,6 +77,8 @@ def test_add_upgrade_and_del(router: OpenWrt) -> None:
     ]
     assert router.sh("ls -l /etc/config/tandem").startswith("-rw------- ")
     router.sh("sh /srv/test.sh tandem 0.1.0-r1")
+    assert "On OpenWrt: apk add tandem-import" in router.sh("tandem import", status=1)
+    router.sh("apk add tandem-import && sh /srv/test.sh tandem-import 0.1.0-r1")
     configure(router)
     router.sh("/etc/init.d/tandem start")
     becomes_active(router)
@@ -85,6 +87,7 @@ def test_add_upgrade_and_del(router: OpenWrt) -> None:
     router.sh("sed -i s,/srv/tandem/,/srv/next/, /etc/apk/repositories")
     router.sh("apk update && apk upgrade")
     assert "0.1.0-r2" in router.sh("apk list --installed tandem")
+    assert "0.1.0-r2" in router.sh("apk list --installed tandem-import")
     assert "priority '150'" in router.sh("cat /etc/config/tandem")
     becomes_active(router)
     assert pid(router) not in (0, running)
@@ -103,7 +106,7 @@ def test_add_upgrade_and_del(router: OpenWrt) -> None:
     assert "0.1.0-r2" in router.sh("apk list --installed tandem")
     becomes_active(router)
 
-    router.sh("apk del tandem-tools tandem")
+    router.sh("apk del tandem-tools tandem-import tandem")
     assert pid(router) == 0 and not traces(router)
     left = set(router.sh(files).splitlines()) - set(before.splitlines())
     assert {path for path in left if "tandem" in path} <= {"/etc/config/tandem", "/etc/config/tandem.apk-new"}

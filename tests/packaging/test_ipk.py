@@ -55,6 +55,8 @@ def test_every_file_is_in_exactly_one_package(built: dict[str, Package]) -> None
     packed = [path for package in built.values() for path in package.files]
     assert sorted(packed) == sorted(expected)
     assert list(built["tandem-tools"].files) == ["/usr/lib/tandem/tandem/listen/capture.py"]
+    importer = [path for path in expected if "/importer/" in path]
+    assert len(importer) > 9 and sorted(built["tandem-import"].files) == sorted(importer)
     for package in built.values():
         for path, content in package.files.items():
             source = "src" + path.removeprefix("/usr/lib/tandem") if "/usr/lib/" in path else "files" + path
@@ -122,12 +124,13 @@ def test_owners_modes_and_times(built: dict[str, Package]) -> None:
 
 
 def test_control_fields(built: dict[str, Package], feed: Path) -> None:
-    assert sorted(built) == ["tandem", "tandem-gate", "tandem-tools"]
+    assert sorted(built) == ["tandem", "tandem-gate", "tandem-import", "tandem-tools"]
     fields = built["tandem"].fields
     assert {key: fields[key] for key in FIELDS} == FIELDS
     assert int(fields["Installed-Size"]) > sum(map(len, built["tandem"].files.values()))
     assert built["tandem-gate"].fields["Depends"] == "libc, tandem, python3-netfilterqueue, kmod-nft-queue"
     assert built["tandem-tools"].fields["Depends"] == "libc, tandem, python3-scapy"
+    assert built["tandem-import"].fields["Depends"] == "libc, tandem"
     for package in built.values():
         text = package.control["./control"][1].decode()
         assert re.search(r"^Description:  \S.*\n( \S.*\n)*\Z", text, re.MULTILINE), text
@@ -158,8 +161,13 @@ def test_index(built: dict[str, Package], feed: Path) -> None:
 
 
 def test_sizes_are_printed(tmp_path: Path) -> None:
+    """A link counts as itself, not as the file that it names."""
     printed = packages.make_ipk(tmp_path / "ipk")
-    assert re.search(r"^tandem_0\.1\.0-r1_all\.ipk: \d+ KiB to download, \d+ KiB installed$", printed, re.M)
+    size = re.search(r"^tandem_0\.1\.0-r1_all\.ipk: \d+ KiB to download, (\d+) KiB installed$", printed, re.M)
+    [package] = (tmp_path / "ipk").glob("tandem_*.ipk")
+    members = [info for info, _ in packages.read(package).data.values() if not info.isdir()]
+    assert size is not None
+    assert int(size[1]) == -(-sum(info.size or len(info.linkname) for info in members) // 1024)
 
 
 def test_the_same_bytes_from_anywhere(feed: Path, tmp_path: Path) -> None:

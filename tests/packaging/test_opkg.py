@@ -108,7 +108,11 @@ def test_install_and_remove(router: OpenWrt) -> None:
     router.sh("sh /srv/test.sh tandem 0.1.0-r1")
     router.sh("sh /srv/test.sh tandem 9.9.9-r1", status=1)
     assert "option virtual_router_id '51'" in router.sh("tandem check /etc/config/tandem")
-    assert "capture needs the Python module" in router.sh("tandem capture lan0", status=1)
+    assert "On OpenWrt: opkg install tandem-tools" in router.sh("tandem capture lan0", status=1)
+    assert "On OpenWrt: opkg install tandem-import" in router.sh("tandem import", status=1)
+    router.sh("opkg install tandem-import && sh /srv/test.sh tandem-import 0.1.0-r1")
+    router.sh("opkg remove tandem-import")
+    assert "opkg install tandem-import" in router.sh("tandem import", status=1)
     kept = router.sh("sysupgrade -l").split()
     assert "/etc/config/tandem" in kept
     # Sources were compiled once, and no migration is left for the next start.

@@ -208,6 +208,8 @@ def _section(command: Command) -> Iterator[str]:
         rows = [f"| `{_synopsis(argument)}` | {argument.keywords['help']} |" for argument in shown]
         yield "\n".join(["| argument | |", "|---|---|", *rows]) + "\n"
     yield _block(command.examples)
+    if command.package:
+        yield f"On OpenWrt, the package `{command.package}` has this command.\n"
     if command.access:
         names = command.request or () if command.plugin is None else command.plugin
         arguments = "".join(f', "{name}": "..."' for name in names)

@@ -234,7 +234,7 @@ def test_capture(loads: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         (
             ModuleNotFoundError("x", name="scapy"),
             1,
-            "tandem: capture needs the Python module scapy (OpenWrt: tandem-tools)\n",
+            "tandem: capture requires the Python module scapy. On OpenWrt: opkg install tandem-tools\n",
         ),
     ],
 )
@@ -250,8 +250,26 @@ def test_capture_ends(
         raise error
 
     install(monkeypatch, "tandem.listen.capture", capture=capture)
+    monkeypatch.setattr(cli, "find_program", lambda name: f"/no/{name}")
     assert cli.main(["capture", "eth9", "-c", "good"]) == status
     assert capsys.readouterr().err.replace("warning: good:1: odd\n", "") == text
+
+
+@pytest.mark.parametrize(("tool", "line"), [("apk", "apk add"), ("opkg", "opkg install")])
+def test_a_command_of_another_package_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tool: str, line: str
+) -> None:
+    monkeypatch.setattr(cli, "find_program", lambda name: "/bin/sh" if name == tool else f"/no/{name}")
+    monkeypatch.setitem(sys.modules, "tandem.importer.command", None)
+    assert cli.main(["import"]) == 1
+    text = f"import requires the Python module tandem.importer.command. On OpenWrt: {line} tandem-import"
+    assert capsys.readouterr() == ("", f"tandem: {text}\n")
+
+
+def test_a_module_that_is_missing_for_no_known_reason_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tandem.doctor.command", None)
+    with pytest.raises(ModuleNotFoundError):
+        cli.main(["doctor"])
 
 
 # Usage

@@ -15,6 +15,7 @@ from tandem.control import DEFAULT_SOCKET
 from tandem.control.client import ControlError, RefusedError
 from tandem.control.command import Argument, Command
 from tandem.control.command_table import CONTROL, EPILOG, PROGRAM, TABLE
+from tandem.programs import find_program
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         try:
             arguments = _parser().parse_args(_arguments() if argv is None else argv)
-            return _function(arguments.run)(arguments)
+            return _run(arguments)
         finally:
             sys.stdout.flush()
     except RefusedError as error:
@@ -59,6 +60,22 @@ def _arguments() -> list[str]:
     """Return the arguments. The program's name may add a command, as in `tandem-status`."""
     _, dash, command = os.path.basename(sys.argv[0]).partition("tandem-")
     return [command, *sys.argv[1:]] if dash else sys.argv[1:]
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    try:
+        return _function(arguments.run)(arguments)
+    except ModuleNotFoundError as error:
+        if not arguments.package:
+            raise
+        needs = f"{arguments.command} requires the Python module {error.name}"
+        complain([f"{needs}. On OpenWrt: {_install_line(arguments.package)}"])
+        return FAILED
+
+
+def _install_line(package: str) -> str:
+    """Return the command that installs a package: with apk where it is, otherwise with opkg."""
+    return f"apk add {package}" if os.access(find_program("apk"), os.X_OK) else f"opkg install {package}"
 
 
 def _function(run: str) -> Callable[[argparse.Namespace], int]:
@@ -97,7 +114,7 @@ def _add_command(subparsers: Any, name: str, command: Command) -> argparse.Argum
         epilog=f"examples:\n{command.examples}",
     )
     _add_argument(parser, CONTROL, default=argparse.SUPPRESS)  # keeps a value given before the command
-    parser.set_defaults(run=command.run, command=command.name)
+    parser.set_defaults(run=command.run, command=command.name, package=command.package)
     exclusive: dict[str, Any] = {"": parser}
     for argument in command.arguments:
         if argument.excludes not in exclusive:

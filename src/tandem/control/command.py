@@ -79,7 +79,8 @@ class Command:
     `name` has a space when the command stands below another one; the request has "_" there. A request
     without a `summary` is for Tandem itself and no command. `summary`, `details` and `examples` are the help;
     lines have at most 80 columns. Without `access`, the request is no method on ubus. With `plugin`, rpcd
-    answers on ubus, in the object `tandem.commands`, also where no daemon runs.
+    answers on ubus, in the object `tandem.commands`, also where no daemon runs. `package` is the package of
+    OpenWrt that brings what the command imports, where `tandem` does not.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Command:
     request: tuple[str, ...] | None = None  # the request's arguments; None: the daemon has no such request
     access: Access | None = None
     plugin: Mapping[str, object] | None = None  # the arguments of rpcd's method, with examples of their types
+    package: str = ""
 
     @property
     def method(self) -> str:

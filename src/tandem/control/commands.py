@@ -236,9 +236,6 @@ def capture(arguments: argparse.Namespace) -> int:
 
         interface = networks.get(arguments.interface) or arguments.interface
         run(interface, on_devices(config, networks) if networks else config, arguments.count, sys.stdout)
-    except ModuleNotFoundError as error:
-        complain([f"capture needs the Python module {error.name} (OpenWrt: tandem-tools)"])
-        return FAILED
     except PermissionError:
         complain(["only root may capture packets"])
         return FAILED

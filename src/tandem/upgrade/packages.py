@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-NAMES = ("tandem", "tandem-gate", "tandem-tools", "luci-app-tandem")
+NAMES = ("tandem", "tandem-gate", "tandem-tools", "tandem-import", "luci-app-tandem")
 
 Upgradable = dict[str, tuple[str, str]]
 """The version that is installed, and the newer one in the feeds, by package."""
