@@ -9,8 +9,8 @@ import shlex
 from collections.abc import Iterator
 from textwrap import dedent
 
-from tandem.control.command import Argument, Command
-from tandem.control.command_table import CONTROL, EPILOG, PROGRAM, TABLE
+from tandem.control.command import CONTROL, Argument, Command
+from tandem.control.command_table import EPILOG, PROGRAM, TABLE
 
 SOURCE = "src/tandem/control/command_table.py"
 MADE = f"Made from {SOURCE} by `make generated`."

@@ -13,8 +13,8 @@ from typing import Any
 from tandem.console import FAILED, UNUSABLE, complain
 from tandem.control import DEFAULT_SOCKET
 from tandem.control.client import ControlError, RefusedError
-from tandem.control.command import Argument, Command
-from tandem.control.command_table import CONTROL, EPILOG, PROGRAM, TABLE
+from tandem.control.command import CONTROL, Argument, Command
+from tandem.control.command_table import EPILOG, PROGRAM, TABLE
 from tandem.programs import find_program
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Commands and their arguments: the types of the entries in `command_table`."""
+"""Commands and their arguments: the types of the entries in `command_table`, and what several share."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from tandem.control import DEFAULT_SOCKET
+from tandem.places import CONFIG, FIREWALL
 
 
 def seconds(text: str) -> float:
@@ -98,3 +101,37 @@ class Command:
     def method(self) -> str:
         """The name of the request, and of the method on ubus."""
         return self.name.replace(" ", "_")
+
+
+# What several commands have in common
+
+SEE = Access("tandem-status", "See the state of Tandem's virtual routers", "read")
+OPERATE = Access("tandem-operate", "Hand Tandem's role over, take a router out of service and back", "write")
+CONFIGURE = Access(
+    "tandem-configure",
+    "Configure Tandem: can run commands as root and read its secrets",
+    "write",
+    uci=("read", "write"),
+)
+
+CONTROL = arg(
+    "--control",
+    metavar="SOCKET",
+    help=f"control socket of the daemon (default: {DEFAULT_SOCKET})",
+    completes="files",
+)
+JSON = switch("--json", "print JSON")
+RUNNING_CONFIG = arg(
+    "-c", "--config", metavar="FILE", help="configuration (default: the running daemon's)", completes="files"
+)
+CONFIG_FILE = arg(
+    "-c",
+    "--config",
+    metavar="FILE",
+    default=CONFIG,
+    help=f"configuration (default: {CONFIG})",
+    completes="files",
+)
+FIREWALL_CONFIG = arg(
+    "--firewall-config", default=FIREWALL, metavar="FILE", help=f"default: {FIREWALL}", completes="files"
+)
