@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tandem.conntrack.encode import CHANGE, Builder
+from tandem.conntrack.bulk import CHANGE
+from tandem.conntrack.encode import Builder
 from tandem.conntrack.expectation import master_key
 from tandem.conntrack.parser import Parser
 from tandem.conntrack.record import EXPECTED, NEW, T_LABELS, T_SCTP, T_SEQ_ADJ_ORIG, T_ZONE, tail

@@ -8,7 +8,8 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tandem.conntrack.encode import CHANGE, Builder
+from tandem.conntrack.bulk import CHANGE
+from tandem.conntrack.encode import Builder
 from tandem.conntrack.expectation import parse_expectation
 from tandem.conntrack.message import parse, split
 from tandem.conntrack.parser import Parser

@@ -9,7 +9,8 @@ from socket import AF_INET, AF_INET6
 
 import pytest
 
-from tandem.conntrack.encode import CHANGE, EXPECTATIONS_AT_ONCE, TOUCH, Builder, Chunk
+from tandem.conntrack.bulk import CHANGE, TOUCH
+from tandem.conntrack.encode import EXPECTATIONS_AT_ONCE, Builder, Chunk
 from tandem.conntrack.expectation import master_key, parse_expectation
 from tandem.conntrack.message import split
 from tandem.conntrack.record import (

@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from tandem.conntrack import message, record
-from tandem.conntrack.encode import CHANGE, Builder
+from tandem.conntrack.bulk import CHANGE
+from tandem.conntrack.encode import Builder
 from tandem.conntrack.expectation import master_key, parse_expectation
 from tandem.conntrack.parser import Parser
 from tandem.conntrack.record import (

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 
+from tandem.conntrack.bulk import TOUCH as TIMEOUT_ONLY
 from tandem.conntrack.ctnetlink import table_size
-from tandem.conntrack.encode import TOUCH as TIMEOUT_ONLY
 from tandem.conntrack.encode import Builder, Chunk
 from tandem.conntrack.writer import Figures, Restorer
 from tandem.core.timers import MILLISECOND
