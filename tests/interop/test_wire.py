@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from tandem.core.virtual_router import ANNOUNCE_AGAIN
+from tandem.core.announcing import ANNOUNCE_AGAIN
 from tests.lab import Capture, LanLab, Router, Tandem, netns, wait_until
 
 from .lan import Variant, needs, settled, undisturbed

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tandem.core.actions import Action, Announce, Cause, Contested, Greet, SendAdvert
+from tandem.core.announcing import Announcing
 from tandem.core.bounds import learned_interval
 from tandem.core.limits import STREAM_LIMIT
 from tandem.core.packet import Advertisement
@@ -36,9 +37,6 @@ from tandem.core.tracking import OWNER
 # A flood of lesser adverts must not make us answer each: assert our role at most this often.
 ASSERT_INTERVAL = 10 * MILLISECOND
 HICCUP = 200 * MILLISECOND  # an advert that is late by less is no sign of a long sleep
-# The loser may speak last: a router advertisement or a packet under way teaches hosts its MAC address after
-# our first announcements. So one more follows at each of these times, before `garp_master_delay`.
-ANNOUNCE_AGAIN = (10 * MILLISECOND, 100 * MILLISECOND, SECOND)
 # A switch port that has just come up may forward nothing for 30 s (twice the forward delay of IEEE 802.1D),
 # a LACP bundle for a few: meanwhile a router that was active all the time could not be heard.
 DEAF = 50 * SECOND
@@ -61,8 +59,7 @@ class VirtualRouter:
     __slots__ = (  # a dictionary of so many fields costs 2 KiB for each virtual router
         "_active_down_at",
         "_advert_at",
-        "_announce_again",
-        "_announce_at",
+        "_announcing",
         "_asserted_at",
         "_beats_peer_until",
         "_came_up_at",
@@ -72,10 +69,8 @@ class VirtualRouter:
         "_inherited_until",
         "_leaver",
         "_leaver_until",
-        "_lower_prio_at",
         "_preempt_at",
         "_preempted",
-        "_refresh_at",
         "_resigned_by",
         "_suspect_at",
         "_takeover_at",
@@ -134,10 +129,7 @@ class VirtualRouter:
         # Since then a lesser router claims to be active, without a pause.
         self._contested_at: int | None = None
         self._contest_interval = 0  # its Active_Down_Interval
-        self._announce_at: int | None = None
-        self._announce_again: list[int] = []  # latest first
-        self._refresh_at: int | None = None
-        self._lower_prio_at: int | None = None
+        self._announcing = Announcing(settings.name)
 
     # Questions of the group
 
@@ -150,13 +142,7 @@ class VirtualRouter:
         """When `due()` has something to do."""
         if self.role is Role.BACKUP:
             return earliest(self._active_down_at, self._suspect_at, self._takeover_at)
-        return earliest(
-            self._advert_at,
-            self._announce_at,
-            self._announce_again[-1] if self._announce_again else None,
-            self._refresh_at,
-            self._lower_prio_at,
-        )
+        return earliest(self._advert_at, self._announcing.at)
 
     def beats_peer(self, now: int, patience: int = 1) -> bool:
         """Whether this router is active, and better than all others that claimed so here lately.
@@ -279,12 +265,7 @@ class VirtualRouter:
         self.active_adver_interval_cs = self.settings.advert_int_cs  # whoever taught us another is gone
         self._clear_timers()
         self._beats_peer_until, self._contested_at = now + self.active_down_interval(), None
-        garp = self.settings.garp
-        if garp.delay_ms:
-            self._announce_at = now + garp.delay_ms * MILLISECOND
-            self._announce_again = [now + wait for wait in reversed(ANNOUNCE_AGAIN)]
-        if garp.refresh_ms:
-            self._refresh_at = now + garp.refresh_ms * MILLISECOND
+        self._announcing.begin(self.settings.garp, now)
         return self.advertise(now)
 
     def announce(self) -> list[Action]:
@@ -293,10 +274,7 @@ class VirtualRouter:
 
     def moved(self, now: int) -> list[Action]:
         """Tell hosts the new MAC address of the virtual addresses, now and a little later."""
-        if self.role is not Role.ACTIVE:
-            return []
-        self._announce_again = [now + wait for wait in reversed(ANNOUNCE_AGAIN)]
-        return self.announce()
+        return self._announcing.now_and_again(self.settings.garp, now) if self.role is Role.ACTIVE else []
 
     def become_initialize(self) -> None:
         """Enter INITIALIZE."""
@@ -347,21 +325,8 @@ class VirtualRouter:
             actions += self.advertise(now)
             if in_phase > now:  # lateness must not add up
                 self._advert_at = in_phase
-        garp = self.settings.garp
-        if self._announce_again and self._announce_again[-1] <= now:
-            while self._announce_again and self._announce_again[-1] <= now:
-                self._announce_again.pop()  # one is said for all that a late loop has missed
-            actions.append(Announce(self.name, 1))
-        if self._announce_at is not None and self._announce_at <= now:
-            self._announce_at = None
-            actions.append(Announce(self.name, garp.repeat))
-        if self._lower_prio_at is not None and self._lower_prio_at <= now:
-            self._lower_prio_at = None
-            if garp.lower_prio_delay_ms and garp.lower_prio_repeat:
-                actions.append(Announce(self.name, garp.lower_prio_repeat))
-        if self._refresh_at is not None and self._refresh_at <= now:
-            self._refresh_at = now + garp.refresh_ms * MILLISECOND
-            actions.append(Announce(self.name, garp.refresh_repeat))
+        if self._announcing.at is not None and self._announcing.at <= now:
+            actions += self._announcing.due(self.settings.garp, now)
         return actions
 
     # Packets
@@ -407,13 +372,9 @@ class VirtualRouter:
         if self.role is not Role.ACTIVE:
             return []
         actions = self._assert(now)
-        garp = self.settings.garp
-        begins = self.contested_since(now)
-        repeat = garp.lower_prio_repeat or int(begins)
-        if announce and advert.priority and repeat and (begins or self._lower_prio_at is None):
-            # The lesser router has just told the LAN its MAC address.
-            actions.append(Announce(self.name, repeat))
-            self._lower_prio_at = now + max(garp.lower_prio_delay_ms * MILLISECOND, SECOND)
+        if announce and advert.priority:
+            begins = self.contested_since(now)
+            actions += self._announcing.answer(self.settings.garp, begins, now)
             if begins:
                 actions.append(Contested(self.name, self.priority))
         return actions
@@ -501,8 +462,8 @@ class VirtualRouter:
     def _clear_timers(self) -> None:
         self.expired = self.resigned = self.suspects = False
         self._active_down_at = self._suspect_at = self._takeover_at = self._preempt_at = None
-        self._advert_at = self._announce_at = self._refresh_at = self._lower_prio_at = None
-        self._announce_again = []
+        self._advert_at = None
+        self._announcing.stop()
 
 
 def last_heard(members: Iterable[VirtualRouter]) -> Cause | None:
