@@ -7,8 +7,8 @@ tests/netns/data/rules. tests/unit/test_rule_batches.py holds their bytes, witho
 
 from __future__ import annotations
 
-from tandem.config.schema import Config, Peer, PeerPath, RealServer, VirtualServer
-from tandem.core.settings import Address, Instance
+from tandem.config.schema import Config, Peer, PeerPath
+from tandem.core.settings import Address, Instance, RealServer, VirtualServer
 from tandem.plan import encode_balance, encode_guard, encode_nft, encode_switch, nft_set
 from tandem.plan.result import BALANCE_TABLE, BalancePlan
 

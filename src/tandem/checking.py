@@ -17,8 +17,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from tandem.config.schema import Check, Config, RealServer
+    from tandem.config.schema import Check, Config
     from tandem.core.internet import Internet
+    from tandem.core.settings import RealServer
     from tandem.health.prober_link import Key, Known, ProberLink
     from tandem.log import Logger
     from tandem.loop import Loop

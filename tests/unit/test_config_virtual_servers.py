@@ -7,7 +7,7 @@ import pytest
 
 from tandem.config.effective import render
 from tandem.config.load import load_text
-from tandem.config.schema import RealServer, VirtualServer
+from tandem.core.settings import RealServer, VirtualServer
 
 HEAD = """
 config vrrp_instance 'V1'

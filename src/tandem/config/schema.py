@@ -6,8 +6,8 @@ cheaply: `tandem.config.load` (run in the planner process and in the command lin
 UCI text, validates it and builds these; `plain()` and `from_plain()` carry them across the
 pipe between the two processes.
 
-The settings of virtual routers and sync groups stand in `core/settings.py`. Units are in the field names:
-`_cs` centiseconds, `_ms` milliseconds, `_s` seconds.
+The settings of virtual routers, sync groups, services and virtual servers stand in `core/settings.py`.
+Units are in the field names: `_cs` centiseconds, `_ms` milliseconds, `_s` seconds.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from tandem.core.settings import (
     Instance,
     Nexthop,
     Notify,
+    RealServer,
     Route,
     Rule,
     Service,
     Track,
+    VirtualServer,
 )
 
 TYPE_CHECKING = False
@@ -81,32 +83,6 @@ class Check:
     script: tuple[str, ...] = ()
     user: str | None = None
     group: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RealServer:
-    """One `real_server`: it gets connections of virtual servers."""
-
-    name: str
-    address: str
-    port: int = 0  # 0: that of the virtual server
-    weight: int = 1  # 0: it gets none
-    checks: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class VirtualServer:
-    """One `virtual_server`: connections to its address and port go to real servers, see core/balance.py."""
-
-    name: str
-    address: str
-    port: int
-    protocol: str = "tcp"  # udp
-    algorithm: str = "sh"  # rr, wrr
-    servers: tuple[str, ...] = ()  # names of real servers
-    sorry_address: str = ""  # empty: connections are rejected when no server is up
-    sorry_port: int = 0  # 0: the same port
-    masquerade: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from tandem.config.names import Names
 from tandem.config.options.virtual_server import REAL_SERVERS_MAX, SERVERS_OF_ONE, VIRTUAL_SERVERS_MAX
 from tandem.config.read import Parsed
-from tandem.config.schema import Check, RealServer, VirtualServer
+from tandem.config.schema import Check
+from tandem.core.settings import RealServer, VirtualServer
 
 
 def build(

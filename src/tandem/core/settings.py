@@ -203,3 +203,29 @@ class Service:
     failure_timeout_ms: int = 0  # 0: failures do not expire
     on_fail: str = "restart"  # restart, failover, ignore, block
     stickiness: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RealServer:
+    """One `real_server`: it gets connections of virtual servers."""
+
+    name: str
+    address: str
+    port: int = 0  # 0: that of the virtual server
+    weight: int = 1  # 0: it gets none
+    checks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualServer:
+    """One `virtual_server`: connections to its address and port go to real servers, see core/balance.py."""
+
+    name: str
+    address: str
+    port: int
+    protocol: str = "tcp"  # udp
+    algorithm: str = "sh"  # rr, wrr
+    servers: tuple[str, ...] = ()  # names of real servers
+    sorry_address: str = ""  # empty: connections are rejected when no server is up
+    sorry_port: int = 0  # 0: the same port
+    masquerade: bool = False

@@ -26,8 +26,9 @@ from __future__ import annotations
 import struct
 from ipaddress import ip_address
 
-from tandem.config.schema import Config, VirtualServer
+from tandem.config.schema import Config
 from tandem.core.balance import SLOTS
+from tandem.core.settings import VirtualServer
 from tandem.plan import nft, nft_set
 from tandem.plan.nft import Expressions
 from tandem.plan.result import BALANCE_TABLE as TABLE
