@@ -29,15 +29,15 @@ from tandem.core.events import (
     Stop,
     Synchronised,
     Tick,
-    TrackerChanged,
 )
 from tandem.core.neighbour import Neighbours
-from tandem.core.reload import leave, reconfigure, sibling
-from tandem.core.settings import Group, Instance, Track
+from tandem.core.reload import heirs, leave, reconfigure
+from tandem.core.settings import Group, Instance
 from tandem.core.state import Role
 from tandem.core.strangers import Source, Strangers
 from tandem.core.sync_group import UNCOUNTED, SyncGroup
 from tandem.core.timers import MILLISECOND
+from tandem.core.tracked import Tracked
 from tandem.core.trouble import Trouble
 from tandem.core.virtual_router import VirtualRouter
 from tandem.effects.endpoint import Endpoint
@@ -81,7 +81,6 @@ class Router:
         self._loop = loop
         self._executor = executor
         self._interfaces = interfaces
-        self._scripts = scripts
         self._log = log
         self._caught = caught
         self._replicated = False
@@ -95,7 +94,7 @@ class Router:
         self._hearing = Hearing(
             loop, log, interfaces, self.strangers, self.neighbours, self._group_of, self.dispatch
         )
-        self._told: dict[tuple[str, str], TrackerChanged] = {}  # the states of services and checks
+        self._tracked = Tracked(lambda name: interfaces.usable(name), lambda name: scripts.state(name))
         # Who waits until these groups have left their role.
         self._waits: list[tuple[list[SyncGroup], Callable[[], None]]] = []
 
@@ -259,11 +258,9 @@ class Router:
 
     def tracker_changed(self, kind: str, name: str, up: bool, why: str = "") -> None:
         """Tell every group that tracks this object."""
-        event = TrackerChanged(kind, name, up, why)
-        if kind not in ("interface", "script"):
-            self._told[kind, name] = event
+        event = self._tracked.note(kind, name, up, why)
         for group in self.groups.values():
-            if any((track.kind, track.name) == (kind, name) for track in group.tracking.tracks):
+            if group.tracking.has(kind, name):
                 self.dispatch(group, event)
 
     def restored(self, group: str, connections: int) -> None:
@@ -325,7 +322,7 @@ class Router:
     def interfaces_changed(self) -> None:
         """Interfaces have come, gone or changed: those that went down first, for speed counts there."""
         for group in list(self.groups.values()):
-            for event in self._tracker_news(group):
+            for event in self._tracked.news(group.tracking):
                 if not event.up:
                     self.dispatch(group, event)
         self._connect()
@@ -423,14 +420,8 @@ class Router:
 
     def _succeed(self, origins: dict[str, Succession]) -> dict[str, SyncGroup]:
         """Make the groups of the new plan; return those that go on with a running group's role, by name."""
-        old, free = self.groups, set(self.groups)
-        kin: dict[str, SyncGroup] = {}
-        for name in sorted(origins, key=lambda name: origins[name].heir_of != name):
-            heir_of = origins[name].heir_of
-            if heir_of is not None:
-                kin[name] = old[heir_of] if heir_of in free else sibling(old[heir_of])
-                free.discard(heir_of)
-        for name in old:
+        kin = heirs(self.groups, {name: origin.heir_of for name, origin in origins.items()})
+        for name in self.groups:
             self._loop.call_at(("group", name), None)
         self.groups = {
             group.name: kin.get(group.name) or self._create(group) for group in self.plan.config.groups
@@ -499,26 +490,9 @@ class Router:
                 source = self.endpoints[member.name].source
                 if source != member.source:
                     self.dispatch(group, SourceChanged(member.name, source))
-            for event in self._tracker_news(group):
+            for event in self._tracked.news(group.tracking):
                 self.dispatch(group, event)
         self._sources_changed()
-
-    def _state_of(self, track: Track) -> TrackerChanged | None:
-        """Return the state of a tracked object; None: not known."""
-        if track.kind not in ("interface", "script"):
-            return self._told.get((track.kind, track.name))
-        interface = track.kind == "interface"
-        up = self._interfaces.usable(track.name) if interface else self._scripts.state(track.name)
-        return None if up is None else TrackerChanged(track.kind, track.name, up)
-
-    def _tracker_news(self, group: SyncGroup) -> list[TrackerChanged]:
-        """The states of tracked objects that `group` does not know yet."""
-        news = []
-        for track in group.tracking.tracks:
-            state = self._state_of(track)
-            if state is not None and state.up != group.tracking.up(track):
-                news.append(state)
-        return news
 
 
 def _addresses(peer: Peer) -> frozenset[bytes]:

@@ -34,7 +34,7 @@ CAPABILITIES = {
     "service": ["services.manager"],
     "a trial of a service": ["services.trial"],
     "check": ["checking", "health.prober_link"],
-    "virtual_server": ["balancing", "effects.balancer", "core.balance"],
+    "virtual_server": ["balancing", "effects.balancer"],
     "internet": ["core.internet"],
     "witness_policy": ["witness.voter"],
     "ubus": ["openwrt.integration"],

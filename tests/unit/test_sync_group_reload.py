@@ -18,7 +18,7 @@ from tandem.core.actions import (
     Withdraw,
 )
 from tandem.core.events import EffectFailed, Restored, Tick, TrackerChanged
-from tandem.core.reload import leave, reconfigure, sibling
+from tandem.core.reload import heirs, leave, reconfigure, sibling
 from tandem.core.settings import Group, Track
 from tandem.core.state import Role
 from tandem.core.sync_group import SyncGroup
@@ -133,3 +133,12 @@ def test_a_group_with_another_name_asks_for_its_connections_again() -> None:
     assert reconfigure(group, group.settings, members, due + 1) == []
     assert reconfigure(group, Group("H", NAMES[:2]), members, due + 2) == [Restore("H")]
     assert of(Install, group.handle(Restored(), due + 3)) == [Install(NAMES[:2])]
+
+
+def test_one_name_goes_on_with_the_group_itself_and_others_with_siblings() -> None:
+    old, other = active(sync_group(instance("LAN"), instance("WAN"))), active(sync_group(instance("DMZ")))
+    found = heirs({"G": old, "H": other}, {"A": "G", "G": "G", "B": "G", "new": None, "C": "H"})
+    assert set(found) == {"A", "G", "B", "C"} and found["G"] is old, "its own name comes first"
+    assert found["C"] is other, "any name, when nobody has its own"
+    assert old not in (found["A"], found["B"]) and found["A"] is not found["B"]
+    assert found["A"].role is found["B"].role is ACTIVE

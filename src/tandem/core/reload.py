@@ -46,6 +46,22 @@ def sibling(group: SyncGroup) -> SyncGroup:
     return other
 
 
+def heirs(running: Mapping[str, SyncGroup], origins: Mapping[str, str | None]) -> dict[str, SyncGroup]:
+    """Return the groups that go on in a role, by their new names.
+
+    `origins` has the running group whose role each new group continues; None: it begins anew. A running group
+    goes on itself under one name, its own if that is wanted; the others that continue its role are siblings.
+    """
+    found: dict[str, SyncGroup] = {}
+    free = set(running)
+    for name in sorted(origins, key=lambda name: origins[name] != name):
+        origin = origins[name]
+        if origin is not None:
+            found[name] = running[origin] if origin in free else sibling(running[origin])
+            free.discard(origin)
+    return found
+
+
 def reconfigure(
     group: SyncGroup,
     settings: Group,

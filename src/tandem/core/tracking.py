@@ -42,9 +42,13 @@ class Tracking:
 
     def update(self, kind: str, name: str, up: bool, why: str = "") -> None:
         """Note the state of a tracked object, and why; objects not tracked here are ignored."""
-        if (kind, name) in self._tracks:
+        if self.has(kind, name):
             self._up[kind, name] = up
             self._why[kind, name] = "" if up else why
+
+    def has(self, kind: str, name: str) -> bool:
+        """Whether the object is tracked here."""
+        return (kind, name) in self._tracks
 
     @property
     def tracks(self) -> tuple[Track, ...]:
