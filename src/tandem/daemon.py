@@ -9,11 +9,10 @@ import signal
 from tandem import __version__
 from tandem.bugs import Bugs
 from tandem.control import DEFAULT_SOCKET
-from tandem.control.history import History, entry, reason, service_entry
+from tandem.control.history import History
 from tandem.control.history_file import HistoryFile
 from tandem.control.server import ControlServer
 from tandem.control.standby import Standby
-from tandem.core.actions import Contested, Degraded, GroupTransition, Transition
 from tandem.core.events import Stop
 from tandem.core.timers import SECOND
 from tandem.effects.announce import Announcer
@@ -41,6 +40,7 @@ from tandem.scheduling import lock_memory, set_realtime, settle_memory
 from tandem.scripts import Scripts
 from tandem.serving import Serving
 from tandem.sharing import Sharing
+from tandem.telling import Telling
 from tandem.voting import Voting
 from tandem.wire_watch import WireWatch
 
@@ -145,7 +145,14 @@ class Daemon:
         firewall = Firewall(plan, self._interfaces.links.device, self._nftables)
         announcer = Announcer()
         self._executor = Executor(
-            rtnl, firewall, announcer, self._interfaces, self._told, self._caught, switch, self._acted
+            rtnl,
+            firewall,
+            announcer,
+            self._interfaces,
+            lambda action: self._telling.told(action),  # made after the router, of which it tells
+            self._caught,
+            switch,
+            self._acted,
         )
         self.router = Router(
             self._loop,
@@ -186,11 +193,26 @@ class Daemon:
             self._log,
             self.router,
             self._executor,
-            self._service_changed,
+            lambda name, state, why: self._telling.service(name, state, why),
             lambda: self._checks.served(),  # made after the services, which they follow
             self._file("services", os.path.dirname(DEFAULT_SOCKET)),
         )
         self._checks = HealthChecks(self._loop, self._log, self.router, self._serving)
+        self._telling = Telling(
+            self._loop,
+            self._log,
+            self._history,
+            self._history_file,
+            self.router,
+            (
+                self._sharing.told,
+                self._serving.told,
+                self._scripts.notify,
+                lambda _transition: self._checks.roles(),
+            ),
+            self._scripts.notify,
+            self._published,
+        )
         self._reloading = Reloading(
             self._loop,
             self._log,
@@ -396,38 +418,9 @@ class Daemon:
             | ({"exceptions": bugs} if bugs else {})
         )
 
-    def _remember(self, found: Entry) -> None:
-        """Note an entry of the history, and tell it on ubus."""
-        self._history.note(found, self._loop.now())
-        self._history_file.changed()
+    def _published(self, found: Entry) -> None:
         if self._openwrt is not None:
             self._openwrt.told(found)
-
-    def _told(self, transition: Transition | GroupTransition | Contested | Degraded) -> None:
-        if isinstance(transition, Degraded):
-            text = f"{transition.group}: {transition.why}, and no other router is better: it takes part"
-            self._log.limited(("degraded", transition.group), "warning", text)
-            return
-        if isinstance(transition, Contested):
-            why = "a router of lower priority was active too: the addresses are announced again"
-            text = f"{transition.instance}: {why}"
-            self._log.limited(("contested", transition.instance), "info", text)
-            self._scripts.notify(transition)
-            return
-        found = entry(transition, *self.router.course(transition))
-        self._remember(found)
-        if isinstance(transition, Transition):
-            self.router.note(transition)
-            why = f" ({reason(transition)})" if transition.why else ""
-            text = f"{transition.instance}: {transition.state}{why}, priority {transition.priority}"
-            self._log.change(("role", transition.instance), "info", text)
-        self._sharing.told(transition)
-        self._serving.told(transition)
-        self._scripts.notify(transition)
-        self._checks.roles()
-
-    def _service_changed(self, name: str, state: str, why: str) -> None:
-        self._remember(service_entry(name, state, why))
 
     # Bugs
 
