@@ -120,7 +120,7 @@ class Router:
 
     @property
     def trouble(self) -> Trouble:
-        """What adverts say of the state of the segments."""
+        """The faults of the segments that adverts show."""
         return self._hearing.trouble
 
     @property

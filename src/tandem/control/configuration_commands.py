@@ -66,9 +66,9 @@ all its options, and without a name the names of all. Needs no daemon.""",
         """\
 Reads keepalived.conf, OpenWrt's /etc/config/keepalived and dhcp,
 conntrackd.conf and ucarp command lines (it finds out which), and prints a
-configuration for Tandem. Without FILE it takes those of this router. What has
-no equivalent is listed with file, line and reason, on the standard error and as
-comments in the result. Changes nothing but the file of -o. Stop the other
+configuration for Tandem. Without FILE it takes those of this router. Options
+without an equivalent are listed with file, line and reason, on the standard
+error and as comments in the result. Changes nothing but the file of -o. Stop the other
 programs before you start Tandem; routers may change over one after the other
 (not with ucarp).
 

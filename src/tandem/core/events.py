@@ -136,7 +136,7 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Company:
-    """What the neighbours would do, as they say by heartbeats."""
+    """The neighbours' intentions, as their heartbeats say them."""
 
     takes: bool = False  # one takes the role at once when this router offers it
     offers: bool = False  # the active one offers the role to a better router that becomes active

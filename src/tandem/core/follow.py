@@ -34,7 +34,7 @@ class State(Enum):
 
 
 class Cue(Enum):
-    """What may change the state."""
+    """The events that may change the state."""
 
     ACTIVE = "the group is active, and no lease is known"
     ACTIVE_LEASE = "the group is active, and a valid lease is known"

@@ -33,7 +33,7 @@ class State(Enum):
 
 
 class Cue(Enum):
-    """What may change the state."""
+    """The events that may change the state."""
 
     BEGIN = "this router uses the way out"
     END = "this router uses the way out no more"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a provider lends: an IPv4 address by DHCP, IPv6 addresses and prefixes, or a session of PPPoE.
+"""The leases of a provider: an IPv4 address by DHCP, IPv6 addresses and prefixes, or a session of PPPoE.
 
 All times are monotonic ns of this router. Addresses are text; `parts` of a lease say what a router has by it,
 so that two leases can be compared.
@@ -79,7 +79,7 @@ class Route6(_Expires):
 
 @dataclass(frozen=True, slots=True)
 class Lease6(_Expires):
-    """What a provider has lent to a router by DHCPv6 and router advertisements.
+    """The addresses and prefixes of a router by DHCPv6 and router advertisements.
 
     `lans` are addresses of the router in its own networks, made of the delegated prefixes: the network, and
     the address with the lifetimes of its prefix.

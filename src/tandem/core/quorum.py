@@ -38,7 +38,7 @@ MARGIN = 700 * MILLISECOND  # of PROMISE, over the peer's own limit and GRACE
 
 
 class Question(Enum):
-    """What a vote is asked for."""
+    """The purpose of a vote."""
 
     HOLD = "stay active"
     TAKE = "follow a silent router"

@@ -28,7 +28,7 @@ class Operation(Enum):
 
 
 class Outcome(Enum):
-    """What an operation, or the service itself, has said."""
+    """The result of an operation, or what became of the service by itself."""
 
     GOOD = "done"
     ABSENT = "not running"

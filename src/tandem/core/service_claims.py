@@ -49,7 +49,7 @@ class Hold(Enum):
 
 
 class Word:
-    """What a router says of a service: its hold, and whether it is able to run the service."""
+    """A router's word about a service: its hold, and whether the router is able to run the service."""
 
     __slots__ = ("able", "hold")
 

@@ -44,7 +44,7 @@ STANDINGS_MAX = 128  # virtual routers of one router that heartbeats tell of
 
 
 class Post(Enum):
-    """What a neighbour is for a group."""
+    """The role of a neighbour, as a group sees it."""
 
     UNKNOWN = "unknown"
     ACTIVE = "active"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the coordinator of an upgrade sees of both routers, and the doctor's findings, by the daemon here."""
+"""The coordinator's view of both routers, and the doctor's findings; it asks the daemon here for both."""
 
 from __future__ import annotations
 
