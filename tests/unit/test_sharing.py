@@ -252,3 +252,146 @@ def test_without_connections_the_channel_closes_at_once(bench: Bench) -> None:
     bench.part("channel", close=bench.notes("channel.close"))
     bench.sharing.stop(bench.notes("ended"))
     assert bench.calls == [("channel.close",), ("ended",)]
+
+
+# What a plan asks for
+
+
+class Plans(Bench):
+    """A bench whose parts are made by stand-ins: `calls` has what begins and what ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        sharing: Any = self.sharing
+        sharing._peers = lambda plan: list(plan.config.peers)
+        sharing._make_channel = self.makes_channel
+        sharing._replicate = self.makes_replication
+        sharing._follow_dhcp = self.makes_dhcp
+        sharing._follow_networks = lambda _plan: None
+        sharing._take_orders = lambda _channel: self.calls.append(("orders",))
+        self.broken = ""
+
+    def makes_channel(self, _peers: object) -> Any:
+        self.calls.append(("channel",))
+        return self.part(
+            "channel",
+            start=self.notes("channel.start"),
+            reload=lambda peers: self.calls.append(("channel.reload", len(peers))),
+            leave=lambda _user: self.calls.append(("channel.leave",)),
+        )
+
+    def makes_replication(self, _plan: object, _channel: object) -> Any:
+        if self.broken:
+            raise OSError(self.broken)
+        self.calls.append(("replication",))
+        return self.part(
+            "replication",
+            reload=lambda _settings: self.calls.append(("replication.reload",)),
+            stop=lambda then: (self.calls.append(("replication.stop",)), then()),
+            stale=[],
+            unkept=[],
+        )
+
+    def makes_dhcp(self, plan: Any) -> Any:
+        if plan.leases is None:
+            return None
+        self.calls.append(("dhcp", plan.leases))
+        return self.part("dhcp", trouble="")
+
+    def plan(
+        self, peers: int = 1, sync: bool = True, beats: int = 0, secret: bool = True, **more: Any
+    ) -> Any:
+        config = SimpleNamespace(
+            peers=[SimpleNamespace(insecure=not secret)] * peers,
+            conntrack_sync="settings" if sync else None,
+            globals=SimpleNamespace(heartbeat_interval_ms=beats, allow_upgrade=more.get("orders", False)),
+            dhcp_gateway=more.get("dhcp"),
+        )
+        return SimpleNamespace(config=config, leases=more.get("leases"))
+
+    def goes(self, **settings: Any) -> list[str]:
+        """Go over to a plan; return what has happened."""
+        self.calls.clear()
+        plan = self.plan(**settings)
+        self.sharing.prepare(plan)
+        self.sharing.settle(plan)
+        return [call for call, *_ in self.calls]
+
+
+def test_the_channel_and_replication_come_and_go() -> None:
+    bench = Plans()
+    assert bench.goes(peers=0) == []
+    assert bench.goes(sync=False) == ["channel", "channel.start"], "without connections, too"
+    assert bench.goes() == ["replication", "channel.reload", "replication.reload"]
+    assert bench.goes(peers=2) == ["channel.reload", "replication.reload"]
+    assert bench.goes(sync=False) == ["channel.reload", "connections", "replication.stop", "channel.leave"]
+    assert bench.sharing.replication is None and bench.sharing.channel is not None
+    bench.goes()
+    bench.part("doctor")
+    assert bench.goes(peers=0) == ["connections", "replication.stop", "channel.close", "doctor.close"]
+    assert bench.sharing.channel is None and bench.sharing.doctor is None
+    assert bench.goes(peers=0) == []
+
+
+def test_a_start_is_the_same() -> None:
+    bench = Plans()
+    bench.sharing.start(bench.plan(dhcp="lan", leases="l"))
+    assert [call for call, *_ in bench.calls] == ["channel", "replication", "channel.start", "dhcp"]
+
+
+def test_what_the_kernel_refuses_is_tried_again_at_the_next_plan() -> None:
+    bench = Plans()
+    bench.broken = "no module nf_conntrack_netlink"
+    assert bench.goes() == ["channel", "channel.start"]
+    assert bench.sharing.health == {"replication_missing": [bench.broken]} and bench.broken in bench.lines[0]
+    bench.broken = ""
+    assert bench.goes() == ["replication", "channel.reload", "replication.reload"]
+    assert bench.sharing.health == {}
+
+
+def test_orders_are_taken_where_they_are_allowed() -> None:
+    bench = Plans()
+    assert "orders" not in bench.goes() and "orders" in bench.goes(orders=True)
+
+
+def test_heartbeats_need_an_interval_and_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Plans()
+
+    def heartbeats(*_parts: object) -> Any:
+        bench.calls.append(("heartbeats",))
+        return bench.part(
+            "heartbeats", start=bench.notes("start"), reload=lambda _settings: bench.calls.append(("reload",))
+        )
+
+    bench.router.links = bench.sharing._interfaces = SimpleNamespace(links=None)  # type: ignore[assignment]
+    monkeypatch.setattr("tandem.heartbeats.Heartbeats", heartbeats)
+    assert "heartbeats" not in bench.goes(beats=0) and "heartbeats" not in bench.goes(beats=50, secret=False)
+    assert bench.goes(beats=50)[-2:] == ["heartbeats", "start"]
+    assert bench.goes(beats=60)[-1] == "reload"
+    assert bench.goes(beats=0)[-1] == "heartbeats.close" and bench.sharing.heartbeats is None
+    bench.goes(beats=50)
+    assert "heartbeats.close" in bench.goes(peers=0)
+
+
+def test_dhcp_begins_anew_only_when_its_settings_or_the_channel_change() -> None:
+    bench = Plans()
+    assert bench.goes(peers=0, dhcp="lan", leases="l") == ["dhcp"]
+    assert bench.goes(peers=0, dhcp="lan", leases="l") == []
+    assert bench.goes(peers=0, dhcp="lan", leases="m") == ["dhcp.stop", "dhcp"]
+    assert bench.goes(peers=1, sync=False, dhcp="lan", leases="m")[-2:] == ["dhcp.stop", "dhcp"]
+    assert bench.goes(peers=1, sync=False)[-1] == "dhcp.release" and bench.sharing.dhcp is None
+
+
+def test_devices_of_now_reach_the_parts_that_run() -> None:
+    bench = Plans()
+    plan = bench.plan()
+    bench.sharing.follow_devices(plan)
+    assert bench.calls == []
+    bench.goes()
+    bench.part("following", settle_ports=bench.notes("ports"))
+    bench.calls.clear()
+    bench.sharing.follow_devices(plan)
+    assert [call for call, *_ in bench.calls] == ["channel.reload", "ports", "replication.reload"]
+    bench.calls.clear()
+    bench.sharing.follow_devices(bench.plan(peers=0, sync=False))
+    assert [call for call, *_ in bench.calls] == ["ports"]
