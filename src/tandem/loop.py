@@ -24,7 +24,7 @@ from __future__ import annotations
 import heapq
 import select
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 
 from tandem.core.timers import MILLISECOND, SECOND
 
@@ -118,6 +118,19 @@ class Loop:
         timer = self._timers[key] = (when, when + slack, callback)
         if known is None or known[:2] != timer[:2]:
             self._enter(key, timer)
+
+    def spread(self, key: Hashable, steps: Iterator[None], share: int) -> None:
+        """Take `steps` for `share` ns of this turn, and of each following one, by the timer `key`."""
+
+        def go(now: int) -> None:
+            until = now + share
+            for _ in steps:
+                now = self.now()
+                if now >= until:
+                    self.call_at(key, now, go)
+                    break
+
+        go(self.now())
 
     def run(self) -> None:
         """Run until `stop()`."""

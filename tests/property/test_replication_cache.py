@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tandem.conntrack.record import DESTROY, NEW, TCP_ESTABLISHED, UPDATE, merge
 from tandem.replication.cache import ENTRY_COST, Cache, entry_digest
+from tests.unit.test_replication_cache import tidy
 
 SECOND = 1_000_000_000
 LIMIT = 12
@@ -61,7 +62,7 @@ def test_like_a_dict(changes: list[tuple[int, int, int, int] | str]) -> None:
             stale = None
         elif change == "work":
             for _ in range(40):
-                cache.work(now)
+                tidy(cache, now)
             if stale is None:
                 buried = set()
         elif change == "clear":

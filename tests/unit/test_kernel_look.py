@@ -11,11 +11,12 @@ import pytest
 
 from tandem.conntrack import kernel_table
 from tandem.conntrack.filter import Filter
-from tandem.conntrack.kernel_table import LOOK_LATER, KernelTable
+from tandem.conntrack.kernel_table import LOOK_LATER, PIECE_SHARE, KernelTable
 from tandem.conntrack.record import DESTROY, NEW, Record
+from tandem.core.timers import MILLISECOND
 from tandem.log import Logger
 from tandem.loop import Loop
-from tandem.replication.cache import Cache
+from tandem.replication.cache import SHARDS, Cache
 from tandem.replication.tables import Own
 from tests.lab.log import Lines
 from tests.unit.test_replication_cache import flow
@@ -43,10 +44,10 @@ class Bench:
     """A kernel's table whose dumps are only counted."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now, self.dumps = 0, 0
+        self.now, self.dumps, self.tick = 0, 0, 0
         monkeypatch.setattr(kernel_table, "Events", Events)
         monkeypatch.setattr(kernel_table, "Dump", self.dump)
-        self.loop = Loop(clock=lambda: self.now)
+        self.loop = Loop(clock=self.clock)
         self.readers: list[Callable[[], None]] = []
         monkeypatch.setattr(self.loop, "add_reader", lambda _fd, callback, **_: self.readers.append(callback))
         monkeypatch.setattr(self.loop, "remove_reader", lambda *_: None)
@@ -54,6 +55,11 @@ class Bench:
         self.told: list[Record] = []
         log = Logger("error", Lines())
         self.table = KernelTable(self.loop, log, self.own, Filter(), (), 1 << 20, self.told.extend)
+
+    def clock(self) -> int:
+        """Return the time, which goes on by `tick` whenever somebody looks."""
+        self.now += self.tick
+        return self.now
 
     def dump(self, *_: object, **_options: object) -> SimpleNamespace:
         self.dumps += 1
@@ -67,7 +73,7 @@ class Bench:
 
     def at(self, now: int) -> int:
         """Return how many dumps have begun when it is `now`."""
-        self.now = now
+        self.now = max(now, self.now)
         self.loop.turn(0)
         return self.dumps
 
@@ -110,9 +116,12 @@ def test_the_ends_that_a_look_finds_are_told(monkeypatch: pytest.MonkeyPatch) ->
     bench.own.cache.apply_all([(NEW, *one) for one in flows], 0)
     bench.table.listen()
     bench.readers.pop(0)
+    bench.tick = MILLISECOND
     bench.read_dumps()
     told_at_once = len(bench.told)
-    assert 0 < told_at_once < 3000 and bench.own.digest() is None, "no digest is sent meanwhile"
+    shards = PIECE_SHARE // MILLISECOND  # a look at the clock follows each, and takes 1 ms here
+    assert 0 < told_at_once <= 3 * shards * 3000 / SHARDS, "one turn of the loop"
+    assert bench.own.digest() is None, "no digest is sent meanwhile"
     while bench.own.cache.sweeping:
         bench.at(bench.now + 1)
     assert sorted(bench.told) == sorted((DESTROY, key, b"") for key, _ in flows)

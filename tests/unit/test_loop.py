@@ -9,7 +9,7 @@ import signal
 import socket
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -197,6 +197,32 @@ def test_many_timers_at_once_are_spread_over_turns_and_readers_come_between() ->
         clock.loop.turn()
     assert clock.called == ["reader", 0, 1, 2, 3, "reader", 4, 5, 6, 7, "reader", 8, 9, 10, 11]
     assert clock.loop.turn_max == SHARE and not clock.loop._timers
+    clock.loop.close()
+    os.close(reading)
+    os.close(writing)
+
+
+def test_long_work_is_spread_over_turns_and_readers_come_between() -> None:
+    clock = Clock()
+    reading, writing = os.pipe()
+    os.write(writing, b"x")
+    clock.loop.add_reader(reading, clock.work("reader"))
+
+    def steps() -> Iterator[None]:
+        for number in range(7):
+            clock.work(number, MILLISECOND)()
+            yield
+
+    clock.loop.spread("steps", steps(), 3 * MILLISECOND)
+    while len(clock.called) < 9:
+        clock.loop.turn()
+    assert clock.called == [0, 1, 2, "reader", 3, 4, 5, "reader", 6]
+    assert clock.loop.turn_max == 3 * MILLISECOND and not clock.loop._timers
+    clock.called.clear()
+    clock.loop.spread("steps", steps(), MILLISECOND)
+    clock.loop.call_at("steps", None)
+    clock.loop.turn()
+    assert clock.called == [0, "reader"], "it can be cancelled"
     clock.loop.close()
     os.close(reading)
     os.close(writing)

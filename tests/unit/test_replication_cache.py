@@ -26,10 +26,16 @@ def flow(number: int, *, assured: bool = True, timeout: int = 120, state: int = 
     return key, body + bytes((1 + third,)) + port.to_bytes(2, "big")
 
 
+def tidy(cache: Cache, now: int) -> None:
+    """Take all the steps of one second."""
+    for _ in cache.tidy(now):
+        pass
+
+
 def rounds(cache: Cache, start: int, seconds: int) -> int:
-    """Let `work` be called every second for a time; returns the time at the end."""
+    """Let `tidy` be called every second for a time; returns the time at the end."""
     for second in range(seconds):
-        cache.work(start + second * SECOND)
+        tidy(cache, start + second * SECOND)
     return start + seconds * SECOND
 
 
@@ -74,7 +80,7 @@ def test_what_there_was_no_room_for_is_known_until_it_ends_or_comes() -> None:
     cache.end_bulk()
     assert len(cache) == 81 + 1 and cache.lacking == 48  # what the bulk did not bring still takes room
     for _ in range(40):
-        cache.work(0)
+        tidy(cache, 0)
     assert cache.room == 18
     cache.begin_bulk()
     for number in range(20, 119):
@@ -130,7 +136,7 @@ def test_a_long_pause_does_not_make_one_long_call() -> None:
     cache = Cache(100_000, 1 << 30, hold=1)
     for number in range(20_000):
         cache.apply((NEW, *flow(number, timeout=1)), 0)
-    cache.work(1000 * SECOND)
+    tidy(cache, 1000 * SECOND)
     assert 19_000 < len(cache) < 20_000
     rounds(cache, 1001 * SECOND, 130)
     assert len(cache) == 0
@@ -224,7 +230,7 @@ def test_no_bulk_waits_for_the_sweep_of_the_one_before() -> None:
     assert cache.swept == 0 and (len(cache), cache.digest(), cache.memory) == alive
     second = 1_000_000_000
     for number in range(1, 4000):
-        cache.work(number * second)
+        tidy(cache, number * second)
         assert (len(cache), cache.digest(), cache.memory) == alive, "nothing of this bulk is swept"
         if cache.swept == 3000:
             break
@@ -305,7 +311,7 @@ def test_what_a_bulk_left_out_is_freed_32_shards_at_a_time() -> None:
     cache.end_bulk()
     for part in reversed(parts):
         before = cache.swept
-        cache.work(0)
+        tidy(cache, 0)
         assert cache.swept - before == part
     assert cache.room == 100_000
 
@@ -319,7 +325,7 @@ def test_an_empty_table_in_a_bulk_is_cleared_like_any_other() -> None:
         cache.clear()  # while stale entries wait for `work`
         assert (len(cache), cache.memory, cache.digest()) == (0, 0, Cache(1, 1).digest())
         cache.apply((NEW, *flow(1)), 0)
-        cache.work(0)
+        tidy(cache, 0)
         assert cache.swept == 0 and cache.digest()[0] == len(cache) == 1
         cache.clear()
 
@@ -365,7 +371,7 @@ def test_every_shard_is_looked_at_once_in_32_seconds_at_any_pace(pause_ms: int) 
     now = rounds(cache, 0, 300)
     assert len(cache) == 2000
     for moment in range(now, now + 33 * SECOND, pause_ms * SECOND // 1000):
-        cache.work(moment)
+        tidy(cache, moment)
     assert len(cache) == 0
     assert cache.expired == 2000
 
@@ -469,7 +475,7 @@ MILLION = """
 import sys, time
 from tandem.replication.cache import Cache
 from tandem.conntrack.record import DESTROY, NEW
-from tests.unit.test_replication_cache import flow
+from tests.unit.test_replication_cache import flow, tidy
 cache = Cache(1_000_000, 1 << 30)
 records = [(NEW, *flow(number)) for number in range(1_000_100)]
 for start in range(0, len(records), 1000):
@@ -483,7 +489,7 @@ cache.apply_all(records[:500_000], 1)
 cache.end_bulk()
 assert len(cache) == 500_000
 for second in range(40):
-    cache.work(second)
+    tidy(cache, second)
 cache.apply_all(records[500_000:], 2)
 assert len(cache) == 1_000_000
 cache.apply_all([(DESTROY, key, b"") for _, key, _ in records], 3)

@@ -20,7 +20,7 @@ makes it count, each new registration prolongs it. While there are some, they ar
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from tandem.conntrack.ctnetlink import ASKED_AT_ONCE, Dump, Events, lookup, lookups
 from tandem.conntrack.encode import Builder
@@ -93,8 +93,7 @@ if TYPE_CHECKING:
 OWNER = "conntrack_sync"
 EVENTS_A_TURN = 256
 PORTION = 32  # entries of a dump between two looks at the clock
-SHARDS_A_TURN = 32  # of our own table, whose ends are told
-PIECE_SHARE = 3 * MILLISECOND  # of a turn for entries of a dump
+PIECE_SHARE = 3 * MILLISECOND  # of a turn for entries of a dump, and likewise for ends that it has found
 MASTERS_A_TURN = 16
 LOOK_LATER = 1_000 * MILLISECOND
 EXPECTATIONS_AGAIN = 2_000 * MILLISECOND
@@ -287,7 +286,7 @@ class KernelTable:
             return
         self.read()  # what has not rung the bell
         if self._own.cache.sweeping:  # as a table that was a peer's may be
-            self._sweep(now)
+            self._sweep()
         if self._dump is None and not self._overrun:
             self._own.cache.confirm(now)  # the end of a flow would have been told
         self._fetch_lacking(now)
@@ -440,7 +439,7 @@ class KernelTable:
         if self._expectations_next and self._open_dump(expectations=True):
             return
         self._own.cache.end_bulk()
-        self._sweep(self._loop.now())
+        self._sweep()
         if self._undumped:
             self._undumped = False
             self.dump()
@@ -448,12 +447,15 @@ class KernelTable:
             then, self._dumped = self._dumped, None
             then()
 
-    def _sweep(self, now: int) -> None:
+    def _sweep(self) -> None:
         """Tell the ends that no event has told, some in each turn of the loop."""
-        if gone := self._own.cache.sweep(SHARDS_A_TURN):
-            self._push([(DESTROY, key, b"") for key in gone])
-        if self._own.cache.sweeping:
-            self._loop.call_at(_SWEEP, now, self._sweep)
+        self._loop.spread(_SWEEP, self._ends(), PIECE_SHARE)
+
+    def _ends(self) -> Iterator[None]:
+        while self._own.cache.sweeping:
+            if gone := self._own.cache.sweep(1):
+                self._push([(DESTROY, key, b"") for key in gone])
+            yield
 
     def _close_dump(self) -> None:
         if self._dump is not None:

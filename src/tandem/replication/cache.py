@@ -48,10 +48,10 @@ ENTRY_COST = 112 if sys.maxsize >> 32 else 74
 
 _TICK = SECOND // 10
 _TICKS = 10  # in a second
-_ROUND = 32 * SECOND  # the time in which `work` looks at every shard once
+_ROUND = 32 * SECOND  # the time in which `tidy` looks at every shard once
 _SPARE = 4096  # bytes that a shard may have for entries that are gone
 _SLOT = 56  # bytes of a dict for each entry, at most
-_SHARDS_AT_ONCE = 32  # shards in one `work`
+_SHARDS_AT_ONCE = 32  # shards in one second
 _MASK = (1 << 64) - 1
 _STAMP = 4  # bytes behind a body
 _LEAST = FIXED_SIZE[0] + _STAMP
@@ -107,7 +107,7 @@ class Cache:
         self._tick = 1
         self._confirmed = 0
         self._hand, self._hand_at = 0, 0
-        self._filled_at = 0  # when `work` found entries last
+        self._filled_at = 0  # when `tidy` found entries last
         self._since = 0  # the tick when the first entry came
         self._oldest = [0] * SHARDS  # no entry of the shard has a lower stamp
         self._to_sweep = 0  # shards that may still have stale entries
@@ -302,7 +302,7 @@ class Cache:
         self._stale_entries, self._stale_bytes, self._stale_digest = self._entries, self._bytes, self._digest
 
     def end_bulk(self) -> None:
-        """Remove the stale entries from the table at once; `work` frees their memory."""
+        """Remove the stale entries from the table at once; `tidy` frees their memory."""
         if self.in_bulk:
             self.in_bulk = False
             self._visible = self._floor
@@ -325,30 +325,33 @@ class Cache:
 
     # --- work every second ---------------------------------------------------------------------
 
-    def work(self, now: int, sweeps: bool = True) -> None:
-        """Free some memory of deleted entries, and expire some dead ones. To be called every second.
+    def tidy(self, now: int, sweeps: bool = True) -> Iterator[None]:
+        """Free some memory of deleted entries, and expire some dead ones: in steps of a shard.
 
-        Without `sweeps`, what a bulk has left behind is left to `sweep`.
+        To be called every second. Without `sweeps`, what a bulk has left behind is left to `sweep`.
         """
-        del self._discarded[-_SHARDS_AT_ONCE:]
-        if sweeps:
-            self.sweep(_SHARDS_AT_ONCE)
+        for _ in self._discarded[:_SHARDS_AT_ONCE]:
+            self._discarded.pop()
+            yield
+        for _ in range(min(self._to_sweep, _SHARDS_AT_ONCE) if sweeps else 0):
+            self._sweep_next()
+            yield
         if self._entries:
             self._filled_at = now
         elif now - self._filled_at > 2 * _ROUND:
             return  # all shards have been looked at since they are empty
         due = (now - self._hand_at) * SHARDS // _ROUND
         self._hand_at = now if due > SHARDS else self._hand_at + due * _ROUND // SHARDS
-        tick, hand, shards = now // _TICK, self._hand, self._shards
+        tick = now // _TICK
         for _ in range(min(due, _SHARDS_AT_ONCE)):
-            shard = shards[hand]
+            hand, self._hand = self._hand, (self._hand + 1) % SHARDS
+            shard = self._shards[hand]
             if shard is not _EMPTY:
                 if shard:
                     self._expire(hand, tick)
                 if sys.getsizeof(shard) > _SPARE + _SLOT * len(shard):
-                    shards[hand] = dict(shard) if shard else _EMPTY
-            hand = (hand + 1) % SHARDS
-        self._hand = hand
+                    self._shards[hand] = dict(shard) if shard else _EMPTY
+                yield
 
     @property
     def sweeping(self) -> bool:

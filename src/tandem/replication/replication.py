@@ -20,6 +20,7 @@ next active router, and its kernel has it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 
 from tandem.channel.events import (
     Acked,
@@ -86,11 +87,12 @@ if TYPE_CHECKING:
     from tandem.replication.ownership import Action
 
 WORK = SECOND
+TIDY_SHARE = 3 * MILLISECOND  # of a turn
 GOODBYE_LOOK = 5 * MILLISECOND
 SHORT_LAG_MS = 500  # a peer that may lag for less must not be patient (channel/patience.py)
 EVENTS_BEFORE_COMMIT = 4096
 LISTED = 250  # entries of a table in one answer, or a shard more: well under 1 ms of the loop
-_OWNERSHIP = "conntrack ownership"
+_OWNERSHIP, _TIDY = "conntrack ownership", "conntrack tidy"
 ESTABLISHED = ("net", "netfilter", "nf_conntrack_tcp_timeout_established")
 
 
@@ -182,7 +184,7 @@ class Replication:
         self._kernel.close()
         self._mirror.leave()
         self._take_part(self._exchange.handle(STOP, self._loop.now()))
-        for timer in ("conntrack work", "conntrack handed over", _OWNERSHIP):
+        for timer in ("conntrack work", "conntrack handed over", _OWNERSHIP, _TIDY):
             self._loop.call_at(timer, None)
         self._restorer.close()
         self._sysctls.release(OWNER)
@@ -439,8 +441,9 @@ class Replication:
 
     def _work(self, now: int) -> None:
         caches = self._caches()
-        for cache in caches:
-            cache.work(now, sweeps=cache is not self._own.cache)  # the kernel's table tells these ends
+        # The kernel's table tells the ends of our own entries.
+        steps = chain.from_iterable(cache.tidy(now, cache is not self._own.cache) for cache in caches)
+        self._loop.spread(_TIDY, steps, TIDY_SHARE)
         if self._surplus.due(sum(map(len, caches)), now):
             give_back()
         self._check_rules()

@@ -6,7 +6,7 @@ from __future__ import annotations
 from tandem.core.timers import SECOND
 
 LEAST = 10_000  # entries, about 1.5 MiB
-REST = 40 * SECOND  # the tables have given up what they had allocated by then: see `Cache.work`
+REST = 40 * SECOND  # the tables have given up what they had allocated by then: see `Cache.tidy`
 
 
 class Surplus:
