@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tandem.core.actions import (
     Action,
+    Announce,
     Beat,
     Follow,
     Install,
@@ -66,6 +67,8 @@ class Pair:
                     late = self.asked_at is not None and now >= self.asked_at + RESTORE_LIMIT
                     assert names == NAMES and (ended or late or self.asked_at is None)
                     self.installed, self.asked_at = True, None
+                case Announce():
+                    assert self.installed, "hosts come at once"
                 case Transition():
                     assert self.installed, "nobody is told before the addresses are there"
                     self.told = True

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tandem.core.actions import (
     Announce,
     Beat,
@@ -17,6 +19,7 @@ from tandem.core.actions import (
     Transition,
     Withdraw,
 )
+from tandem.core.announcing import ANNOUNCE_AGAIN
 from tandem.core.events import (
     Failover,
     Restored,
@@ -26,21 +29,23 @@ from tandem.core.events import (
     Stop,
     Synchronised,
     Tick,
+    Vacancy,
+    Vacated,
 )
 from tandem.core.limits import RESTORE_LIMIT
-from tandem.core.settings import Group
+from tandem.core.settings import Garp, Group
 from tandem.core.state import Role
 from tandem.core.sync_group import SyncGroup
-from tests.unit.scenario import LOWER, feed, heard, instance, ready, run
+from tests.unit.scenario import HIGHER, LOWER, QUIET, feed, heard, instance, of, ready, run
 
 SECOND = 1_000_000_000
 SKEW = 609_375_000  # (256 - 100) / 256 s
 DOWN = 3 * SECOND + SKEW
 
 
-def restoring(patience: int = 0) -> SyncGroup:
+def restoring(patience: int = 0, garp: Garp = QUIET) -> SyncGroup:
     """A pair of instances that restores, in BACKUP since 0."""
-    members = (instance("LAN"), instance("WAN"))
+    members = (instance("LAN", garp=garp), instance("WAN", garp=garp))
     group = SyncGroup(Group("G", ("LAN", "WAN")), members, restores=True, sync_patience=patience)
     ready(group)
     group.handle(Start(), 0)
@@ -60,6 +65,20 @@ def test_the_addresses_wait_for_the_connections() -> None:
         Transition("WAN", "MASTER", 100, "no advertisement from an active router"),
         GroupTransition("G", "MASTER"),
     ]
+
+
+@pytest.mark.parametrize("agreed", [False, True], ids=["it is silent", "another router goes on meanwhile"])
+def test_hosts_are_told_again_and_again_but_not_before_the_addresses_are_there(agreed: bool) -> None:
+    """With 100,000 connections the first repetition was due before: hosts came, and met no route."""
+    group = restoring(garp=Garp(delay_ms=5000, repeat=5, refresh_ms=3000, lower_prio_repeat=0))
+    begin = SECOND if agreed else DOWN
+    event = Vacated(Vacancy.OFFERED, (("LAN", HIGHER), ("WAN", HIGHER))) if agreed else Tick()
+    assert Restore("G", agreed) in group.handle(event, begin)
+    at = begin + 6 * SECOND
+    assert [one for _, actions in run(group, at) for one in of(Announce, actions)] == []
+    assert Announce("LAN", 5) in group.handle(Restored(), at)
+    told = [when - at for when, actions in run(group, at + 5 * SECOND) if of(Announce, actions)]
+    assert told == [*ANNOUNCE_AGAIN, 3 * SECOND, 5 * SECOND]
 
 
 def test_adverts_go_on_while_restoring() -> None:

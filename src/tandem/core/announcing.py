@@ -36,7 +36,7 @@ class Announcing:
         self.at: int | None = None
 
     def begin(self, garp: Garp, now: int) -> None:
-        """The router has become active; it announces its addresses at once without being told here."""
+        """The router has its addresses; it announces them at once without being told here."""
         self.stop()
         if garp.delay_ms:
             self._delayed_at = now + garp.delay_ms * MILLISECOND

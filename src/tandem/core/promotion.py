@@ -162,7 +162,7 @@ def _remove(demotion: Demotion) -> list[Action]:
 
 
 def _announce(group: Promoted, reason: Reason, now: int) -> list[Action]:
-    actions = [action for member in group.members for action in member.announce()]
+    actions = [action for member in group.members for action in member.announce(now)]
     if reason.agreed:
         actions.append(Beat(group.name))
         for member in group.members:

@@ -265,11 +265,11 @@ class VirtualRouter:
         self.active_adver_interval_cs = self.settings.advert_int_cs  # whoever taught us another is gone
         self._clear_timers()
         self._beats_peer_until, self._contested_at = now + self.active_down_interval(), None
-        self._announcing.begin(self.settings.garp, now)
         return self.advertise(now)
 
-    def announce(self) -> list[Action]:
-        """Tell hosts that the virtual addresses are here."""
+    def announce(self, now: int) -> list[Action]:
+        """Tell hosts that the virtual addresses are here, now that they are, and again a little later."""
+        self._announcing.begin(self.settings.garp, now)
         return [Announce(self.name, self.settings.garp.repeat)]
 
     def moved(self, now: int) -> list[Action]:
