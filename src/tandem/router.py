@@ -112,9 +112,10 @@ class Router:
     def health(self) -> dict[str, list[str]]:
         """The groups that take part in elections in spite of their faults."""
         found = [
-            f"{name}: {', '.join(group.faults)}; no other router is better"
+            f"{name}: {', '.join(group.faults)}; "
+            + ("the better router lacks connections" if group.waits else "no other router is better")
             for name, group in self.groups.items()
-            if group.degraded
+            if group.degraded or group.waits
         ]
         return {"degraded": found} if found else {}
 

@@ -135,6 +135,7 @@ class Group(TypedDict):
     probation: Annotated[str, "why the group does not preempt after a failure; empty: it does"]
     damped_s: Annotated[float | None, "seconds for which the group does not preempt, after many changes"]
     faults: Annotated[list[str], "why the state is FAULT"]
+    waits: Annotated[bool, "it leaves its role, by a fault, when the better router holds its connections"]
 
 
 class Priority(TypedDict):

@@ -13,6 +13,7 @@ import pytest
 
 from tests.lab import FAR, LabError, Router, SeedLab, Tandem, netns, wait_until
 
+from .daemon import status
 from .live import (
     BACK,
     TIMERS_ALONE,
@@ -35,6 +36,7 @@ from .test_replication_faults import no_channel, speculated
 
 Open = Callable[[SeedLab], SeedLab]
 FLOWS = 3000
+MANY = 20_000  # of which the other router holds a part only when it is heard first
 MASQUERADE = """
 table ip own {
     chain srcnat {
@@ -275,3 +277,20 @@ def test_a_connection_comes_back_after_more_than_a_window(open_lab: Open, server
             takes_over(lab, other)
             settle(lab)
             carry(*ends, 2 << 20)
+
+
+def test_a_router_in_fault_stays_until_the_better_one_holds_its_connections(open_lab: Open) -> None:
+    """The other router was off meanwhile, and comes back without the fault, and without the connections."""
+    lab = open_lab(SeedLab(partial(synced, advert_s=0.2)))
+    active, backup = started(lab)
+    udp_flows(lab.client, MANY)
+    are_known(active, 5000, MANY)
+    backup.power_off()
+    wait_until(lambda: "is dead" in active.log(), 15, "nobody is better", explain=lab.logs)
+    lab.cut(active, "eth0.2")
+    wait_until(lambda: "degraded" in status(active)["health"], 15, "it stays", explain=lab.logs)
+    assert active.all_in("MASTER")
+    backup.power_on()
+    wait_until(lambda: backup.active and active.all_in("FAULT"), 20, "the role moves", explain=lab.logs)
+    [became] = [one for one in status(backup)["history"] if one["state"] == "MASTER" and one["name"] == "I1"]
+    assert became["connections"] >= MANY, lab.logs()

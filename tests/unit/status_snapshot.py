@@ -246,6 +246,7 @@ STATUS: dict[str, Any] = {
             "held": True,
             "damped_s": None,
             "faults": [],
+            "waits": False,
         },
         {
             "name": "guest",
@@ -262,6 +263,7 @@ STATUS: dict[str, Any] = {
             "held": False,
             "damped_s": None,
             "faults": ["interface br-guest down", "no address on br-guest", "standby"],
+            "waits": False,
         },
     ],
     "quorum": None,

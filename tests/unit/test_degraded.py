@@ -7,17 +7,23 @@ from itertools import pairwise
 
 import pytest
 
-from tandem.core.actions import Degraded, Install, Remove, SendAdvert
+from tandem.core.actions import Action, Beat, Degraded, HandOver, Install, Remove, SendAdvert
 from tandem.core.events import (
     Company,
     EffectFailed,
+    Failover,
+    Partner,
     SourceChanged,
     Standby,
+    Stop,
+    Taken,
     Tick,
     TrackerChanged,
     Vacancy,
     Vacated,
 )
+from tandem.core.limits import FILL_LIMIT, OFFER_LIMIT
+from tandem.core.offer import Stage
 from tandem.core.settings import Group, Track
 from tandem.core.standing import Entry, Post, Seat, Standings, matching, seats, standing_of
 from tandem.core.state import Role
@@ -134,6 +140,95 @@ def test_a_promotion_that_fails_is_not_tried_again_before_something_changes() ->
     assert group.state == "FAULT"
     feed(group, 1000 * SECOND, WAN_UP, WAN_DOWN)
     assert group.role is Role.BACKUP
+
+
+# A better router that has just started lacks connections
+
+FILLS = Partner(known=True, in_step=False, fills=True)
+FILLED = Partner(known=True, in_step=True)
+PATIENCE = 30 * SECOND
+
+
+def alone(*faults: TrackerChanged, patience: int = PATIENCE) -> SyncGroup:
+    """A router that is active in spite of these faults, and replicates connections."""
+    group = pair(is_active=True)
+    group.replicate(True, patience, 0)
+    feed(group, 0, other(None), *faults)
+    assert group.role is Role.ACTIVE and group.degraded is bool(faults)
+    return group
+
+
+@pytest.mark.parametrize("fault", [WAN_DOWN, SCRIPT_DOWN], ids=["a link", "a script"])
+def test_a_router_in_fault_leaves_when_the_better_one_holds_its_connections(fault: TrackerChanged) -> None:
+    group = alone(fault)
+    actions = feed(group, SECOND, FILLS, other(0))
+    assert group.waits and group.role is Role.ACTIVE and not of(Remove, actions)
+    for tenth in range(11, 31):  # adverts go on
+        actions += feed(group, tenth * SECOND // 10, Tick(), FILLS, other(0))
+    assert len(of(SendAdvert, actions)) >= 4 and not of(Remove, actions)
+    actions = feed(group, 3 * SECOND, FILLED)
+    if fault is WAN_DOWN:
+        assert of(Remove, actions) and group.state == "FAULT"
+    else:
+        assert actions == [HandOver("G"), Beat("G")], "it forwards, and offers the role"
+        assert of(Remove, feed(group, 3 * SECOND, Taken(True)))
+
+
+def test_but_not_for_ever() -> None:
+    for patience, limit in ((PATIENCE, FILL_LIMIT), (SECOND, SECOND)):
+        group = alone(WAN_DOWN, patience=patience)
+        feed(group, SECOND, FILLS, other(0))
+        run(group, SECOND + limit - 1)
+        assert group.waits and group.role is Role.ACTIVE
+        run(group, SECOND + limit)
+        assert group.state == "FAULT"
+
+
+def test_a_role_that_is_offered_after_the_wait_is_left_at_its_own_limit() -> None:
+    group = alone(SCRIPT_DOWN)
+    feed(group, SECOND, FILLS, other(0))
+    run(group, SECOND + FILL_LIMIT)
+    assert group.offer.stage is Stage.OFFERS and not feed(group, SECOND + FILL_LIMIT, FILLS)
+    run(group, SECOND + FILL_LIMIT + OFFER_LIMIT)
+    assert group.state == "FAULT"
+
+
+def test_the_wait_ends_with_the_fault_and_with_the_better_router() -> None:
+    for event in (WAN_UP, other(None), other(1)):
+        group = alone(WAN_DOWN)
+        feed(group, SECOND, FILLS, other(0))
+        assert not of(Remove, feed(group, SECOND, event))
+        assert group.offer.stage is Stage.KEEPS
+        run(group, 100 * SECOND)
+        assert group.role is Role.ACTIVE
+
+
+@pytest.mark.parametrize(
+    ("faults", "events"),
+    [
+        ([], [FILLS, other(0), WAN_DOWN]),  # a new outage
+        ([WAN_DOWN], [FILLS, other(0), Stop(at_once=True)]),
+        ([WAN_DOWN], [FILLS, other(0), LAN_DOWN]),  # no segment works
+        ([WAN_DOWN], [FILLS, other(0), EffectFailed("WAN", "refused")]),
+        ([WAN_DOWN], [FILLS, other(0), Failover()]),
+        ([WAN_DOWN], [Partner(True, False), other(0)]),  # there is no session
+        ([WAN_DOWN], [FILLED, other(0)]),
+    ],
+    ids=str,
+)
+def test_otherwise_it_leaves_at_once(faults: list[TrackerChanged], events: list[Action]) -> None:
+    group = alone(*faults)
+    actions = feed(group, SECOND, *events)
+    if group.offer.pending:
+        actions += feed(group, SECOND, Taken(True))
+    assert of(Remove, actions) and group.role is not Role.ACTIVE
+
+
+def test_without_replication_it_leaves_at_once() -> None:
+    for restores, patience in ((False, PATIENCE), (True, 0)):
+        group = alone(WAN_DOWN)
+        group.replicate(restores, patience, 0)
+        assert of(Remove, feed(group, SECOND, FILLS, other(0)))
 
 
 # What heartbeats say

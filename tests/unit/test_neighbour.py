@@ -193,6 +193,19 @@ def test_partners_that_hold_all_of_our_connections() -> None:
     assert known.partner == Partner(True, True, frozenset([R2]))
 
 
+def test_a_partner_that_has_a_session_and_lacks_connections() -> None:
+    known, r1, _ = pair()
+    known.replicate(["r1"])
+    for event, fills in (
+        (n.OPENED, True), (n.HOLDS_OURS, False), (n.LACKS_OURS, True), (n.LOST, False),
+    ):  # fmt: skip
+        r1.handle(event, 0)
+        assert known.partner.fills is fills, event
+    r1.handle(n.OPENED, 0)
+    known.replicate([])
+    assert not known.partner.fills, "connections are not exchanged with it"
+
+
 def test_a_session_that_ends_ends_the_stream() -> None:
     for event, streams in ((n.LOST, False), (n.GOODBYE, False), (n.LACKS_OURS, True), (n.STREAM_OFF, True)):
         _, r1, _ = pair()

@@ -37,10 +37,12 @@ from tandem.core.events import (
     Vacancy,
     Vacated,
 )
-from tandem.core.limits import ENTER_LIMIT, OFFER_LIMIT, STREAM_LIMIT
+from tandem.core.limits import ENTER_LIMIT, FILL_LIMIT, OFFER_LIMIT, STREAM_LIMIT
 from tandem.core.offer import (
     ENDED,
     ENTERS,
+    GO,
+    LACKS,
     LAST,
     LEAVE,
     LEAVES,
@@ -59,21 +61,25 @@ from tandem.core.sync_group import SyncGroup
 from tandem.core.timers import MILLISECOND, SECOND
 from tests.unit.scenario import HIGHER, LOWER, active, feed, heard, instance, of, run, started, sync_group
 
-KEEPS, OFFERS, YIELDS = Stage
-EVENTS = (LEAVES, ENTERS, SERVES, OVERDUE, REFUSED, STAYS, ENDED)
+KEEPS, WAITS, OFFERS, YIELDS = Stage
+EVENTS = (LACKS, LEAVES, ENTERS, SERVES, OVERDUE, REFUSED, STAYS, ENDED)
 BEGINS, GOES, GOES_ON, NOTHING = (LAST, TELL), (LEAVE,), (TELL,), ()
 ROWS = {
     KEEPS: (
-        (OFFERS, BEGINS), (YIELDS, BEGINS), (KEEPS, NOTHING), (KEEPS, NOTHING), (KEEPS, NOTHING),
-        (KEEPS, NOTHING), (KEEPS, NOTHING),
+        (WAITS, NOTHING), (OFFERS, BEGINS), (YIELDS, BEGINS), (KEEPS, NOTHING), (KEEPS, NOTHING),
+        (KEEPS, NOTHING), (KEEPS, NOTHING), (KEEPS, NOTHING),
+    ),
+    WAITS: (
+        (WAITS, NOTHING), (OFFERS, BEGINS), (YIELDS, BEGINS), (KEEPS, GOES), (KEEPS, (GO,)),
+        (WAITS, NOTHING), (KEEPS, NOTHING), (KEEPS, NOTHING),
     ),
     OFFERS: (
-        (OFFERS, NOTHING), (OFFERS, NOTHING), (KEEPS, GOES), (KEEPS, GOES), (KEEPS, GOES), (KEEPS, GOES_ON),
-        (KEEPS, NOTHING),
+        (OFFERS, NOTHING), (OFFERS, NOTHING), (OFFERS, NOTHING), (KEEPS, GOES), (KEEPS, GOES),
+        (KEEPS, GOES), (KEEPS, GOES_ON), (KEEPS, NOTHING),
     ),
     YIELDS: (
-        (OFFERS, NOTHING), (YIELDS, NOTHING), (KEEPS, GOES), (KEEPS, GOES_ON), (KEEPS, GOES_ON),
-        (YIELDS, NOTHING), (KEEPS, NOTHING),
+        (YIELDS, NOTHING), (OFFERS, NOTHING), (YIELDS, NOTHING), (KEEPS, GOES), (KEEPS, GOES_ON),
+        (KEEPS, GOES_ON), (YIELDS, NOTHING), (KEEPS, NOTHING),
     ),
 }  # fmt: skip
 TAKER = Company(takes=True)
@@ -85,15 +91,15 @@ def test_each_row(stage: Stage, event: str) -> None:
     expected = ROWS[stage][EVENTS.index(event)]
     assert TABLE[stage, event] == expected
     offer = Offer()
-    for first in {KEEPS: (), OFFERS: (LEAVES,), YIELDS: (ENTERS,)}[stage]:
+    for first in {KEEPS: (), WAITS: (LACKS,), OFFERS: (LEAVES,), YIELDS: (ENTERS,)}[stage]:
         offer.handle(first, SECOND)
     assert (offer.handle(event, 2 * SECOND), offer.stage) == expected[::-1]
-    assert offer.pending is (expected[0] is not KEEPS)
-    began = {KEEPS: 2 * SECOND + OFFER_LIMIT, OFFERS: SECOND + OFFER_LIMIT, YIELDS: SECOND + ENTER_LIMIT}[
-        stage
-    ]
-    deadline = 2 * SECOND + ENTER_LIMIT if event == ENTERS else began
-    assert offer.deadline == (deadline if offer.pending else None)
+    assert offer.pending is (expected[0] in (OFFERS, YIELDS))
+    began = 2 * SECOND if stage in (KEEPS, WAITS) or event == ENTERS else SECOND
+    limit = ENTER_LIMIT if event == ENTERS or stage is YIELDS else OFFER_LIMIT
+    if offer.stage is WAITS:
+        began, limit = (SECOND if stage is WAITS else 2 * SECOND), FILL_LIMIT
+    assert offer.deadline == (None if offer.stage is KEEPS else began + limit)
 
 
 def test_the_table_has_a_row_for_everything() -> None:

@@ -120,6 +120,15 @@ def test_why_active() -> None:
     ]
 
 
+@pytest.mark.parametrize("waits", [False, True])
+def test_why_a_router_in_fault_is_active(waits: bool) -> None:
+    status = one_group("MASTER", {"faults": ["interface wan down"], "waits": waits})
+    why = "leaves its role when the better router holds its connections"
+    if not waits:
+        why = "takes part because no other router is better"
+    assert f"G1: It has a fault, and {why}: interface wan down." in explain(status)
+
+
 def test_why_a_single_instance_is_active() -> None:
     status = one_group("MASTER")
     del status["instances"][1]

@@ -49,8 +49,11 @@ def _active(status: Status, group: Status, members: list[Status]) -> Iterator[st
 
 def _degraded(group: Status) -> Iterator[str]:
     """Say why a group in fault takes part."""
+    why = "takes part because no other router is better"
+    if group["waits"]:
+        why = "leaves its role when the better router holds its connections"
     for fault in group["faults"] if group["state"] != "FAULT" else ():
-        yield f"It has a fault, and takes part because no other router is better: {fault}."
+        yield f"It has a fault, and {why}: {fault}."
 
 
 def _trackers(members: list[Status]) -> Iterator[str]:

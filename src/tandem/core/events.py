@@ -100,6 +100,7 @@ class Partner:
     known: bool  # one was in step with us, in either direction, and has not said goodbye since
     in_step: bool  # the one that is active as well holds all connections of ours, now; or all hold them
     in_step_with: frozenset[bytes] = frozenset()  # packed addresses of those that do
+    fills: bool = False  # one has a session, and does not hold all connections of ours yet
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ are in ns. A limit that must be longer than another one is derived from it.
     a router that holds connections    the former active router streams again      FORMER_LIMIT         60 s
                                        the same, while there is a session          FORMER_QUIET_LIMIT   1 s
     a router that stops                its peers acknowledge its last records      GOODBYE_LIMIT        2 s
+    a router in fault                  a better one holds its connections          FILL_LIMIT           5 s
     a router that offers its role      a neighbour takes it                        OFFER_LIMIT        200 ms
                                        that neighbour serves                       ENTER_LIMIT      10200 ms
     a router that was offered a role   the former active router ends its stream    STREAM_LIMIT       300 ms
@@ -54,6 +55,10 @@ FORMER_QUIET_LIMIT = SECOND
 
 # The addresses are gone by then. A peer that cannot be reached must not keep a router from its restart.
 GOODBYE_LIMIT = 2 * SECOND
+
+# The better one has just started, and has a session: the whole table fits into it. Hosts have lived with the
+# fault, or it does not keep this router from forwarding.
+FILL_LIMIT = REUNION_LIMIT
 
 # An operator waits for it, and so does the end of the daemon.
 OFFER_LIMIT = 200 * MILLISECOND

@@ -148,6 +148,7 @@ class Neighbour:
         self.connections = Connections.UNKNOWN
         self.streams = False  # it tells its connections
         self.connected = False  # by a session of the channel
+        self.replicates = False  # connections are exchanged with it
         # The states of its groups, as it says; None: an older release says none.
         self.states: dict[str, str] | None = None
         self.verdicts: dict[str, Verdict] = {}  # by segment, of those where it was heard
@@ -321,8 +322,11 @@ class Neighbours:
 
     def replicate(self, names: Iterable[str]) -> None:
         """Connections are exchanged with these: forget what was known of those of others."""
-        for name in self._known.keys() - set(names):
-            self._known[name].connections = Connections.UNKNOWN
+        wanted = set(names)
+        for name, one in self._known.items():
+            one.replicates = name in wanted
+            if not one.replicates:
+                one.connections = Connections.UNKNOWN
 
     @property
     def partner(self) -> Partner:
@@ -334,4 +338,5 @@ class Neighbours:
         known = [one for one in self if one.connections is not Connections.UNKNOWN]
         in_step = [one for one in known if one.connections is Connections.IN_STEP]
         settled = bool(in_step) and (len(in_step) == len(known) or any(one.streams for one in in_step))
-        return Partner(bool(known), settled, frozenset().union(*(one.addresses for one in in_step)))
+        fills = any(one.connected and one.replicates and one not in in_step for one in self)
+        return Partner(bool(known), settled, frozenset().union(*(one.addresses for one in in_step)), fills)

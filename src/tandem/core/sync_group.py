@@ -398,12 +398,27 @@ class SyncGroup:
 
     # The offer of the role
 
-    def _leave(self, cue: Cue, now: int) -> list[Action]:
-        """Give the role of an active group up: at once, or when a neighbour serves."""
+    @property
+    def waits(self) -> bool:
+        """Whether the group is to leave its role because of a fault, when the better router is in step."""
+        return self.offer.stage is offer.Stage.WAITS
+
+    def _leave(self, cue: Cue, now: int, waited: bool = False) -> list[Action]:
+        """Give the role of an active group up: at once, or when a neighbour is in step and serves."""
+        if not waited and self._lacks(cue):
+            self._leaves_for = cue
+            return self._negotiate(offer.LACKS, now)
         if not self._company.takes or not self._can_wait(cue):
             return self._change(cue, now)
         self._leaves_for = cue
         return self._negotiate(offer.LEAVES, now)
+
+    def _lacks(self, cue: Cue) -> bool:
+        """Whether a neighbour lacks connections, and hosts can wait: not if a link has just failed."""
+        if cue is not Cue.OUT or self._stopped or not (self._exchanges and self.fault_state.useful):
+            return False
+        lasts = self.fault_state.forwards or bool(self._degraded_by) or self.waits
+        return lasts and self._partner.fills
 
     def _can_wait(self, cue: Cue) -> bool:
         """Whether this router forwards as long as the role is offered, and nothing else goes on."""
@@ -418,11 +433,13 @@ class SyncGroup:
             if self.reunion.stage is not reunion.Stage.ALONE or self.follows:
                 return []
         actions: list[Action] = []
-        for step in self.offer.handle(event, now):
+        for step in self.offer.handle(event, now, self._sync_patience):
             if step == offer.LAST and self.restores:
                 actions.append(HandOver(self.name))
             elif step == offer.TELL:
                 actions.append(Beat(self.name))
+            elif step == offer.GO:
+                actions += self._leave(self._leaves_for, now, waited=True)
             elif step == offer.LEAVE:
                 actions += self._change(self._leaves_for, now, served=event == offer.SERVES)
         return actions
@@ -434,9 +451,9 @@ class SyncGroup:
         actions: list[Action] = []
         while (cue := self._cue(now)) is not None and (self.role, cue) in TRANSITIONS:
             actions += self._leave(cue, now) if self.role is Role.ACTIVE else self._change(cue, now)
-            if self.offer.pending:
+            if self.offer.stage is not offer.Stage.KEEPS:
                 break
-        if self.offer.pending and self._leaves_for is Cue.OUT and cue is not Cue.OUT:
+        if self.offer.stage is not offer.Stage.KEEPS and self._leaves_for is Cue.OUT and cue is not Cue.OUT:
             actions += self._negotiate(offer.STAYS, now)
         return actions + self._suspicion() + self.report("") + self._compare()
 
