@@ -7,6 +7,7 @@ it believes itself active and does not know what was opened meanwhile. tests/qem
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -136,15 +137,25 @@ def test_what_the_other_router_carried_on_goes_on(lab: SeedLab) -> None:
         download.goes_on()
 
 
-def test_what_was_opened_on_both_sides_is_known_to_both(lab: SeedLab) -> None:
+@pytest.mark.parametrize("restarts", [None, "r1", "r2"])
+def test_what_was_opened_on_both_sides_is_known_to_both(lab: SeedLab, restarts: str | None) -> None:
+    """A router that has restarted has had no session with its peer. The better one may leave the role."""
     parted(lab)
+    for router in lab.routers if restarts else ():
+        if router.name == restarts:
+            router.signal(signal.SIGTERM)
+            router.processes[-1].wait(10)
+            router.start()
+            wait_until(lambda: router.active, 15, "it is active again", explain=lab.logs)  # noqa: B023
+            stays(lambda: router.active, 2 * HICCUP / 1e9, "the other one is not only late")  # noqa: B023
     provider = lab.server.exec("cat", "/sys/class/net/eth0/address").strip()
     lab.r2.ip(f"neigh replace {PROVIDER} lladdr {provider} dev eth0.2 nud permanent")
     udp_flows(lab.client, FLOWS, 5001)
     udp_flows(lab["other"], FLOWS, 5002)
     are_known(lab.r1, 5001)
     are_known(lab.r2, 5002)
-    united(lab)
+    move(lab, HOME)
+    assert settle(lab)[0] is lab.r2 or restarts == "r2", lab.logs()
     for router in lab.routers:
         for source in (5001, 5002):
             are_known(router, source)

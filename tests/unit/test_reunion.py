@@ -7,14 +7,16 @@ import pytest
 
 from tandem.core.actions import Action, Announce, Beat, Contested, HandOver, Remove, Reunite, SendAdvert
 from tandem.core.events import Failover, Partner, Restored, Reunited, Start, Synchronised, Tick
-from tandem.core.limits import ANNOUNCE_LIMIT, REUNION_LIMIT
+from tandem.core.limits import ANNOUNCE_LIMIT, MEETING_LIMIT, REUNION_LIMIT
 from tandem.core.reload import sibling
 from tandem.core.reunion import (
     ANNOUNCE,
     BETTER,
     CONTESTED,
+    EARLIER,
     ENDED,
     EXCHANGE,
+    GIVE_WAY,
     IN_STEP,
     LESSER,
     OVERDUE,
@@ -32,13 +34,17 @@ from tests.unit.scenario import LOWER, heard, instance, of, ready, run
 SECOND = 1_000_000_000
 PATIENCE = 30 * SECOND
 APART, TOGETHER, ALONE = Partner(True, False), Partner(True, True), Partner(False, False)
+MET = Partner(False, False, fills=True)
 TELLS = Garp(delay_ms=0, repeat=5, refresh_ms=0, lower_prio_repeat=3)
 BETTER_ADVERT, LESSER_ADVERT = heard(200), heard(50, LOWER)
 
 
-def active(partner: Partner = APART, patience: int = PATIENCE, restores: bool = True) -> SyncGroup:
+def active(
+    partner: Partner = APART, patience: int = PATIENCE, restores: bool = True, preempt: bool = True
+) -> SyncGroup:
     """A router alone in its group, ACTIVE since before 10 s, that has had a peer."""
-    group = SyncGroup(Group("LAN", ("LAN",), implicit=True), [instance(garp=TELLS)], restores, patience)
+    settings = instance(garp=TELLS, preempt=preempt)
+    group = SyncGroup(Group("LAN", ("LAN",), implicit=True), [settings], restores, patience)
     ready(group)
     group.handle(Start(), 0)
     while (due := group.next_deadline()) is not None and due < 10 * SECOND:
@@ -78,11 +84,69 @@ def test_that_another_one_knows_them_is_not_enough() -> None:
 
 @pytest.mark.parametrize(
     "group",
-    [active(TOGETHER), active(ALONE), active(patience=0), active(restores=False)],
-    ids=["in step", "no peer", "no patience", "no replication"],
+    [active(TOGETHER), active(patience=0), active(restores=False)],
+    ids=["in step", "no patience", "no replication"],
 )
 def test_else_it_gives_way_at_once(group: SyncGroup) -> None:
     assert Remove(("LAN",)) in group.handle(BETTER_ADVERT, 10 * SECOND)
+
+
+def test_one_that_has_restarted_meanwhile_waits_for_a_session_first() -> None:
+    """It knows no peer, and the better router may be a stranger."""
+    group = active(ALONE)
+    assert group.handle(BETTER_ADVERT, 10 * SECOND) == [Reunite("LAN")]
+    run(group, 10 * SECOND + MEETING_LIMIT - 1)
+    assert group.handle(BETTER_ADVERT, 10 * SECOND + MEETING_LIMIT - 1) == []
+    run(group, 10 * SECOND + MEETING_LIMIT)
+    assert Remove(("LAN",)) in group.handle(BETTER_ADVERT, 10 * SECOND + MEETING_LIMIT)
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["a session before", "a session then"])
+def test_and_then_as_long_as_others_for_its_connections(early: bool) -> None:
+    group = active(MET if early else ALONE)
+    assert group.handle(BETTER_ADVERT, 10 * SECOND) == [Reunite("LAN")]
+    group.handle(MET, 10 * SECOND + MEETING_LIMIT - 1)
+    run(group, 10 * SECOND + REUNION_LIMIT - 1)
+    assert group.handle(BETTER_ADVERT, 10 * SECOND + REUNION_LIMIT - 1) == []
+    group.handle(TOGETHER, 10 * SECOND + REUNION_LIMIT - 1)
+    assert Remove(("LAN",)) in group.handle(BETTER_ADVERT, 10 * SECOND + REUNION_LIMIT - 1)
+
+
+def test_no_wait_is_longer_than_preemption_waits() -> None:
+    group = active(ALONE, patience=SECOND // 2)
+    group.handle(BETTER_ADVERT, 10 * SECOND)
+    group.handle(MET, 10 * SECOND)
+    run(group, 10 * SECOND + SECOND // 2)
+    assert Remove(("LAN",)) in group.handle(BETTER_ADVERT, 10 * SECOND + SECOND // 2)
+
+
+def test_the_better_one_that_has_restarted_tells_hosts_when_it_knows_the_connections() -> None:
+    group = active(ALONE)
+    assert group.handle(LESSER_ADVERT, 10 * SECOND) == [Reunite("LAN"), SendAdvert("LAN", 100)]
+    group.handle(MET, 10 * SECOND)
+    run(group, 10 * SECOND + ANNOUNCE_LIMIT - 1)
+    assert group.handle(Reunited(), 10 * SECOND + ANNOUNCE_LIMIT - 1)[0] == Announce("LAN", 5)
+    stranger = active(ALONE)
+    stranger.handle(LESSER_ADVERT, 10 * SECOND)
+    limit = 10 * SECOND + ANNOUNCE_LIMIT - REUNION_LIMIT + MEETING_LIMIT
+    later = run(stranger, limit)
+    assert (limit, Announce("LAN", 5)) in [(when, action) for when, actions in later for action in actions]
+
+
+@pytest.mark.parametrize("ends", ["in step", "limit"])
+def test_one_that_leaves_the_role_to_an_earlier_router_tells_its_connections_first(ends: str) -> None:
+    """It is the better one, and was active on its own side of a partition after its restart."""
+    group = active(ALONE, preempt=False)
+    assert group.handle(LESSER_ADVERT, 10 * SECOND) == [Reunite("LAN")]
+    if ends == "in step":
+        group.handle(MET, 10 * SECOND)
+        group.handle(Partner(True, False, fills=True), 10 * SECOND)
+        assert of(Announce, group.handle(LESSER_ADVERT, 12 * SECOND)) == [] and group.role is Role.ACTIVE
+        actions = group.handle(TOGETHER, 12 * SECOND)
+    else:
+        actions = [one for _, done in run(group, 10 * SECOND + MEETING_LIMIT) for one in done]
+    assert of(HandOver, actions) and SendAdvert("LAN", 0) in actions
+    assert group.role is Role.BACKUP
 
 
 def test_one_that_has_just_become_active_gives_way_at_once() -> None:
@@ -119,8 +183,8 @@ def test_or_when_it_has_waited_long_enough() -> None:
 
 @pytest.mark.parametrize(
     "group",
-    [active(ALONE), active(patience=0), active(restores=False)],
-    ids=["no peer", "no patience", "no replication"],
+    [active(patience=0), active(restores=False)],
+    ids=["no patience", "no replication"],
 )
 def test_else_it_tells_them_at_once(group: SyncGroup) -> None:
     told = [SendAdvert("LAN", 100), Announce("LAN", 3), Contested("LAN", 100)]
@@ -159,25 +223,34 @@ def test_a_deaf_router_gives_way_to_the_peer_whose_connections_it_follows(synchr
 
 
 # How to bring a reunion to each stage, and what each event does there: the next stage and the actions.
-ALONE_, HOLDS_OUT, TIRED, GATHERS = Stage
-WAYS = {ALONE_: (), HOLDS_OUT: (BETTER,), TIRED: (BETTER, OVERDUE), GATHERS: (LESSER,)}
+ALONE_, HOLDS_OUT, TIRED, GATHERS, DEFERS = Stage
+WAYS = {
+    ALONE_: (), HOLDS_OUT: (BETTER,), TIRED: (BETTER, OVERDUE), GATHERS: (LESSER,), DEFERS: (EARLIER,)
+}  # fmt: skip
 ROWS: dict[str, dict[Stage, tuple[Stage, tuple[str, ...]]]] = {
     BETTER: {
         ALONE_: (HOLDS_OUT, (EXCHANGE,)), HOLDS_OUT: (HOLDS_OUT, ()),
-        TIRED: (ALONE_, (YIELD,)), GATHERS: (HOLDS_OUT, (EXCHANGE,)),
+        TIRED: (ALONE_, (YIELD,)), GATHERS: (HOLDS_OUT, (EXCHANGE,)), DEFERS: (DEFERS, ()),
     },
     LESSER: {
         ALONE_: (GATHERS, (EXCHANGE,)), HOLDS_OUT: (HOLDS_OUT, ()),
-        TIRED: (TIRED, ()), GATHERS: (GATHERS, ()),
+        TIRED: (TIRED, ()), GATHERS: (GATHERS, ()), DEFERS: (DEFERS, ()),
     },
-    IN_STEP: {ALONE_: (ALONE_, ()), HOLDS_OUT: (ALONE_, ()), TIRED: (ALONE_, ()), GATHERS: (GATHERS, ())},
+    EARLIER: {
+        ALONE_: (DEFERS, (EXCHANGE,)), HOLDS_OUT: (DEFERS, ()),
+        TIRED: (ALONE_, (GIVE_WAY,)), GATHERS: (DEFERS, ()), DEFERS: (DEFERS, ()),
+    },
+    IN_STEP: {
+        ALONE_: (ALONE_, ()), HOLDS_OUT: (ALONE_, ()), TIRED: (ALONE_, ()),
+        GATHERS: (GATHERS, ()), DEFERS: (ALONE_, (GIVE_WAY,)),
+    },
     REUNITED: {
         ALONE_: (ALONE_, (ANNOUNCE,)), HOLDS_OUT: (HOLDS_OUT, (ANNOUNCE,)),
-        TIRED: (TIRED, (ANNOUNCE,)), GATHERS: (ALONE_, (ANNOUNCE, CONTESTED)),
+        TIRED: (TIRED, (ANNOUNCE,)), GATHERS: (ALONE_, (ANNOUNCE, CONTESTED)), DEFERS: (DEFERS, ()),
     },
     OVERDUE: {
         ALONE_: (ALONE_, ()), HOLDS_OUT: (TIRED, ()),
-        TIRED: (TIRED, ()), GATHERS: (ALONE_, (ANNOUNCE, CONTESTED)),
+        TIRED: (TIRED, ()), GATHERS: (ALONE_, (ANNOUNCE, CONTESTED)), DEFERS: (ALONE_, (GIVE_WAY,)),
     },
     ENDED: dict.fromkeys(Stage, (ALONE_, ())),
 }  # fmt: skip
@@ -194,7 +267,7 @@ def test_each_row(stage: Stage, event: str) -> None:
         reunion.handle(step, 0, PATIENCE)
     assert reunion.stage is stage
     assert (reunion.handle(event, SECOND, PATIENCE), reunion.stage) == ROWS[event][stage][::-1]
-    waits = {HOLDS_OUT: REUNION_LIMIT, GATHERS: ANNOUNCE_LIMIT}
+    waits = {HOLDS_OUT: REUNION_LIMIT, GATHERS: ANNOUNCE_LIMIT, DEFERS: REUNION_LIMIT}
     began = 0 if reunion.stage is stage else SECOND
     limit = waits.get(reunion.stage)
     assert reunion.deadline == (None if limit is None else began + limit)

@@ -10,6 +10,7 @@ are in ns. A limit that must be longer than another one is derived from it.
     a router that was handed the role  the last records of the former active       LAST_RECORDS_LIMIT   2 s
                                        or its next record, while it says nothing   LAST_RECORDS_SILENCE 50 ms
     the lesser of two active routers   the better one holds its connections        REUNION_LIMIT        5 s
+                                       a session, if it has never had one          MEETING_LIMIT        1 s
     the better of two active routers   it holds the connections of the lesser one  ANNOUNCE_LIMIT       6 s
                                        the lesser one ends its stream              EXCHANGE_LIMIT       8 s
     a router that was active as well   the better one tells what it has learned    SURPLUS_LIMIT        5 s
@@ -40,6 +41,9 @@ LAST_RECORDS_LIMIT = 2 * SECOND
 
 # A new session and the whole table fit into it. Meanwhile both routers answer for the addresses.
 REUNION_LIMIT = 5 * SECOND
+# A router that has restarted during a partition knows no peer. The other active router may be none of its
+# peers, and then there is nothing to wait for: a connection and a handshake fit into it several times.
+MEETING_LIMIT = SECOND
 # The better one sees the other one's adverts first, up to an interval before the lesser one sees its own.
 ANNOUNCE_LIMIT = REUNION_LIMIT + SECOND
 # The exchange goes on in the background for longer than anybody waits for it.

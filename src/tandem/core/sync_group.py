@@ -283,6 +283,8 @@ class SyncGroup:
                     self._patient_until = None
             case Partner():
                 self._partner = event
+                if event.fills:
+                    self.reunion.acquaint(self._sync_patience)
                 if event.in_step:
                     return self._meet(reunion.IN_STEP, now)
             case Vacated(vacancy, sources) if self.role is Role.BACKUP and self._may_follow(vacancy):
@@ -359,7 +361,8 @@ class SyncGroup:
 
     def _meet_lesser(self, member: VirtualRouter, now: int) -> list[Action]:
         """Ask for the connections of a lesser router that has just begun to claim that it is active."""
-        begins = self._exchanges and self._partner.known and member.contested_since(now)
+        known = self._partner.known or self.reunion.lasted(now)
+        begins = self._exchanges and known and member.contested_since(now)
         return self._meet(reunion.LESSER, now) if begins else []
 
     @property
@@ -369,15 +372,16 @@ class SyncGroup:
 
     def _meet(self, event: str, now: int) -> list[Action]:
         """Tell the reunion of two active routers what happens, and do what it wants."""
-        steps = self.reunion.handle(event, now, self._sync_patience)
+        known = self._partner.known or self._partner.fills
+        steps = self.reunion.handle(event, now, self._sync_patience, known)
         if self.role is not Role.ACTIVE or self.promotion.waiting:
             return []
         actions: list[Action] = []
         for step in steps:
             if step == reunion.EXCHANGE:
                 actions.append(Reunite(self.settings.name))
-            elif step == reunion.YIELD:
-                actions += self._change(Cue.BETTER, now)
+            elif step in (reunion.YIELD, reunion.GIVE_WAY):
+                actions += self._change(Cue.BETTER if step == reunion.YIELD else Cue.EARLIER, now)
             elif step == reunion.ANNOUNCE:
                 actions += [action for member in self.members for action in member.moved(now)]
             elif step == reunion.CONTESTED:
@@ -548,6 +552,8 @@ class SyncGroup:
 
     def _give_way(self, event: AdvertReceived, now: int) -> list[Action]:
         """Leave the role to a lesser router that was active before this one could hear anybody."""
+        if self._exchanges and self.reunion.needs_exchange(self._partner, event.source, now):
+            return self._meet(reunion.EARLIER, now)
         actions = self._change(Cue.EARLIER, now)
         self.by_name[event.instance].heard(event.advert, event.source, now)
         return actions
