@@ -16,6 +16,7 @@ from tandem.config.schema import Peer
 from tandem.core.actions import GroupTransition, SendAdvert, Transition
 from tandem.core.damping import Damping
 from tandem.core.events import (
+    UNCOUNTED,
     AdvertReceived,
     EffectFailed,
     Event,
@@ -35,7 +36,7 @@ from tandem.core.reload import heirs, leave, reconfigure
 from tandem.core.settings import Group, Instance
 from tandem.core.state import Role
 from tandem.core.strangers import Source, Strangers
-from tandem.core.sync_group import UNCOUNTED, SyncGroup
+from tandem.core.sync_group import SyncGroup
 from tandem.core.timers import MILLISECOND
 from tandem.core.tracked import Tracked
 from tandem.core.trouble import Trouble
@@ -113,9 +114,9 @@ class Router:
         """The groups that take part in elections in spite of their faults."""
         found = [
             f"{name}: {', '.join(group.faults)}; "
-            + ("the better router lacks connections" if group.waits else "no other router is better")
+            + ("the better router lacks connections" if group.offer.waits else "no other router is better")
             for name, group in self.groups.items()
-            if group.degraded or group.waits
+            if group.degraded or group.offer.waits
         ]
         return {"degraded": found} if found else {}
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from tandem.core.sync_group import ANYTHING
+from tandem.core.events import ANYTHING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -162,7 +162,7 @@ def alone(*faults: TrackerChanged, patience: int = PATIENCE) -> SyncGroup:
 def test_a_router_in_fault_leaves_when_the_better_one_holds_its_connections(fault: TrackerChanged) -> None:
     group = alone(fault)
     actions = feed(group, SECOND, FILLS, other(0))
-    assert group.waits and group.role is Role.ACTIVE and not of(Remove, actions)
+    assert group.offer.waits and group.role is Role.ACTIVE and not of(Remove, actions)
     for tenth in range(11, 31):  # adverts go on
         actions += feed(group, tenth * SECOND // 10, Tick(), FILLS, other(0))
     assert len(of(SendAdvert, actions)) >= 4 and not of(Remove, actions)
@@ -179,7 +179,7 @@ def test_but_not_for_ever() -> None:
         group = alone(WAN_DOWN, patience=patience)
         feed(group, SECOND, FILLS, other(0))
         run(group, SECOND + limit - 1)
-        assert group.waits and group.role is Role.ACTIVE
+        assert group.offer.waits and group.role is Role.ACTIVE
         run(group, SECOND + limit)
         assert group.state == "FAULT"
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tandem.core.actions import Install, SendAdvert, Transition
-from tandem.core.events import Ballot, Tick, Vacancy, Vacated
+from tandem.core.events import UNCOUNTED, Ballot, Tick, Vacancy, Vacated
 from tandem.core.quorum import (
     ADVISORY,
     GRACE,
@@ -22,7 +22,6 @@ from tandem.core.quorum import (
     Vote,
 )
 from tandem.core.state import Role
-from tandem.core.sync_group import UNCOUNTED
 from tandem.core.timers import MILLISECOND, SECOND
 from tests.unit.scenario import of
 from tests.unit.test_sync_group_transitions import DOWN, LATER, group_of, resigned

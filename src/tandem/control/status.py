@@ -85,7 +85,7 @@ def _group(group: SyncGroup, router: Router, standby: Standby, now: int) -> Grou
         "probation": group.probation,
         "damped_s": None if damped is None else _seconds(damped - now),
         "faults": list(group.faults),
-        "waits": group.waits,
+        "waits": group.offer.waits,
     }
 
 

@@ -169,6 +169,10 @@ class Ballot:
     why: str = ""  # for people
 
 
+ANYTHING = Ballot(True, True, True)
+UNCOUNTED = Ballot(False, False, False, "not counted yet")
+
+
 @dataclass(frozen=True, slots=True)
 class Failover:
     """Operator: hand the group to the peer and do not take it back by preemption."""

@@ -97,6 +97,16 @@ class Offer:
         """Whether the role is offered."""
         return self.stage in (Stage.OFFERS, Stage.YIELDS)
 
+    @property
+    def waits(self) -> bool:
+        """Whether the role is left, because of a fault, when the better router holds the connections."""
+        return self.stage is Stage.WAITS
+
+    @property
+    def begun(self) -> bool:
+        """Whether the role is to be left, offered or not yet."""
+        return self.stage is not Stage.KEEPS
+
     def handle(self, event: str, now: int, patience: int = FILL_LIMIT) -> tuple[str, ...]:
         """Take an event and return the actions; `patience`: how long WAITS may last."""
         before = self.stage

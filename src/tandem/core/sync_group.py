@@ -41,6 +41,7 @@ from tandem.core.actions import (
 )
 from tandem.core.damping import Damping
 from tandem.core.events import (
+    ANYTHING,
     AdvertReceived,
     Ballot,
     Claimed,
@@ -76,9 +77,6 @@ from tandem.core.state import Role, user_state
 from tandem.core.timers import earliest
 from tandem.core.tracking import OWNER, Tracking
 from tandem.core.virtual_router import VirtualRouter, last_heard
-
-ANYTHING = Ballot(True, True, True)
-UNCOUNTED = Ballot(False, False, False, "not counted yet")
 
 
 class SyncGroup:
@@ -402,11 +400,6 @@ class SyncGroup:
 
     # The offer of the role
 
-    @property
-    def waits(self) -> bool:
-        """Whether the group is to leave its role because of a fault, when the better router is in step."""
-        return self.offer.stage is offer.Stage.WAITS
-
     def _leave(self, cue: Cue, now: int, waited: bool = False) -> list[Action]:
         """Give the role of an active group up: at once, or when a neighbour is in step and serves."""
         if not waited and self._lacks(cue):
@@ -421,7 +414,7 @@ class SyncGroup:
         """Whether a neighbour lacks connections, and hosts can wait: not if a link has just failed."""
         if cue is not Cue.OUT or self._stopped or not (self._exchanges and self.fault_state.useful):
             return False
-        lasts = self.fault_state.forwards or bool(self._degraded_by) or self.waits
+        lasts = self.fault_state.forwards or bool(self._degraded_by) or self.offer.waits
         return lasts and self._partner.fills
 
     def _can_wait(self, cue: Cue) -> bool:
@@ -455,9 +448,9 @@ class SyncGroup:
         actions: list[Action] = []
         while (cue := self._cue(now)) is not None and (self.role, cue) in TRANSITIONS:
             actions += self._leave(cue, now) if self.role is Role.ACTIVE else self._change(cue, now)
-            if self.offer.stage is not offer.Stage.KEEPS:
+            if self.offer.begun:
                 break
-        if self.offer.stage is not offer.Stage.KEEPS and self._leaves_for is Cue.OUT and cue is not Cue.OUT:
+        if self.offer.begun and self._leaves_for is Cue.OUT and cue is not Cue.OUT:
             actions += self._negotiate(offer.STAYS, now)
         return actions + self._suspicion() + self.report("") + self._compare()
 
