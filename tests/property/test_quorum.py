@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tandem.core.actions import Action, SendAdvert
-from tandem.core.events import AdvertReceived, SourceChanged, Start, Tick, TrackerChanged
+from tandem.core.events import UNCOUNTED, AdvertReceived, SourceChanged, Start, Tick, TrackerChanged
 from tandem.core.packet import Advertisement
 from tandem.core.quorum import GRACE, REQUIRED, Quorum, Rules
 from tandem.core.settings import Group
 from tandem.core.state import Role
-from tandem.core.sync_group import UNCOUNTED, SyncGroup
+from tandem.core.sync_group import SyncGroup
 from tandem.core.timers import MILLISECOND, SECOND
 from tandem.witness.grants import Grants
 from tandem.witness.wire import ANSWER, HOLDS, NOBODY, REQUEST, WANTS, Message

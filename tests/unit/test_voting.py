@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tandem.config.schema import Config, Globals, Peer, PeerPath
+from tandem.core.events import ANYTHING
 from tandem.core.state import Role
-from tandem.core.sync_group import ANYTHING
 from tandem.loop import Loop
 from tandem.voting import Voting
 from tests.unit.test_voter import Log
