@@ -27,13 +27,12 @@ from tandem.channel.heartbeat import (
     Head,
     key_of,
     pack_directory,
-    round_trip,
     seal,
     unpack_directory,
     unseal,
 )
 from tandem.core.events import Company
-from tandem.core.heartbeats import BEGINS, DIES, ENDS, NEVER, BeatPath, Beats, Life, Pace
+from tandem.core.heartbeats import BEGINS, DIES, ENDS, NEVER, Beats, Life, Pace
 from tandem.core.neighbour import ACTIVE as MASTER
 from tandem.core.neighbour import BACKUP, BEATS
 from tandem.core.neighbour import NEVER as NO_LIMIT
@@ -46,7 +45,7 @@ from tandem.core.standing import (
     Post,
     Standings,
     entry_of,
-    leads,
+    leadership,
     matching,
     seats,
     standing_of,
@@ -68,7 +67,7 @@ if TYPE_CHECKING:
     from tandem.log import Logger
     from tandem.loop import Loop
     from tandem.router import Router
-    from tandem.status_schema import HeartbeatPath, PeerHeartbeats
+    from tandem.status_schema import PeerHeartbeats
 
 INTERVAL_MIN = 10 * MILLISECOND
 REFRESH = 5 * SECOND  # between two looks at addresses and routes, which come and go
@@ -378,14 +377,16 @@ class Heartbeats:
     def _lead(self) -> None:
         """Read heartbeats when this router's own are due, or when they come."""
         peers = self._peers.values()
-        lead = not self._probes and all(
-            peer.beats.life is Life.ALIVE
-            and peer.said is not None
-            and bool(peer.said[0] & HEARS)
-            and leads(self._standings, peer.said[2])
-            for peer in peers
+        lead, follows = leadership(
+            self._standings,
+            [
+                (said[2], peer.beats.life is Life.ALIVE and bool(said[0] & HEARS))
+                if (said := peer.said) is not None
+                else (None, False)
+                for peer in peers
+            ],
         )
-        follows = any(peer.said is not None and leads(peer.said[2], self._standings) for peer in peers)
+        lead = lead and not self._probes
         self._pace.lead(lead, follows)
         self._watches = not lead and (self._active or self._core.deaf)
         for peer in peers:
@@ -501,20 +502,8 @@ class Heartbeats:
 
     def status(self, name: str) -> PeerHeartbeats | None:
         """Return what is known of a peer's heartbeats; None: the peer sends none."""
-        peer, now = self._peers.get(name), self._loop.now()
-        if peer is None:
-            return None
-        beats = peer.beats
-        failure, at = beats.last_failure or (None, now)
-        return {
-            "state": beats.life.value,
-            "limit_ms": beats.limit / MILLISECOND,
-            "paths": [_path(name, sock.errors, beats.paths.get(name), now) for name, sock in peer.paths],
-            "last_failure": failure,
-            "last_failure_s": round((now - at) / SECOND, 3) if failure else None,
-            "stale": peer.stale,
-            "repeated": beats.refused,
-        }
+        peer = self._peers.get(name)
+        return None if peer is None else peer.status(self._loop.now())
 
     def presence(self, name: str) -> Presence | None:
         """Return whether a peer is there, and the states of its groups; None: it sends no heartbeats."""
@@ -539,18 +528,3 @@ class Heartbeats:
         for name, event in events:
             if name in self._router.groups:
                 self._router.dispatch(self._router.groups[name], event)
-
-
-def _path(name: str, errors: int, path: BeatPath | None, now: int) -> HeartbeatPath:
-    path = path or BeatPath()
-    rtt = round_trip(*path.round_trip, path.clocked)
-    return {
-        "name": name,
-        "up": path.speaks,
-        "up_s": None if path.since is None else round((now - path.since) / SECOND, 3),
-        "rtt_ms": None if rtt is None else rtt / MILLISECOND,
-        "received": path.received,
-        "lost": path.lost,
-        "failures": path.failures,
-        "errors": errors,
-    }

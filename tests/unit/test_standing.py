@@ -39,6 +39,7 @@ from tandem.core.standing import (
     Post,
     Seat,
     Standings,
+    leadership,
     leads,
     matching,
     seats,
@@ -364,3 +365,27 @@ def test_an_active_router_leads_who_is_active_for_nothing(
 ) -> None:
     said = [b"".join(bytes((state, 100, 0)) for state in states) for states in (own, theirs)]
     assert leads(*said) is leads_it
+
+
+@pytest.mark.parametrize(
+    ("peers", "leads_all", "follows_one"),
+    [
+        ([], True, False),
+        ([((BACKUP,), True), ((INITIALIZE,), True)], True, False),
+        ([((BACKUP,), True), ((IS_ENTERING,), True)], False, False),
+        ([((BACKUP,), True), ((BACKUP,), False)], False, False),  # dead, or does not hear this router
+        ([((BACKUP,), True), (None, True)], False, False),
+    ],
+)
+def test_a_router_leads_when_it_leads_every_peer(
+    peers: list[tuple[tuple[int, ...] | None, bool]], leads_all: bool, follows_one: bool
+) -> None:
+    said = [(None if states is None else bytes((states[0], 100, 0)), hears) for states, hears in peers]
+    assert leadership(bytes((IS_ACTIVE, 100, 0)), said) == (leads_all, follows_one)
+
+
+def test_a_router_follows_when_one_peer_leads_it() -> None:
+    active, backup = bytes((IS_ACTIVE, 100, 0)), bytes((BACKUP, 100, 0))
+    for hears in (True, False):
+        assert leadership(backup, [(backup, True), (active, hears), (None, False)]) == (False, True)
+    assert leadership(backup, [(backup, True)]) == (False, False)

@@ -6,6 +6,9 @@ from __future__ import annotations
 import select
 
 from tandem.channel.beat_socket import BeatSocket, Route
+from tandem.channel.heartbeat import round_trip
+from tandem.core.heartbeats import BeatPath
+from tandem.core.timers import MILLISECOND, SECOND
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
     from tandem.core.heartbeats import Beats
     from tandem.core.standing import Entry
     from tandem.loop import Loop
+    from tandem.status_schema import HeartbeatPath, PeerHeartbeats
 
     Said = tuple[int, int, bytes]  # flags, number of the directory, standings
 
@@ -69,8 +73,37 @@ class BeatPeer:
         else:
             self._loop.remove_reader(self._ready.fileno())
 
+    def status(self, now: int) -> PeerHeartbeats:
+        """Return what is known of the peer's heartbeats, for people."""
+        beats = self.beats
+        failure, at = beats.last_failure or (None, now)
+        return {
+            "state": beats.life.value,
+            "limit_ms": beats.limit / MILLISECOND,
+            "paths": [_path(name, sock.errors, beats.paths.get(name), now) for name, sock in self.paths],
+            "last_failure": failure,
+            "last_failure_s": round((now - at) / SECOND, 3) if failure else None,
+            "stale": self.stale,
+            "repeated": beats.refused,
+        }
+
     def close(self) -> None:
         """Close all paths."""
         self.keep({})
         self.listen(False)
         self._ready.close()
+
+
+def _path(name: str, errors: int, path: BeatPath | None, now: int) -> HeartbeatPath:
+    path = path or BeatPath()
+    rtt = round_trip(*path.round_trip, path.clocked)
+    return {
+        "name": name,
+        "up": path.speaks,
+        "up_s": None if path.since is None else round((now - path.since) / SECOND, 3),
+        "rtt_ms": None if rtt is None else rtt / MILLISECOND,
+        "received": path.received,
+        "lost": path.lost,
+        "failures": path.failures,
+        "errors": errors,
+    }

@@ -135,6 +135,17 @@ def leads(own: bytes, theirs: bytes) -> bool:
     return ACTIVE in roles and roles <= {ACTIVE, BACKUP, INITIALIZE} and others <= {BACKUP, INITIALIZE}
 
 
+def leadership(own: bytes, said: Iterable[tuple[bytes | None, bool]]) -> tuple[bool, bool]:
+    """Return whether a router with these standings leads all its peers, and whether it follows one.
+
+    `said` has each peer's standings, None when they are not known, and whether the peer is alive and hears
+    this router: it does not lead others.
+    """
+    peers = list(said)
+    lead = all(theirs is not None and hears and leads(own, theirs) for theirs, hears in peers)
+    return lead, any(theirs is not None and leads(theirs, own) for theirs, _ in peers)
+
+
 def matching(own: Iterable[Entry], theirs: Iterable[Entry]) -> dict[str, int]:
     """Return the entry of a neighbour's directory for each of our virtual routers that it has as well.
 
