@@ -198,7 +198,7 @@ def test_what_json_lacks_becomes_text(daemon: Daemon) -> None:
 
 WHICH = (
     'a request is an object with a "command" of status, history, failover, standby, resume, reload, '
-    "services, checks, service, conntrack, conntrack_list, examine, upgrade_peer, version"
+    "conntrack, conntrack_list, examine, services, checks, service, upgrade_peer, version"
 )
 
 
