@@ -21,6 +21,9 @@ M_MMAP_THRESHOLD = -3  # malloc.h: from this size on a block is a mapping of its
 # A daemon that spins for this long without sleeping is broken: the kernel then ends it (SIGXCPU),
 # its addresses expire, and procd starts another one. keepalived's vrrp_rlimit_rttime.
 RT_TIME_LIMIT_US = 2_000_000
+# Made once: a library or a type for each call would be garbage that only the collector frees.
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_SchedParam = ctypes.c_int * 16  # struct sched_param: the priority first; musl's has 48 bytes
 
 
 def set_realtime(priority: int) -> str | None:
@@ -31,9 +34,8 @@ def set_realtime(priority: int) -> str | None:
         return f"no real-time scheduling: {error.strerror}"
     # musl's sched_setscheduler(), and so Python's, answers ENOSYS: POSIX means the whole process, the
     # kernel one thread. musl's pthread_setschedparam() asks the kernel.
-    libc, thread = _this_thread()
     policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
-    problem = libc.pthread_setschedparam(thread, policy, _sched_param(priority))
+    problem = _LIBC.pthread_setschedparam(_this_thread(), policy, _SchedParam(priority))
     return f"no real-time scheduling: {os.strerror(problem)}" if problem else None
 
 
@@ -45,8 +47,7 @@ def realtime_priority() -> int:
 
 def leave_realtime() -> None:
     """Run under SCHED_OTHER. OSError when that is refused."""
-    libc, thread = _this_thread()
-    if problem := libc.pthread_setschedparam(thread, os.SCHED_OTHER, _sched_param(0)):
+    if problem := _LIBC.pthread_setschedparam(_this_thread(), os.SCHED_OTHER, _SchedParam(0)):
         raise OSError(problem, os.strerror(problem))
 
 
@@ -56,8 +57,7 @@ def lock_memory() -> str | None:
     MCL_ONFAULT (Linux 4.4) leaves out what was never touched: locking all of the interpreter's
     mappings would cost more memory than the daemon itself.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT):
+    if _LIBC.mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT):
         return f"memory not locked: {os.strerror(ctypes.get_errno())}"
     return None
 
@@ -73,9 +73,8 @@ def _forget_loading() -> None:
 
 def policy_name() -> str:
     """Return the scheduling policy of this thread, for people: "FIFO 50" or "OTHER"."""
-    libc, thread = _this_thread()
-    number, param = ctypes.c_int(), _sched_param(0)
-    if problem := libc.pthread_getschedparam(thread, ctypes.byref(number), param):
+    number, param = ctypes.c_int(), _SchedParam(0)
+    if problem := _LIBC.pthread_getschedparam(_this_thread(), ctypes.byref(number), param):
         return f"unknown: {os.strerror(problem)}"
     policy = number.value & ~os.SCHED_RESET_ON_FORK
     if policy == os.SCHED_FIFO:
@@ -83,15 +82,9 @@ def policy_name() -> str:
     return "OTHER" if policy == os.SCHED_OTHER else f"policy {policy}"
 
 
-def _this_thread() -> tuple[ctypes.CDLL, ctypes.c_void_p]:
-    libc = ctypes.CDLL(None)
-    libc.pthread_self.restype = ctypes.c_void_p
-    return libc, ctypes.c_void_p(libc.pthread_self())
-
-
-def _sched_param(priority: int) -> ctypes.Array[ctypes.c_int]:
-    """Return a struct sched_param: the priority first; musl's has 48 bytes."""
-    return (ctypes.c_int * 16)(priority)
+def _this_thread() -> ctypes.c_void_p:
+    _LIBC.pthread_self.restype = ctypes.c_void_p
+    return ctypes.c_void_p(_LIBC.pthread_self())
 
 
 def settle_memory() -> None:
@@ -109,9 +102,8 @@ def settle_memory() -> None:
     gc.unfreeze()
     gc.collect()
     gc.freeze()
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(M_MMAP_THRESHOLD, 128 * 1024)
+    if hasattr(_LIBC, "mallopt"):
+        _LIBC.mallopt(M_MMAP_THRESHOLD, 128 * 1024)
     _trim()
 
 
@@ -126,13 +118,12 @@ def give_back() -> None:
 
 def _trim() -> None:
     """Give back the free pages of glibc's heap, which the kernel takes only while memory is not locked."""
-    libc = ctypes.CDLL(None)
-    if not hasattr(libc, "malloc_trim"):
+    if not hasattr(_LIBC, "malloc_trim"):
         return
     locked = _is_locked()
     if locked:
-        libc.munlockall()
-    libc.malloc_trim(0)
+        _LIBC.munlockall()
+    _LIBC.malloc_trim(0)
     if locked:
         lock_memory()
 

@@ -12,7 +12,7 @@ from platform import libc_ver
 
 import pytest
 
-from tandem.scheduling import settle_memory
+from tandem.scheduling import policy_name, settle_memory
 
 PROGRAM = """
 import os
@@ -35,6 +35,18 @@ def test_fifo() -> None:
         "True 7",
         "no real-time scheduling: Invalid argument",
     ]
+
+
+def test_a_status_leaves_no_garbage() -> None:
+    """A client may ask for it every second; what has cycles stays until the collector comes."""
+    policy_name()
+    gc.collect()
+    gc.disable()
+    try:
+        policy_name()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 STORM = """
