@@ -316,6 +316,18 @@ def test_what_a_bulk_left_out_is_freed_32_shards_at_a_time() -> None:
     assert cache.room == 100_000
 
 
+def test_a_table_that_is_cleared_again_and_again_does_not_add_up() -> None:
+    """Two routers that take the role from each other every 5 s for five minutes."""
+    records, cache, now = [(NEW, *flow(number)) for number in range(3000)], Cache(1 << 20, 1 << 30), 0
+    most = []
+    for _ in range(60):
+        cache.apply_all(records, now)
+        cache.clear()
+        most.append(sys.getallocatedblocks())
+        now = rounds(cache, now, 5)
+    assert most[-1] - most[0] < 4 * 2 * len(records)  # a key and a value each
+
+
 def test_an_empty_table_in_a_bulk_is_cleared_like_any_other() -> None:
     cache = Cache(1000, 1 << 30)
     for _ in range(2):

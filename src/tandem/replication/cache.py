@@ -52,6 +52,7 @@ _ROUND = 32 * SECOND  # the time in which `tidy` looks at every shard once
 _SPARE = 4096  # bytes that a shard may have for entries that are gone
 _SLOT = 56  # bytes of a dict for each entry, at most
 _SHARDS_AT_ONCE = 32  # shards in one second
+_DISCARDED_PART = 16  # and of what was cleared at least such a part, as tables may be cleared again and again
 _MASK = (1 << 64) - 1
 _STAMP = 4  # bytes behind a body
 _LEAST = FIXED_SIZE[0] + _STAMP
@@ -330,8 +331,9 @@ class Cache:
 
         To be called every second. Without `sweeps`, what a bulk has left behind is left to `sweep`.
         """
-        for _ in self._discarded[:_SHARDS_AT_ONCE]:
-            self._discarded.pop()
+        discarded = self._discarded
+        for _ in range(min(len(discarded), max(_SHARDS_AT_ONCE, len(discarded) // _DISCARDED_PART))):
+            discarded.pop()
             yield
         for _ in range(min(self._to_sweep, _SHARDS_AT_ONCE) if sweeps else 0):
             self._sweep_next()
