@@ -160,6 +160,9 @@ def test_a_network_that_follows_the_role_is_told() -> None:
     assert ", lease 2001:db8:1::/56 for 1 h 0 min, " in render_status(STATUS | {"follow": [prefix]}, 200)
     down = "wan        down, follows G1, lease 203.0.113.7/24 for 1 h 0 min, device td-wan on eth1\n"
     assert down in render_status(STATUS | {"follow": [away]}, 200)
+    session = away | {"state": "taking", "lease_left_s": None}
+    taking = "the session of the peer is negotiated anew, session with 203.0.113.7/24, device"
+    assert taking in render_status(STATUS | {"follow": [session]}, 200)
     bound = away | {"state": "bound", "address": None, "device": None, "problem": "no lease"}
     assert "wan        up, no lease\n" in render_status(STATUS | {"follow": [bound]}, 200)
 

@@ -142,12 +142,14 @@ def _followed(network: Snapshot) -> Iterator[str]:
     meaning = {
         "away": f"down, follows {network['group']}",
         "lent": "up with the lease of the peer, the provider is asked",
+        "taking": "the session of the peer is negotiated anew",
         "asking": "the provider is asked",
         "bound": "up",
     }
     yield meaning[network["state"]]
     if leased := [*filter(None, (network["address"], *network["prefixes"]))]:
-        yield f"lease {' and '.join(leased)} for {duration(network['lease_left_s'])}"
+        held, left = " and ".join(leased), network["lease_left_s"]
+        yield f"session with {held}" if left is None else f"lease {held} for {duration(left)}"
     yield f"device {network['device']} on {network['port']}" if network["device"] else ""
     yield network["problem"] or ""
 
