@@ -107,7 +107,8 @@ class RouterMachine(Machine):
     def addresses(self) -> dict[str, tuple[int, int]]:
         """As Host.addresses: {"192.168.1.4": (prefix length, interface index)}."""
         found = {}
-        for line in self.run("ip -o address show").splitlines():
+        # On the other stream, ip says when something has changed meanwhile.
+        for line in self.run("ip -o address show 2>/dev/null").splitlines():
             words = line.split()
             address, _, length = words[3].partition("/")
             found[address] = (int(length or 32), int(words[0].rstrip(":")))
