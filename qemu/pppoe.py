@@ -62,6 +62,10 @@ class Concentrator(Machine):
         limits = f"-N {len(addresses)} -x 1"
         self.run(f"pppoe-server -I eth0 -L {ADDRESS} -p /etc/ppp/pool {limits}")
 
+    def forget(self) -> None:
+        """End all sessions at once. The server says so to the callers (PADT), if they are there."""
+        self.run("killall -9 pppd pppoe; true")
+
     def sessions(self) -> list[str]:
         """The ids of the sessions: for each, the server runs a program."""
         return sorted(set(re.findall(r"pppoe -n .*-e (\d+):", self.run("ps axww"))))
@@ -121,6 +125,12 @@ class PppoePair(OpenWrtPair):
             router.run(f"uci set tandem.globals.heartbeat_interval={HEARTBEAT_S}; uci commit tandem; sync")
             router.run("service tandem enable; service tandem restart", 300)
         self.line_up(300)
+
+    def set_session(self, session: str) -> None:
+        """Set `option session` on both routers."""
+        for router in self.routers:
+            router.run(f"uci set tandem.@follow[0].session={session}; uci commit tandem; sync")
+            router.run("service tandem reload", 120)
 
     def line_up(self, timeout: float = 120.0) -> RouterMachine:
         """Wait until one router is active and has a session, and the other is in step and knows of it."""

@@ -87,7 +87,7 @@ class FollowedNetwork(TypedDict):
     state: Annotated[
         str,
         "away (the role is elsewhere), lent (the lease of the peer is in place, and the provider is asked),"
-        " asking (no lease yet) or bound (up)",
+        " taking (the session of the peer is negotiated anew), asking (no lease yet) or bound (up)",
     ]
     device: Annotated[str | None, "the device, which exists on the active router; null: netifd's own"]
     port: Annotated[str | None, "the port of the line; null: none"]

@@ -20,7 +20,7 @@ from tandem.core.lease import Lease, Lease6, Lent, Route6, Session
 from tandem.core.timers import SECOND
 from tandem.effects.announce import Announcer
 from tandem.effects.leftovers import leftovers
-from tandem.effects.rtnl import Rtnl, dump_links
+from tandem.effects.rtnl import LinkMessage, Monitor, Rtnl, dump_links
 from tandem.effects.sysctl import Sysctls
 from tandem.follow.device import Device
 from tandem.follow.line6 import link_local
@@ -319,6 +319,28 @@ def test_a_session_is_hung_up(lab: Lab, device: Device) -> None:
     found = capture.fields("pppoed", "eth.src", "eth.dst", "pppoe.code", "pppoe.session_id")
     assert set(map(tuple, found)) == {(MAC, session.concentrator, "0xa7", "0x1234")}
     assert not show(router, "-4", "addr", "show", "wan0")
+
+
+def test_sessions_end_when_the_device_was_down_for_a_moment(lab: Lab, device: Device) -> None:
+    """The kernel ends them by its notification of that (drivers/net/ppp/pppoe.c, pppoe_device_event)."""
+    router = lab["router"]
+    router.enter(device.create)
+    monitor = router.enter(lambda: Monitor(routes=False))
+    try:
+        router.enter(device.drop_sessions)
+        index, seen = router.enter(lambda: device.index), []
+
+        def changes() -> list[int]:
+            seen.extend(
+                message.flags & 1
+                for message in monitor.read()
+                if isinstance(message, LinkMessage) and message.ifindex == index
+            )
+            return seen if 0 in seen and seen[-1] == 1 else []
+
+        wait_until(changes, 5, "it is down, and up")
+    finally:
+        monitor.close()
 
 
 def test_what_a_killed_daemon_left(lab: Lab, device: Device) -> None:

@@ -144,7 +144,7 @@ class Concentrator:
         if self.session is not None:
             return None
         self._last = self._last % 2 + 1
-        self.session = Session("wan", MAC, f"192.0.2.{self._last}", "02:00:00:00:00:ac", self._last)
+        self.session = Session("wan", MAC, f"192.0.2.{self._last}", "02:00:00:00:00:ac", self._last, True)
         return self.session
 
 
@@ -204,6 +204,49 @@ def test_a_router_that_takes_over_can_dial(steps: list[str]) -> None:
                 concentrator.session = None
                 one.do(one.network.down())
                 knows = True
+            case "again":
+                one.do(one.network.active(0))
+        if one.network.state is State.BOUND:
+            assert concentrator.session == one.network.lease, "nobody has ended the session in use"
+
+
+@given(st.lists(DIALS, min_size=10, max_size=60))
+def test_an_open_session_goes_on_or_another_one_takes_its_place(steps: list[str]) -> None:
+    """A router that knows the present session goes on with it, and one that does not can dial."""
+    concentrator = Concentrator()
+    one, other = Caller(concentrator), Caller(concentrator)
+    one.do(one.network.active(0))
+    for step in steps:
+        match step:
+            case "handover" | "crash":
+                before, lease = concentrator.session, other.network.lease
+                if step == "handover":
+                    one.do(one.network.backup(leave_open=True))
+                    assert concentrator.session is before
+                other.do(other.network.active(0, take_over=lease is not None))
+                assert concentrator.session is before and (
+                    lease is None or other.network.state is State.TAKING
+                )
+                one, other = other, one if step == "handover" else Caller(concentrator)
+            case "dial" if one.network.state is State.TAKING:
+                lease = one.network.lease
+                if concentrator.session is not None and concentrator.session == lease:
+                    one.do(one.network.up(lease))
+                    assert concentrator.session == lease
+                else:
+                    one.do(one.network.not_taken())
+            case "dial" if one.network.state is State.ASKING:
+                if (session := concentrator.dial()) is not None:
+                    one.do(one.network.up(session))
+                else:
+                    concentrator.session = None  # at last, it notices that nobody is there
+            case "hear":
+                for teller, hearer in ((one, other), (other, one)):
+                    while teller.told:
+                        hearer.do(hearer.network.told(teller.told.pop(0), 0))
+            case "lost" if one.network.state is State.BOUND:
+                concentrator.session = None
+                one.do(one.network.down())
             case "again":
                 one.do(one.network.active(0))
         if one.network.state is State.BOUND:

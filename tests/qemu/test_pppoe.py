@@ -35,7 +35,7 @@ def lab(request: pytest.FixtureRequest) -> Iterator[PppoePair]:
 
 def redial(_lab: PppoePair, active: RouterMachine) -> None:
     """By hand, as without a second router; the session is ended in good order."""
-    active.run("ifup wan; until ubus call network.interface.wan status | grep -q '\"up\": false'; do :; done")
+    active.run("ifup wan; while [ -e /sys/class/net/pppoe-wan ]; do :; done")
 
 
 def planned(_lab: PppoePair, active: RouterMachine) -> None:
@@ -45,6 +45,11 @@ def planned(_lab: PppoePair, active: RouterMachine) -> None:
 def power_loss(_lab: PppoePair, active: RouterMachine) -> None:
     active.run("sync")
     active.power_off()
+
+
+def daemon_killed(_lab: PppoePair, active: RouterMachine) -> None:
+    """pppd goes on, also when procd has started the daemon again, until that deletes the device."""
+    active.run("kill -9 $(pgrep -f /usr/sbin/tandemd)")
 
 
 def outage(lab: PppoePair, client: Traffic, fault: object) -> float:
@@ -86,3 +91,38 @@ def test_another_address_ends_the_connections_of_the_former_one_x86_64(lab: Pppo
         assert other is not active and other.status()["follow"][0]["address"] != before
         known = f"grep -c {before.partition('/')[0]} /proc/net/nf_conntrack"
         wait_until(lambda: other.run(known, check=False).strip() == "0", 30, "its connections are gone")
+
+
+def test_a_session_is_taken_over_x86_64(lab: PppoePair) -> None:
+    """The session and its address stay, also where a new session would get another address."""
+    lab.concentrator.serve(OTHER)
+    lab.line_up()
+    lab.set_session("takeover")
+    with traffic(lab) as client:
+        for fault in (planned, daemon_killed, power_loss):
+            active = lab.line_up()
+            sessions = lab.concentrator.sessions()
+            print(f"{fault.__name__}, the session goes on:", outage(lab, client, fault), "ms", flush=True)
+            client.go_on(120)
+            assert lab.active is lab.other(active) and lab.concentrator.sessions() == sessions
+            if fault is power_loss:
+                active.power_on()
+                active.wait_booted()
+        assert lab.line_up() is not active
+
+
+def test_a_session_that_the_concentrator_has_forgotten_x86_64(lab: PppoePair) -> None:
+    """The router that takes over asks in vain, and dials."""
+    lab.concentrator.serve(SAME)
+    lab.set_session("takeover")
+    active = lab.line_up()
+    with traffic(lab, downloads=0) as client:
+        start = time.monotonic()
+        power_loss(lab, active)
+        lab.concentrator.forget()
+        print("a session that is forgotten:", client.outage_since(start, 120).ms, "ms", flush=True)
+    other = lab.other(active)
+    assert "does not go on" in other.log() and other.status()["follow"][0]["state"] == "bound"
+    active.power_on()
+    active.wait_booted()
+    assert lab.line_up() is other

@@ -62,12 +62,20 @@ def test_the_weight_of_a_port_is_the_users() -> None:
     assert config is not None and config.groups[0].tracks == (Track("interface", "eth1", -20),)
 
 
+@pytest.mark.parametrize(("more", "taken"), [("", False), ("\toption session 'takeover'\n", True)])
+def test_sessions_are_taken_over_only_if_that_is_wanted(more: str, taken: bool) -> None:
+    config = load(LISTED + LINE + more).config
+    assert config is not None and config.follows[0].takes_over is taken
+
+
 @pytest.mark.parametrize(
     ("text", "option", "reason"),
     [
         (LISTED + LINE.replace("02:1A", "03:1A"), "mac", "must be the MAC address of one host"),
         (LISTED + LINE.replace("mac '02:1A:2b:3c:4d:5e'", "device 'wan0'"), "mac", "is missing"),
         (LISTED + "config follow 'wan'\n\toption device 'wan0'\n", "device", "needs option interface"),
+        (IPV6 + "\toption session 'takeover'\n", "session", "needs option interface"),
+        (LISTED + LINE + "\toption session 'steal'\n", "session", "must be dial or takeover"),
         (LISTED + LINE + "\toption device 'br-lan'\n", "device", "is another interface"),
         (LISTED + LINE + "\toption device 'eth1'\n", "device", "is another interface"),
         (LISTED + LINE + "\toption device 'wan'\n", "device", "is another interface"),

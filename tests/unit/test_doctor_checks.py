@@ -90,6 +90,8 @@ ONE = [
     (follow(same_mac=("eth1",)), [("follow", "eth1 has the MAC address of network wan (02:1a:2b:3c:4d:5e) as well")]),
     (follow(device="wan0", parent="wan", placed="@wan", mac=""), []),
     (follow(unfollowed=("wan6",)), [("follow", "the other router does not know the IPv6 lease of wan6: after a takeover its hosts have no IPv6 until the provider has answered")]),
+    (follow(session="takeover", proto="pppoe"), []),
+    (follow(session="takeover"), [("follow", "network wan has no session that could be taken over: it has proto dhcp")]),
     (follow(problem="no room"), [("follow", "network wan: no room")]),
     (replace(follow(), ruleset=rules(fw4=True, included=True, zones=("br-lan input_lan", "wan0 input_wan"))), []),
     (replace(follow(), ruleset=rules(fw4=True, included=True, zones=("br-lan input_lan",))), [("follow", "no zone of the firewall names wan0: after a takeover the firewall lets nothing out by it until it has been reloaded")]),
@@ -493,6 +495,13 @@ def test_a_router_that_says_nothing() -> None:
         (
             {"present": True},
             ["wan0 exists on both routers: two hosts speak with one MAC address on the line"],
+        ),
+        (
+            {"session": "takeover", "proto": "pppoe"},
+            [
+                "network wan: session is 'dial' on r1 and 'takeover' on r2: the sessions of one of them are never taken over",
+                "network wan: proto is dhcp on r1 and pppoe on r2: the provider sees two clients",
+            ],
         ),
         ({"name": "lte"}, ["network wan follows the role on r1 and not on r2"]),
         (

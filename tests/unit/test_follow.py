@@ -12,24 +12,26 @@ from tandem.core.follow import TRANSITIONS, Cue, Followed, State, Step
 from tandem.core.lease import Lease, Lease6, Lent, Session
 from tandem.core.timers import SECOND
 
-AWAY, LENT, ASKING, BOUND = State
+AWAY, LENT, TAKING, ASKING, BOUND = State
 MAC = "02:1a:2b:3c:4d:5e"
 OF_PREFIXES = (Step.HOLD, Step.LEAVE)  # left out where the lease has no prefix
 LEASE = Lease("wan", MAC, "203.0.113.7", 24, 100 * SECOND, (("0.0.0.0/0", "203.0.113.1"),))
 OTHER = replace(LEASE, address="203.0.113.8")
+SESSION = Session("wan", MAC, "203.0.113.7", "02:00:00:00:00:ac", 7)
+OPEN = replace(SESSION, open=True)
 
 
-def away(lease: Lease | None = None) -> Followed:
+def away(lease: Lease | Session | None = None) -> Followed:
     network = Followed("wan", MAC)
     assert network.told(lease, 0) == []
     return network
 
 
 def in_state(state: State) -> Followed:
-    """A network in that state; LENT and BOUND have LEASE in place."""
-    network = away(LEASE if state is LENT else None)
+    """A network in that state; LENT and BOUND have LEASE in place, and TAKING takes a session over."""
+    network = away(LEASE if state is LENT else OPEN if state is TAKING else None)
     if state is not AWAY:
-        network.active(0)
+        network.active(0, take_over=True)
     if state is BOUND:
         network.up(LEASE)
     assert network.state is state
@@ -42,11 +44,24 @@ ROWS = {
     (AWAY, "up"): (AWAY, [Step.DELETE, Step.RELEASE]),
     (AWAY, "other"): (AWAY, [Step.DELETE, Step.RELEASE]),
     (AWAY, "down"): (AWAY, [Step.REMOVE]),
+    (AWAY, "same address"): (AWAY, [Step.DELETE, Step.RELEASE]),
+    (LENT, "backup, open"): (AWAY, [Step.REMOVE, Step.DELETE]),  # a lease is no session
+    (LENT, "same address"): (BOUND, [Step.REMOVE, Step.FLUSH, Step.TELL]),
+    (BOUND, "backup, open"): (AWAY, [Step.REMOVE, Step.HANG_UP, Step.DELETE]),
+    (BOUND, "same address"): (BOUND, [Step.REMOVE, Step.FLUSH, Step.TELL]),
     (LENT, "backup"): (AWAY, [Step.REMOVE, Step.DELETE]),
     (LENT, "up"): (BOUND, [Step.TELL]),
     (LENT, "other"): (BOUND, [Step.REMOVE, Step.FLUSH, Step.TELL]),
     (LENT, "expired"): (ASKING, [Step.REMOVE, Step.FLUSH]),
+    (TAKING, "backup"): (AWAY, [Step.HANG_UP, Step.DELETE]),
+    (TAKING, "backup, open"): (AWAY, [Step.DELETE]),
+    (TAKING, "same address"): (BOUND, [Step.TELL]),
+    (TAKING, "up"): (BOUND, [Step.FLUSH, Step.TELL]),
+    (TAKING, "other"): (BOUND, [Step.FLUSH, Step.TELL]),
+    (TAKING, "not taken"): (ASKING, [Step.HANG_UP]),
     (ASKING, "backup"): (AWAY, [Step.DELETE]),
+    (ASKING, "backup, open"): (AWAY, [Step.DELETE]),
+    (ASKING, "same address"): (BOUND, [Step.TELL]),
     (ASKING, "up"): (BOUND, [Step.TELL]),
     (ASKING, "other"): (BOUND, [Step.TELL]),
     (ASKING, "told"): (LENT, [Step.PLACE]),
@@ -58,6 +73,9 @@ ROWS = {
 EVENTS = {
     "active": lambda network: network.active(0),
     "backup": lambda network: network.backup(),
+    "backup, open": lambda network: network.backup(leave_open=True),
+    "same address": lambda network: network.up(OPEN),
+    "not taken": lambda network: network.not_taken(),
     "up": lambda network: network.up(LEASE),
     "other": lambda network: network.up(OTHER),
     "down": lambda network: network.down(),
@@ -83,14 +101,16 @@ def test_every_row_of_the_table_is_reached() -> None:
         (ASKING, Cue.UP): (ASKING, "up"), (ASKING, Cue.TOLD): (ASKING, "told"),
         (ASKING, Cue.BACKUP): (ASKING, "backup"), (BOUND, Cue.UP): (BOUND, "up"),
         (BOUND, Cue.OTHER): (BOUND, "other"), (BOUND, Cue.DOWN): (BOUND, "down"),
-        (BOUND, Cue.BACKUP): (BOUND, "backup"),
+        (BOUND, Cue.BACKUP): (BOUND, "backup"), (TAKING, Cue.UP): (TAKING, "same address"),
+        (TAKING, Cue.OTHER): (TAKING, "other"), (TAKING, Cue.NOT_TAKEN): (TAKING, "not taken"),
+        (TAKING, Cue.BACKUP): (TAKING, "backup"), (TAKING, Cue.BACKUP_OPEN): (TAKING, "backup, open"),
     }  # fmt: skip
     for cue, row in reached.items():
         after, steps = TRANSITIONS[cue]
         assert (after, [step for step in steps if step not in OF_PREFIXES]) == ROWS[row]
     assert set(TRANSITIONS) - set(reached) == {
         (AWAY, Cue.ACTIVE), (AWAY, Cue.ACTIVE_LEASE), (AWAY, Cue.ACTIVE_SESSION), (ASKING, Cue.OTHER),
-        (AWAY, Cue.TOLD), (AWAY, Cue.NONE),
+        (AWAY, Cue.TOLD), (AWAY, Cue.NONE), (AWAY, Cue.ACTIVE_OPEN), (BOUND, Cue.BACKUP_OPEN),
     }  # fmt: skip
 
 
@@ -243,8 +263,6 @@ def test_a_network_that_no_longer_follows_leaves_nothing() -> None:
 
 # PPPoE: a session is not lent, it is ended before the new dial
 
-SESSION = Session("wan", MAC, "203.0.113.7", "02:00:00:00:00:ac", 7)
-
 
 def test_a_takeover_ends_the_session_of_the_peer_before_it_dials() -> None:
     network = Followed("wan", MAC)
@@ -268,6 +286,27 @@ def test_a_session_that_is_told_late_is_not_ended() -> None:
     network = in_state(ASKING)
     assert network.told(SESSION, 0) == []
     assert network.active(0) == []
+
+
+def test_a_session_that_is_left_open_is_taken_over() -> None:
+    one, other = in_state(ASKING), away(OPEN)
+    one.up(OPEN)
+    assert one.backup(leave_open=True) == [(Step.REMOVE, OPEN), (Step.DELETE, OPEN)], "and no PADT"
+    taken = [(Step.TAKE_OVER, OPEN), (Step.CREATE, OPEN), (Step.ASK, OPEN)]
+    assert other.active(0, take_over=True) == taken and other.placed is None
+    assert other.active(0, take_over=True) == []
+    assert other.told(None, 0) == [] and other.down() == [] and other.lease == OPEN, "pppd negotiates"
+    assert other.up(OPEN) == [(Step.TELL, OPEN)], "the connections go on"
+    assert one.told(OPEN, 0) == [] and one.active(0, take_over=True) == taken
+
+
+def test_a_session_that_is_not_taken_over_is_ended_before_the_dial() -> None:
+    network = away(OPEN)
+    network.active(0, take_over=True)
+    assert network.not_taken() == [(Step.HANG_UP, OPEN)] and network.state is ASKING
+    assert network.not_taken() == []
+    again = replace(OPEN, id=8)
+    assert network.up(again) == [(Step.TELL, again)], "the concentrator gives the same address"
 
 
 def test_a_router_that_gives_the_role_up_ends_its_session_itself() -> None:

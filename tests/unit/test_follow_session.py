@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from tandem.core.lease import Session
 from tandem.follow.lease import pack, unpack
-from tandem.follow.session import from_netifd, padt
+from tandem.follow.session import from_netifd, listed, padt
 from tandem.follow.shown import text
 
 MAC, CONCENTRATOR = "02:1a:2b:3c:4d:5e", "00:90:1a:aa:bb:cc"
@@ -41,8 +42,18 @@ def test_no_session(status: dict[str, Any], table: str) -> None:
     assert from_netifd("wan", MAC, status, "wan0", table) is None
 
 
+def test_whether_the_kernel_has_it() -> None:
+    assert listed(SESSION, "wan0", LITTLE, big=False)
+    assert not listed(SESSION, "eth9", LITTLE, big=False) and not listed(SESSION, "wan0", HEAD)
+    assert not listed(SESSION, "wan0", "x y wan0\n")
+
+
 def test_a_message() -> None:
-    assert unpack(pack({"wan": SESSION}, 0), 99) == {"wan": SESSION}
+    for told in (SESSION, replace(SESSION, open=True)):
+        assert unpack(pack({"wan": told}, 0), 99) == {"wan": told}
+    version, found = json.loads(pack({"wan": replace(SESSION, open=True)}, 0))
+    del found["wan"]["open"]  # of a former release
+    assert unpack(json.dumps([version, found]).encode(), 0) == {"wan": SESSION}
 
 
 @pytest.mark.parametrize(

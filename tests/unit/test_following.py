@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,12 +15,14 @@ import pytest
 
 from tandem.config.schema import Follow, Globals
 from tandem.core.lease import AnyLease, Lease, Lease6, Session
+from tandem.core.open_session import LIFETIME, READ_WITHIN, UP_WITHIN
 from tandem.core.settings import Group
 from tandem.core.timers import MILLISECOND, SECOND
 from tandem.effects.netlink import Unbound
 from tandem.effects.process import Exit
 from tandem.effects.rtmessages import AddressMessage, LinkMessage
 from tandem.follow import following as module
+from tandem.follow import takeover
 from tandem.follow.following import DELETE_AFTER, LANS_MAX, RESTORES_MAX, Following
 from tandem.follow.lease import TOPIC, pack, unpack
 from tests.unit.test_follow_lease import MAC, STATUS
@@ -44,6 +48,7 @@ class Stage:
         self.refuses: Any = ()
         self.fails: tuple[str, ...] = ()  # how place, renew and prepare end
         self.lines: list[str] = []  # of the log
+        self.table = ""  # of the kernel's sessions
 
     def now(self) -> int:
         return self.time
@@ -168,11 +173,12 @@ class Log:
         return lambda *words: STAGE.lines.append(words[-1])
 
 
-def plan(*follow: str, device: str = "wan0") -> Any:
+def plan(*follow: str, device: str = "wan0", session: str = "dial") -> Any:
     config = SimpleNamespace(
         globals=Globals(), groups=(Group("G", ("lan",), follow=follow),),
         follows=tuple(
-            Follow(name, "eth1", "wan0", MAC) if name == "wan" else Follow(name, "@wan") for name in follow
+            Follow(name, "eth1", "wan0", MAC, session) if name == "wan" else Follow(name, "@wan")
+            for name in follow
         ),
     )  # fmt: skip
     vmac = SimpleNamespace(name=device, base="eth1")
@@ -575,7 +581,7 @@ def test_a_session_is_told_and_ended_before_the_new_dial(
     found.begin("G")
     assert stage.take() == ["create", "hang_up 203.0.113.7", "up wan"] and not stage.readers
     word = "0800" if sys.byteorder == "little" else "0008"
-    monkeypatch.setattr(module, "_sessions", lambda: f"0000{word} 02:00:00:00:00:ac wan0\n")
+    monkeypatch.setattr(module, "sessions", lambda: f"0000{word} 02:00:00:00:00:ac wan0\n")
     found.status("wan", PPPOE, fresh=True)
     assert stage.take()[1:] == ["-IS flush.py 203.0.113.7", "renew 203.0.113.9", "tell r2 203.0.113.9"]
     shown = found.networks()[0]
@@ -587,6 +593,133 @@ def test_a_session_is_told_and_ended_before_the_new_dial(
     stage.run(DELETE_AFTER)
     assert stage.take() == ["delete"]
     found.stop()
+
+
+SESSION = Session("wan", MAC, "203.0.113.9", "02:00:00:00:00:ac", 0x0808, open=True)
+TABLE = "00000808 02:00:00:00:00:ac wan0\n"
+
+
+@pytest.fixture
+def taking(
+    stage: Stage, found: Following, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Following]:
+    """With option session 'takeover'; the kernel lists what `stage.table` says."""
+    monkeypatch.setattr(takeover, "PPPD", str(tmp_path))
+    monkeypatch.setattr(takeover, "VOLATILE", str(tmp_path / "run"))
+    monkeypatch.setattr(takeover, "kernel_sessions", lambda: stage.table)
+    monkeypatch.setattr(module, "sessions", lambda: stage.table)
+    found.take_plan(plan("wan", session="takeover"), ())
+    yield found
+    found.stop()
+    assert not os.path.lexists(tmp_path / "options.wan0")
+
+
+def test_a_session_is_taken_over(stage: Stage, taking: Following, tmp_path: Path) -> None:
+    taking.received("r2", pack({"wan": SESSION}, 0))
+    taking.begin("G")
+    assert stage.take() == ["create", "up wan"]
+    assert (tmp_path / "options.wan0").read_text().startswith("rp_pppoe_sess 2056:02:00:00:00:00:ac\n")
+    assert taking.networks()[0]["state"] == "taking"
+    stage.table = TABLE
+    taking.status("wan", PPPOE, fresh=True)
+    assert stage.take() == ["renew 203.0.113.9", "tell r2 203.0.113.9"], "no connection ends"
+    assert not (tmp_path / "run/wan0.session").exists()
+    taking.end("G")
+    assert stage.take() == ["remove 203.0.113.9"], "it stays open"
+    taking.begin("G")
+    assert stage.take() == ["status wan", "create", "up wan"], "pppd has it still"
+    taking.end("G")
+    stage.table = ""
+    stage.run(SECOND)
+    taking.begin("G")
+    assert taking.networks()[0]["state"] == "taking", "nobody else has taken it"
+    taking.end("G")
+    taking.received("r2", pack({"wan": None}, 0))
+    taking.begin("G")
+    assert taking.networks()[0]["state"] == "asking"
+
+
+def test_the_option_comes_by_a_reload(stage: Stage, taking: Following, tmp_path: Path) -> None:
+    taking.take_plan(plan("wan"), ())
+    taking.received("r2", pack({"wan": SESSION}, 0))
+    taking.take_plan(plan("wan", session="takeover"), ())
+    taking.begin("G")
+    assert taking.networks()[0]["state"] == "taking", "r2 has told it before"
+    stage.table = TABLE
+    taking.status("wan", PPPOE, fresh=True)
+    stage.take()
+    taking.take_plan(plan("wan"), ("G",))
+    assert stage.take() == ["status wan"], "r2 must hear that the session is no longer left open"
+
+
+def test_a_session_that_is_not_taken_over_is_ended(stage: Stage, taking: Following) -> None:
+    taking.received("r2", pack({"wan": SESSION}, 0))
+    taking.begin("G")
+    stage.take()
+    stage.run(READ_WITHIN)
+    assert stage.take() == ["hang_up 203.0.113.9"] and taking.networks()[0]["state"] == "asking"
+    taking.end("G")
+    taking.begin("G")
+    assert taking.networks()[0]["state"] == "asking", "it is not tried a second time"
+
+
+@pytest.mark.parametrize("why", ["not open", "stale", "not asked for", "no link", "no peer"])
+def test_a_session_that_must_not_be_taken_over(
+    stage: Stage, taking: Following, tmp_path: Path, why: str
+) -> None:
+    told = replace(SESSION, open=why != "not open")
+    if why != "no peer":  # after a boot
+        taking.received("r2", pack({"wan": told}, 0))
+    if why == "stale":
+        taking.peer_closed("r2")
+        stage.run(LIFETIME)
+    if why == "not asked for":
+        taking.take_plan(plan("wan"), ())
+    if why == "no link":
+        (tmp_path / "options.wan0").unlink()
+        (tmp_path / "options.wan0").write_text("")
+    taking.begin("G")
+    assert stage.take()[:2] == ["create", "up wan" if why == "no peer" else "hang_up 203.0.113.9"]
+    (tmp_path / "options.wan0").unlink(missing_ok=True)
+
+
+def test_a_router_without_a_peer_ends_its_session(stage: Stage, taking: Following) -> None:
+    stage.table = TABLE
+    taking.begin("G")
+    taking.status("wan", PPPOE, fresh=True)
+    taking.peer_closed("r2")
+    stage.run(LIFETIME)
+    stage.take()
+    taking.end("G")
+    assert stage.take() == ["remove 203.0.113.9", "hang_up 203.0.113.9"]
+
+
+def test_a_pppd_that_goes_on_in_vain_is_stopped(stage: Stage, taking: Following, tmp_path: Path) -> None:
+    taking.received("r2", pack({"wan": SESSION}, 0))
+    taking.begin("G")
+    (tmp_path / "options.wan0").read_text()
+    (heard,) = stage.readers.values()
+    heard()
+    stage.table = TABLE
+    stage.take()
+    stage.run(UP_WITHIN)
+    assert stage.take() == ["hang_up 203.0.113.9", "drop_sessions"]
+
+
+def test_a_file_of_the_user_is_told_of(
+    stage: Stage, found: Following, taking: Following, tmp_path: Path
+) -> None:
+    (tmp_path / "options.wan0").unlink()
+    (tmp_path / "options.wan0").write_text("debug\n")
+    taking.take_plan(plan("wan", session="takeover"), ())
+    stage.table = TABLE
+    taking.begin("G")
+    taking.status("wan", PPPOE, fresh=True)
+    taking.refresh()
+    assert "is another file" in str(found.networks()[0]["problem"]) and len(found.trouble) == 1
+    taking.take_plan(plan("wan"), ())
+    assert found.networks()[0]["problem"] is None
+    (tmp_path / "options.wan0").unlink()
 
 
 def test_a_renewal_is_heard_and_told(stage: Stage, found: Following) -> None:

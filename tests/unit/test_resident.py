@@ -30,6 +30,7 @@ CAPABILITIES = {
     "upgrades": ["upgrade.exchange"],
     "dhcp": ["dhcp.gateway"],
     "follow": ["follow.following"],
+    "a session that is taken over": ["follow.takeover"],
     "vrrp_script": ["health.script"],
     "service": ["services.manager"],
     "a trial of a service": ["services.trial"],

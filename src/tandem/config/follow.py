@@ -68,15 +68,15 @@ class Follows:
         self._names.used.add(("follow", network))
         port, device, mac = (section.get(option) for option in ("interface", "device", "mac"))
         if not port or port.startswith("@"):
-            for option in ("device", "mac"):
-                if section.given(option):
+            for option in ("device", "mac", "session"):
+                if section.given(option) and section.get(option) != "dial":
                     section.error("needs option interface, the port of the line", option)
             return Follow(network, port or "")
         device = device or f"{network}0"
         if not mac and not section.given("mac"):
             section.error("is missing: the MAC address that the provider sees", "mac")
         self._device_is_new(section, network, port, device)
-        return Follow(network, port, device, mac or "")
+        return Follow(network, port, device, mac or "", section.get("session"))
 
     def _device_is_new(self, section: Parsed, network: str, port: str, device: str) -> None:
         taken = {instance.interface for instance in self._instances.values()}

@@ -185,6 +185,12 @@ class Follow:
     interface: str = ""  # the port of the line, or @ and the network that has it; "": none
     device: str = ""  # made on the port while the group is active
     mac: str = ""
+    session: str = "dial"  # or takeover: what becomes of the session of PPPoE of another router
+
+    @property
+    def takes_over(self) -> bool:
+        """Whether a router goes on with the session of another one."""
+        return self.session == "takeover"
 
     @property
     def port(self) -> str:

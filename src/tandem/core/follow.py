@@ -5,11 +5,13 @@ The provider must see one host. So the network's device, which has the MAC addre
 exists on the active router only, and a router that becomes active uses the lease that its peer has told
 until the provider confirms it. A lease that has expired, or that belongs to another MAC address, is never
 used. The session of PPPoE that a peer has told is ended before the new dial, and so is its own by a router
-that gives the role up. Delegated prefixes are in the LANs of all routers: one without the role has an address
+that gives the role up; or, where that is wanted, it is left open, and the next router goes on with it.
+Delegated prefixes are in the LANs of all routers: one without the role has an address
 of its own in them, beside the addresses that move with the role.
 
     away     the role is elsewhere: there is no device, and nothing is said
     lent     active; the lease that a peer told is in place, and the provider has not answered yet
+    taking   active; the session of PPPoE that is known is negotiated anew
     asking   active; no lease is in place, and the provider has not answered yet
     bound    active; the network is up
 
@@ -29,6 +31,7 @@ class State(Enum):
 
     AWAY = "away"
     LENT = "lent"
+    TAKING = "taking"
     ASKING = "asking"
     BOUND = "bound"
 
@@ -39,13 +42,16 @@ class Cue(Enum):
     ACTIVE = "the group is active, and no lease is known"
     ACTIVE_LEASE = "the group is active, and a valid lease is known"
     ACTIVE_SESSION = "the group is active, and a session of PPPoE is known"
+    ACTIVE_OPEN = "the group is active, and a session of PPPoE is known that was left open"
     BACKUP = "the group is not active"
+    BACKUP_OPEN = "the group is not active, and another router may go on with the session of PPPoE"
     UP = "the network is up: with the address that was known, or the first one"
     OTHER = "the network is up with another address"
     DOWN = "the network is down"
     TOLD = "a peer tells a valid lease"
     NONE = "a peer tells no lease that can be used, or the network no longer follows"
     EXPIRED = "the lease in place has expired"
+    NOT_TAKEN = "the concentrator does not go on with the session of PPPoE"
 
 
 class Step(Enum):
@@ -55,6 +61,7 @@ class Step(Enum):
     PLACE = "put the lease's address and routes in place, and announce the address"
     REMOVE = "take away what the lease gave and the present one does not give"
     DELETE = "delete the device"
+    TAKE_OVER = "have the next dial go on with the session"
     HANG_UP = "tell the concentrator that the session has ended, if the lease is one of PPPoE"
     ASK = "ask for the network to be up"
     RELEASE = "ask for the network to be down"
@@ -66,11 +73,12 @@ class Step(Enum):
 
 Action = tuple[Step, AnyLease | None]
 
-_AWAY, _LENT, _ASKING, _BOUND = State
+_AWAY, _LENT, _TAKING, _ASKING, _BOUND = State
 TRANSITIONS: dict[tuple[State, Cue], tuple[State, tuple[Step, ...]]] = {
     (_AWAY, Cue.ACTIVE): (_ASKING, (Step.LEAVE, Step.CREATE, Step.ASK)),
     (_AWAY, Cue.ACTIVE_LEASE): (_LENT, (Step.LEAVE, Step.CREATE, Step.PLACE, Step.ASK)),
     (_AWAY, Cue.ACTIVE_SESSION): (_ASKING, (Step.CREATE, Step.HANG_UP, Step.ASK)),
+    (_AWAY, Cue.ACTIVE_OPEN): (_TAKING, (Step.TAKE_OVER, Step.CREATE, Step.ASK)),
     (_AWAY, Cue.UP): (_AWAY, (Step.DELETE, Step.RELEASE)),  # somebody has brought it up on a backup
     (_AWAY, Cue.DOWN): (_AWAY, (Step.REMOVE,)),  # netifd keeps IPv6 addresses of a lost prefix
     (_AWAY, Cue.TOLD): (_AWAY, (Step.LEAVE, Step.HOLD)),
@@ -79,6 +87,11 @@ TRANSITIONS: dict[tuple[State, Cue], tuple[State, tuple[Step, ...]]] = {
     (_LENT, Cue.OTHER): (_BOUND, (Step.REMOVE, Step.FLUSH, Step.TELL)),
     (_LENT, Cue.EXPIRED): (_ASKING, (Step.REMOVE, Step.FLUSH)),
     (_LENT, Cue.BACKUP): (_AWAY, (Step.REMOVE, Step.DELETE, Step.HOLD)),
+    (_TAKING, Cue.UP): (_BOUND, (Step.TELL,)),
+    (_TAKING, Cue.OTHER): (_BOUND, (Step.FLUSH, Step.TELL)),
+    (_TAKING, Cue.NOT_TAKEN): (_ASKING, (Step.HANG_UP,)),
+    (_TAKING, Cue.BACKUP): (_AWAY, (Step.HANG_UP, Step.DELETE)),
+    (_TAKING, Cue.BACKUP_OPEN): (_AWAY, (Step.DELETE,)),
     (_ASKING, Cue.UP): (_BOUND, (Step.TELL,)),
     (_ASKING, Cue.OTHER): (_BOUND, (Step.FLUSH, Step.TELL)),
     (_ASKING, Cue.TOLD): (_LENT, (Step.PLACE,)),
@@ -87,6 +100,7 @@ TRANSITIONS: dict[tuple[State, Cue], tuple[State, tuple[Step, ...]]] = {
     (_BOUND, Cue.OTHER): (_BOUND, (Step.REMOVE, Step.FLUSH, Step.TELL)),
     (_BOUND, Cue.DOWN): (_ASKING, (Step.REMOVE, Step.TELL)),
     (_BOUND, Cue.BACKUP): (_AWAY, (Step.REMOVE, Step.HANG_UP, Step.DELETE, Step.HOLD)),
+    (_BOUND, Cue.BACKUP_OPEN): (_AWAY, (Step.REMOVE, Step.DELETE)),
 }
 """The state after each cue, and the steps; a cue that is not here changes nothing.
 
@@ -115,16 +129,21 @@ class Followed:
         lent = self.placed if self.state is State.LENT else None
         return None if lent is None or isinstance(lent, Session) else lent.until
 
-    def active(self, now: int) -> list[Action]:
-        """The group has become active, or states everything again."""
+    def active(self, now: int, take_over: bool = False) -> list[Action]:
+        """The group has become active, or states everything again.
+
+        `take_over`: go on with the session of PPPoE that is known, because it was left open and still lives.
+        """
         if isinstance(self.lease, Session):
-            return self._move(Cue.ACTIVE_SESSION)
+            return self._move(Cue.ACTIVE_OPEN if take_over else Cue.ACTIVE_SESSION)
         known = self.lease is not None and self.lease.valid(now)
         return self._move(Cue.ACTIVE_LEASE if known else Cue.ACTIVE)
 
-    def backup(self) -> list[Action]:
-        """The group is no longer active."""
-        return self._move(Cue.BACKUP)
+    def backup(self, leave_open: bool = False) -> list[Action]:
+        """The group is no longer active. `leave_open`: another router may go on with the session of PPPoE."""
+        lease = self.lease if self.state in (State.TAKING, State.BOUND) else None
+        stays = leave_open and isinstance(lease, Session) and lease.open
+        return self._move(Cue.BACKUP_OPEN if stays else Cue.BACKUP)
 
     def stop(self) -> list[Action]:
         """The network no longer follows."""
@@ -145,6 +164,10 @@ class Followed:
         self.lease = lease
         return self._move(Cue.UP if parts >= had else Cue.OTHER, before)
 
+    def not_taken(self) -> list[Action]:
+        """The concentrator does not go on with the session."""
+        return self._move(Cue.NOT_TAKEN)
+
     def down(self) -> list[Action]:
         """The network is down. A network that is coming up says so too."""
         lost = self.lease if self.state is State.AWAY else None
@@ -157,7 +180,7 @@ class Followed:
         if lease is not None and lease.mac != self.mac:
             self.refused += 1
             return []
-        if self.state in (State.LENT, State.BOUND):
+        if self.state in (State.LENT, State.TAKING, State.BOUND):
             return []
         self.lease = lease
         usable = lease is not None and not isinstance(lease, Session) and lease.valid(now)

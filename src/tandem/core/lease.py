@@ -102,11 +102,11 @@ class Lease6(_Expires):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session of PPPoE (RFC 2516). Its address is of no use to another router, which dials anew.
+    """A session of PPPoE (RFC 2516). Its address is of no use to another router without the session.
 
     The concentrator ends a session by itself only when it misses the answers to its echo requests, after a
     minute or so, and many a provider allows an account one session at a time. So a router that takes over
-    ends the session of its peer first.
+    ends the session of its peer and dials, or goes on with a session that is left open.
     """
 
     network: str
@@ -114,6 +114,7 @@ class Session:
     address: str
     concentrator: str  # its MAC address
     id: int
+    open: bool = False  # its router does not end it when another router takes over
 
     @property
     def parts(self) -> Parts:

@@ -65,6 +65,18 @@ def prefix(router: RouterFacts) -> Iterator[Finding]:
             )
 
 
+def session(router: RouterFacts) -> Iterator[Finding]:
+    """Only PPPoE has sessions that can be taken over."""
+    for one in router.follows:
+        if one.session == "takeover" and one.placed and one.proto != "pppoe":
+            yield Finding(
+                "follow",
+                f"network {one.name} has no session that could be taken over: it has proto"
+                f" {one.proto or 'none'}",
+                f"remove option session from config follow '{one.name}'",
+            )
+
+
 def address(router: RouterFacts) -> Iterator[Finding]:
     """The MAC address of the line is no port's: the kernel refuses it on the device then."""
     for one in router.follows:
@@ -115,6 +127,13 @@ def one_face(one: RouterFacts, other: RouterFacts) -> Iterator[Finding]:
                 f" {other.name}: the provider gives two addresses",
                 "the same option mac in config follow on both routers",
             )
+        if here.session != there.session:
+            yield Finding(
+                "follow",
+                f"network {here.name}: session is '{here.session}' on {one.name} and '{there.session}' on"
+                f" {other.name}: the sessions of one of them are never taken over",
+                "the same option session in config follow on both routers",
+            )
         for option in _IDENTITY if here.known and there.known else ():
             values = getattr(here, option), getattr(there, option)
             if values[0] != values[1]:
@@ -140,5 +159,5 @@ def one_face(one: RouterFacts, other: RouterFacts) -> Iterator[Finding]:
             )
 
 
-ROUTER = (device, silent, prefix, address, problem, zone)
+ROUTER = (device, silent, prefix, session, address, problem, zone)
 PAIR = (one_face,)

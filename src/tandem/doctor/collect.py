@@ -121,6 +121,7 @@ def _follows(config: Config, states: Iterable[Json]) -> Iterator[FollowFacts]:
             known=bool(written),
             placed=own.get("device", own.get("ifname", "")),
             proto=own.get("proto", ""),
+            session=follow.session,
             seen=found if (found := zones.get(follow.name, "")) != follow.device else "",
             clientid="" if follow.name in pppoe else own.get("clientid") or duid,
             username=own.get("username", ""),

@@ -112,6 +112,7 @@ class FollowFacts:
     known: bool = False  # /etc/config/network could be read, so that the rest is known
     placed: str = ""  # the device of the network there; "": there is no such network
     proto: str = ""
+    session: str = "dial"  # of config follow
     seen: str = ""  # the device that the firewall sees, if it is not the one above: pppd's
     clientid: str = ""
     username: str = ""

@@ -235,6 +235,12 @@ class Device:
         now6 = present if isinstance(present, Lease6) else None
         self._send(line6.leave(lease, now6, self._interfaces.index, self._interfaces.links.mac))
 
+    def drop_sessions(self) -> None:
+        """Set the device down for a moment, by which the kernel ends pppd's session (pppoe_flush_dev)."""
+        if (index := self.index) is not None:
+            body = struct.pack("=BxHiII", 0, 0, index, 0, 1)  # not IFF_UP
+            self._send([(f"link {self.plan.name} down", request(16, body), ()), self.plan.up])
+
     def hang_up(self, lease: Session) -> None:
         """Tell the concentrator that the session has ended. Nobody says when that frame is lost: send two."""
         if (index := self.index) is not None:
@@ -252,6 +258,15 @@ class Device:
     def _send(self, templates: Iterable[Template]) -> tuple[Failure, ...]:
         batch = bind(templates, self._interfaces.index)
         return () if isinstance(batch, Unbound) else self._rtnl.send(batch)
+
+
+def sessions() -> str:
+    """Return the kernel's table of the sessions of PPPoE; "": it has none."""
+    try:
+        with open(session.TABLE, encoding="ascii") as file:
+            return file.read()
+    except OSError:
+        return ""
 
 
 def _address(lease: Lease, index: int, lifetime_s: int, now: int | None) -> Iterator[Template]:

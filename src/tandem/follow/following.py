@@ -24,7 +24,7 @@ from tandem.effects.netlink import Unbound
 from tandem.effects.process import Processes
 from tandem.effects.rtnl import AddressMessage, LinkMessage, Monitor
 from tandem.follow import lease6, session
-from tandem.follow.device import Device
+from tandem.follow.device import Device, sessions
 from tandem.follow.lease import TOPIC, end_of, from_netifd, pack, unpack
 from tandem.follow.shown import shown, text
 from tandem.follow.tunnels import PROTO, Tunnels
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from tandem.effects.rtmessages import Message
     from tandem.effects.rtnl import Rtnl
     from tandem.follow.lease6 import Lan
+    from tandem.follow.takeover import Takeover
     from tandem.log import Logger
     from tandem.loop import Loop
     from tandem.plan.result import Plan
@@ -94,6 +95,8 @@ class Following:
         self._lifetime_s = 0
         self._channel: Channel | None = None
         self._peers: set[str] = set()
+        self._takeovers: dict[str, Takeover] = {}  # of sessions, by network, where that is wanted
+        self._tellers: dict[str, str] = {}  # the peer that has told the lease that is known, by network
         self._problems: dict[str, str] = {}  # of the kernel, by network
         self._strange: dict[str, str] = {}  # of what peers tell, likewise
         self._processes: Processes | None = None
@@ -127,16 +130,42 @@ class Following:
                 self._networks[name] = Followed(name, macs[name])
                 if (vmac := plan.followers.get(name)) is not None:
                     self._devices[name] = Device(vmac, self._rtnl, self._interfaces, self._announcer)
+            self._set_takeover(name, name in follows and follows[name].takes_over)
             if group in roles:
-                self._do(name, self._networks[name].active(self._loop.now()))
+                self._active(name)
             else:
-                self._do(name, self._networks[name].backup())
+                self._backup(name)
         self._tunnels.take(frozenset(self._groups.keys() - self._devices.keys() - self._parents.keys()))
         self.settle_ports()
 
     def _plan_of(self, name: str) -> object:
         device = self._devices.get(name)
         return device and device.plan
+
+    def _set_takeover(self, name: str, wanted: bool) -> None:
+        """Take sessions of this network over from now on, or no longer; only this loads the module."""
+        device = self._devices.get(name)
+        wanted = wanted and device is not None
+        if wanted != (name in self._takeovers) and self._networks[name].state is State.BOUND:
+            self._ask("status", name)  # then the peers are told anew whether the session is open
+        if not wanted and (old := self._takeovers.pop(name, None)) is not None:
+            old.close()
+        if not wanted or device is None:
+            return
+        from tandem.follow.takeover import Takeover
+
+        def failed(stuck: bool) -> None:
+            self._do(name, self._networks[name].not_taken())
+            if stuck:
+                device.drop_sessions()
+
+        takeover = self._takeovers.get(name)
+        if takeover is None:
+            takeover = Takeover(self._loop, self._log, name, device.plan.name, self._peers, failed)
+            self._takeovers[name] = takeover
+            if (teller := self._tellers.get(name)) in self._peers:
+                takeover.open.told(teller)
+        takeover.prepare()
 
     def _line(self, name: str) -> Device | None:
         """Return the device that the network is on, or None if Tandem does not make it."""
@@ -146,8 +175,10 @@ class Following:
         """Stop following one network, and leave it as on a backup."""
         self._do(name, self._networks.pop(name).stop())
         self._loop.call_at(("follow", name), None)
-        self._problems.pop(name, None)
-        self._strange.pop(name, None)
+        if (takeover := self._takeovers.pop(name, None)) is not None:
+            takeover.close()
+        for known in (self._problems, self._strange, self._tellers):
+            known.pop(name, None)
         if (device := self._devices.pop(name, None)) is not None:
             device.release()
 
@@ -180,13 +211,23 @@ class Following:
     def begin(self, group: str) -> None:
         """The group is active; a second call changes nothing."""
         for name in self._of(group):
-            self._do(name, self._networks[name].active(self._loop.now()))
+            self._active(name)
 
     def end(self, group: str) -> None:
         """The group is no longer active: the addresses are gone when this returns, and the devices soon."""
         for name in self._of(group):
             self._tunnels.down(name)
-            self._do(name, self._networks[name].backup())
+            self._backup(name)
+
+    def _active(self, name: str) -> None:
+        now = self._loop.now()
+        network, takeover = self._networks[name], self._takeovers.get(name)
+        take_over = takeover is not None and takeover.usable(network.lease, now)
+        self._do(name, network.active(now, take_over))
+
+    def _backup(self, name: str) -> None:
+        network, takeover = self._networks[name], self._takeovers.get(name)
+        self._do(name, network.backup(takeover is not None and takeover.leaves_open(network.state)))
 
     def refresh(self) -> None:
         """Renew the lifetimes of the addresses, and make a device anew that somebody has deleted."""
@@ -235,7 +276,9 @@ class Following:
             return
         known, line = network.lease, self._line(name)
         if status.get("proto") == session.PROTO and line is not None:
-            found = session.from_netifd(name, network.mac, status, line.plan.name, _sessions())
+            found = session.from_netifd(name, network.mac, status, line.plan.name, sessions())
+            if found is not None and name in self._takeovers:
+                found = replace(found, open=True)
             self._do(name, network.up(found))
             return
         lease = from_netifd(name, network.mac, status, now, fresh)
@@ -317,6 +360,8 @@ class Following:
     def peer_closed(self, peer: str) -> None:
         """Forget a peer whose session has ended."""
         self._peers.discard(peer)
+        for takeover in self._takeovers.values():
+            takeover.open.closed(peer, self._loop.now())
 
     def received(self, peer: str, data: bytes) -> None:
         """Take the leases of a peer that is active."""
@@ -333,6 +378,10 @@ class Following:
             if isinstance(lease, Lease6):
                 self._learn_lans(lan for lan, _ in lease.lans)
             self._do(name, network.told(lease, now))
+            if lease is not None and network.lease is lease:
+                self._tellers[name] = peer
+                if name in self._takeovers:
+                    self._takeovers[name].open.told(peer)
             if lease is not None and network.refused != refused:
                 self._strange[name] = f"{peer} has the MAC address {lease.mac}, and this router {network.mac}"
             elif lease is not None:
@@ -362,8 +411,13 @@ class Following:
                     self._device_gone()
                     when = now + DELETE_AFTER
                     self._loop.call_at(("follow delete", name), when, lambda _now: self._delete(name, device))
+                case Step.TAKE_OVER if isinstance(lease, Session):
+                    if self._takeovers[name].begin(lease):
+                        self._ask("status", name)  # nothing has changed for netifd, which says nothing then
                 case Step.HANG_UP if device is not None and isinstance(lease, Session):
                     device.hang_up(lease)
+                    if name in self._takeovers:
+                        self._takeovers[name].open.ended()
                 case Step.ASK:
                     self._ask("up", name)
                 case Step.DELETE | Step.RELEASE:  # without a device of ours, netifd takes its own down
@@ -381,6 +435,8 @@ class Following:
                     device.leave(lease, network.held if network is not None else None)
                 case Step.FLUSH if isinstance(lease, (Lease, Session)):
                     self._flush(name, lease)
+        if network is not None and network.state is not State.TAKING and name in self._takeovers:
+            self._takeovers[name].end()
         if network is not None:
             self._loop.call_at(("follow", name), network.next_deadline(), lambda now: self._due(name, now))
         self._watch()
@@ -476,8 +532,12 @@ class Following:
     @property
     def trouble(self) -> list[str]:
         """Return what is wrong, one text for each network."""
-        found = (self._problems, self._strange)
-        return [f"{name}: {problem}" for problems in found for name, problem in problems.items()]
+        return [f"{name}: {problem}" for name in self._networks if (problem := self._trouble_of(name))]
+
+    def _trouble_of(self, name: str) -> str | None:
+        takeover = self._takeovers.get(name)
+        why_not = takeover.problem if takeover is not None else None
+        return self._problems.get(name) or self._strange.get(name) or why_not
 
     def networks(self) -> list[FollowedNetwork]:
         """Return the status of each network."""
@@ -487,7 +547,7 @@ class Following:
                 network,
                 self._groups[name],
                 device.plan if (device := self._line(name)) is not None else None,
-                self._problems.get(name) or self._strange.get(name),
+                self._trouble_of(name),
                 now,
             )
             for name, network in self._networks.items()
@@ -512,15 +572,6 @@ def _with_end(lease: Lease, network: Followed, fresh: bool) -> Lease:
     if network.state is State.BOUND:
         return replace(lease, until=known.until)
     return lease if fresh else max(lease, known, key=lambda one: one.until)
-
-
-def _sessions() -> str:
-    """Return the kernel's table of the sessions of PPPoE; "": it has none."""
-    try:
-        with open(session.TABLE, encoding="ascii") as file:
-            return file.read()
-    except OSError:
-        return ""
 
 
 def _taken_away(message: Message) -> set[tuple[int, type]]:

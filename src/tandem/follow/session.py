@@ -15,7 +15,7 @@ from tandem.follow.lease6 import unicast
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
 PROTO = "pppoe"  # of netifd's networks
@@ -37,17 +37,29 @@ def from_netifd(
     `table` is the text of TABLE, which has the id as the kernel of a `big`-endian machine or of another one
     prints the two bytes of the wire.
     """
-    for row in map(str.split, table.splitlines()):
-        if len(row) != 3 or row[2] != device:
-            continue
-        try:
-            number = int(row[0], 16)
-            address = _address(status["ipv4-address"][0]["address"])
-            order = number if big else int.from_bytes(struct.pack("<H", number), "big")
-            return Session(network, mac, address, unicast(row[1]), order)
-        except (KeyError, IndexError, TypeError, ValueError, OSError, struct.error):
-            return None
+    try:
+        address = _address(status["ipv4-address"][0]["address"])
+        for number, concentrator in _listed(table, device, big):
+            return Session(network, mac, address, concentrator, number)
+    except (KeyError, IndexError, TypeError, ValueError, OSError, struct.error):
+        pass
     return None
+
+
+def listed(session: Session, device: str, table: str, big: bool = sys.byteorder == "big") -> bool:
+    """Return whether the kernel has the session on `device`; `table` and `big` as above."""
+    try:
+        return (session.id, session.concentrator) in _listed(table, device, big)
+    except (ValueError, struct.error):
+        return False
+
+
+def _listed(table: str, device: str, big: bool) -> Iterator[tuple[int, str]]:
+    """Yield id and concentrator of the sessions on a device. ValueError, struct.error: a malformed row."""
+    for row in map(str.split, table.splitlines()):
+        if len(row) == 3 and row[2] == device:
+            number = int(row[0], 16)
+            yield number if big else int.from_bytes(struct.pack("<H", number), "big"), unicast(row[1])
 
 
 def plain(session: Session) -> dict[str, object]:
@@ -57,6 +69,7 @@ def plain(session: Session) -> dict[str, object]:
         "address": session.address,
         "concentrator": session.concentrator,
         "session": session.id,
+        "open": session.open,
     }
 
 
@@ -66,7 +79,7 @@ def parsed(network: str, found: Mapping[str, Any]) -> Session:
     if not 0 < number < 0xFFFF:  # RFC 2516 section 4
         raise ValueError(f"there is no session {number}")
     mac, concentrator = str(found["mac"])[:17], unicast(found["concentrator"])
-    return Session(network, mac, _address(found["address"]), concentrator, number)
+    return Session(network, mac, _address(found["address"]), concentrator, number, found.get("open") is True)
 
 
 def padt(session: Session) -> bytes:

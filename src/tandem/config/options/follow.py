@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 
 from tandem.config.option import NEXT, Option, Table
-from tandem.config.values import DEVICE, Kind
+from tandem.config.values import DEVICE, Kind, choice
 
 _NETWORK = re.compile(r"[A-Za-z0-9_]{1,14}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -60,6 +60,15 @@ FOLLOW: Table = {
         None,
         "The MAC address that the provider sees, the same on all routers, and of no other port.",
         "mac",
+        since=NEXT,
+    ),
+    "session": Option(
+        choice("dial", "takeover"),
+        "dial",
+        "With PPPoE: a router that becomes MASTER ends the other router's session and dials (dial), or goes"
+        " on with that session and dials if the concentrator does not agree (takeover). The same on all"
+        " routers.",
+        "session",
         since=NEXT,
     ),
 }
