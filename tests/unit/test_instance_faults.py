@@ -242,7 +242,7 @@ def probation(group: SyncGroup) -> int:
     again = group.next_deadline()
     assert again is not None
     group.handle(Tick(), again)
-    assert (group.role, group.probation) == (BACKUP, "LAN: route refused")
+    assert (group.role, group.fault_state.probation) == (BACKUP, "LAN: route refused")
     return again
 
 
@@ -274,14 +274,14 @@ def test_what_has_changed_ends_probation(event: Event) -> None:
     group = active(sync_group(instance()))
     now = probation(group)
     group.handle(event, now)
-    assert group.probation == "" and not goes_on(group, now)
+    assert group.fault_state.probation == "" and not goes_on(group, now)
 
 
 def test_a_reload_ends_probation() -> None:
     group = active(sync_group(instance()))
     now = probation(group)
     reload(group, now, instance())
-    assert group.probation == "" and not goes_on(group, now)
+    assert group.fault_state.probation == "" and not goes_on(group, now)
 
 
 # Reload ---------------------------------------------------------------------------------------

@@ -82,7 +82,7 @@ def _group(group: SyncGroup, router: Router, standby: Standby, now: int) -> Grou
         "standby_by": who,
         "standby_lasts": lasts,
         "held": group.held,
-        "probation": group.probation,
+        "probation": group.fault_state.probation,
         "damped_s": None if damped is None else _seconds(damped - now),
         "faults": list(group.faults),
         "waits": group.offer.waits,

@@ -6,12 +6,16 @@ wants it so. A refused effect is tried again after a pause, or as soon as what i
 
 The first two kinds can be compared with those of another router: `count` is their number. A router with them
 is still of use while one of its segments works.
+
+A router whose promotion has failed comes back on probation: it leaves the role to whoever has it until what
+failed has changed. Each new failure would be an outage.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from tandem.core.events import Company
 from tandem.core.settings import Group, Instance, Track
 from tandem.core.timers import SECOND, earliest
 from tandem.core.tracking import Tracking
@@ -76,6 +80,8 @@ class Faults:
         self.sourceless = False  # a member has no address to send from
         self.count = 0  # of the faults that can be compared
         self.useful = True  # there are no others, and a segment works
+        self.probation = ""  # why the last active time failed: no preemption until that has changed
+        self._degraded_by = ""  # the faults that were reported last, while the group was degraded
         self.look(members)
 
     def copy(self) -> Faults:
@@ -102,6 +108,38 @@ class Faults:
         """Whether traffic goes on through this router until another one has the role."""
         broken = any(track.kind == "interface" for track in self.tracking.failed) or self.effects
         return not broken and not self.sourceless
+
+    @property
+    def lasts(self) -> bool:
+        """Whether a router with these faults may go on for a while: it forwards, or no other is better."""
+        return self.forwards or bool(self._degraded_by)
+
+    def degraded(self, company: Company) -> bool:
+        """Whether the group takes part in elections in spite of its faults: no neighbour has fewer.
+
+        A failed promotion would be repeated for ever, so that it ends this.
+        """
+        comparable = company.compares and self.useful and not self.probation
+        return bool(self.count) and comparable and (company.least is None or company.least >= self.count)
+
+    def compare(self, members: Iterable[VirtualRouter], company: Company) -> str:
+        """Let members that are degraded not preempt; return the faults when they are to be reported."""
+        degraded = self.degraded(company)
+        for member in members:
+            member.degraded = degraded
+        before, self._degraded_by = self._degraded_by, ", ".join(self.reasons) if degraded else ""
+        return self._degraded_by if self._degraded_by != before else ""
+
+    def put_on_probation(self, members: Iterable[VirtualRouter], why: str) -> None:
+        """Let members not preempt because of `why`; empty: they may."""
+        self.probation = why
+        for member in members:
+            member.on_probation = bool(why)
+
+    def forgive(self, members: Iterable[VirtualRouter]) -> None:
+        """End the probation: what failed has changed, and may work now."""
+        self.put_on_probation(members, "")
+        self.retry_effects(members)
 
     def next_deadline(self) -> int | None:
         """When `due` has something to do."""

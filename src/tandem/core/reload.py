@@ -90,7 +90,7 @@ def reconfigure(
         members.append(member)
     group.take_members(members)
     group.tracking.replace(tracks_of(settings, group.members))
-    group.forgive()
+    group.fault_state.forgive(group.members)
     for member in group.members:
         member.priority = group.tracking.priority(member.settings.priority)
     actions += _unite(group, new, now)

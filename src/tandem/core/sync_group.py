@@ -107,11 +107,9 @@ class SyncGroup:
         self.offer = Offer()
         self._leaves_for = Cue.OUT  # why the role is offered
         self._company = Company()
-        self._degraded_by = ""  # the faults that were reported last, while the group was degraded
         self.claimed = False  # a neighbour is active, as its heartbeats say, so that silence is a partition
         self._unheard = False  # and hears nothing of this router
         self.fault_state = Faults(settings, self.members)
-        self.probation = ""  # why the last active time failed: no preemption until that has changed
         self.ballot = ANYTHING
         self._reported = (settings.name, self.state)
 
@@ -150,13 +148,8 @@ class SyncGroup:
 
     @property
     def degraded(self) -> bool:
-        """Whether the group takes part in elections in spite of its faults: no neighbour has fewer.
-
-        A failed promotion would be repeated for ever, so that it ends this.
-        """
-        faults, least = self.fault_state, self._company.least
-        comparable = self._company.compares and faults.useful and not self.probation
-        return bool(faults.count) and comparable and (least is None or least >= faults.count)
+        """Whether the group takes part in elections in spite of its faults: no neighbour has fewer."""
+        return self.fault_state.degraded(self._company)
 
     @property
     def standby(self) -> bool:
@@ -258,17 +251,17 @@ class SyncGroup:
             case TrackerChanged(kind, name, up, why):
                 self.tracking.update(kind, name, up, why)
                 if kind == "interface" and up:
-                    self.forgive()
+                    self.fault_state.forgive(self.members)
             case SourceChanged(name, source):
                 self.by_name[name].source = source
-                self.forgive()
+                self.fault_state.forgive(self.members)
             case Moved(name) if not self.promotion.waiting:
                 return self.by_name[name].moved(now)
             case EffectFailed(name, reason):
                 self.fault_state.effects.failed(name, reason, now)
-                self._put_on_probation(f"{name}: {reason}")
-            case Rebound() if self.probation:
-                self.forgive()
+                self.fault_state.put_on_probation(self.members, f"{name}: {reason}")
+            case Rebound() if self.fault_state.probation:
+                self.fault_state.forgive(self.members)
             case Restored():
                 return self.promotion.take_in(event, self, now)
             case Ballot():
@@ -308,7 +301,7 @@ class SyncGroup:
                 self.fault_state.standby = True
             case Resume():
                 self.fault_state.standby = False
-                self.forgive()
+                self.fault_state.forgive(self.members)
                 self.damping.forget()
                 for member in self.members:
                     member.hold = False
@@ -414,8 +407,7 @@ class SyncGroup:
         """Whether a neighbour lacks connections, and hosts can wait: not if a link has just failed."""
         if cue is not Cue.OUT or self._stopped or not (self._exchanges and self.fault_state.useful):
             return False
-        lasts = self.fault_state.forwards or bool(self._degraded_by) or self.offer.waits
-        return lasts and self._partner.fills
+        return (self.fault_state.lasts or self.offer.waits) and self._partner.fills
 
     def _can_wait(self, cue: Cue) -> bool:
         """Whether this router forwards as long as the role is offered, and nothing else goes on."""
@@ -452,16 +444,10 @@ class SyncGroup:
                 break
         if self.offer.begun and self._leaves_for is Cue.OUT and cue is not Cue.OUT:
             actions += self._negotiate(offer.STAYS, now)
-        return actions + self._suspicion() + self.report("") + self._compare()
-
-    def _compare(self) -> list[Action]:
-        """Say when the group takes part in spite of its faults; it does not preempt then."""
-        degraded = self.degraded
-        for member in self.members:
-            member.degraded = degraded
-        before, self._degraded_by = self._degraded_by, ", ".join(self.faults) if degraded else ""
-        changed = self._degraded_by not in ("", before)
-        return [Degraded(self.name, self._degraded_by)] if changed else []
+        actions += self._suspicion() + self.report("")
+        if news := self.fault_state.compare(self.members, self._company):
+            actions.append(Degraded(self.name, news))
+        return actions
 
     def _cue(self, now: int) -> Cue | None:
         """Return the cue of the members and the faults; packets and operators have cues of their own."""
@@ -472,7 +458,8 @@ class SyncGroup:
             if not self._started or self.tracking.pending:
                 return None
             owners = all(member.settings.priority == OWNER for member in self.members)
-            return Cue.OWNER if owners and not self.probation and self.ballot.take else Cue.READY
+            trusted = not self.fault_state.probation and self.ballot.take
+            return Cue.OWNER if owners and trusted else Cue.READY
         if role is Role.ACTIVE and not self.ballot.hold:
             return Cue.OUTVOTED
         if role is Role.BACKUP:
@@ -557,24 +544,11 @@ class SyncGroup:
         earlier = self.members[: self.members.index(member)]
         return any(other.beats_peer(now, patience) for patience, other in enumerate(earlier, 1))
 
-    # Faults of effects
-
-    def _put_on_probation(self, why: str) -> None:
-        """Come back, but leave the role to whoever has it: each new failure would be an outage."""
-        self.probation = why
-        for member in self.members:
-            member.on_probation = bool(why)
-
-    def forgive(self) -> None:
-        """End the probation: what failed has changed, and may work now."""
-        self._put_on_probation("")
-        self.fault_state.retry_effects(self.members)
-
     # Reports
 
     def promoted(self, reason: Reason) -> list[Action]:
         """Report the role when everything of it is there."""
-        self._put_on_probation("")  # another failure begins another probation
+        self.fault_state.put_on_probation(self.members, "")  # another failure begins another probation
         self._cause = reason.cause
         return self.report(reason.why, reason.seen, self.promotion.course)
 
