@@ -24,9 +24,10 @@ settings.register_profile(
 settings.register_profile("hunt", deadline=None, max_examples=20_000, suppress_health_check=list(HealthCheck))
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
 
-# A shell starts what it puts into the background with SIGINT ignored, and so would be every program that
-# a test starts and ends by SIGINT. A handler becomes the default in a new program.
+# A shell starts what it puts into the background with SIGINT and SIGQUIT ignored, and so would be every
+# program that a test starts and ends by them. A handler becomes the default in a new program.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 _NEEDS_ROOT = ("chaos", "netns", "interop", "openwrt", "packaging", "luci")
 
