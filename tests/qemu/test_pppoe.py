@@ -47,11 +47,6 @@ def power_loss(_lab: PppoePair, active: RouterMachine) -> None:
     active.power_off()
 
 
-def daemon_killed(_lab: PppoePair, active: RouterMachine) -> None:
-    """pppd goes on, also when procd has started the daemon again, until that deletes the device."""
-    active.run("kill -9 $(pgrep -f /usr/sbin/tandemd)")
-
-
 def outage(lab: PppoePair, client: Traffic, fault: object) -> float:
     """The time (ms) without an answer."""
     active = lab.line_up()
@@ -99,7 +94,7 @@ def test_a_session_is_taken_over_x86_64(lab: PppoePair) -> None:
     lab.line_up()
     lab.set_session("takeover")
     with traffic(lab) as client:
-        for fault in (planned, daemon_killed, power_loss):
+        for fault in (planned, power_loss):
             active = lab.line_up()
             sessions = lab.concentrator.sessions()
             print(f"{fault.__name__}, the session goes on:", outage(lab, client, fault), "ms", flush=True)
