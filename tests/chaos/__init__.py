@@ -2,7 +2,7 @@
 """Chaos: a seeded random walk over faults, with the same audits after every one of them.
 
 `walk` decides which fault comes next, and who should be active then: it is pure, and a seed always gives the
-same walk. `faults` does to the routers what the walk says, `audits` look at the routers and at the networks,
-`run` puts them together. The form is that of Pacemaker's CTS: after each fault, all that it may break is
-looked at.
+same walk. `faults` does to the routers what the walk says, `audits` asks the networks who answers,
+`condition` looks at each router, and `run` puts them together. `test_audits` shows that each audit can fail.
+The form is that of Pacemaker's CTS: after each fault, all that it may break is looked at.
 """

@@ -7,6 +7,7 @@ import argparse
 import random
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 from tests.chaos.faults import policies
@@ -22,7 +23,8 @@ def main() -> int:
     arguments = parser.parse_args()
     seed = random.randrange(1_000_000) if arguments.seed is None else arguments.seed
     chosen = policies(seed)
-    print(f"seed {seed}, fault_policy '{chosen.fault}', partition_policy '{chosen.partition}'", flush=True)
+    said = f"fault_policy '{chosen.fault}', partition_policy '{chosen.partition}'"
+    print(f"seed {seed}, {said}{', no daemon ends' if chosen.lasting else ''}", flush=True)
     with tempfile.TemporaryDirectory() as directory:
         old = release.unpack(Path(directory))
         with running(seed, old, lambda line: print(line, flush=True)) as run:
@@ -31,6 +33,9 @@ def main() -> int:
             except Failed as error:
                 print(f"{error}\n\n{run.logs()}", file=sys.stderr)
                 return 1
+            finally:
+                counts = Counter(step.what for step in run.steps).most_common()
+                print(", ".join(f"{what} {count}" for what, count in counts))
     return 0
 
 

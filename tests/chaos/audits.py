@@ -1,40 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The audits: who answers for the virtual addresses, and whether each router is as it should be.
-
-A router is as it should be when its kernel looks as it did when the router had this role first, and when its
-daemon has no process, descriptor, memory or log line too many.
-"""
+"""The audit of what the hosts see: who answers for the virtual addresses."""
 
 from __future__ import annotations
 
 import ipaddress
-import json
-import os
-import re
 import select
 import socket
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable
 
 from scapy.layers.inet6 import ICMPv6ND_NS, ICMPv6NDOptSrcLLAddr, IPv6
 from scapy.layers.l2 import ARP, Ether
 
 from tests.chaos.walk import LAN, WAN, World
-from tests.lab import LAN_GATEWAY, PROVIDER, WAN_ADDRESS, Host, Router, Tandem
+from tests.lab import LAN_GATEWAY, PROVIDER, WAN_ADDRESS, Host, Router
 from tests.netns.live import CLIENT, CLIENT6, LAN_GATEWAY6, WAN_ADDRESS6
 
 LISTEN_S = 0.15  # after a question, for all answers
-DESCRIPTORS = 16  # more than at the first look: paths to a peer that was away then
-MEMORY_KIB = 3072  # likewise; and the flows of a flood before its start, which a peer still holds
-FLOOD_KIB = 800  # more for each flood, see faults.FLOOD
-LOG_LINES = 120  # of a router after one step
-VOLATILE = re.compile(  # not part of a state
-    r"nf_conntrack_count|nf_conntrack_expect_count|\.(route\.flush|random|stable_secret)"
-)
-BLOCKED = re.compile(r"table inet chaos \{.*?\n\}\n", re.DOTALL)  # of the walk itself
 ETH_P_ALL = 3
 
 
@@ -128,100 +110,5 @@ class Answers:
 
 
 def _owner(mac: str) -> str:
-    """Name the host of a MAC address of the lab: 02:00:00:00:NUMBER:PORT, after client and server."""
+    """Name the host of a MAC address of the lab (`Host.mac`), where routers come after client and server."""
     return f"r{int(mac.split(':')[4], 16) - 2}" if mac.startswith("02:00:00:00:") else mac
-
-
-class Condition:
-    """The state of one router, held against its first look in the same role."""
-
-    def __init__(self, router: Router) -> None:
-        self._router = router
-        self._kernel: dict[str, dict[str, Counter[str]]] = {}
-        self._pid = 0
-        self._first = (0, 0)  # descriptors and memory of this process at its first look
-        self._log_at = 0
-        self.memory_kib = 0
-
-    def kernel(self, role: str, again: Callable[[], bool]) -> None:
-        """Compare what the kernel has with the first look; `again` says whether to look once more."""
-        while True:
-            found = look(self._router)
-            first = self._kernel.setdefault(role, found)
-            if found == first:
-                return
-            if not again():
-                break
-        wrong = []
-        for part in first:
-            wrong += [f"{part} more: {line}" for line in (found[part] - first[part]).elements()]
-            wrong += [f"{part} less: {line}" for line in (first[part] - found[part]).elements()]
-        raise AssertionError(f"{self._router.name} as {role}: " + "\n  ".join(["", *wrong[:20]]))
-
-    def flooded(self) -> None:
-        """Flows have come that take memory, some of which the allocator keeps when they have gone."""
-        self._first = self._first[0], self._first[1] + FLOOD_KIB
-
-    def process(self) -> None:
-        """One process, no more descriptors and memory than at first, no exception."""
-        router = self._router
-        pids = [pid for pid in router.family() if _program(pid).startswith("tandemd")]
-        assert len(pids) == 1, f"{router.name}: processes {[(pid, _program(pid)) for pid in router.family()]}"
-        [pid] = pids
-        descriptors, memory = len(os.listdir(f"/proc/{pid}/fd")), _memory_kib(pid)
-        self.memory_kib = memory
-        if pid != self._pid:
-            self._pid, self._first = pid, (descriptors, memory)
-        assert descriptors <= self._first[0] + DESCRIPTORS, f"{router.name}: {descriptors} descriptors"
-        limit = self._first[1] + MEMORY_KIB
-        assert memory <= limit, f"{router.name}: {memory} KiB, {self._first[1]} KiB at first"
-        status: dict[str, Any] = Tandem.request(router, "status")
-        bugs = status["counters"].get("exceptions", 0)
-        assert not bugs, f"{router.name}: {bugs} exceptions: {status['health']}"
-
-    def log(self) -> None:
-        """A step adds few lines, and no traceback."""
-        path = self._router.file("log")
-        data = path.read_bytes() if path.exists() else b""
-        new, self._log_at = data[self._log_at :].decode(errors="replace"), len(data)
-        assert "Traceback" not in new, f"{self._router.name}: {new[-3000:]}"
-        lines = new.splitlines()
-        assert len(lines) <= LOG_LINES, f"{self._router.name}: {len(lines)} lines of log:\n{new[-3000:]}"
-
-
-def _memory_kib(pid: int) -> int:
-    """Return the memory that is the process's own: pages of files come and go with what others read."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("RssAnon:")[2].split()[0])
-
-
-def _program(pid: int) -> str:
-    try:
-        argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return ""
-    return next((Path(word.decode()).name for word in argv if word.endswith(b"tandemd")), str(argv[:3]))
-
-
-def look(router: Router) -> dict[str, Counter[str]]:
-    """Return what the kernel of a router has, without what changes by itself."""
-    addresses = [
-        f"{link['ifname']} {info['local']}/{info['prefixlen']} {info.get('scope')}"
-        for link in json.loads(router.exec("ip", "-j", "address"))
-        for info in link["addr_info"]
-    ]
-    routes = [
-        " ".join(f"{key} {value}" for key, value in sorted(route.items()) if key not in ("flags", "expires"))
-        for family in ("-4", "-6")
-        for route in json.loads(router.exec("ip", "-j", family, "route", "show", "table", "all") or "[]")
-    ]
-    rules = [line for family in ("-4", "-6") for line in router.exec("ip", family, "rule").splitlines()]
-    ruleset = BLOCKED.sub("", router.exec("nft", "-s", "list", "ruleset"))
-    nft = [line.strip() for line in ruleset.splitlines()]
-    sysctls = [
-        line
-        for line in router.exec("sysctl", "-a", "-e", "-r", r"^net\.", check=False).splitlines()
-        if not VOLATILE.search(line)
-    ]
-    found = {"address": addresses, "route": routes, "rule": rules, "nft": nft, "sysctl": sysctls}
-    return {name: Counter(lines) for name, lines in found.items()}

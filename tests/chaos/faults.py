@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import compileall
 import random
 import shutil
 import sys
@@ -11,9 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.chaos import full
-from tests.chaos.walk import PORTS, WAN, Step
+from tests.chaos.walk import ENDING, PORTS, WAN, Step, Walk
 from tests.lab import LabError, Router, SeedLab, Tandem, netns
 from tests.lab.clock import LIBRARY, build, preload, set_clock
+from tests.lab.router import ROOT
 from tests.netns.live import FAR6, SyncedTandem, synced, udp_flows
 
 TINY = {"receive_buffer": "16K", "queue_limit": "64K"}
@@ -24,6 +26,7 @@ NEW_OPTIONS = (
     *TINY,
 )  # that the earlier release does not know
 FLOOD = 3000  # flows
+UDP_S = 5  # until they end
 YEAR = 365 * 86400
 OFFSETS = (-20 * YEAR, -3600, -1, 0, 1, 3600, 10 * YEAR)  # of the time of day, seconds
 HEARTBEATS = "insert rule inet fw4 input udp sport 3780 udp dport 3780 accept\n"  # as for OpenWrt
@@ -39,20 +42,30 @@ table inet chaos {
 
 
 class Policies(NamedTuple):
-    """The options fault_policy and partition_policy."""
+    """What a seed decides beside the walk: the options fault_policy and partition_policy."""
 
     fault: str
     partition: str
+    lasting: bool  # no daemon ends, so that what it leaks adds up
+
+    def walk(self, seed: int, without: frozenset[str] = frozenset()) -> Walk:
+        """Return the walk of a seed on a machine `without` some faults."""
+        if self.lasting:
+            without |= ENDING
+        if self.partition == "split":  # who hears no adverts at all is active as well then
+            without |= {"deafen everywhere"}
+        return Walk(seed, without, self.fault == "compare")
 
 
 def policies(seed: int) -> Policies:
-    """Return the policies of a walk: every second one has the defaults."""
-    return (
-        Policies("compare", "hold"),
-        Policies("strict", "hold"),
-        Policies("compare", "hold"),
-        Policies("strict", "split"),  # who hears nobody is active, so that there is no best one
+    """Return the policies of a walk: every second one has the options' defaults."""
+    fault, partition = (
+        ("compare", "hold"),
+        ("strict", "hold"),
+        ("compare", "hold"),
+        ("strict", "split"),  # who hears nobody is active, so that there is no best one
     )[(seed - 1) % 4]
+    return Policies(fault, partition, seed % 5 == 0)
 
 
 class ChaosTandem(SyncedTandem):
@@ -73,6 +86,7 @@ class ChaosTandem(SyncedTandem):
 
     def prepare(self, router: Router) -> None:
         super().prepare(router)
+        netns.write_sysctls(router.namespace, {"netfilter/nf_conntrack_udp_timeout": UDP_S})
         set_clock(router.file("clock"), 0)
 
     def commands(self, router: Router) -> list[list[str]]:
@@ -100,6 +114,7 @@ class ChaosLab(SeedLab):
         return next(one for one in self.routers if one.name == name)
 
     def up(self) -> ChaosLab:
+        compileall.compile_dir(ROOT / "src/tandem", quiet=1)  # a daemon that does so itself needs 2 MiB more
         super().up()
         if shutil.which("gcc"):
             build(self.directory)
@@ -111,14 +126,16 @@ class ChaosLab(SeedLab):
         return self
 
 
-# A deaf router hears no adverts by this cable: (switch's end of the cable) in the set.
+# A deaf router hears no adverts by this cable, or nothing at all of a sender: the switch's end of the cable.
 EARS = """
 table bridge chaos {
     set deaf { type ifname; }
+    set lost { type ifname . ether_addr; }
     chain forward {
         type filter hook forward priority 0
         ether type ip ip protocol 112 oifname @deaf drop
         ether type ip6 ip6 nexthdr 112 oifname @deaf drop
+        oifname . ether saddr @lost drop
     }
 }
 """
@@ -141,6 +158,7 @@ class Faults:
         self._random = random.Random(seed)
         self._release = release
         self._cut: list[tuple[str, str]] = []
+        self._lost: list[tuple[str, str, str]] = []  # a deaf router, its port, and the MAC it does not hear
         self._split = self._blocked = False
 
     def do(self, step: Step) -> None:
@@ -281,12 +299,25 @@ class Faults:
         for port in PORTS:
             self.deafen(router, port)
 
+    def one_way(self, router: Router, port: str) -> None:
+        self._ears("add", router, port)
+        sender = self._lab.other(router).mac(port)
+        self._element("add", f"lost {{ {router.cable(port)} . {sender} }}")
+        self._lost.append((router.name, port, sender))
+
     def hear(self, router: Router, port: str) -> None:
         self._ears("delete", router, port)
+        for name, lost, sender in list(self._lost):
+            if (name, lost) == (router.name, port):
+                self._element("delete", f"lost {{ {router.cable(port)} . {sender} }}")
+                self._lost.remove((name, lost, sender))
 
     def _ears(self, verb: str, router: Router, port: str) -> None:
-        element = f"{verb} element bridge chaos deaf {{ {router.cable(port)} }}"
-        netns.run(["ip", "netns", "exec", self._lab.switch_namespace, "nft", element])
+        self._element(verb, f"deaf {{ {router.cable(port)} }}")
+
+    def _element(self, verb: str, element: str) -> None:
+        command = f"{verb} element bridge chaos {element}"
+        netns.run(["ip", "netns", "exec", self._lab.switch_namespace, "nft", command])
 
     def split(self, _router: Router) -> None:
         self._split = True

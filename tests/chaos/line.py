@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from tests.chaos.audits import Condition
+from tests.chaos.condition import Condition
 from tests.lab import FAR, Pings, Router, Service, Tandem, wait_until
 from tests.netns.shared_line import LINE, MAC, SharedLine, Speakers, has_device
 

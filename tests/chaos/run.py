@@ -9,16 +9,18 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from tests.chaos.audits import Answers, Condition
+from tests.chaos.audits import Answers
+from tests.chaos.condition import STOPPED, Condition, Measure
 from tests.chaos.faults import ChaosLab, Faults, impossible, policies
-from tests.chaos.walk import FAULTS, Walk
+from tests.chaos.walk import FAULTS, Router, Step
 from tests.lab import FAR, LabError, wait_until
 from tests.netns.live import FAR6, Connections, in_step, settle
 
-BOUND_S = 10  # until exactly one router answers; a frozen one keeps its addresses for 3 s
+BOUND_S = 6  # until exactly one router answers: 1 s is usual, but a frozen one keeps its addresses for 3 s
 STEP_S = 15  # until the routers are in step
 FLOWS = 6  # of each kind
 FLOWS_S = 40  # until data flow again
+KERNEL_S = 5  # until a kernel has what belongs to a role
 
 
 class Failed(AssertionError):
@@ -29,24 +31,28 @@ class Run:
     """One walk; `tell` gets a line for each step."""
 
     def __init__(
-        self, lab: ChaosLab, seed: int, release: Path | None, tell: Callable[[str], None] = print
+        self,
+        lab: ChaosLab,
+        seed: int,
+        release: Path | None,
+        measure: Measure,
+        tell: Callable[[str], None] = print,
     ) -> None:
-        without = impossible() | (frozenset() if release else frozenset({"downgrade"}))
-        if lab.policies.partition == "split":  # who hears no adverts at all is active as well then
-            without |= {"deafen everywhere"}
-        self.walk = Walk(seed, without, lab.policies.fault == "compare")
-        self.steps: list[str] = []
-        self._lab = lab
+        self.without = impossible() | (frozenset() if release else frozenset({"downgrade"}))
+        self.walk = lab.policies.walk(seed, self.without)
+        self.steps: list[Step] = []
+        self.answered_s = 0.0  # after the last step
+        self.lab = lab
         self._seed = seed
         self._faults = Faults(lab, seed, release)
         self._answers = Answers(lab.client, lab.server)
-        self._conditions = {router.name: Condition(router) for router in lab.routers}
+        self.conditions = {router.name: Condition(router, measure) for router in lab.routers}
         self._flows = Connections()
         self._tell = tell
         self._serving: set[str] = set()
         settle(lab)
         self._open()
-        self._audit()
+        self.audit()
 
     def go(self, count: int) -> None:
         """Take so many steps."""
@@ -54,63 +60,78 @@ class Run:
             able = self.walk.world.near
             step = self.walk.next()
             keeps = frozenset() if FAULTS[step.what].moves else self._serving & able & self.walk.world.near
-            self.steps.append(str(step))
+            self.steps.append(step)
             began = time.monotonic()
             try:
                 self._faults.do(step)
-                for condition in self._conditions.values() if step.what == "flood" else ():
-                    condition.flooded()
-                self._audit()
+                self.audit(healed=step.what == "heal")
                 assert keeps <= self._serving, f"{keeps} could have kept the role of {self._serving}"
             except (AssertionError, LabError, OSError) as error:
-                last = "\n  ".join(self.steps[-8:])
-                raise Failed(f"seed {self._seed}, step {number}, after\n  {last}\n{error}") from error
-            memory = " ".join(str(one.memory_kib) for one in self._conditions.values())
+                last = "\n  ".join(map(str, self.steps[-8:]))
+                lacks = f" (this machine has no {', '.join(sorted(self.without))})" if self.without else ""
+                where = f"seed {self._seed}{lacks}, step {number}, after\n  {last}"
+                raise Failed(f"{where}\n{error}") from error
+            conditions = self.conditions.values()
+            memory = " ".join(f"{one.memory_kib} KiB {one.descriptors}" for one in conditions)
             took = time.monotonic() - began
             serving = " ".join(sorted(self._serving)) or "nobody"
-            self._tell(f"{number:5} {took:5.1f} s  {step!s:24} {serving:8} {memory} KiB")
+            answers = f"{serving} answers in {self.answered_s:.1f} s"
+            self._tell(f"{number:5} {took:5.1f} s  {step!s:24} {answers:26} {memory}")
 
     def logs(self) -> str:
         """The last lines of the daemons' logs."""
-        return self._lab.logs()
+        return self.lab.logs()
 
     def close(self) -> None:
         """Close the connections and the sockets."""
         self._flows.close()
         self._answers.close()
 
-    def _audit(self) -> None:
+    def audit(self, healed: bool = False) -> None:
+        """Look at everything. AssertionError, LabError, OSError: something is not as the walk says.
+
+        `healed`: two active routers have met, and the role may move once more meanwhile. One yields to the
+        better router, and one that came up in the split to the router that was active before: both may do so.
+        """
         world = self.walk.world
-        answered = partial(self._answers.audit, world, self._lab.routers)
+        answered = partial(self._answers.audit, world, self.lab.routers)
 
         def serves() -> bool:
             self._serving = answered()
             return True
 
+        asked = time.monotonic()
         wait_until(serves, BOUND_S, "exactly one router answers, or none", every=0.05)
+        self.answered_s = time.monotonic() - asked
         known = world.served(self._serving)
         if self._serving and self._serving <= world.forwarding:
             if not known:
                 self._reopen()
             self._flows.all_go_on(FLOWS_S)
         if world.in_step and world.near:
-            wait_until(lambda: in_step(self._lab), STEP_S, "the routers are in step", every=0.05)
+            wait_until(lambda: in_step(self.lab), STEP_S, "the routers are in step", every=0.05)
             world.exchanged()
         for model in world.routers:
-            self._audit_router(model.name, model.alive, bool(model.out))
-        assert answered() == self._serving, "the role has moved once more"
+            self._audit_router(model)
+        try:
+            assert answered() == self._serving, "the role has moved once more"
+        except AssertionError:
+            if not healed:
+                raise
+            self.audit()
 
-    def _audit_router(self, name: str, alive: bool, cut: bool) -> None:
-        router = self._lab.router(name)
-        condition = self._conditions[name]
+    def _audit_router(self, model: Router) -> None:
+        router = self.lab.router(model.name)
+        condition = self.conditions[model.name]
         condition.log()
-        if alive:
+        role = STOPPED if model.stopped else ""
+        if model.alive:
             router.wait_started()
-            condition.process()
-            if not cut and router.daemon.release is None:
-                role = "MASTER" if router.active else "BACKUP"
-                deadline = time.monotonic() + 5
-                condition.kernel(role, lambda: time.monotonic() < deadline)
+            condition.process(self.walk.world.in_step)
+            role = "MASTER" if router.active else "BACKUP"
+        if role and not model.out and router.daemon.release is None:
+            deadline = time.monotonic() + KERNEL_S
+            condition.kernel(role, lambda: time.monotonic() < deadline)
 
     def _reopen(self) -> None:
         """Open new connections instead of those that are lost with their router, if it has room for them."""
@@ -125,7 +146,7 @@ class Run:
         for address in (FAR, FAR6):
             for speaks in (True, False):
                 self._flows.add(
-                    self._lab.client, self._lab.server, address, FLOWS, server_speaks=speaks,
+                    self.lab.client, self.lab.server, address, FLOWS, server_speaks=speaks,
                     bind="::" if ":" in address else "",
                 )  # fmt: skip
 
@@ -134,8 +155,10 @@ class Run:
 def running(seed: int, release: Path | None, tell: Callable[[str], None] = print) -> Iterator[Run]:
     """A lab with a run in it; when it fails, the logs are still there."""
     with ChaosLab(policies(seed)).up() as lab:
+        measure = Measure()
+        Condition(lab.r1, measure).kernel(STOPPED, lambda: False)
         lab.start()
-        run = Run(lab, seed, release, tell)
+        run = Run(lab, seed, release, measure, tell)
         try:
             yield run
         finally:

@@ -29,6 +29,7 @@ class Router:
     name: str
     powered: bool = True
     running: bool = True  # its daemon
+    stopped: bool = False  # in good order, so that it has left nothing behind
     frozen: bool = False  # SIGSTOP
     standby: bool = False
     old: bool = False  # it runs an earlier release
@@ -37,6 +38,7 @@ class Router:
     met: bool = False  # its daemon has heard heartbeats of the other one
     out: set[str] = field(default_factory=set)  # its cables that are unplugged
     deaf: set[str] = field(default_factory=set)  # where it hears no adverts
+    lost: set[str] = field(default_factory=set)  # and nothing else of the other router, which hears this one
 
     @property
     def alive(self) -> bool:
@@ -114,7 +116,7 @@ class World:
     @property
     def in_step(self) -> bool:
         """Whether the routers can exchange their connections: the channel goes over the LAN."""
-        open_ = not (self.split or self.blocked)
+        open_ = not (self.split or self.blocked or any(LAN in one.lost for one in self.routers))
         return open_ and all(one.alive and LAN not in one.out for one in self.routers)
 
     @property
@@ -170,6 +172,7 @@ class Fault:
     where: str = "router"  # or "port", or "world"
     repairs: bool = False
     moves: bool = False  # the role may move, though the active router could have kept it
+    ends: bool = False  # a daemon ends
 
 
 def _set(**values: bool) -> Effect:
@@ -182,7 +185,7 @@ def _set(**values: bool) -> Effect:
 
 def _start(world: World, router: Router, _port: str = "") -> None:
     """A daemon of this release begins a new life."""
-    router.running, router.old, router.met = True, False, False
+    router.running, router.stopped, router.old, router.met = True, False, False, False
     world.paired = False
 
 
@@ -195,7 +198,7 @@ def _world(**values: bool) -> Effect:
 
 
 def _lose(world: World, router: Router) -> None:
-    router.powered, router.running, router.frozen, router.full = False, False, False, False
+    router.powered = router.running = router.stopped = router.frozen = router.full = False
     world.knows.discard(router.name)
 
 
@@ -257,8 +260,44 @@ def _replaceable(world: World) -> bool:
     return not any(len(one.deaf) >= (1 if world.compares else len(PORTS)) for one in world.routers)
 
 
+def _cut(_world: World, router: Router, port: str) -> None:
+    router.out.add(port)
+
+
+def _plugged(world: World, router: Router, port: str) -> bool:
+    """Whether a cable can be unplugged: not the last one by which a router hears of a better one."""
+    hears = not (world.compares and any(one.lost for one in world.routers))
+    return hears and router.powered and port not in router.out
+
+
+def _deafen(_world: World, router: Router, port: str) -> None:
+    router.deaf.add(port)
+
+
+def _lose_one_way(_world: World, router: Router, port: str) -> None:
+    router.deaf.add(port)
+    router.lost.add(port)
+
+
+def _hear(_world: World, router: Router, port: str) -> None:
+    router.deaf.discard(port)
+    router.lost.discard(port)
+
+
+def _one_way(world: World, router: Router, port: str) -> bool:
+    return _hears(world, router, port) and not (world.compares and any(one.out for one in world.routers))
+
+
 def _may_end(world: World, router: Router, _port: str) -> bool:
     return router.alive and _replaceable(world)
+
+
+def _may_lose_power(world: World, router: Router, _port: str) -> bool:
+    return router.powered and (not router.running or _may_end(world, router, ""))
+
+
+def _one_may_end(world: World, _router: Router, _port: str) -> bool:
+    return any(_may_end(world, one, "") for one in world.routers)
 
 
 def _hears(world: World, router: Router, _port: str) -> bool:
@@ -272,29 +311,28 @@ def _beats(world: World, router: Router, _port: str) -> bool:
 
 
 FAULTS: dict[str, Fault] = {
-    "kill": Fault(_may_end, _set(running=False), 3),
-    "stop": Fault(_may_end, _set(running=False), 2),
+    "kill": Fault(_may_end, _set(running=False), 3, ends=True),
+    "stop": Fault(_may_end, _set(running=False, stopped=True), 2, ends=True),
     "start": Fault(lambda _w, r, _p: r.powered and not r.running, _start, 4, repairs=True),
-    "respawn": Fault(_may_end, _start, 2, moves=True),
+    "respawn": Fault(_may_end, _start, 2, moves=True, ends=True),
     "freeze": Fault(_may_end, _set(frozen=True), 2),
     "thaw": Fault(lambda _w, r, _p: r.frozen, _set(frozen=False), 4, repairs=True),
-    "power off": Fault(lambda w, r, _p: r.powered and (not r.running or _may_end(w, r, "")), _power_off, 3),
-    "both die": Fault(lambda w, _r, _p: any(_may_end(w, r, "") for r in w.routers), _both_die, 1, "world"),
+    "power off": Fault(_may_lose_power, _power_off, 3, ends=True),
+    "both die": Fault(_one_may_end, _both_die, 1, "world", ends=True),
     "power on": Fault(lambda _w, r, _p: not r.powered, _power_on, 4, repairs=True),
-    "reboot": Fault(_may_end, _reboot, 2, moves=True),
-    "cable out": Fault(
-        lambda _w, r, p: r.powered and p not in r.out, lambda _w, r, p: r.out.add(p), 2, "port"
-    ),
+    "reboot": Fault(_may_end, _reboot, 2, moves=True, ends=True),
+    "cable out": Fault(_plugged, _cut, 2, "port"),
     "cable in": Fault(
         lambda _w, r, p: p in r.out, lambda _w, r, p: r.out.discard(p), 4, "port", repairs=True
     ),
     "provider dies": Fault(
-        lambda w, _r, _p: w.compares and all(r.powered and WAN not in r.out for r in w.routers),
+        lambda w, _r, _p: w.compares and all(_plugged(w, r, WAN) for r in w.routers),
         _provider_dies, 3, "world", moves=True,  # who loses it last may have had the role for a moment
     ),
-    "deafen": Fault(_hears, lambda _w, r, p: r.deaf.add(p), 1, "port"),
+    "deafen": Fault(_hears, _deafen, 1, "port"),
+    "one way": Fault(_one_way, _lose_one_way, 1, "port"),
     "deafen everywhere": Fault(_beats, lambda _w, r, _p: r.deaf.update(PORTS), 2),
-    "hear": Fault(lambda _w, r, p: p in r.deaf, lambda _w, r, p: r.deaf.discard(p), 4, "port", repairs=True),
+    "hear": Fault(lambda _w, r, p: p in r.deaf, _hear, 4, "port", repairs=True),
     "split": Fault(
         lambda w, _r, _p: not w.split and not any(r.deaf for r in w.routers), _world(split=True), 3, "world"
     ),
@@ -319,10 +357,11 @@ FAULTS: dict[str, Fault] = {
     "drain": Fault(lambda _w, r, _p: r.powered and r.full, _set(full=False), 4, repairs=True, moves=True),
     "downgrade": Fault(
         lambda w, r, _p: _may_end(w, r, "") and not (w.compares or r.old or r.standby or r.tiny),
-        _set(old=True), 1, moves=True,
+        _set(old=True), 1, moves=True, ends=True,
     ),
     "upgrade": Fault(lambda _w, r, _p: r.alive and r.old, _start, 4, repairs=True, moves=True),
 }  # fmt: skip
+ENDING = frozenset(what for what, fault in FAULTS.items() if fault.ends)
 
 
 class Walk:

@@ -34,6 +34,7 @@ T = TypeVar("T")
 H = TypeVar("H", bound="Host")
 L = TypeVar("L", bound="Lab")
 OPEN: list[Lab] = []  # for the report of a failed test, which prints their logs
+_FIRST_INDEX = 10  # of the interfaces with a cable
 
 
 class Port:
@@ -76,6 +77,10 @@ class Host:
         """Name of the switch's end of a cable, for tcpdump and `ip link` in the switch."""
         port = next(port for port in self.ports if port.device == device)
         return f"{self.name}.{port.switch}"
+
+    def mac(self, device: str) -> str:
+        """The MAC address of an interface with a cable."""
+        return f"02:00:00:00:{self.number:02x}:{_FIRST_INDEX + self.devices.index(device):02x}"
 
     def exec(self, *argv: str, stdin: str = "", check: bool = True) -> str:
         """Run a command inside and return its output; LabError when it fails."""
@@ -189,15 +194,14 @@ class Lab:
             )
         cables = []
         for host in hosts:
-            for number, port in enumerate(host.ports, 10):
+            for number, port in enumerate(host.ports, _FIRST_INDEX):
                 # The two ends must not have the same index: a veth whose index equals its iflink is for the
                 # kernel an ordinary NIC, whose lost carrier it reports up to 1 s late
                 # (linkwatch_urgent_event in net/core/link_watch.c).
                 cable = host.cable(port.device)
-                mac = f"02:00:00:00:{host.number:02x}:{number:02x}"
+                end = f"{port.device} index {number} address {host.mac(port.device)} netns {host.namespace}"
                 cables += [
-                    f"link add name {cable} index {next(self._index)} type veth "
-                    f"peer name {port.device} index {number} address {mac} netns {host.namespace}",
+                    f"link add name {cable} index {next(self._index)} type veth peer name {end}",
                     f"link set {cable} master {port.switch} up",
                 ]
         netns.ip_batch(cables, self.switch_namespace)

@@ -65,7 +65,7 @@ class Simulation(BeatingLan):
         port = [PORTS.index(step.port)] if step.port else []
         getattr(self, f"do_{step.what.replace(' ', '_')}")(*where, *port)
         up = all(router.links[PORTS.index(LAN)] for router in self.routers)
-        apart = self.blocked or any(wire.sides for wire in self.wires)
+        apart = self.blocked or any(wire.sides for wire in self.wires) or self.wires[PORTS.index(LAN)].deaf
         self.cables = {frozenset((0, 1))} if up and not apart else set()
 
     # The daemon
@@ -137,8 +137,13 @@ class Simulation(BeatingLan):
         for port in range(len(PORTS)):
             self.do_deafen(router, port)
 
+    def do_one_way(self, router: Router, port: int) -> None:
+        self.wires[port].deaf |= {(1 - router.number, router.number)}
+
     def do_hear(self, router: Router, port: int) -> None:
-        self.wires[port].silent -= {(1 - router.number, router.number)}
+        wire, heard = self.wires[port], {(1 - router.number, router.number)}
+        wire.silent -= heard
+        wire.deaf -= heard
 
     def do_split(self) -> None:
         for wire in self.wires:
