@@ -294,3 +294,5 @@ def test_a_router_in_fault_stays_until_the_better_one_holds_its_connections(open
     wait_until(lambda: backup.active and active.all_in("FAULT"), 20, "the role moves", explain=lab.logs)
     [became] = [one for one in status(backup)["history"] if one["state"] == "MASTER" and one["name"] == "I1"]
     assert became["connections"] >= MANY, lab.logs()
+    _, _, after = active.log().rpartition("it takes part")
+    assert "holds all our connections" in after.partition("FAULT")[0], lab.logs()
