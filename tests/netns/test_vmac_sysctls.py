@@ -301,3 +301,15 @@ def multicast(interface: str) -> socket.socket:
     sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, bytes(8) + index)
     sock.settimeout(0.5)
     return sock
+
+
+def test_a_host_is_found_when_the_first_answers_are_lost(wire: Wire) -> None:
+    """The kernel drops answers to an address that has just come. By default, it asks three times in 3 s."""
+    wire.add_macvlan(wire.active)
+    wire.settings(wire.active)
+    wire.take_over("")
+    lost = f"ether saddr {VIRTUAL_MAC} icmpv6 type nd-neighbor-solicit quota until 300 bytes drop"
+    chain = f"chain asked {{ type filter hook ingress device eth0 priority 0; {lost}; }}"
+    wire.client.exec("nft", "-f", "-", stdin=f"table netdev deaf {{ {chain} }}")
+    assert " 0% packet loss" in wire.active.exec("ping", "-c1", "-W3", "-I", "vrrp7", CLIENT6, check=False)
+    assert wire.active.sysctl("ipv6/neigh/vrrp7/mcast_solicit") == "60", "for as long as by default"

@@ -35,6 +35,17 @@ def ipv6(interface: str, name: str) -> Path:
     return ("net", "ipv6", "conf", interface, name)
 
 
+# The kernel makes a new IPv6 address usable in a work queue (net/ipv6/addrconf.c, addrconf_dad_work). Until
+# that has run, an answer to the kernel's neighbour solicitation is dropped, and the next one would go out a
+# second later (RFC 4861 section 10, RETRANS_TIMER). It goes out soon, and the kernel asks as long as before.
+SOLICIT = (("retrans_time_ms", "50"), ("mcast_solicit", "60"), ("ucast_solicit", "60"))
+
+
+def solicit(interface: str) -> tuple[Setting, ...]:
+    """The settings by which an interface whose addresses have just come finds its neighbours, in IPv6."""
+    return tuple((("net", "ipv6", "neigh", interface, name), value) for name, value in SOLICIT)
+
+
 class Sysctls:
     """The settings that are held, their originals, and the file that survives us."""
 

@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tandem.core.tracking import OWNER
-from tandem.effects.sysctl import Path, Setting, ipv4, ipv6
+from tandem.effects.sysctl import Path, Setting, ipv4, ipv6, solicit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def macvlan_settings(macvlan: str, base: str, with_ipv6: bool, read: Read) -> li
         (ipv6(macvlan, "accept_ra"), "0"),
         (ipv6(macvlan, "autoconf"), "0"),
         (ipv6(macvlan, "disable_ipv6"), "0"),
+        *solicit(macvlan),
         *_copied(ipv6, "forwarding", base, macvlan, read),
     ]
 

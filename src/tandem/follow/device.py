@@ -21,7 +21,7 @@ from tandem.effects.aside import Aside
 from tandem.effects.netlink import Unbound, bind
 from tandem.effects.rtmessages import FOREVER, IFADDRMSG, RTM_NEWADDR, RTM_NEWROUTE, RTMSG
 from tandem.effects.rtnl import PROTOCOL, Rtnl, find_neighbour
-from tandem.effects.sysctl import ipv6
+from tandem.effects.sysctl import SOLICIT, ipv6
 from tandem.follow import line6, next_hops, session
 from tandem.follow.acks import Acks
 from tandem.nlmsg import NLM_F_CREATE, NLM_F_REPLACE, attribute, request
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from tandem.plan.result import Template, Vmac
 
 _REPORTS_MS = "10"
-_ASK_AGAIN_MS = "100"  # for the MAC address of a next hop; the kernel's default is 1000
 _DEL = 1  # RTM_DEL* stand behind RTM_NEW*
 _IFA_LOCAL, _IFA_ADDRESS, _IFA_CACHEINFO, _IFA_PROTO = 2, 1, 6, 11  # include/uapi/linux/if_addr.h
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC = 1, 4, 5, 6, 7  # rtnetlink.h
@@ -105,8 +104,8 @@ class Device:
             # Reports of multicast groups are repeated now, and not in the moment when the role has gone.
             for version in ("mldv1", "mldv2"):
                 self._set("ipv6", f"{version}_unsolicited_report_interval", _REPORTS_MS)
-            for family in ("ipv4", "ipv6"):  # of a next hop that no peer has told: see next_hops.py
-                self._set(family, "retrans_time_ms", _ASK_AGAIN_MS, "neigh")
+            for name, value in SOLICIT:  # a next hop that no peer has told
+                self._set("ipv6", name, value, "neigh")
             failures = self._send([self.plan.configure, self.plan.up])
         if failures:
             self.delete()

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Next hops: the MAC addresses of the provider's routers, which move with a lease.
 
-A router that takes over would have to ask for them, and IPv6 may ask in vain: the kernel makes a new address
-usable in a work queue (net/ipv6/addrconf.c, addrconf_dad_work). Until that has run, the kernel sends no
-solicitation from the address, or drops the answer, and asks again a second later (RFC 4861 section 10,
-RETRANS_TIMER). A next hop that a peer has told is used at once, and confirmed soon (section 7.3.2, STALE).
+A router that takes over would have to ask for them, and IPv6 may ask in vain at first: see `SOLICIT` in
+effects/sysctl.py. A next hop that a peer has told is used at once, and confirmed soon (STALE in RFC 4861,
+section 7.3.2).
 """
 
 from __future__ import annotations
