@@ -112,7 +112,7 @@ def test_its_life(lab: Lab, device: Device) -> None:
         assert router.enter(device.create) == ()  # it is there already
         # Later, a second report of its groups may come when the role has just gone (tests/chaos/line.py).
         assert int(router.sysctl("ipv6/conf/wan0/mldv2_unsolicited_report_interval")) < 50  # ms
-        assert router.sysctl("ipv6/neigh/wan0/retrans_time_ms") == "50"
+        assert router.sysctl("ipv6/neigh/wan0/retrans_time_ms") == "60"
         assert router.enter(lambda: device.place(LEASE, 3, 0)) == ()
         assert provider.exec("ping", "-c1", "-W3", "192.168.0.50")
     assert capture.fields("arp.opcode == 1 && arp.src.proto_ipv4 == 192.168.0.50", "eth.src")[0] == [MAC]

@@ -309,7 +309,14 @@ def test_a_host_is_found_when_the_first_answers_are_lost(wire: Wire) -> None:
     wire.settings(wire.active)
     wire.take_over("")
     lost = f"ether saddr {VIRTUAL_MAC} icmpv6 type nd-neighbor-solicit quota until 300 bytes drop"
-    chain = f"chain asked {{ type filter hook ingress device eth0 priority 0; {lost}; }}"
-    wire.client.exec("nft", "-f", "-", stdin=f"table netdev deaf {{ {chain} }}")
+    rules = f"""
+table netdev deaf {{
+    chain asked {{
+        type filter hook ingress device eth0 priority 0
+        {lost}
+    }}
+}}
+"""
+    wire.client.exec("nft", "-f", "-", stdin=rules)
     assert " 0% packet loss" in wire.active.exec("ping", "-c1", "-W3", "-I", "vrrp7", CLIENT6, check=False)
-    assert wire.active.sysctl("ipv6/neigh/vrrp7/mcast_solicit") == "60", "for as long as by default"
+    assert wire.active.sysctl("ipv6/neigh/vrrp7/mcast_solicit") == "50", "for as long as by default"

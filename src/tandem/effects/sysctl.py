@@ -38,7 +38,8 @@ def ipv6(interface: str, name: str) -> Path:
 # The kernel makes a new IPv6 address usable in a work queue (net/ipv6/addrconf.c, addrconf_dad_work). Until
 # that has run, an answer to the kernel's neighbour solicitation is dropped, and the next one would go out a
 # second later (RFC 4861 section 10, RETRANS_TIMER). It goes out soon, and the kernel asks as long as before.
-SOLICIT = (("retrans_time_ms", "50"), ("mcast_solicit", "60"), ("ucast_solicit", "60"))
+# The time is a whole number of ticks, whatever their rate: otherwise the kernel shows another one.
+SOLICIT = (("retrans_time_ms", "60"), ("mcast_solicit", "50"), ("ucast_solicit", "50"))
 
 
 def solicit(interface: str) -> tuple[Setting, ...]:
