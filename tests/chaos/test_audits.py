@@ -10,9 +10,9 @@ import pytest
 from tests.chaos import condition
 from tests.chaos import run as runs
 from tests.chaos.faults import ChaosTandem, policies
-from tests.chaos.run import Run, running
-from tests.chaos.walk import LAN
-from tests.lab import LAN_GATEWAY, Router, Tandem
+from tests.chaos.run import Failed, Run, running
+from tests.chaos.walk import LAN, Step, World
+from tests.lab import LAN_GATEWAY, LabError, Router, Tandem
 from tests.lab.router import ROOT, TANDEMD, Daemon
 from tests.netns.live import LAN_GATEWAY6, settle
 
@@ -30,6 +30,7 @@ LEAKS = (
         "os.kill(leaked[0], 9); os.waitpid(leaked.pop(), 0)",
         "one process",
     ),
+    ("raise RuntimeError", "", "status failed|exceptions|Traceback"),
 )
 # tandemd with a bug: what the file says is done once, at a request for the status.
 BUGGY = f"""
@@ -49,6 +50,16 @@ def do_status(self, request, reply):
 Handlers.do_status = do_status
 sys.exit(main(sys.argv[1:]))
 """
+
+
+class Still:
+    """A walk in which nothing happens."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def next(self) -> Step:
+        return Step("clock", "r1")
 
 
 class Buggy(ChaosTandem):
@@ -139,7 +150,7 @@ def test_a_daemon_leaks(audited: Run) -> None:
         for does, undoes, says in LEAKS:
             audited.audit()
             bug.write_text(does)
-            with pytest.raises(AssertionError, match=says):
+            with pytest.raises((AssertionError, LabError), match=says):
                 for _ in range(2):  # the bug comes with the first look, perhaps after it
                     audited.audit()
             bug.write_text(undoes)
@@ -165,6 +176,16 @@ def test_the_log_grows(audited: Run, line: str) -> None:
             log.write(line)
         with pytest.raises(AssertionError, match=f"{router.name}: .*(lines of log|Traceback)"):
             audited.audit()
+
+
+def test_the_role_moves_without_a_reason(audited: Run) -> None:
+    """The walk says of each step whether the active router could have kept the role."""
+    active, _ = settle(audited.lab)
+    Tandem.request(active, "failover")
+    walk, audited.walk = audited.walk, Still(audited.walk.world)  # type: ignore[assignment]
+    with pytest.raises(Failed, match="could have kept the role"):
+        audited.go(1)
+    audited.walk = walk
 
 
 def test_connections_break(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
