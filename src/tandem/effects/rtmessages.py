@@ -26,7 +26,7 @@ FIB_RULE_HDR = struct.Struct("=BBBBBxxBI")  # family, dst_len, src_len, tos, tab
 
 IFA_LOCAL = 2
 NDA_DST, NDA_LLADDR = 1, 2  # include/uapi/linux/neighbour.h
-_IFF_UP = 0x1
+IFF_UP = 0x1
 _FAMILY = {int(number): family for family, number in AF.items()}
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_OPERSTATE, _IFLA_IFALIAS, _IFLA_CARRIER = 1, 3, 4, 16, 20, 33
 _IFA_ADDRESS, _IFA_CACHEINFO, _IFA_FLAGS, _IFA_PROTO = 1, 6, 8, 11
@@ -52,7 +52,7 @@ class LinkMessage:
     @property
     def is_up(self) -> bool:
         """Administratively up, with carrier."""
-        return bool(self.flags & _IFF_UP) and self.carrier
+        return bool(self.flags & IFF_UP) and self.carrier
 
 
 @dataclass(frozen=True, slots=True)

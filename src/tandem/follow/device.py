@@ -19,7 +19,16 @@ from tandem.core.timers import SECOND
 from tandem.effects.announce import garp_frame, na_frame, request_frame
 from tandem.effects.aside import Aside
 from tandem.effects.netlink import Unbound, bind
-from tandem.effects.rtmessages import FOREVER, IFADDRMSG, RTM_NEWADDR, RTM_NEWROUTE, RTMSG
+from tandem.effects.rtmessages import (
+    FOREVER,
+    IFADDRMSG,
+    IFF_UP,
+    IFINFOMSG,
+    RTM_NEWADDR,
+    RTM_NEWLINK,
+    RTM_NEWROUTE,
+    RTMSG,
+)
 from tandem.effects.rtnl import PROTOCOL, Rtnl, find_neighbour
 from tandem.effects.sysctl import SOLICIT, ipv6
 from tandem.follow import line6, next_hops, session
@@ -83,8 +92,7 @@ class Device:
         """Set the port up: netifd sets it down when it has nothing on it any more."""
         base = self._interfaces.links.device(self.plan.base)
         if base is not None and (index := self._interfaces.index(self.plan.base)) is not None:
-            body = struct.pack("=BxHiII", 0, 0, index, 1, 1)  # IFF_UP
-            self._send([(f"link {base} up", request(16, body), ())])
+            self._send([_link(base, index, IFF_UP)])
 
     def create(self) -> tuple[Failure, ...] | Unbound:
         """Make the device and set it up. It is deleted if that fails: a port may have its MAC address."""
@@ -237,8 +245,7 @@ class Device:
     def drop_sessions(self) -> None:
         """Set the device down for a moment, by which the kernel ends pppd's session (pppoe_flush_dev)."""
         if (index := self.index) is not None:
-            body = struct.pack("=BxHiII", 0, 0, index, 0, 1)  # not IFF_UP
-            self._send([(f"link {self.plan.name} down", request(16, body), ()), self.plan.up])
+            self._send([_link(self.plan.name, index, 0), self.plan.up])
 
     def hang_up(self, lease: Session) -> None:
         """Tell the concentrator that the session has ended. Nobody says when that frame is lost: send two."""
@@ -257,6 +264,12 @@ class Device:
     def _send(self, templates: Iterable[Template]) -> tuple[Failure, ...]:
         batch = bind(templates, self._interfaces.index)
         return () if isinstance(batch, Unbound) else self._rtnl.send(batch)
+
+
+def _link(name: str, index: int, flags: int) -> Template:
+    """Return the message that sets a device up (IFF_UP), or down (0)."""
+    body = IFINFOMSG.pack(0, 0, index, flags, IFF_UP)
+    return f"link {name} {'up' if flags else 'down'}", request(RTM_NEWLINK, body), ()
 
 
 def sessions() -> str:

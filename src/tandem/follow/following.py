@@ -22,6 +22,7 @@ from tandem.core.lease import Lease, Lease6, Session
 from tandem.core.timers import MILLISECOND, SECOND
 from tandem.effects.netlink import Unbound
 from tandem.effects.process import Processes
+from tandem.effects.rtmessages import IFF_UP
 from tandem.effects.rtnl import AddressMessage, LinkMessage, Monitor
 from tandem.follow import lease6, session
 from tandem.follow.device import Device, sessions
@@ -58,7 +59,6 @@ AFTERWARDS = tuple(ms * MILLISECOND for ms in (100, 300, 1000, 3000))
 RESTORES_MAX = 20  # of one lent lease that netifd has cleared
 LANS_MAX = 64  # networks of the router that have parts of delegated prefixes
 FLUSH_LIMIT = 30 * SECOND
-_IFF_UP = 0x1  # include/uapi/linux/if.h
 _FLUSH = f"{PACKAGE_DIR}/tandem/conntrack/flush.py"
 
 
@@ -579,7 +579,7 @@ def _taken_away(message: Message) -> set[tuple[int, type]]:
 
     Setting a device down takes its routes away, and its IPv6 addresses.
     """
-    if isinstance(message, LinkMessage) and message.is_new and not message.flags & _IFF_UP:
+    if isinstance(message, LinkMessage) and message.is_new and not message.flags & IFF_UP:
         return {(message.ifindex, Lease), (message.ifindex, Lease6)}
     if isinstance(message, AddressMessage) and not message.is_new:
         return {(message.ifindex, Lease if message.family == 4 else Lease6)}
