@@ -91,7 +91,8 @@ class Run:
         """Look at everything. AssertionError, LabError, OSError: something is not as the walk says.
 
         `healed`: two active routers have met, and the role may move once more meanwhile. One yields to the
-        better router, and one that came up in the split to the router that was active before: both may do so.
+        better router, and one that came up in the split to the router that was active before: both may do so
+        before the first heartbeat has come.
         """
         world = self.walk.world
         answered = partial(self._answers.audit, world, self.lab.routers)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -168,6 +169,22 @@ class World(walk.World):
             self.paired = True
             for one in self.routers:
                 one.met = True
+
+
+@pytest.mark.parametrize("lateness", [0, MILLISECOND, 20 * MILLISECOND])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_split_that_heals_leaves_the_better_router_active(seed: int, lateness: int) -> None:
+    """The first one had heard nobody when it started: it left the role, and the other one left it as well."""
+    lan, moments = Simulation(seed, True, True, lateness), random.Random(seed)
+    lan.run(SETTLED)
+    for what in ("split", "heal"):
+        lan.run(lan.now + moments.randrange(300 * MILLISECOND))
+        lan.do(Step(what))
+        end = lan.now + SETTLED
+        while lan.now < end:
+            lan.run(lan.now + MILLISECOND)
+            assert lan.names() >= {"r2"} or what == "split", "the address that is higher decides"
+    assert lan.names() == {"r2"}
 
 
 @given(

@@ -10,6 +10,7 @@ import pytest
 
 from tandem.core.actions import Announce, Beat, Contested, Greet, Remove, SendAdvert, Transition, Withdraw
 from tandem.core.events import (
+    Company,
     Failover,
     Start,
     Tick,
@@ -325,6 +326,32 @@ def test_a_router_that_has_heard_another_one_is_not_deaf() -> None:
     assert group.role is ACTIVE
     group.handle(heard(50, LOWER), 4_100_000_000)
     assert group.role is ACTIVE
+
+
+def test_a_router_whose_neighbour_is_ready_is_not_deaf() -> None:
+    group = active(sync_group(instance(preempt=False)))
+    group.handle(Company(takes=True), 1)
+    group.handle(heard(50), 2)
+    assert group.role is ACTIVE
+
+
+def test_a_better_router_that_gives_way_is_not_yielded_to() -> None:
+    """Otherwise both would leave the role: the better one to the earlier, and the earlier to the better."""
+    group = active(sync_group(instance()))
+    group.handle(Company(give_way=frozenset((HIGHER,))), 1)
+    assert of(SendAdvert, group.handle(heard(150), 2)), "it says that it goes on"
+    assert group.role is ACTIVE
+    group.handle(Company(), 3)
+    group.handle(heard(150), 4)
+    assert group.role is BACKUP
+
+
+@pytest.mark.parametrize(("priority", "role"), [(50, ACTIVE), (150, BACKUP)], ids=["lesser", "better"])
+def test_of_two_deaf_routers_the_better_one_stays(priority: int, role: Role) -> None:
+    group = active(sync_group(instance(preempt=False)))
+    group.handle(Company(give_way=frozenset((HIGHER,))), 1)
+    group.handle(heard(priority), 2)
+    assert group.role is role
 
 
 def test_a_link_that_returns_makes_deaf_again() -> None:

@@ -29,6 +29,7 @@ from tandem.core.standing import ACTIVE as IS_ACTIVE
 from tandem.core.standing import (
     BACKUP,
     COUNT_SHIFT,
+    GIVES_WAY,
     INITIALIZE,
     INTERFACE,
     LINK,
@@ -153,6 +154,20 @@ def test_who_would_take_the_role_and_who_would_offer_it(
         found = Seat(post, (priority, LOWER), (), takes)
         standings.take(f"r{number}", {"LAN": found}, True, {"LAN": of}, 0)
     assert standings.company("LAN") == company
+
+
+def test_a_heartbeat_says_that_a_router_gives_way() -> None:
+    deaf, entries = active(sync_group(instance(preempt=False))), [Entry("LAN", 51, 4, HIGHER)]
+    standing = standing_of(deaf, deaf.members[0], True)
+    assert standing[0] == IS_ACTIVE | LINK | TAKES | GIVES_WAY
+    standings, of = Standings(holds=False), group()
+    found = seats([of], entries, {"LAN": 0}, standing)
+    assert (
+        Company(offers=True, give_way=frozenset((HIGHER,)))
+        == dict(standings.take("r2", found, True, {"LAN": of}, 0))["LAN"]
+    )
+    deaf.handle(Company(takes=True), 0)
+    assert standing_of(deaf, deaf.members[0], True)[0] == IS_ACTIVE | LINK | TAKES
 
 
 def test_a_heartbeat_says_what_a_group_does_with_its_role() -> None:

@@ -143,6 +143,8 @@ class Company:
     offers: bool = False  # the active one offers the role to a better router that becomes active
     least: int | None = None  # the faults of the one with the fewest; None: none can have the role
     compares: bool = False  # a fault here counts only while a neighbour has fewer (option fault_policy)
+    # Packed addresses of active ones that leave the role to a router that was active before them.
+    give_way: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,10 @@ the segment is broken, and a second active router would not mend it.
 Two routers that are both active and do not hear each other's adverts still hear heartbeats by another path.
 When that lasts, each takes the other one's post for an advert (`lasting`), so that RFC 9568 decides. A router
 that is active, and that another active router does not hear by any path, yields.
+
+A router that came up and could hear nobody leaves the role to one that was active before (`give_way`). It
+says so, and the other one does not yield to it, though it may be better: otherwise both would leave the role.
+Of two such routers the better one stays.
 """
 
 from __future__ import annotations
@@ -82,6 +86,7 @@ POSTS: dict[tuple[Post, Post], tuple[Post, tuple[Vacancy | Taken, ...]]] = {
 # The byte for the state of a virtual router in a heartbeat: its role, and flags.
 ROLE, LINK = 0x07, 0x08
 TAKES = 0x10  # a backup takes a role that is offered; an active router offers its own to a better one
+GIVES_WAY = 0x20  # it is active because it could hear nobody, and leaves the role to another active router
 INITIALIZE, BACKUP, ACTIVE, OFFERING, ENTERING = range(5)
 # The byte for its faults
 STANDBY, INTERFACE, SCRIPT, ADDRESS, EFFECT = 1, 2, 4, 8, 16
@@ -118,6 +123,7 @@ class Seat:
     sources: tuple[tuple[str, bytes], ...] = ()  # our instances, and where its adverts there come from
     takes: bool = False  # it knows offers: see TAKES
     faults: int | None = 0  # so many that can be compared, see faults.py; None: others
+    gives_way: bool = False  # see GIVES_WAY
 
 
 NOBODY = Seat(Post.UNKNOWN)
@@ -183,7 +189,9 @@ def seats(
         first = numbers[0][1]
         rank = standings[3 * first + 1], entries[first].source
         takes, faults = bool(states[0] & TAKES), _count([standings[3 * number + 2] for _, number in numbers])
-        found[group.name] = Seat(post, rank, tuple(one for one in sources if one[1]), takes, faults)
+        gives_way = post in SERVERS and all(state & GIVES_WAY for state in states)
+        addresses = tuple(one for one in sources if one[1])
+        found[group.name] = Seat(post, rank, addresses, takes, faults, gives_way)
     return found
 
 
@@ -339,9 +347,10 @@ class Standings:
         offers = any(seat.post in (_ACTIVE, _OFFERING) and seat.takes for seat in seats)
         takes = not rivals and any(seat.takes for seat in best)
         reaches = self._reaches or any(seat.post not in _GONE for seat in seats)
-        if not self.compares or group not in self._met or not reaches:
-            return Company(takes, offers)
-        return Company(takes, offers, min(_usable(seats), default=None), True)
+        compares = self.compares and group in self._met and reaches
+        least = min(_usable(seats), default=None) if compares else None
+        give_way = frozenset(address for seat in seats if seat.gives_way for _, address in seat.sources)
+        return Company(takes, offers, least, compares, give_way)
 
     def _companies(self, groups: Mapping[str, SyncGroup]) -> list[tuple[str, Event]]:
         """Return what has changed of the company of our groups."""
@@ -425,8 +434,10 @@ def standing_of(group: SyncGroup, member: VirtualRouter, link: bool) -> bytes:
     elif role == ACTIVE and group.promotion.waiting:
         role = ENTERING
     takes = role != INITIALIZE and group.ballot.succeed
+    gives_way = all(one.gives_way for one in group.members)
     reasons = STANDBY * faults.standby | EFFECT * bool(faults.effects) | ADDRESS * (member.source is None)
     for track in faults.tracking.failed:
         reasons |= INTERFACE if track.kind == "interface" else SCRIPT
     reasons |= min(faults.count, COUNT_MAX) << COUNT_SHIFT
-    return bytes((role | LINK * link | TAKES * takes, member.priority, reasons))
+    state = role | LINK * link | TAKES * takes | GIVES_WAY * gives_way
+    return bytes((state, member.priority, reasons))

@@ -233,13 +233,16 @@ class SyncGroup:
                 member.damped = self.damping.until(now) is not None
                 if member.was_deceived(advert, source, now):
                     self._deceived_at = now
-                if member.receive(advert, source, now) and not self._earlier_member_wins(member, now):
+                # Both routers go by what both have said: otherwise each could leave the role to the other.
+                leaves = source in self._company.give_way
+                better = member.receive(advert, source, now, leaves and not member.gives_way)
+                if better and not self._earlier_member_wins(member, now):
                     return self._yield(source, now)
                 if self.role is not Role.ACTIVE:
                     return []
                 # A peer that is in step was active before only if its connections had come here.
                 before = self.reunion.followed or not self._partner.known
-                if advert.priority and before and member.must_give_way(now):
+                if advert.priority and before and member.gives_way and not leaves:
                     return self._give_way(event, now)
                 meets = self._meet_lesser(member, now)
                 # Hosts are not told before the connections are there and the addresses are installed.
@@ -287,6 +290,8 @@ class SyncGroup:
                 return self._negotiate(offer.SERVES if serves else offer.ENTERS, now)
             case Company():
                 self._company = event
+                for member in self.members if event.takes else ():
+                    member.met()
                 actions = [] if event.offers else self.promotion.take_in(event, self, now)
                 return actions if event.takes else actions + self._negotiate(offer.REFUSED, now)
             case Claimed(yes):

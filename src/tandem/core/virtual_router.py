@@ -62,9 +62,9 @@ class VirtualRouter:
         "_announcing",
         "_asserted_at",
         "_beats_peer_until",
-        "_came_up_at",
         "_contest_interval",
         "_contested_at",
+        "_deaf_until",
         "_farewell_until",
         "_inherited_until",
         "_leaver",
@@ -112,7 +112,8 @@ class VirtualRouter:
         self.expired = False
         self.resigned = False
         self.active_adver_interval_cs = settings.advert_int_cs
-        self._came_up_at: int | None = None  # None: another router has been heard since then
+        # Until then this router may have heard nobody since it came up; None: it has heard another router.
+        self._deaf_until: int | None = None
         self._active_down_at: int | None = None
         self._suspect_at: int | None = None
         self._takeover_at: int | None = None
@@ -218,16 +219,18 @@ class VirtualRouter:
         inherited = self.role is Role.ACTIVE and now < self._inherited_until
         return inherited and advert.priority > 0 and source == self._resigned_by
 
-    def must_give_way(self, now: int) -> bool:
-        """Whether this router, active because it could hear nobody, must leave the role to another one.
+    @property
+    def gives_way(self) -> bool:
+        """Whether this router is active because it could hear nobody, and leaves the role to another one.
 
         The other one may have been active all the time: `nopreempt` and `preempt_delay` hold then as well.
         """
-        came_up_at, settings = self._came_up_at, self.settings
-        if self.role is not Role.ACTIVE or came_up_at is None or settings.priority == OWNER:
-            return False
-        patience = settings.preempt_delay_ms * MILLISECOND if settings.preempt else DEAF
-        return now < came_up_at + patience
+        active = self.role is Role.ACTIVE and self.settings.priority != OWNER
+        return active and self._deaf_until is not None
+
+    def met(self) -> None:
+        """Another router is there and not active, so that it was not active before this one either."""
+        self._deaf_until = None
 
     # Transitions, called by the group
 
@@ -237,7 +240,9 @@ class VirtualRouter:
         if self.settings.unicast_peers:
             first_wait = max(first_wait, RESOLVE)
         self.become_backup(now, first_wait)
-        self._came_up_at = now
+        settings = self.settings
+        patience = settings.preempt_delay_ms * MILLISECOND if settings.preempt else DEAF
+        self._deaf_until = now + patience if patience else None
         return [Greet(self.name)]
 
     def become_backup(self, now: int, first_wait: int | None = None) -> None:
@@ -311,6 +316,7 @@ class VirtualRouter:
     def due(self, now: int) -> list[Action]:
         """Act on the deadlines that are not later than `now`."""
         actions: list[Action] = []
+        self._end_deafness(now)
         if self._active_down_at is not None and self._active_down_at <= now:
             self._active_down_at = None
             self.expired = True
@@ -329,25 +335,30 @@ class VirtualRouter:
             actions += self._announcing.due(self.settings.garp, now)
         return actions
 
+    def _end_deafness(self, now: int) -> None:
+        if self._deaf_until is not None and self._deaf_until <= now:
+            self._deaf_until = None
+
     # Packets
 
     def heard(self, advert: Advertisement, source: bytes, now: int) -> None:
         """Note another router that this one could not hear before."""
-        self._came_up_at = None
+        self._deaf_until = None
         self._follow(advert, source, now)
 
-    def receive(self, advert: Advertisement, source: bytes, now: int) -> bool:
+    def receive(self, advert: Advertisement, source: bytes, now: int, leaves: bool = False) -> bool:
         """Take in a checked advertisement; True when we are active and `source` is better.
 
         After True the group calls either `become_backup` or `defend`; after False, `defend`
-        says what an active router answers.
+        says what an active router answers. `leaves`: `source` leaves the role to us.
         """
+        self._end_deafness(now)
         if self.role is Role.BACKUP:
             self._receive_in_backup(advert, source, now)
             return False
         if self.role is not Role.ACTIVE or advert.priority == 0:
             return False
-        if self._is_better(advert.priority, source):
+        if not leaves and self._is_better(advert.priority, source):
             self._follow(advert, source, now)
             return True
         if self.is_farewell(source, now):
@@ -395,7 +406,7 @@ class VirtualRouter:
 
     def _receive_in_backup(self, advert: Advertisement, source: bytes, now: int) -> None:
         if advert.priority:
-            self._came_up_at = None
+            self._deaf_until = None
         if advert.priority == 0:
             self._receive_resignation(source, now)
         elif self._accepts(advert.priority, now):
