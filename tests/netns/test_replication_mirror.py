@@ -153,7 +153,8 @@ def test_a_bulk_that_brings_nothing_new_is_no_work(backup: Backup) -> None:
     cache.end_bulk()
     assert backup.journal.waiting == 0
     for second in range(100):  # the sweep
-        cache.work(backup.loop.now() + second)
+        for _ in cache.tidy(backup.loop.now() + second):
+            pass
     assert len(backup.journal.gone) == 100
     backup.second()
     assert backup.kernel() == backup.held() and len(backup.kernel()) == 400
@@ -438,7 +439,8 @@ def test_what_is_told_once_stays_as_long_as_the_kernel_has_it(
     began = kernel._loop.now()
     for second in range(0, 4 * 7440, 2):
         kernel.work(began + second * 1_000_000_000)
-        own.cache.work(began + second * 1_000_000_000)
+        for _ in own.cache.tidy(began + second * 1_000_000_000):
+            pass
     assert len(own.cache) == 5 and own.cache.expired == 0
 
 

@@ -183,7 +183,7 @@ def test_a_feed_is_signed_and_says_how_to_use_it(tmp_path: Path, keys: Path) -> 
     feed = tmp_path / "feed"
     names = {str(path.relative_to(feed)) for path in feed.rglob("*") if path.is_file()}
     number = next(name for name in names if name.startswith("keys/") and name != "keys/tandem.pem")[5:]
-    ours = {f"tandem{part}" for part in ("", "-gate", "-tools")}
+    ours = {f"tandem{part}" for part in ("", "-gate", "-import", "-tools")}
     assert names == {
         *(f"opkg/{name}_0.1.0-r1_all.ipk" for name in ours),
         *(f"apk/{release}/{name}-0.1.0-r1.apk" for release in ("25.12", "main") for name in ours),
@@ -209,6 +209,6 @@ def test_make_apk_makes_the_same_bytes_twice(tmp_path: Path) -> None:
     for name in ("one", "two"):
         packages.make_target("apk", f"APK_DIR={tmp_path / name}")
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.a*"))
-    assert len(files) == 8
+    assert len(files) == 10
     for file in files:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
