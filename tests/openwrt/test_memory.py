@@ -12,10 +12,12 @@ from . import everything
 
 pytestmark = needs_ubus
 
-LIMIT_KIB = 15 * 1024
+# 15 MiB for what Tandem could do in 0.1. What came since takes 1.3 MiB: heartbeats, witnesses, lines and
+# services that follow the role, checks, virtual servers, upgrades.
+LIMIT_KIB = 15 * 1024 + 512
 
 
-def test_everything_stays_below_15_mib(tmp_path: Path) -> None:
+def test_everything_stays_below_its_limit(tmp_path: Path) -> None:
     with everything.pair(tmp_path) as routers:
         for router in routers:
             for command in ("status", "conntrack", "history") * 10:
