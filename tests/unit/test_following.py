@@ -3,213 +3,32 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tandem.config.schema import Follow, Globals
-from tandem.core.lease import AnyLease, Lease, Lease6, Session
-from tandem.core.open_session import LIFETIME, READ_WITHIN, UP_WITHIN
-from tandem.core.settings import Group
+from tandem.config.schema import Follow
+from tandem.core.lease import Lease
 from tandem.core.timers import MILLISECOND, SECOND
 from tandem.effects.netlink import Unbound
 from tandem.effects.process import Exit
 from tandem.effects.rtmessages import AddressMessage, LinkMessage
-from tandem.follow import following as module
-from tandem.follow import takeover
 from tandem.follow.following import DELETE_AFTER, LANS_MAX, RESTORES_MAX, Following
-from tandem.follow.lease import TOPIC, pack, unpack
+from tandem.follow.lease import pack
+from tests.unit.follow_stage import LEASE, Stage, bound, followed, plan, set_stage
 from tests.unit.test_follow_lease import MAC, STATUS
 from tests.unit.test_follow_lease6 import LAN, STATUS6, WHOLE
-
-LEASE = Lease("wan", MAC, "203.0.113.7", 24, 100 * SECOND, (("0.0.0.0/0", "203.0.113.1"),))
-
-
-class Stage:
-    """The loop, the channel, netifd and the kernel; `said` has everything in its order."""
-
-    def __init__(self) -> None:
-        self.said: list[Any] = []
-        self.time = 0
-        self.timers: dict[Any, tuple[int, Any]] = {}
-        self.readers: dict[int, Any] = {}
-        self.messages: list[Any] = []
-        self.index: int | None = None
-        self.ended: Any = None
-        self.heard: Any = None  # gets acks
-        self.gone: list[int] = []  # when a device went, with the connections of its address
-        self.next_hops: tuple[tuple[str, str], ...] = ()  # as the kernel knows them
-        self.refuses: Any = ()
-        self.fails: tuple[str, ...] = ()  # how place, renew and prepare end
-        self.lines: list[str] = []  # of the log
-        self.table = ""  # of the kernel's sessions
-
-    def now(self) -> int:
-        return self.time
-
-    def call_at(self, key: Any, when: int | None, callback: Any = None, _slack: int = 0) -> None:
-        self.timers.pop(key, None)
-        if when is not None:
-            self.timers[key] = (when, callback)
-
-    def run(self, until: int) -> None:
-        while due := min((item for item in self.timers.items() if item[1][0] <= until), default=None,
-                         key=lambda item: item[1][0]):  # fmt: skip
-            key, (when, callback) = due
-            del self.timers[key]
-            self.time = max(self.time, when)
-            callback(self.time)
-        self.time = until
-
-    def add_reader(self, fd: int, callback: Any) -> None:
-        self.readers[fd] = callback
-
-    def remove_reader(self, fd: int) -> None:
-        del self.readers[fd]
-
-    def subscribe(self, _topic: str, _subscriber: Any) -> None:
-        pass
-
-    def send(self, peer: str, topic: str, data: bytes) -> bool:
-        assert topic == TOPIC
-        [lease] = unpack(data, self.time).values()
-        self.said.append(f"tell {peer} {_text(lease)}")
-        return True
-
-    def take(self) -> list[Any]:
-        """What was said since the last time."""
-        said, self.said = self.said, []
-        return said
-
-
-def _text(lease: AnyLease | None) -> str:
-    """The address; of IPv6 the prefixes, and the addresses that networks of the router have of them."""
-    if isinstance(lease, Lease6):
-        return " ".join((*(one.address for one in lease.prefixes), *(one.address for _, one in lease.lans)))
-    return lease.address if lease else "nothing"
-
-
-STAGE: Stage
-
-
-class FakeDevice:
-    """A device whose hands only say what they do."""
-
-    def __init__(self, plan: Any, *_parts: Any) -> None:
-        self.plan = plan
-
-    @property
-    def index(self) -> int | None:
-        return STAGE.index
-
-    def create(self) -> tuple[str, ...]:
-        STAGE.said.append("create")
-        STAGE.index = None if STAGE.refuses else 7
-        return STAGE.refuses
-
-    def delete(self) -> None:
-        STAGE.said.append("delete")
-        STAGE.index = None
-
-    release = begin_delete = delete
-
-    def with_next_hops(self, lease: AnyLease, _known: AnyLease | None) -> AnyLease:
-        return lease if isinstance(lease, Session) else replace(lease, next_hops=STAGE.next_hops)
-
-    def hear_acks(self, _loop: Any, heard: Any) -> None:
-        STAGE.heard = heard
-
-    def __getattr__(self, name: str) -> Any:
-        def act(lease: AnyLease | int | None = None, *_more: Any) -> tuple[str, ...]:
-            if name != "prepare":
-                about = _text(lease) if isinstance(lease, Lease | Lease6 | Session) else ""
-                active = " (active)" if name == "remove" and _more[1] else ""
-                STAGE.said.append(f"{name} {about}{active}".rstrip())
-            return STAGE.fails
-
-        return act
-
-
-class FakeMonitor:
-    """Notifications of the kernel."""
-
-    def __init__(self, *, routes: bool) -> None:
-        assert not routes
-        self._fd = os.open("/dev/null", os.O_RDONLY)
-
-    def fileno(self) -> int:
-        return self._fd
-
-    def read(self) -> list[Any]:
-        messages, STAGE.messages = STAGE.messages, []
-        return messages
-
-    def close(self) -> None:
-        os.close(self._fd)
-
-
-class FakeProcesses:
-    """Programs that end when the test says so."""
-
-    def __init__(self, *_parts: Any, limit: int) -> None:
-        STAGE.said.append(f"at most {limit} programs")
-
-    def start(self, argv: list[str], limit: int, ended: Any) -> None:
-        STAGE.said.append(" ".join(os.path.basename(word) for word in argv[1:]))
-        STAGE.ended = ended
-
-    def close(self) -> None:
-        STAGE.said.append("end programs")
-
-
-class Log:
-    def __getattr__(self, _name: str) -> Any:
-        return lambda *words: STAGE.lines.append(words[-1])
-
-
-def plan(*follow: str, device: str = "wan0", session: str = "dial") -> Any:
-    config = SimpleNamespace(
-        globals=Globals(), groups=(Group("G", ("lan",), follow=follow),),
-        follows=tuple(
-            Follow(name, "eth1", "wan0", MAC, session) if name == "wan" else Follow(name, "@wan")
-            for name in follow
-        ),
-    )  # fmt: skip
-    vmac = SimpleNamespace(name=device, base="eth1")
-    followers = {name: vmac for name in follow if name == "wan"} if device else {}
-    return SimpleNamespace(config=config, followers=followers)
 
 
 @pytest.fixture
 def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
-    global STAGE
-    STAGE = Stage()
-    monkeypatch.setattr(module, "Device", FakeDevice)
-    monkeypatch.setattr(module, "Monitor", FakeMonitor)
-    monkeypatch.setattr(module, "Processes", FakeProcesses)
-    return STAGE
+    return set_stage(monkeypatch)
 
 
 @pytest.fixture
 def found(stage: Stage) -> Following:
-    anything: Any = stage
-    rtnl: Any = SimpleNamespace(close=lambda: stage.said.append("close"))
-    made = Following(
-        anything, Log(), anything, rtnl, anything,  # type: ignore[arg-type]
-        lambda method, name: stage.said.append(f"{method} {name}"),
-        lambda: stage.gone.append(stage.time),
-    )  # fmt: skip
-    made.join(anything)
-    made.take_plan(plan("wan"), ())
-    made.peer_opened("r2")
-    stage.take()
-    return made
+    return followed(stage)
 
 
 def test_a_takeover_with_the_lease_of_the_peer(stage: Stage, found: Following) -> None:
@@ -294,13 +113,6 @@ def test_a_reload_without_the_network_and_the_end(stage: Stage, found: Following
     assert stage.take() == ["create", "up wan"]
     found.stop()
     assert stage.take() == ["delete", "close"] and not stage.readers
-
-
-def bound(stage: Stage, found: Following, status: dict[str, Any] = STATUS) -> None:
-    found.begin("G")
-    found.status("wan", status, fresh=True)
-    stage.take()
-    stage.lines.clear()
 
 
 def test_a_peer_that_comes_is_told_the_lease(stage: Stage, found: Following) -> None:
@@ -566,160 +378,6 @@ def test_another_mac_address_ends_both_networks(stage: Stage, both: Following) -
     said = stage.take()
     assert said[:3] == [f"remove {PREFIX} {OWN}", f"leave {PREFIX} {OWN}", "remove 203.0.113.7"]
     assert said[3:] == ["delete", "create", "up wan", "keep_link_local", "up wan6"]
-
-
-# PPPoE
-
-PPPOE = {"up": True, "proto": "pppoe", "l3_device": "pppoe-wan", "ipv4-address": [{"address": "203.0.113.9"}]}
-
-
-def test_a_session_is_told_and_ended_before_the_new_dial(
-    stage: Stage, found: Following, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    session = Session("wan", MAC, "203.0.113.7", "02:00:00:00:00:ac", 7)
-    found.received("r2", pack({"wan": session}, 0))
-    found.begin("G")
-    assert stage.take() == ["create", "hang_up 203.0.113.7", "up wan"] and not stage.readers
-    word = "0800" if sys.byteorder == "little" else "0008"
-    monkeypatch.setattr(module, "sessions", lambda: f"0000{word} 02:00:00:00:00:ac wan0\n")
-    found.status("wan", PPPOE, fresh=True)
-    assert stage.take()[1:] == ["-IS flush.py 203.0.113.7", "renew 203.0.113.9", "tell r2 203.0.113.9"]
-    shown = found.networks()[0]
-    assert (shown["address"], shown["server"], shown["lease_left_s"]) == (
-        "203.0.113.9/32", "02:00:00:00:00:ac", None
-    )  # fmt: skip
-    found.end("G")
-    assert stage.take() == ["remove 203.0.113.9", "hang_up 203.0.113.9"]
-    stage.run(DELETE_AFTER)
-    assert stage.take() == ["delete"]
-    found.stop()
-
-
-SESSION = Session("wan", MAC, "203.0.113.9", "02:00:00:00:00:ac", 0x0808, open=True)
-TABLE = "00000808 02:00:00:00:00:ac wan0\n"
-
-
-@pytest.fixture
-def taking(
-    stage: Stage, found: Following, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[Following]:
-    """With option session 'takeover'; the kernel lists what `stage.table` says."""
-    monkeypatch.setattr(takeover, "PPPD", str(tmp_path))
-    monkeypatch.setattr(takeover, "VOLATILE", str(tmp_path / "run"))
-    monkeypatch.setattr(takeover, "kernel_sessions", lambda: stage.table)
-    monkeypatch.setattr(module, "sessions", lambda: stage.table)
-    found.take_plan(plan("wan", session="takeover"), ())
-    yield found
-    found.stop()
-    assert not os.path.lexists(tmp_path / "options.wan0")
-
-
-def test_a_session_is_taken_over(stage: Stage, taking: Following, tmp_path: Path) -> None:
-    taking.received("r2", pack({"wan": SESSION}, 0))
-    taking.begin("G")
-    assert stage.take() == ["create", "up wan"]
-    assert (tmp_path / "options.wan0").read_text().startswith("rp_pppoe_sess 2056:02:00:00:00:00:ac\n")
-    assert taking.networks()[0]["state"] == "taking"
-    stage.table = TABLE
-    taking.status("wan", PPPOE, fresh=True)
-    assert stage.take() == ["renew 203.0.113.9", "tell r2 203.0.113.9"], "no connection ends"
-    assert not (tmp_path / "run/wan0.session").exists()
-    taking.end("G")
-    assert stage.take() == ["remove 203.0.113.9"], "it stays open"
-    taking.begin("G")
-    assert stage.take() == ["status wan", "create", "up wan"], "pppd has it still"
-    taking.end("G")
-    stage.table = ""
-    stage.run(SECOND)
-    taking.begin("G")
-    assert taking.networks()[0]["state"] == "taking", "nobody else has taken it"
-    taking.end("G")
-    taking.received("r2", pack({"wan": None}, 0))
-    taking.begin("G")
-    assert taking.networks()[0]["state"] == "asking"
-
-
-def test_the_option_comes_by_a_reload(stage: Stage, taking: Following, tmp_path: Path) -> None:
-    taking.take_plan(plan("wan"), ())
-    taking.received("r2", pack({"wan": SESSION}, 0))
-    taking.take_plan(plan("wan", session="takeover"), ())
-    taking.begin("G")
-    assert taking.networks()[0]["state"] == "taking", "r2 has told it before"
-    stage.table = TABLE
-    taking.status("wan", PPPOE, fresh=True)
-    stage.take()
-    taking.take_plan(plan("wan"), ("G",))
-    assert stage.take() == ["status wan"], "r2 must hear that the session is no longer left open"
-
-
-def test_a_session_that_is_not_taken_over_is_ended(stage: Stage, taking: Following) -> None:
-    taking.received("r2", pack({"wan": SESSION}, 0))
-    taking.begin("G")
-    stage.take()
-    stage.run(READ_WITHIN)
-    assert stage.take() == ["hang_up 203.0.113.9"] and taking.networks()[0]["state"] == "asking"
-    taking.end("G")
-    taking.begin("G")
-    assert taking.networks()[0]["state"] == "asking", "it is not tried a second time"
-
-
-@pytest.mark.parametrize("why", ["not open", "stale", "not asked for", "no link", "no peer"])
-def test_a_session_that_must_not_be_taken_over(
-    stage: Stage, taking: Following, tmp_path: Path, why: str
-) -> None:
-    told = replace(SESSION, open=why != "not open")
-    if why != "no peer":  # after a boot
-        taking.received("r2", pack({"wan": told}, 0))
-    if why == "stale":
-        taking.peer_closed("r2")
-        stage.run(LIFETIME)
-    if why == "not asked for":
-        taking.take_plan(plan("wan"), ())
-    if why == "no link":
-        (tmp_path / "options.wan0").unlink()
-        (tmp_path / "options.wan0").write_text("")
-    taking.begin("G")
-    assert stage.take()[:2] == ["create", "up wan" if why == "no peer" else "hang_up 203.0.113.9"]
-    (tmp_path / "options.wan0").unlink(missing_ok=True)
-
-
-def test_a_router_without_a_peer_ends_its_session(stage: Stage, taking: Following) -> None:
-    stage.table = TABLE
-    taking.begin("G")
-    taking.status("wan", PPPOE, fresh=True)
-    taking.peer_closed("r2")
-    stage.run(LIFETIME)
-    stage.take()
-    taking.end("G")
-    assert stage.take() == ["remove 203.0.113.9", "hang_up 203.0.113.9"]
-
-
-def test_a_pppd_that_goes_on_in_vain_is_stopped(stage: Stage, taking: Following, tmp_path: Path) -> None:
-    taking.received("r2", pack({"wan": SESSION}, 0))
-    taking.begin("G")
-    (tmp_path / "options.wan0").read_text()
-    (heard,) = stage.readers.values()
-    heard()
-    stage.table = TABLE
-    stage.take()
-    stage.run(UP_WITHIN)
-    assert stage.take() == ["hang_up 203.0.113.9", "drop_sessions"]
-
-
-def test_a_file_of_the_user_is_told_of(
-    stage: Stage, found: Following, taking: Following, tmp_path: Path
-) -> None:
-    (tmp_path / "options.wan0").unlink()
-    (tmp_path / "options.wan0").write_text("debug\n")
-    taking.take_plan(plan("wan", session="takeover"), ())
-    stage.table = TABLE
-    taking.begin("G")
-    taking.status("wan", PPPOE, fresh=True)
-    taking.refresh()
-    assert "is another file" in str(found.networks()[0]["problem"]) and len(found.trouble) == 1
-    taking.take_plan(plan("wan"), ())
-    assert found.networks()[0]["problem"] is None
-    (tmp_path / "options.wan0").unlink()
 
 
 def test_a_renewal_is_heard_and_told(stage: Stage, found: Following) -> None:

@@ -193,7 +193,7 @@ class UbusConnection:
 
     def _ending(self) -> Callable[[], None]:
         """Prepare for the end of the connection; return what is to be done when libubus has let go of it."""
-        raise NotImplementedError
+        return lambda: None
 
     def _guard(self, function: Callable[..., None], *arguments: Any) -> None:
         """Run a callback; an exception is kept until libubus has returned."""
