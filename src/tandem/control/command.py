@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tandem.control import DEFAULT_SOCKET
-from tandem.places import CONFIG, FIREWALL
+from tandem.places import CONFIG, FIREWALL, NETWORK
 
 
 def seconds(text: str) -> float:
@@ -131,6 +131,9 @@ CONFIG_FILE = arg(
     default=CONFIG,
     help=f"configuration (default: {CONFIG})",
     completes="files",
+)
+NETWORK_CONFIG = arg(
+    "--network-config", default=NETWORK, metavar="FILE", help=f"default: {NETWORK}", completes="files"
 )
 FIREWALL_CONFIG = arg(
     "--firewall-config", default=FIREWALL, metavar="FILE", help=f"default: {FIREWALL}", completes="files"

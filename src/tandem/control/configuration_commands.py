@@ -3,8 +3,17 @@
 
 from __future__ import annotations
 
-from tandem.control.command import CONFIG_FILE, CONFIGURE, FIREWALL_CONFIG, JSON, Command, arg, switch
-from tandem.places import CONFIG, DEFAULT_ADVERT_INT, DEFAULT_VRID, DHCP, NETWORK, SECRET_FILE
+from tandem.control.command import (
+    CONFIG_FILE,
+    CONFIGURE,
+    FIREWALL_CONFIG,
+    JSON,
+    NETWORK_CONFIG,
+    Command,
+    arg,
+    switch,
+)
+from tandem.places import CONFIG, DEFAULT_ADVERT_INT, DEFAULT_VRID, DHCP, SECRET_FILE
 
 VRIDS = range(1, 256)
 _ANSWERS = {
@@ -184,13 +193,7 @@ from the command line, which every user of a machine can see.""",
             switch("--dry-run", "print the configuration, change nothing"),
             switch("--force", "replace a configuration that is in use"),
             arg("--config", default=CONFIG, metavar="FILE", help=f"default: {CONFIG}", completes="files"),
-            arg(
-                "--network-config",
-                default=NETWORK,
-                metavar="FILE",
-                help=f"default: {NETWORK}",
-                completes="files",
-            ),
+            NETWORK_CONFIG,
             arg("--dhcp-config", default=DHCP, metavar="FILE", help=f"default: {DHCP}", completes="files"),
             FIREWALL_CONFIG,
             arg(
@@ -224,13 +227,7 @@ does this when it is removed.""",
         (
             arg("what", choices=("apply", "release"), help="which of the two"),
             CONFIG_FILE,
-            arg(
-                "--network-config",
-                default=NETWORK,
-                metavar="FILE",
-                help=f"default: {NETWORK}",
-                completes="files",
-            ),
+            NETWORK_CONFIG,
             FIREWALL_CONFIG,
         ),
         run="tandem.setup.line_command:run",
