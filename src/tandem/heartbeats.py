@@ -52,6 +52,7 @@ from tandem.core.standing import (
 )
 from tandem.core.timers import MILLISECOND, SECOND
 from tandem.loop import TIMER_SLACK
+from tandem.scheduling import quota_pause
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ class Heartbeats:
         if peer is None or peer.node != theirs.node:
             self._forget(name)
             if not self._peers:
-                self._pace.begin(self._loop.now(), self._loop.turn_max)
+                self._pace.begin(self._loop.now(), self._loop.turn_max, quota_pause())
             peer = BeatPeer(self._loop, name, theirs.node, Beats(self._miss), self._read)
             self._peers[name] = peer
         peer.use(keys)

@@ -45,6 +45,39 @@ def realtime_priority() -> int:
     return int(priority) if name == "FIFO" else 0
 
 
+def quota_pause(proc: str = "/proc", cgroups: str = "/sys/fs/cgroup") -> int:
+    """Return for how long a quota of CPU time may keep this process from running, in ns; 0: there is none.
+
+    A process that has used its quota waits for the end of the period (Documentation/scheduler/sched-bwc.rst).
+    A cgroup's quota binds those below it as well, but no real-time process. cgroup version 1 and 2.
+    """
+    if realtime_priority():
+        return 0
+    pause = 0
+    for line in _lines(f"{proc}/self/cgroup"):
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        parts = [part for part in path.split("/") if part]
+        for depth in range(len(parts) + 1):
+            cgroup = "/".join([f"{cgroups}/{controllers}" if controllers else cgroups, *parts[:depth]])
+            if controllers:
+                words = _lines(f"{cgroup}/cpu.cfs_quota_us") + _lines(f"{cgroup}/cpu.cfs_period_us")
+            else:
+                words = " ".join(_lines(f"{cgroup}/cpu.max")).split()
+            if len(words) == 2 and words[0].isdigit() and words[1].isdigit():
+                pause = max(pause, int(words[1]) - int(words[0]))
+    return pause * 1000
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read().split("\n")[:-1]
+    except OSError:
+        return []
+
+
 def leave_realtime() -> None:
     """Run under SCHED_OTHER. OSError when that is refused."""
     if problem := _LIBC.pthread_setschedparam(_this_thread(), os.SCHED_OTHER, _SchedParam(0)):

@@ -232,6 +232,21 @@ def test_a_quick_router_that_dies_while_it_is_young_is_missed_soon(longest: int,
     assert pace.told == told
 
 
+def test_a_router_whom_a_quota_stops_for_the_first_time_is_not_dead() -> None:
+    """A quota of 5 ms in 100 ms stopped it for 95 ms, when it had never been late before."""
+    pause = 95 * MILLISECOND
+    pace, beats = Pace(INTERVAL, 0), Beats(3)
+    pace.begin(0, 5 * MILLISECOND, pause)
+    now, number = 0, 0
+    while now < Pace.FIRST_PERIOD + 3 * Pace.PERIOD:
+        now, number = pace.due, number + 1
+        pace.beat(now)
+        beats.heard("lan", number, INTERVAL, pace.told, now)
+    assert (pace.late, pace.told) == (pause, pause), "also after periods without any lateness"
+    assert beats.due(now + 2 * INTERVAL + pause) == (), "two heartbeats were lost, and the third one is late"
+    assert beats.due(now + LIMIT + pause) != ()
+
+
 @pytest.mark.parametrize("phase", [1, INTERVAL // 8, INTERVAL // 3, INTERVAL * 7 // 8])
 def test_a_router_that_leads_wakes_once_an_interval_and_so_does_the_one_that_answers(phase: int) -> None:
     """The leader goes with its adverts, of every second interval; the other one only answers."""

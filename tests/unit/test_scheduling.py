@@ -8,11 +8,12 @@ import os
 import subprocess
 import sys
 import weakref
+from pathlib import Path
 from platform import libc_ver
 
 import pytest
 
-from tandem.scheduling import policy_name, settle_memory
+from tandem.scheduling import policy_name, quota_pause, settle_memory
 
 PROGRAM = """
 import os
@@ -35,6 +36,39 @@ def test_fifo() -> None:
         "True 7",
         "no real-time scheduling: Invalid argument",
     ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "files", "pause_ms"),
+    [
+        ("0::/services/tandem\n", {"services/tandem/cpu.max": "5000 100000\n"}, 95),
+        ("0::/services/tandem\n", {"services/tandem/cpu.max": "max 100000\n"}, 0),
+        ("0::/of/tandem\n", {"of/cpu.max": "20000 50000\n", "of/tandem/cpu.max": "max 50000\n"}, 30),
+        ("0::/\n", {"cpu.max": "150000 100000\n"}, 0),  # more than one core
+        ("0::/../tandem\n", {"cpu.max": "5000 100000\n"}, 95),
+        ("0::/x\n", {"x/cpu.max": "\n"}, 0),
+        ("0::/x\n", {"x/cpu.max": "a b c\n"}, 0),
+        (
+            "4:memory:/m\n2:cpu,cpuacct:/t\n0::/\n",
+            {"cpu,cpuacct/t/cpu.cfs_quota_us": "10000\n", "cpu,cpuacct/t/cpu.cfs_period_us": "100000\n"},
+            90,
+        ),
+        ("2:cpu:/t\n", {"cpu/t/cpu.cfs_quota_us": "-1\n", "cpu/t/cpu.cfs_period_us": "100000\n"}, 0),
+        ("2:cpuset:/\n", {"cpuset/cpu.cfs_quota_us": "1\n", "cpuset/cpu.cfs_period_us": "100000\n"}, 0),
+        ("", {}, 0),
+    ],
+)  # fmt: skip
+def test_the_pause_of_a_quota(tmp_path: Path, lines: str, files: dict[str, str], pause_ms: int) -> None:
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/cgroup").write_text(lines)
+    for name, text in files.items():
+        (tmp_path / "cgroup" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "cgroup" / name).write_text(text)
+    assert quota_pause(str(tmp_path), str(tmp_path / "cgroup")) == pause_ms * 1_000_000
+
+
+def test_a_kernel_without_cgroups_forces_no_pause(tmp_path: Path) -> None:
+    assert quota_pause(str(tmp_path), str(tmp_path)) == 0
 
 
 def test_a_status_leaves_no_garbage() -> None:

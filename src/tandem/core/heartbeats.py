@@ -185,7 +185,8 @@ class Pace:
 
     The lateness that counts is the greatest of the present period and of the one before. A router that has
     just begun does not know its own, and a start is the busiest time of all: peers are told a multiple of the
-    longest turn of its loop, on a slow router some tenths of a second.
+    longest turn of its loop, on a slow router some tenths of a second. The pause to which a quota of CPU time
+    may force this router (`begin`) always counts, because the first such pause would look like a death.
 
     Each interval wakes each of two routers once. A router whose heartbeat is due soon sends it with the
     answer to a peer's (`answers`), and its next one is due a little later than the peer's. A router that
@@ -207,16 +208,23 @@ class Pace:
         self.told = 0  # the lateness that peers are told
         self._sent = now
         self._first = True  # period
-        self._first_late = 0
+        self._first_late = self._pause = 0
         self._period_ends = now + self.FIRST_PERIOD
         self._late = self._late_before = 0
 
-    def begin(self, now: int, longest: int) -> None:
-        """There is a peer: nothing was due before. `longest`: the longest turn of this router's loop."""
+    def begin(self, now: int, longest: int, pause: int = 0) -> None:
+        """There is a peer: nothing was due before.
+
+        `longest`: the longest turn of this router's loop; `pause`: for so long the kernel may keep it from
+        running.
+        """
         self.due = now
+        self._pause = min(pause, LATENESS_MAX)
+        self.late = self.told = max(self._late, self._late_before, self._pause)
         if self._first:
             self._period_ends = now + self.FIRST_PERIOD
-            self._first_late = self.told = min(self.FIRST_TURNS * longest, LATENESS_MAX)
+            self._first_late = min(self.FIRST_TURNS * longest, LATENESS_MAX)
+            self.told = max(self.late, self._first_late)
 
     def lead(self, leads: bool, follows: bool = False) -> None:
         """This router leads, or a peer does and this router follows it, or none of both."""
@@ -249,5 +257,5 @@ class Pace:
         if now >= self._period_ends:
             self._late_before, self._late, self._first = self._late, 0, False
             self._period_ends = now + self.PERIOD
-        self.late = max(self._late, self._late_before)
+        self.late = max(self._late, self._late_before, self._pause)
         self.told = max(self.late, self._first_late) if self._first else self.late
