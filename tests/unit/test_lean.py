@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import enum
 import json
@@ -65,7 +66,8 @@ def classes(module: ModuleType) -> list[Any]:
 
 CALLS: list[tuple[int, tuple[Any, ...], dict[str, Any]]] = [
     (0, (), {}), (0, (1,), {}), (1, ("a",), {}), (1, ([],), {}), (1, (), {}), (2, (1,), {}),
-    (2, (1, 2), {"secret": (3,)}), (2, (), {"y": 1}), (2, (1,), {"z": 1}), (2, (1,), {"x": 1}),
+    (2, (1, 2), {"secret": (3,)}), (2, (), {"y": 1}), (2, (1, 2, 3, 4), {}), (2, (), {"y": 1, "x": 0}),
+    (2, (1,), {"z": 1}), (2, (1,), {"x": 1}),
     (3, (), {}), (3, ([1, 2],), {}), (3, (), {"count": 3}),
 ]  # fmt: skip
 
@@ -189,6 +191,55 @@ def test_enumerations_are_those_of_the_standard_library() -> None:
 def test_enumerations_are_different() -> None:
     first, second = colours(enumeration), colours(enumeration)
     assert first.RED != second.RED and {first.RED, second.RED} == {second.RED, first.RED}
+
+
+def calls_of_c(module: Any) -> list[Any]:
+    """What C answers through `module`, which is `ctypes` or the daemon's stand-in."""
+    library, with_errno = module.CDLL(None), module.CDLL(None, use_errno=True)
+    library.strtoul.restype, library.strtoul.argtypes = (
+        module.c_ulong,
+        (module.c_char_p, module.c_void_p, module.c_int),
+    )
+    said: list[Any] = [library.strtoul(b"ff", None, 16), library.abs(-5), with_errno.close(-1)]
+    said.append(module.get_errno())
+
+    class Pair(module.Structure):  # type: ignore[misc,name-defined]
+        _fields_ = (
+            ("flag", module.c_bool), ("small", module.c_byte), ("number", module.c_uint32),
+            ("text", module.c_char_p), ("numbers", module.POINTER(module.c_int)),
+        )  # fmt: skip
+
+    numbers = (module.c_int * 3)(3, 1, 2)
+    pair = Pair(flag=True, small=-1, number=2**32 - 1, text=b"text", numbers=numbers)
+    again = Pair.from_address(module.addressof(pair))
+    said += [again.flag, again.small, again.number, again.text, again.numbers[2], Pair.number.offset]
+    said += [module.sizeof(Pair), module.pointer(pair).contents.text]
+
+    kind = module.CFUNCTYPE(module.c_int, module.POINTER(module.c_int), module.POINTER(module.c_int))
+    library.qsort(numbers, 3, module.sizeof(module.c_int), kind(lambda one, other: one[0] - other[0]))
+    said.append(list(numbers))
+
+    found = module.c_uint16(5)
+    library.memset(module.byref(found), 1, 2)
+    said.append(found.value)
+    for buffer in (
+        module.create_string_buffer(4),
+        module.create_string_buffer(b"a\0b"),
+        module.create_string_buffer(b"a\0b", 3),
+    ):
+        said += [buffer.raw, module.string_at(module.addressof(buffer), 3)]
+    for wrong in (lambda: module.CDLL("/no/library.so"), lambda: library.no_such_function):
+        with pytest.raises((OSError, AttributeError)) as refused:
+            wrong()
+        said += [refused.type, str(refused.value)]
+    return said
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="the daemon has the original")
+def test_c_is_called_as_by_the_standard_library() -> None:
+    from tandem.lean import clib
+
+    assert calls_of_c(clib) == calls_of_c(ctypes)
 
 
 VALUES = st.recursive(

@@ -4,7 +4,7 @@
 The daemon imports this package before everything else. The package puts small modules in the place of large
 ones, under their names, and drops what nobody reads when modules are loaded (loading.py):
 
-- `dataclasses`, `enum`, `json`, `socket`: small modules of this package;
+- `ctypes`, `dataclasses`, `enum`, `json`, `socket`: small modules of this package;
 - `collections`, `heapq`, `signal`: their parts that are written in C; `collections.abc` is loaded anyway;
 - `gettext`: nothing, because `getopt` works without it.
 
@@ -51,6 +51,10 @@ def _take_over() -> None:
 
     from tandem.lean import dataclass, enumeration, json_codec, sockets
 
+    if sys.version_info < (3, 14):  # from then on `_ctypes` is no use without the rest of `ctypes`
+        from tandem.lean import clib
+
+        _take("ctypes", clib)
     _take("dataclasses", dataclass)
     _take("enum", enumeration)
     _take("json", json_codec)

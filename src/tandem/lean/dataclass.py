@@ -2,8 +2,9 @@
 """`dataclasses` for the resident daemon: the part that Tandem uses, in a fraction of the memory.
 
 The standard library's module imports `inspect` (1.4 MiB), and compiles half a dozen functions for every
-class, another 0.6 MiB in the daemon. This module makes only `__init__` for each class. The standard library's
-module also enforces `frozen`: here `frozen` only makes objects hashable.
+class, another 0.6 MiB in the daemon. Here all classes share their functions. Making an object takes some
+microseconds more, and the daemon makes tens of objects in a second. The standard library's module also
+enforces `frozen`: here `frozen` only makes objects hashable.
 """
 
 from __future__ import annotations
@@ -46,25 +47,24 @@ def dataclass(*, slots: bool, frozen: bool = False) -> Callable[[type], type]:
         found = tuple(_field(cls, name) for name in cls.__annotations__)
         names = tuple(item.name for item in found)
         members = {name: value for name, value in vars(cls).items() if name not in (*names, *_UNWANTED)}
-        members |= {
-            "__slots__": names,
-            "__match_args__": names,
-            "_compared": _names(names, [item.name for item in found if item.compare]),
-            "_shown": _names(names, [item.name for item in found if item.repr]),
-            "_key": None,  # made when it is needed: most objects are never compared
-            "__init__": _init(found, "__post_init__" in members),
-            "__repr__": _repr,
-            "__eq__": _eq,
-            "__hash__": _hash if frozen else None,
-        }
-        return type(cls.__name__, cls.__bases__, members)
+        members |= {"__slots__": names, "__match_args__": names}
+        if defaults := {item.name: _default(item) for item in found if _default(item) is not _MISSING}:
+            members["_defaults"] = defaults
+        if not all(item.compare for item in found):
+            members["_compared"] = tuple(item.name for item in found if item.compare)
+        if not all(item.repr for item in found):
+            members["_shown"] = tuple(item.name for item in found if item.repr)
+        if frozen:
+            members["__hash__"] = _hash
+        return type(cls.__name__, (_Record,), members)
 
     return decorate
 
 
 def fields(of: Any) -> tuple[Field, ...]:
     """Like dataclasses.fields."""
-    found = tuple(Field(_MISSING, _MISSING, name in of._shown) for name in of.__match_args__)
+    shown = of.__match_args__ if of._shown is None else of._shown
+    found = tuple(Field(_MISSING, _MISSING, name in shown) for name in of.__match_args__)
     for item, name in zip(found, of.__match_args__, strict=True):
         item.name = name
     return found
@@ -72,7 +72,7 @@ def fields(of: Any) -> tuple[Field, ...]:
 
 def is_dataclass(of: object) -> bool:
     """Like dataclasses.is_dataclass."""
-    return hasattr(of, "_compared")
+    return isinstance(of, _Record) or (isinstance(of, type) and issubclass(of, _Record))
 
 
 def replace(of: Any, /, **changes: Any) -> Any:
@@ -80,7 +80,6 @@ def replace(of: Any, /, **changes: Any) -> Any:
     return type(of)(**{name: getattr(of, name) for name in of.__match_args__} | changes)
 
 
-_NOTHING: dict[str, Any] = {}  # the names that a function without default factories uses
 _UNWANTED = ("__annotations__", "__dict__", "__weakref__")  # of the decorated class, which has no slots
 
 
@@ -91,37 +90,61 @@ def _field(cls: type, name: str) -> Field:
     return item
 
 
-def _init(found: tuple[Field, ...], post: bool) -> Callable[..., None]:
-    defaults, makers, parameters, body = [], {}, ["self"], []
-    for item in found:
-        name = value = item.name
-        parameters.append(name)
-        if item.default_factory is not _MISSING:
-            makers[f"new_{name}"] = item.default_factory
-            value = f"new_{name}() if {name} is MISSING else {name}"
-            defaults.append(_MISSING)
-        elif item.default is not _MISSING:
-            defaults.append(item.default)
-        body.append(f"self.{name}={value}")
-    if post:
-        body.append("self.__post_init__()")
-    made: dict[str, Any] = {}
-    known = {"MISSING": _MISSING, **makers} if makers else _NOTHING
-    exec(f"def __init__({','.join(parameters)}): {';'.join(body) or 'pass'}", known, made)  # noqa: S102
-    made["__init__"].__defaults__ = tuple(defaults)
-    return made["__init__"]  # type: ignore[no-any-return]
+def _default(item: Field) -> Any:
+    """Return the default value of a field, or what makes it, as a Field; _MISSING: there is none."""
+    return item.default if item.default_factory is _MISSING else item
 
 
-def _repr(self: Any) -> str:
-    shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._shown)
-    return f"{type(self).__qualname__}({shown})"
+class _Record:
+    """What all classes have in common: one `__init__` for all takes less memory than one for each."""
+
+    __slots__ = ()
+    __match_args__: tuple[str, ...] = ()
+    __hash__ = None  # type: ignore[assignment]
+    _defaults: dict[str, Any] = {}  # noqa: RUF012 - a constant
+    _compared: tuple[str, ...] | None = None  # None: all
+    _shown: tuple[str, ...] | None = None
+    _key: Callable[[Any], Any] | None = None  # made when it is needed: most objects are never compared
+
+    def __init__(self, *values: Any, **named: Any) -> None:
+        names, found = self.__match_args__, values
+        if named or len(values) != len(names):
+            found = _completed(self, values, named)
+        for name, value in zip(names, found):  # noqa: B905 - `strict` would take time for each object
+            setattr(self, name, value)
+        self.__post_init__()
+
+    def __post_init__(self) -> None:
+        pass
+
+    def __repr__(self) -> str:
+        names = self.__match_args__ if self._shown is None else self._shown
+        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+        return f"{type(self).__qualname__}({shown})"
+
+    def __eq__(self, other: object) -> Any:
+        if other.__class__ is not self.__class__:
+            return NotImplemented
+        key = self._key or _key_of(self.__class__)
+        return key(self) == key(other)
 
 
-def _eq(self: Any, other: Any) -> Any:
-    if other.__class__ is not self.__class__:
-        return NotImplemented
-    key = self._key or _key_of(self.__class__)
-    return key(self) == key(other)
+def _completed(of: _Record, values: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
+    """Return the values of all fields: those that were given, and defaults. TypeError as for any function."""
+    names = of.__match_args__
+    found = list(values)
+    for name in names[len(values) :]:
+        if name in named:
+            found.append(named.pop(name))
+        elif name in of._defaults:
+            default = of._defaults[name]
+            found.append(default.default_factory() if isinstance(default, Field) else default)
+        else:
+            raise TypeError(f"{type(of).__qualname__}() lacks {name}")
+    if named or len(found) > len(names):
+        many = f"{len(values)} values and {', '.join(named) or 'no name'}"
+        raise TypeError(f"{type(of).__qualname__}() takes {', '.join(names) or 'nothing'}, not {many}")
+    return tuple(found)
 
 
 def _hash(self: Any) -> int:
@@ -129,11 +152,7 @@ def _hash(self: Any) -> int:
 
 
 def _key_of(cls: Any) -> Callable[[Any], Any]:
-    cls._key = attrgetter(*cls._compared) if cls._compared else type
+    names = cls.__match_args__ if cls._compared is None else cls._compared
+    cls._key = attrgetter(*names) if names else type
     key: Callable[[Any], Any] = cls._key
     return key
-
-
-def _names(all_names: tuple[str, ...], some: list[str]) -> tuple[str, ...]:
-    """Return `some` as a tuple, which is the one of all names where it can be."""
-    return all_names if len(some) == len(all_names) else tuple(some)
