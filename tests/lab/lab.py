@@ -132,8 +132,8 @@ class Host:
         self._addresses = None
 
     def file(self, name: str) -> Path:
-        """A path in the lab's directory for a file of this host."""
-        return self.lab.directory / f"{self.name}.{name}"
+        """A path for a file of this host: a daemon keeps its state in the directory of its socket."""
+        return self.lab.directory / self.name / name
 
 
 class Lab:
@@ -166,6 +166,7 @@ class Lab:
         host.lab = self
         self.hosts[host.name] = host
         host.number = len(self.hosts)
+        (self.directory / host.name).mkdir(exist_ok=True)
         return host
 
     def up(self: L) -> L:
@@ -243,9 +244,9 @@ class Lab:
     def logs(self, lines: int = 60) -> str:
         """The last lines of every log, for the report of a failed test."""
         out = []
-        for path in sorted(self.directory.glob("*.log")):
+        for path in sorted(self.directory.glob("*/log")):
             tail = path.read_text(errors="replace").splitlines()[-lines:]
-            out += [f"==> {path.name} <==", *tail]
+            out += [f"==> {path.parent.name} <==", *tail]
         return "\n".join(out)
 
     def close(self) -> None:

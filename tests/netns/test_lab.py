@@ -98,6 +98,21 @@ def test_keepalived_gives_the_gateway_and_survives_a_power_loss(lab: SeedLab) ->
     wait_until(lambda: lab.active is active, 15, "the peer after SIGTERM")
 
 
+def test_a_router_that_stops_takes_no_state_of_another_one_with_it(open_lab: Open) -> None:
+    """The daemon that follows a dead one finds there what it has to put back."""
+    lab = open_lab(SeedLab(lambda _number: seed_daemon("tandemd", 0.1)))
+    setting = "ipv4/conf/br-lan/accept_local"
+    before = lab.r1.sysctl(setting)
+    lab.start()
+    assert lab.r1.sysctl(setting) != before
+    lab.r2.stop()
+    lab.r1.kill()
+    lab.r1.start()
+    lab.r1.wait_started()
+    lab.r1.stop()
+    assert lab.r1.sysctl(setting) == before
+
+
 def test_download_sees_bytes(lab: SeedLab) -> None:
     Service(lab.server, "source", "80")
     lab.start()
