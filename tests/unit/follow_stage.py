@@ -15,6 +15,7 @@ from tandem.core.lease import AnyLease, Lease, Lease6, Session
 from tandem.core.settings import Group
 from tandem.core.timers import SECOND
 from tandem.follow import following as module
+from tandem.follow import losses
 from tandem.follow.following import Following
 from tandem.follow.lease import TOPIC, unpack
 from tests.unit.test_follow_lease import MAC, STATUS
@@ -182,7 +183,7 @@ def set_stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     global STAGE
     STAGE = Stage()
     monkeypatch.setattr(module, "Device", FakeDevice)
-    monkeypatch.setattr(module, "Monitor", FakeMonitor)
+    monkeypatch.setattr(losses, "Monitor", FakeMonitor)
     monkeypatch.setattr(module, "Processes", FakeProcesses)
     return STAGE
 

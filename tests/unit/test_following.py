@@ -14,8 +14,10 @@ from tandem.core.timers import MILLISECOND, SECOND
 from tandem.effects.netlink import Unbound
 from tandem.effects.process import Exit
 from tandem.effects.rtmessages import AddressMessage, LinkMessage
-from tandem.follow.following import DELETE_AFTER, LANS_MAX, RESTORES_MAX, Following
+from tandem.follow.following import DELETE_AFTER, Following
+from tandem.follow.lans import LANS_MAX
 from tandem.follow.lease import pack
+from tandem.follow.losses import RESTORES_MAX
 from tests.unit.follow_stage import LEASE, Stage, bound, followed, plan, set_stage
 from tests.unit.test_follow_lease import MAC, STATUS
 from tests.unit.test_follow_lease6 import LAN, STATUS6, WHOLE

@@ -22,11 +22,11 @@ from tandem.core.lease import Lease, Lease6, Session
 from tandem.core.timers import MILLISECOND, SECOND
 from tandem.effects.netlink import Unbound
 from tandem.effects.process import Processes
-from tandem.effects.rtmessages import IFF_UP
-from tandem.effects.rtnl import AddressMessage, LinkMessage, Monitor
 from tandem.follow import lease6, session
 from tandem.follow.device import Device, sessions
+from tandem.follow.lans import Lans
 from tandem.follow.lease import TOPIC, end_of, from_netifd, pack, unpack
+from tandem.follow.losses import Losses
 from tandem.follow.shown import shown, text
 from tandem.follow.tunnels import PROTO, Tunnels
 from tandem.programs import PACKAGE_DIR
@@ -42,9 +42,8 @@ if TYPE_CHECKING:
     from tandem.effects.announce import Announcer
     from tandem.effects.interfaces import Interfaces
     from tandem.effects.process import Exit
-    from tandem.effects.rtmessages import Message
     from tandem.effects.rtnl import Rtnl
-    from tandem.follow.lease6 import Lan
+    from tandem.follow.losses import Lost
     from tandem.follow.takeover import Takeover
     from tandem.log import Logger
     from tandem.loop import Loop
@@ -56,8 +55,6 @@ DELETE_AFTER = 20 * MILLISECOND
 # netifd sets the port down when it has let go of the device, and puts the addresses of a lost prefix back to
 # deprecate them, some time after the device has gone.
 AFTERWARDS = tuple(ms * MILLISECOND for ms in (100, 300, 1000, 3000))
-RESTORES_MAX = 20  # of one lent lease that netifd has cleared
-LANS_MAX = 64  # networks of the router that have parts of delegated prefixes
 FLUSH_LIMIT = 30 * SECOND
 _FLUSH = f"{PACKAGE_DIR}/tandem/conntrack/flush.py"
 
@@ -90,7 +87,7 @@ class Following:
         self._networks: dict[str, Followed] = {}
         self._devices: dict[str, Device] = {}  # by the network that has the port
         self._parents: dict[str, str] = {}  # network: the one on whose device it is
-        self._lans: dict[str, tuple[Lan, ...]] = {}  # addresses of delegated prefixes, by network
+        self._lans = Lans(lambda name: ask("status", name))
         self._groups: dict[str, str] = {}  # network: its group
         self._lifetime_s = 0
         self._channel: Channel | None = None
@@ -101,8 +98,7 @@ class Following:
         self._strange: dict[str, str] = {}  # of what peers tell, likewise
         self._processes: Processes | None = None
         self._tunnels = Tunnels(loop, log, self._children)
-        self._monitor: Monitor | None = None  # while a lease is lent
-        self._restores = 0
+        self._losses = Losses(loop, self._restore)
 
     # Life
 
@@ -266,7 +262,8 @@ class Following:
         now = self._loop.now()
         network = self._networks.get(name)
         if network is None:
-            self._lan_changed(name, lease6.lan_addresses(name, status))
+            if self._lans.change(name, lease6.lan_addresses(name, status)):
+                self._lans_changed()
             if name in self._lans and status.get("up") is True:
                 self._lan_up(name)
             return
@@ -283,8 +280,8 @@ class Following:
             return
         lease = from_netifd(name, network.mac, status, now, fresh)
         if isinstance(lease, Lease6):
-            self._learn_lans(lease6.lan_names(status))
-            lease = self._with_lans(lease, known)
+            self._lans.learn(lease6.lan_names(status), self._networks)
+            lease = self._lans.added(lease, known)
         elif isinstance(lease, Lease):
             lease = _with_end(lease, network, fresh)
         if line is not None and lease is not None:
@@ -311,35 +308,12 @@ class Following:
         except OSError as error:
             self._problem(name, f"renewals of the lease can't be heard: {error.strerror}")
 
-    # The router's own networks, which have parts of the delegated prefixes
-
-    def _learn_lans(self, names: Iterable[str]) -> None:
-        """Ask netifd for the devices of these networks, and for their addresses."""
-        new = sorted(set(names) - self._lans.keys() - self._networks.keys())
-        for name in new[: LANS_MAX - len(self._lans)]:
-            self._lans[name] = ()
-            self._ask("status", name)
-
-    def _with_lans(self, lease: Lease6, known: AnyLease | None) -> Lease6:
-        """Return the lease with the addresses that netifd has made of it, and those that were known before.
-
-        netifd makes them a moment later than it tells of the prefix.
-        """
-        made = lease6.with_lans(lease, [lan for lans in self._lans.values() for lan in lans])
-        names = {name for name, _ in made.lans}
-        before = known.lans if isinstance(known, Lease6) else ()
-        missing = [(name, one.address, one.length) for name, one in before if name not in names]
-        return replace(made, lans=(*made.lans, *lease6.with_lans(lease, missing).lans))
-
-    def _lan_changed(self, name: str, addresses: tuple[Lan, ...]) -> None:
-        """Tell the peers the addresses that a network of this router has now."""
-        if name not in self._lans or self._lans[name] == addresses:
-            return
-        self._lans[name] = addresses
-        for followed, network in self._networks.items():
+    def _lans_changed(self) -> None:
+        """Tell the peers the addresses that the router's own networks have now of delegated prefixes."""
+        for name, network in self._networks.items():
             lease = network.lease
             if network.state is State.BOUND and isinstance(lease, Lease6):
-                self._do(followed, network.up(self._with_lans(lease, lease)))
+                self._do(name, network.up(self._lans.added(lease, lease)))
 
     def _lan_up(self, lan: str) -> None:
         """Have this router's own address in a network that has come up, or that has a device now."""
@@ -376,7 +350,7 @@ class Following:
                 continue
             refused = network.refused
             if isinstance(lease, Lease6):
-                self._learn_lans(lan for lan, _ in lease.lans)
+                self._lans.learn((lan for lan, _ in lease.lans), self._networks)
             self._do(name, network.told(lease, now))
             if lease is not None and network.lease is lease:
                 self._tellers[name] = peer
@@ -439,40 +413,26 @@ class Following:
             self._takeovers[name].end()
         if network is not None:
             self._loop.call_at(("follow", name), network.next_deadline(), lambda now: self._due(name, now))
-        self._watch()
+        networks = self._networks.items()
+        self._losses.listen(any(one.state is State.LENT and self._line(name) for name, one in networks))
 
     def _renewed(self, network: Followed, device: Device, lease: AnyLease) -> Sequence[object]:
         """Give the addresses in place another lifetime, and return what the kernel has refused."""
         lent = network.state is State.LENT
         return device.renew(lease, self._lifetime_s, self._loop.now(), lent)
 
-    # netifd clears a device that it meets for the first time, with the lent lease
-
-    def _watch(self) -> None:
-        """Listen to the kernel while a lease is lent, and no longer."""
-        lent = any(
-            network.state is State.LENT and self._line(name) for name, network in self._networks.items()
-        )
-        if lent and self._monitor is None:
-            self._monitor, self._restores = Monitor(routes=False), 0
-            self._loop.add_reader(self._monitor.fileno(), self._changed)
-        elif not lent and self._monitor is not None:
-            self._loop.remove_reader(self._monitor.fileno())
-            self._monitor.close()
-            self._monitor = None
-
-    def _changed(self) -> None:
-        """Put a lent lease back into place at once if it was removed, or the device set down."""
-        assert self._monitor is not None  # its reader calls this
-        lost = {one for message in self._monitor.read() for one in _taken_away(message)}
-        for name, network in self._networks.items() if lost else ():
+    def _restore(self, lost: Lost) -> int:
+        """Put the lent leases that are not whole any more back into place; return how many."""
+        restored = 0
+        for name, network in self._networks.items():
             device, lease = self._line(name), network.placed
             if device is None or lease is None or network.state is not State.LENT:
                 continue
-            if (device.index, type(lease)) in lost and self._restores < RESTORES_MAX:
-                self._restores += 1
+            if (device.index, type(lease)) in lost:
+                restored += 1
                 device.raise_device()
                 self._report(name, device.place(lease, self._lifetime_s, self._loop.now()))
+        return restored
 
     def _due(self, name: str, now: int) -> None:
         self._do(name, self._networks[name].due(now))
@@ -572,15 +532,3 @@ def _with_end(lease: Lease, network: Followed, fresh: bool) -> Lease:
     if network.state is State.BOUND:
         return replace(lease, until=known.until)
     return lease if fresh else max(lease, known, key=lambda one: one.until)
-
-
-def _taken_away(message: Message) -> set[tuple[int, type]]:
-    """Return the device that was set down, or has lost an address, and the kinds of leases that need it.
-
-    Setting a device down takes its routes away, and its IPv6 addresses.
-    """
-    if isinstance(message, LinkMessage) and message.is_new and not message.flags & IFF_UP:
-        return {(message.ifindex, Lease), (message.ifindex, Lease6)}
-    if isinstance(message, AddressMessage) and not message.is_new:
-        return {(message.ifindex, Lease if message.family == 4 else Lease6)}
-    return set()
