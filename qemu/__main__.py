@@ -68,7 +68,7 @@ def _terminal(router: RouterMachine) -> None:
 
 
 def main() -> int:
-    """Dispatch."""
+    """Run the command that the arguments name."""
     parser = argparse.ArgumentParser(prog="python -m qemu", description=__doc__)
     parser.add_argument("command", choices=["shell", "figures", "pin"])
     parser.add_argument("--arch", choices=sorted(ARCHITECTURES), default="x86_64")

@@ -34,7 +34,7 @@ class Console:
         self._thread.start()
 
     def close(self) -> None:
-        """Let go of the console; the machine may be gone already."""
+        """Close the connection to the console; the machine may be gone already."""
         try:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:

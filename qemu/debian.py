@@ -69,7 +69,7 @@ class Debian:
         return found[1]
 
     def only(self, package: str) -> dict[str, str]:
-        """One package alone."""
+        """Return the file of one package, without its dependencies."""
         self._update()
         return self._files("download", package)
 

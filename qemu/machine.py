@@ -110,7 +110,7 @@ class Machine(Host):
         self.console.shell(60)
 
     def power_off(self) -> None:
-        """The plug is pulled: QEMU ends at once, and the machine's cables are dead."""
+        """Pull the plug: QEMU ends at once, and the machine's cables are dead."""
         process = self._process
         if process is None:
             return
@@ -141,11 +141,11 @@ class Machine(Host):
         super().forget()
 
     def freeze(self) -> None:
-        """All its processors stand still; its memory stays."""
+        """Stop all processors of the machine; its memory stays."""
         self.qmp.command("stop")
 
     def thaw(self) -> None:
-        """They go on, and know nothing of the time in between."""
+        """Let the processors go on; they know nothing of the time in between."""
         self.qmp.command("cont")
 
     # Cables
@@ -155,7 +155,7 @@ class Machine(Host):
         self._link(device, False)
 
     def put(self, device: str) -> None:
-        """Plug it in again."""
+        """Plug a cable in again."""
         self._link(device, True)
 
     def _link(self, device: str, up: bool) -> None:
@@ -235,11 +235,11 @@ class Card(ABC):
 
     @abstractmethod
     def started(self) -> None:
-        """QEMU has inherited it."""
+        """Take note that QEMU has inherited the descriptor."""
 
     @abstractmethod
     def close(self) -> None:
-        """The machine is off."""
+        """Close what this card holds, because the machine is off."""
 
 
 class Tap(Card):

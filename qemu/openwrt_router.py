@@ -116,7 +116,7 @@ class OpenWrtRouter(RouterMachine):
         return {name: text.encode() for name, text in texts.items()}
 
     def wait_booted(self, timeout: float = BOOT_TIMEOUT) -> None:
-        """Until procd says "init complete" and netifd has brought up both networks."""
+        """Wait until procd says "init complete" and netifd has brought up both networks."""
         self._wait_init(timeout)
         if not self.image.seeded and "no" in self.run("[ -e /first-boot ] || echo no", check=False):
             self._seed_by_hand()
@@ -147,11 +147,11 @@ class OpenWrtRouter(RouterMachine):
             return False
 
     def install(self) -> None:
-        """From our feed and the distribution's."""
+        """Install Tandem from our feed, and what it needs from the distribution's."""
         self.run(PackageTool.of(self).install("tandem"), 900)
 
     def upgrade(self) -> None:
-        """To the later release in the feed `next`."""
+        """Upgrade to the later release in the feed `next`."""
         tool = PackageTool.of(self)
         self.run(tool.upgrade("tandem", "next"), 900)
         assert re.search(r"-r?2\b", self.run(tool.version("tandem"))), "it is another version"
@@ -228,7 +228,7 @@ class OpenWrtPair(Pair):
         self._server: FeedServer | None = None
 
     def set_up(self) -> None:
-        """By the router's own opkg or apk, and by `tandem init`."""
+        """Set Tandem up with the router's own opkg or apk, and with `tandem init`."""
         self.serve()
         self.install()
         self.init("--network lan=192.168.1.4 --network wan=192.168.0.4", " --start")

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 class PackageTool(ABC):
-    """One of the two."""
+    """The shell commands of one package manager."""
 
     @staticmethod
     def of(router: Machine) -> PackageTool:
-        """The one that the router has."""
+        """Return the package manager that the router has."""
         return Apk() if "apk" in router.run("command -v apk", check=False) else Opkg()
 
     @abstractmethod
@@ -28,11 +28,11 @@ class PackageTool(ABC):
 
     @abstractmethod
     def upgrade(self, name: str, feed: str) -> str:
-        """To the version in another of our feeds, which replaces the feed tandem."""
+        """Upgrade to the version in another of our feeds, which replaces the feed tandem."""
 
     @abstractmethod
     def version(self, name: str) -> str:
-        """Prints name and version."""
+        """Print the name and version of a package."""
 
 
 class Opkg(PackageTool):

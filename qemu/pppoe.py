@@ -106,7 +106,7 @@ class PppoePair(OpenWrtPair):
         self.server.routes.append(f"{CALLERS} via {_WAN}")
 
     def boot(self) -> None:
-        """The concentrator first, so that both routers can dial."""
+        """Boot the concentrator first, so that both routers can dial."""
         self.concentrator.power_on()
         for router in self.routers:
             router.power_on()
@@ -117,7 +117,7 @@ class PppoePair(OpenWrtPair):
             router.networks = ("lan",)  # afterwards, the line follows the role
 
     def set_up(self) -> None:
-        """By the router's own opkg, and by `tandem init`; the routers share the line."""
+        """Set Tandem up with the router's own opkg and with `tandem init`; the routers share the line."""
         self.serve()
         self.install()
         self.init("--network lan=192.168.1.4 --one-line wan --advert-int 1")

@@ -38,6 +38,6 @@ class Qmp:
                 return answer["return"]
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the connection."""
         self._lines.close()
         self._socket.close()

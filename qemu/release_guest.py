@@ -113,7 +113,7 @@ def _fetch(release: dict[str, Any], architecture: str, name: str) -> bytes:
 
 
 def _grow(disk: Path) -> None:
-    """Room for packages: an image's file system is as large as what is in it."""
+    """Make room for packages: the file system of an image is as large as its content."""
     with disk.open("r+b") as file:
         file.truncate(max(DISK_MIB << 20, disk.stat().st_size))
     # resize2fs refuses a file system that was not checked; status 1 says that e2fsck repaired something.

@@ -96,7 +96,7 @@ class RouterMachine(Machine):
 
     @abstractmethod
     def service(self, verb: str) -> None:
-        """start, stop, restart or reload the daemon."""
+        """Run an action of the init script: start, stop, restart or reload."""
 
     @abstractmethod
     def pid(self) -> int:
@@ -265,7 +265,7 @@ class Pair(SeedEnds):
         self.in_step()
 
     def install(self) -> None:
-        """On both at once: each has a processor to keep busy."""
+        """Install Tandem on both routers at once: each keeps a processor busy."""
         with ThreadPoolExecutor(len(self.routers)) as pool:
             list(pool.map(lambda router: router.install(), self.routers))
 

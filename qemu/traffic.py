@@ -42,11 +42,11 @@ class Traffic:
         wait_until(moved, timeout, "every download goes on", explain=self.progress)
 
     def broken(self) -> list[str]:
-        """How downloads ended that did."""
+        """Return the errors of the downloads that have ended."""
         return [item.error for item in self.downloads if item.error]
 
     def progress(self) -> str:
-        """Bytes so far."""
+        """Return the bytes that each download has had so far."""
         return str([item.bytes for item in self.downloads])
 
     def outage_since(self, start: float, timeout: float = 60.0) -> Outage:

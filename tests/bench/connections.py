@@ -56,7 +56,7 @@ def _count(host: Host) -> int:
 
 
 def _inject(host: Host) -> None:
-    """At a rate that conntrackd can follow: what it lost of 300,000 a second, it did not always find."""
+    """Put the entries into the kernel at FILL_RATE: at 300,000 a second conntrackd lost some for good."""
     restorer = host.enter(Restorer)
     restorer.restore(Builder(16_384).chunks(table()))
     began = time.monotonic()

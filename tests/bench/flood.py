@@ -79,7 +79,7 @@ class Flood:
         burst: int = BURST,
         told: Callable[[int, float], None] = lambda done, when: None,
     ) -> float:
-        """Make so many flows, at most `rate` a second; the rate that it was.
+        """Send so many new flows, at most `rate` a second; return the rate that was reached.
 
         `told(done, when)` before each `burst` of them (at most BURST).
         """
@@ -122,7 +122,7 @@ class Flood:
 
 @contextmanager
 def before_processes() -> Iterator[None]:
-    """Run before all that is not real-time."""
+    """Give this process a real-time priority until the block ends: ordinary processes wait for it."""
     os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
     try:
         yield
@@ -136,7 +136,7 @@ def _mac(host: Host, device: str) -> bytes:
 
 
 def _frame(client: Host) -> bytes:
-    """All behind the MAC addresses, without the ports."""
+    """Return a frame without its MAC addresses; its ports are 0, and are set later."""
     source = client.ports[0].addresses[0].split("/")[0]
     addresses = socket.inet_aton(source) + socket.inet_aton(FAR)
     head = struct.pack("!BBHHHBBH", 0x45, 0, _IPV4 + _UDP, 0, 0x4000, 64, socket.IPPROTO_UDP, 0) + addresses

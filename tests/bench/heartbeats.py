@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The cost of heartbeats: two routers at rest, with LAN, WAN and a cable between them, which are three paths.
 
-Adverts come every second, so that nearly every wake is a heartbeat's. keepalived has no such thing: its
+Adverts come every second, so that nearly every wake is a heartbeat's. keepalived has no heartbeats: its
 figures are those of adverts of 50 ms.
 """
 

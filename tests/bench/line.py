@@ -58,7 +58,7 @@ def _moved(label: str, lab_of: Callable[[], OneLine], addresses: list[str]) -> F
         pings = [Pings(lab.client, address) for address in addresses]
 
         def event(action: Callable[[Router], object]) -> list[Any]:
-            """Do this to the active router; what each of the pings has lost, when all go on."""
+            """Do this to the active router; return what each ping has lost, when all are answered again."""
             active, backup = _ready(lab)
             time.sleep(LOSING)  # a role that comes back sooner may wait for its connections
             for one in pings:

@@ -64,7 +64,7 @@ table netdev sink {{
 
 
 def daemon(kind: str, rules: str = "", **options: str) -> Callable[[int], object]:
-    """Makes the daemon of a router from its number; `options` of conntrack_sync."""
+    """Return a function that makes the daemon of a router from its number; `options` of conntrack_sync."""
     if kind == Tandem.name:
         return partial(live.synced, advert_s=ADVERT_S, rules=rules, limit_entries="400000", **options)
     protocol = "meta l4proto 112 accept"
@@ -127,7 +127,7 @@ def _replicator(router: Router) -> float:
 
 
 def _memory(router: Router) -> int:
-    """KiB, likewise."""
+    """Return the memory of tandemd, or of conntrackd, in KiB."""
     return cost(router.processes[0].pid).rss_kib
 
 

@@ -22,7 +22,7 @@ ADVERT_S = 1.0
 
 
 def saturated(kind: str) -> Figures:
-    """Roles that were taken in SECONDS, as the daemons say."""
+    """Return how many roles the daemons took within SECONDS, by their own logs."""
     schedules = {"SCHED_FIFO": "50", "without SCHED_FIFO": "0"} if kind == Tandem.name else {"SCHED_FIFO": ""}
     return {
         f"saturated for {SECONDS:g} s, {name}: false takeovers": _run(kind, priority)

@@ -51,7 +51,7 @@ def service_outage(kind: str) -> Figures:
 
 
 def _fault(what: str, client: Client, router: Router, alone: float, action: Callable[[], None]) -> Figures:
-    """Do it, and say how the time until the service answers is spent; `router` has the service afterwards."""
+    """Make the fault, and return the parts of the outage; `router` has the service afterwards."""
     began, clock = time.time(), time.time() - time.monotonic()  # the history has times of day
     action()
     [started] = wait_until(lambda: _times(router, began, "service", "running"), 10, "it is started")

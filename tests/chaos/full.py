@@ -44,7 +44,7 @@ def fill(host: Host) -> None:
 
 
 def drain(host: Host) -> None:
-    """Remove these entries."""
+    """Remove the entries that `fill` has made."""
     with _socket(host) as sock:
         sock.send(_message(_DELETE, 0, attribute(_MARK, _OURS) + attribute(_MARK_MASK, b"\xff" * 4)))
 

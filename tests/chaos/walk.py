@@ -125,7 +125,7 @@ class World:
         return sum(one.troubles for one in self.routers) + self.split + self.blocked
 
     def served(self, active: set[str]) -> bool:
-        """These routers serve the hosts now; return whether their connections must have lived on."""
+        """Note who serves the hosts now; return whether the hosts' connections must have lived on."""
         known = active <= self.knows
         self.active, self.knows = set(active), set(active) if known else set()
         return known

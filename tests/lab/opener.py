@@ -75,7 +75,7 @@ class Opener:
         self.ready.register(sock, select.EPOLLOUT)
 
     def look(self, timeout: float) -> None:
-        """See which of them the server has answered."""
+        """Note which connections the server has answered."""
         for fd, _ in self.ready.poll(timeout):
             sock, began = self.connecting.pop(fd)
             self.ready.unregister(fd)
@@ -86,7 +86,7 @@ class Opener:
                 self.times.append(round((time.monotonic() - began) * 1e3, 3))
 
     def survivors(self) -> int:
-        """How many of those that are established answer."""
+        """Return how many of the established connections still answer."""
         waiting = dict(self.established)
         answers = select.epoll()
         for fd, sock in list(waiting.items()):
@@ -127,7 +127,7 @@ def open_many(address: str, port: int, rate: float) -> None:
 
 
 def main() -> None:
-    """Dispatch on the first argument."""
+    """Run the part that the first argument names."""
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     kind, *arguments = sys.argv[1:]

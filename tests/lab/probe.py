@@ -156,7 +156,7 @@ def download(address: str, port: int) -> None:
 
 
 def main() -> None:
-    """Dispatch on the first argument."""
+    """Run the part that the first argument names."""
     kind, *arguments = sys.argv[1:]
     if kind == "echo":
         echo(arguments[0], int(arguments[1]))

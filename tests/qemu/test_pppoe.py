@@ -34,7 +34,7 @@ def lab(request: pytest.FixtureRequest) -> Iterator[PppoePair]:
 
 
 def redial(_lab: PppoePair, active: RouterMachine) -> None:
-    """By hand, as without a second router; the session is ended in good order."""
+    """Dial by hand, as without a second router; the former session ends in good order."""
     active.run("ifup wan; while [ -e /sys/class/net/pppoe-wan ]; do :; done")
 
 
@@ -48,7 +48,7 @@ def power_loss(_lab: PppoePair, active: RouterMachine) -> None:
 
 
 def outage(lab: PppoePair, client: Traffic, fault: object) -> float:
-    """The time (ms) without an answer."""
+    """Return the longest time without an answer, ms."""
     active = lab.line_up()
     start = time.monotonic()
     assert callable(fault)
