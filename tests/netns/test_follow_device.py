@@ -295,7 +295,8 @@ def test_acks_are_heard_and_nothing_else(lab: Lab, device: Device) -> None:
         router.enter(lambda: device.hear_acks(loop, lambda *words: heard.append(words)))
         sender = provider.enter(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
         sender.bind(("eth0", 0))
-        for packet in (ack(port=67), ack(), ack(kind=6), bytes(30)):
+        later_fragment = ack()[:6] + b"\0\1" + ack()[8:]
+        for packet in (ack(port=67), later_fragment, ack(), ack(kind=6), bytes(30)):
             sender.send(bytes.fromhex(MAC.replace(":", "")) + b"\2\0\0\0\0\7\x08\0" + packet)
         sender.close()
         wait_until(lambda: loop.turn(0) or heard, 5, "an ack is heard")

@@ -165,7 +165,7 @@ class Log:
         return lambda *words: STAGE.lines.append(words[-1])
 
 
-def plan(*follow: str, device: str = "wan0", session: str = "dial") -> Any:
+def plan(*follow: str, device: str = "wan0", session: str = "dial", port: str = "eth1") -> Any:
     config = SimpleNamespace(
         globals=Globals(), groups=(Group("G", ("lan",), follow=follow),),
         follows=tuple(
@@ -173,7 +173,7 @@ def plan(*follow: str, device: str = "wan0", session: str = "dial") -> Any:
             for name in follow
         ),
     )  # fmt: skip
-    vmac = SimpleNamespace(name=device, base="eth1")
+    vmac = SimpleNamespace(name=device, base=port)
     followers = {name: vmac for name in follow if name == "wan"} if device else {}
     return SimpleNamespace(config=config, followers=followers)
 

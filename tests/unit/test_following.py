@@ -294,6 +294,15 @@ def both(stage: Stage, found: Following) -> Following:
 PREFIX, OWN = "2001:db8:1::", "2001:db8:1::1"
 
 
+def test_a_changed_port_begins_anew_with_all_that_is_on_it(stage: Stage, both: Following) -> None:
+    both.begin("G")
+    both.status("wan6", STATUS6, fresh=True)
+    stage.take()
+    both.take_plan(plan("wan", "wan6", port="eth2"), ("G",))
+    assert [network["state"] for network in both.networks()] == ["asking", "asking"]
+    assert both.networks()[1]["prefixes"] == [], "a lease of the former port"
+
+
 def test_a_takeover_with_address_and_prefix(stage: Stage, both: Following) -> None:
     both.received("r2", pack({"wan": LEASE, "wan6": WHOLE}, 0))
     assert stage.take() == ["status lan", f"hold {PREFIX} {OWN}"]
