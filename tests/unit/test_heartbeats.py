@@ -123,8 +123,19 @@ def test_after_a_router_has_stood_still_a_silence_counts_later() -> None:
     assert beats.overslept(woke - LIMIT - 1, woke)
     beats.heard("lan", 2, INTERVAL, 0, woke)
     assert beats.due(woke + LIMIT) == ()
-    assert beats.due(woke + h.DOUBTS * LIMIT - 1) == () and beats.deadline == woke + h.DOUBTS * LIMIT
-    assert beats.due(woke + h.DOUBTS * LIMIT) == (h.DIES,) and beats.silent == woke + LIMIT
+    until = woke + LIMIT + h.DOUBT
+    assert beats.due(until - 1) == () and beats.deadline == until
+    assert beats.due(until) == (h.DIES,) and beats.silent == woke + LIMIT
+
+
+def test_the_doubts_do_not_grow_with_the_neighbours_lateness() -> None:
+    """Both have stood still, and then the active one dies: there was no gateway for 11.5 s."""
+    beats, woke = Beats(3), SECOND
+    beats.heard("lan", 1, INTERVAL, h.LATENESS_MAX, 0)
+    assert beats.overslept(woke - 2 * SECOND, woke)
+    beats.heard("lan", 2, INTERVAL, h.LATENESS_MAX, woke)
+    beats.due(woke)
+    assert beats.deadline is not None and beats.deadline < woke + 3 * SECOND
 
 
 @pytest.mark.parametrize("asleep", [False, True])
@@ -137,7 +148,7 @@ def test_a_router_that_is_always_late_finds_the_death_all_the_same(asleep: bool)
         beats.spare(now + INTERVAL)
         assert not asleep or beats.overslept(now - 2 * LIMIT, now)
         beats.due(now)
-        assert now <= (h.DOUBTS if asleep else 2) * LIMIT
+        assert now < 2 * INTERVAL + (LIMIT + h.DOUBT if asleep else 2 * LIMIT)
 
 
 @pytest.mark.parametrize("phase", [1, INTERVAL // 8, INTERVAL // 2, INTERVAL * 7 // 8])

@@ -57,7 +57,9 @@ LIVES: dict[tuple[Life, str], tuple[Life, tuple[str, ...]]] = {
 }
 
 NEVER = 0xFFFFFFFF  # as age: nothing was heard by this path
-DOUBTS = 10  # limits: for so long may a neighbour be silent after this router has stood still
+# So much longer than the limit may a neighbour be silent after this router has stood still. A session comes
+# within it, and needs no longer where the limit is longer.
+DOUBT = 1_500_000_000
 LATENESS_MAX = 1_000_000_000  # that a neighbour may claim
 _EXACT = 1_000_000  # a timer runs within it
 
@@ -129,7 +131,7 @@ class Beats:
         """Whether this router, whose own heartbeat was due then, has stood still: what it reads is old."""
         if not now - due > self.limit > 0:
             return False
-        self._doubts = now + DOUBTS * self.limit
+        self._doubts = now + self.limit + DOUBT
         return True
 
     def spare(self, until: int) -> None:
@@ -173,7 +175,7 @@ class Beats:
     def _patience(self, heard: int) -> int:
         """How long to wait after what was heard then. A router that is late all the time must end as well."""
         late = min(self._spared - heard, 2 * self.limit)
-        return max(self.limit, late, min(self._doubts - heard, DOUBTS * self.limit))
+        return max(self.limit, late, min(self._doubts - heard, self.limit + DOUBT))
 
     def _move(self, event: str) -> tuple[str, ...]:
         self.life, actions = LIVES[self.life, event]
