@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from tests.chaos.audits import Answers
 from tests.chaos.condition import STOPPED, Condition, Measure
 from tests.chaos.faults import ChaosLab, Faults, impossible, policies
 from tests.chaos.walk import FAULTS, Router, Step
-from tests.lab import FAR, LabError, wait_until
+from tests.lab import FAR, LabError, Tandem, wait_until
 from tests.netns.live import FAR6, Connections, in_step, settle
 
 BOUND_S = 6  # until exactly one router answers: 1 s is usual, but a frozen one keeps its addresses for 3 s
@@ -64,13 +64,13 @@ class Run:
             began = time.monotonic()
             try:
                 self._faults.do(step)
-                self.audit(healed=step.what == "heal")
+                self.audit(undecided=step.what == "heal" and not self.walk.world.beats)
                 assert keeps <= self._serving, f"{keeps} could have kept the role of {self._serving}"
             except (AssertionError, LabError, OSError) as error:
                 last = "\n  ".join(map(str, self.steps[-8:]))
                 lacks = f" (this machine has no {', '.join(sorted(self.without))})" if self.without else ""
                 where = f"seed {self._seed}{lacks}, step {number}, after\n  {last}"
-                raise Failed(f"{where}\n{error}") from error
+                raise Failed(f"{where}\n{error}\n{self._turns()}") from error
             conditions = self.conditions.values()
             memory = " ".join(f"{one.memory_kib} KiB {one.descriptors}" for one in conditions)
             took = time.monotonic() - began
@@ -82,17 +82,26 @@ class Run:
         """The last lines of the daemons' logs."""
         return self.lab.logs()
 
+    def _turns(self) -> str:
+        """Say for how long the daemons stood still: the machine may have kept one from its work."""
+        said = []
+        for router in self.lab.routers:
+            with suppress(OSError, LabError):
+                found = Tandem.request(router, "status")["scheduling"]
+                said.append(f"{router.name}: longest turn {found['turn_max_ms']} ms ({found['turn_max_by']})")
+        return "; ".join(said)
+
     def close(self) -> None:
         """Close the connections and the sockets."""
         self._flows.close()
         self._answers.close()
 
-    def audit(self, healed: bool = False) -> None:
+    def audit(self, undecided: bool = False) -> None:
         """Look at everything. AssertionError, LabError, OSError: something is not as the walk says.
 
-        `healed`: two active routers have met, and the role may move once more meanwhile. One yields to the
-        better router, and one that came up in the split to the router that was active before: both may do so
-        before the first heartbeat has come.
+        `undecided`: two active routers have met that send each other no heartbeats, and the role may move
+        once more meanwhile. One yields to the better router, and one that came up in the split to the router
+        that was active before: both may do so.
         """
         world = self.walk.world
         answered = partial(self._answers.audit, world, self.lab.routers)
@@ -117,7 +126,7 @@ class Run:
         try:
             assert answered() == self._serving, "the role has moved once more"
         except AssertionError:
-            if not healed:
+            if not undecided:
                 raise
             self.audit()
 

@@ -88,6 +88,11 @@ class World:
         return not self.split and len(out) < len(PORTS)
 
     @property
+    def beats(self) -> bool:
+        """Whether the routers send each other heartbeats: an earlier release does not."""
+        return self.paired and not any(one.old for one in self.routers)
+
+    @property
     def talk(self) -> bool:
         """Whether the routers hear each other's heartbeats."""
         return self.paired and self.joined and all(one.alive for one in self.routers)

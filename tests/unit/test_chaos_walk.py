@@ -51,6 +51,13 @@ def test_every_fault_comes() -> None:
     assert [what for what in FAULTS if not hasattr(Faults, what.replace(" ", "_"))] == []
 
 
+def test_routers_whose_split_heals_send_heartbeats_if_they_have_a_session() -> None:
+    assert after(World(), "split", "respawn r2", "heal").beats
+    assert not after(World(), "block", "split", "respawn r2", "heal").beats
+    assert after(World(), "block", "split", "heal").beats, "those of the session that they had"
+    assert not after(World(), "downgrade r2", "split", "heal").beats
+
+
 def test_who_dies_alone_takes_the_connections_along() -> None:
     world = Walk(0).world
     first, second = world.routers
