@@ -363,7 +363,9 @@ def test_what_runs_everywhere_outlives_a_crash_and_is_adopted(
     runs, other = tmp_path / "runs", tmp_path / "other"
     wait_until(lambda: bool(text_of(other) and text_of(runs)), 10, "both run")
     pid, stray = int(runs.read_text()), int(other.read_text())
-    wait_until(lambda: str(pid) in text_of(tmp_path / "record"), 10, "and the record has them")
+    wait_until(
+        lambda: {str(pid), str(stray)} <= set(text_of(tmp_path / "record").split()), 10, "the record has both"
+    )
     crashed.kill()
     manager = make(service)
     until(loop, lambda: states(manager) == {"one": "running"} and record.started(stray) is None)
