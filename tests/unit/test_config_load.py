@@ -167,6 +167,14 @@ def test_an_instance_without_a_group_is_one() -> None:
             "snat",
             "192.168.1.4",
         ),
+        ("option dhcp '1'", "dhcp_networks", ("192.168.1.0/24",)),
+        (
+            "option dhcp '1'\n\tlist virtual_ipaddress '10.0.0.5/30'",
+            "dhcp_networks",
+            ("192.168.1.0/24", "10.0.0.4/30"),
+        ),
+        ("option dhcp '1'\n\tlist virtual_ipaddress '10.0.0.5/31'", "dhcp_networks", ("192.168.1.0/24",)),
+        ("option dhcp '1'\n\tlist dhcp_network '10.1.0.0/16'", "dhcp_networks", ("10.1.0.0/16",)),
         ("option notify '/bin/a b \"c d\"'", "notify", Notify(any=("/bin/a", "b", "c d"))),
         ("option notify '/bin/grep \"|\"'", "notify", Notify(any=("/bin/grep", "|"))),
         (
@@ -193,6 +201,9 @@ def test_ipv6() -> None:
     routes = "list virtual_routes 'default via fe80::1'"
     assert one(routes, "list virtual_ipaddress '2001:db8::4/64'", base=V6).snat is None
     assert one("option use_vmac '1'", base=V6).use_vmac == "vrrp6.51"
+    for length, networks in ((64, ("2001:db8::/64",)), (126, ("2001:db8::4/126",)), (127, ())):
+        lines = "option dhcp '1'", f"list virtual_ipaddress '2001:db8::4/{length}'"
+        assert one(*lines, base=V6).dhcp_networks == networks
 
 
 def test_names_of_virtual_macs_are_unique() -> None:

@@ -182,11 +182,13 @@ def test_what_was_suppressed_is_told_when_the_period_ends() -> None:
 
 
 def test_the_loop_ends_the_period_by_itself() -> None:
-    sink, loop = Lines(), Loop()
-    log = Logger("info", sink, lambda: RateLimiter(period=SECOND // 100))
+    sink, loop, clock = Lines(), Loop(), Clock()
+    clock.now = loop.now()
+    log = Logger("info", sink, lambda: RateLimiter(period=SECOND // 100), clock=clock)
     log.attach(loop)
     log.limited("key", "info", "first")
     log.limited("key", "info", "second")
+    clock.now += SECOND
     while len(sink.lines) < 2:
         loop.turn(5 * SECOND)
     assert sink.lines == ["info first", "info 1 more suppressed: first"]
