@@ -98,6 +98,8 @@ def test_none_and_disabled() -> None:
         ("list ignore_address '10.0.0.1'", "ignore_networks", ("10.0.0.1/32",)),
         ("list protocol 'TCP'\n\tlist protocol 'udp 200'", "protocols", (6, 17, 200)),
         ("option ignore_protocol 'icmp icmpv6'", "ignore_protocols", (1, 58)),
+        ("option protocol 'tcp udp sctp dccp udplite'", "protocols", (6, 17, 132, 33, 136)),
+        ("option protocol 'gre esp ah l2tp ipip ipv6'", "protocols", (47, 50, 51, 115, 4, 41)),
         ("list tcp_state 'established'\n\tlist tcp_state 'TIME_WAIT'", "tcp_states", (3, 7)),
         ("option zone '0 7'", "zones", (0, 7)),
         ("option local '1'", "local", True),
@@ -219,11 +221,11 @@ def test_a_word_of_a_path_may_be_the_name_of_a_peer() -> None:
     assert found[0].paths == (PeerPath("10.0.0.9", None, "wan"),)
 
 
-def unicast(interface: str, addresses: str) -> Instance:
+def unicast(interface: str, addresses: str, own: str = "192.168.1.4/24") -> Instance:
     text = f"""config vrrp_instance 'I1'
 	option interface '{interface}'
 	option virtual_router_id '51'
-	list virtual_ipaddress '192.168.1.4/24'
+	list virtual_ipaddress '{own}'
 	list unicast_peer 'r2'
 config peer 'r2'
 {addresses}"""
@@ -246,6 +248,12 @@ config peer 'r2'
 )
 def test_unicast_peer_takes_the_address_that_fits(addresses: str, expected: str) -> None:
     assert unicast("br-lan", addresses).unicast_peers == (expected,)
+
+
+def test_unicast_peer_takes_an_address_of_the_family() -> None:
+    both = "\toption address '192.168.1.3 fe80::2%br-lan'\n"
+    assert unicast("br-lan", both).unicast_peers == ("192.168.1.3",)
+    assert unicast("br-lan", both, "fe80::4/64").unicast_peers == ("fe80::2",)
 
 
 # secrets

@@ -298,6 +298,14 @@ def test_a_password_is_never_shown(at: int, mark: str, replace: bool) -> None:
         assert "s3cret" not in str(problem)
 
 
+def test_leases_without_a_channel_stay_on_one_router() -> None:
+    loaded = load_text(GOOD + "\toption dhcp '1'\n", "f")
+    reason = "leases are not replicated: there is no channel to another router, see config peer"
+    assert [str(problem) for problem in loaded.warnings] == [
+        f"f:5: section 'I1' (vrrp_instance), option 'dhcp', value '1': {reason}"
+    ]
+
+
 def test_options_of_dhcp_have_no_effect_without_it() -> None:
     loaded = load_text(GOOD + "\toption dhcp_tag 'lan'\n\tlist dhcp_network '192.168.1.0/24'\n", "f")
     assert loaded.config and not loaded.config.instances[0].dhcp and not loaded.config.instances[0].dhcp_tag
