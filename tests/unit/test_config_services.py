@@ -91,6 +91,12 @@ def test_the_effective_configuration_reads_the_same() -> None:
             "needs itself by after and with: a -> b -> a",
         ),
         (
+            section("a", "option agent 'procd:x'", "list after 'b'", "list after 'c'")
+            + section("b", "option agent 'procd:y'")
+            + section("c", "option agent 'procd:z'", "list after 'a'"),
+            "needs itself by after and with: a -> c -> a",
+        ),
+        (
             section("a", "option agent 'procd:x'", "option group 'G'"),
             "value 'G': there is no vrrp_sync_group or",
         ),

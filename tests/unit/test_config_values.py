@@ -166,3 +166,20 @@ def test_secrets_that_people_make_up_can_be_guessed(secret: str) -> None:
 @pytest.mark.parametrize("secret", ["4Vb8u1Qe7zT2mXw9", "k3jh5g6f7d8s9a0q1w2e"])
 def test_random_secrets_cannot_be_guessed(secret: str) -> None:
     assert not guessable(secret.encode())
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("192.168.1.4", True), ("1.0.0.1", True), ("fe80::1", True), ("2001:db8::1", True),
+        ("255.255.255.255", False), ("0.0.0.0", False), ("0.1.2.3", False), ("127.0.0.1", False),
+        ("224.0.0.18", False), ("::", False), ("::1", False), ("ff02::12", False),
+    ],
+)  # fmt: skip
+def test_addresses_that_a_router_can_own(text: str, right: bool) -> None:
+    address = values.host(text)
+    if right:
+        assert values.unicast(address) is address
+    else:
+        with pytest.raises(ValueError, match="not a unicast address"):
+            values.unicast(address)

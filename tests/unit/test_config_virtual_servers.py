@@ -126,3 +126,17 @@ def test_bounds() -> None:
     said = "\n".join(map(str, load_text(text, "f").errors))
     for reason in ("more than 32 real servers", "more than 64 virtual servers", "more than 128 real servers"):
         assert reason in said
+
+
+@pytest.mark.parametrize(("kind", "address", "right"), [
+    ("arp", "10.0.0.1", True), ("ping", "2001:db8::1", True), ("arp", "2001:db8::1", False),
+])  # fmt: skip
+def test_ipv6_servers_have_no_arp(kind: str, address: str, right: bool) -> None:
+    more = "\n\toption interface 'eth0'" if kind == "arp" else ""
+    own = "2001:db8::4" if ":" in address else "192.168.1.4"
+    both = "'192.168.1.4/24'\n\tlist virtual_ipaddress_excluded '2001:db8::4/64'"
+    head = HEAD.replace("'192.168.1.4/24'", both).replace("kind 'tcp'", f"kind '{kind}'{more}")
+    web = virtual(f"option ipaddr '{own}'", "list real_server 's1'")
+    text = head + web + real("s1", "list check 'alive'", address=address)
+    reasons = [problem.reason for problem in load_text(text, "f").errors]
+    assert reasons == ([] if right else ["real_server 's1' has an IPv6 address, which has no ARP"])
