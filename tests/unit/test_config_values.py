@@ -13,7 +13,9 @@ from tandem.config.guessable import guessable
 from tandem.config.option import Option
 from tandem.config.options import SECTIONS
 from tandem.config.syntax import words
+from tandem.config.syntax.address import first_of_network
 from tandem.config.values import Kind
+from tandem.core.settings import Address
 
 ROWS = {
     (row.kind.type, row.kind.low, row.kind.high, row.kind.step): row.kind
@@ -183,3 +185,18 @@ def test_addresses_that_a_router_can_own(text: str, right: bool) -> None:
     else:
         with pytest.raises(ValueError, match="not a unicast address"):
             values.unicast(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "length", "warning"),
+    [
+        ("192.168.1.0", 24, "192.168.1.0 is the address of the network 192.168.1.0/24 itself"),
+        ("192.168.1.3", 30, "192.168.1.3 is the broadcast address of 192.168.1.0/30"),
+        ("192.168.1.2", 30, None), ("192.168.1.0", 31, None), ("192.168.1.1", 31, None),
+        ("192.168.1.0", 32, None), ("2001:db8::", 64, None), ("2001:db8::", 30, None),
+    ],
+)  # fmt: skip
+def test_the_first_and_last_address_of_an_ipv4_network(
+    address: str, length: int, warning: str | None
+) -> None:
+    assert first_of_network(Address(address, length, 6 if ":" in address else 4)) == warning
