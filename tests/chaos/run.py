@@ -28,7 +28,7 @@ class Failed(AssertionError):
 
 
 class Run:
-    """One walk; `tell` gets a line for each step."""
+    """One walk; `tell` gets a line for each step. `without`: faults that do not come."""
 
     def __init__(
         self,
@@ -37,8 +37,9 @@ class Run:
         release: Path | None,
         measure: Measure,
         tell: Callable[[str], None] = print,
+        without: frozenset[str] = frozenset(),
     ) -> None:
-        self.without = impossible() | (frozenset() if release else frozenset({"downgrade"}))
+        self.without = without | impossible() | (frozenset() if release else frozenset({"downgrade"}))
         self.walk = lab.policies.walk(seed, self.without)
         self.steps: list[Step] = []
         self.answered_s = 0.0  # after the last step
@@ -68,7 +69,7 @@ class Run:
                 assert keeps <= self._serving, f"{keeps} could have kept the role of {self._serving}"
             except (AssertionError, LabError, OSError) as error:
                 last = "\n  ".join(map(str, self.steps[-8:]))
-                lacks = f" (this machine has no {', '.join(sorted(self.without))})" if self.without else ""
+                lacks = f" (without {', '.join(sorted(self.without))})" if self.without else ""
                 where = f"seed {self._seed}{lacks}, step {number}, after\n  {last}"
                 raise Failed(f"{where}\n{error}\n{self._turns()}") from error
             conditions = self.conditions.values()
@@ -162,13 +163,18 @@ class Run:
 
 
 @contextmanager
-def running(seed: int, release: Path | None, tell: Callable[[str], None] = print) -> Iterator[Run]:
+def running(
+    seed: int,
+    release: Path | None,
+    tell: Callable[[str], None] = print,
+    without: frozenset[str] = frozenset(),
+) -> Iterator[Run]:
     """A lab with a run in it; when it fails, the logs are still there."""
     with ChaosLab(policies(seed)).up() as lab:
         measure = Measure()
         Condition(lab.r1, measure).kernel(STOPPED, lambda: False)
         lab.start()
-        run = Run(lab, seed, release, measure, tell)
+        run = Run(lab, seed, release, measure, tell, without)
         try:
             yield run
         finally:
