@@ -7,6 +7,7 @@ import compileall
 import random
 import shutil
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +28,7 @@ NEW_OPTIONS = (
 )  # that the earlier release does not know
 FLOOD = 3000  # flows
 UDP_S = 5  # until they end
+BOOT_S = 1.5  # at least, of a machine
 YEAR = 365 * 86400
 OFFSETS = (-20 * YEAR, -3600, -1, 0, 1, 3600, 10 * YEAR)  # of the time of day, seconds
 HEARTBEATS = "insert rule inet fw4 input udp sport 3780 udp dport 3780 accept\n"  # as for OpenWrt
@@ -265,7 +267,13 @@ class Faults:
             self.block(router)
 
     def reboot(self, router: Router) -> None:
+        """A machine boots for longer than another router needs to take over.
+
+        Otherwise it forwards already while hosts still send to its MAC address, knows none of their
+        connections, and its firewall resets them.
+        """
         self.power_off(router)
+        time.sleep(BOOT_S)
         self.power_on(router)
 
     def fill(self, router: Router) -> None:

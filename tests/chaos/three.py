@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from tests.chaos.condition import Condition
+from tests.chaos.faults import BOOT_S
 from tests.lab import FAR, LabError, Router, SeedLab, Tandem, wait_until
 from tests.netns.live import Connections, sync
 from tests.netns.test_replication_three import ADDRESSES, daemon
@@ -161,6 +162,7 @@ class Walk:
 
     def _reboot(self, router: Router) -> None:
         router.power_off()
+        time.sleep(BOOT_S)
         self._power_on(router)
 
     def _respawn(self, router: Router) -> None:
