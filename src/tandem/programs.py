@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import grp
 import os
 import pwd
 import stat
@@ -45,9 +44,15 @@ def credentials_of(user: str | None, group: str | None) -> Credentials | None:
     if user is None and group is None:
         return None
     entry = pwd.getpwnam(user) if user is not None else pwd.getpwuid(os.getuid())
-    gid = entry.pw_gid if group is None else grp.getgrnam(group).gr_gid
+    gid = entry.pw_gid if group is None else _number_of(group)
     groups = tuple(os.getgrouplist(entry.pw_name, gid))
     return Credentials(entry.pw_uid, gid, groups, entry.pw_name, entry.pw_dir)
+
+
+def _number_of(group: str) -> int:
+    import grp  # a library of its own, for the few configurations that name a group
+
+    return grp.getgrnam(group).gr_gid
 
 
 def insecure_path(path: str, uid: int = 0) -> str | None:

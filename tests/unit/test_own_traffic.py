@@ -46,6 +46,17 @@ def test_packets_since_then_are_ours() -> None:
     assert traffic.uses(entry((1, 0), number=1))
 
 
+def test_an_entry_is_not_found_between_two_others() -> None:
+    traffic = OwnTraffic()
+    others, between = (0x01AABB05, 0x05CCDD05), 0xAABB0505
+    for number in others:
+        traffic.note(entry((0x01010101, 0), number=number))
+    assert traffic.uses(entry((0x01010101, 0), number=between))
+    traffic.note(entry((9, 0), number=between))
+    assert not traffic.uses(entry((9, 0), number=between))
+    assert not any(traffic.uses(entry((0x01010101, 0), number=number)) for number in others)
+
+
 @pytest.mark.parametrize("state", [None, ESTABLISHED])
 def test_what_was_put_there_for_a_peer_is_not(state: int | None) -> None:
     assert not OwnTraffic().uses(entry((0, 0), state=state))

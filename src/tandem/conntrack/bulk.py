@@ -9,7 +9,7 @@ column[from::step]`, which is a loop in C: 0.4 µs an entry instead of 1.5 µs o
 from __future__ import annotations
 
 import sys
-from array import array
+from struct import pack
 
 from tandem.nlmsg import NFNL_HEADER, NLATTR, NLM_F_CREATE, NLM_F_REQUEST
 
@@ -211,7 +211,7 @@ class Template:
         for at, of_key, source, table in self.changed:
             column = keys[source::key_size] if of_key else bodies[source::body_size]
             buffer[at::size] = column.translate(table)
-        sequence = array("I", range(first, first + count)).tobytes()
+        sequence = pack(f"={count}I", *range(first, first + count))
         for number in range(4):
             buffer[8 + number :: size] = sequence[number::4]
         if least and self.timeout_at:

@@ -19,8 +19,6 @@ Other programs may set the counts to zero (nlbwmon does): a used entry has packe
 
 from __future__ import annotations
 
-from array import array
-
 from tandem.nlmsg import NLATTR
 
 from .message import CTA_PROTOINFO, CTA_PROTOINFO_TCP, CTA_STATUS, Malformed, Span, attributes
@@ -32,7 +30,7 @@ _COUNTERS_PACKETS, _COUNTERS_BYTES, _TCP_STATE = 1, 2, 1
 _TCP_FLAGS = (4, 5)  # of both directions; every entry that a Restorer makes is BE_LIBERAL
 _LAST_ACK, _TIME_WAIT, _CLOSE = 6, 7, 8  # enum tcp_conntrack
 _OFFLOADED = 1 << 14 | 1 << 15  # IPS_OFFLOAD, IPS_HW_OFFLOAD
-_ITEM = next(code for code in "IL" if array(code).itemsize == 4)
+_ITEM = 4  # bytes of a number
 _BUCKETS = 256  # each has some hundred entries in a large table, which C code searches
 _MASK = 0xFFFFFFFF
 _ATTRIBUTES = 20  # the offset of the attributes in a message
@@ -48,7 +46,7 @@ class OwnTraffic:
     """Remembers how many packets entries had, 8 bytes for each that had any; judges ctnetlink messages."""
 
     def __init__(self) -> None:
-        self._buckets: dict[int, tuple[array[int], array[int]]] = {}  # ids, and packets of each
+        self._buckets: dict[int, tuple[bytearray, bytearray]] = {}  # ids, and packets of each
 
     def forget(self) -> None:
         """Forget all counts."""
@@ -64,12 +62,12 @@ class OwnTraffic:
         except Malformed:
             return
         if packets:
-            number = _number(message, found.get(_ID))
+            number = _number(message, found.get(_ID)) & _MASK
             if number % _BUCKETS not in self._buckets:
-                self._buckets[number % _BUCKETS] = array(_ITEM), array(_ITEM)
+                self._buckets[number % _BUCKETS] = bytearray(), bytearray()
             ids, counts = self._buckets[number % _BUCKETS]
-            ids.append(number)
-            counts.append(packets)
+            ids += number.to_bytes(_ITEM, "big")
+            counts += packets.to_bytes(_ITEM, "big")
 
     def uses(self, message: bytes) -> bool:
         """Whether this router's own traffic uses the entry, whatever a peer says of it."""
@@ -87,14 +85,15 @@ class OwnTraffic:
             return bool(tcp) and not all(
                 _first(message, tcp, kind) & TCP_FLAG_BE_LIBERAL for kind in _TCP_FLAGS
             )
-        return bool(packets) and packets != self._noted(_number(message, found.get(_ID)))
+        return bool(packets) and packets != self._noted(_number(message, found.get(_ID)) & _MASK)
 
     def _noted(self, number: int) -> int | None:
-        try:
-            ids, counts = self._buckets[number % _BUCKETS]
-            return counts[ids.index(number)]
-        except (KeyError, ValueError):
-            return None
+        ids, counts = self._buckets.get(number % _BUCKETS, (b"", b""))
+        wanted = number.to_bytes(_ITEM, "big")
+        at = ids.find(wanted)
+        while at % _ITEM and at > 0:  # the end of a number and the beginning of the next one
+            at = ids.find(wanted, at + 1)
+        return int.from_bytes(counts[at : at + _ITEM], "big") if at >= 0 else None
 
 
 def _packets(message: bytes, found: dict[int, Span]) -> int | None:
