@@ -12,9 +12,7 @@ from . import everything
 
 pytestmark = needs_ubus
 
-# 15 MiB for what Tandem could do in 0.1. What came since takes 1.3 MiB: heartbeats, witnesses, lines and
-# services that follow the role, checks, virtual servers, upgrades.
-LIMIT_KIB = 15 * 1024 + 512
+LIMIT_KIB = 15 * 1024
 
 
 def test_everything_stays_below_its_limit(tmp_path: Path) -> None:

@@ -74,6 +74,7 @@ def _forget() -> None:
 
 
 if "dataclasses" not in sys.modules:
-    loading.drop_unread()
+    if __doc__ is not None:  # a package's modules have lost all that already (strip.py): a start is faster
+        loading.drop_unread()
     _take_over()
     _forget()
