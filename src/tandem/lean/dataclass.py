@@ -46,7 +46,8 @@ def dataclass(*, slots: bool, frozen: bool = False) -> Callable[[type], type]:
     def decorate(cls: type) -> type:
         found = tuple(_field(cls, name) for name in cls.__annotations__)
         names = tuple(item.name for item in found)
-        members = {name: value for name, value in vars(cls).items() if name not in (*names, *_UNWANTED)}
+        unwanted = {*names, *_UNWANTED}
+        members = {name: value for name, value in vars(cls).items() if name not in unwanted}
         members |= {"__slots__": names, "__match_args__": names}
         if defaults := {item.name: _default(item) for item in found if _default(item) is not _MISSING}:
             members["_defaults"] = defaults
