@@ -89,7 +89,6 @@ class Pair(Lab):
         """Start the stand-in's server on each router."""
         for number, router in zip((2, 3), self.routers, strict=True):
             where = self.directory_of(number)
-            where.mkdir()
             (where / "network").write_text(NETWORK.format(number=number))
             (where / "dhcp").write_text(DHCP)
             (where / "tandem").write_text("config globals 'globals'\n\toption enabled '0'\n")
