@@ -111,6 +111,7 @@ class Heartbeats:
         self._probes = PROBES
         self._standings = b""
         self._facts_at = 0
+        self._quota_pause = 0  # ns; 0: no quota of CPU time
         self._active = False  # for a group
         self._watches = False  # something may last that a group has to know
         self._wake_at = 0
@@ -182,7 +183,8 @@ class Heartbeats:
         if peer is None or peer.node != theirs.node:
             self._forget(name)
             if not self._peers:
-                self._pace.begin(self._loop.now(), self._loop.turn_max, quota_pause())
+                self._quota_pause = quota_pause()
+                self._pace.begin(self._loop.now(), self._loop.turn_max, self._quota_pause)
             peer = BeatPeer(self._loop, name, theirs.node, Beats(self._miss), self._read)
             self._peers[name] = peer
         peer.use(keys)
@@ -333,6 +335,8 @@ class Heartbeats:
     def _look_at_facts(self, now: int) -> None:
         """Take what heartbeats say beside the roles, and what the peer's life decides."""
         self._facts_at = now + FACTS
+        if self._quota_pause:  # work that needs more than the quota is stopped again and again
+            self._pace.allow(max(self._quota_pause, self._loop.turn_max))
         stale = STALE * self._stale()
         for name, peer in self._peers.items():
             link = self._channel.links.get(name)

@@ -17,6 +17,7 @@ from pathlib import Path
 from tests.bench.conntrackd import KeepalivedConntrackd
 from tests.bench.flood import Flood
 from tests.lab import FAR, Daemon, Pings, Router, SeedLab, Service, Tandem, wait_until
+from tests.lab.netns import run
 from tests.lab.process import cost
 from tests.netns import live
 
@@ -57,10 +58,20 @@ def cgroups(count: int) -> Iterator[list[Path]]:
 
 
 def start(router: Router, cgroup: Path) -> None:
-    """Start a router's daemons in a cgroup; they have run for some milliseconds when they enter it."""
+    """Start a router's daemons in a cgroup; they have run for some milliseconds when they enter it.
+
+    `ip netns exec` gives them a fresh /sys, where the cgroups are not mounted as they are on a router.
+    """
     router.start()
     for pid in router.family():
         (cgroup / "cgroup.procs").write_text(str(pid))
+    process = ["nsenter", "-m", "-t", str(router.processes[0].pid), "mount", "-t"]
+    if (_V2 / "cgroup.controllers").exists():
+        run([*process, "cgroup2", "cgroup", str(_V2)])
+    else:
+        run([*process, "tmpfs", "cgroup", str(_V2)])
+        run([*process[:4], "mkdir", str(_V1)])
+        run([*process, "cgroup", "-o", "cpu", "cgroup", str(_V1)])
 
 
 def _daemon(kind: str, number: int) -> Daemon:

@@ -254,8 +254,15 @@ def test_a_router_whom_a_quota_stops_for_the_first_time_is_not_dead() -> None:
         pace.beat(now)
         beats.heard("lan", number, INTERVAL, pace.told, now)
     assert (pace.late, pace.told) == (pause, pause), "also after periods without any lateness"
+    pace.allow(pause - 1)
+    assert pace.told == pause
     assert beats.due(now + 2 * INTERVAL + pause) == (), "two heartbeats were lost, and the third one is late"
     assert beats.due(now + LIMIT + pause) != ()
+    pace.allow(3 * pause)  # work that took three periods
+    beats.heard("lan", number + 1, INTERVAL, pace.told, now)
+    assert beats.limit == LIMIT + 3 * pause
+    pace.allow(10 * h.LATENESS_MAX)
+    assert (pace.late, pace.told) == (h.LATENESS_MAX, h.LATENESS_MAX)
 
 
 @pytest.mark.parametrize("phase", [1, INTERVAL // 8, INTERVAL // 3, INTERVAL * 7 // 8])

@@ -217,16 +217,20 @@ class Pace:
     def begin(self, now: int, longest: int, pause: int = 0) -> None:
         """There is a peer: nothing was due before.
 
-        `longest`: the longest turn of this router's loop; `pause`: for so long the kernel may keep it from
-        running.
+        `longest`: the longest turn of this router's loop; `pause`: see `allow`.
         """
         self.due = now
-        self._pause = min(pause, LATENESS_MAX)
-        self.late = self.told = max(self._late, self._late_before, self._pause)
+        self.allow(pause)
         if self._first:
             self._period_ends = now + self.FIRST_PERIOD
             self._first_late = min(self.FIRST_TURNS * longest, LATENESS_MAX)
             self.told = max(self.late, self._first_late)
+
+    def allow(self, pause: int) -> None:
+        """The kernel may keep this router from running for so long: it is never less late than that."""
+        if pause > self._pause:
+            self._pause = min(pause, LATENESS_MAX)
+            self.late, self.told = max(self.late, self._pause), max(self.told, self._pause)
 
     def lead(self, leads: bool, follows: bool = False) -> None:
         """This router leads, or a peer does and this router follows it, or none of both."""
