@@ -60,11 +60,14 @@ def cgroups(count: int) -> Iterator[list[Path]]:
 def start(router: Router, cgroup: Path) -> None:
     """Start a router's daemons in a cgroup; they have run for some milliseconds when they enter it.
 
-    `ip netns exec` gives them a fresh /sys, where the cgroups are not mounted as they are on a router.
+    `ip netns exec` gives them a fresh /sys, without the mounted cgroups that a router has there: tandemd
+    reads its quota in them.
     """
     router.start()
     for pid in router.family():
         (cgroup / "cgroup.procs").write_text(str(pid))
+    if not isinstance(router.daemon, Tandem):
+        return
     process = ["nsenter", "-m", "-t", str(router.processes[0].pid), "mount", "-t"]
     if (_V2 / "cgroup.controllers").exists():
         run([*process, "cgroup2", "cgroup", str(_V2)])
