@@ -9,16 +9,17 @@ so in a file. The kernel therefore proves it, whatever the routers say of themse
 
 from __future__ import annotations
 
-import argparse
 import random
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from tests.chaos.command import run
 from tests.lab import LabError, LanLab, Router, Tandem, process, wait_until
 from tests.lab.scenario import tandem_uci
 from tests.lab.topology import SYNC_SECRET
@@ -169,23 +170,12 @@ def running(directory: Path, seed: int) -> Iterator[Pair]:
         yield pair
 
 
-def main() -> int:
-    """Run one walk; exit status 1: something ran twice, or did not run again."""
-    import tempfile
-
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos.services", description=__doc__)
-    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
-    parser.add_argument("--faults", type=int, default=50)
-    arguments = parser.parse_args()
-    print(f"seed {arguments.seed}", flush=True)
-    with tempfile.TemporaryDirectory() as directory, running(Path(directory), arguments.seed) as pair:
-        try:
-            pair.go(arguments.faults, lambda line: print(line, flush=True))
-        except AssertionError as error:
-            print(error, file=sys.stderr)
-            return 1
-    return 0
+@contextmanager
+def _alone(seed: int) -> Iterator[Pair]:
+    """The same in a directory of its own."""
+    with tempfile.TemporaryDirectory() as directory, running(Path(directory), seed) as pair:
+        yield pair
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run("tests.chaos.services", __doc__, 50, _alone))

@@ -9,13 +9,13 @@ next fault comes, so that whoever takes over has all connections.
 
 from __future__ import annotations
 
-import argparse
 import random
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from tests.chaos.command import run
 from tests.chaos.condition import Condition
 from tests.chaos.faults import BOOT_S
 from tests.lab import FAR, LabError, Router, SeedLab, Tandem, wait_until
@@ -189,21 +189,5 @@ def running(seed: int) -> Iterator[Walk]:
             walk.close()
 
 
-def main() -> int:
-    """Run one walk; exit status 1: an audit failed."""
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos.three", description=__doc__)
-    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
-    parser.add_argument("--faults", type=int, default=80)
-    arguments = parser.parse_args()
-    print(f"seed {arguments.seed}", flush=True)
-    with running(arguments.seed) as walk:
-        try:
-            walk.go(arguments.faults, lambda line: print(line, flush=True))
-        except AssertionError as error:
-            print(error, file=sys.stderr)
-            return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run("tests.chaos.three", __doc__, 80, running))
