@@ -184,7 +184,7 @@ class Heartbeats:
             self._forget(name)
             if not self._peers:
                 self._quota_pause = quota_pause()
-                self._pace.begin(self._loop.now(), self._loop.turn_max, self._quota_pause)
+                self._pace.begin(self._loop.now(), self._loop.turn_max)
             peer = BeatPeer(self._loop, name, theirs.node, Beats(self._miss), self._read)
             self._peers[name] = peer
         peer.use(keys)

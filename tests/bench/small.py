@@ -68,13 +68,13 @@ def start(router: Router, cgroup: Path) -> None:
         (cgroup / "cgroup.procs").write_text(str(pid))
     if not isinstance(router.daemon, Tandem):
         return
-    process = ["nsenter", "-m", "-t", str(router.processes[0].pid), "mount", "-t"]
+    inside = ["nsenter", "-m", "-t", str(router.processes[0].pid)]
     if (_V2 / "cgroup.controllers").exists():
-        run([*process, "cgroup2", "cgroup", str(_V2)])
+        run([*inside, "mount", "-t", "cgroup2", "cgroup", str(_V2)])
     else:
-        run([*process, "tmpfs", "cgroup", str(_V2)])
-        run([*process[:4], "mkdir", str(_V1)])
-        run([*process, "cgroup", "-o", "cpu", "cgroup", str(_V1)])
+        run([*inside, "mount", "-t", "tmpfs", "cgroup", str(_V2)])
+        run([*inside, "mkdir", str(_V1)])
+        run([*inside, "mount", "-t", "cgroup", "-o", "cpu", "cgroup", str(_V1)])
 
 
 def _daemon(kind: str, number: int) -> Daemon:

@@ -247,7 +247,8 @@ def test_a_router_whom_a_quota_stops_for_the_first_time_is_not_dead() -> None:
     """A quota of 5 ms in 100 ms stopped it for 95 ms, when it had never been late before."""
     pause = 95 * MILLISECOND
     pace, beats = Pace(INTERVAL, 0), Beats(3)
-    pace.begin(0, 5 * MILLISECOND, pause)
+    pace.begin(0, 5 * MILLISECOND)
+    pace.allow(pause)
     now, number = 0, 0
     while now < Pace.FIRST_PERIOD + 3 * Pace.PERIOD:
         now, number = pace.due, number + 1

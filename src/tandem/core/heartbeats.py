@@ -188,7 +188,7 @@ class Pace:
     The lateness that counts is the greatest of the present period and of the one before. A router that has
     just begun does not know its own, and a start is the busiest time of all: peers are told a multiple of the
     longest turn of its loop, on a slow router some tenths of a second. The pause to which a quota of CPU time
-    may force this router (`begin`) always counts, because the first such pause would look like a death.
+    may force this router (`allow`) always counts, because the first such pause would look like a death.
 
     Each interval wakes each of two routers once. A router whose heartbeat is due soon sends it with the
     answer to a peer's (`answers`), and its next one is due a little later than the peer's. A router that
@@ -214,13 +214,9 @@ class Pace:
         self._period_ends = now + self.FIRST_PERIOD
         self._late = self._late_before = 0
 
-    def begin(self, now: int, longest: int, pause: int = 0) -> None:
-        """There is a peer: nothing was due before.
-
-        `longest`: the longest turn of this router's loop; `pause`: see `allow`.
-        """
+    def begin(self, now: int, longest: int) -> None:
+        """There is a peer: nothing was due before. `longest`: the longest turn of this router's loop."""
         self.due = now
-        self.allow(pause)
         if self._first:
             self._period_ends = now + self.FIRST_PERIOD
             self._first_late = min(self.FIRST_TURNS * longest, LATENESS_MAX)
