@@ -454,7 +454,7 @@ def test_the_loop_goes_on_during_a_restore(where: str, opened) -> None:
         loop.call_at("advert", due[0], advert)
 
     def step(now: int) -> None:
-        steps.append(loop.now())
+        steps.append(now)  # of the turn: a timer that falls due from now on waits for the next one
         if restorer.step():
             loop.stop()
         else:

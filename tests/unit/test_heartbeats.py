@@ -55,6 +55,39 @@ def test_dead_when_every_path_is_silent() -> None:
     assert beats.deadline is None
 
 
+def test_dead_when_the_path_by_which_it_was_heard_is_used_no_more() -> None:
+    """Another path takes its place, and the neighbour dies before it is heard there: it never died."""
+    beats = Beats(3)
+    beats.heard("192.168.1.3", 1, INTERVAL, 0, 5)
+    beats.due(6)
+    beats.lose("192.168.1.3")
+    assert beats.due(5 + LIMIT - 1) == () and beats.deadline == 5 + LIMIT
+    assert beats.due(5 + LIMIT) == (h.DIES,) and beats.silent == 5 + LIMIT
+    assert beats.deadline is None and beats.due(SECOND) == ()
+
+
+def test_a_path_that_is_used_no_more_ends_no_other() -> None:
+    beats = Beats(3)
+    beats.heard("lan", 1, INTERVAL, 0, 0)
+    beats.heard("wan", 2, INTERVAL, 0, INTERVAL)
+    beats.lose("lan")
+    assert beats.due(LIMIT) == () and beats.deadline == INTERVAL + LIMIT
+    beats.heard("wan", 3, INTERVAL, 0, LIMIT)
+    assert beats.due(INTERVAL + LIMIT) == () and beats.life is ALIVE
+    beats.lose("lan")
+    beats.lose("wan")
+    assert beats.goodbye() == (h.ENDS,)
+    assert beats.due(SECOND) == () and beats.deadline is None
+
+
+def test_what_was_sent_before_the_death_does_not_revive_the_neighbour_by_another_path() -> None:
+    beats = Beats(3)
+    beats.heard("lan", 5, INTERVAL, 0, 0)
+    beats.due(LIMIT)
+    assert beats.heard("wan", 5, INTERVAL, 0, LIMIT) is None
+    assert beats.heard("wan", 6, INTERVAL, 0, LIMIT) == (h.BEGINS,)
+
+
 def test_a_heartbeat_counts_once_on_each_path() -> None:
     beats = Beats(3)
     assert beats.heard("lan", 5, INTERVAL, 0, 0) == (h.BEGINS,)

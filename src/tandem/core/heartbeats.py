@@ -2,7 +2,8 @@
 """Heartbeats of one neighbour: which of its paths are heard, and whether the neighbour is alive.
 
 A path is silent when nothing came for `miss` of the neighbour's intervals, and for as long as the neighbour
-may be late, as it says itself. The neighbour is dead when every path is silent.
+may be late, as it says itself. The neighbour is dead when every path is silent. What came by a path that is
+not used any more counts as well: the path that takes its place may never be heard.
 
 This router's own lateness is no silence of the neighbour: what the neighbour has sent may wait in the kernel
 or in the network card. A router that woke late reads its sockets first, and then gives one more interval
@@ -96,7 +97,8 @@ class Beats:
         self.limit = 0  # how long a path may be quiet
         self.deadline: int | None = None  # when `due` may find the neighbour dead, unless a heartbeat comes
         self.look_at = 0  # `due` finds no path silent before
-        self._ended = 0  # the number of its goodbye
+        self._ended = 0  # what has this number or a lower one was sent before its goodbye or its death
+        self._left: int | None = None  # when the last one came by a path that this router uses no more
         self._spared = 0  # no path is silent before
         self._doubts = 0  # likewise, and for longer: this router has stood still
         self.silent = 0  # since when the silence of a dead neighbour counts
@@ -104,14 +106,11 @@ class Beats:
     def heard(self, name: str, number: int, interval: int, late: int, now: int) -> tuple[str, ...] | None:
         """A heartbeat came by this path; return actions, or None for one that came before."""
         path = self.paths.get(name)
-        if number <= self._ended:
+        if number <= self._ended or (path is not None and number <= path.number):
             self.refused += 1
             return None
         if path is None:
             path = self.paths[name] = BeatPath()
-        elif number <= path.number:
-            self.refused += 1
-            return None
         elif path.speaks:
             path.lost += number - path.number - 1
         path.number, path.heard = number, now
@@ -143,14 +142,15 @@ class Beats:
         self._ended = self.newest
         for path in self.paths.values():
             path.speaks, path.since = False, None
-        self.deadline = None
+        self.deadline = self._left = None
         return self._move(GOODBYE)
 
     def lose(self, name: str) -> None:
-        """This router uses the path no more."""
-        self.paths.pop(name, None)
-        heard = [path.heard for path in self.paths.values() if path.speaks]
-        self.deadline = max(heard) + self.limit if heard else None
+        """This router uses the path no more; the neighbour lived when it was heard there."""
+        path = self.paths.pop(name, None)
+        if path is not None and path.speaks:
+            self._left = max(self._left or 0, path.heard)
+            self.look_at = 0
 
     def due(self, now: int) -> tuple[str, ...]:
         """Judge what is silent."""
@@ -168,9 +168,21 @@ class Beats:
                 self.last_failure, self.silent = (name, now), path.heard + self.limit
                 silent = True
             else:
-                self.look_at = min(self.look_at, until)
-                self.deadline = max(self.deadline or 0, until)
-        return self._move(SILENT) if silent and self.deadline is None else ()
+                self._wait(until)
+        if self._left is not None:
+            until = self._left + self._patience(self._left)
+            if until > now:
+                self._wait(until)
+            else:
+                self.silent, self._left, silent = max(self.silent, self._left + self.limit), None, True
+        if not silent or self.deadline is not None:
+            return ()
+        self._ended = self.newest
+        return self._move(SILENT)
+
+    def _wait(self, until: int) -> None:
+        self.look_at = min(self.look_at, until)
+        self.deadline = max(self.deadline or 0, until)
 
     def _patience(self, heard: int) -> int:
         """How long to wait after what was heard then. A router that is late all the time must end as well."""
