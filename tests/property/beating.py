@@ -42,6 +42,7 @@ class Daemon:
     nodes: dict[int, int] = field(default_factory=dict)
     meets: dict[tuple[int, int], int] = field(default_factory=dict)  # since then, by number and node
     said: dict[int, bytes] = field(default_factory=dict)  # the others, last
+    taken: dict[int, tuple[bool, bytes]] = field(default_factory=dict)  # what the groups know of the others
     unread: list[Heard] = field(default_factory=list)
 
 
@@ -94,6 +95,7 @@ class BeatingLan(Lan):
         for number, beats in mine.beats.items():
             if DIES in beats.due(local):
                 self.deaths.append((self.now, router.number, number))
+                mine.taken.pop(number, None)
                 self._happen(router, mine.standings.died(str(number), {"G": group}, local, beats.silent))
         self._happen(router, mine.standings.lasting({"G": group}, MISS * INTERVAL, local))
         following = max(due + INTERVAL, self.now)
@@ -181,12 +183,16 @@ class BeatingLan(Lan):
                 return
             mine.nodes[sender.number] = node
             mine.beats[sender.number] = Beats(MISS)
+            mine.taken.pop(sender.number, None)
             self._happen(receiver, mine.standings.forget(str(sender.number), {"G": group}))
         beats = mine.beats[sender.number]
         old = beats.overslept(mine.due, local)
         if beats.heard(str(path), number, INTERVAL, late, local) is None or number < beats.newest or old:
             return
         mine.said[sender.number] = said
+        if mine.taken.get(sender.number) == (hears, said):
+            return
+        mine.taken[sender.number] = hears, said
         entries = directory(sender)
         found = seats([group], entries, matching(directory(receiver), entries), said)
         self._happen(receiver, mine.standings.take(str(sender.number), found, hears, {"G": group}, local))
