@@ -8,6 +8,7 @@ import random
 import sys
 import tempfile
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 from tests.chaos.faults import policies
@@ -24,6 +25,7 @@ def main() -> int:
         "--without", action="append", default=[], metavar="FAULT",
         help="it never comes: namespaces share one connection table, so that `fill` disturbs a second walk",
     )  # fmt: skip
+    parser.add_argument("--hasty", action="store_true", help="faults come while the routers work at others")
     arguments = parser.parse_args()
     seed = random.randrange(1_000_000) if arguments.seed is None else arguments.seed
     chosen = policies(seed)
@@ -31,7 +33,8 @@ def main() -> int:
     print(f"seed {seed}, {said}{', no daemon ends' if chosen.lasting else ''}", flush=True)
     with tempfile.TemporaryDirectory() as directory:
         old = release.unpack(Path(directory))
-        with running(seed, old, lambda line: print(line, flush=True), frozenset(arguments.without)) as run:
+        tell, without = partial(print, flush=True), frozenset(arguments.without)
+        with running(seed, old, tell, without, arguments.hasty) as run:
             try:
                 run.go(arguments.faults)
             except Failed as error:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ STEP_S = 15  # until the routers are in step
 FLOWS = 6  # of each kind
 FLOWS_S = 40  # until data flow again
 KERNEL_S = 5  # until a kernel has what belongs to a role
+HASTE_S = 1.0  # between two faults of which the second one does not wait for an audit, at most
 
 
 class Failed(AssertionError):
@@ -28,7 +30,11 @@ class Failed(AssertionError):
 
 
 class Run:
-    """One walk; `tell` gets a line for each step. `without`: faults that do not come."""
+    """One walk; `tell` gets a line for each step. `without`: faults that do not come.
+
+    `hasty`: every second fault, by chance, comes while the routers still work at the one before. What the
+    hosts' connections have known then is not known: they are opened anew.
+    """
 
     def __init__(
         self,
@@ -38,7 +44,9 @@ class Run:
         measure: Measure,
         tell: Callable[[str], None] = print,
         without: frozenset[str] = frozenset(),
+        hasty: bool = False,
     ) -> None:
+        self._hasty = random.Random(seed) if hasty else None
         self.without = without | impossible() | (frozenset() if release else frozenset({"downgrade"}))
         self.walk = lab.policies.walk(seed, self.without)
         self.steps: list[Step] = []
@@ -65,6 +73,12 @@ class Run:
             began = time.monotonic()
             try:
                 self._faults.do(step)
+                if self._hasty is not None and number < count and self._hasty.random() < 0.5:
+                    time.sleep(self._hasty.uniform(0, HASTE_S))
+                    self.walk.world.knows.clear()
+                    self._serving = set()
+                    self._tell(f"{number:5} {'':7}{step!s:24} and before all is well again:")
+                    continue
                 self.audit(undecided=step.what == "heal" and not self.walk.world.beats)
                 assert keeps <= self._serving, f"{keeps} could have kept the role of {self._serving}"
             except (AssertionError, LabError, OSError) as error:
@@ -168,13 +182,14 @@ def running(
     release: Path | None,
     tell: Callable[[str], None] = print,
     without: frozenset[str] = frozenset(),
+    hasty: bool = False,
 ) -> Iterator[Run]:
     """A lab with a run in it; when it fails, the logs are still there."""
     with ChaosLab(policies(seed)).up() as lab:
         measure = Measure()
         Condition(lab.r1, measure).kernel(STOPPED, lambda: False)
         lab.start()
-        run = Run(lab, seed, release, measure, tell, without)
+        run = Run(lab, seed, release, measure, tell, without, hasty)
         try:
             yield run
         finally:
