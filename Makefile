@@ -49,7 +49,7 @@ help:
 	@echo 'make lint    ruff, mypy, eslint'
 	@echo "make luci    LuCI's pages in a browser (make luci-shots: pictures of each in build/luci)"
 	@echo 'make generated  the files that are made from tables in the code: docs (make diagrams), completion, ACLs'
-	@echo 'make chaos   a random walk over faults, with audits after each (SEED=1 FAULTS=5000)'
+	@echo 'make chaos   a random walk over faults, with audits after each (SEED=1 FAULTS=5000 ARGS=--hasty)'
 	@echo 'make bench   tandemd beside keepalived (ARGS="--runs 20 --only power")'
 	@echo 'make qemu    the same in virtual machines (ARCH=aarch64, armv7, s390x; qemu-full, qemu-shell: qemu/README.md)'
 	@echo 'make build   sdist and wheel in build/'
@@ -121,7 +121,7 @@ generated diagrams: $(VENV)/.test
 # A failed walk says its seed, which takes the same steps again.
 chaos: $(VENV)/.test
 	@tests/tools/debian-install $(TEST_PACKAGES)
-	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS))
+	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS)) $(ARGS)
 
 bench: $(VENV)/.test
 	@tests/tools/debian-install $(DEMO_PACKAGES) keepalived conntrackd

@@ -123,11 +123,11 @@ class Daemon:
         self._schedule(plan)
         self._loop.add_reader(signals, lambda: self._signalled(signals))
         self._log.info(f"tandemd {__version__} runs with {len(plan.config.instances)} instances")
+        self._planning.keep()  # first: a daemon that dies while it is young need not plan again
         self.router.start(self._sharing.replication is not None, self._standby)
         self._scripts.start()
         if self._openwrt is not None:
             self._openwrt.start()
-        self._planning.keep()
         settle_memory()
 
     # Set-up
