@@ -14,7 +14,7 @@ TABLES = {"default": 253, "main": 254, "local": 255}
 PROTOCOLS = {  # RTPROT_*, linux/rtnetlink.h
     "redirect": 1, "kernel": 2, "boot": 3, "static": 4, "gated": 8, "ra": 9, "mrt": 10, "zebra": 11,
     "bird": 12, "dnrouted": 13, "xorp": 14, "ntk": 15, "dhcp": 16, "mrouted": 17, "keepalived": 18,
-    "babel": 42, "openr": 99, "bgp": 186, "isis": 187, "ospf": 188, "rip": 189, "eigrp": 192,
+    "babel": 42, "ovn": 84, "openr": 99, "bgp": 186, "isis": 187, "ospf": 188, "rip": 189, "eigrp": 192,
 }  # fmt: skip
 ANY = {"default": None, "any": None, "all": None, "default4": 4, "default6": 6}
 
