@@ -307,7 +307,6 @@ class Cache:
         if self.in_bulk:
             self.in_bulk = False
             self._visible = self._floor
-            self._dead_entries = self._dead_bytes = self._dead_digest = 0
             self._to_sweep = SHARDS if self._stale_entries else 0
 
     def abort_bulk(self) -> None:
@@ -317,7 +316,6 @@ class Cache:
         self.in_bulk = False
         self._stale_entries, self._stale_bytes = self._dead_entries, self._dead_bytes
         self._stale_digest = self._dead_digest
-        self._dead_entries = self._dead_bytes = self._dead_digest = 0
         self._floor = self._visible
 
     def confirm(self, now: int) -> None:
