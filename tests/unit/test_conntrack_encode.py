@@ -114,6 +114,17 @@ def test_a_touch_says_the_timeout_alone(entry: Entry) -> None:
     assert tree(message[20:]) == {type_: whole[type_] for type_ in whole if type_ in (1, 7, 18)}
 
 
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_a_change_tells_the_whole_status_and_a_creation_all_but_that_it_was_expected(entry: Entry) -> None:
+    """The kernel refuses to change IPS_EXPECTED, of a new entry too (ctnetlink_change_status)."""
+    name, known = entry[0], entry[1][:1] + b"\x01\x0f" + entry[1][3:]
+    created, changed = (tree(Builder().message(name, known, purpose=purpose)[20:]) for purpose in (0, CHANGE))
+    assert (created[3], changed[3]) == (b"\0\0\1\x0e", b"\0\0\1\x0f")
+    assert changed == {type_: part for type_, part in created.items() if type_ not in (2, 6, 13)} | {
+        3: changed[3]
+    }
+
+
 def test_a_touch_has_nothing_rare_and_no_expectation() -> None:
     entries = [tailed(1, {T_HELPER: b"sip", T_LABELS: b"\1" * 16}), expected(1), (key(6), body(TCP))]
     made = dict(told(Builder().chunks(entries, purpose=TOUCH)))
