@@ -125,7 +125,7 @@ def is_text(node: ast.stmt) -> bool:
 
 
 def meaning(tree: ast.Module, nodes: list[ast.AST]) -> str:
-    """Take the types out of a tree, put `...` where a body is nothing but a text, and return all that is left."""
+    """Take the types out of a tree, put `...` where a body is only a text, and return all that is left."""
     unwanted = for_types(tree, nodes)
     tree.body = [node for node in tree.body if node not in unwanted]
     for node in nodes:
