@@ -220,6 +220,14 @@ def test_a_better_router_that_does_not_come_leaves_the_role_here() -> None:
     assert group.role is Role.ACTIVE
 
 
+def test_a_router_with_followed_networks_offers_no_role_to_a_better_router() -> None:
+    """Both would have the provider's MAC address: this router leaves first."""
+    group = serving(restores=True)
+    group.settings = Group("LAN", ("LAN",), implicit=True, follow=("wan",))
+    assert group.handle(Taken(False), 0) == []
+    assert group.role is Role.ACTIVE and not group.offer.pending
+
+
 # The other side
 
 

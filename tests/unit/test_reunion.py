@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from tandem.core.actions import Action, Announce, Beat, Contested, HandOver, Remove, Reunite, SendAdvert
-from tandem.core.events import Failover, Partner, Restored, Reunited, Start, Synchronised, Tick
+from tandem.core.events import Failover, Partner, Restored, Reunited, Start, Synchronised, Taken, Tick
 from tandem.core.limits import ANNOUNCE_LIMIT, MEETING_LIMIT, REUNION_LIMIT
 from tandem.core.reload import sibling
 from tandem.core.reunion import (
@@ -64,6 +64,14 @@ def test_the_lesser_one_goes_on_until_the_better_one_knows_its_connections() -> 
     yields = [Remove(("LAN",)), HandOver("LAN"), SendAdvert("LAN", 100)]
     assert group.handle(BETTER_ADVERT, 12 * SECOND)[:3] == yields
     assert group.role is Role.BACKUP
+
+
+def test_meanwhile_it_offers_the_role_to_nobody() -> None:
+    """The reunion decides when the role moves: an offer would tell the last of the connections too early."""
+    group = active()
+    group.handle(BETTER_ADVERT, 10 * SECOND)
+    assert group.handle(Taken(False), 10 * SECOND) == []
+    assert group.role is Role.ACTIVE and not group.offer.pending
 
 
 def test_but_not_for_ever() -> None:
