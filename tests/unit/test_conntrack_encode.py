@@ -190,6 +190,9 @@ def test_entries_are_deleted_by_their_keys_and_expectations_last(max_bytes: int)
         else:
             assert len(chunk.entries) <= EXPECTATIONS_AT_ONCE
     assert sum(chunk.entries[0][0][2] > 0x40 for chunk in chunks) == 2
+    alike = [chunk for chunk in chunks if chunk.entries[0][0][:4] in (b"\0\0\4\6", b"\0\0\4\x11")]
+    for chunk in alike[:-1]:
+        assert len(chunk.data) + len(chunk.data) // len(chunk.entries) > max_bytes, "there was room for more"
 
 
 def test_questions_are_numbered_from_one_on_and_expectations_have_none() -> None:

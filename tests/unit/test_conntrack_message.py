@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 from itertools import permutations
 from typing import Any
 
@@ -297,6 +298,18 @@ def test_a_parser_forgets_the_fronts_of_bodies_and_makes_them_anew() -> None:
         assert found == parse(message) and found is not None
         assert bool(found[2][0] & MARK) is any(mark)
         assert not any(mark) or found[2][7:11] == mark
+
+
+def test_what_a_parser_keeps_does_not_grow_with_the_marks_and_timeouts_that_it_sees() -> None:
+    parser = Parser()
+    messages = [changed(FLOW, a8=number.to_bytes(4, "big")) for number in range(2000)]
+    tracemalloc.start()
+    try:
+        for message in messages:
+            parser.parse(message)
+        assert tracemalloc.get_traced_memory()[0] < 64 * 1024
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("protocol", [6, 17])

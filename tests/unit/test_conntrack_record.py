@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from tandem.conntrack import record
 from tandem.conntrack.record import (
     DNAT,
     EXPECTATION,
@@ -64,6 +65,15 @@ FLOWS = [  # (key, kind): of each family and protocol, with every part, in a zon
     (key(47, 4), SNAT), (key(47, 6), IPV6), (key(58, 4), 0), (key(1, 6), IPV6),
     (key(6, 4, 5), TCP | ZONED), (key(6, 6, 256), TCP | IPV6 | ZONED | SNAT), (key(1, 4, 1), ICMP | ZONED),
 ]  # fmt: skip
+
+
+def test_the_bits_of_a_status_have_the_kernels_numbers() -> None:
+    """enum ip_conntrack_status of linux/netfilter/nf_conntrack_common.h."""
+    assert record.IPS_EXPECTED == 1 << 0
+    assert record.IPS_SEEN_REPLY == 1 << 1
+    assert record.IPS_ASSURED == 1 << 2
+    assert record.IPS_CONFIRMED == 1 << 3
+    assert record.IPS_FIXED_TIMEOUT == 1 << 10
 
 
 @pytest.mark.parametrize(("name", "kind"), FLOWS)
