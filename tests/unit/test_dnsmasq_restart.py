@@ -46,4 +46,16 @@ def test_with_nothing_to_wait_for_it_is_finished_at_once(bench: Bench) -> None:
     assert finished == [True]
     dnsmasq.run(("/bin/true",), SECOND, lambda _result: None)
     dnsmasq.finish(lambda: finished.append(True))
+    assert finished == [True], "the restart still runs"
     bench.run_until(lambda: len(finished) == 2)
+
+
+def test_nobody_has_to_wait_for_a_restart(bench: Bench) -> None:
+    dnsmasq = Restarts(bench.loop, bench.log)
+    ends: list[Exit] = []
+    for number in (1, 2):
+        assert dnsmasq.run(("/bin/true",), 30 * SECOND, ends.append)
+        bench.run_until(lambda number=number: len(ends) == number)
+    finished: list[bool] = []
+    dnsmasq.finish(lambda: finished.append(True))
+    assert finished == [True] and not bench.sink.lines

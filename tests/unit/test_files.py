@@ -10,7 +10,7 @@ import pytest
 
 from tandem import files
 from tandem.dhcp import command
-from tandem.dhcp.lease_file import LeaseFile
+from tandem.dhcp.lease_file import WAIT, LeaseFile
 from tandem.effects.sysctl import Sysctls
 from tandem.loop import Loop
 from tandem.plan import dnsmasq
@@ -114,6 +114,39 @@ def test_a_lease_file_that_is_watched_no_more_keeps_nothing_open(tmp_path: Path)
         assert not leases.has_before and leases.before() is None
         path.write_text("one\n")
     assert len(os.listdir("/proc/self/fd")) == before
+    loop.close()
+
+
+def test_a_lease_file_changes_when_it_is_written_and_not_when_it_is_read(tmp_path: Path) -> None:
+    """The daemon reads it after each change: a watch for readers would never rest."""
+    path = tmp_path / "leases"
+    path.write_text("one\n")
+    loop = Loop()
+    changes: list[str | None] = []
+    leases = LeaseFile(loop, str(path), lambda: changes.append(leases.read()))
+    over: list[int] = []
+
+    def settled() -> set[str | None]:
+        """Return what was read until nothing more happened for a while."""
+        found: set[str | None] = set()
+        for _ in range(10):
+            over.clear()
+            changes.clear()
+            loop.call_at("test", loop.now() + 3 * WAIT, over.append)
+            while not over:
+                loop.turn(WAIT)
+            if not changes:
+                return found
+            found |= set(changes)
+        pytest.fail("there is no end of changes")
+
+    leases.start()
+    assert settled() == {"one\n"}
+    assert leases.read() == "one\n" and settled() == set()
+    with path.open("r+") as file:  # as dnsmasq writes it: in place
+        file.write("two\n")
+    assert settled() == {"two\n"}
+    leases.stop()
     loop.close()
 
 
