@@ -27,6 +27,7 @@ from tandem.core.reunion import (
     Stage,
 )
 from tandem.core.settings import Garp, Group
+from tandem.core.standing import GIVES_WAY, standing_of
 from tandem.core.state import Role
 from tandem.core.sync_group import SyncGroup
 from tests.unit.scenario import LOWER, heard, instance, of, ready, run
@@ -224,6 +225,8 @@ def test_a_deaf_router_gives_way_to_the_peer_whose_connections_it_follows(synchr
         group.handle(Tick(), due)
         group.handle(Restored(), due)
     group.handle(Synchronised(False), 10 * SECOND)
+    said = standing_of(group, group.members[0], True)[0]
+    assert bool(said & GIVES_WAY) is synchronised, "what it says is what it does: else both stay active"
     told = group.handle(LESSER_ADVERT, 10 * SECOND)
     gone = [Remove(("LAN",)), HandOver("LAN"), Beat("LAN"), SendAdvert("LAN", 0)]
     assert (told[:4] == gone) is synchronised

@@ -434,10 +434,9 @@ def standing_of(group: SyncGroup, member: VirtualRouter, link: bool) -> bytes:
     elif role == ACTIVE and group.promotion.waiting:
         role = ENTERING
     takes = role != INITIALIZE and group.ballot.succeed
-    gives_way = all(one.gives_way for one in group.members)
     reasons = STANDBY * faults.standby | EFFECT * bool(faults.effects) | ADDRESS * (member.source is None)
     for track in faults.tracking.failed:
         reasons |= INTERFACE if track.kind == "interface" else SCRIPT
     reasons |= min(faults.count, COUNT_MAX) << COUNT_SHIFT
-    state = role | LINK * link | TAKES * takes | GIVES_WAY * gives_way
+    state = role | LINK * link | TAKES * takes | GIVES_WAY * group.gives_way
     return bytes((state, member.priority, reasons))

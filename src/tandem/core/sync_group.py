@@ -137,6 +137,16 @@ class SyncGroup:
         return self.follows and self._company.offers
 
     @property
+    def gives_way(self) -> bool:
+        """Whether this group leaves its role to a router that was active before it could hear anybody.
+
+        A peer that is in step was active before only if its connections had come here. What is said in
+        heartbeats must be what is done: the other router does not yield to one that gives way.
+        """
+        before = self.reunion.followed or not self._partner.known
+        return before and all(member.gives_way for member in self.members)
+
+    @property
     def tracking(self) -> Tracking:
         """The tracked interfaces and scripts."""
         return self.fault_state.tracking
@@ -235,14 +245,12 @@ class SyncGroup:
                     self._deceived_at = now
                 # Both routers go by what both have said: otherwise each could leave the role to the other.
                 leaves = source in self._company.give_way
-                better = member.receive(advert, source, now, leaves and not member.gives_way)
+                better = member.receive(advert, source, now, leaves and not self.gives_way)
                 if better and not self._earlier_member_wins(member, now):
                     return self._yield(source, now)
                 if self.role is not Role.ACTIVE:
                     return []
-                # A peer that is in step was active before only if its connections had come here.
-                before = self.reunion.followed or not self._partner.known
-                if advert.priority and before and member.gives_way and not leaves:
+                if advert.priority and self.gives_way and not leaves:
                     return self._give_way(event, now)
                 meets = self._meet_lesser(member, now)
                 # Hosts are not told before the connections are there and the addresses are installed.
