@@ -243,6 +243,22 @@ def test_a_file_with_a_good_digest_and_no_plan_is_ignored(bench: Bench) -> None:
         assert "it holds no plan" in bench.said.pop()
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "by_content"),
+    [("network", 9, True), ("network", 1 << 20, True), ("network", (1 << 20) + 1, False), ("a.py", 9, False)],
+)
+def test_a_file_is_known_by_its_content_unless_it_is_large_or_code(
+    tmp_path: Path, name: str, size: int, by_content: bool
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(bytes(size))
+    found = sign(str(path))
+    os.utime(path, ns=(1, 1))
+    assert (sign(str(path)) == found) is by_content
+    path.write_bytes(b"x" + bytes(size - 1))
+    assert sign(str(path)) != found
+
+
 def test_a_pipe_as_configuration_is_planned_at_every_start(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

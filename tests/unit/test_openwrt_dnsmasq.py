@@ -152,6 +152,23 @@ def test_where_dnsmasq_keeps_its_files(root: Path) -> None:
     assert plan(root, own)["snippet"][0] == "/b/tandem.conf"  # type: ignore[index]
 
 
+@pytest.mark.parametrize(
+    ("confdir", "expected"),
+    [
+        ("/srv/dnsmasq.d", "/srv/dnsmasq.d"),
+        ("/srv/dnsmasq.d,*.conf", "/srv/dnsmasq.d"),
+        ("0", dnsmasq.CONFDIR),
+    ],
+)
+def test_where_dnsmasq_will_keep_its_files_when_it_has_never_run(
+    root: Path, confdir: str, expected: str
+) -> None:
+    text = DHCP.replace("'/tmp/dhcp.leases'", f"'/srv/leases'\n\toption confdir '{confdir}'")
+    (root / "etc/config/dhcp").write_text(text)
+    assert plan(root)["leasefile"] == "/srv/leases"
+    assert plan(root)["snippet"][0] == f"{expected}/tandem.conf"  # type: ignore[index]
+
+
 def test_what_is_forced_in_memory(root: Path) -> None:
     found = plan(root)
     assert (found["force"], found["state_dir"]) == (("lan",), "/var/state")
