@@ -26,7 +26,7 @@ from tandem.gate.hold import (
     unkept,
 )
 from tandem.gate.link import _START, GateLink
-from tandem.gate.rules import FIRST, SOURCE_RATE, iptables_rules, nft_rules
+from tandem.gate.rules import iptables_rules, nft_rules
 from tandem.log import Logger
 from tandem.loop import Loop
 from tandem.programs import PACKAGE_DIR
@@ -236,14 +236,15 @@ def test_what_nft_and_iptables_are_told() -> None:
     assert [line.split()[0] for line in held] == ["tcp", "meta", "icmp", "icmpv6"]
     chain = lines[lines.index("chain hold {") + 1 :]
     assert [line.split()[0] for line in chain[:3]] == ["update", "update", "queue"]
-    assert all(f"limit rate over {SOURCE_RATE}/second" in line for line in chain[:2])
-    assert "tcp sport != 1234" in held[0] and all(f"packets 1-{FIRST}" in line for line in held[1:])
+    assert all("limit rate over 1000/second burst 500 packets }" in line for line in chain[:2])
+    assert chain[2] == "queue num 3780 bypass" and text.count("size 4096;") == 2
+    assert "tcp sport != 1234" in held[0] and all("packets 1-4 " in line for line in held[1:])
     assert lines.index('iifname "lo" accept') < lines.index("ct direction original accept")
     assert lines.index("ct direction original accept") < lines.index(held[0])
     for v6 in (False, True):
         rules = [" ".join(rule) for rule in iptables_rules(3780, 1234, v6)]
         assert all("--ctdir REPLY" in rule and "--queue-num 3780 --queue-bypass" in rule for rule in rules)
-        assert "! --sport 1234" in rules[0] and all(f"--connbytes 1:{FIRST} " in rule for rule in rules[1:])
+        assert "! --sport 1234" in rules[0] and all("--connbytes 1:4 " in rule for rule in rules[1:])
         assert ("icmpv6" in rules[2]) is v6
 
 
