@@ -25,8 +25,7 @@ _ADDRESS_HINTS = {**_HINTS, "home": 0, "mngtmpaddr": 0, "noprefixroute": 0, "aut
 _ROUTE_HINTS = {
     **_HINTS, "hoplimit": 1, "rtt": 1, "rttvar": 1, "reordering": 1, "window": 1, "cwnd": 1, "ssthresh": 1,
     "rto_min": 1, "initcwnd": 1, "initrwnd": 1, "quickack": 1, "congctl": 1, "fastopen_no_cookie": 1,
-    "features": 1, "realms": 1, "pref": 1, "ttl-propagate": 1, "expires": 1, "add": 0, "prepend": 0,
-    "append": 0,
+    "features": 1, "realms": 1, "pref": 1, "ttl-propagate": 1, "expires": 1,
 }  # fmt: skip
 _LOCKS = ("mtu", "advmss", "rtt", "rttvar", "reordering", "rto_min", "congctl", "cwnd", "ssthresh")
 _ADDRESS_WORDS = ("dev", "scope", "label", "brd", "broadcast", "peer", "preferred_lft")
@@ -208,9 +207,10 @@ def route(words: Sequence[str], tables: Tables) -> Item:
                 line.keep(word, line.next(), option=word)
             else:
                 line.drop(word + " lock", 1)
+        elif word in ("no_track", "add", "prepend", "append"):
+            continue
         elif word in _ROUTE_HINTS:
-            if word not in ("no_track", "add", "prepend", "append"):
-                line.drop(word, _ROUTE_HINTS[word])
+            line.drop(word, _ROUTE_HINTS[word])
         elif word in ("protocol", "proto"):
             line.next()  # keepalived overrides it with its own number, and Tandem with its own
         elif word == "as":
