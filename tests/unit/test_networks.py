@@ -14,6 +14,7 @@ from tandem.openwrt import libubus as lib
 from tandem.openwrt import netifd
 from tandem.openwrt.netifd import HOLD_NS, Networks, names_in
 from tandem.openwrt.ubus import UbusError
+from tests.lab.log import Lines
 
 
 class FakeLoop:
@@ -45,6 +46,7 @@ class FakeBus:
         self.networks: dict[str, dict[str, Any]] | None = None
         self.questions: list[tuple[str, Callable[[int, list[dict[str, Any]]], None]]] = []
         self.settings: list[tuple[str, list[str]]] = []
+        self.orders: list[tuple[str, str]] = []  # network, "up" or "down"
         self.cancelled = 0
         self.hangs = False
         self.notify: Callable[[str, dict[str, Any]], None] = lambda _kind, _data: None
@@ -58,7 +60,10 @@ class FakeBus:
         return True
 
     def soon(self, step: Callable[[], None]) -> None:
-        step()
+        try:
+            step()
+        except UbusError:
+            pass  # the connection counts it
 
     def listen(self, _pattern: str, callback: Callable[[str, dict[str, Any]], None]) -> None:
         self.event = callback
@@ -70,15 +75,25 @@ class FakeBus:
         return 7
 
     def call_async(
-        self, object_id: int, method: str, arguments: dict[str, Any], done: Any, _only: Any = None
+        self, object_id: int, method: str, arguments: dict[str, Any] | None, done: Any, _only: Any = None
     ) -> Any:
-        assert object_id == 7
+        if method in ("up", "down"):
+            assert arguments is None and self.networks is not None
+            self.orders.append((list(self.networks)[object_id - 100], method))
+            return None
+        assert object_id == 7 and arguments is not None
         if method == "set_data":
             self.set_data(**arguments)
             return None
         assert method == "status"
         self.questions.append((arguments["interface"], done))
         return self.questions[-1]
+
+    def lookup(self, path: str) -> int:
+        name = path.removeprefix("network.interface.")
+        if name not in (self.networks or {}):
+            raise UbusError(lib.NOT_FOUND)
+        return 100 + list(self.networks or {}).index(name)
 
     def set_data(self, interface: str, dns: list[str]) -> None:
         """As netifd does it: the answer to a change is a notification of the whole."""
@@ -99,26 +114,26 @@ class FakeBus:
             done(lib.NOT_FOUND if known is None else lib.OK, [] if known is None else [known])
 
 
-class Silent:
-    def write(self, _level: str, _line: str) -> bool:
-        return True
-
-
 class Case:
     """A Networks that follows lan and eth0; `told` is what it said last."""
 
     def __init__(self, expected: bool) -> None:
         self.loop, self.bus, self.told = FakeLoop(), FakeBus(), {}
         self.bus.bus = self.bus  # type: ignore[attr-defined]
-        log = Logger("info", Silent())
+        self.lines = Lines()
+        self.followed: list[tuple[str, bool, bool]] = []  # network, whether it is up, whether that is news
+        log = Logger("info", self.lines)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(netifd, "PROGRAM", "/" if expected else "/nothing")
-            self.networks = Networks(self.bus, self.loop, log, self.tell)  # type: ignore[arg-type]
+            self.networks = Networks(self.bus, self.loop, log, self.tell, self.hear)  # type: ignore[arg-type]
         self.networks.follow(["lan", "eth0"])
         self.networks.start()
 
     def tell(self, devices: dict[str, str | None]) -> None:
         self.told = devices
+
+    def hear(self, name: str, status: dict[str, Any], fresh: bool) -> None:
+        self.followed.append((name, status["up"], fresh))
 
     def connect(self) -> None:
         for step in self.networks.steps():
@@ -310,3 +325,63 @@ def test_what_somebody_else_told_netifd_stays() -> None:
     case.connect()
     case.bus.answer()
     assert case.bus.settings == []
+
+
+def test_what_netifd_says_of_a_network_is_logged_when_it_changes() -> None:
+    case = Case(expected=True)
+    case.bus.networks = {"lan": UP}
+    case.connect()
+    case.bus.answer()
+    case.bus.notify("interface.update", {"interface": "lan", **UP})
+    case.bus.notify("interface.down", {"interface": "lan", "up": False})
+    assert case.lines.lines == ["info network lan: device br-lan", "info network lan: down"]
+
+
+# Networks that follow the role
+
+
+def test_the_owner_hears_of_followed_networks_and_whether_it_is_news() -> None:
+    case = Case(expected=True)
+    case.bus.networks = {"lan": UP, "wan": {"up": False}, "guest": UP}
+    case.connect()
+    case.networks.follow(["lan", "eth0"], followed=frozenset({"wan"}))
+    case.bus.answer()
+    assert case.followed == [("wan", False, False)]
+    case.bus.notify("interface.update", {"interface": "wan", "up": True, "l3_device": "eth1"})
+    case.bus.notify("interface.update", {"interface": "lan", **UP})
+    case.bus.notify("interface.update", {"interface": "guest", **UP})
+    assert case.followed[1:] == [("wan", True, True)]
+    assert case.told == {"lan": "br-lan"}, "it is no name of an interface"
+
+
+def test_a_further_network_is_heard_of_when_its_status_is_asked_for() -> None:
+    case = Case(expected=True)
+    case.bus.networks = {"lan": UP, "wan": {"up": True, "l3_device": "eth1"}}
+    case.connect()
+    case.bus.answer()
+    case.networks.ask("status", "wan")
+    assert case.told == {"lan": "br-lan", "wan": None} and case.followed == []
+    case.bus.answer()
+    assert case.told == {"lan": "br-lan", "wan": "eth1"} and case.followed == [("wan", True, False)]
+    case.bus.notify("interface.down", {"interface": "wan", "up": False})
+    assert case.told == {"lan": "br-lan", "wan": None} and case.followed[1:] == [("wan", False, True)]
+    case.networks.follow(["lan"])
+    assert case.told == {"lan": "br-lan", "wan": None}, "a reload does not forget it"
+
+
+def test_a_network_is_brought_up_and_down_when_netifd_is_there() -> None:
+    case = Case(expected=True)
+    case.networks.ask("up", "wan")
+    assert case.bus.orders == []
+    case.bus.networks = {"lan": UP, "wan": {"up": False}}
+    case.connect()
+    assert case.bus.orders == [("wan", "up")]
+    case.networks.ask("down", "wan")
+    assert case.bus.orders[1:] == [("wan", "down")]
+    case.bus.gone()
+    case.bus.event("ubus.object.add", {"id": 7, "path": "network.interface"})
+    assert case.bus.orders[2:] == [("wan", "down")], "netifd is a new one, and hears the last word"
+    case.bus.event("ubus.object.add", {"id": 9, "path": "network.interface.wan"})
+    case.bus.event("ubus.object.add", {"id": 9, "path": "network.interface.lan"})
+    case.bus.event("ubus.object.add", {"id": 9, "path": "network.device"})
+    assert case.bus.orders[3:] == [("wan", "down")], "the network is a new one"
