@@ -49,15 +49,85 @@ def test_what_was_lost_is_not_measured() -> None:
     assert (lag.last, lag.measures, lag.now(2 * SECOND)) == (0, False, 0)
 
 
+NOW = 100 * SECOND
+
+
 def test_an_answer_from_before_our_first_heartbeat_came_answers_nothing() -> None:
     """The peer acknowledges records at any time, with the number of the last heartbeat that it has seen."""
-    ours, peer = (Pulse(SECOND, 5 * SECOND, 0) for _ in range(2))
+    ours, peer = (Pulse(SECOND, 5 * SECOND, NOW) for _ in range(2))
     for one in (ours, peer):
-        one.met(1000, 0)
-        one.begin(0)
-    ours.tick(0)
-    ours.acked(peer.seen, MILLISECOND)
+        one.met(1000, NOW)
+        one.begin(NOW)
+    ours.tick(NOW)
+    ours.acked(peer.seen, NOW + MILLISECOND)
     assert not ours.answered
-    peer.beaten(ours.number, 2 * MILLISECOND)
-    ours.acked(peer.seen, 3 * MILLISECOND)
+    peer.beaten(ours.number, NOW + 2 * MILLISECOND)
+    ours.acked(peer.seen, NOW + 3 * MILLISECOND)
     assert ours.answered and ours.rtt == 3 * MILLISECOND
+
+
+def test_a_peer_that_is_not_heard_for_three_of_its_intervals_is_dead() -> None:
+    pulse = Pulse(SECOND, 60 * SECOND, NOW)
+    pulse.met(200, NOW)
+    pulse.heard = NOW + 50 * MILLISECOND
+    assert pulse.judge(NOW + 650 * MILLISECOND - 1) is None
+    assert pulse.judge(NOW + 650 * MILLISECOND) == ("dead", "nothing heard for 600 ms")
+
+
+def test_a_peer_that_is_heard_and_does_not_answer_has_stalled() -> None:
+    pulse = Pulse(SECOND, 5 * SECOND, NOW)
+    pulse.met(1000, NOW)
+    pulse.begin(NOW)
+    pulse.tick(NOW)
+    pulse.heard = NOW + 4 * SECOND
+    assert pulse.deadline() == NOW + SECOND, "its next heartbeat"
+    for second in range(1, 5):
+        pulse.tick(NOW + second * SECOND)
+    assert pulse.deadline() == NOW + 5 * SECOND
+    assert pulse.judge(NOW + 5 * SECOND - 1) is None
+    assert pulse.judge(NOW + 5 * SECOND) == ("stalled", "a heartbeat was not answered for 5000 ms")
+    pulse.acked(pulse.number, NOW + 5 * SECOND)
+    assert pulse.judge(NOW + 5 * SECOND) is None
+
+
+def test_heartbeats_follow_each_other_by_the_interval() -> None:
+    pulse = Pulse(SECOND, 60 * SECOND, NOW)
+    pulse.met(1000, NOW)
+    pulse.begin(NOW)
+    made = []
+    for now in (0, 999, 1000, 1200, 2000):  # ms
+        pulse.due = False
+        pulse.heard = NOW + now * MILLISECOND
+        pulse.tick(pulse.heard)
+        made += [(now, pulse.number)] if pulse.due else []
+    assert made == [(0, 1), (1000, 2), (2000, 3)]
+    assert pulse.deadline() == NOW + 3 * SECOND
+
+
+def test_a_heartbeat_goes_with_an_answer_when_it_is_due_within_half_an_interval() -> None:
+    pulse = Pulse(SECOND, 60 * SECOND, NOW)
+    pulse.met(1000, NOW)
+    pulse.begin(NOW)
+    pulse.tick(NOW)
+    pulse.due = False
+    pulse.beaten(7, NOW + SECOND // 2)
+    assert not pulse.due and pulse.seen == 7
+    pulse.beaten(8, NOW + SECOND // 2 + 1)
+    assert pulse.due and pulse.number == 2
+    pulse.heard = NOW + SECOND
+    assert pulse.deadline() == NOW + SECOND // 2 + 1 + SECOND
+
+
+def test_the_numbers_of_heartbeats_wrap() -> None:
+    pulse = Pulse(SECOND, 60 * SECOND, NOW)
+    pulse.met(1000, NOW)
+    pulse.begin(NOW)
+    pulse.number = 0xFFFFFFFE
+    for second, number in ((0, 0xFFFFFFFF), (1, 0)):
+        pulse.tick(NOW + second * SECOND)
+        assert pulse.number == number
+        pulse.due = False
+    pulse.acked(0xFFFFFFFE, NOW + SECOND)
+    assert not pulse.answered, "of an earlier one"
+    pulse.acked(0, NOW + 2 * SECOND)
+    assert pulse.answered and pulse.rtt == 2 * SECOND, "the answer to a later one will do"
