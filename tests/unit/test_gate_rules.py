@@ -173,3 +173,16 @@ def test_packets_above_the_limit_are_counted_over_all_tables(kernel: Kernel) -> 
     made.install()
     kernel.counted = 1
     assert made.limited() == 12
+
+
+def test_why_a_program_failed_is_its_first_line() -> None:
+    assert rules._run(["grep", "-q", "accept"], "accept") == ""
+    assert rules._run(["false"]) == "false: exit status 1"
+    assert rules._run(["sh", "-c", "echo first >&2; echo second >&2; exit 1"]) == "sh: first"
+    assert rules._run(["sh", "-c", "echo refused; exit 1"]) == "sh: refused"
+    assert rules._run(["no-such-program"]).startswith("no-such-program: ")
+
+
+def test_what_iptables_prints_is_taken_unless_it_fails() -> None:
+    assert rules._output("echo", "-S", CHAIN) == f"-w -t mangle -S {CHAIN}\n"
+    assert rules._output("false") == "absent" and rules._output("no-such-program") == ""
