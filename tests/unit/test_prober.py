@@ -125,6 +125,7 @@ def test_http(checked: Checked, serve: Callable[..., int]) -> None:
     assert result() == (True, "status 200")
     assert result(path="/503") == (False, "status 503")
     assert result(virtualhost="web.example.org", text="this is web") == (True, "status 200 with the text")
+    assert result(text="something else") == (False, "the text is missing (status 200)")
     assert result(path="/slow", timeout_ms=100) == (False, "closes without an answer")
 
 
@@ -136,6 +137,27 @@ def test_a_server_that_says_nothing(checked: Checked) -> None:
         assert checked.known("one").figures[2] == 1, "it has timed out"
 
 
+def test_a_server_that_closes_before_tls_is_set_up(checked: Checked) -> None:
+    with socket.create_server((HOST, 0)) as server:
+
+        def close_all() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.recv(1 << 16)
+
+        thread = threading.Thread(target=close_all, daemon=True)
+        thread.start()
+        found = checked.result(check("https", host=HOST, port=server.getsockname()[1]))
+        assert found == (False, "closes the connection before TLS is set up")
+        checked.want()
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
 def test_https(checked: Checked, serve: Callable[..., int]) -> None:
     names: list[str | None] = []  # that the server was asked for
     port = serve(tls=True, names=names)
@@ -145,6 +167,8 @@ def test_https(checked: Checked, serve: Callable[..., int]) -> None:
 
     assert result(virtualhost="web.example.org", text="this is web") == (True, "status 200 with the text")
     assert names == ["web.example.org"]
+    # This server ends TCP without an end of TLS.
+    assert result(text="something else") == (False, "the text is missing (status 200)")
     assert result(certificate_days=9) == (True, "status 200")
     assert result(certificate_days=11) == (False, "the certificate expires in 9 days")
     assert checked.result(check("https", host=HOST, port=serve())) == (False, "TLS: wrong version number")
@@ -188,6 +212,15 @@ def test_it_falls_after_so_many_tries_and_rises_again(checked: Checked, tmp_path
     checked.bench.run_until(lambda: checked.known("one").figures[1] == 4)
 
 
+def test_the_log_names_the_check_and_whose_it_is(checked: Checked, tmp_path: Path) -> None:
+    """A check of one network or server is told apart from the check that it shares a name with."""
+    file = check("file", file=str(tmp_path))
+    checked.link.want({("", "one"): (file, None), ("wan", "one"): (file, None)})
+    checked.bench.run_until(lambda: len(checked.told) == 2)
+    said = [line.partition(" ")[2] for line in checked.bench.sink.lines if "check one" in line]
+    assert sorted(line.partition(":")[0] for line in said) == ["check one", "check one of wan"]
+
+
 def test_a_prober_that_ends_or_hangs_changes_no_state(
     checked: Checked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,6 +244,22 @@ def test_a_prober_that_ends_or_hangs_changes_no_state(
     third = checked.link.process.pid
     checked.want()
     checked.bench.run_until(lambda: all(map(gone, (first, second, third))))
+
+
+@pytest.mark.parametrize("patient", [True, False])
+def test_a_prober_may_take_longer_to_start_than_between_two_messages(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, patient: bool
+) -> None:
+    monkeypatch.setattr(prober_link, "SILENCE", SECOND // 50)
+    monkeypatch.setattr(prober_link, "START_LIMIT", 3600 * SECOND if patient else 0)
+    checked = Checked(bench, lambda _fd: ["/bin/sleep", "60"])
+    over: list[int] = []
+    bench.loop.call_at("test", bench.loop.now() + SECOND // 5, over.append)
+    checked.want(one=check("ping", host="192.0.2.1"))
+    bench.run_until(lambda: over)
+    assert bool(checked.link.trouble) is not patient
+    assert any("the prober hangs" in line for line in bench.sink.lines) is not patient
+    checked.link.close()
 
 
 def test_without_a_prober_an_election_does_not_wait(bench: Bench) -> None:

@@ -58,8 +58,9 @@ class Probe:
         self.processes = FakeProcesses()
         self.changes: list[tuple[str, bool]] = []
         script = Script("check", ("/bin/check",), interval_ms=1000, **options)  # type: ignore[arg-type]
-        log = Bench().log
-        shell = (self.loop, self.processes, log)
+        bench = Bench()
+        self.said = bench.sink.lines
+        shell = (self.loop, self.processes, bench.log)
         self.probe = script_probe(script, *shell, lambda *c: self.changes.append(c))  # type: ignore[arg-type]
         self.probe.start()
 
@@ -83,6 +84,20 @@ def test_runs_at_once_and_then_every_interval() -> None:
     assert (it.probe.successes, it.probe.failures) == (1, 2)
     assert it.probe.last is not None
     assert it.probe.last.status == 1
+
+
+def test_a_result_is_told_when_it_is_another_one() -> None:
+    it = Probe()
+    for status in (0, 0, 1, 1, 2, 2):
+        it.processes.end(status)
+        it.loop.advance(1000)
+    assert it.said == [
+        "info script check: exit status 0",
+        "info script check is up (exit status 0)",
+        "warning script check: exit status 1",
+        "info script check is down (exit status 1)",
+        "warning script check: exit status 2",
+    ]
 
 
 def test_a_run_that_lasts_is_not_started_twice() -> None:
