@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tandem.config.load import load_text
-from tandem.config.schema import Config
+from tandem.config.schema import Config, DhcpGateway
+from tandem.dhcp import command
 from tandem.dhcp.command import _guarded, _unforce
 from tandem.dhcp.gateway import _with_forced, without_forced
 from tandem.plan import dnsmasq
@@ -262,3 +263,34 @@ def test_warnings(change: tuple[str, str], reason: str) -> None:
     loaded = load_text(text, "f")
     assert loaded.errors == ()
     assert any(reason in str(problem) for problem in loaded.warnings), loaded.warnings
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_release_undoes_what_the_daemon_has_told_dnsmasq_and_odhcpd(
+    root: Path, monkeypatch: pytest.MonkeyPatch, readable: bool
+) -> None:
+    """A configuration that cannot be read names no networks: all of them are meant then."""
+    said, ubus = root / "said", root / "ubus"
+    ubus.write_text(f'#!/bin/sh\necho "$@" >>{said}\n')
+    ubus.chmod(0o755)
+    router = dnsmasq.read_router(str(root))
+    monkeypatch.setattr(command, "UBUS", str(ubus))
+    monkeypatch.setattr(command, "_transact", lambda _batch: set())
+    monkeypatch.setattr(dnsmasq, "read_router", lambda: router)
+    monkeypatch.setattr(dnsmasq, "STATE", str(root / "var/state"))
+    monkeypatch.setattr(dnsmasq, "CONFDIR", str(root / "dnsmasq.d"))
+    restart = ("/bin/sh", "-c", f"echo restart >>{said}")
+    monkeypatch.setattr(command, "DhcpGateway", lambda: DhcpGateway(restart=restart))
+    wanted = replace(config(), dhcp_gateway=DhcpGateway(restart=restart)) if readable else None
+    snippet, state = root / "dnsmasq.d" / dnsmasq.SNIPPET, root / "var/state/dhcp"
+    snippet.parent.mkdir()
+    snippet.write_text("dhcp-option=tag:lan,3,192.168.1.4\n")
+    state.write_text("dhcp.lan.force='1'\ndhcp.lan.other='1'\n")
+    assert command.release(wanted, "f") == command.DONE
+    assert not snippet.exists() and state.read_text() == "dhcp.lan.other='1'\n"
+    networks = ["lan", "guest"] if readable else ["lan", "guest", "old"]
+    told = [f'-t 2 call network.interface set_data {{"interface": "{name}", "dns": []}}' for name in networks]
+    assert said.read_text().splitlines() == [*told, "restart"]
+    said.unlink()
+    assert command.release(wanted, "f") == command.DONE
+    assert said.read_text().splitlines() == told, "dnsmasq has its own configuration already"
