@@ -58,6 +58,51 @@ def test_a_damaged_message_is_read_or_refused(values: dict[str, Any], data: st.D
     assert isinstance(found, dict)
 
 
+def blob(text: str) -> bytes:
+    """A message with these attributes, in hexadecimal; its length is right."""
+    body = bytes.fromhex(text)
+    return (len(body) + 4).to_bytes(4, "big") + body
+
+
+TEXT_A = "8300000a 0001 61 00 6200"  # a = "b"; its padding follows
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", {}),
+        (TEXT_A + "0000", {"a": "b"}),
+        (TEXT_A, {"a": "b"}),  # the padding of the last one may be missing, as libubox has it
+        ("8300000d 0001 61 00 6200630000 000000", {"a": "b"}),  # text ends at its first NUL byte
+        ("80000008 0001 61 00", {"a": None}),
+        ("87000009 0001 61 00 01 000000", {"a": True}),
+        ("8600000a 0001 61 00 fffe 0000", {"a": -2}),
+        ("8500000c 0001 61 00 00000100", {"a": 256}),
+        ("84000010 0001 61 00 0000000100000000", {"a": 1 << 32}),
+        ("88000010 0001 61 00 3ff8000000000000", {"a": 1.5}),
+        ("8300000e 0004 61626364 00 00 6200 0000", {"abcd": "b"}),  # padding before the value as well
+        ("82000014 0001 61 00 85 00000c 0001 62 00 00000007", {"a": {"b": 7}}),
+        ("81000014 0001 61 00 85 00000c 0000 00 00 00000007", {"a": [7]}),
+        ("83000009 0001 61 00 62 000000", "text without its NUL byte"),
+        ("83000008 0001 61 00", "text without its NUL byte"),
+        ("8600000c 0001 61 00 00000001", "a number of 4 bytes"),
+        ("89000008 0001 61 00", "an unknown type 9"),
+        ("0300000a 0001 61 00 6200 0000", "not one of blobmsg"),
+        ("8300000a 0001 61 62 6200 0000", "not one of blobmsg"),  # a name without its NUL byte
+        ("83000012 0001 61 00 6200 0000", "longer than its table"),
+        ("83000006 0001 61 00", "not one of blobmsg"),  # shorter than its name
+        ("8300", "an attribute that is cut off"),
+    ],
+)
+def test_what_a_message_means(text: str, found: dict[str, Any] | str) -> None:
+    """libubox, blobmsg.h: big-endian words; types 1 array, 2 table, 3 text, 4 to 7 integers, 8 double."""
+    if isinstance(found, str):
+        with pytest.raises(ValueError, match=found):
+            decode(blob(text))
+    else:
+        assert decode(blob(text)) == found
+
+
 @given(tables(SCALARS), NAMES)
 def test_only_some_names(values: dict[str, Any], name: str) -> None:
     wanted = {name, *list(values)[:1]}
@@ -77,6 +122,30 @@ def test_what_has_no_form_is_refused(value: Any, error: type[Exception]) -> None
         encode({"name": value})
     with pytest.raises(error):
         encode({"name": [{"deep": value}]})
+
+
+def test_a_message_that_is_shorter_than_it_says_is_refused() -> None:
+    for data, why in (
+        (b"", "no blob header"), (b"\0\0\0", "no blob header"),
+        (b"\0\0\0\3", "longer than its message"), (b"\0\0\0\5", "longer than its message"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=why):
+            decode(data)
+    assert decode(b"\0\0\0\4" + b"rest") == {}
+
+
+def test_an_integer_is_as_short_as_libubox_makes_it() -> None:
+    for value, kind in ((1 << 31, 4), ((1 << 31) - 1, 5), (-(1 << 31), 5), (-(1 << 31) - 1, 4)):
+        message = encode({"a": value})
+        assert message[4] == 0x80 | kind and len(message) == (20 if kind == 4 else 16)
+        assert decode(message) == {"a": value}
+
+
+def test_the_longest_message() -> None:
+    head = 4 + 8 + 1  # the blob, the attribute with its name, and the NUL byte of the text
+    assert len(encode({"a": "x" * (MESSAGE_MAX - head)})) == MESSAGE_MAX
+    with pytest.raises(ValueError, match="longer than ubus accepts"):
+        encode({"a": "x" * (MESSAGE_MAX - head + 1)})
 
 
 def test_depth_is_bounded_on_both_sides() -> None:

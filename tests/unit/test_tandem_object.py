@@ -94,8 +94,12 @@ def test_calls_that_are_really_open_are_bounded() -> None:
     added = TandemObject(None, None, lambda request, reply: waiting.append(reply))  # type: ignore[arg-type]
     for _ in range(CALLS_MAX):
         added._called("reload", Call(), {})  # type: ignore[arg-type]
-    with pytest.raises(UbusError):
-        added._called("reload", Call(), {})  # type: ignore[arg-type]
+    assert len(waiting) == 8
+    refused = Call()
+    with pytest.raises(UbusError) as error:
+        added._called("reload", refused, {})  # type: ignore[arg-type]
+    assert error.value.status == lib.NOT_SUPPORTED
+    assert refused.replies == [{"error": "tandemd already works on 8 calls, try again"}]
     for reply in waiting:
         reply({"ok": False, "error": "no"})
     added._called("reload", Call(), {})  # type: ignore[arg-type]

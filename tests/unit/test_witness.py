@@ -193,7 +193,14 @@ def test_it_is_bounded() -> None:
     for number in range(NODES_MAX + 10):
         node = number.to_bytes(8, "big")
         grants.handle(request(node, 1, nonce=NOBODY), FRESH, START + number)
-    assert len(grants._nodes) == NODES_MAX
+    assert len(grants._nodes) == NODES_MAX == 256
+    oldest = request(bytes(7) + b"\x0a", 2, G)
+    first = grants.handle(oldest, b"", START + SECOND)
+    assert first is not None and first.kind == ANSWER, "the routers that were heard last are known"
+    forgotten = grants.handle(request(bytes(7) + b"\x09", 2, G), FRESH, START + SECOND)
+    assert forgotten is not None and forgotten.kind == CHALLENGE
+    later = grants.handle(request(bytes(7) + b"\x0b", 2, G), FRESH, START + SECOND)
+    assert later is not None and later.kind == CHALLENGE, "it made room for that one: it was the oldest then"
 
 
 @given(
