@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
+import re
 import struct
 from dataclasses import replace
 
@@ -19,7 +21,7 @@ from tandem.effects.bpf import assemble
 from tandem.effects.vrrp_socket import pack
 from tandem.listen import adverts
 from tandem.listen.adverts import Datagram, instances_on, on_devices, take_apart, verdict
-from tandem.listen.capture import _Scapy
+from tandem.listen.capture import _Scapy, capture
 
 SOURCE, SOURCE6 = pack("192.168.1.3"), pack("fe80::3")
 LAN = Instance(
@@ -140,6 +142,29 @@ def test_an_advertisement_in_words(show: _Scapy) -> None:
     assert "priority 0 (resigns)" in show.describe(resigning)
 
 
+V3 = Advertisement(3, 51, 100, 100, (pack("192.168.1.4"), pack("192.168.1.5")))
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        (encode(replace(ADVERT, priority=255), SOURCE, GROUP4), "v2 priority 255 (owner) every 1 s"),
+        (encode(replace(ADVERT, auth_type=0), SOURCE, GROUP4), "192.168.1.4 no auth"),
+        (encode(replace(ADVERT, auth_type=2), SOURCE, GROUP4), "192.168.1.4 auth AH"),
+        (encode(replace(ADVERT, auth_type=7), SOURCE, GROUP4), "192.168.1.4 auth type 7"),
+        (encode(replace(ADVERT, addresses=()), SOURCE, GROUP4), "every 1 s no addresses password"),
+        (encode(V3, SOURCE, GROUP4), "vrid 51 v3 priority 100 every 1 s 192.168.1.4,192.168.1.5"),
+        (b"\x32" + encode(V3, SOURCE, GROUP4)[1:], "vrid 51 v3 type 2 priority 100 every 1 s 2 addresses"),
+        (WIRE[:8], "vrid 51 v2 priority 150 every 1 s 1 addresses password"),
+        (WIRE[:7], "7 bytes"),
+        (b"", "0 bytes"),
+    ],
+)
+def test_what_an_advertisement_says(payload: bytes, expected: str, show: _Scapy) -> None:
+    said = show.describe(take_apart(packet4(payload), 4))
+    assert said.startswith("192.168.1.3 -> 224.0.0.18 ") and expected in said
+
+
 @pytest.mark.parametrize(
     ("payload", "expected"),
     [
@@ -191,3 +216,74 @@ def test_hostile_packets_are_described_not_raised(show: _Scapy) -> None:
         datagram = take_apart(bytes(data), family)
         line = f"{show.describe(datagram)}: {judge(datagram)}"
         assert line.isprintable()
+
+
+# The command, with packets that the test brings
+
+
+class Packets:
+    """A packet socket that gets these, then Ctrl-C."""
+
+    def __init__(self, *packets: tuple[bytes, int, int]) -> None:
+        self.packets = list(packets)
+        self.closed = False
+
+    def __enter__(self) -> Packets:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closed = True
+
+    def recvfrom(self, size: int) -> tuple[bytes, tuple[str, int, int]]:
+        assert size >= 0xFFFF
+        if not self.packets:
+            raise KeyboardInterrupt
+        data, ethertype, kind = self.packets.pop(0)
+        return data, ("br-lan", ethertype, kind)
+
+
+def captured(
+    monkeypatch: pytest.MonkeyPatch,
+    config: Config | None,
+    count: int | None,
+    *packets: tuple[bytes, int, int],
+) -> list[str]:
+    sock, out = Packets(*packets), io.StringIO()
+    monkeypatch.setattr("tandem.listen.capture.listen", lambda interface: sock)
+    assert capture("br-lan", config, count, out) == 0
+    assert sock.closed
+    first, *lines = out.getvalue().splitlines()
+    assert all(re.match(r"\d\d:\d\d:\d\d\.\d{3} ", line) for line in lines)
+    return [first, *(line[13:] for line in lines)]
+
+
+HOST, OTHERHOST, OUTGOING = 0, 3, 4  # PACKET_*
+
+
+def test_each_packet_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    four, six = packet4(WIRE), packet6(WIRE6)
+    packets = [
+        (four, 0x0800, HOST), (six, 0x86DD, HOST), (four, 0x0800, OUTGOING), (four, 0x0800, OTHERHOST),
+        (b"?", 0x0800, HOST), (four, 0x86DD, HOST),
+    ]  # fmt: skip
+    advert = "192.168.1.3 -> 224.0.0.18 vrid 51 v2 priority 150 every 1 s 192.168.1.4 password"
+    lines = captured(monkeypatch, CONFIG, None, *packets)
+    assert lines == [
+        "Listening on br-lan, home of lan (vrid 51), lan6 (vrid 51). Ctrl-C ends.",
+        f"{advert}: accepted by lan",
+        "fe80::3 -> ff02::12 vrid 51 v3 priority 150 every 0.25 s fe80::4: accepted by lan6",
+        f"{advert}: sent by this router",
+        f"{advert}: for another host",
+        "unreadable packet: dropped: not a whole IP packet",
+        "unreadable packet: dropped: not a whole IP packet",
+    ]
+    assert captured(monkeypatch, CONFIG, 2, *packets) == lines[:3]
+    nothing = captured(monkeypatch, None, 1, *packets)
+    assert nothing[0] == "Listening on br-lan. Ctrl-C ends."
+    assert nothing[1:] == [f"{advert}: well-formed (no configuration to compare it with)"]
+    none = captured(monkeypatch, Config(), 0, *packets)
+    assert none == ["Listening on br-lan, home of no instance. Ctrl-C ends."]
+
+
+def test_this_routers_own_addresses(show: _Scapy) -> None:
+    assert {pack("127.0.0.1")} <= show.own_addresses()

@@ -13,6 +13,7 @@ import pytest
 from tandem.config.schema import Config
 from tandem.core.packet import Advertisement, encode
 from tandem.core.settings import Address, Instance
+from tandem.effects.bpf import assemble
 from tandem.listen import arp, ndp
 from tandem.listen.adverts import Datagram, instances_on, on_devices, take_apart, verdict
 
@@ -160,6 +161,43 @@ def test_answers_of_routers() -> None:
     assert ndp.answer(ipv6(advert, 58)) == (ndp.ADVERTISEMENT, "fe80::2")
     assert ndp.answer(ipv6(b"\x85" + bytes(15), 58)) is ndp.answer(ipv6(advert, 6)) is None
     assert ndp.answer(ipv6(advert[:-1], 58)) is ndp.answer(ipv6(advert, 58, version=4)) is None
+
+
+def passes(packet: bytes) -> bool:
+    """The kernel's verdict by the filter of the packet socket."""
+    code = assemble(ndp._ANSWERS)
+    program = [struct.unpack_from("=HBBI", code, at) for at in range(0, len(code), 8)]
+    place = register = 0
+    while True:
+        what, when_true, when_false, operand = program[place]
+        place += 1
+        if what == 0x06:
+            return operand != 0
+        if what == 0x15:
+            place += when_true if register == operand else when_false
+        else:
+            size = {0x30: 1, 0x28: 2}[what]
+            register = int.from_bytes(packet[operand : operand + size], "big")
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "passed"),
+    [
+        (58, b"\x86", True),
+        (58, b"\x85", False),
+        (58, b"\x87", False),
+        (17, b"\x02\x23\x02\x22", True),
+        (17, b"\x02\x22\x02\x23", False),
+        (17, b"\x02\x23\x02\x23", False),
+        (17, b"\x02\x22\x02\x22", False),
+        (17, b"\x86", False),
+        (6, b"\x02\x23\x02\x22", False),
+        (0, b"\x86", False),
+    ],
+)
+def test_the_kernel_keeps_all_packets_back_but_answers(kind: int, payload: bytes, passed: bool) -> None:
+    packet = ipv6(payload.ljust(16, b"\0"), kind)
+    assert passes(packet) is passed and (ndp.answer(packet) is not None) is passed
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,20 @@ def test_a_question_without_an_answer_is_asked_again() -> None:
     assert case.told == {"lan": "br-lan"}
 
 
+@pytest.mark.parametrize("status", [lib.OK, lib.TIMEOUT])
+def test_an_answer_that_says_nothing_is_none(status: int) -> None:
+    case = Case(expected=True)
+    case.bus.networks = {"lan": UP}
+    case.connect()
+    for _, done in case.bus.questions:
+        done(status, [])
+    assert case.told == {"lan": None, "eth0": None}
+    case.bus.questions.clear()
+    case.loop.pass_ns(netifd.ANSWER_NS)
+    case.bus.answer()
+    assert case.told == {"lan": "br-lan"}
+
+
 def test_a_question_that_could_not_be_sent_is_asked_later() -> None:
     case = Case(expected=True)
     case.bus.networks, case.bus.hangs = {"lan": UP}, True

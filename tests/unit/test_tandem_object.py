@@ -177,6 +177,10 @@ def test_transitions_are_sent_in_a_turn_of_their_own() -> None:
     added.lost()
     added.flush()
     assert len(bus.sent) == 5, "the connection is gone"
+    for step in added.steps():
+        step()
+    added.flush()
+    assert len(bus.sent) == 5, "the next one brings no old news"
 
 
 def test_of_very_many_transitions_the_last_1024_are_sent() -> None:
