@@ -142,6 +142,16 @@ def test_an_advertisement_in_words(show: _Scapy) -> None:
     assert "priority 0 (resigns)" in show.describe(resigning)
 
 
+def test_options_and_fragments_change_no_word(show: _Scapy) -> None:
+    words = show.describe(take_apart(packet4(WIRE), 4))
+    for packet in (
+        packet4(WIRE, options=[b"\x94\x04\0\0"]),
+        packet4(WIRE, flags="MF"),
+        packet4(WIRE, frag=3),
+    ):
+        assert show.describe(take_apart(packet, 4)) == words
+
+
 V3 = Advertisement(3, 51, 100, 100, (pack("192.168.1.4"), pack("192.168.1.5")))
 
 

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
+from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address
 
@@ -14,7 +16,7 @@ from tandem.config.schema import Config
 from tandem.core.packet import Advertisement, encode
 from tandem.core.settings import Address, Instance
 from tandem.effects.bpf import assemble
-from tandem.listen import arp, ndp
+from tandem.listen import adverts, arp, ndp
 from tandem.listen.adverts import Datagram, instances_on, on_devices, take_apart, verdict
 
 SOURCE, GROUP = ip_address("192.168.1.2").packed, ip_address("224.0.0.18").packed
@@ -218,3 +220,27 @@ def test_questions() -> None:
     assert options[10:13] == number and options[14:] == bytes.fromhex("0008 0002 0000  0006 0002 0017")
     assert ndp.information_request()[0] != message, "another client each time"
     assert socket.inet_pton(socket.AF_INET6, where[0])
+
+
+# Sockets
+
+
+@pytest.mark.parametrize(
+    "opens", [arp.open_arp, ndp.open_answers, ndp.open_solicitor, ndp.open_client, adverts.listen]
+)
+def test_a_device_that_is_not_there_costs_no_descriptor(opens: Callable[[str], socket.socket]) -> None:
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(OSError) as failed:
+        opens("no-such-device")
+    assert os.listdir("/proc/self/fd") == before, failed  # whose traceback holds the socket
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="port 546 is root's")
+def test_a_port_that_a_client_has_costs_no_descriptor() -> None:
+    if not os.path.exists("/proc/net/if_inet6"):
+        pytest.skip("this machine has no IPv6")
+    with ndp.open_client("lo"):
+        before = os.listdir("/proc/self/fd")
+        with pytest.raises(OSError) as failed:
+            ndp.open_client("lo")
+        assert os.listdir("/proc/self/fd") == before, failed

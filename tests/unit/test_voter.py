@@ -21,6 +21,7 @@ from tandem.core.quorum import GRACE
 from tandem.core.state import Role
 from tandem.core.timers import MILLISECOND, SECOND
 from tandem.loop import Loop
+from tandem.witness import hosts
 from tandem.witness.command import PACKAGE_DIR, PROGRAM
 from tandem.witness.voter import UNANSWERED_MAX, Voter
 from tandem.witness.wire import ANSWER, CHALLENGE, NOBODY, Message, pack, unpack
@@ -153,17 +154,13 @@ def test_advice_binds_nobody() -> None:
     bench.close()
 
 
-def test_a_host_that_answers_and_stops() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        port = listener.getsockname()[1]
-        host = Witness("h", "127.0.0.1", "tcp", port, interval_ms=100, fall=2)
-        bench = Bench(host)
-        bench.away = True, {"G": "BACKUP"}, 0, True
-        bench.until(lambda: bench.voter.status()["hosts"] == {"h": True})
-        bench.until(lambda: bench.group.ballot.take)
-        bench.close()
+def test_a_host_that_refuses_the_connection_is_there() -> None:
+    host = Witness("h", "127.0.0.1", "tcp", free_port(socket.SOCK_STREAM), interval_ms=100, fall=2)
+    bench = Bench(host)
+    bench.away = True, {"G": "BACKUP"}, 0, True
+    bench.until(lambda: bench.voter.status()["hosts"] == {"h": True})
+    bench.until(lambda: bench.group.ballot.take)
+    bench.close()
 
 
 class Hand:
@@ -371,6 +368,59 @@ def test_the_news_of_a_host_counts_at_once(pair: Pair) -> None:
 def test_a_ballot_is_told_once(pair: Pair) -> None:
     pair.loop.wait(5 * SECOND)
     assert len(pair.told) == 1 and len(pair.log.lines) == 1
+
+
+class Question:
+    """A question to a host; `answers` says whether it does."""
+
+    def __init__(self, loop: Hand, timeout: int) -> None:
+        self.loop = loop
+        self.timeout = timeout
+        self.answers = True
+
+    def start(self, ended: Callable[[Any], None]) -> bool:
+        result = SimpleNamespace(ok=self.answers, timed_out=not self.answers)
+        self.loop.call_at(self, self.loop.now() + MILLISECOND, lambda _now: ended(result))
+        return True
+
+    def stop(self) -> None:
+        pass
+
+
+def test_a_router_is_cut_off_when_the_last_host_answers_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host counts with its first answer, and no more after `fall` questions without one."""
+    asked: dict[str, Question] = {}
+
+    def reached(loop: Hand, timeout: int, address: str, *_port: int) -> Question:
+        return asked.setdefault(address, Question(loop, timeout))
+
+    monkeypatch.setattr(hosts, "Reached", reached)
+    monkeypatch.setattr(hosts, "Ping", reached)
+    found = Pair(
+        Witness("g", "192.0.2.8", "tcp", 9, interval_ms=1000, fall=3),
+        Witness("h", "192.0.2.9", "ping", interval_ms=2000, fall=2),
+    )
+    found.third.answer(found.third.requests()[0], True)
+    found.read()
+    assert {address: one.timeout for address, one in asked.items()} == {
+        "192.0.2.8": 990 * MILLISECOND, "192.0.2.9": SECOND
+    }  # fmt: skip
+    assert found.voter.lacking == {"G": "no witness host answers"}, "nothing is known yet"
+    found.loop.wait(MILLISECOND)
+    assert found.voter.status()["hosts"] == {"g": True, "h": True} and not found.voter.lacking
+    asked["192.0.2.8"].answers = False
+    for seconds, up in ((1, True), (1, True), (1, False)):
+        found.loop.wait(seconds * SECOND)
+        assert found.voter.status()["hosts"] == {"g": up, "h": True}
+    assert "no witness host" not in str(found.voter.lacking)
+    asked["192.0.2.9"].answers = False
+    found.loop.wait(4 * SECOND)
+    assert found.voter.lacking == {"G": "no witness host answers"}
+    asked["192.0.2.8"].answers = True
+    found.loop.wait(SECOND)
+    assert found.voter.status()["hosts"] == {"g": True, "h": False}
+    assert "no witness host" not in str(found.voter.lacking)
+    found.close()
 
 
 def test_the_end_gives_the_vote_back_and_leaves_nothing_behind() -> None:
