@@ -30,14 +30,22 @@ def loop() -> Iterator[Loop]:
 
 
 @pytest.fixture
-def make(loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+def noted() -> list[tuple[str, str, str]]:
+    """What a manager has given to the history: service, state, reason."""
+    return []
+
+
+@pytest.fixture
+def make(
+    loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noted: list[tuple[str, str, str]]
+) -> Iterator[Make]:
     monkeypatch.setattr(agents, "TEMPORARY", str(tmp_path / "rsctmp"))
     made: list[Manager] = []
 
     def manager(*services: Service) -> Manager:
         one = Manager(
-            loop, Logger("info", Lines()), services, (), "r1", 0, lambda *_: None, lambda *_: None,
-            str(tmp_path / "record"),
+            loop, Logger("info", Lines()), services, (), "r1", 0, lambda *_: None,
+            lambda *said: noted.append(said), str(tmp_path / "record"),
         )  # fmt: skip
         made.append(one)
         one.start()
@@ -79,6 +87,19 @@ def test_a_command_runs_while_its_group_is_active(make: Make, loop: Loop, tmp_pa
     until(loop, lambda: states(manager) == {"one": "stopped"})
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_the_history_has_what_happened_and_not_what_the_first_look_found(
+    make: Make, loop: Loop, noted: list[tuple[str, str, str]]
+) -> None:
+    manager = make(Service("one", command=("/bin/sleep", "1000"), group="G", monitor_interval_ms=0))
+    until(loop, lambda: states(manager) == {"one": "stopped"})
+    assert noted == []
+    manager.serve("G", False)
+    until(loop, lambda: states(manager) == {"one": "running"})
+    manager.retire("G")
+    until(loop, lambda: states(manager) == {"one": "stopped"})
+    assert noted == [("one", "running", ""), ("one", "stopped", "")]
 
 
 def test_a_command_that_ends_says_what_it_printed(make: Make, loop: Loop) -> None:
@@ -403,3 +424,5 @@ def test_a_record_names_only_the_same_processes(tmp_path: Path) -> None:
     Path(path).write_text(f"{os.getpid()} {since + 1} one\nnonsense\n-1 2 two\n{os.getpid()} x three\n")
     assert record.read(path) == {}, "another process has this id now"
     assert record.read(str(tmp_path / "none")) == {}
+    Path(path).write_text("x" * 65_535 + f"\n{os.getpid()} {since} one\n")
+    assert record.read(path) == {}, "no daemon wrote so much: it is not read to its end"
