@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from tandem.core.service_claims import Word
 from tandem.core.settings import Service
 from tandem.log import Logger
 from tandem.loop import Loop
 from tandem.services import agents, record
 from tandem.services.manager import Manager
+from tandem.services.messages import TOPIC, unpack
 from tests.lab.log import Lines
 from tests.lab.wait import wait_until
 
@@ -100,6 +102,49 @@ def test_the_history_has_what_happened_and_not_what_the_first_look_found(
     manager.retire("G")
     until(loop, lambda: states(manager) == {"one": "stopped"})
     assert noted == [("one", "running", ""), ("one", "stopped", "")]
+
+
+def test_a_service_of_the_backup_runs_while_its_group_is_backup(make: Make, loop: Loop) -> None:
+    words = ("/bin/sleep", "1000")
+    manager = make(Service("one", command=words, group="G", where="backup", monitor_interval_ms=0))
+    until(loop, lambda: states(manager) == {"one": "stopped"})
+    for state, place in (("BACKUP", "running"), ("FAULT", "stopped"), ("BACKUP", "running")):
+        manager.state("G", state)
+        until(loop, lambda place=place: states(manager) == {"one": place})  # type: ignore[misc]
+
+
+class Sent:
+    """A channel that keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.links: dict[str, object] = {}
+        self.words: list[tuple[str, dict[str, Word]]] = []
+
+    def subscribe(self, topic: str, subscriber: object) -> None:
+        assert topic == TOPIC
+
+    def send(self, peer: str, topic: str, data: bytes) -> bool:
+        found = unpack(data)
+        assert topic == TOPIC and found is not None
+        self.words.append((peer, found[0]))
+        return True
+
+
+def test_a_peer_hears_of_each_change_as_long_as_it_has_a_session(make: Make, loop: Loop) -> None:
+    manager = make(Service("one", command=("/bin/sleep", "1000"), group="G", monitor_interval_ms=0))
+    channel = Sent()
+    manager.join(channel)  # type: ignore[arg-type]
+    manager.peer_opened("r2")
+    assert [peer for peer, _ in channel.words] == ["r2"], "all that this router has to say"
+    until(loop, lambda: states(manager) == {"one": "stopped"})
+    before = channel.words[-1][1]
+    manager.serve("G", False)
+    until(loop, lambda: states(manager) == {"one": "running"} and channel.words[-1][1] != before)
+    manager.peer_closed("r2")
+    said = len(channel.words)
+    manager.retire("G")
+    until(loop, lambda: states(manager) == {"one": "stopped"})
+    assert len(channel.words) == said
 
 
 def test_a_command_that_ends_says_what_it_printed(make: Make, loop: Loop) -> None:
