@@ -156,6 +156,21 @@ def test_packets_whose_flows_nobody_has_to_know_pass_at_once(on: Bench) -> None:
     assert on.told() == [b"P" + ids(3)] and on.committed == [entry(1), entry(2)], "it is off"
 
 
+def test_what_was_held_before_it_was_off_stalls_nothing_later(on: Bench) -> None:
+    """The process releases what it holds when it is switched off."""
+    on.position = 7
+    on.flows(1)
+    on.link.switch(False)
+    on.clock.to(on.clock.time + SECOND)
+    on.link.switch(True)
+    assert on.told() == [b"-", b"+"]
+    on.position = 8
+    on.flows(2)
+    assert on.told() == [], "it waits"
+    on.link.acked(8)
+    assert on.told() == [b"A" + ids(2)]
+
+
 def test_packets_do_not_wait_while_a_peer_does_not_answer(on: Bench) -> None:
     on.position = 7
     on.flows(1)
