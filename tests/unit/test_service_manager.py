@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -102,6 +103,19 @@ def test_the_history_has_what_happened_and_not_what_the_first_look_found(
     manager.retire("G")
     until(loop, lambda: states(manager) == {"one": "stopped"})
     assert noted == [("one", "running", ""), ("one", "stopped", "")]
+
+
+def test_the_status_says_since_when(make: Make, loop: Loop) -> None:
+    """`since_s` and `since` are of one moment, by the monotonic clock and by the wall clock."""
+    manager = make(Service("one", command=("/bin/sleep", "1000"), group="G", monitor_interval_ms=0))
+    before = loop.now(), time.time()
+    manager.serve("G", False)
+    until(loop, lambda: states(manager) == {"one": "running"})
+    [one] = manager.status()
+    most = (loop.now() - before[0]) / 10**9
+    assert one["since_s"] is not None and one["since"] is not None
+    assert 0 <= one["since_s"] <= most + 0.001
+    assert before[1] - 1 <= one["since"] <= time.time() + 1
 
 
 def test_a_service_of_the_backup_runs_while_its_group_is_backup(make: Make, loop: Loop) -> None:
