@@ -38,6 +38,7 @@ def test_a_takeover_with_the_lease_of_the_peer(stage: Stage, found: Following) -
     assert stage.take() == []
     found.begin("G")
     assert stage.take() == ["create", "place 203.0.113.7", "up wan"]
+    assert [line for line in stage.lines if "203.0.113.7" in line and "of the peer is in place" in line]
     found.status("wan", STATUS, fresh=True)
     assert stage.take() == ["renew 203.0.113.7", "tell r2 203.0.113.7"]
     assert found.networks()[0]["state"] == "bound" and not stage.readers

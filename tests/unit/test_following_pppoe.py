@@ -100,6 +100,21 @@ def test_a_session_is_taken_over(stage: Stage, taking: Following, tmp_path: Path
     assert taking.networks()[0]["state"] == "asking"
 
 
+@pytest.mark.parametrize("refused", [True, False])
+def test_a_session_is_the_one_of_the_peer_whose_word_counts(
+    stage: Stage, taking: Following, refused: bool
+) -> None:
+    """r2, which has it open, is gone for so long that its session has ended; r3 says nothing of it."""
+    taking.peer_opened("r2")
+    taking.peer_opened("r3")
+    taking.received("r2", pack({"wan": SESSION}, 0))
+    taking.received("r3", pack({"wan": replace(SESSION, mac="02:00:00:00:00:09") if refused else SESSION}, 0))
+    taking.peer_closed("r2")
+    stage.run(LIFETIME + SECOND)
+    taking.begin("G")
+    assert taking.networks()[0]["state"] == ("asking" if refused else "taking")
+
+
 def test_the_option_comes_by_a_reload(stage: Stage, taking: Following, tmp_path: Path) -> None:
     taking.take_plan(plan("wan"), ())
     taking.received("r2", pack({"wan": SESSION}, 0))
