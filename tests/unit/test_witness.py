@@ -86,7 +86,9 @@ def test_a_datagram_is_what_the_page_says() -> None:
     mac = hashlib.blake2b(head + b"\1\0", key=SECRET, person=b"tandem answers", digest_size=16).digest()
     answer = Message(ANSWER, cluster, A, FRESH, 7, 1000, (), (True, False))
     assert pack(answer, SECRET) == head + b"\1\0" + mac
-    assert pack(Message(CHALLENGE, cluster, A, FRESH, 7), SECRET)[5] == 3
+    head = b"TNDW\1" + b"\3" + cluster + A + FRESH + (7).to_bytes(8, "big") + bytes(4) + b"\0"
+    mac = hashlib.blake2b(head, key=SECRET, person=b"tandem answers", digest_size=16).digest()
+    assert pack(Message(CHALLENGE, cluster, A, FRESH, 7), SECRET) == head + mac
 
 
 @pytest.mark.parametrize(
