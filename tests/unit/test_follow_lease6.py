@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -11,9 +12,11 @@ import pytest
 
 from tandem.core.lease import Lease6, Lent, Route6
 from tandem.core.timers import SECOND
+from tandem.follow import line6
 from tandem.follow.lease import from_netifd, pack, unpack
 from tandem.follow.lease6 import lan_addresses, lan_names, with_lans
 from tandem.follow.shown import text
+from tests.unit.vectors import tree
 
 MAC = "02:1a:2b:3c:4d:5e"
 # As netifd of OpenWrt 22.03 shows it.
@@ -222,3 +225,23 @@ def test_a_malformed_field(name: str, value: Any) -> None:
         return
     lease = found["wan6"]
     assert isinstance(lease, Lease6) and all(network == "lan" for network, _ in lease.lans)
+
+
+def test_the_flags_of_the_addresses_that_are_put_in_place() -> None:
+    """IFA_F_NODAD (2) on all, as nobody else has them, and IFA_F_NOPREFIXROUTE (0x200) on the line.
+
+    The provider says what is on the link there. For a network of this router the kernel makes the route.
+    """
+    found: dict[tuple[str, int], int] = {}
+    for label, message, _ in line6.place(WHOLE, bytes.fromhex("021a2b3c4d5e"), 7, {"lan": 3}.get, 60, NOW):
+        if label.startswith("address "):
+            index = int.from_bytes(message[20:24], sys.byteorder)
+            found[label.removeprefix("address "), index] = int.from_bytes(
+                tree(message[24:])[8], sys.byteorder
+            )
+    assert found == {
+        ("fe80::1a:2bff:fe3c:4d5e/64", 7): 0x2,
+        **{(f"{one.address}/{one.length}", 7): 0x202 for one in WHOLE.addresses},
+        ("2001:db8:1::1/60", 3): 0x2,
+    }
+    assert WHOLE.addresses

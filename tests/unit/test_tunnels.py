@@ -160,3 +160,14 @@ def test_a_role_that_is_lost_before_wg_has_answered() -> None:
     router.tunnels.up("wg0", "wg0")
     router.tunnels.take(frozenset())
     assert not router.timers
+
+
+def test_a_peer_that_comes_before_wg_has_answered_is_told_afterwards() -> None:
+    router = Router()
+    router.tunnels.up("wg0", "wg0")
+    router.tunnels.peer_opened("r2")
+    assert router.told == []
+    router.answer(b"")
+    router.timers["tunnel", "wg0"](0)
+    router.answer(SHOWN)
+    assert router.told == [("r2", {"wg0": KNOWN})]
