@@ -251,6 +251,15 @@ def test_the_next_process_starts_after_a_second_and_then_later_and_later(on: Ben
     assert on.process.starts == starts + 1, "one that was ready begins anew"
 
 
+def test_a_process_that_comes_and_goes_is_in_the_log(on: Bench) -> None:
+    assert on.lines.lines == ["info conntrack_sync: gate: ready"]
+    on.process.ends()
+    assert on.lines.lines[1:] == [
+        "error conntrack_sync: gate: the process has ended:"
+        " no answer waits for a peer until the next one is ready"
+    ]
+
+
 def test_nothing_waits_for_the_next_process(on: Bench) -> None:
     on.position = 7
     on.flows(1)
