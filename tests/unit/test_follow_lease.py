@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from dataclasses import replace
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import Any
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from tandem.core.lease import Lease, Lease6, Route6
 from tandem.core.timers import SECOND
 from tandem.follow.lease import from_netifd, pack, unpack
-from tandem.follow.next_hops import refreshed
+from tandem.follow.next_hops import place, refreshed
+from tests.unit.vectors import tree
 
 MAC = "02:1a:2b:3c:4d:5e"
 # As netifd of OpenWrt 22.03 shows it.
@@ -184,3 +186,11 @@ def test_no_message_harms(data: bytes) -> None:
         unpack(data, 0)
     except ValueError:
         pass
+
+
+def test_a_next_hop_is_put_in_place_as_one_that_the_kernel_verifies() -> None:
+    """NUD_STALE (4): it is used at once, and asked for when it is used. NDA_DST is 1, NDA_LLADDR 2."""
+    [(label, message, _)] = place(LEASE, 7)
+    assert label == "next hop 203.0.113.1"
+    assert struct.unpack_from("=BxxxiHBB", message, 16) == (AF_INET, 7, 4, 0, 0)
+    assert tree(message[28:]) == {1: bytes((203, 0, 113, 1)), 2: bytes.fromhex("00901a000001")}

@@ -336,6 +336,16 @@ def test_a_takeover_with_address_and_prefix(stage: Stage, both: Following) -> No
     assert f"remove {PREFIX} {OWN}" not in stage.take()
 
 
+def test_the_prefixes_of_a_network_of_netifd_alone_are_left_to_netifd(stage: Stage, found: Following) -> None:
+    found.take_plan(plan("wan", "wan6", device=""), ())
+    found.received("r2", pack({"wan6": WHOLE}, 0))
+    assert found.networks()[1]["prefixes"], "it is known"
+    found.begin("G")
+    found.status("wan6", STATUS6, fresh=True)
+    found.end("G")
+    assert not [done for done in stage.take() if done.startswith(("hold", "leave", "place", "remove"))]
+
+
 def test_the_first_prefix_and_the_address_that_netifd_makes_of_it(stage: Stage, both: Following) -> None:
     both.begin("G")
     assert stage.take() == ["create", "up wan", "keep_link_local", "up wan6"]
