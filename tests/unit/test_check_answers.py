@@ -88,6 +88,10 @@ ALIAS = record(5, b"\3web\xc0\x10")  # web.example.org
 ADDRESS = record(1, bytes((192, 0, 2, 1)))
 ADDRESS6 = record(28, bytes.fromhex("20010db8" + "0" * 23 + "1"))
 MAIL = record(15, b"\0\x0a\3web\xc0\x10")
+LONG = record(16, b"\xff" + 255 * b"x")  # what follows is more than 255 bytes from the beginning
+SERVER = record(2, b"\3far\7example\3net\0")
+FAR = 12 + len(QUESTION) + len(LONG) + 12  # where that name is
+MAIL_FAR = record(15, b"\0\x0a" + (0xC000 | FAR).to_bytes(2, "big"))
 PLACE = record(33, b"\0\1\0\2\1\xbb\3web\xc0\x10")
 
 
@@ -105,6 +109,10 @@ PLACE = record(33, b"\0\1\0\2\1\xbb\3web\xc0\x10")
         ({}, reply(ADDRESS, 1, flags=0x0100), None, ""),
         ({"record": "CNAME", "answer": "WEB.example.org"}, reply(ALIAS, 1), True, "answers"),
         ({"record": "MX", "answer": "10 web.example.org"}, reply(MAIL, 1), True, "answers"),
+        (
+            {"record": "MX", "answer": "10 far.example.net"}, reply(LONG + SERVER + MAIL_FAR, 3),
+            True, "answers",
+        ),
         ({"record": "TXT", "answer": "a b"}, reply(record(16, b"\2a \1b"), 1), True, "answers"),
         ({"record": "AAAA", "answer": "2001:db8::1"}, reply(ADDRESS6, 1), True, "answers"),
         ({"record": "SRV", "answer": "1 2 443 web.example.org"}, reply(PLACE, 1), True, "answers"),

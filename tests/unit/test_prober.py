@@ -221,6 +221,30 @@ def test_the_log_names_the_check_and_whose_it_is(checked: Checked, tmp_path: Pat
     assert sorted(line.partition(":")[0] for line in said) == ["check one", "check one of wan"]
 
 
+def test_a_socket_that_is_full_is_waited_for_once(checked: Checked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who goes on waiting for a socket that has room is called in every turn of the loop."""
+    process = checked.link.process
+    send, wait = process.send, process.when_writable
+    waits: list[bool] = []
+    full = [True]
+
+    def sends(message: bytes) -> None:
+        if full:
+            full.pop()
+            raise BlockingIOError
+        send(message)
+
+    def waiting(call: Callable[[], None] | None) -> None:
+        waits.append(call is not None)
+        wait(call)
+
+    monkeypatch.setattr(process, "send", sends)
+    monkeypatch.setattr(process, "when_writable", waiting)
+    checked.want(one=check("file", file="/"))
+    checked.bench.run_until(lambda: checked.told)
+    assert waits[0] and waits.count(True) == 1 and not waits[-1]
+
+
 def test_a_prober_that_ends_or_hangs_changes_no_state(
     checked: Checked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
