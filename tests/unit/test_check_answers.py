@@ -124,9 +124,30 @@ def test_a_dns_server(settings: dict[str, Any], data: bytes, ok: bool | None, te
     assert (ok, text) == ((None, "") if answer is None else (answer.ok, str(answer)))
 
 
+def test_an_answer_of_dns_that_is_cut_off() -> None:
+    """It is malformed, or not for this query yet; nothing else is raised, which would end the prober."""
+    check = Check("dns", "dns", query="www.example.org", record="MX", answer="10 web.example.org")
+    whole = reply(ALIAS + MAIL, 2)
+    for size in range(len(whole)):
+        try:
+            answer = dns.judge(check, whole[:size], 7)
+        except (ValueError, IndexError):
+            continue
+        assert answer is None or not answer.ok
+    assert str(dns.judge(check, whole, 7)) == "answers"
+
+
 def test_a_query() -> None:
     assert dns.query(7, "www.example.org", "A") == b"\0\7\1\0\0\1\0\0\0\0\0\0" + QUESTION
     assert dns.query(7, ".", "SOA")[12:] == b"\0\0\6\0\1"
+
+
+def test_the_kinds_of_records_have_the_numbers_of_the_rfcs() -> None:
+    """RFC 1035 section 3.2.2; AAAA: RFC 3596, SRV: RFC 2782."""
+    asked = {kind: int.from_bytes(dns.query(7, ".", kind)[-4:-2], "big") for kind in dns.RECORDS}
+    assert asked == {
+        "A": 1, "NS": 2, "CNAME": 5, "SOA": 6, "PTR": 12, "MX": 15, "TXT": 16, "AAAA": 28, "SRV": 33,
+    }  # fmt: skip
 
 
 @given(st.binary(max_size=80), st.sampled_from(sorted(dns.RECORDS)))

@@ -221,6 +221,24 @@ def test_the_log_names_the_check_and_whose_it_is(checked: Checked, tmp_path: Pat
     assert sorted(line.partition(":")[0] for line in said) == ["check one", "check one of wan"]
 
 
+def test_a_check_that_is_wanted_no_more_is_not_made(checked: Checked, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    stays = check("file", file="/", interval_ms=20)
+    checked.want(stays=stays, goes=check("script", script=("/bin/touch", str(ran)), interval_ms=20))
+    checked.bench.run_until(lambda: len(checked.told) == 2)
+    checked.want(stays=stays)
+
+    def tries() -> None:
+        """Let the other check be made some more times."""
+        until = checked.known("stays").figures[0] + 10
+        checked.bench.run_until(lambda: checked.known("stays").figures[0] >= until)
+
+    tries()
+    ran.unlink()
+    tries()
+    assert not ran.exists()
+
+
 def test_a_socket_that_is_full_is_waited_for_once(checked: Checked, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who goes on waiting for a socket that has room is called in every turn of the loop."""
     process = checked.link.process
