@@ -203,6 +203,15 @@ def test_devices_of_a_network(root: Path) -> None:
     assert router.devices("old") == ("old", "eth4")
 
 
+def test_only_interfaces_with_a_name_are_networks(root: Path) -> None:
+    other = "config globals 'globals'\nconfig device 'dev'\n\toption name 'br-lan'\n"
+    nameless = "config interface\n\toption device 'eth9'\n"
+    (root / "etc/config/network").write_text(other + NETWORK + nameless)
+    assert dnsmasq.read_router(str(root)).networks == {
+        "lan": ("br-lan",), "guest": ("br-guest",), "old": ("eth4",)
+    }  # fmt: skip
+
+
 def test_a_router_without_any_of_that(tmp_path: Path) -> None:
     router = dnsmasq.read_router(str(tmp_path))
     found = dnsmasq.lease_plan(config(), router)
