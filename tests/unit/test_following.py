@@ -118,6 +118,16 @@ def test_a_reload_without_the_network_and_the_end(stage: Stage, found: Following
     assert stage.take() == ["delete", "close"] and not stage.readers
 
 
+def test_a_network_that_a_reload_has_left_out_has_no_deadlines(stage: Stage, found: Following) -> None:
+    found.received("r2", pack({"wan": LEASE}, 0))
+    found.begin("G")
+    found.take_plan(plan(), ("G",))
+    stage.take()
+    stage.run(LEASE.until + SECOND)
+    assert set(stage.take()) == {"delete", "deleted"}, "netifd may have made the device again"
+    assert found.networks() == []
+
+
 def test_a_peer_that_comes_is_told_the_lease(stage: Stage, found: Following) -> None:
     found.peer_opened("r3")
     assert stage.take() == [], "a backup has none of its own"

@@ -237,6 +237,7 @@ def test_a_check_that_is_wanted_no_more_is_not_made(checked: Checked, tmp_path: 
     ran.unlink()
     tries()
     assert not ran.exists()
+    assert len(checked.told) == 2, "a state that stays is told once"
 
 
 def test_a_socket_that_is_full_is_waited_for_once(checked: Checked, monkeypatch: pytest.MonkeyPatch) -> None:
