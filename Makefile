@@ -82,7 +82,7 @@ coverage: export COVERAGE_FILE = $(CURDIR)/build/coverage/data
 coverage: TESTS := $(if $(filter tests,$(TESTS)),$(ON_BOTH_CORES),$(TESTS))
 coverage: $(VENV)/.coverage
 	@rm -rf build/coverage && mkdir -p build/coverage
-	$(BIN)/coverage run --rcfile=src/pyproject.toml -m pytest -n 2 $(TESTS) $(ARGS)
+	$(BIN)/coverage run --rcfile=src/pyproject.toml -m pytest -n 2 -o timeout=1200 $(TESTS) $(ARGS)
 	@$(BIN)/coverage combine --quiet --rcfile=src/pyproject.toml
 	@$(BIN)/coverage report --rcfile=src/pyproject.toml
 

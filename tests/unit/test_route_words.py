@@ -28,3 +28,8 @@ def of_iproute2(name: str) -> dict[str, int]:
 def test_names_are_those_of_iproute2(ours: dict[str, int], name: str) -> None:
     theirs = {word: number for word, number in of_iproute2(name).items() if word not in UNUSABLE}
     assert theirs == {word: number for word, number in ours.items() if word in theirs}
+
+
+def test_a_protocol_that_iproute2_may_not_know_has_the_number_of_the_kernel() -> None:
+    """linux/rtnetlink.h; iproute2 has no name for the first one, and before 6.15 none for the second."""
+    assert (PROTOCOLS["mrouted"], PROTOCOLS["ovn"]) == (17, 84)
