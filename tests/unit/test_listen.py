@@ -244,3 +244,26 @@ def test_a_port_that_a_client_has_costs_no_descriptor() -> None:
         with pytest.raises(OSError) as failed:
             ndp.open_client("lo")
         assert os.listdir("/proc/self/fd") == before, failed
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="packet sockets are root's")
+def test_listeners_are_not_woken_by_other_packets() -> None:
+    with adverts.listen("lo") as vrrp, ndp.open_answers("lo") as answers:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.sendto(b"x", ("127.0.0.1", 9))
+        if os.path.exists("/proc/net/if_inet6"):
+            with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+                sock.sendto(b"x", ("::1", 9))
+        for listener in (vrrp, answers):
+            listener.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                listener.recv(100)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="raw sockets are root's")
+def test_a_router_solicitation_has_the_hop_limit_that_routers_demand() -> None:
+    """RFC 4861 section 6.1.1."""
+    if not os.path.exists("/proc/net/if_inet6"):
+        pytest.skip("this machine has no IPv6")
+    with ndp.open_solicitor("lo") as sock:
+        assert sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS) == 255
