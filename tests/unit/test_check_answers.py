@@ -137,6 +137,20 @@ def test_an_answer_of_dns_that_is_cut_off() -> None:
     assert str(dns.judge(check, whole, 7)) == "answers"
 
 
+def test_a_record_that_says_to_be_longer_than_the_answer_is_none() -> None:
+    check = Check("dns", "dns", query="www.example.org", record="A", answer="")
+    longer = ADDRESS[:-6] + (5).to_bytes(2, "big") + ADDRESS[-4:]
+    assert str(dns.judge(check, reply(ADDRESS, 1), 7)) == "answers"
+    assert str(dns.judge(check, reply(longer, 1), 7)) == "there is no A of www.example.org"
+
+
+def test_of_many_other_answers_four_are_said() -> None:
+    check = Check("dns", "dns", query="www.example.org", record="A", answer="198.51.100.1")
+    many = b"".join(record(1, bytes((192, 0, 2, last))) for last in range(1, 7))
+    said = "another answer: 192.0.2.1, 192.0.2.2, 192.0.2.3, 192.0.2.4"
+    assert str(dns.judge(check, reply(many, 6), 7)) == said
+
+
 def test_a_query() -> None:
     assert dns.query(7, "www.example.org", "A") == b"\0\7\1\0\0\1\0\0\0\0\0\0" + QUESTION
     assert dns.query(7, ".", "SOA")[12:] == b"\0\0\6\0\1"
