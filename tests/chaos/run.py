@@ -65,6 +65,7 @@ class Run:
 
     def go(self, count: int) -> None:
         """Take so many steps."""
+        healed = False  # since the last audit
         for number in range(1, count + 1):
             able = self.walk.world.near
             step = self.walk.next()
@@ -73,17 +74,20 @@ class Run:
             began = time.monotonic()
             try:
                 self._faults.do(step)
+                healed |= step.what == "heal"
                 if self._hasty is not None and number < count and self._hasty.random() < 0.5:
                     time.sleep(self._hasty.uniform(0, HASTE_S))
                     self.walk.world.knows.clear()
                     self._serving = set()
                     self._tell(f"{number:5} {'':7}{step!s:24} and before all is well again:")
                     continue
-                self.audit(undecided=step.what == "heal" and not self.walk.world.beats)
+                self.audit(undecided=healed and not self.walk.world.beats)
+                healed = False
                 assert keeps <= self._serving, f"{keeps} could have kept the role of {self._serving}"
             except (AssertionError, LabError, OSError) as error:
                 last = "\n  ".join(map(str, self.steps[-8:]))
                 lacks = f" (without {', '.join(sorted(self.without))})" if self.without else ""
+                lacks += ", hasty" * (self._hasty is not None)
                 where = f"seed {self._seed}{lacks}, step {number}, after\n  {last}"
                 raise Failed(f"{where}\n{error}\n{self._turns()}") from error
             conditions = self.conditions.values()

@@ -31,5 +31,5 @@ def test_names_are_those_of_iproute2(ours: dict[str, int], name: str) -> None:
 
 
 def test_a_protocol_that_iproute2_may_not_know_has_the_number_of_the_kernel() -> None:
-    """linux/rtnetlink.h; iproute2 has no name for the first one, and before 6.15 none for the second."""
+    """linux/rtnetlink.h; iproute2 has no name for the first one, and an older one none for the second."""
     assert (PROTOCOLS["mrouted"], PROTOCOLS["ovn"]) == (17, 84)
