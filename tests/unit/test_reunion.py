@@ -233,6 +233,16 @@ def test_a_deaf_router_gives_way_to_the_peer_whose_connections_it_follows(synchr
     assert (group.role is Role.BACKUP) is synchronised
 
 
+def test_a_deaf_router_that_gives_way_says_so_until_it_does() -> None:
+    """Half way through the exchange the peer is known; the other one must not yield meanwhile."""
+    group = active(ALONE, preempt=False)
+    assert group.handle(LESSER_ADVERT, 10 * SECOND) == [Reunite("LAN")]
+    group.handle(APART, 11 * SECOND)
+    assert standing_of(group, group.members[0], True)[0] & GIVES_WAY
+    assert Remove(("LAN",)) in group.handle(TOGETHER, 12 * SECOND)
+    assert group.role is Role.BACKUP
+
+
 # How to bring a reunion to each stage, and what each event does there: the next stage and the actions.
 ALONE_, HOLDS_OUT, TIRED, GATHERS, DEFERS = Stage
 WAYS = {

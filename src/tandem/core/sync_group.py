@@ -141,8 +141,11 @@ class SyncGroup:
         """Whether this group leaves its role to a router that was active before it could hear anybody.
 
         A peer that is in step was active before only if its connections had come here. What is said in
-        heartbeats must be what is done: the other router does not yield to one that gives way.
+        heartbeats must be what is done, also while the two exchange connections before: the other router
+        does not yield to one that gives way.
         """
+        if self.reunion.stage is Stage.DEFERS:
+            return True
         before = self.reunion.followed or not self._partner.known
         return before and all(member.gives_way for member in self.members)
 
