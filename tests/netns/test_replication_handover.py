@@ -139,8 +139,11 @@ def test_nobody_is_handed_over_to_unless_asked_for_by_force(open_lab: Open) -> N
 
 
 def test_ended_flows_do_not_come_back(open_lab: Open) -> None:
-    """Neither on the router that was active before, nor where they were put in advance."""
-    lab = open_lab(SeedLab(synced))
+    """Neither on the router that was active before, nor where they were put in advance.
+
+    No router may be taken for dead by the way: what has just lost the role does not say what has ended.
+    """
+    lab = open_lab(SeedLab(partial(synced, advert_s=0.5, options_of_globals=TIMERS_ALONE, heartbeat="0.5")))
     active, backup = started(lab)
     for source in (5000, 5001, 5002):
         udp_flows(lab.client, 500, source)
