@@ -326,6 +326,8 @@ class Heartbeats:
         if self._probes:
             self._probes -= 1
             self._lead()
+        if self._loop.now() - now > self._miss * self._pace.interval:
+            return  # it has stood still in these lines, and may be something else now
         for sock, datagram in ready:  # one behind the other, so that they wake the peer once
             try:
                 sock.send(datagram)
@@ -369,7 +371,8 @@ class Heartbeats:
             # The sockets were read in this turn of the loop, but more may be on its way up.
             for peer in peers:
                 peer.beats.spare(now + pace.interval)
-        if pace.leads:
+        # A router that has stood still may have been the leader until this turn, and has read nothing then.
+        if pace.leads or now - pace.due > pace.interval:
             for peer in peers:
                 self._read(peer)
         if now >= pace.due - pace.slack:

@@ -9,7 +9,9 @@ with slack may be early by one. Any other waits in select() on the epoll descrip
 microseconds; epoll.poll(0) then says who is ready.
 
 A turn runs every ready reader before any timer: an advertisement that has arrived counts
-before a timer that says it has not. Many timers that are due at once are spread over several turns.
+before a timer that says it has not. Readers that are `first` tell what this router is itself: it knows that
+before it answers others, also when it has stood still. Many timers that are due at once are spread over
+several turns.
 
 A loop that always finds something to do, as with 100,000 connections to restore and to look
 through, never sleeps, and the kernel's limit of real-time work without a sleep would end the
@@ -60,6 +62,7 @@ class Loop:
         self._epoll = select.epoll()
         self._waits = [self._epoll.fileno()]
         self._readers: dict[int, Callable[[], None]] = {}
+        self._first: set[int] = set()
         self._writers: dict[int, Callable[[], None]] = {}
         self._timers: dict[Hashable, _Timer] = {}
         self._heap: list[tuple[int, int, Hashable]] = []  # by the latest time
@@ -76,9 +79,16 @@ class Loop:
         self.turn_by = ""
         self.turn_count = 0  # of those above TURN_LIMIT
 
-    def add_reader(self, fd: int, callback: Callable[[], None], once: bool = False) -> None:
-        """Call `callback` whenever `fd` is readable (level-triggered); `once`: until `wake_again`, once."""
+    def add_reader(
+        self, fd: int, callback: Callable[[], None], once: bool = False, first: bool = False
+    ) -> None:
+        """Call `callback` whenever `fd` is readable (level-triggered); `once`: until `wake_again`, once.
+
+        `first`: before the other readers of the turn, whatever became readable before.
+        """
         self._readers[fd] = callback
+        if first:
+            self._first.add(fd)
         self._watch(fd, select.EPOLLONESHOT if once else 0)
 
     def wake_again(self, fd: int) -> None:
@@ -88,6 +98,7 @@ class Loop:
     def remove_reader(self, fd: int) -> None:
         """Stop watching `fd` for reading; must come before it is closed."""
         self._readers.pop(fd, None)
+        self._first.discard(fd)
         self._watch(fd)
 
     def add_writer(self, fd: int, callback: Callable[[], None]) -> None:
@@ -166,6 +177,24 @@ class Loop:
             # Timers must not find a silence that is none: what came meanwhile is read first.
             ready = self._epoll.poll(0, READY_MAX)
         self._longest = 0
+        now = self._run_ready(ready, now)
+        if now - began > LATE:  # likewise: the process was stopped in a callback, or one took long
+            now = self._run_ready(self._epoll.poll(0, READY_MAX), now)
+        if (self._heap and self._heap[0][0] <= now) or (self._slack and self._slack[0][0] <= now):
+            now = self._run_timers(now)
+        if now - began > self.turn_max or now - began > TURN_LIMIT:
+            self._note_turn(now - began)
+        if began - asked > ASLEEP if ready else wait != 0:
+            self._rested = now
+        elif now - self._rested >= BUSY:  # it did not sleep, or something was ready before it could
+            time.sleep(NAP)
+            self._rested = now = self.now()
+        return now
+
+    def _run_ready(self, ready: list[tuple[int, int]], now: int) -> int:
+        """Call the readers and writers of these descriptors, and return the time."""
+        if len(ready) > 1:
+            ready.sort(key=self._place)
         for fd, event in ready:
             callback: Callable[..., None] | None = None
             try:
@@ -181,16 +210,10 @@ class Loop:
             before, now = now, self.now()
             if now - before > self._longest:
                 self._longest, self._by = now - before, callback
-        if (self._heap and self._heap[0][0] <= now) or (self._slack and self._slack[0][0] <= now):
-            now = self._run_timers(now)
-        if now - began > self.turn_max or now - began > TURN_LIMIT:
-            self._note_turn(now - began)
-        if began - asked > ASLEEP if ready else wait != 0:
-            self._rested = now
-        elif now - self._rested >= BUSY:  # it did not sleep, or something was ready before it could
-            time.sleep(NAP)
-            self._rested = now = self.now()
         return now
+
+    def _place(self, ready: tuple[int, int]) -> bool:
+        return ready[0] not in self._first
 
     def _note_turn(self, length: int) -> None:
         self.turn_count += length > TURN_LIMIT

@@ -175,6 +175,33 @@ def test_a_router_that_leaves_keeps_its_addresses_until_the_other_one_serves(ope
     assert "hands its role over" in r2.log()
 
 
+def test_a_router_that_stood_still_knows_its_links_before_it_speaks(lab: SeedLab) -> None:
+    """The provider dies meanwhile. What it was, and what the other one said then, moves no role."""
+    r1, r2 = lab.routers
+    Tandem.request(r1, "failover")
+    wait_until(lambda: lab.active is r2, 20, "r2 has the role", explain=lab.logs)
+    for _ in range(3):
+        r2.freeze()
+        wait_until(
+            lambda: r1.all_in("MASTER") and r1.has(LAN_GATEWAY), 15, "r1 replaces it", explain=lab.logs
+        )
+        for router in (r1, r2):
+            lab.cut(router, "eth0.2")
+        wait_until(lambda: "degraded" in status(r1)["health"], 15, "r1 stays", explain=lab.logs)
+        before = [(one["state"], one["why"]) for one in status(r1)["history"]]
+        r2.thaw()
+        wait_until(lambda: "no other router is better" in r2.log(), 15, "r2 knows", explain=lab.logs)
+        stays(lambda: r1.all_in("MASTER") and r1.has(LAN_GATEWAY), 0.5)
+        assert [(one["state"], one["why"]) for one in status(r1)["history"]] == before, lab.logs()
+        for router in (r1, r2):
+            lab.plug(router, "eth0.2")
+        wait_until(
+            lambda: "degraded" not in status(r1)["health"], 15, "the provider is back", explain=lab.logs
+        )
+        Tandem.request(r1, "failover")
+        wait_until(lambda: lab.active is r2, 20, "r2 has the role again", explain=lab.logs)
+
+
 def test_a_provider_that_both_have_lost_moves_no_role(lab: SeedLab) -> None:
     """The LAN keeps its gateway. The role moves to the router that has the provider back first."""
     r1, r2 = lab.routers

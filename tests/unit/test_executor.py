@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from tandem.core.actions import Action, Install, RaiseMacs, Remove, SendAdvert, Transition, Withdraw
 from tandem.core.events import EffectFailed
 from tandem.core.settings import Instance
+from tandem.core.timers import SECOND
 from tandem.effects.endpoint import Endpoint
 from tandem.effects.executor import Executor
 from tandem.effects.netlink import Failure
@@ -72,6 +74,12 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     found = Kernel()
     monkeypatch.setattr(Endpoint, "advertise", lambda _self, priority: found.advertise(priority))
     return found
+
+
+def test_an_advert_that_a_sleep_has_made_untrue_is_not_sent(kernel: Kernel) -> None:
+    now = time.monotonic_ns()
+    later, over = SendAdvert("LAN", 100, now + 3600 * SECOND), SendAdvert("LAN", 101, now)
+    assert kernel.does(later, over, SendAdvert("LAN", 0)) == [100, 0]
 
 
 MASTER, GONE = Transition("LAN", "MASTER", 100, ""), Transition("LAN", "BACKUP", 100, "")

@@ -185,6 +185,26 @@ def test_old_news_of_a_router_that_was_away_free_no_role(pair: Pair) -> None:
     turn(two.loop, lambda: any(isinstance(event, Vacated) for event in two.told))
 
 
+def test_who_led_and_stood_still_reads_old_news_before_it_beats_again(pair: Pair) -> None:
+    """A router that leads reads at its own times. In the turn in which it wakes it leads no more."""
+    one, two = pair
+    two.group.handle(Tick(), two.loop.now() + 60 * SECOND)
+    two.beats.acted()
+    turn(two.loop, lambda: two.beats._pace.leads)
+    for event in (Standby(), Resume()):
+        one.group.handle(event, one.loop.now() + 60 * SECOND)
+        one.beats.acted()
+    time.sleep(2 * two.status["limit_ms"] / 1000)
+    two.group.handle(Standby(), two.loop.now())  # its links went down meanwhile, which it reads first
+    two.beats.acted()
+    assert not two.beats._pace.leads
+    two.told.clear()
+    two.beats._timer(two.loop.now())
+    received = two.status["paths"][0]["received"]
+    turn(two.loop, lambda: two.status["paths"][0]["received"] > received + 5)
+    assert not [event for event in two.told if isinstance(event, Company) and event.least is None]
+
+
 def test_who_has_stood_still_tells_its_state_when_it_has_read_everything(pair: Pair) -> None:
     _, two = pair
     sent: list[bytes] = []

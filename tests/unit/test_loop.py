@@ -292,6 +292,25 @@ def test_more_descriptors_than_one_turn_reads_all_get_their_turn() -> None:
             os.close(fd)
 
 
+def test_a_first_reader_runs_before_those_that_were_readable_earlier() -> None:
+    clock = Clock()
+    pipes = [os.pipe() for _ in range(4)]
+    for number, (reading, writing) in enumerate(pipes):
+        clock.loop.add_reader(reading, clock.work(number), first=number == 2)
+        os.write(writing, b"x")
+    clock.loop.turn()
+    assert clock.called == [2, 0, 1, 3]
+    clock.called.clear()
+    clock.loop.remove_reader(pipes[2][0])
+    clock.loop.add_reader(pipes[2][0], clock.work(2))
+    clock.loop.turn()
+    assert sorted(clock.called) == [0, 1, 2, 3] and clock.called[0] != 2
+    clock.loop.close()
+    for pair in pipes:
+        for fd in pair:
+            os.close(fd)
+
+
 def test_a_reader_that_is_called_once_waits_for_the_next_call() -> None:
     """Events of the kernel that come while others are gathered wake nobody."""
     loop = Loop()

@@ -28,7 +28,7 @@ class Companion:
     """One process at a time; `heard` gets each message, `ended` is called when the process is gone.
 
     `messages`: so many at most are taken in one turn of the loop. `buffer`: bytes that wait in the socket for
-    the companion at most; 0: the kernel's default.
+    the companion at most; 0: the kernel's default. `first`: what it says is read before what others say.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class Companion:
         ended: Callable[[], None],
         messages: int,
         buffer: int = 0,
+        first: bool = False,
     ) -> None:
         """`argv(fd)`: the command."""
         self.pid = 0
@@ -49,6 +50,7 @@ class Companion:
         self._ended = ended
         self._messages = messages
         self._buffer = buffer
+        self._first = first
         self._socket: socket.socket | None = None
 
     @property
@@ -73,7 +75,7 @@ class Companion:
             theirs.close()
         self.starts += 1
         self._socket = ours
-        self._loop.add_reader(ours.fileno(), self._readable)
+        self._loop.add_reader(ours.fileno(), self._readable, first=self._first)
 
     def send(self, message: bytes) -> None:
         """Send a message. BlockingIOError: there is no room now; OSError: the process has ended."""

@@ -110,8 +110,9 @@ class Executor:
         for action in actions:
             try:
                 match action:
-                    case SendAdvert(name, priority):
-                        self._advertise(self.endpoints[name], priority)
+                    case SendAdvert(name, priority, until):
+                        if not until or monotonic_ns() < until:
+                            self._advertise(self.endpoints[name], priority)
                     case Install(names):
                         moved = True
                         failed += self._install([self.endpoints[name] for name in names])

@@ -88,7 +88,7 @@ class Interfaces:
         self._send(self._plan.static_up)
         for problem in self.sysctls.settle():
             self._log.warning(problem)
-        self._loop.add_reader(self._monitor.fileno(), self._readable)
+        self._loop.add_reader(self._monitor.fileno(), self._readable, first=True)
 
     def clear(self) -> None:
         """Instead of `start`: only clear what a former life left behind."""

@@ -66,7 +66,7 @@ class ProberLink:
         self._log = log
         self._changed = changed
         command = argv or (lambda fd: [sys.executable, "-I", "-c", _START, PACKAGE_DIR, str(fd)])
-        self.process = Companion(loop, command, self._received, self._ended, MESSAGES_A_TURN)
+        self.process = Companion(loop, command, self._received, self._ended, MESSAGES_A_TURN, first=True)
         self._queue: list[bytes] = []  # of messages that the socket had no room for
         self._until = 0  # when its silence is over
         self._pause = RESTART
