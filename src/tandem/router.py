@@ -222,7 +222,7 @@ class Router:
                 event = events.pop(0)
                 actions = group.handle(event, self._loop.now())
                 if actions:
-                    failures = self._executor.execute(actions)
+                    failures = self._executor.execute(actions, group.role_ends)
                     for failure in failures:
                         self._log_failure(failure)
                     events += failures[:1]  # one reason is enough to give up

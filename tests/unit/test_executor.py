@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tandem.core.actions import Action, Install, RaiseMacs, Remove, SendAdvert, Transition, Withdraw
+from tandem.core.actions import Action, Announce, Install, RaiseMacs, Remove, SendAdvert, Transition, Withdraw
 from tandem.core.events import EffectFailed
 from tandem.core.settings import Instance
 from tandem.core.timers import SECOND
@@ -63,9 +63,9 @@ class Kernel:
         self.done.append(("rules", *names))
         return ()
 
-    def does(self, *actions: Action) -> list[Any]:
+    def does(self, *actions: Action, until: int | None = None) -> list[Any]:
         self.done.clear()
-        self.failed = self.executor.execute(actions)
+        self.failed = self.executor.execute(actions, until)
         return list(self.done)
 
 
@@ -76,10 +76,12 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     return found
 
 
-def test_an_advert_that_a_sleep_has_made_untrue_is_not_sent(kernel: Kernel) -> None:
+def test_what_a_sleep_has_made_untrue_is_not_said(kernel: Kernel) -> None:
+    kernel.executor._announce = lambda _, repeat: kernel.done.append(repeat)  # type: ignore[method-assign]
+    said = Announce("LAN", 3), SendAdvert("LAN", 100), SendAdvert("LAN", 0)
     now = time.monotonic_ns()
-    later, over = SendAdvert("LAN", 100, now + 3600 * SECOND), SendAdvert("LAN", 101, now)
-    assert kernel.does(later, over, SendAdvert("LAN", 0)) == [100, 0]
+    for until, sent in ((None, [3, 100, 0]), (now + 3600 * SECOND, [3, 100, 0]), (now, [0])):
+        assert kernel.does(*said, until=until) == sent
 
 
 MASTER, GONE = Transition("LAN", "MASTER", 100, ""), Transition("LAN", "BACKUP", 100, "")

@@ -96,7 +96,7 @@ class Bench:
         found, self.failures = self.failures, []
         return found
 
-    def execute(self, actions: list[Action]) -> list[EffectFailed]:
+    def execute(self, actions: list[Action], _until: int | None = None) -> list[EffectFailed]:
         self.done += actions
         for action in actions:
             if isinstance(action, Install | Remove):

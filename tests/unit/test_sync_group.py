@@ -260,11 +260,13 @@ def test_who_was_silent_for_too_long_starts_over_as_backup(size: int) -> None:
         *told(size, "BACKUP", "silent for too long: it was stopped"),
     ]
     assert group.handle(Tick(), 8 * SECOND) == expected
+    assert group.role_ends is None
 
 
 def test_who_was_silent_for_less_goes_on() -> None:
     group = active(pack(2))
     run(group, 5 * SECOND)
+    assert group.role_ends == 8 * SECOND
     assert group.handle(Tick(), 8 * SECOND - 1) == [SendAdvert("LAN", 100), SendAdvert("WAN", 100)]
 
 

@@ -11,15 +11,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class SendAdvert:
-    """Send one advertisement of `instance` with this priority; 0 resigns.
-
-    `until` (monotonic ns): a router that would send it later has stood still since the decision, so long that
-    another one may be active, and does not send it. 0: whenever it is.
-    """
+    """Send one advertisement of `instance` with this priority; 0 resigns."""
 
     instance: str
     priority: int
-    until: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,6 +189,11 @@ class SyncGroup:
         """Whether the next event finds a group that has lost its role while the process was stopped."""
         return any(member.overslept(now) for member in self.members)
 
+    @property
+    def role_ends(self) -> int | None:
+        """When nothing more may be said as the active router: see `overslept`."""
+        return earliest(*[member.role_ends for member in self.members])
+
     def next_deadline(self) -> int | None:
         """When `handle(Tick())` has something to do."""
         own = self._start_at, self.promotion.deadline, self.reunion.deadline, self.offer.deadline

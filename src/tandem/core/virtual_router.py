@@ -165,15 +165,15 @@ class VirtualRouter:
         `HICCUP` does not count, however short the interval: a router that has taken over is heard at once,
         and where none has, a role that is given up is an outage.
         """
-        advert_at = self._advert_at  # one interval after the last one
-        if advert_at is None:
-            return False
-        return now - advert_at >= self._sleep
+        end = self.role_ends
+        return end is not None and now >= end
 
     @property
-    def _sleep(self) -> int:
-        """An advert that is late by so much was overslept, ns."""
-        return max(2 * self.settings.advert_int_cs * CENTISECOND, HICCUP)
+    def role_ends(self) -> int | None:
+        """When the role is of the past, if no advert is sent before; None: this router is not active."""
+        if self._advert_at is None:  # one interval after the last one
+            return None
+        return self._advert_at + max(2 * self.settings.advert_int_cs * CENTISECOND, HICCUP)
 
     def active_down_interval(self) -> int:
         """Active_Down_Interval with the interval learned from the active (v3) or our own (v2).
@@ -296,7 +296,7 @@ class VirtualRouter:
     def advertise(self, now: int) -> list[Action]:
         """Send an advertisement now and the next one an interval later."""
         self._advert_at = now + self.settings.advert_int_cs * CENTISECOND
-        return [SendAdvert(self.settings.name, self.priority, self._advert_at + self._sleep)]
+        return [SendAdvert(self.settings.name, self.priority)]
 
     def set_priority(self, priority: int, now: int) -> list[Action]:
         """Take a new effective priority; the active says so at once."""

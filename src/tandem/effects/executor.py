@@ -103,15 +103,19 @@ class Executor:
         self._switch = switch
         self._beat = beat
 
-    def execute(self, actions: Sequence[Action]) -> list[EffectFailed]:
-        """Do the actions in order; return the failures that an active router cannot live with."""
+    def execute(self, actions: Sequence[Action], until: int | None = None) -> list[EffectFailed]:
+        """Do the actions in order; return the failures that an active router cannot live with.
+
+        From `until` (monotonic ns) on no router and no host hears any more that this router is active: it has
+        stood still since the decision, and another one may be active.
+        """
         failed: list[EffectFailed] = []
         moved = removed = False  # whether an instance was installed or withdrawn, and whether one was removed
         for action in actions:
             try:
                 match action:
-                    case SendAdvert(name, priority, until):
-                        if not until or monotonic_ns() < until:
+                    case SendAdvert(name, priority):
+                        if not priority or until is None or monotonic_ns() < until:
                             self._advertise(self.endpoints[name], priority)
                     case Install(names):
                         moved = True
@@ -127,7 +131,8 @@ class Executor:
                         moved = True
                         self._withdraw([self.endpoints[name] for name in names])
                     case Announce(name, repeat):
-                        self._announce(self.endpoints[name], repeat)
+                        if until is None or monotonic_ns() < until:
+                            self._announce(self.endpoints[name], repeat)
                     case Beat():
                         self._beat()
                     case Greet(name):
