@@ -17,13 +17,13 @@ from tests.chaos.walk import FAULTS
 from tests.lab import LAN_GATEWAY, WAN_ADDRESS, release
 from tests.netns.shared_line import SharedLine
 
-STEPS = 38
-SEEDS = (141, 294, 188, 605)  # see policies(): the defaults, strict, split, lasting
+STEPS = 30
+SEEDS = (441, 378, 992, 605)  # see policies(): the defaults, strict, split, lasting
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_walk_over_faults(seed: int, tmp_path: Path) -> None:
-    """152 faults in four walks."""
+    """120 faults in four walks; with those of the other walks here there are more than 150."""
     with run.running(seed, release.unpack(tmp_path)) as walk:
         walk.go(STEPS)
 
