@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import marshal
 import os
 import signal
 import socket
@@ -19,7 +20,9 @@ import pytest
 from tandem.config.schema import Check
 from tandem.core.timers import SECOND
 from tandem.health import prober_link
+from tandem.health.http import Request
 from tandem.health.prober_link import Known, ProberLink
+from tandem.health.question import Answer
 from tests.lab.certificate import self_signed
 from tests.unit.children import Bench, gone
 
@@ -262,6 +265,43 @@ def test_a_socket_that_is_full_is_waited_for_once(checked: Checked, monkeypatch:
     checked.want(one=check("file", file="/"))
     checked.bench.run_until(lambda: checked.told)
     assert waits[0] and waits.count(True) == 1 and not waits[-1]
+
+
+def test_a_new_prober_gets_nothing_that_waited_for_the_old_one(
+    checked: Checked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = checked.link.process
+    send = process.send
+    full = True
+    sent: list[str] = []
+
+    def sends(message: bytes) -> None:
+        if full:
+            raise BlockingIOError
+        sent.append(marshal.loads(message)[0])
+        send(message)
+
+    monkeypatch.setattr(process, "send", sends)
+    checked.want(one=check("file", file="/"))
+    os.kill(process.pid, signal.SIGKILL)
+    checked.bench.run_until(lambda: process.starts == 2)
+    full = False
+    checked.bench.run_until(lambda: checked.known("one").figures[0])
+    assert sent == ["want"]
+
+
+def test_a_request_that_is_over_leaves_no_connection(bench: Bench) -> None:
+    answers: list[Answer] = []
+    with socket.create_server((HOST, 0)) as silent:
+        asked = Request(check("http", host=HOST, port=silent.getsockname()[1]), bench.loop, SECOND // 10)
+        asked.start(answers.append)
+        bench.run_until(lambda: answers)
+        connection, _ = silent.accept()
+        with connection:
+            connection.settimeout(20)
+            while connection.recv(1 << 16):  # its end comes
+                pass
+    assert str(answers[0]) == "no answer"
 
 
 def test_a_prober_that_ends_or_hangs_changes_no_state(

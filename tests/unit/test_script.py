@@ -116,6 +116,15 @@ def test_a_run_that_lasts_is_not_started_twice() -> None:
     assert len(it.processes.started) == 2
 
 
+def test_a_script_that_contradicts_the_state_is_run_when_it_is_due_and_not_before() -> None:
+    it = Probe(fall=2)
+    it.processes.end()
+    it.loop.advance(1000)
+    it.processes.end(1)
+    it.loop.advance(999)
+    assert len(it.processes.started) == 2
+
+
 def test_no_catching_up_after_a_pause() -> None:
     it = Probe()
     it.processes.end()

@@ -21,6 +21,7 @@ from tandem.services.manager import Manager
 from tandem.services.messages import TOPIC, unpack
 from tests.lab.log import Lines
 from tests.lab.wait import wait_until
+from tests.unit.children import gone
 
 Make = Callable[..., Manager]
 
@@ -39,15 +40,20 @@ def noted() -> list[tuple[str, str, str]]:
 
 
 @pytest.fixture
+def log() -> Lines:
+    return Lines()
+
+
+@pytest.fixture
 def make(
-    loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noted: list[tuple[str, str, str]]
+    loop: Loop, log: Lines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noted: list[tuple[str, str, str]]
 ) -> Iterator[Make]:
     monkeypatch.setattr(agents, "TEMPORARY", str(tmp_path / "rsctmp"))
     made: list[Manager] = []
 
     def manager(*services: Service) -> Manager:
         one = Manager(
-            loop, Logger("info", Lines()), services, (), "r1", 0, lambda *_: None,
+            loop, Logger("info", log), services, (), "r1", 0, lambda *_: None,
             lambda *said: noted.append(said), str(tmp_path / "record"),
         )  # fmt: skip
         made.append(one)
@@ -55,7 +61,7 @@ def make(
         return one
 
     yield manager
-    for one in made:
+    for one in (one for one in made if not one._closed):
         left: list[bool] = []
         one.leave(None, lambda left=left: left.append(True))  # type: ignore[misc]
         until(loop, lambda left=left: bool(left))  # type: ignore[misc]
@@ -92,8 +98,8 @@ def test_a_command_runs_while_its_group_is_active(make: Make, loop: Loop, tmp_pa
         os.kill(pid, 0)
 
 
-def test_the_history_has_what_happened_and_not_what_the_first_look_found(
-    make: Make, loop: Loop, noted: list[tuple[str, str, str]]
+def test_the_history_and_the_log_have_what_happened_and_not_what_the_first_look_found(
+    make: Make, loop: Loop, log: Lines, noted: list[tuple[str, str, str]]
 ) -> None:
     manager = make(Service("one", command=("/bin/sleep", "1000"), group="G", monitor_interval_ms=0))
     until(loop, lambda: states(manager) == {"one": "stopped"})
@@ -103,6 +109,8 @@ def test_the_history_has_what_happened_and_not_what_the_first_look_found(
     manager.retire("G")
     until(loop, lambda: states(manager) == {"one": "stopped"})
     assert noted == [("one", "running", ""), ("one", "stopped", "")]
+    said = ("starting", "running", "stopping", "stopped")
+    assert log.lines == [f"info service one: {word}" for word in said]
 
 
 def test_the_status_says_since_when(make: Make, loop: Loop) -> None:
@@ -240,6 +248,20 @@ def test_a_trial_of_an_agent(
     assert answers == [found]
     assert told.read_text().split() == ["start", "monitor", "stop", "stop", "monitor", "start"]
     assert states(manager) == {"web": "running"} and runs.exists()
+
+
+def test_an_operation_ends_with_the_manager(
+    make: Make, loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agents, "OCF_ROOT", str(tmp_path))
+    told, agent = tmp_path / "told", tmp_path / "resource.d/own/web"
+    agent.parent.mkdir(parents=True)
+    agent.write_text(f"#!/bin/sh\n[ $1 = monitor ] || exit 0\necho $$ > {told}\nexec sleep 1000\n")
+    agent.chmod(0o755)
+    manager = make(Service("web", "ocf:own:web", group="G"))
+    until(loop, lambda: told.exists() and bool(told.read_text().strip()))
+    manager.close()
+    until(loop, lambda: gone(int(told.read_text())))
 
 
 def test_a_trial_ends_with_the_role(
