@@ -18,7 +18,7 @@ from tandem.log import Logger
 from tandem.loop import Loop
 from tandem.services import agents, record
 from tandem.services.manager import Manager
-from tandem.services.messages import TOPIC, unpack
+from tandem.services.messages import TOPIC, pack, unpack
 from tests.lab.log import Lines
 from tests.lab.wait import wait_until
 from tests.unit.children import gone
@@ -167,6 +167,19 @@ def test_a_peer_hears_of_each_change_as_long_as_it_has_a_session(make: Make, loo
     manager.retire("G")
     until(loop, lambda: states(manager) == {"one": "stopped"})
     assert len(channel.words) == said
+
+
+def test_a_message_of_a_peer_is_answered_and_nonsense_is_said(make: Make, log: Lines) -> None:
+    manager = make(Service("one", command=("/bin/sleep", "1000"), group="G"))
+    channel = Sent()
+    manager.join(channel)  # type: ignore[arg-type]
+    manager.peer_opened("r2")
+    said = len(channel.words)
+    manager.received("r2", b"[1]")
+    assert log.lines[-1] == "warning r2: a message about services is malformed"
+    assert len(channel.words) == said
+    manager.received("r2", pack({}, 7, 0, 1))
+    assert len(channel.words) > said
 
 
 def test_a_command_that_ends_says_what_it_printed(make: Make, loop: Loop) -> None:
