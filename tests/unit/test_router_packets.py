@@ -54,7 +54,7 @@ class Wire:
         self.settings = settings
         links = SimpleNamespace(device=lambda name: name)
         interfaces = SimpleNamespace(serve=lambda *_: None, hear=lambda _wanted: None, links=links)
-        executor = SimpleNamespace(endpoints={}, execute=lambda _actions: [])
+        executor = SimpleNamespace(endpoints={}, execute=lambda *_: [])
         loop = SimpleNamespace(now=lambda: 0, call_at=lambda *_: None)
         parts: list[Any] = [loop, None, executor, interfaces, None, Logger("warning", self.log)]
         self.router = Router(*parts, self.caught)

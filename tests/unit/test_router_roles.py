@@ -61,7 +61,7 @@ class Bench:
         self.group, self.now = group, SECOND
         self.told = [self.standing]
         self.next_turn: Callable[[int], None] = lambda _now: None
-        executor = SimpleNamespace(execute=lambda _actions: [])
+        executor = SimpleNamespace(execute=lambda *_: [])
         loop = SimpleNamespace(now=lambda: self.now, call_at=self.call_at)
         links = SimpleNamespace(device=lambda name: name)
         parts: list[Any] = [
