@@ -32,9 +32,8 @@ ARCH  ?= x86_64
 TESTS ?= tests
 ARGS  ?=
 # Tests without a network fill both cores. Those that start daemons wait most of their time, so two files of them run
-# at once, in namespaces of their own and in the order of their names: the walks over faults, which last longest, begin.
-# (With three, a lab's daemons stand still when the kernel takes others' namespaces apart.) A test marked `alone` loads
-# or measures the machine, and has it to itself.
+# at once, in namespaces of their own. (With three, a lab's daemons stand still while the kernel takes others' namespaces
+# apart.) A test marked `alone` loads or measures the machine, and has it to itself.
 ON_BOTH_CORES := tests/unit tests/property
 IN_NAMESPACES := tests $(ON_BOTH_CORES:%=--ignore=%)
 
@@ -72,7 +71,7 @@ test: $(VENV)/.test
 ifeq ($(TESTS),tests)
 	@status=0; \
 	$(BIN)/python -m pytest -n 2 $(ON_BOTH_CORES) $(ARGS) || status=1; \
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not alone' $(IN_NAMESPACES) $(ARGS) || status=1; \
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not alone' $(IN_NAMESPACES) $(ARGS) || status=1; \
 	$(BIN)/python -m pytest -m alone $(IN_NAMESPACES) $(ARGS) || status=1; \
 	exit $$status
 else
