@@ -68,6 +68,7 @@ test: $(VENV)/.test
 	-@$(MAKE) --no-print-directory $(LUCI)/.installed
 	@tests/tools/debian-install $(TEST_PACKAGES)
 	-@tests/tools/debian-install $(QEMU_PACKAGES)
+	@$(BIN)/python -m compileall -q src/tandem  # as when it is installed: no daemon stands still to compile itself
 ifeq ($(TESTS),tests)
 	@status=0; \
 	$(BIN)/python -m pytest -n 2 $(ON_BOTH_CORES) $(ARGS) || status=1; \
