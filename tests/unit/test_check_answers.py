@@ -7,6 +7,7 @@ import calendar
 import hashlib
 import subprocess
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,14 @@ def test_a_record_that_says_to_be_longer_than_the_answer_is_none() -> None:
     longer = ADDRESS[:-6] + (5).to_bytes(2, "big") + ADDRESS[-4:]
     assert str(dns.judge(check, reply(ADDRESS, 1), 7)) == "answers"
     assert str(dns.judge(check, reply(longer, 1), 7)) == "there is no A of www.example.org"
+
+
+@pytest.mark.parametrize(("length", "fits"), [(63, True), (64, False)])
+def test_a_label_has_63_bytes_at_most(length: int, fits: bool) -> None:
+    """RFC 1035 section 2.3.4: what begins with the bits 01 is no length."""
+    data = bytes((length,)) + b"a" * length + b"\0"
+    with nullcontext() if fits else pytest.raises(ValueError):
+        assert dns._name(data, 0) == ("a" * length, length + 2)
 
 
 def test_of_many_other_answers_four_are_said() -> None:
