@@ -34,6 +34,7 @@ TURN_LIMIT = 20 * MILLISECOND  # a turn that is longer is counted
 SHARE = 10 * MILLISECOND  # of a turn for timers: those that are left wait for the next one
 COARSE = 50 * MILLISECOND  # who waits so long, as for the next advert at 100 ms, need not be exact
 LATE = 10 * MILLISECOND  # a timer that runs later than this is counted
+STALL = 5 * TURN_LIMIT  # readers never take so long: the process was stopped while they ran
 BUSY = 50 * MILLISECOND  # perhaps without a sleep; then there is one
 ASLEEP = MILLISECOND  # who waited so long for something to be ready has slept
 NAP = 5e-5  # s; a shorter one may be over before the kernel has put the task to sleep
@@ -178,7 +179,7 @@ class Loop:
             ready = self._epoll.poll(0, READY_MAX)
         self._longest = 0
         now = self._run_ready(ready, now)
-        if now - began > LATE:  # likewise: the process was stopped in a callback, or one took long
+        if now - began > STALL:  # likewise
             now = self._run_ready(self._epoll.poll(0, READY_MAX), now)
         if (self._heap and self._heap[0][0] <= now) or (self._slack and self._slack[0][0] <= now):
             now = self._run_timers(now)

@@ -34,6 +34,12 @@ def test_the_walks_have_every_fault_and_all_policies() -> None:
     assert len({policies(seed)[:2] for seed in SEEDS}) == 3 and any(policies(seed).lasting for seed in SEEDS)
 
 
+def test_a_seed_always_takes_the_same_steps() -> None:
+    for seed in SEEDS:
+        one, other = policies(seed).walk(seed), policies(seed).walk(seed)
+        assert [one.next() for _ in range(300)] == [other.next() for _ in range(300)]
+
+
 def test_one_of_three_is_active_and_no_connection_ends() -> None:
     """`python -m tests.chaos.three` walks further."""
     with three.running(1) as walk:

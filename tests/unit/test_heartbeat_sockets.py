@@ -205,6 +205,20 @@ def test_who_led_and_stood_still_reads_old_news_before_it_beats_again(pair: Pair
     assert not [event for event in two.told if isinstance(event, Company) and event.least is None]
 
 
+def test_a_heartbeat_from_before_a_sleep_is_not_sent(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, two = pair
+    sent: list[bytes] = []
+    for _, sock in two.beats._peers["peer"].paths:
+        sock.send = lambda data: sent.append(data) or len(data)  # type: ignore[method-assign,func-returns-value]
+    now = two.loop.now()
+    with monkeypatch.context() as patched:
+        patched.setattr(two.loop, "now", lambda: now + SECOND)
+        two.beats._send(now)
+    assert not sent
+    two.beats._send(two.loop.now())
+    assert len(sent) == 2, "by both paths"
+
+
 def test_who_has_stood_still_tells_its_state_when_it_has_read_everything(pair: Pair) -> None:
     _, two = pair
     sent: list[bytes] = []

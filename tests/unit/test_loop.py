@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tandem.loop import BUSY, MILLISECOND, READY_MAX, SHARE, STALE, TURN_LIMIT, Loop, name_of
+from tandem.loop import BUSY, MILLISECOND, READY_MAX, SHARE, STALE, STALL, TURN_LIMIT, Loop, name_of
 from tests.lab import wait_until
 
 
@@ -305,6 +305,29 @@ def test_a_first_reader_runs_before_those_that_were_readable_earlier() -> None:
     clock.loop.add_reader(pipes[2][0], clock.work(2))
     clock.loop.turn()
     assert sorted(clock.called) == [0, 1, 2, 3] and clock.called[0] != 2
+    clock.loop.close()
+    for pair in pipes:
+        for fd in pair:
+            os.close(fd)
+
+
+@pytest.mark.parametrize(("length", "read"), [(STALL, False), (STALL + 1, True)])
+def test_who_was_stopped_in_a_reader_reads_again_before_timers_run(length: int, read: bool) -> None:
+    """One that only takes long does not: where there is always something to read, turns would be longer."""
+    clock = Clock()
+    pipes = [os.pipe() for _ in range(2)]
+
+    def stopped() -> None:
+        os.read(pipes[0][0], 1)
+        clock.work("stopped", length)()
+        os.write(pipes[1][1], b"x")
+
+    clock.loop.add_reader(pipes[0][0], stopped)
+    clock.loop.add_reader(pipes[1][0], lambda: clock.called.append(os.read(pipes[1][0], 1)))
+    clock.loop.call_at("timer", clock.time + MILLISECOND, clock.work("timer"))
+    os.write(pipes[0][1], b"x")
+    clock.loop.turn()
+    assert clock.called == ["stopped", *[b"x"] * read, "timer"]
     clock.loop.close()
     for pair in pipes:
         for fd in pair:
