@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import marshal
 import os
+import select
 import signal
 import socket
 import ssl
@@ -288,6 +289,23 @@ def test_a_new_prober_gets_nothing_that_waited_for_the_old_one(
     full = False
     checked.bench.run_until(lambda: checked.known("one").figures[0])
     assert sent == ["want"]
+
+
+def test_what_the_checks_say_is_read_before_what_others_say(bench: Bench) -> None:
+    checked = Checked(bench, lambda fd: ["/bin/bash", "-c", f"printf x >&{fd}; exec sleep 60"])
+    read: list[str] = []
+    near, far = socket.socketpair()
+    with near, far:
+        bench.loop.add_reader(near.fileno(), lambda: read.append(near.recv(9).decode()))
+        far.send(b"other")
+        checked.want(one=check("file", file="/"))
+        process = checked.link.process
+        process._heard = lambda message: read.append(message.decode())
+        assert process._socket is not None and select.select([process._socket], (), (), 20)[0]
+        bench.loop.turn()
+        assert read == ["x", "other"]
+        bench.loop.remove_reader(near.fileno())
+    checked.link.close()
 
 
 def test_a_request_that_is_over_leaves_no_connection(bench: Bench) -> None:
