@@ -7,7 +7,7 @@ with --check 3: `option enabled` is 0.
 
 from __future__ import annotations
 
-import tandem.lean  # noqa: F401  (before everything else)
+import tandem.lean.resident  # noqa: F401  (before everything else)
 
 # isort: split
 import getopt

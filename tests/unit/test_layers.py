@@ -32,7 +32,7 @@ ARROWS = {
     "core": "",
     "base": "core",
     "config": "core base",
-    "plan": "core base config",
+    "plan": "lean core base config",
     "effects": "core base config plan",
     "conntrack": "core base effects",
     "gate": "core base effects conntrack",

@@ -303,7 +303,7 @@ def several(names: list[str]) -> tuple[object, ...]:
 ASK = """
 import sys
 sys.path[:0] = sys.argv[1:]
-import tandem.lean, documented as found
+import tandem.lean.resident, documented as found
 inner, short, joined = found.several(["a"])
 assert found.__doc__ is found.Documented.__doc__ is found.Documented.method.__doc__ is inner.__doc__ is None
 assert found.several.__doc__ is None
@@ -333,7 +333,7 @@ def test_modules_that_a_package_has_stripped_are_loaded_as_they_are(stripped: bo
     shutil.copytree(SOURCE / "tandem/lean", tmp_path / "tandem/lean")
     if stripped:
         subprocess.run([sys.executable, str(STRIP), str(tmp_path)], check=True)
-    ask = "import sys; sys.path.insert(0, sys.argv[1]); import tandem.lean\n"
+    ask = "import sys; sys.path.insert(0, sys.argv[1]); import tandem.lean.resident\n"
     ask += "import _frozen_importlib_external as found; print(found._compile_bytecode.__module__)"
     argv = [sys.executable, "-IS", "-c", ask, str(tmp_path)]
     said = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()

@@ -31,7 +31,7 @@ IDS_A_MESSAGE = 4096
 RESTART, RESTART_MAX = SECOND, 64 * SECOND
 SILENCE = 3 * SECOND  # the gate speaks every second while it is on
 _BUFFER = 256 << 10  # bytes of the socket: messages that wait in it get old
-_START = "import sys; sys.path.insert(0, sys.argv.pop(1)); import tandem.lean; \
+_START = "import sys; sys.path.insert(0, sys.argv.pop(1)); import tandem.lean.resident; \
 from tandem.gate.process import main; sys.exit(main(sys.argv[1:]))"
 _LENGTH = struct.Struct("=I")
 _TIMER, _WATCH = "conntrack gate", "conntrack gate watch"

@@ -32,7 +32,7 @@ RESTART, RESTART_MAX = SECOND, 64 * SECOND
 START_LIMIT = 30 * SECOND  # a slow router loads modules
 SILENCE = 5 * SECOND  # the prober speaks every second
 UNCHECKED = "nothing checks it"
-_START = "import sys; sys.path.insert(0, sys.argv.pop(1)); import tandem.lean; \
+_START = "import sys; sys.path.insert(0, sys.argv.pop(1)); import tandem.lean.resident; \
 from tandem.health.prober import main; sys.exit(main(sys.argv[1:]))"
 
 

@@ -1,22 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The parts of the standard library that the resident daemon uses, in a fraction of the memory.
+"""Small modules that stand in the place of large ones of the standard library, under their names.
 
-The daemon imports this package before everything else. The package puts small modules in the place of large
-ones, under their names, and drops what nobody reads when modules are loaded (loading.py):
-
-- `ctypes`, `dataclasses`, `enum`, `json`, `socket`: small modules of this package;
-- `collections`, `heapq`, `signal`: their parts that are written in C; `collections.abc` is loaded anyway;
-- `gettext`: nothing, because `getopt` works without it.
-
-Together they save more than 3 MiB. Every other process of Tandem, and the tests, have the standard library's.
+The resident processes have all of them (resident.py). The planner has only `dataclasses` (plan/start.py),
+with which it takes three quarters of the time. The command line and the tests have the standard library's.
 """
 
 from __future__ import annotations
 
 import sys
-from encodings.aliases import aliases
-
-from tandem.lean import loading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def _take(name: str, part: ModuleType, **more: object) -> None:
+def take(name: str, part: ModuleType, **more: object) -> None:
     """Give `name` to a part of a module and `more`; any other member loads the original, with its memory."""
     if name in sys.modules:
         return
@@ -42,39 +33,7 @@ def _take(name: str, part: ModuleType, **more: object) -> None:
     sys.modules[name] = module
 
 
-def _take_over() -> None:
-    import _collections  # type: ignore[import-not-found]
-    import _collections_abc
-    import _heapq
-    import _signal  # type: ignore[import-not-found]
-    import _socket
-
-    from tandem.lean import dataclass, enumeration, json_codec, sockets
-
-    if sys.version_info < (3, 14):  # from then on `_ctypes` is no use without the rest of `ctypes`
-        from tandem.lean import clib
-
-        _take("ctypes", clib)
-    _take("dataclasses", dataclass)
-    _take("enum", enumeration)
-    _take("json", json_codec)
-    _take("heapq", _heapq)
-    _take("signal", _signal)
-    _take("socket", _socket, socket=sockets.Socket, socketpair=sockets.socketpair)
-    _take("collections", _collections, abc=_collections_abc)
-    sys.modules.setdefault("collections.abc", _collections_abc)
-    sys.modules.setdefault("json.decoder", json_codec)  # the C scanner looks for its exception there
-    sys.modules.setdefault("gettext", None)  # type: ignore[arg-type]
-
-
-def _forget() -> None:
-    """Empty two tables of the interpreter: other names of encodings, and the names of all its modules."""
-    aliases.clear()
-    sys.stdlib_module_names = frozenset()
-
-
-if "dataclasses" not in sys.modules:
-    if __doc__ is not None:  # a package's modules have lost all that already (strip.py): a start is faster
-        loading.drop_unread()
-    _take_over()
-    _forget()
+def give_back(name: str) -> None:
+    """The next import of `name` loads the original."""
+    if name in sys.modules and sys.modules[name].__name__ != name:
+        del sys.modules[name]

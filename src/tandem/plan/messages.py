@@ -14,6 +14,8 @@ from importlib.machinery import PathFinder
 from importlib.util import module_from_spec
 from typing import Any
 
+from tandem import lean
+
 _PACKAGE = "pyroute2"
 _RTNL = f"{_PACKAGE}.netlink.rtnl"
 _MESSAGES = "fibmsg", "ifaddrmsg", "ifinfmsg", "rtmsg"
@@ -33,7 +35,8 @@ def _load_part() -> Any:
     stand_in = sys.modules[_PACKAGE] = module_from_spec(spec)  # it is not executed
     try:
         return _load()
-    except (ImportError, AttributeError):
+    except (ImportError, AttributeError, TypeError):
+        lean.give_back("dataclasses")  # the planner has a small one, see start.py
         for name in [name for name in sys.modules if name.startswith(_PACKAGE)]:
             del sys.modules[name]
         return _load()

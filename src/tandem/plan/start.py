@@ -9,6 +9,7 @@ from __future__ import annotations
 import marshal
 import sys
 
+from tandem import lean
 from tandem.plan.kept import Kept
 from tandem.plan.requirement import problem
 
@@ -25,6 +26,9 @@ def main(argv: Sequence[str]) -> int:
             with open(1, "wb", closefd=False) as pipe:
                 pipe.write(output)
             return 0
+    from tandem.lean import dataclass
+
+    lean.take("dataclasses", dataclass)
     why = problem()
     if why is None:
         try:

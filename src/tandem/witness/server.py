@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 
-import tandem.lean  # noqa: F401  (before anything that imports dataclasses)
+import tandem.lean.resident  # noqa: F401  (before anything that imports dataclasses)
 from tandem import files
 from tandem.channel.frames import NONCE_SIZE
 from tandem.core.timers import MILLISECOND
