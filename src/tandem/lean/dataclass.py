@@ -40,7 +40,7 @@ def field(
 
 
 def dataclass(*, slots: bool, frozen: bool = False) -> Callable[[type], type]:
-    """Like dataclasses.dataclass, for classes with slots and without bases."""
+    """Like dataclasses.dataclass, for classes with slots, whose bases have no fields."""
     assert slots
 
     def decorate(cls: type) -> type:
@@ -57,7 +57,7 @@ def dataclass(*, slots: bool, frozen: bool = False) -> Callable[[type], type]:
             members["_shown"] = tuple(item.name for item in found if item.repr)
         if frozen:
             members["__hash__"] = _hash
-        return type(cls.__name__, (_Record,), members)
+        return type(cls.__name__, (_Record, *(base for base in cls.__bases__ if base is not object)), members)
 
     return decorate
 
