@@ -175,13 +175,17 @@ sys.path.insert(0, sys.argv[1])
 import {modules}
 for name, module in sorted(sys.modules.items()):
     for cls in vars(module).values() if name.startswith("tandem.") else ():
-        if isinstance(cls, type) and cls.__module__ == name and "__match_args__" in vars(cls):
+        if not isinstance(cls, type) or cls.__module__ != name:
+            continue
+        if "__match_args__" in vars(cls):
             own = [one for one in dir(cls) if not one.startswith("__") and one not in {stand_in}]
             print(name, cls.__qualname__, cls.__match_args__, own)
+        if type(cls).__name__ == "EnumType":
+            print(name, cls.__qualname__, [(one.name, one.value) for one in cls])
 """
 
 
-def test_the_daemons_dataclasses_have_all_their_members() -> None:
+def test_the_daemons_dataclasses_and_enumerations_have_all_their_members() -> None:
     """Those of a base as well: a lease was without, and all tests with leases need pieces of OpenWrt."""
     found = []
     for how in ("tandem.lean.resident", "dataclasses"):
