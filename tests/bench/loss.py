@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from tests.bench.conntrackd import KeepalivedConntrackd
 from tests.bench.replication import CROWD, started
-from tests.bench.takeover import crowded, room_for
+from tests.bench.takeover import crowded, emptied, room_for
 from tests.lab import FAR, Daemon, Pings, SeedLab, Service, Tandem
 from tests.netns import live
 from tests.netns.daemon import status
@@ -60,4 +60,6 @@ def _loss(label: str, kind: str, count: int, fast: bool = False) -> Figures:
             figures[f"{label}: silence that is a death, ms"] = beats["limit_ms"]
         before = time.monotonic()
         active.power_off()
-        return {f"{label}: outage, ms": pings.outage_since(before, timeout=60).ms} | figures
+        outage = pings.outage_since(before, timeout=60)
+        emptied(lab)
+        return {f"{label}: outage, ms": outage.ms} | figures

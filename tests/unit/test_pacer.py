@@ -203,6 +203,47 @@ def test_a_flood_takes_more_entries_a_step() -> None:
         assert found.many is (count >= MANY)
 
 
+def test_many_entries_take_half_of_the_time_that_nothing_else_needs() -> None:
+    scene = Scene()
+    scene.second()
+    scene.hold(*range(MANY))
+    scene.pacer.second(scene.size(), True)
+    assert scene.pacer.pause(MILLISECOND, 0, False) == 4 * MILLISECOND, "nothing is under way"
+    assert scene.pacer.next_round(scene.size(), True) is not None
+    assert scene.pacer.pause(MILLISECOND, MILLISECOND - 1, False) == MILLISECOND
+    assert scene.pacer.pause(MILLISECOND, MILLISECOND, False) == 4 * MILLISECOND, (
+        "the daemon has much to read"
+    )
+    scene.pacer.ended(())
+    assert scene.pacer.pause(MILLISECOND, 0, False) == 4 * MILLISECOND
+
+
+def test_the_kernel_is_behind_until_a_round_has_ended() -> None:
+    """The journal forgets what a round takes: 300,000 entries were told as written 30 s before they were."""
+    scene = Scene()
+    scene.hold(*range(10))
+    scene.pacer.follow(whole=False)
+    assert not scene.pacer.whole
+    scene.pacer.second(scene.size(), True)
+    walk = scene.pacer.next_round(scene.size(), True)
+    assert walk is not None and walk.what == CREATE and scene.journal.whole
+    assert not scene.pacer.whole and scene.pacer.waiting(written=4) == 6
+    scene.kernel.update(walk.entries)
+    scene.pacer.ended(())
+    assert scene.pacer.whole and scene.pacer.waiting(written=0) == 0
+    scene.hold(*range(20, 25))
+    scene.hold(3, op=UPDATE, state=5)
+    assert scene.pacer.waiting(written=0) == 6
+    scene.pacer.second(scene.size(), True)
+    while (found := scene.pacer.next_round(scene.size(), True)) is not None and found.what != CREATE:
+        scene.pacer.ended(())
+    assert scene.pacer.whole and scene.pacer.waiting(written=2) == 4, "three new ones, and a changed one"
+    scene.pacer.ended(())
+    assert scene.pacer.waiting(written=0) == 1
+    scene.pacer.leave()
+    assert scene.pacer.waiting(written=0) == 0
+
+
 def test_a_step_touches_some_shards_only() -> None:
     scene = Scene()
     scene.hold(*range(FEW + 1))
@@ -469,10 +510,10 @@ def test_beside_an_active_group_only_news_is_written_and_nothing_of_ours_is_dele
 
 def test_the_pauses() -> None:
     pacer = Scene().pacer
-    assert pacer.pause(MILLISECOND, False) == 4 * MILLISECOND  # it takes a fifth of the time
-    assert pacer.pause(MILLISECOND, True) == 2 * MILLISECOND
+    assert pacer.pause(MILLISECOND, 0, False) == 4 * MILLISECOND  # it takes a fifth of the time
+    assert pacer.pause(MILLISECOND, 0, True) == 2 * MILLISECOND
     assert pacer.speed_up(True) and not pacer.speed_up(True)
-    assert pacer.pause(MILLISECOND, False) == 0
+    assert pacer.pause(MILLISECOND, 0, False) == 0
     assert pacer.speed_up(False) and not pacer.at_full_speed
     pacer.complete(None)
     assert not pacer.speed_up(False) and pacer.at_full_speed
@@ -575,5 +616,5 @@ def test_how_long_things_take_at_rest() -> None:
     assert not scene.pacer.due()
     scene.hold(999)
     assert scene.pacer.due(), "512 changes do not wait"
-    assert scene.pacer.pause(1 * MILLISECOND, waiting=False) == 4 * MILLISECOND, "a fifth of the time"
+    assert scene.pacer.pause(1 * MILLISECOND, 0, waiting=False) == 4 * MILLISECOND, "a fifth of the time"
     assert LEAST == 300 and ROUND == 120, "an entry is touched twice, and more, before it may run out"

@@ -63,6 +63,7 @@ class Mirror:
         self._round: Round | None = None  # the round that is under way
         self._done: Callable[[], None] | None = None  # what to call when all is written
         self._began = 0
+        self._due = 0  # when the next step should begin
 
     # Life
 
@@ -142,7 +143,11 @@ class Mirror:
         return self._survey is None or self._survey.ready
 
     def _soon(self) -> None:
-        self._loop.call_at(_TIMER, self._loop.now(), self._step)
+        self._step_at(self._loop.now())
+
+    def _step_at(self, when: int) -> None:
+        self._due = when
+        self._loop.call_at(_TIMER, when, self._step)
 
     def _step(self, now: int) -> None:
         pacer = self.pacer
@@ -158,8 +163,7 @@ class Mirror:
             if pacer.rests:
                 return
         later = self._loop.now()
-        pause = pacer.pause(later - now, self._restorer.waiting)
-        self._loop.call_at(_TIMER, later + pause, self._step)
+        self._step_at(later + pacer.pause(later - now, now - self._due, self._restorer.waiting))
 
     def _begin(self, what: Round) -> None:
         if what.what == DELETE:
@@ -238,8 +242,8 @@ class Mirror:
         if not self.pacer.following:
             return None
         return {
-            "whole": journal.whole,
-            "waiting": journal.waiting,
+            "whole": self.pacer.whole,
+            "waiting": self.pacer.waiting(0 if self._round is None else self._restorer.figures.entries),
             "refused": self.refused,
             "kept": self.kept,
             "forgotten": journal.forgotten,

@@ -8,8 +8,9 @@ for do no harm there, and a table of 100,000 is not written between two advertis
 an entry that stays would be found and told again when this router is active (conntrack/kernel_table.py).
 
 At rest changes wait until there are ENOUGH of them, or WAIT seconds, so that many short flows never reach the
-kernel and few wakes do the rest. The pacer takes a fifth of the time then. When the active may be dead, or
-is, there is a step in every turn of the loop.
+kernel and few wakes do the rest. The pacer takes a fifth of the time then, and half of it for MANY entries
+while the daemon has little else to do: a takeover would have to write them all. When the active may be dead,
+or is, there is a step in every turn of the loop.
 
 No packet refreshes the entries, so their timeouts run down. They get LEAST at least, and all are touched once
 a ROUND; what the kernel has lost meanwhile comes back by that. While the kernel may be about to lose some
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     Size = tuple[int, int]  # entries of the kernel's table, and how many it may have (0: not known)
 
 HELPER_PAUSE = 2 * MILLISECOND  # between two questions whether a helper was found
-REST = 4  # the pause after a step is so many times as long as the step
+REST, BRISK = 4, 1  # the pause after a step is so many times as long as the step
 LEAST, ROUND = 300, 120  # s
 WAIT, ENOUGH, MANY = 5, 512, 4096  # s, entries, entries
 LOSING = 10  # s
@@ -59,16 +60,21 @@ class Round:
     """One thing to do, in steps: `entries` first, as many a step as fit, then one of `parts` a step.
 
     Both are lazy. A part may be empty, and is a step all the same: no step may look through a whole table.
-    `keys` are parts of a round that deletes. `known`: the kernel has most of the entries. `many`: there was a
-    flood, and each step takes more entries.
+    `keys` are parts of a round that deletes. `known`: the kernel has most of the entries.
     """
 
     what: str
     entries: Iterable[Entry] = ()
     parts: Iterable[list[Entry]] = ()
     keys: Iterable[list[bytes]] = ()
+    count: int = 0  # of entries to create
     known: bool = False
-    many: bool = False
+    whole: bool = False  # everything that is held
+
+    @property
+    def many(self) -> bool:
+        """Whether each step takes more entries, and the steps come sooner."""
+        return self.count >= MANY
 
 
 class Pacer:
@@ -86,6 +92,7 @@ class Pacer:
         self._tables = tables
         self._retired: list[Cache] = []  # tables that wait for the survey
         self._rounds: deque[Callable[[], Round]] = deque()
+        self._round: Round | None = None  # the one that is under way
         self._known: dict[bytes, None] = {}  # keys of entries that have changed, whose round waits
         self._own: Lookup | None = None  # while the kernel has flows of its own
         self._touched = 0  # the shard that is touched next
@@ -117,6 +124,7 @@ class Pacer:
 
     def _reset(self) -> None:
         self._rounds.clear()
+        self._round = None
         self._retired.clear()
         self._known = {}
         self.at_full_speed = self.completing = self._planned = self.caught_up = self._needed = False
@@ -224,7 +232,8 @@ class Pacer:
         if not self._rounds and self._untouched and (self._needed or not self.at_full_speed):
             self._rounds.append(self._touch)  # last, and without need never while somebody waits
         if self._rounds:
-            return self._rounds.popleft()()
+            self._round = self._rounds.popleft()()
+            return self._round
         self.caught_up = self._planned and self.journal.whole
         if self.completing:
             self.completing = self.at_full_speed = False
@@ -233,6 +242,7 @@ class Pacer:
 
     def ended(self, missing: Iterable[bytes]) -> None:
         """A round has ended; `missing`: keys of entries that were to be touched and are not in the kernel."""
+        self._round = None
         # A new entry is not among the changed ones that wait, so their round leaves no doubt.
         doubtful = bool(self._retired) or any(one != self._put_known for one in self._rounds)
         self.journal.unsure = doubtful or not self.journal.whole
@@ -241,9 +251,26 @@ class Pacer:
         if not self._left:
             self.caught_up = self._planned and self.journal.whole
 
-    def pause(self, took: int, waiting: bool) -> int:
-        """Return how long to rest after a step that `took` so long; `waiting`: for a helper of the kernel."""
-        return HELPER_PAUSE if waiting else 0 if self.at_full_speed else REST * took
+    def pause(self, took: int, late: int, waiting: bool) -> int:
+        """Return how long to rest after a step that `took` so long.
+
+        `late`: how long the step had to wait for other work of the daemon. `waiting`: for a helper of the
+        kernel.
+        """
+        if waiting:
+            return HELPER_PAUSE
+        many = self._round is not None and self._round.many and late < took
+        return 0 if self.at_full_speed else (BRISK if many else REST) * took
+
+    @property
+    def whole(self) -> bool:
+        """Whether the kernel has everything that is held, except for what `waiting` counts."""
+        return self.journal.whole and not (self._round is not None and self._round.whole)
+
+    def waiting(self, written: int) -> int:
+        """Return how many entries are to be changed; of the round under way so many are `written`."""
+        left = max(0, self._round.count - written) if self._round is not None else 0
+        return self.journal.waiting + len(self._known) + left
 
     # Plans
 
@@ -310,11 +337,11 @@ class Pacer:
         if known:
             self._known = known
             self._rounds.appendleft(self._put_known)
-        return Round(CREATE, self._entries(new), many=len(new) >= MANY)
+        return Round(CREATE, self._entries(new), count=len(new))
 
     def _put_known(self) -> Round:
         known, self._known = self._known, {}
-        return Round(CREATE, self._entries(known), known=True, many=len(known) >= MANY)
+        return Round(CREATE, self._entries(known), count=len(known), known=True)
 
     def _everything(self) -> Round:
         """Write everything that is news to the kernel; of a flow in several tables the first one counts."""
@@ -323,9 +350,9 @@ class Pacer:
         self.journal.unsure = True  # this round may also write entries that come meanwhile
         tables = [table for table in self._tables() if len(table)]
         first = tables[:1] if self._own is None else []
-        return Round(
-            CREATE, _flat(part for table in first for part in table.slices()), self._others(tables, first)
-        )
+        entries = _flat(part for table in first for part in table.slices())
+        others = self._others(tables, first)
+        return Round(CREATE, entries, others, count=sum(map(len, tables)), whole=True)
 
     def _others(self, tables: Sequence[Cache], first: Sequence[Cache]) -> Iterator[list[Entry]]:
         for number in range(len(first), len(tables)):
