@@ -22,6 +22,7 @@ class Journal:
         self.new: dict[bytes, None] = {}  # keys of entries that the kernel can't have
         self.changed: dict[bytes, None] = {}  # keys of all other entries that have changed
         self.gone: dict[bytes, None] = {}
+        self.noted = 0  # changes, since ever
         self.forgotten = 0  # ends for which there was no room
 
     def start(self, whole: bool) -> None:
@@ -51,6 +52,7 @@ class Journal:
         if len(self.new) + len(self.changed) >= CHANGED_MAX:
             self.forget_changes()
             self.whole = False
+        self.noted += 1
         if self.gone.pop(key, True) is not None and new and not self.unsure:
             self.new[key] = None
         else:

@@ -63,7 +63,6 @@ class Mirror:
         self._round: Round | None = None  # the round that is under way
         self._done: Callable[[], None] | None = None  # what to call when all is written
         self._began = 0
-        self._due = 0  # when the next step should begin
 
     # Life
 
@@ -143,11 +142,7 @@ class Mirror:
         return self._survey is None or self._survey.ready
 
     def _soon(self) -> None:
-        self._step_at(self._loop.now())
-
-    def _step_at(self, when: int) -> None:
-        self._due = when
-        self._loop.call_at(_TIMER, when, self._step)
+        self._loop.call_at(_TIMER, self._loop.now(), self._step)
 
     def _step(self, now: int) -> None:
         pacer = self.pacer
@@ -158,12 +153,16 @@ class Mirror:
                 self._written(was)
                 return
             self._begin(self._round)
+        written = self._restorer.figures.entries
         if self._restorer.step():
             self._ended(self._round)
             if pacer.rests:
                 return
         later = self._loop.now()
-        self._step_at(later + pacer.pause(later - now, now - self._due, self._restorer.waiting))
+        wrote = self._restorer.figures.entries - written
+        self._loop.call_at(
+            _TIMER, later + pacer.pause(later - now, wrote, self._restorer.waiting), self._step
+        )
 
     def _begin(self, what: Round) -> None:
         if what.what == DELETE:

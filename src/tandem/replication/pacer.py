@@ -9,8 +9,8 @@ an entry that stays would be found and told again when this router is active (co
 
 At rest changes wait until there are ENOUGH of them, or WAIT seconds, so that many short flows never reach the
 kernel and few wakes do the rest. The pacer takes a fifth of the time then, and half of it for MANY entries
-while the daemon has little else to do: a takeover would have to write them all. When the active may be dead,
-or is, there is a step in every turn of the loop.
+as long as it can keep up like that: a takeover would have to write them all. When the active may be dead, or
+is, there is a step in every turn of the loop.
 
 No packet refreshes the entries, so their timeouts run down. They get LEAST at least, and all are touched once
 a ROUND; what the kernel has lost meanwhile comes back by that. While the kernel may be about to lose some
@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from tandem.conntrack.record import further, same_flow
-from tandem.core.timers import MILLISECOND
+from tandem.core.timers import MILLISECOND, SECOND
 from tandem.replication.cache import SHARDS, Cache
 from tandem.replication.journal import Journal
 
@@ -93,6 +93,7 @@ class Pacer:
         self._retired: list[Cache] = []  # tables that wait for the survey
         self._rounds: deque[Callable[[], Round]] = deque()
         self._round: Round | None = None  # the one that is under way
+        self._noted = self._rate = 0  # changes until the last second, and in it
         self._known: dict[bytes, None] = {}  # keys of entries that have changed, whose round waits
         self._own: Lookup | None = None  # while the kernel has flows of its own
         self._touched = 0  # the shard that is touched next
@@ -184,6 +185,7 @@ class Pacer:
     def due(self) -> bool:
         """Count one second, and return whether `second` is to be called: it is worth a wake-up."""
         self._waited += 1
+        self._rate, self._noted = self.journal.noted - self._noted, self.journal.noted
         if self._losing:
             self._losing -= 1
             if not self._losing and self.following:
@@ -251,16 +253,18 @@ class Pacer:
         if not self._left:
             self.caught_up = self._planned and self.journal.whole
 
-    def pause(self, took: int, late: int, waiting: bool) -> int:
-        """Return how long to rest after a step that `took` so long.
+    def pause(self, took: int, wrote: int, waiting: bool) -> int:
+        """Return how long to rest after a step that `took` so long and `wrote` so many entries.
 
-        `late`: how long the step had to wait for other work of the daemon. `waiting`: for a helper of the
-        kernel.
+        `waiting`: for a helper of the kernel.
         """
         if waiting:
             return HELPER_PAUSE
-        many = self._round is not None and self._round.many and late < took
-        return 0 if self.at_full_speed else (BRISK if many else REST) * took
+        if self.at_full_speed:
+            return 0
+        many = self._round is not None and self._round.many
+        keeps_up = self._rate * took * (1 + BRISK) <= wrote * SECOND
+        return (BRISK if many and keeps_up else REST) * took
 
     @property
     def whole(self) -> bool:
