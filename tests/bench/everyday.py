@@ -7,7 +7,7 @@
 
 CPU is what the replicating daemons use for a flow, beyond what they use in the same time without one. tandemd
 replicates the same as conntrackd (`sync_after 0`), and then only what its defaults ask for. At rest all of a
-router's daemons count: keepalived as well, which conntrackd needs.
+router's daemons count: keepalived as well, which conntrackd needs. bare.py says what Python needs at least.
 The age is that of the oldest flow that the backup lacks at a random moment, see lag.py.
 """
 
@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from tests.bench.bare import bare
 from tests.bench.lag import held_at
 from tests.bench.replication import ADVERT_S, Figures, daemon, known, started
 from tests.lab import FAR, Daemon, Host, Router, SeedLab, Tandem
@@ -45,7 +46,11 @@ def everyday(kind: str) -> Figures:
     figures: Figures = {}
     if kind == Tandem.name:
         with SeedLab(_without_heartbeats, tag="bench") as lab:
-            figures |= _at_rest("at rest, without heartbeats", *started(lab, kind))
+            routers = started(lab, kind)
+            figures |= _at_rest("at rest, without heartbeats", *routers)
+            for side, share in bare(*routers, ADVERT_S).items():
+                label = f"at rest, a bare loop of Python, adverts {1000 * ADVERT_S:g} ms"
+                figures[f"{label}: {side}: CPU, % of a core"] = share
     plans = [("all", DEFAULTS)]
     if kind == Tandem.name:
         plans.append(("defaults", DEFAULTS | {"sync_after": "2"}))

@@ -76,7 +76,7 @@ from tandem.core.settings import Group, Instance
 from tandem.core.state import Role, user_state
 from tandem.core.timers import earliest
 from tandem.core.tracking import OWNER, Tracking
-from tandem.core.virtual_router import VirtualRouter, last_heard
+from tandem.core.virtual_router import VirtualRouter, cause_of, last_heard
 
 
 class SyncGroup:
@@ -97,7 +97,7 @@ class SyncGroup:
         self._start_at: int | None = None
         self._started = False
         self._stopped = False
-        self._cause: Cause | None = None  # of the transitions of the present event
+        self._cause: Cause | AdvertReceived | None = None  # of the transitions of the present event
         self._speculating = False
         self._synchronised = False
         self._sync_patience = sync_patience
@@ -246,7 +246,7 @@ class SyncGroup:
                 member = self.by_name[name]
                 if self.role is Role.ACTIVE and (self.offer.pending or member.is_leaver(source, now)):
                     return []  # the two agree by heartbeats
-                self._cause = Cause(source, advert.priority, advert.interval_cs)
+                self._cause = event
                 member.patient = self._is_patient(member, advert.priority, now)
                 member.damped = self.damping.until(now) is not None
                 if member.was_deceived(advert, source, now):
@@ -515,8 +515,9 @@ class SyncGroup:
                 for member in self.members:
                     if member.peer is not None:
                         member.expect_leaving(member.peer.source, now)
+            cause = cause_of(self._cause)
             reason = Reason(
-                change.why, self._cause, change.seen, change.handed_over, lives=change.lives, agreed=agreed
+                change.why, cause, change.seen, change.handed_over, lives=change.lives, agreed=agreed
             )
             return self.promotion.begin(self, reason, now)
         before = self.role
@@ -585,9 +586,10 @@ class SyncGroup:
         why = why or f"waiting for {', '.join(self.tracking.pending)}"
         seen = seen or (COMMAND if self._stopped or self.standby else FAULT)
         actions: list[Action] = []
+        cause = cause_of(self._cause)
         for member in news:
             member.told = state
-            actions.append(Transition(member.name, state, member.priority, why, self._cause, seen, course))
+            actions.append(Transition(member.name, state, member.priority, why, cause, seen, course))
         if not self.settings.implicit and group != told:
             actions.append(GroupTransition(self.settings.name, state))
         return actions

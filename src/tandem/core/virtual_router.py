@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from tandem.core.actions import Action, Announce, Cause, Contested, Greet, SendAdvert
 from tandem.core.announcing import Announcing
 from tandem.core.bounds import learned_interval
+from tandem.core.events import AdvertReceived
 from tandem.core.limits import STREAM_LIMIT
 from tandem.core.packet import Advertisement
 from tandem.core.settings import Instance
@@ -165,6 +166,10 @@ class VirtualRouter:
         `HICCUP` does not count, however short the interval: a router that has taken over is heard at once,
         and where none has, a role that is given up is an outage.
         """
+        if (
+            self._advert_at is None or now < self._advert_at + HICCUP
+        ):  # nearly always: adverts come all the time
+            return False
         end = self.role_ends
         return end is not None and now >= end
 
@@ -489,3 +494,9 @@ def last_heard(members: Iterable[VirtualRouter]) -> Cause | None:
         return None
     last = max(peers, key=lambda peer: peer.heard)
     return Cause(last.source, last.priority, last.interval_cs, last.heard)
+
+def cause_of(event: Cause | AdvertReceived | None) -> Cause | None:
+    """Return who caused a transition; of adverts, which come all the time, only when there is one."""
+    if not isinstance(event, AdvertReceived):
+        return event
+    return Cause(event.source, event.advert.priority, event.advert.interval_cs)
