@@ -2,7 +2,8 @@
 # Stands in for the packages feed's python3-package.mk. There, bytecode of the target's Python replaces
 # the sources. A feed for apk is one of one release, so the same happens here where this machine has that
 # Python. Without it, and for opkg, the sources are shipped, and the router compiles them. Sources and bytecode
-# are without docstrings and comments.
+# are without docstrings and comments, and the bytecode without the columns of each instruction: they take flash
+# and memory.
 
 PYTHON3_VERSION ?= 3.11
 PYTHON3_PKG_DIR := /usr/lib/python$(PYTHON3_VERSION)/site-packages
@@ -11,7 +12,7 @@ ifeq ($(TARGET_PYTHON),)
 Python3/CompileAll = $(HOST_PYTHON) $(STANDALONE)/strip.py $(1)
 Python3/DeleteSourceFiles = :
 else
-Python3/CompileAll = $(HOST_PYTHON) $(STANDALONE)/strip.py $(1) && PYTHONHASHSEED=0 $(TARGET_PYTHON) -m compileall -q -b -d / -s $(1) $(1)
+Python3/CompileAll = $(HOST_PYTHON) $(STANDALONE)/strip.py $(1) && PYTHONHASHSEED=0 $(TARGET_PYTHON) -Xno_debug_ranges -m compileall -q -b -d / -s $(1) $(1)
 Python3/DeleteSourceFiles = $(FIND) $(1) -name '*.py' -delete
 endif
 
