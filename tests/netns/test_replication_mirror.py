@@ -65,7 +65,7 @@ class Backup:
 
     def idle(self) -> bool:
         pacer = self.mirror.pacer
-        return not (self.mirror._round or pacer._rounds or pacer._untouched)
+        return not (pacer.round or pacer._rounds or pacer._untouched)
 
     def complete(self) -> None:
         done: list[bool] = []

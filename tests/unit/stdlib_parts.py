@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     if program == "every":
         return every()
     if program == "planner":
-        from tandem.plan.process import main as plan
+        from tandem.plan.start import main as plan
 
         return plan(arguments)
     runpy.run_path(program, run_name="__main__")

@@ -1,93 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The pacer works through the journal: which entries the kernel gets and loses, and how soon."""
+"""The pacer works through the journal: which entries the kernel gets and loses."""
 
 from __future__ import annotations
 
 import pytest
 
 from tandem.conntrack.record import DESTROY, NEW, UPDATE
-from tandem.core.timers import MILLISECOND
 from tandem.replication.cache import Cache
-from tandem.replication.journal import Journal
 from tandem.replication.pacer import (
     CREATE,
     DELETE,
-    ENOUGH,
-    FEW,
-    LEAST,
     LOSING,
-    MANY,
     ROUND,
     TOUCH,
     WAIT,
-    Pacer,
-    Round,
 )
+from tests.unit.pacer_scene import Scene
 from tests.unit.test_replication_cache import flow
-
-
-class Scene:
-    """A pacer with tables, and a kernel that is a dictionary."""
-
-    def __init__(self, tables: int = 1, follow: bool = True) -> None:
-        self.journal = Journal()
-        self.tables = [Cache(10_000, 1 << 30, journal=self.journal) for _ in range(tables)]
-        self.pacer = Pacer(self.journal, lambda: self.tables)
-        self.kernel: dict[bytes, bytes] = {}
-        self.most = 100_000
-        self.ready = True
-        self.rounds: list[str] = []
-        self.refuses, self.offered = False, 0
-        if follow:
-            self.pacer.follow(whole=False)
-
-    def hold(self, *numbers: int, table: int = 0, op: int = NEW, state: int = 3) -> None:
-        records = [(op, *(flow(number, state=state))) for number in numbers]
-        self.tables[table].apply_all(
-            [(op, key, b"" if op == DESTROY else body) for op, key, body in records], 0
-        )
-
-    def size(self) -> tuple[int, int]:
-        return len(self.kernel), self.most
-
-    def write(self, most: int = 1000) -> list[Round]:
-        """Do the rounds that there are, `most` of them at most."""
-        done: list[Round] = []
-        while len(done) < most and (found := self.pacer.next_round(self.size(), self.ready)):
-            done.append(found)
-            self.rounds.append(found.what)
-            missing: list[bytes] = []
-            if found.what == DELETE:
-                for keys in found.keys:
-                    for key in keys:
-                        self.kernel.pop(key, None)
-            entries = [*found.entries, *(entry for part in found.parts for entry in part)]
-            if found.what == CREATE:
-                self.offered += len(entries)
-                if not self.refuses:
-                    self.kernel.update(entries)
-            elif found.what == TOUCH:
-                missing = [key for key, _ in entries if key not in self.kernel]
-            self.pacer.ended(missing)
-        return done
-
-    def second(self, times: int = 1) -> None:
-        for _ in range(times):
-            self.pacer.second(self.size() if self.pacer.asks_size else None, self.ready)
-            if not self.pacer.rests:
-                self.write()
-
-    def wait(self, seconds: int) -> None:
-        """The seconds as the mirror counts them."""
-        for _ in range(seconds):
-            if self.pacer.due():
-                self.second()
-
-    def equal(self) -> bool:
-        held: dict[bytes, bytes] = {}
-        for table in self.tables:
-            held = {key: body for part in table.slices() for key, body in part} | held
-        return self.kernel == held
 
 
 def test_the_kernel_follows() -> None:
@@ -191,90 +120,6 @@ def test_what_waits_to_be_written_is_not_touched() -> None:
     found = scene.pacer.next_round(scene.size(), True)
     assert found is not None and found.what == TOUCH
     assert {key for key, _ in found.entries} == {flow(number)[0] for number in range(20) if number != 5}
-
-
-def test_a_flood_takes_more_entries_a_step() -> None:
-    for count in (MANY - 1, MANY):
-        scene = Scene()
-        scene.second()
-        scene.hold(*range(count))
-        scene.pacer.second(scene.size(), True)
-        (found,) = [one for one in scene.write() if one.what == CREATE]
-        assert found.many is (count >= MANY)
-
-
-def test_many_entries_take_half_of_the_time_while_that_is_enough() -> None:
-    scene = Scene()
-    scene.second()
-    scene.hold(*range(MANY))
-    scene.pacer.second(scene.size(), True)
-    assert scene.pacer.pause(MILLISECOND, 100, False) == 4 * MILLISECOND, "nothing is under way"
-    assert scene.pacer.next_round(scene.size(), True) is not None
-    for first, count, pause in (5000, 500, 1), (6000, 501, 4), (7000, 0, 1):
-        scene.pacer.due()  # a second is over
-        scene.hold(*range(first, first + count))
-        scene.pacer.due()
-        assert scene.pacer.pause(MILLISECOND, 1, False) == pause * MILLISECOND, f"{count} came in a second"
-    scene.pacer.ended(())
-    assert scene.pacer.pause(MILLISECOND, 10, False) == 4 * MILLISECOND
-
-
-def test_the_kernel_is_behind_until_a_round_has_ended() -> None:
-    """The journal forgets what a round takes: 300,000 entries were told as written 30 s before they were."""
-    scene = Scene()
-    scene.hold(*range(10))
-    scene.pacer.follow(whole=False)
-    assert not scene.pacer.whole
-    scene.pacer.second(scene.size(), True)
-    walk = scene.pacer.next_round(scene.size(), True)
-    assert walk is not None and walk.what == CREATE and scene.journal.whole
-    assert not scene.pacer.whole and scene.pacer.waiting(written=4) == 6
-    scene.kernel.update(walk.entries)
-    scene.pacer.ended(())
-    assert scene.pacer.whole and scene.pacer.waiting(written=0) == 0
-    scene.hold(*range(20, 25))
-    scene.hold(3, op=UPDATE, state=5)
-    assert scene.pacer.waiting(written=0) == 6
-    scene.pacer.second(scene.size(), True)
-    while (found := scene.pacer.next_round(scene.size(), True)) is not None and found.what != CREATE:
-        scene.pacer.ended(())
-    assert scene.pacer.whole and scene.pacer.waiting(written=2) == 4, "three new ones, and a changed one"
-    scene.pacer.ended(())
-    assert scene.pacer.waiting(written=0) == 1
-    scene.pacer.leave()
-    assert scene.pacer.waiting(written=0) == 0
-
-
-def test_a_step_touches_some_shards_only() -> None:
-    scene = Scene()
-    scene.hold(*range(FEW + 1))
-    scene.kernel.update(map(flow, range(FEW + 1)))
-    scene.pacer.follow(whole=True)
-    scene.pacer.second(scene.size(), True)
-    assert len(scene.write()) == 64
-    scene.hold(0, op=DESTROY)
-    scene.pacer.follow(whole=True)  # this forgets the end
-    scene.pacer.second(scene.size(), True)
-    assert [one.what for one in scene.write()] == [TOUCH], "a few are touched at once"
-    scene.pacer.second(scene.size(), True)
-    assert len(scene.write()) == 1  # a ROUNDth of them is due
-
-
-def test_a_mirror_that_has_nothing_to_do_rests() -> None:
-    """A router spends its life there: no step wakes it, and nobody asks for the size of the table."""
-    scene = Scene()
-    scene.second(2)
-    assert scene.pacer.rests and scene.pacer.caught_up and not scene.pacer.asks_size
-    scene.hold(1)
-    assert scene.pacer.asks_size
-    scene.pacer.second(scene.size(), True)
-    assert not scene.pacer.rests
-    scene.write()
-    assert scene.pacer.rests and scene.pacer.caught_up
-    scene.pacer.catch_up()
-    assert not scene.pacer.caught_up
-    scene.second()
-    assert scene.pacer.caught_up
 
 
 def test_a_table_that_was_flushed_is_written_again() -> None:
@@ -509,29 +354,6 @@ def test_beside_an_active_group_only_news_is_written_and_nothing_of_ours_is_dele
     assert flow(1)[0] in scene.kernel and flow(4)[0] not in scene.kernel
 
 
-def test_the_pauses() -> None:
-    pacer = Scene().pacer
-    assert pacer.pause(MILLISECOND, 0, False) == 4 * MILLISECOND  # it takes a fifth of the time
-    assert pacer.pause(MILLISECOND, 0, True) == 2 * MILLISECOND
-    assert pacer.speed_up(True) and not pacer.speed_up(True)
-    assert pacer.pause(MILLISECOND, 0, False) == 0
-    assert pacer.speed_up(False) and not pacer.at_full_speed
-    pacer.complete(None)
-    assert not pacer.speed_up(False) and pacer.at_full_speed
-    pacer.leave()
-    assert not pacer.speed_up(True)
-
-
-def test_no_part_is_larger_than_a_step() -> None:
-    scene = Scene()
-    scene.hold(*range(513))
-    scene.second()
-    scene.hold(*range(513), op=DESTROY)
-    scene.pacer.second(scene.size(), True)
-    found = scene.pacer.next_round(scene.size(), True)
-    assert found is not None and [len(keys) for keys in found.keys] == [256, 256, 1]
-
-
 def test_refreshed_entries_are_touched() -> None:
     scene = Scene(follow=False)
     table = Cache(100, 1 << 20)
@@ -539,43 +361,6 @@ def test_refreshed_entries_are_touched() -> None:
     assert scene.pacer.refresh(table) and not scene.pacer.refresh(Cache(1, 1))
     found = scene.pacer.next_round(scene.size(), True)
     assert found is not None and found.what == TOUCH and list(found.entries) == [flow(1)]
-
-
-def test_few_changes_wait_for_others() -> None:
-    """Each write is some wakes of the loop, whether there is one entry or a hundred."""
-    scene = Scene()
-    scene.hold(*range(10))
-    assert scene.pacer.due(), "the kernel was never equal"
-    scene.second()
-    scene.hold(20)
-    assert [scene.pacer.due() for _ in range(WAIT)] == [False] * (WAIT - 1) + [True]
-    scene.second()
-    assert scene.equal()
-    scene.hold(*range(100, 100 + ENOUGH))
-    assert scene.pacer.due(), "a takeover would take long"
-    scene.second()
-    scene.hold(21)
-    scene.pacer.catch_up()
-    assert scene.pacer.due(), "who wants to preempt waits for it"
-    scene.second()
-    scene.hold(22)
-    [table] = scene.tables
-    scene.pacer.retire(table)
-    assert scene.pacer.due()
-
-
-def test_all_is_touched_in_a_round_however_seldom_the_pacer_works() -> None:
-    scene = Scene()
-    scene.hold(*range(1000))
-    scene.second()
-    touched: set[bytes] = set()
-    for _ in range(ROUND + WAIT):
-        if scene.pacer.due():
-            scene.pacer.second(scene.size(), True)
-            while (found := scene.pacer.next_round(scene.size(), True)) is not None:
-                touched.update(key for key, _ in found.entries)
-                scene.pacer.ended(())
-    assert touched == scene.kernel.keys()
 
 
 def test_a_change_of_what_only_an_older_table_holds_is_written() -> None:
@@ -587,35 +372,3 @@ def test_a_change_of_what_only_an_older_table_holds_is_written() -> None:
     scene.hold(40, table=0)
     scene.second()
     assert scene.equal() and len(scene.kernel) == 12
-
-
-def test_it_has_caught_up_when_the_last_round_has_ended_and_not_before() -> None:
-    scene = Scene()
-    scene.hold(*range(10))
-    scene.second()
-    scene.pacer.catch_up()
-    scene.hold(1, op=DESTROY)
-    scene.hold(20)
-    scene.pacer.second(scene.size(), True)
-    while scene.pacer.next_round(scene.size(), True) is not None:
-        assert not scene.pacer.caught_up and not scene.pacer.rests
-        scene.pacer.ended(())
-        if scene.pacer.rests:
-            break
-    assert scene.pacer.caught_up and scene.pacer.rests
-
-
-def test_how_long_things_take_at_rest() -> None:
-    """The figures of the docstring in the units that a person counts in."""
-    scene = Scene()
-    scene.hold(*range(10))
-    scene.second()
-    scene.hold(20)
-    assert [scene.pacer.due() for _ in range(5)] == [False] * 4 + [True], "seconds until a change is written"
-    scene.second()
-    scene.hold(*range(100, 100 + 511))
-    assert not scene.pacer.due()
-    scene.hold(999)
-    assert scene.pacer.due(), "512 changes do not wait"
-    assert scene.pacer.pause(1 * MILLISECOND, 0, waiting=False) == 4 * MILLISECOND, "a fifth of the time"
-    assert LEAST == 300 and ROUND == 120, "an entry is touched twice, and more, before it may run out"

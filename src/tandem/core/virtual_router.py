@@ -166,9 +166,8 @@ class VirtualRouter:
         `HICCUP` does not count, however short the interval: a router that has taken over is heard at once,
         and where none has, a role that is given up is an outage.
         """
-        if (
-            self._advert_at is None or now < self._advert_at + HICCUP
-        ):  # nearly always: adverts come all the time
+        at = self._advert_at
+        if at is None or now < at + HICCUP:  # nearly always: this is asked with each advert
             return False
         end = self.role_ends
         return end is not None and now >= end
@@ -494,6 +493,7 @@ def last_heard(members: Iterable[VirtualRouter]) -> Cause | None:
         return None
     last = max(peers, key=lambda peer: peer.heard)
     return Cause(last.source, last.priority, last.interval_cs, last.heard)
+
 
 def cause_of(event: Cause | AdvertReceived | None) -> Cause | None:
     """Return who caused a transition; of adverts, which come all the time, only when there is one."""

@@ -33,7 +33,10 @@ def take(name: str, part: ModuleType, **more: object) -> None:
     sys.modules[name] = module
 
 
-def give_back(name: str) -> None:
-    """The next import of `name` loads the original."""
-    if name in sys.modules and sys.modules[name].__name__ != name:
-        del sys.modules[name]
+def give_back(name: str) -> ModuleType | None:
+    """Let the next import of `name` load the original; return what stood in its place, or None."""
+    part = sys.modules.get(name)
+    if part is None or part.__name__ == name:
+        return None
+    del sys.modules[name]
+    return part

@@ -36,10 +36,14 @@ def _load_part() -> Any:
     try:
         return _load()
     except (ImportError, AttributeError, TypeError):
-        lean.give_back("dataclasses")  # the planner has a small one, see start.py
         for name in [name for name in sys.modules if name.startswith(_PACKAGE)]:
             del sys.modules[name]
-        return _load()
+        small = lean.give_back("dataclasses")  # the planner's, see start.py; all of Tandem keeps to it
+        try:
+            return _load()
+        finally:
+            if small is not None:
+                sys.modules["dataclasses"] = small
     finally:
         if sys.modules.get(_PACKAGE) is stand_in:
             del sys.modules[_PACKAGE]  # who imports the package gets all of it

@@ -60,7 +60,6 @@ class Mirror:
         self._restorer = restorer
         self._survey = survey
         self._small, self._large, self._full = Builder(SMALL), Builder(LARGE), Builder(FULL)
-        self._round: Round | None = None  # the round that is under way
         self._done: Callable[[], None] | None = None  # what to call when all is written
         self._began = 0
 
@@ -82,7 +81,7 @@ class Mirror:
         self._restorer.stop()
         if self._survey is not None:
             self._survey.stop()
-        self._round = self._done = None
+        self._done = None
         self._loop.call_at(_TIMER, None)
 
     def second(self) -> None:
@@ -92,7 +91,7 @@ class Mirror:
 
     def work(self) -> None:
         """Begin what waits, unless something is under way."""
-        if self.pacer.following and self._round is None and not self.pacer.at_full_speed:
+        if self.pacer.following and self.pacer.round is None and not self.pacer.at_full_speed:
             self.pacer.second(_size() if self.pacer.asks_size else None, self._surveyed)
             if not self.pacer.rests:
                 self._soon()  # records of the active router come first
@@ -146,16 +145,17 @@ class Mirror:
 
     def _step(self, now: int) -> None:
         pacer = self.pacer
-        if self._round is None:
+        what = pacer.round
+        if what is None:
             was = pacer.at_full_speed
-            self._round = pacer.next_round(_size() if pacer.plans_next else None, self._surveyed)
-            if self._round is None:
+            what = pacer.next_round(_size() if pacer.plans_next else None, self._surveyed)
+            if what is None:
                 self._written(was)
                 return
-            self._begin(self._round)
+            self._begin(what)
         written = self._restorer.figures.entries
         if self._restorer.step():
-            self._ended(self._round)
+            self._ended(what)
             if pacer.rests:
                 return
         later = self._loop.now()
@@ -194,10 +194,10 @@ class Mirror:
     def _builder(self) -> Builder:
         if self.pacer.at_full_speed:
             return self._full
-        return self._large if self._round is not None and self._round.many else self._small
+        what = self.pacer.round
+        return self._large if what is not None and what.many else self._small
 
     def _ended(self, what: Round) -> None:
-        self._round = None
         self.pacer.ended(self._restorer.missing)
         figures = self._restorer.figures
         if not self.pacer.at_full_speed:
@@ -242,7 +242,7 @@ class Mirror:
             return None
         return {
             "whole": self.pacer.whole,
-            "waiting": self.pacer.waiting(0 if self._round is None else self._restorer.figures.entries),
+            "waiting": self.pacer.waiting(self._restorer.figures.entries),
             "refused": self.refused,
             "kept": self.kept,
             "forgotten": journal.forgotten,

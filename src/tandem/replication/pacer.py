@@ -92,7 +92,7 @@ class Pacer:
         self._tables = tables
         self._retired: list[Cache] = []  # tables that wait for the survey
         self._rounds: deque[Callable[[], Round]] = deque()
-        self._round: Round | None = None  # the one that is under way
+        self.round: Round | None = None  # the one that is under way
         self._noted = self._rate = 0  # changes until the last second, and in it
         self._known: dict[bytes, None] = {}  # keys of entries that have changed, whose round waits
         self._own: Lookup | None = None  # while the kernel has flows of its own
@@ -125,7 +125,7 @@ class Pacer:
 
     def _reset(self) -> None:
         self._rounds.clear()
-        self._round = None
+        self.round = None
         self._retired.clear()
         self._known = {}
         self.at_full_speed = self.completing = self._planned = self.caught_up = self._needed = False
@@ -234,8 +234,8 @@ class Pacer:
         if not self._rounds and self._untouched and (self._needed or not self.at_full_speed):
             self._rounds.append(self._touch)  # last, and without need never while somebody waits
         if self._rounds:
-            self._round = self._rounds.popleft()()
-            return self._round
+            self.round = self._rounds.popleft()()
+            return self.round
         self.caught_up = self._planned and self.journal.whole
         if self.completing:
             self.completing = self.at_full_speed = False
@@ -244,7 +244,7 @@ class Pacer:
 
     def ended(self, missing: Iterable[bytes]) -> None:
         """A round has ended; `missing`: keys of entries that were to be touched and are not in the kernel."""
-        self._round = None
+        self.round = None
         # A new entry is not among the changed ones that wait, so their round leaves no doubt.
         doubtful = bool(self._retired) or any(one != self._put_known for one in self._rounds)
         self.journal.unsure = doubtful or not self.journal.whole
@@ -262,18 +262,18 @@ class Pacer:
             return HELPER_PAUSE
         if self.at_full_speed:
             return 0
-        many = self._round is not None and self._round.many
+        many = self.round is not None and self.round.many
         keeps_up = self._rate * took * (1 + BRISK) <= wrote * SECOND
         return (BRISK if many and keeps_up else REST) * took
 
     @property
     def whole(self) -> bool:
         """Whether the kernel has everything that is held, except for what `waiting` counts."""
-        return self.journal.whole and not (self._round is not None and self._round.whole)
+        return self.journal.whole and not (self.round is not None and self.round.whole)
 
     def waiting(self, written: int) -> int:
         """Return how many entries are to be changed; of the round under way so many are `written`."""
-        left = max(0, self._round.count - written) if self._round is not None else 0
+        left = max(0, self.round.count - written) if self.round is not None else 0
         return self.journal.waiting + len(self._known) + left
 
     # Plans
