@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The least that a router at rest can cost in Python: a loop that only sends, or reads, the adverts.
+"""What a router at rest costs in Python at least: a loop that only sends, or reads, the adverts.
 
 It stands in the place of tandemd, at the same real-time priority: the active router wakes each interval and
 sends an advert on each interface, the backup wakes when they come and reads them. Nothing else is done.
@@ -7,12 +7,13 @@ sends an advert on each interface, the backup wakes when they come and reads the
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.lab import Router
+from tests.lab import LabError, Router
 from tests.lab.process import cost
 
 REST_S = 10.0
@@ -32,6 +33,7 @@ for device in devices:
         one.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, place)
         ready.register(one, select.EPOLLIN)
     sockets[one.fileno()] = one
+print("ready", flush=True)
 advert, to, due = bytes.fromhex("3105640100645b5fc0a801fe"), (group, 0), time.monotonic()
 while side == "backup":
     for number, _ in ready.poll():
@@ -47,7 +49,6 @@ while True:
 def bare(active: Router, backup: Router, interval_s: float) -> dict[str, float]:
     """Return the cost of such loops in % of a core; the routers' own daemons stand still meanwhile."""
     with _loop("active", active, interval_s) as one, _loop("backup", backup, interval_s) as other:
-        time.sleep(1)  # they are started
         before = [cost(pid).cpu_s for pid in (one, other)]
         time.sleep(REST_S)
         used = [cost(pid).cpu_s - was for pid, was in zip((one, other), before, strict=True)]
@@ -58,8 +59,12 @@ def bare(active: Router, backup: Router, interval_s: float) -> dict[str, float]:
 def _loop(side: str, router: Router, interval_s: float) -> Iterator[int]:
     router.freeze()
     devices = [virtual_router.device for virtual_router in router.daemon.instances]
-    loop = router.popen(sys.executable, "-ISc", _LOOP, side, str(interval_s), *devices)
+    argv = [sys.executable, "-ISc", _LOOP, side, str(interval_s), *devices]
+    loop = router.popen(*argv, stdout=subprocess.PIPE)
     try:
+        assert loop.stdout is not None
+        if not loop.stdout.readline():
+            raise LabError(f"the loop of the {side} router has ended")
         yield loop.pid
     finally:
         loop.kill()

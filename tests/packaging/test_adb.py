@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import base64
+import marshal
 import os
 import shutil
 import subprocess
+import sys
+from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from typing import Any
 
@@ -205,10 +208,25 @@ def test_a_feed_is_signed_and_says_how_to_use_it(tmp_path: Path, keys: Path) -> 
         assert [kind for kind, _ in index] == [0, 1]
 
 
-def test_make_apk_makes_the_same_bytes_twice(tmp_path: Path) -> None:
+def test_make_apk_makes_the_same_bytes_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a release whose Python is there bytecode without columns, for any other one sources."""
+    (tmp_path / "bin").mkdir()
+    for version, program in ("3.13", f'exec {sys.executable} "$@"'), ("3.14", "exit 127"):
+        (tmp_path / f"bin/python{version}").write_text(f"#!/bin/sh\n{program}\n")
+        (tmp_path / f"bin/python{version}").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     for name in ("one", "two"):
         packages.make_target("apk", f"APK_DIR={tmp_path / name}")
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.a*"))
     assert len(files) == 10
     for file in files:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
+    for release, shipped in ("25.12", {True}), ("main", set()):
+        package = (tmp_path / f"one/{release}/tandem-0.1.0-r1.apk").read_bytes()
+        codes = [
+            marshal.loads(data[data.index(MAGIC_NUMBER) + 16 :])
+            for _, data in adb.blocks(package, adb.PACKAGE)
+            if MAGIC_NUMBER in data
+        ]
+        assert {code.co_filename.startswith("/usr/lib/tandem/tandem/") for code in codes} == shipped
+        assert all(position[2] is None for code in codes for position in code.co_positions())

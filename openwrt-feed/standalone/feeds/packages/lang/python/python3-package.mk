@@ -12,7 +12,7 @@ ifeq ($(TARGET_PYTHON),)
 Python3/CompileAll = $(HOST_PYTHON) $(STANDALONE)/strip.py $(1)
 Python3/DeleteSourceFiles = :
 else
-Python3/CompileAll = $(HOST_PYTHON) $(STANDALONE)/strip.py $(1) && PYTHONHASHSEED=0 $(TARGET_PYTHON) -Xno_debug_ranges -m compileall -q -b -s $(1) -p / $(1)
+Python3/CompileAll = $(HOST_PYTHON) $(STANDALONE)/strip.py $(1) && PYTHONHASHSEED=0 $(TARGET_PYTHON) -Xno_debug_ranges -m compileall -q -b -s $(1) -p /usr/$(lastword $(subst /usr/, ,$(1))) $(1)
 Python3/DeleteSourceFiles = $(FIND) $(1) -name '*.py' -delete
 endif
 
